@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy as np
 class Score:
     """One piece of written music.
 
-    ``parts`` holds one float32 array of shape (notes, 3) a voice, its columns onset and duration in quarter notes from
-    the first bar line (the pickup included, so that onset 0 is the first note's place in the file) and MIDI pitch,
-    sorted by onset. Tied notes are one note; grace notes are left out. What a file does not say is ``None``, never a guess.
+    ``parts`` holds one float32 array of shape (notes, 3) a part, top part first. Its columns: onset and duration in
+    quarter notes from the beginning of the file (the pickup included), and MIDI pitch. Sorted by onset, then pitch;
+    notes of one part may sound together. Tied notes are one note; grace notes are left out. What a file does not say is
+    ``None``, never a guess.
     """
 
     piece_id: str  # file inside the corpus, and the number in it: "essenFolksong/altdeu10.abc#17"
@@ -32,3 +34,38 @@ class Score:
     def quarters(self) -> float:
         """Length of the piece in quarter notes."""
         return max((float((part[:, 0] + part[:, 1]).max()) for part in self.parts if len(part)), default=0.0)
+
+
+_COLLECTION_OF_FOLDER = {
+    "essenFolksong": "essen",
+    "oneills1850": "oneill",
+    "airdsAirs": "aird",
+    "ryansMammoth": "ryan",
+    "nottingham-dataset": "nottingham",
+    "miscFolk": "fife-northumbrian",
+}
+
+
+def collection_of(file: str) -> str:
+    """The collection of a file of the corpus, named by its folder: "essenFolksong/han1.abc" belongs to "essen"."""
+    folder = file.split("/", 1)[0]
+    return _COLLECTION_OF_FOLDER.get(folder, folder)
+
+
+def note_array(notes: Sequence[Sequence[float]], transpose: int = 0) -> np.ndarray:
+    """Rows of onset, duration, pitch as a part of a Score: float32 (notes, 3), sorted by onset, then pitch."""
+    array = np.array(notes, dtype=np.float64).reshape(-1, 3)
+    array[:, 2] += transpose
+    return array[np.lexsort((array[:, 2], array[:, 0].round(6)))].astype(np.float32)
+
+
+def pickup_length(first_bar: float | None, meter: tuple[int, int] | None) -> float:
+    """Length in quarter notes of an incomplete first bar, the first bar line being at ``first_bar``; 0 if it is whole.
+
+    Where bar lines were left out (Essen's at the ends of lines), what exceeds whole bars is the pickup.
+    """
+    if first_bar is None or meter is None:
+        return 0.0
+    bar = 4.0 * meter[0] / meter[1]
+    pickup = first_bar % bar
+    return 0.0 if min(pickup, bar - pickup) < 1e-6 else round(pickup, 6)

@@ -1,0 +1,44 @@
+# Two commands are enough on a fresh machine: `make train` and `make test`. Each does its own set-up.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-slow lint format bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+# The stamp is newer than pyproject.toml once everything that it asks for is installed.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("musictag needs Python 3.10 or newer, this is " + sys.version.split()[0] + "; type: make PYTHON=python3.11 ...") if sys.version_info < (3, 10) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.installed ## make .venv and install musictag into it
+
+train: setup ## generate the embedded data, train a small spectrogram model, print the song-level result
+	$(BIN)/python train.py frontend=spectrogram_small backend=residual_small trainer=quick $(ARGS)
+
+test: setup ## run the tests (without those marked slow)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup ## run all tests, with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+lint: setup ## check format and style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: setup ## format the code and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## measure the data pipeline and the models on this machine
+	$(BIN)/python -m musictag.benchmarks $(ARGS)
+
+clean: ## remove the virtual environment and caches (data/ and runs/ stay)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .coverage* htmlcov *.egg-info

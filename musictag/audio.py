@@ -1,0 +1,143 @@
+"""Reading audio: any file or array becomes mono int16 at one rate, or a reason why it cannot be used.
+
+Legend: N samples.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from musictag.errors import MusictagError, SongError
+
+#: A file may end this much before what its header declares: encoders round, and nothing audible is missing.
+TOLERATED_LOSS_SECONDS = 0.1
+#: Read beyond ``max_seconds``, so that the resampling filter sees what follows, as it does for the whole song.
+_MARGIN_SECONDS = 0.1
+#: Floats this far above full scale were never divided by it.
+_HIGHEST_PEAK = 64.0
+#: Writers that cannot seek back leave a size like this in a WAV's header: it declares nothing.
+_UNDECLARED_BYTES = 0x7FFFF000
+# libsndfile shortens a cut file to what is there and tells only its log: "data : 320000 (should be 159978)"
+_CUT_SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|Riff size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+
+
+def read_song(path: str | Path, sample_rate: int = 16000, max_seconds: float | None = None) -> np.ndarray:
+    """One file (WAV, FLAC, Ogg, MP3, AIFF, ...) as mono int16 samples (N) at ``sample_rate``.
+
+    Channels are averaged, the rate is converted with soxr (HQ), and values beyond full scale are clipped; a mono 16-bit
+    file that already has the rate comes back sample for sample. ``max_seconds`` reads the beginning only.
+
+    Raises SongError where the file is missing, unreadable, empty, silent, holds samples that are not finite, or ends
+    before the length that its header declares (WAV, AIFF, FLAC, and MP3 with a Xing or Info header; Ogg and bare MP3
+    streams declare none).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SongError("file not found" if not path.exists() else "not a file")
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            wanted = file.frames if max_seconds is None else int((max_seconds + _MARGIN_SECONDS) * rate)
+            audio = file.read(min(wanted, file.frames), dtype="float32", always_2d=True)
+            missing = min(wanted, _declared_frames(file, path)) - len(audio)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        raise SongError(f"cannot be read as audio: damaged, cut short, or no audio file ({_reason(error)})") from error
+    if missing > TOLERATED_LOSS_SECONDS * rate:
+        raise SongError(f"cut short: {missing / rate:.1f} s of the declared length are missing")
+    samples = _to_mono_int16(audio, rate, sample_rate)
+    return samples if max_seconds is None else samples[: round(max_seconds * sample_rate)]
+
+
+def from_array(array: np.ndarray, rate: int, sample_rate: int = 16000) -> np.ndarray:
+    """Samples in memory as mono int16 (N) at ``sample_rate``, treated exactly as ``read_song`` treats a file's.
+
+    ``array`` has shape (N,), (N, channels) or (channels, N): of two dimensions, the shorter one is taken for the
+    channels. Floats lie in [-1, 1]; int16 and int32 are divided by their full scale.
+
+    Raises MusictagError for another shape, type or rate, SongError where the samples are empty, silent or not finite.
+    """
+    array = np.asarray(array)
+    if array.ndim not in (1, 2):
+        raise MusictagError(f"audio of shape {array.shape}: give (N,), (N, channels) or (channels, N)")
+    if rate <= 0:
+        raise MusictagError(f"sample rate {rate}: give the number of samples a second, for example 44100")
+    if array.dtype in (np.int16, np.int32):
+        array = array / -float(np.iinfo(array.dtype).min)
+    elif array.dtype.kind != "f":
+        raise MusictagError(f"audio of type {array.dtype}: give floats in [-1, 1], int16 or int32")
+    if array.ndim == 1:
+        array = array[:, None]
+    elif array.shape[0] < array.shape[1]:
+        array = array.T
+    return _to_mono_int16(array, rate, sample_rate)
+
+
+def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """Mono float ``audio`` (N) at another rate, by soxr's HQ filter; the very same array where the rates are equal."""
+    return audio if from_rate == to_rate else soxr.resample(audio, from_rate, to_rate, quality="HQ")
+
+
+def to_int16(audio: np.ndarray) -> np.ndarray:
+    """Floats in [-1, 1] to int16, rounded, and clipped where they exceed full scale. The inverse of ``to_float``."""
+    return np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def to_float(audio: np.ndarray) -> np.ndarray:
+    """int16 samples to float32 in [-1, 1)."""
+    return audio.astype(np.float32) / np.float32(32768)
+
+
+def _to_mono_int16(audio: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+    """Floats of shape (N, channels) to mono int16 (N). Raises SongError where there is nothing to hear."""
+    if not audio.size:
+        raise SongError("empty: not one sample")
+    peak = float(np.abs(audio).max())
+    if not np.isfinite(peak):
+        raise SongError("holds samples that are not finite (NaN or infinity)")
+    if peak > _HIGHEST_PEAK:
+        raise SongError(f"samples reach {peak:.4g}, but full scale is 1: were they never divided by it?")
+    samples = to_int16(resample(audio.mean(axis=1), rate, sample_rate))
+    if not len(samples):
+        raise SongError("empty: too short for one sample")
+    # one step around zero is what dither makes of silence
+    if max(-int(samples.min()), int(samples.max())) <= 1:
+        raise SongError("silent")
+    return samples
+
+
+def _declared_frames(file: soundfile.SoundFile, path: Path) -> int:
+    """Length that the container declares; 0 where it declares none."""
+    if file.format == "MP3":
+        return file.frames if _has_length_header(path) else 0
+    cut = _CUT_SHORT.search(file.extra_info)
+    if cut is None:
+        return file.frames
+    declared_bytes, present_bytes = int(cut[1]), int(cut[2])
+    if declared_bytes >= _UNDECLARED_BYTES or not present_bytes:
+        return 0
+    return round(file.frames * declared_bytes / present_bytes)
+
+
+def _has_length_header(path: Path) -> bool:
+    """Whether an MP3's first frame tells the number of frames; without it, decoders only guess from the file's size."""
+    with open(path, "rb") as file:
+        head = file.read(10)
+        if head[:3] == b"ID3":
+            size = 0
+            for byte in head[6:10]:  # seven bits a byte
+                size = size << 7 | byte & 0x7F
+            file.seek(size + 10)
+        else:
+            file.seek(0)
+        frame = file.read(256)
+    return b"Xing" in frame or b"Info" in frame
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "error_string", "") or str(error)
+    return text.strip(" .") or "no further reason given"

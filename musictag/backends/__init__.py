@@ -1,0 +1,24 @@
+"""Back-ends predict the tags from a front-end's features (section 2 of the paper). One family a file.
+
+A new one is a subclass of ``BackEnd`` and a file in conf/backend; the tests find it there.
+Legend: B patches, C channels, T frames, K tags.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class BackEnd(nn.Module, ABC):
+    """``__init__(in_channels, in_frames, num_tags, ...)``; forward(features: B×C×T) -> logits: B×K.
+
+    The three sizes are computed by the Tagger, never typed. Must be constructible on torch's ``meta`` device.
+    """
+
+    min_frames: int  #: the smallest T that it takes
+    fixed_length: bool  #: whether T must equal ``in_frames``
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor: ...

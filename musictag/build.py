@@ -1,0 +1,76 @@
+"""From a plain dictionary to the part that it describes, and to nothing else.
+
+A spec is a dictionary of plain values with the key ``_target_``, the dotted name of a class of musictag; the other keys
+are the keyword arguments of that class. Specs stand in conf/*.yaml and inside checkpoints, so they are untrusted input.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from musictag.errors import MusictagError
+
+
+def build(spec: Mapping[str, Any], contract: type, **derived: Any) -> Any:
+    """An instance of the class that ``spec`` names, which must fulfil ``contract`` (FrontEnd, BackEnd, ...).
+
+    ``derived`` holds the arguments that follow from another part (``in_channels``) and so must not stand in the spec.
+
+    Raises MusictagError for a ``_target_`` outside musictag (before anything is imported), for a class that does not
+    exist or is not a ``contract``, and for unknown, missing or unusable keywords.
+    """
+    target = spec.get("_target_")
+    cls = find_class(target, contract)
+    given = {key: value for key, value in spec.items() if key != "_target_"}
+    parameters = settings(cls)
+    settable = [name for name in parameters if name not in derived]
+    if unknown := [key for key in given if key not in settable]:
+        computed = [key for key in unknown if key in derived]
+        why = f" ({', '.join(computed)}: computed from the other parts, never typed)" if computed else ""
+        raise MusictagError(
+            f"{target} has no setting {', '.join(map(str, unknown))}{why}; allowed: {', '.join(settable) or 'none'}"
+        )
+    missing = [n for n in settable if parameters[n].default is inspect.Parameter.empty and n not in given]
+    if missing:
+        raise MusictagError(f"{target} needs {', '.join(missing)}; its settings are: {', '.join(settable)}")
+    try:
+        return cls(**given, **derived)
+    except (TypeError, ValueError, RuntimeError, OverflowError, ZeroDivisionError) as error:
+        raise MusictagError(f"{target} cannot be built from {given}: {error}") from error
+
+
+def find_class(target: Any, contract: type) -> type:
+    """The class called ``target``, checked before it is used."""
+    if not isinstance(target, str) or not target.startswith("musictag."):
+        raise MusictagError(
+            f"_target_ is {target!r}; it must be the dotted name of a class inside musictag, "
+            f"such as musictag.frontends.waveform.SampleLevel"
+        )
+    module_name, _, class_name = target.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("musictag"):
+            raise  # a dependency is missing: that is not the spec's fault
+        raise MusictagError(f"_target_ {target}: there is no module {module_name}") from error
+    cls = getattr(module, class_name, None)
+    if not isinstance(cls, type) or not issubclass(cls, contract) or inspect.isabstract(cls):
+        raise MusictagError(f"_target_ {target} is not a {contract.__name__} (see {contract.__module__})")
+    return cls
+
+
+def settings(cls: type) -> dict[str, inspect.Parameter]:
+    """The keyword arguments of ``cls`` by name; those that ``**`` hands on to the base class included."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        _self, *parameters = inspect.signature(base.__init__).parameters.values()
+        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        found = {p.name: p for p in named} | found
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return found

@@ -1,0 +1,125 @@
+"""What happens around training: the history of a run, its checkpoints, and where they must agree for an exact resume.
+
+Order at the end of an epoch: the module steps its schedule, early stopping counts, the best checkpoint is written, then
+the last one, which therefore holds the state of all the others.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io import TorchCheckpointIO
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from musictag.files import atomic_write
+
+HISTORY_COLUMNS = (
+    "epoch", "train_loss", "val_loss", "val_roc_auc", "val_pr_auc", "val_rmse", "learning_rate", "patches", "seconds",
+)  # fmt: skip
+
+
+class History(Callback):
+    """One row an epoch, in ``history.csv`` and inside the checkpoint, so that a resumed run has all of its curves.
+
+    ``seconds`` and ``patches`` count training alone, without validation, on this rank's clock and over all ranks.
+    """
+
+    def __init__(self, path: Path, announce: bool) -> None:
+        self.path = path
+        self.announce = announce  # a line an epoch where no progress bar can be shown
+        self.rows: list[dict[str, float | int | None]] = []
+        self.eval_seconds = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._began = time.perf_counter()
+        self._seconds = 0.0
+        self._patches = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._patches += len(batch["song"]) * trainer.world_size
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self._seconds = time.perf_counter() - self._began
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {
+            "epoch": trainer.current_epoch,
+            **{name: metrics.get(name) for name in HISTORY_COLUMNS[1:6]},
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "patches": self._patches,
+            "seconds": round(self._seconds, 3),
+        }
+        # after a kill the same epoch may come twice
+        self.rows = [old for old in self.rows if old["epoch"] < row["epoch"]] + [row]
+        if not trainer.is_global_zero:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, HISTORY_COLUMNS)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        with atomic_write(self.path, "w") as file:
+            file.write(text.getvalue())
+        if self.announce:
+            shown = "  ".join(f"{name} {row[name]:.4g}" for name in HISTORY_COLUMNS[1:7] if row[name] is not None)
+            print(f"epoch {row['epoch'] + 1}/{trainer.max_epochs}  {shown}  ({row['seconds']:.0f} s)", flush=True)
+
+
+class ResumableEarlyStopping(EarlyStopping):
+    """Early stopping that stays stopped: a run killed after its last epoch and started again trains no further epoch."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class EpochCheckpoint(ModelCheckpoint):
+    """A checkpoint with a fixed file name, whose state survives moving the run folder."""
+
+    def __init__(self, folder: Path, name: str, monitor: str | None = None, mode: str = "min") -> None:
+        super().__init__(
+            dirpath=folder, filename=name, monitor=monitor, mode=mode, save_top_k=1, auto_insert_metric_name=False,
+            enable_version_counter=False, save_on_train_epoch_end=True,
+        )  # fmt: skip
+
+    @property
+    def state_key(self) -> str:
+        # Lightning's key holds no file name: two checkpoints of one run would share a state
+        return f"{type(self).__name__}:{self.filename}"
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        moved = dict(state_dict, dirpath=self.dirpath)
+        for key in ("best_model_path", "last_model_path", "kth_best_model_path"):
+            if moved.get(key):
+                moved[key] = str(Path(self.dirpath) / Path(moved[key]).name)
+        moved["best_k_models"] = {
+            str(Path(self.dirpath) / Path(path).name): score for path, score in state_dict["best_k_models"].items()
+        }
+        super().load_state_dict(moved)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints are whole or not there, also when the disk is full; reading one executes nothing."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with atomic_write(path) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+        return torch.load(path, map_location=map_location, weights_only=True)

@@ -1,0 +1,163 @@
+"""The unit of preparation: a block of songs becomes a shard and its part of the index, or nothing at all.
+
+A block is named after its songs: the same songs give the same files, whoever prepares them, when, and in which order.
+The part is written after the shard and makes it count; ``merge_parts`` moves parts into the index.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from musictag.data.sources import SongReader
+from musictag.data.store import (
+    HEADER_BYTES,
+    INDEX_FILE,
+    INDEX_SCHEMA,
+    SHARD_FOLDER,
+    read_index,
+    read_index_file,
+    shard_header,
+    shard_path,
+)
+from musictag.errors import MusictagError, SongError
+from musictag.files import atomic_write
+
+PROBLEMS_FILE = "problems.csv"
+
+
+class Song(NamedTuple):
+    """What identifies a song's audio; where one of the three differs, it is prepared again."""
+
+    song_id: str
+    path: str
+    version: str
+
+
+def write_block(
+    folder: Path, songs: Sequence[Song], reader: SongReader, sample_rate: int, on_song: Callable[[], None]
+) -> int:
+    """Reads a block's songs and writes their shard, then their part of the index, each of them whole or not at all.
+
+    Returns the number of samples in the shard.
+
+    A song that cannot be used gets its reason instead of samples. ``on_song`` is called after each song; what it raises
+    ends the block without a trace. Memory: one song at a time.
+    """
+    name = _block_name(songs)
+    rows: list[dict] = []
+
+    def usable() -> Iterator[np.ndarray]:
+        offset = 0
+        for song in songs:
+            row = song._asdict() | {"shard": "", "offset": 0, "samples": 0, "reason": None}
+            rows.append(row)
+            try:
+                samples = _read(reader, song)
+            except SongError as error:
+                row["reason"] = str(error)
+            else:
+                row |= {"shard": name, "offset": offset, "samples": len(samples)}
+                offset += len(samples)
+                yield samples
+            on_song()
+
+    shard_samples, checksum = _write_shard(shard_path(folder, name), usable())
+    for row in rows:
+        row |= {"shard_samples": shard_samples, "shard_crc32": checksum}
+    _write_index(_part_path(folder, name), pa.Table.from_pylist(rows, INDEX_SCHEMA), sample_rate)
+    return shard_samples
+
+
+def merge_parts(folder: Path, sample_rate: int) -> None:
+    """Moves the parts of finished blocks into the index, and lists the unusable songs in problems.csv.
+
+    A kill at any point leaves either the parts or the index with all they hold. The caller owns the folder's lock.
+    """
+    # what a killed process was writing
+    for leftover in [*folder.glob(".*.part"), *(folder / SHARD_FOLDER).glob(".*.part")]:
+        leftover.unlink()
+    parts = sorted((folder / SHARD_FOLDER).glob("*.parquet"))
+    index = read_index(folder) if (folder / INDEX_FILE).exists() else INDEX_SCHEMA.empty_table()
+    if parts or not (folder / INDEX_FILE).exists():
+        fresh = pa.concat_tables([INDEX_SCHEMA.empty_table(), *map(read_index_file, parts)])
+        kept = index.filter(pc.invert(pc.is_in(index["song_id"], fresh["song_id"].combine_chunks())))
+        index = pa.concat_tables([kept, fresh]).sort_by("song_id")
+        _write_index(folder / INDEX_FILE, index, sample_rate)
+    unusable = index.filter(pc.is_valid(index["reason"])).select(["song_id", "path", "reason"])
+    with atomic_write(folder / PROBLEMS_FILE, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(unusable.column_names)
+        writer.writerows(row.values() for row in unusable.to_pylist())
+    for part in parts:
+        part.unlink()
+
+
+def intact_rows(folder: Path, index: pa.Table) -> np.ndarray:
+    """Which rows of the index still have their shard, by its existence and size: booleans."""
+    named = index.select(["shard", "shard_samples"]).group_by(["shard", "shard_samples"]).aggregate([])
+    intact = [""]
+    for shard, samples in zip(named["shard"].to_pylist(), named["shard_samples"].to_pylist(), strict=True):
+        path = shard_path(folder, shard)
+        if shard and path.exists() and path.stat().st_size == HEADER_BYTES + 2 * samples:
+            intact.append(shard)
+    return pc.is_in(index["shard"], pa.array(intact)).to_numpy()
+
+
+def _block_name(songs: Sequence[Song]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for song in songs:
+        digest.update("\0".join(song).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _part_path(folder: Path, name: str) -> Path:
+    return folder / SHARD_FOLDER / f"{name}.parquet"
+
+
+def _read(reader: SongReader, song: Song) -> np.ndarray:
+    try:
+        samples = reader(song.song_id, song.path)
+    except (SongError, MusictagError):
+        raise
+    except Exception as error:
+        # a mistake in a reader is no property of the song: it must not vanish in problems.csv
+        message = f"reading song {song.song_id} ({song.path}) failed: {type(error).__name__}: {error}"
+        raise RuntimeError(message) from error
+    if samples.dtype != np.int16 or samples.ndim != 1 or not len(samples):
+        raise RuntimeError(f"song {song.song_id}: the reader gave {samples.dtype} {samples.shape}, not int16 (N,)")
+    return samples
+
+
+def _write_shard(path: Path, songs: Iterator[np.ndarray]) -> tuple[int, int]:
+    """Number of samples and their CRC-32; no file is written where there is no song."""
+    samples = next(songs, None)
+    total = checksum = 0
+    if samples is None:
+        return total, checksum
+    with atomic_write(path) as file:
+        file.write(shard_header(0))
+        while samples is not None:
+            data = np.ascontiguousarray(samples, dtype="<i2").data
+            file.write(data)
+            checksum = zlib.crc32(data, checksum)
+            total += len(samples)
+            samples = next(songs, None)
+        file.seek(0)
+        file.write(shard_header(total))
+    return total, checksum
+
+
+def _write_index(path: Path, rows: pa.Table, sample_rate: int) -> None:
+    with atomic_write(path) as file:
+        table = rows.combine_chunks().replace_schema_metadata({"musictag.sample_rate": str(sample_rate)})
+        pq.write_table(table, file, write_page_checksum=True)

@@ -1,0 +1,311 @@
+"""Songs for training and evaluation: from a source to batches of int16 patches.
+
+Legend: B patches, S songs, N samples, K tags.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from musictag.audio import to_float
+from musictag.data.manifest import SPLITS, Manifest, Tag
+from musictag.data.patches import EvaluationBatches, EvaluationPatches, TrainBatches, TrainPatches
+from musictag.data.prepare import Prepared, prepare
+from musictag.data.sampling import patch_starts_of_epoch, song_keys, subset_order
+from musictag.data.sources import Source
+from musictag.data.store import Store
+from musictag.errors import MusictagError
+from musictag.metrics import SongAverage
+
+EVALUATION_MODES = ("patches", "whole")
+_NORMALISATION_SONGS = 1024
+_PREFETCHED_BATCHES = 4
+
+
+class SongData(pl.LightningDataModule):
+    """The songs of ``source``, prepared below ``data_dir``; by Lightning, or by hand: ``prepare_data()``, ``setup()``.
+
+    Training batches are ``{"audio": int16 B×N, "target": float32 B×K (NaN: unknown), "song": int64 B}`` with
+    ``patches_per_song`` random patches of ``patch_seconds`` from each song and epoch, a pure function of (seed, epoch,
+    song). ``batch_size`` counts the patches of all processes together. ``train_songs`` trains on that many usable
+    songs, a nested subset for each ``seed``; validation and test never change with it, and other songs are not prepared.
+
+    Validation and test batches are ``{"audio", "song"}`` of up to ``eval_batch_size`` patches (default:
+    ``batch_size``): every song's consecutive patches (section 2 of the paper), or with ``evaluation_mode="whole"`` each
+    song in one pass. ``song`` is the song's row within its split, the same as in ``song_ids``, ``targets`` and
+    ``song_average``. Under torch.distributed every process evaluates its own songs, without padding.
+
+    ``epoch`` is read when an epoch begins outside of a Trainer; a Trainer's own epoch goes before it. A Trainer with
+    several processes needs ``use_distributed_sampler=False``.
+
+    Raises MusictagError for settings out of range, here; for an empty split, more ``train_songs`` than there are, and
+    tags without positives or without negatives among the training songs, from ``prepare_data`` or ``setup``.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        data_dir: str | Path,
+        *,
+        patch_seconds: float,
+        sample_rate: int = 16000,
+        batch_size: int = 32,
+        patches_per_song: int = 1,
+        train_songs: int | None = None,
+        seed: int = 0,
+        num_workers: int = 2,
+        eval_batch_size: int | None = None,
+        evaluation_mode: str = "patches",
+        prepare_workers: int | None = None,
+        max_bad_fraction: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.sample_rate = sample_rate
+        self.patch_samples = round(patch_seconds * sample_rate)
+        self.epoch = 0
+        self._data_dir = Path(data_dir)
+        self._batch_size = batch_size
+        self._patches_per_song = patches_per_song
+        self._train_songs = train_songs
+        self._seed = seed
+        self._num_workers = num_workers
+        self._eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
+        self._whole_songs = evaluation_mode == "whole"
+        self._prepare_workers = prepare_workers or os.cpu_count() or 1
+        self._max_bad_fraction = max_bad_fraction
+        self._prepared: Prepared | None = None
+        self._splits: dict[str, Manifest] | None = None
+        at_least_one = {
+            "patch_seconds": self.patch_samples,
+            "batch_size": batch_size,
+            "patches_per_song": patches_per_song,
+            "train_songs": 1 if train_songs is None else train_songs,
+            "eval_batch_size": self._eval_batch_size,
+            "num_workers": num_workers + 1,
+        }
+        if wrong := [name for name, value in at_least_one.items() if value < 1]:
+            raise MusictagError(f"{', '.join(wrong)}: too small")
+        if evaluation_mode not in EVALUATION_MODES:
+            raise MusictagError(f"evaluation_mode={evaluation_mode}; choose one of {', '.join(EVALUATION_MODES)}")
+
+    # preparation
+
+    def prepare_data(self) -> None:
+        """Decodes what is not yet there; at most one process of a machine works, the others wait."""
+        self._prepared = self._prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Opens the store and checks songs and tags, once for all stages."""
+        if self._splits is not None:
+            return
+        if self._prepared is None:
+            self._prepared = self._prepare()
+        manifest = self._prepared.manifest
+        splits = {split: manifest.split(split) for split in SPLITS}
+        _check_splits(splits, "usable")
+        _check_training_tags(splits["train"])
+        _warn_of_evaluation(manifest, splits)
+        self._splits = splits
+
+    def _prepare(self) -> Prepared:
+        manifest = self.source.manifest()
+        splits = {split: manifest.split(split) for split in SPLITS}
+        _check_splits(splits, "in the manifest")
+        if self._train_songs is None:
+            return self._prepare_songs(manifest)
+        train_rows = np.flatnonzero(np.asarray(manifest.table["split"]) == "train")
+        other_rows = np.setdiff1d(np.arange(len(manifest)), train_rows)
+        order = train_rows[subset_order(song_keys(manifest.song_ids[train_rows]), self._seed)]
+        taken = self._train_songs
+        while taken <= len(order):
+            prepared = self._prepare_songs(manifest.select(np.sort(np.concatenate([other_rows, order[:taken]]))))
+            missing = self._train_songs - len(prepared.manifest.split("train"))
+            if not missing:
+                return prepared
+            taken += missing  # the next songs of the same order stand in for unusable ones
+        unusable = taken - self._train_songs
+        raise MusictagError(
+            f"train_songs={self._train_songs}, but there are {len(order)} training songs"
+            + (f", {unusable} or more of them unusable" if unusable else "")
+            + "; ask for fewer, or leave train_songs away to take them all"
+        )
+
+    def _prepare_songs(self, manifest: Manifest) -> Prepared:
+        return prepare(
+            self.source,
+            self._data_dir,
+            manifest=manifest,
+            workers=self._prepare_workers,
+            max_bad_fraction=self._max_bad_fraction,
+            sample_rate=self.sample_rate,
+        )
+
+    # who is there
+
+    @property
+    def tags(self) -> tuple[Tag, ...]:
+        return self.manifest.tags
+
+    @property
+    def manifest(self) -> Manifest:
+        """The usable songs of all splits, of the training songs those that are trained on."""
+        return self._ready().manifest
+
+    @property
+    def store(self) -> Store:
+        return self._ready().store
+
+    @property
+    def problems(self) -> list[tuple[str, str, str]]:
+        """Songs that cannot be used: (song_id, path, reason)."""
+        return self._ready().problems
+
+    def song_ids(self, split: str) -> np.ndarray:
+        """S strings."""
+        return self._split(split).song_ids
+
+    def targets(self, split: str) -> np.ndarray:
+        """float32 S×K, NaN where unknown."""
+        return self._split(split).targets()
+
+    def audio(self, split: str, song: int) -> np.ndarray:
+        """A whole song, int16 N, by its row within the split."""
+        return self.store.read(int(self._store_rows(split)[song]))
+
+    def audio_seconds(self, split: str) -> float:
+        """Length of all songs of a split together."""
+        return float(self.store.num_samples[self._store_rows(split)].sum() / self.sample_rate)
+
+    def song_average(self, split: str) -> SongAverage:
+        """A fresh metric that turns the patches' predictions of a split into song scores S×K."""
+        return SongAverage(len(self._split(split)), len(self.tags))
+
+    def normalisation_waveforms(self) -> Iterator[Tensor]:
+        """Blocks of training audio (float32 B×N): a patch from each of up to 1,024 songs, chosen by the seed."""
+        ids = self.song_ids("train")
+        chosen = ids[subset_order(song_keys(ids), self._seed)[:_NORMALISATION_SONGS]]
+        rows, keys = self.store.rows_of(chosen), song_keys(chosen)
+        draws = np.zeros(len(rows), dtype=np.int64)
+        starts = patch_starts_of_epoch(keys, draws, self.store.num_samples[rows], self.patch_samples, self._seed, 0)
+        for i in range(0, len(rows), self._eval_batch_size):
+            block = slice(i, i + self._eval_batch_size)
+            yield torch.from_numpy(to_float(self.store.patches(rows[block], starts[block], self.patch_samples)))
+
+    # batches
+
+    def train_dataloader(self) -> DataLoader:
+        rank, world = rank_and_world()
+        ids = self.song_ids("train")
+        batches = TrainBatches(
+            len(ids), self._patches_per_song, self._batch_size, self._seed, self._current_epoch, rank, world
+        )
+        patches = TrainPatches(self.store, ids, self.targets("train"), self.patch_samples, self._seed)
+        return self._loader(patches, batches)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._evaluation_loader("validation")
+
+    def test_dataloader(self) -> DataLoader:
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: str) -> DataLoader:
+        rank, world = rank_and_world()
+        num_samples = self.store.num_samples[self._store_rows(split)]
+        batches = EvaluationBatches(
+            num_samples, self.patch_samples, self._eval_batch_size, self._whole_songs, rank, world
+        )
+        return self._loader(EvaluationPatches(self.store, self.song_ids(split)), batches)
+
+    def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=_unchanged,
+            num_workers=self._num_workers,
+            persistent_workers=self._num_workers > 0,
+            prefetch_factor=_PREFETCHED_BATCHES if self._num_workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _current_epoch(self) -> int:
+        return self.epoch if self.trainer is None else self.trainer.current_epoch
+
+    def _ready(self) -> Prepared:
+        if self._prepared is None or self._splits is None:
+            raise RuntimeError("call prepare_data() and setup() first")
+        return self._prepared
+
+    def _split(self, split: str) -> Manifest:
+        self._ready()
+        return self._splits[split]
+
+    def _store_rows(self, split: str) -> np.ndarray:
+        return self.store.rows_of(self.song_ids(split))
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's number and how many train together."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def _unchanged(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return batch
+
+
+def _check_splits(splits: dict[str, Manifest], where: str) -> None:
+    if empty := [split for split, songs in splits.items() if not len(songs)]:
+        counts = ", ".join(f"{split}: {len(songs)}" for split, songs in splits.items())
+        raise MusictagError(
+            f"no {where} song is in {' and '.join(empty)} ({counts}); training, validation and test need songs each: "
+            "assign some to it in the column split"
+        )
+
+
+def _lacking(songs: Manifest) -> dict[str, str]:
+    """Tags from which nothing can be learned, or that cannot be scored, and why."""
+    lacking = {}
+    for tag, values in zip(songs.tags, songs.targets().T, strict=True):
+        known = values[~np.isnan(values)]
+        if tag.kind == "regression":
+            if not len(known):
+                lacking[tag.name] = "no known value"
+        elif not (known == 1).any():
+            lacking[tag.name] = "no positive song"
+        elif not (known == 0).any():
+            lacking[tag.name] = "no negative song"
+    return lacking
+
+
+def _check_training_tags(songs: Manifest) -> None:
+    if lacking := _lacking(songs):
+        raise MusictagError(
+            f"these tags cannot be learned from the {len(songs)} songs of the split train: "
+            + ", ".join(f"{tag} ({why})" for tag, why in lacking.items())
+            + ". Train on more songs (train_songs), or leave these tags out of the data set (tags)"
+        )
+
+
+def _warn_of_evaluation(manifest: Manifest, splits: dict[str, Manifest]) -> None:
+    for split in ("validation", "test"):
+        if lacking := _lacking(splits[split]):
+            listed = ", ".join(f"{tag} ({why})" for tag, why in lacking.items())
+            rank_zero_warn(f"the split {split} cannot score these tags, which are left out of its means: {listed}")
+    if leaked := manifest.leaked_groups():
+        rank_zero_warn(
+            f"{len(leaked)} groups (artists or works) stand in more than one split, such as {', '.join(leaked[:3])}: "
+            "scores come out better than on music of others"
+        )

@@ -1,0 +1,236 @@
+"""The manifest: who is there. One row a song: where its audio is, its split, its group, its tags.
+
+Legend: S songs, K tags.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from musictag.errors import MusictagError
+from musictag.files import atomic_write
+
+SPLITS = ("train", "validation", "test")
+KINDS = ("classification", "regression")
+TEXT_COLUMNS = ("song_id", "path", "split", "group")
+RESERVED_COLUMNS = (*TEXT_COLUMNS, "duration")
+_SHOWN_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Tag:
+    """What a song is scored for: ``classification`` (0 or 1) or ``regression`` (a real number in [0, 1])."""
+
+    name: str
+    kind: str = "classification"
+
+
+class Manifest:
+    """The songs of a data set as one table, checked as a whole.
+
+    Columns: ``song_id``, ``path``, ``split``, ``group`` (text; the group is the artist or the work, null where nobody
+    knows), ``duration`` (float32 seconds, null where unknown) and one float32 column a tag, null where unknown. Columns
+    come out in this order, whatever the order in ``table``; NaN becomes null.
+
+    Raises MusictagError naming every problem with its row (the first song is row 1): columns missing, in excess or of a
+    wrong type, identifiers missing or repeated, splits other than train, validation and test, values out of range.
+    """
+
+    def __init__(self, table: pa.Table, tags: Sequence[Tag], name: str) -> None:
+        self.tags = tuple(tags)
+        self.name = name
+        problems = _Problems()
+        _check_tags(self.tags, problems)
+        self.table = _with_types(table, self.tags, problems)
+        if not problems.count:
+            _check_rows(self.table, self.tags, problems)
+        if problems.count:
+            raise MusictagError(f"the manifest of {name} cannot be used (the first song is row 1):\n{problems}")
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @property
+    def song_ids(self) -> np.ndarray:
+        """S strings."""
+        return self._texts("song_id")
+
+    @property
+    def paths(self) -> np.ndarray:
+        """S strings; what they mean is the source's business."""
+        return self._texts("path")
+
+    @property
+    def groups(self) -> np.ndarray:
+        """S strings, None where unknown."""
+        return self._texts("group")
+
+    def _texts(self, column: str) -> np.ndarray:
+        return self.table[column].to_numpy(zero_copy_only=False)
+
+    def select(self, rows: np.ndarray) -> Manifest:
+        """The songs at ``rows`` (integers, no row twice), in that order."""
+        rows = np.asarray(rows, dtype=np.int64)
+        if len(np.unique(rows)) != len(rows):
+            raise ValueError("a song cannot be selected twice")
+        return self._with_table(self.table.take(pa.array(rows)))
+
+    def split(self, name: str) -> Manifest:
+        """The songs of one split (train, validation or test), in the manifest's order."""
+        if name not in SPLITS:
+            raise ValueError(f"no split {name!r}; there are {', '.join(SPLITS)}")
+        return self._with_table(self.table.filter(pc.equal(self.table["split"], name)))
+
+    def _with_table(self, table: pa.Table) -> Manifest:
+        # rows of a checked table need no second check
+        other = object.__new__(Manifest)
+        other.table, other.tags, other.name = table, self.tags, self.name
+        return other
+
+    def targets(self) -> np.ndarray:
+        """Tag values, float32 S×K, NaN where unknown."""
+        targets = np.empty((len(self), len(self.tags)), dtype=np.float32)
+        for column, tag in enumerate(self.tags):
+            targets[:, column] = self.table[tag.name].to_numpy(zero_copy_only=False)  # null becomes NaN
+        return targets
+
+    def digest(self) -> str:
+        """A hash of all that a result depends on: songs and their order, files, splits, tags and their values."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(repr([(tag.name, tag.kind) for tag in self.tags]).encode())
+        for column in ("song_id", "path", "split"):
+            digest.update("\0".join(self._texts(column)).encode() + b"\n")
+        # one bit pattern for unknown, whatever NaN a platform makes of it
+        targets = self.targets()
+        digest.update(np.isnan(targets).tobytes() + np.nan_to_num(targets).astype("<f4").tobytes())
+        return digest.hexdigest()
+
+    def leaked_groups(self) -> list[str]:
+        """Groups with songs in more than one split, sorted; such songs make a test score too good."""
+        known = self.table.select(["group", "split"]).filter(pc.is_valid(self.table["group"]))
+        counts = known.group_by("group").aggregate([("split", "count_distinct")])
+        return sorted(counts.filter(pc.greater(counts["split_count_distinct"], 1))["group"].to_pylist())
+
+    def save(self, path: str | Path) -> None:
+        """Writes one Parquet file, atomically. Tag order, tag kinds and the name stand in its schema's metadata."""
+        metadata = {
+            "musictag.name": self.name,
+            "musictag.tags": "\n".join(tag.name for tag in self.tags),
+            "musictag.kinds": "\n".join(tag.kind for tag in self.tags),
+        }
+        with atomic_write(path) as file:
+            pq.write_table(self.table.replace_schema_metadata(metadata), file, write_page_checksum=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Manifest:
+        """What ``save`` wrote. Raises MusictagError where the file is missing, damaged, or something else."""
+        path = Path(path)
+        if not path.is_file():
+            raise MusictagError(f"no manifest at {path}")
+        try:
+            table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+        except (pa.ArrowException, OSError) as error:
+            message = f"{path} is damaged or no Parquet file: delete it and make it again ({error})"
+            raise MusictagError(message) from error
+        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        if "musictag.tags" not in metadata:
+            raise MusictagError(f"{path} was not written by musictag; bring your own table with data=manifest")
+        names, kinds = (metadata[key].split("\n") for key in ("musictag.tags", "musictag.kinds"))
+        tags = [Tag(*pair) for pair in zip(names, kinds, strict=True)]
+        return cls(table.replace_schema_metadata(None), tags, metadata["musictag.name"])
+
+
+class _Problems:
+    """All that is wrong: counted, and spelled out as far as anybody reads."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.lines: list[str] = []
+
+    def add(self, *lines: str, count: int | None = None) -> None:
+        """``lines``, which may be the first of ``count``."""
+        self.count += len(lines) if count is None else count
+        self.lines.extend(lines[: _SHOWN_PROBLEMS - len(self.lines)])
+
+    def __str__(self) -> str:
+        more = self.count - len(self.lines)
+        return "\n".join(f"  {line}" for line in [*self.lines, *([f"... and {more} more"] if more else [])])
+
+
+def _check_tags(tags: tuple[Tag, ...], problems: _Problems) -> None:
+    if not tags:
+        problems.add("no tags: there is nothing to learn")
+    seen: set[str] = set()
+    for tag in tags:
+        if not tag.name.strip() or "\n" in tag.name:
+            problems.add(f"tag {tag.name!r}: a tag's name is one line of text")
+        if tag.name in RESERVED_COLUMNS:
+            problems.add(f"tag {tag.name!r}: this name is taken by a column that every manifest has")
+        if tag.name in seen:
+            problems.add(f"tag {tag.name!r} is given twice")
+        if tag.kind not in KINDS:
+            problems.add(f"tag {tag.name!r} is of kind {tag.kind!r}; allowed are {' and '.join(KINDS)}")
+        seen.add(tag.name)
+
+
+def _with_types(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> pa.Table:
+    """The columns in their order and types."""
+    types = dict.fromkeys(TEXT_COLUMNS, pa.string()) | {"duration": pa.float32()} | {t.name: pa.float32() for t in tags}
+    for name in dict.fromkeys(table.column_names):
+        if name not in types:
+            problems.add(f"column {name!r} is neither a tag nor one of {', '.join(RESERVED_COLUMNS)}")
+    columns = {}
+    for name, wanted in types.items():
+        times = table.column_names.count(name)
+        if times != 1:
+            problems.add(f"column {name!r} is there {times} times" if times else f"column {name!r} is missing")
+            continue
+        try:
+            # safe=False: a float64 like 0.1 has no exact float32, and that is no error
+            column = table[name].cast(wanted, safe=wanted != pa.float32()).combine_chunks()
+        except pa.ArrowException as error:
+            problems.add(f"column {name!r} holds {table[name].type}, but {wanted} is needed ({error})")
+            continue
+        if wanted == pa.float32():
+            column = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float32()), column)
+        columns[name] = column
+    return pa.table(columns)
+
+
+def _check_rows(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> None:
+    def report(column: str, right: pa.ChunkedArray, what: str) -> None:
+        rows = np.flatnonzero(~np.asarray(right))
+        values = table[column].take(pa.array(rows[:_SHOWN_PROBLEMS])).to_pylist()
+        lines = (f"row {row + 1}: {column} {value!r} {what}" for row, value in zip(rows, values, strict=False))
+        problems.add(*lines, count=len(rows))
+
+    if not table.num_rows:
+        problems.add("no songs: the table has no rows")
+    texts = {name: pc.fill_null(table[name], "") for name in ("song_id", "path", "split")}
+    for name, column in texts.items():
+        report(name, pc.not_equal(pc.utf8_trim_whitespace(column), ""), "is empty")
+    ids = texts["song_id"]
+    first_rows = np.unique(pc.index_in(ids, pc.unique(ids)).to_numpy(), return_index=True)[1]
+    is_first = np.zeros(len(ids), dtype=bool)
+    is_first[first_rows] = True
+    report(
+        "song_id", pc.or_(pa.array(is_first), pc.equal(ids, "").combine_chunks()), "was already given to a song above"
+    )
+    report("split", pc.is_in(texts["split"], pa.array(["", *SPLITS])), f"is none of {', '.join(SPLITS)}")
+    seconds = pc.fill_null(table["duration"], 1.0)
+    report("duration", pc.and_(pc.greater(seconds, 0), pc.is_finite(seconds)), "is not a number of seconds above 0")
+    for tag in tags:
+        values = pc.fill_null(table[tag.name], 0.0)
+        if tag.kind == "classification":
+            report(tag.name, pc.or_(pc.equal(values, 0), pc.equal(values, 1)), "is neither 0 nor 1")
+        else:
+            inside = pc.and_(pc.greater_equal(values, 0), pc.less_equal(values, 1))
+            report(tag.name, inside, "is not within 0 and 1")

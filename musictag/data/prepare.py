@@ -1,0 +1,188 @@
+"""Decode once: the songs of a source become a Store, in parallel, and a kill at any point costs a few songs at most."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from filelock import FileLock, Timeout
+
+from musictag.data.blocks import PROBLEMS_FILE, Song, intact_rows, merge_parts
+from musictag.data.manifest import Manifest
+from musictag.data.parallel import Task, run_blocks
+from musictag.data.progress import Progress, say
+from musictag.data.sources import Source
+from musictag.data.store import INDEX_FILE, SHARD_FOLDER, Store, read_index
+from musictag.errors import MusictagError
+from musictag.files import write_json
+
+#: Part of the folder's name: another layout of the store is another folder.
+STORE_VERSION = 1
+ABOUT_FILE = "about.json"
+MANIFEST_FILE = "manifest.parquet"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """``manifest`` holds the usable songs only; ``problems`` the others, as (song_id, path, reason)."""
+
+    manifest: Manifest
+    store: Store = field(repr=False)
+    problems: list[tuple[str, str, str]]
+
+
+def prepared_folder(source: Source, data_dir: str | Path, sample_rate: int = 16000) -> Path:
+    """Where the prepared audio of a source lies: sources whose songs sound alike share it."""
+    identity = json.dumps(_identity(source, sample_rate), sort_keys=True)
+    return Path(data_dir) / f"{source.name}-{hashlib.blake2b(identity.encode()).hexdigest()[:8]}"
+
+
+def prepare(
+    source: Source,
+    data_dir: str | Path,
+    *,
+    manifest: Manifest | None = None,
+    workers: int = 1,
+    max_bad_fraction: float = 0.1,
+    songs_per_shard: int = 64,
+    sample_rate: int = 16000,
+) -> Prepared:
+    """The songs of ``source`` (or of ``manifest`` alone) as a Store in ``prepared_folder``; what is there is kept.
+
+    The work is done in blocks of ``songs_per_shard`` songs in the manifest's order, by ``workers`` processes (1: this
+    one). Interrupted at any point, the same call goes on after the finished blocks, and the folder ends up the same,
+    byte for byte. Songs that come later go to new shards. If two processes prepare the same audio, one works and the
+    other waits for it. A source may offer ``versions(manifest) -> list[str]``, one text a song: where it has changed,
+    the song is read again.
+
+    A song that cannot be used is left out and listed with its reason in problems.csv. Raises MusictagError if these are
+    more than ``max_bad_fraction`` of the songs, if the disk is or would be full, or if a worker process dies.
+    """
+    if workers < 1 or songs_per_shard < 1:
+        raise MusictagError(f"workers={workers} and songs_per_shard={songs_per_shard} must be at least 1")
+    manifest = source.manifest() if manifest is None else manifest
+    folder = prepared_folder(source, data_dir, sample_rate)
+    songs = _songs(source, manifest)
+    if len(_pending(folder, songs)):
+        try:
+            (folder / SHARD_FOLDER).mkdir(parents=True, exist_ok=True)
+            with _lock(folder):
+                _prepare(source, folder, manifest, songs, workers, songs_per_shard, sample_rate)
+                _usable(folder, manifest)[0].save(folder / MANIFEST_FILE)
+        except OSError as error:
+            raise MusictagError(f"cannot write to {folder}: {error}; choose another place with data_dir=...") from error
+    usable, problems = _usable(folder, manifest)
+    if len(problems) > max_bad_fraction * len(manifest):
+        raise MusictagError(_too_many(problems, len(manifest), max_bad_fraction, folder))
+    return Prepared(usable, Store(folder), problems)
+
+
+def _identity(source: Source, sample_rate: int) -> dict:
+    return {"fingerprint": source.fingerprint(), "sample_rate": sample_rate, "store_version": STORE_VERSION}
+
+
+def _songs(source: Source, manifest: Manifest) -> pa.Table:
+    """song_id, path and version of every song."""
+    versions = source.versions(manifest) if hasattr(source, "versions") else [""] * len(manifest)
+    return manifest.table.select(["song_id", "path"]).append_column("version", pa.array(versions, pa.string()))
+
+
+def _pending(folder: Path, songs: pa.Table) -> np.ndarray:
+    """Rows of the songs that are not in the folder as they are now, int64 in ascending order."""
+    if not (folder / INDEX_FILE).exists():
+        return np.arange(len(songs))
+    index = read_index(folder)
+    index = index.filter(pa.array(intact_rows(folder, index)))
+    there = pc.index_in(songs["song_id"].combine_chunks(), index["song_id"].combine_chunks())
+    finished = pc.is_valid(there).to_numpy(zero_copy_only=False)
+    for column in ("path", "version"):
+        finished &= pc.fill_null(pc.equal(index[column].take(there), songs[column]), False).to_numpy()
+    return np.flatnonzero(~finished)
+
+
+def _usable(folder: Path, manifest: Manifest) -> tuple[Manifest, list[tuple[str, str, str]]]:
+    index = read_index(folder)
+    there = pc.index_in(manifest.table["song_id"].combine_chunks(), index["song_id"].combine_chunks())
+    reasons = index["reason"].take(there)
+    unusable = pc.is_valid(reasons).to_numpy()
+    bad = np.flatnonzero(unusable)
+    problems = zip(manifest.song_ids[bad], manifest.paths[bad], reasons.take(pa.array(bad)).to_pylist(), strict=True)
+    return manifest.select(np.flatnonzero(~unusable)), list(problems)
+
+
+def _too_many(problems: list[tuple[str, str, str]], num_songs: int, max_bad_fraction: float, folder: Path) -> str:
+    examples = {reason: f"{song_id} ({path})" for song_id, path, reason in reversed(problems)}
+    reasons = Counter(reason for _, _, reason in problems).most_common(5)
+    return (
+        f"{len(problems)} of {num_songs} songs cannot be used, more than max_bad_fraction={max_bad_fraction} allows. "
+        f"All of them stand in {folder / PROBLEMS_FILE}; the most frequent reasons:\n"
+        + "\n".join(f"  {count} x {reason}, for example {examples[reason]}" for reason, count in reasons)
+        + "\nMend the files and run again, or go on without these songs with a larger max_bad_fraction."
+    )
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"another process is preparing {folder}; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _prepare(
+    source: Source,
+    folder: Path,
+    manifest: Manifest,
+    songs: pa.Table,
+    workers: int,
+    songs_per_shard: int,
+    sample_rate: int,
+) -> None:
+    """Brings every song into the index; the caller owns the folder's lock."""
+    what = "audio prepared by musictag: mono int16 in shards/, what lies where in index.parquet"
+    write_json(folder / ABOUT_FILE, {"what": what, "source": source.name, **_identity(source, sample_rate)})
+    # what an interrupted run has finished, or the process that we waited for
+    merge_parts(folder, sample_rate)
+    pending = _pending(folder, songs)
+    if not len(pending):
+        return
+    rows = [Song(**row) for row in songs.take(pa.array(pending)).to_pylist()]
+    blocks = [rows[first : first + songs_per_shard] for first in range(0, len(rows), songs_per_shard)]
+    seconds = manifest.select(pending).table["duration"]
+    bytes_per_song = (pc.mean(seconds).as_py() or 0) * sample_rate * 2
+    _check_disk(folder, bytes_per_song, len(rows))
+
+    def on_block(block: list[Song], num_samples: int) -> None:
+        nonlocal bytes_per_song
+        if not bytes_per_song:  # durations unknown: the first block with usable songs is the sample
+            bytes_per_song = 2 * num_samples / len(block)
+            _check_disk(folder, bytes_per_song, len(rows) - len(block))
+
+    task = Task(folder, sample_rate, source.reader())
+    with Progress(f"preparing {source.name}", len(rows)) as progress:
+        run_blocks(task, blocks, min(workers, len(blocks)), progress.show, on_block)
+    merge_parts(folder, sample_rate)
+
+
+def _check_disk(folder: Path, bytes_per_song: float, num_songs: int) -> None:
+    needed, free = bytes_per_song * num_songs, shutil.disk_usage(folder).free
+    if needed > free:
+        raise MusictagError(
+            f"{num_songs} songs need about {needed / 1e9:,.1f} GB in {folder}, where {free / 1e9:,.1f} GB are free. "
+            "Free some space, or choose a place on another disk with data_dir=...; what is prepared is kept."
+        )

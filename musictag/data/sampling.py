@@ -1,0 +1,69 @@
+"""What is drawn in training, as pure functions of a seed: nothing here remembers, so a resumed run draws the same.
+
+Numbers come from a counter-based hash (the finaliser of SplitMix64, Steele et al. 2014) of 64-bit integers, vectorised,
+the same on every machine and under every version of NumPy. Legend: S songs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+
+# one stream of numbers a purpose
+_ORDER, _START, _SUBSET = 1, 2, 3
+
+
+def song_keys(song_ids: Iterable[str]) -> np.ndarray:
+    """One uint64 a song, from its identifier alone: what is drawn for a song does not depend on who else is there."""
+    digests = b"".join(hashlib.blake2b(str(song_id).encode(), digest_size=8).digest() for song_id in song_ids)
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+def epoch_order(num_items: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of ``num_items`` items in an epoch: a permutation, int64."""
+    return np.argsort(_hash(_ORDER, seed, epoch, np.arange(num_items, dtype=np.uint64)), kind="stable")
+
+
+def patch_starts_of_epoch(
+    keys: np.ndarray, draws: np.ndarray, num_samples: np.ndarray, patch_samples: int, seed: int, epoch: int
+) -> np.ndarray:
+    """First sample of the patch that each song (``keys``, uint64 S) shows at its ``draws``-th turn in an epoch.
+
+    int64 S, uniform over 0 ... num_samples - patch_samples, both included; 0 in songs shorter than a patch.
+    """
+    choices = np.maximum(np.asarray(num_samples, dtype=np.int64) - patch_samples, 0) + 1
+    # the upper 53 bits as a fraction in [0, 1), exact in float64
+    fraction = (_hash(_START, seed, epoch, keys, draws) >> np.uint64(11)) * 2.0**-53
+    return (fraction * choices).astype(np.int64)
+
+
+def nested_subset(keys: np.ndarray, num_songs: int, seed: int) -> np.ndarray:
+    """Rows of ``num_songs`` of the songs (``keys``, uint64 S), in ascending order.
+
+    A smaller subset lies inside every larger one of the same seed, and a song that joins or leaves the data set changes
+    no other song's rank: the scaling study needs both.
+    """
+    return np.sort(subset_order(keys, seed)[:num_songs])
+
+
+def subset_order(keys: np.ndarray, seed: int) -> np.ndarray:
+    """Rows of all songs in the order in which growing subsets take them in: int64 S."""
+    # the key itself decides between equal hashes, whatever the order of the rows
+    return np.lexsort((keys, _hash(_SUBSET, seed, keys)))
+
+
+def _hash(*parts: int | np.ndarray) -> np.ndarray:
+    """uint64, one for each element of the parts broadcast together; every part changes all bits."""
+    state = np.zeros(1, dtype=np.uint64)
+    for part in parts:
+        value = np.asarray(part if isinstance(part, np.ndarray) else part % 2**64).astype(np.uint64)
+        state = _mix((state ^ value) + np.uint64(0x9E3779B97F4A7C15))
+    return state
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -1,0 +1,47 @@
+"""Writing files that are whole or not there: temporary file in the same folder, flush to disk, rename."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from musictag.errors import MusictagError
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """A file to write to that takes the name ``path`` only once all of it is on the disk.
+
+    Raises MusictagError when the disk is full; whatever had the name before is then still there, whole.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": ""})) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise MusictagError(
+                f"no room to write {path} ({error.strerror}). Nothing half-written was left; free some space "
+                "and type the same command again: finished work is kept."
+            ) from error
+        raise
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """``content`` as indented JSON, atomically. NaN is refused with ValueError: it is no JSON."""
+    text = json.dumps(content, indent=2, allow_nan=False)
+    with atomic_write(path, "w") as file:
+        file.write(text + "\n")

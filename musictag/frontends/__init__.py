@@ -1,0 +1,51 @@
+"""Front-ends turn a waveform into a sequence of features (section 2 of the paper). One family a file.
+
+A new one is a subclass of ``FrontEnd`` and a file in conf/frontend; the tests find it there.
+Legend: B patches, N samples, C channels, T frames.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+
+class FrontEnd(nn.Module, ABC):
+    """forward(waveform: B×N float32 in [-1, 1]) -> features: B×C×T.
+
+    Must set ``sample_rate`` (Hz) and ``out_channels`` (C). Must be constructible on torch's ``meta`` device.
+    """
+
+    sample_rate: int
+    out_channels: int
+
+    @abstractmethod
+    def forward(self, waveform: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def num_frames(self, num_samples: int) -> int:
+        """T for a waveform of ``num_samples``, exactly; 0 where it is too short. Never falls as N grows."""
+
+    def fit_normalisation(self, waveforms: Iterable[Tensor]) -> None:
+        """Measure training songs, blocks of B×N float32, before training. Most front-ends have nothing to measure."""
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest waveform that has a frame."""
+        return self.samples_for(1)
+
+    def samples_for(self, num_frames: int) -> int:
+        """The shortest waveform that has ``num_frames``, in samples."""
+        longest = 1
+        while self.num_frames(longest) < num_frames:
+            longest *= 2
+        shortest = longest // 2  # too short, or 0
+        while longest - shortest > 1:
+            middle = (shortest + longest) // 2
+            if self.num_frames(middle) < num_frames:
+                shortest = middle
+            else:
+                longest = middle
+        return longest

@@ -1,0 +1,219 @@
+"""Song-level evaluation: patches become song scores, song scores become macro metrics with bootstrap intervals.
+
+The paper predicts a song as the mean over its patches and reports ROC-AUC, PR-AUC and root-MSE (sections 2 and 4).
+Legend: B patches, S songs, K tags, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from musictag.bootstrap import Ranking, centred_interval, mean_of_known, song_resamples
+from musictag.errors import MusictagError
+
+
+class SongAverage(Metric):
+    """Mean over a song's patches of the tags' probabilities, for ``num_songs`` songs and ``num_tags`` tags.
+
+    Sums are kept by song and added up over ranks, so the patches of a song may come from any rank in any order, and a
+    whole song evaluated twice counts as if evaluated once. The sums are float64, in which float32 probabilities add up
+    almost always exactly: the order leaves no trace in the float32 means. Use ``update``, ``compute`` and ``reset``;
+    calling the metric itself would ask for all songs in every batch.
+    """
+
+    full_state_update = False
+    sum: Tensor
+    count: Tensor
+
+    def __init__(self, num_songs: int, num_tags: int) -> None:
+        super().__init__()
+        self.add_state("sum", torch.zeros(num_songs, num_tags, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros(num_songs, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> SongAverage:
+        # A model turned to bfloat16 takes its metrics along; the sums move to its device but keep their precision.
+        return super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), exclude_state)
+
+    def update(self, song: Tensor, probabilities: Tensor) -> None:
+        """Adds patches: ``song`` (B, int64) is each one's row among the songs, ``probabilities`` is B×K.
+
+        Raises ValueError where the shapes do not fit, RuntimeError for a row that does not exist.
+        """
+        if probabilities.shape != (len(song), self.sum.shape[1]):
+            raise ValueError(
+                f"probabilities of shape {(len(song), self.sum.shape[1])} expected, got {tuple(probabilities.shape)}"
+            )
+        self.sum.index_add_(0, song, probabilities.detach().to(self.sum.dtype))
+        self.count.index_add_(0, song, torch.ones_like(song, dtype=self.count.dtype))
+
+    def compute(self) -> Tensor:
+        """Song scores, S×K float32. Raises MusictagError while songs are missing: a part is not the evaluation."""
+        missing = torch.nonzero(self.count == 0).flatten().tolist()
+        if missing:
+            rows = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+            raise MusictagError(
+                f"{len(missing)} of {len(self.count)} songs have no patch (rows {rows}): the evaluation is incomplete. "
+                "Every song has to be evaluated; leave limit_val_batches and limit_test_batches at 1.0."
+            )
+        return (self.sum / self.count[:, None]).to(torch.float32)
+
+
+def roc_auc(scores: np.ndarray, targets: np.ndarray) -> float:
+    """Area under the ROC curve of one tag, exact; a tie of a positive and a negative song counts one half.
+
+    ``scores`` and ``targets`` are (S); targets are 0, 1 or NaN (unknown, left out). NaN without songs of both classes.
+    """
+    return _score_once(scores, targets)[0]
+
+
+def average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
+    """PR-AUC of one tag: the step-wise sum of precision over recall, not interpolated; tied songs enter together.
+
+    ``scores`` and ``targets`` as in ``roc_auc``. NaN without songs of both classes.
+    """
+    return _score_once(scores, targets)[1]
+
+
+def _score_once(scores: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    area, precision = Ranking(np.asarray(scores), np.asarray(targets)).score(np.ones((len(scores), 1), dtype=np.int32))
+    return float(area[0]), float(precision[0])
+
+
+def song_metrics(
+    scores: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+    kinds: Sequence[str],
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """All figures of one evaluation, as plain numbers ready for JSON.
+
+    ``scores`` and ``targets`` are S×K; a target is NaN where unknown, 0 or 1 for a ``"classification"`` tag and a
+    number in [0, 1] for a ``"regression"`` tag. The result holds
+
+    - ``roc_auc``, ``pr_auc``, ``rmse``: ``{"value", "low", "high"}``, the mean over the tags that can be scored and its
+      interval from ``resamples`` bootstrap resamples of the songs (all tags together, see ``centred_interval``); low
+      and high are None with ``resamples=0``. The whole entry is None where no tag can be scored.
+    - ``tags_scored``, ``regression_tags_scored``; ``tags_left_out``: names of the classification tags without songs of
+      both classes and of the regression tags without any known target. They are in no mean.
+    - ``chance_pr_auc``: mean prevalence of the scored tags, the PR-AUC of answering at random (its ROC-AUC is 0.5).
+    - ``songs``, ``resamples``, ``confidence``, and ``tags``: one entry a tag with ``name, kind, known, positives,
+      prevalence, roc_auc, pr_auc, rmse, rmse_of_mean``, None where it does not apply. ``rmse_of_mean`` is the error of
+      always answering the mean of these very targets.
+
+    In a resample, tags that happen to lack a class are left out of that resample's mean. Equal input and ``seed`` give
+    equal output. Raises MusictagError for scores that are not finite and for settings out of range, ValueError for
+    shapes, kinds and targets that do not fit.
+    """
+    _check(scores, targets, names, kinds, resamples, confidence)
+    is_ranked = np.array([kind == "classification" for kind in kinds], dtype=bool)
+    rankings = {k: Ranking(scores[:, k], targets[:, k]) for k in np.flatnonzero(is_ranked)}
+    scored = {k: ranking for k, ranking in rankings.items() if ranking.has_both_classes}
+    known = np.count_nonzero(~np.isnan(targets), axis=0)
+    measured = np.flatnonzero(~is_ranked & (known > 0))
+    errors = _SquaredErrors(scores[:, measured], targets[:, measured])
+
+    def macro(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Per tag and column of weights (S×R): ROC-AUC, PR-AUC and root-MSE, each R × its tags."""
+        ranked = np.array([ranking.score(weights) for ranking in scored.values()])
+        ranked = ranked.reshape(len(scored), 2, weights.shape[1])
+        return ranked[:, 0].T, ranked[:, 1].T, errors.root_mean(weights)
+
+    by_tag = [values[0] for values in macro(np.ones((len(scores), 1), dtype=np.int32))]
+    blocks = [
+        [mean_of_known(values) for values in macro(weights)] for weights in song_resamples(len(scores), resamples, seed)
+    ]
+    resampled = [np.concatenate(values) for values in zip(*blocks, strict=True)] if blocks else [np.empty(0)] * 3
+
+    def headline(index: int) -> dict[str, float | None] | None:
+        if not len(by_tag[index]):
+            return None
+        value = float(by_tag[index].mean())
+        low, high = centred_interval(value, resampled[index], confidence)
+        return {"value": value, "low": low, "high": high}
+
+    areas, precisions = (dict(zip(scored, values.tolist(), strict=True)) for values in by_tag[:2])
+    root_errors = dict(zip(measured.tolist(), by_tag[2].tolist(), strict=True))
+    tags = []
+    for k, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+        positives = rankings[k].positives if k in rankings else None
+        tags.append(
+            {
+                "name": name,
+                "kind": kind,
+                "known": int(known[k]),
+                "positives": positives,
+                "prevalence": positives / int(known[k]) if positives is not None and known[k] else None,
+                "roc_auc": areas.get(k),
+                "pr_auc": precisions.get(k),
+                "rmse": root_errors.get(k),
+                "rmse_of_mean": float(np.nanstd(targets[:, k].astype(np.float64))) if k in root_errors else None,
+            }
+        )
+    return {
+        "roc_auc": headline(0),
+        "pr_auc": headline(1),
+        "rmse": headline(2),
+        "tags_scored": len(scored),
+        "tags_left_out": [name for k, name in enumerate(names) if k not in scored and k not in root_errors],
+        "regression_tags_scored": len(measured),
+        "chance_pr_auc": float(np.mean([tags[k]["prevalence"] for k in scored])) if scored else None,
+        "songs": len(scores),
+        "resamples": resamples,
+        "confidence": confidence,
+        "tags": tags,
+    }
+
+
+class _SquaredErrors:
+    """Squared errors of regression tags, S×K, ready to be averaged under song weights."""
+
+    def __init__(self, scores: np.ndarray, targets: np.ndarray) -> None:
+        known = ~np.isnan(targets)
+        self._known = known.astype(np.float64)
+        self._errors = np.where(known, scores.astype(np.float64) - targets, 0.0) ** 2
+
+    def root_mean(self, weights: np.ndarray) -> np.ndarray:
+        """Root of the weighted mean over the known songs, R×K; NaN where none of them has weight."""
+        weights = weights.T.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            return np.sqrt((weights @ self._errors) / (weights @ self._known))
+
+
+def _check(
+    scores: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+    kinds: Sequence[str],
+    resamples: int,
+    confidence: float,
+) -> None:
+    if scores.ndim != 2 or scores.shape != targets.shape or scores.shape[1] != len(names) or len(names) != len(kinds):
+        raise ValueError(
+            f"scores {scores.shape} and targets {targets.shape} must be S×K for {len(names)} names, {len(kinds)} kinds"
+        )
+    if not len(scores):
+        raise MusictagError("there is no song to evaluate: the split is empty")
+    if unknown := set(kinds) - {"classification", "regression"}:
+        raise ValueError(f"a tag is 'classification' or 'regression', not {', '.join(map(repr, sorted(unknown)))}")
+    if resamples < 0 or not 0 < confidence < 1:
+        raise MusictagError(f"{resamples=} must not be negative and {confidence=} must lie between 0 and 1")
+    broken = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(broken):
+        raise MusictagError(
+            f"{len(broken)} of {len(scores)} songs have scores that are no numbers (first: row {broken[0]}): "
+            "the model has diverged; train it again with a smaller learning rate"
+        )
+    for k, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+        column = targets[:, k]
+        if kind == "classification" and not ((column == 0) | (column == 1) | np.isnan(column)).all():
+            raise ValueError(f"the targets of the classification tag {name!r} must be 0, 1 or NaN")

@@ -1,0 +1,268 @@
+"""Pictures and tables of one run, made from its metrics and its history alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from rich.markup import escape
+from rich.table import Table
+
+from musictag.files import atomic_write
+
+_BLUE, _ORANGE, _GREEN, _RED, _INK, _FAINT = "#2f6f9f", "#d9822b", "#4b8f6b", "#b04a4a", "#2b2b2b", "#7a7a7a"
+_LONGEST_NAME = 28
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": "#bbbbbb",
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": False,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "text.parse_math": False,  # a tag's name is no formula, even with a dollar in it
+}
+
+
+def plot_tags(metrics: dict[str, Any], path: str | Path) -> None:
+    """Write a PNG of all scored tags, best ROC-AUC first: ROC-AUC from chance, PR-AUC with its chance beside it.
+
+    ``metrics`` is what ``musictag.metrics.song_metrics`` returns. Regression tags stand below, smallest error first in
+    relation to the error of always answering their mean. The picture is as high as the tags need.
+    """
+    ranked = sorted(_scored(metrics, "roc_auc"), key=lambda tag: -tag["roc_auc"])
+    measured = sorted(_scored(metrics, "rmse"), key=_relative_error)
+    parts = [part for part in (ranked, measured) if part]
+    inches = [0.19 * len(part) + 0.95 for part in parts] or [0.3]
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(10, sum(inches) + 0.4)
+        figure.suptitle(_summary(metrics), x=0.01, ha="left", fontsize=9, color=_FAINT)
+        grid = figure.add_gridspec(len(inches), 2, height_ratios=inches if parts else None)
+        if ranked:
+            left, right = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
+            _bars_from_chance(left, ranked, "roc_auc", _BLUE)
+            left.set_title(f"ROC-AUC   {_mean_of(metrics['roc_auc'])}")
+            left.set_xlabel("line: chance", color=_FAINT)
+            _bars_with_marks(right, ranked, "pr_auc", "prevalence", _ORANGE)
+            right.set_title(f"PR-AUC   {_mean_of(metrics['pr_auc'])}")
+            right.set_xlabel("mark: chance, which is the tag's prevalence", color=_FAINT)
+            right.tick_params(axis="y", labelleft=False)
+        if measured:
+            below = figure.add_subplot(grid[-1, :])
+            _bars_with_marks(below, measured, "rmse", "rmse_of_mean", _GREEN)
+            below.set_title(f"RMSE   {_mean_of(metrics['rmse'])}")
+            below.set_xlabel("mark: error of always answering the tag's mean", color=_FAINT)
+        _save(figure, path)
+
+
+def plot_curves(history: Sequence[dict[str, Any]], path: str | Path, best_epoch: int | None = None) -> None:
+    """Write a PNG of losses, validation scores and learning rate over the epochs, the best epoch marked.
+
+    ``history`` has one row an epoch: ``epoch`` (from 0; shown from 1), ``train_loss``, ``val_loss``, ``val_roc_auc``,
+    ``val_pr_auc``, ``val_rmse``, ``learning_rate``. A value may be missing or None; scores without any value have no
+    panel. Raises ValueError for an empty history.
+    """
+    if not history:
+        raise ValueError("a history without epochs cannot be drawn")
+    epochs = np.array([row["epoch"] for row in history]) + 1
+    curves = {
+        "Loss": {"training": ("train_loss", _BLUE), "validation": ("val_loss", _ORANGE)},
+        "ROC-AUC": {"validation": ("val_roc_auc", _ORANGE)},
+        "PR-AUC": {"validation": ("val_pr_auc", _ORANGE)},
+        "RMSE": {"validation": ("val_rmse", _ORANGE)},
+        "Learning rate": {"learning rate": ("learning_rate", _FAINT)},
+    }
+    values = {key: _column(history, key) for panel in curves.values() for key, _ in panel.values()}
+    panels = {
+        title: panel
+        for title, panel in curves.items()
+        if any(np.isfinite(values[key]).any() for key, _ in panel.values())
+    }
+    heights = [2.2 if title == "Loss" else 0.9 if title == "Learning rate" else 1.5 for title in panels]
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(8, sum(heights) + 0.6)
+        grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (title, panel) in zip(grid, panels.items(), strict=True):
+            axes.set_title(title)
+            axes.grid(True)
+            for label, (key, color) in panel.items():
+                known = np.isfinite(values[key])
+                axes.plot(
+                    epochs[known], values[key][known], color=color, label=label, linewidth=1.6,
+                    marker="o", markersize=3.5 if len(epochs) <= 40 else 0, clip_on=False,
+                )  # fmt: skip
+            if len(panel) > 1:
+                axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1, ncols=2)
+            if title == "Learning rate" and (values["learning_rate"] > 0).all():
+                _log_scale(axes, values["learning_rate"])
+            elif best_epoch is not None:
+                _write_best(axes, epochs, values[next(reversed(panel.values()))[0]], best_epoch + 1)
+            if best_epoch is not None:
+                axes.axvline(best_epoch + 1, color=_INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        grid[-1].set_xlabel("epoch")
+        grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        grid[-1].set_xlim(min(epochs[0], 1) - 0.4, epochs[-1] + 0.4)
+        _save(figure, path)
+
+
+def result_table(metrics: dict[str, Any], title: str) -> Table:
+    """The headline numbers for the terminal: each with its interval and its chance value, and what they rest on."""
+    measured = _scored(metrics, "rmse")
+    chances = {
+        "roc_auc": 0.5,
+        "pr_auc": metrics["chance_pr_auc"],
+        "rmse": float(np.mean([tag["rmse_of_mean"] for tag in measured])) if measured else None,
+    }
+    left_out = metrics["tags_left_out"]
+    caption = f"{metrics['songs']:,} songs, {metrics['tags_scored']} tags scored"
+    if measured:
+        caption += f" and {len(measured)} regression tags (chance RMSE: always answering a tag's mean)"
+    if left_out:
+        more = ", ..." if len(left_out) > 5 else ""
+        caption += f"; {len(left_out)} left out (one class only, or unknown): {', '.join(left_out[:5])}{more}"
+    if metrics["resamples"]:
+        caption += f"; intervals from {metrics['resamples']:,} resamples of the songs"
+    table = Table(title=escape(title), title_justify="left", caption=escape(caption), caption_justify="left")
+    table.min_width = 72
+    table.add_column("mean over tags")
+    table.add_column("score", justify="right", style="bold")
+    table.add_column(f"{metrics['confidence']:.0%} interval", justify="right")
+    table.add_column("chance", justify="right")
+    for key, name in (("roc_auc", "ROC-AUC"), ("pr_auc", "PR-AUC"), ("rmse", "RMSE")):
+        if metrics[key] is not None:
+            headline = metrics[key]
+            table.add_row(name, _number(headline["value"]), _interval(headline), _number(chances[key]))
+    return table
+
+
+def tag_table(metrics: dict[str, Any], best: int = 5, worst: int = 5) -> Table:
+    """The classification tags of highest and lowest ROC-AUC, for the terminal; all of them if there are no more."""
+    ranked = sorted(_scored(metrics, "roc_auc"), key=lambda tag: -tag["roc_auc"])
+    table = Table(title=f"Best {best} and worst {worst} tags" if len(ranked) > best + worst else "Tags")
+    table.title_justify = "left"
+    table.add_column("tag")
+    for heading in ("songs with it", "prevalence", "ROC-AUC", "PR-AUC"):
+        table.add_column(heading, justify="right")
+    shown = ranked if len(ranked) <= best + worst else ranked[:best] + ranked[len(ranked) - worst :]
+    for place, tag in enumerate(shown):
+        numbers = f"{tag['positives']:,}", _number(tag["prevalence"]), _number(tag["roc_auc"]), _number(tag["pr_auc"])
+        table.add_row(escape(tag["name"]), *numbers, end_section=len(shown) < len(ranked) and place == best - 1)
+    return table
+
+
+def _scored(metrics: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    return [tag for tag in metrics["tags"] if tag[key] is not None]
+
+
+def _relative_error(tag: dict[str, Any]) -> float:
+    return tag["rmse"] / tag["rmse_of_mean"] if tag["rmse_of_mean"] else np.inf
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _interval(headline: dict[str, Any]) -> str:
+    return "-" if headline["low"] is None else f"{headline['low']:.3f} to {headline['high']:.3f}"
+
+
+def _mean_of(headline: dict[str, Any]) -> str:
+    interval = "" if headline["low"] is None else f" ({_interval(headline)})"
+    return f"mean {headline['value']:.3f}{interval}"
+
+
+def _summary(metrics: dict[str, Any]) -> str:
+    parts = [f"{metrics['songs']:,} songs", f"{metrics['tags_scored']} tags scored"]
+    if metrics["regression_tags_scored"]:
+        parts.append(f"{metrics['regression_tags_scored']} regression tags")
+    if metrics["tags_left_out"]:
+        parts.append(f"{len(metrics['tags_left_out'])} left out: one class only, or unknown")
+    if metrics["resamples"]:
+        parts.append(f"in brackets: {metrics['confidence']:.0%} interval over songs")
+    return "   ·   ".join(parts)
+
+
+def _bars_from_chance(axes: Axes, tags: list[dict[str, Any]], key: str, color: str) -> None:
+    # What such a bar shows is what the model has learnt; it goes to the left where that is worse than nothing.
+    values = np.array([tag[key] for tag in tags])
+    _rows(axes, tags)
+    axes.barh(range(len(tags)), values - 0.5, left=0.5, height=0.72, color=np.where(values < 0.5, _RED, color))
+    axes.axvline(0.5, color=_INK, linewidth=0.9)
+    axes.set_xlim(values.min() - 0.1 if values.min() < 0.5 else 0.48, 1.06)
+    for row, value in enumerate(values):
+        _write(axes, row, value, f"{value:.2f}", left=value < 0.5)
+
+
+def _bars_with_marks(axes: Axes, tags: list[dict[str, Any]], key: str, mark: str, color: str) -> None:
+    values, marks = np.array([tag[key] for tag in tags]), np.array([tag[mark] for tag in tags])
+    rows = np.arange(len(tags))
+    _rows(axes, tags)
+    axes.barh(rows, values, height=0.72, color=color)
+    for width, ink in ((3.2, "white"), (1.4, _INK)):
+        axes.vlines(marks, rows - 0.42, rows + 0.42, color=ink, linewidth=width)
+    furthest = max(values.max(), marks.max(), 1e-3)
+    axes.set_xlim(0, furthest * 1.1)
+    # Where the number would stand on the mark it stands behind it.
+    hidden = (values <= marks) & (marks < values + 0.09 * furthest)
+    for row, at, value in zip(rows, np.where(hidden, marks, values), values, strict=True):
+        _write(axes, row, at, f"{value:.2f}")
+
+
+def _rows(axes: Axes, tags: list[dict[str, Any]]) -> None:
+    names = [tag["name"] for tag in tags]
+    shown = [name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…" for name in names]
+    axes.set_yticks(range(len(names)), shown)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labeltop=len(names) > 40)
+    axes.grid(True, axis="x")
+
+
+def _write(axes: Axes, row: int, at: float, text: str, left: bool = False) -> None:
+    axes.annotate(
+        text, (at, row), xytext=(-3 if left else 3, 0), textcoords="offset points",
+        va="center", ha="right" if left else "left", fontsize=7.5, color=_FAINT,
+    )  # fmt: skip
+
+
+def _column(history: Sequence[dict[str, Any]], key: str) -> np.ndarray:
+    return np.array([np.nan if row.get(key) is None else row[key] for row in history], dtype=np.float64)
+
+
+def _log_scale(axes: Axes, values: np.ndarray) -> None:
+    axes.set_yscale("log")
+    axes.set_ylim(values.min() / 1.6, values.max() * 1.6)
+    axes.set_yticks(sorted({values.min(), values.max()}))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _write_best(axes: Axes, epochs: np.ndarray, values: np.ndarray, best: int) -> None:
+    at = np.flatnonzero(epochs == best)
+    if len(at) and np.isfinite(values[at[0]]):
+        axes.plot(best, values[at[0]], "o", color=_INK, markerfacecolor="none", markersize=8, zorder=4)
+        axes.set_title(f"{axes.get_title(loc='left')}   {values[at[0]]:.3f} at the best epoch, {best}")
+
+
+def _figure(width_inches: float, height_inches: float) -> Figure:
+    figure = Figure(figsize=(width_inches, height_inches), dpi=130, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
+    return figure
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png")

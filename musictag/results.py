@@ -1,0 +1,128 @@
+"""What a finished run leaves on disk: ``metrics.json`` (written last), ``predictions.npz`` and two pictures.
+
+Tables and figures are made from these files alone.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musictag.data.datamodule import SongData
+from musictag.errors import MusictagError
+from musictag.files import atomic_write, write_json
+from musictag.metrics import song_metrics
+from musictag.plots import plot_curves, plot_tags
+from musictag.tagger import Tagger
+
+PACKAGES = (
+    "musictag", "torch", "torchaudio", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy", "soundfile",
+)  # fmt: skip
+
+
+def read_results(run_dir: Path) -> dict[str, Any] | None:
+    """The metrics of a finished run; None if it has not finished. Raises MusictagError for a damaged ``metrics.json``."""
+    path = run_dir / "metrics.json"
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MusictagError(f"{path} is damaged: {error}. Delete it and type the same command again.") from error
+
+
+def write_results(
+    run_dir: Path,
+    *,
+    config: dict[str, Any],
+    data: SongData,
+    tagger: Tagger,
+    scores: np.ndarray,
+    history: list[dict[str, Any]],
+    best_epoch: int,
+    seconds: dict[str, float],
+    device: str,
+) -> dict[str, Any]:
+    """Score the test songs and write everything; returns the content of ``metrics.json``.
+
+    ``scores``: float32 S×K song scores, in the order of the test songs. ``seconds``: wall-clock seconds of the stages.
+    """
+    targets = data.targets("test")
+    write_predictions(run_dir / "predictions.npz", data.song_ids("test"), tagger, scores, targets)
+    evaluation = config["evaluation"]
+    metrics = song_metrics(
+        scores,
+        targets,
+        tagger.tag_names,
+        tagger.tag_kinds,
+        resamples=evaluation["bootstrap_resamples"],
+        confidence=evaluation["confidence"],
+        seed=config["seed"],
+    )
+    train_seconds = sum(row["seconds"] for row in history)
+    patches = sum(row["patches"] for row in history)
+    test_audio_seconds = data.audio_seconds("test")
+    plot_tags(metrics, run_dir / "tags.png")
+    plot_curves(history, run_dir / "curves.png", best_epoch=best_epoch)
+    content = {
+        "run": run_dir.name,
+        "data": data.source.name,
+        "frontend": config["names"]["frontend"],
+        "backend": config["names"]["backend"],
+        "seed": config["seed"],
+        "study": config["study"],
+        "songs": {split: len(data.song_ids(split)) for split in ("train", "validation", "test")},
+        "songs_unusable": len(data.problems),
+        "test": metrics,
+        "validation": history[best_epoch],
+        "epochs": len(history),
+        "best_epoch": best_epoch,
+        "parameters": sum(p.numel() for p in tagger.parameters() if p.requires_grad),
+        "speed": {
+            "train_audio_seconds_per_second": patches * tagger.patch_seconds / max(train_seconds, 1e-9),
+            "test_audio_seconds_per_second": test_audio_seconds / max(seconds["test"], 1e-9),
+        },
+        "seconds": {name: round(value, 3) for name, value in seconds.items()} | {"epochs": round(train_seconds, 3)},
+        "device": device,
+        "machine": platform.platform(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "git": git_state(),
+        "config": config,
+    }
+    write_json(run_dir / "metrics.json", content)
+    return content
+
+
+def write_predictions(
+    path: Path, song_ids: np.ndarray, tagger: Tagger, scores: np.ndarray, targets: np.ndarray
+) -> None:
+    """``song_ids`` S, ``tags`` K, ``kinds`` K, ``scores`` and ``targets`` S×K (NaN: unknown); no pickles inside."""
+    with atomic_write(path) as file:
+        np.savez_compressed(
+            file,
+            song_ids=np.asarray(song_ids, dtype=str),
+            tags=np.asarray(tagger.tag_names, dtype=str),
+            kinds=np.asarray(tagger.tag_kinds, dtype=str),
+            scores=scores.astype(np.float32),
+            targets=targets.astype(np.float32),
+        )
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the working folder and whether files differ from it; None outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ("git", *arguments), capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

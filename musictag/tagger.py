@@ -1,0 +1,283 @@
+"""The tagger: front-end, back-end and the tags' names in one, for training and for use.
+
+Legend: B patches, N samples, K tags.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from musictag.audio import from_array, read_song
+from musictag.backends import BackEnd
+from musictag.build import build
+from musictag.cutting import fit_length, patch_starts
+from musictag.errors import MusictagError
+from musictag.frontends import FrontEnd
+
+TAG_KINDS = ("classification", "regression")
+MIN_SONG_SECONDS = 0.1
+BATCH_SECONDS = 64  # audio that goes through the network at once while tagging; bounds the memory
+
+#: A file, or samples with their rate in Hz.
+AudioSource = str | os.PathLike | tuple[np.ndarray, int]
+
+
+@dataclass(frozen=True)
+class Taggram:
+    """Tags over time. ``times``: seconds at which patches begin, B · ``tags``: K names · ``scores``: B×K in [0, 1]."""
+
+    times: np.ndarray
+    tags: tuple[str, ...]
+    scores: np.ndarray
+
+
+class Tagger(nn.Module):
+    """A network that hears ``patch_seconds`` of music and says how probable each tag is.
+
+    ``frontend`` and ``backend`` are specs (see musictag/build.py); ``tags`` holds a dictionary a tag, with
+    ``name`` and ``kind`` (``classification`` or ``regression``), in the order of the outputs. Plain containers only:
+    together they are ``spec``, from which ``Tagger(**spec)`` makes the same network again.
+
+    Raises MusictagError for specs that cannot be built, and for patches shorter than the parts need.
+    """
+
+    def __init__(
+        self,
+        frontend: Mapping[str, Any],
+        backend: Mapping[str, Any],
+        tags: Iterable[Mapping[str, str]],
+        patch_seconds: float,
+    ):
+        super().__init__()
+        self._spec = {
+            "frontend": _plain(frontend, "frontend"),
+            "backend": _plain(backend, "backend"),
+            "tags": _checked_tags(_plain(tags, "tags")),
+            "patch_seconds": _plain(patch_seconds, "patch_seconds"),
+        }
+        if isinstance(patch_seconds, bool) or not isinstance(patch_seconds, int | float) or not 0 < patch_seconds < 1e5:
+            raise MusictagError(
+                f"data.patch_seconds={patch_seconds} is no length; type for example data.patch_seconds=3.0"
+            )
+        self.tag_names = tuple(tag["name"] for tag in self._spec["tags"])
+        self.tag_kinds = tuple(tag["kind"] for tag in self._spec["tags"])
+        self.frontend: FrontEnd = build(self._spec["frontend"], FrontEnd)
+        self.sample_rate = self.frontend.sample_rate
+        self.patch_samples = round(patch_seconds * self.sample_rate)
+        in_frames = self.frontend.num_frames(self.patch_samples)
+        self.backend: BackEnd = build(
+            self._spec["backend"],
+            BackEnd,
+            in_channels=self.frontend.out_channels,
+            in_frames=max(in_frames, 1),  # none at all is refused below, in words
+            num_tags=len(self.tag_names),
+        )
+        needed = self.frontend.samples_for(self.backend.min_frames)
+        if self.patch_samples < needed:
+            seconds = math.ceil(1e4 * needed / self.sample_rate) / 1e4
+            raise MusictagError(
+                f"data.patch_seconds={patch_seconds} is too short: {self.patch_samples} samples at {self.sample_rate} "
+                f"Hz make {in_frames} frames of {type(self.frontend).__name__}, and {type(self.backend).__name__} "
+                f"needs {self.backend.min_frames}, which takes {needed} samples; "
+                f"type data.patch_seconds={seconds} or more"
+            )
+        #: the shortest waveform that ``forward`` takes
+        self.min_samples = self.patch_samples if self.backend.fixed_length else needed
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Plain dictionary with which ``Tagger(**spec)`` makes this network again, with fresh weights."""
+        return _plain(self._spec, "spec")
+
+    @property
+    def tags(self) -> list[dict[str, str]]:
+        """Name and kind of each tag, in the order of the outputs."""
+        return self.spec["tags"]
+
+    @property
+    def patch_seconds(self) -> float:
+        return self.patch_samples / self.sample_rate
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Waveform B×N float32 in [-1, 1] -> logits B×K."""
+        return self.backend(self.frontend(waveform))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits -> probabilities (and values of regression tags) in [0, 1], float32 also under autocast."""
+        return logits.float().sigmoid()
+
+    def fit_normalisation(self, waveforms: Iterable[Tensor]) -> None:
+        """Let the front-end measure the training songs, blocks of B×N float32, where it has anything to measure."""
+        self.frontend.fit_normalisation(waveforms)
+
+    def tag(self, source: AudioSource, top: int | None = None, threshold: float | None = None) -> dict[str, float]:
+        """Scores of a whole song by tag, highest first: the mean over its patches (section 2 of the paper).
+
+        ``source`` is a file, or (samples, rate in Hz). ``top`` keeps that many tags, ``threshold`` those that score at
+        least as much. A song shorter than a patch is repeated to its length.
+
+        Raises SongError for a file that cannot be read, MusictagError for less than 0.1 s or unusable samples.
+        """
+        if top is not None and top < 1:
+            raise MusictagError(f"top={top}; it must be at least 1")
+        scores = self.predict_song(self._read(source))
+        order = np.argsort(-scores, kind="stable")[:top]
+        return {self.tag_names[i]: float(scores[i]) for i in order if threshold is None or scores[i] >= threshold}
+
+    def taggram(self, source: AudioSource, hop_seconds: float | None = None) -> Taggram:
+        """Scores over time, a row every ``hop_seconds`` (default: patch after patch, as in ``tag``).
+
+        The last patch ends with the song, so it may come sooner after the one before. Raises as ``tag`` does.
+        """
+        hop_seconds = self.patch_seconds if hop_seconds is None else hop_seconds
+        hop_samples = round(hop_seconds * self.sample_rate) if math.isfinite(hop_seconds) else 0
+        if hop_samples < 1:
+            raise MusictagError(f"hop_seconds={hop_seconds}; it must be at least one sample, {1 / self.sample_rate} s")
+        starts, scores = self._predict_patches(self._read(source), hop_samples)
+        return Taggram(times=starts / self.sample_rate, tags=self.tag_names, scores=scores)
+
+    def predict_song(self, audio: np.ndarray) -> np.ndarray:
+        """Mono int16 samples (N) at ``sample_rate`` -> scores (K, float32): the mean over consecutive patches."""
+        return self._predict_patches(audio, self.patch_samples)[1].mean(axis=0)
+
+    @torch.inference_mode()
+    def _predict_patches(self, audio: np.ndarray, hop_samples: int) -> tuple[np.ndarray, np.ndarray]:
+        """First samples (B) and scores (B×K) of the patches of a song, a batch of patches at a time."""
+        starts = patch_starts(len(audio), self.patch_samples, hop_samples)
+        audio = fit_length(audio, self.patch_samples)
+        patches = np.lib.stride_tricks.sliding_window_view(audio, self.patch_samples)
+        device = next(self.parameters()).device
+        at_once = max(1, int(BATCH_SECONDS / self.patch_seconds))
+        scores = []
+        with _evaluating(self):
+            for first in range(0, len(starts), at_once):
+                block = torch.from_numpy(patches[starts[first : first + at_once]]).to(device)
+                scores.append(self.probabilities(self(block.float() / 32768)).cpu().numpy())
+        return starts, np.concatenate(scores)
+
+    def _read(self, source: AudioSource) -> np.ndarray:
+        """Mono int16 samples of ``source`` at ``sample_rate``: what the prepared audio of a data set holds, too."""
+        if isinstance(source, str | os.PathLike):
+            audio = read_song(source, self.sample_rate)
+        elif isinstance(source, tuple) and len(source) == 2:
+            audio = from_array(np.asarray(source[0]), source[1], self.sample_rate)
+        else:
+            raise MusictagError(f"cannot tag a {type(source).__name__}: give a path, or a tuple (samples, rate in Hz)")
+        if len(audio) < MIN_SONG_SECONDS * self.sample_rate:
+            raise MusictagError(
+                f"{len(audio) / self.sample_rate:.3f} s of audio are too short; {MIN_SONG_SECONDS} s are needed"
+            )
+        return audio
+
+
+def load(path: str | os.PathLike, device: str | torch.device = "cpu") -> Tagger:
+    """The tagger of a checkpoint that musictag trained, ready to tag, on ``device``.
+
+    Needs no configuration file. Reads the file as untrusted: nothing but plain containers and tensors is unpickled, and
+    nothing outside musictag is built. Raises MusictagError for whatever is not such a checkpoint.
+    """
+    path = Path(path)
+    spec, state = _read_checkpoint(path)
+    try:
+        with torch.device("meta"):  # shapes without memory: a wrong file shall not cost any
+            expected = Tagger(**spec).state_dict()
+        _check_fit(expected, state)
+        tagger = Tagger(**spec)
+    except MusictagError as error:
+        raise MusictagError(f"{path}: {error}") from error
+    tagger.load_state_dict(state)
+    try:
+        return tagger.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise MusictagError(f"device={device} cannot be used here: {error}") from error
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Spec and weights of the tagger in a Lightning checkpoint of TaggingModule."""
+    if not path.is_file():
+        raise MusictagError(f"there is no checkpoint {path}; a finished run has one in its folder: best.ckpt")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # torch.load does not compare checksums: a flipped bit would go unseen
+                raise ValueError(f"the checksum of {damaged} does not match")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes make the unpickler raise nearly anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise MusictagError(f"{path} is not a checkpoint of musictag, or is damaged: {reason}") from error
+    parameters = content.get("hyper_parameters") if isinstance(content, dict) else None
+    spec = parameters.get("tagger") if isinstance(parameters, Mapping) else None
+    weights = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(spec, dict) or not isinstance(weights, Mapping):
+        raise MusictagError(f"{path} holds no tagger: it was not written by musictag")
+    if set(spec) != {"frontend", "backend", "tags", "patch_seconds"}:
+        raise MusictagError(
+            f"{path}: its tagger is described by {sorted(map(str, spec))}, which this musictag does not know"
+        )
+    prefix = "tagger."
+    state = {str(key)[len(prefix) :]: value for key, value in weights.items() if str(key).startswith(prefix)}
+    return spec, state
+
+
+def _check_fit(expected: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Raise MusictagError unless ``state`` has the names and shapes of ``expected``."""
+    wrong = [f"{name} is missing" for name in expected if name not in state]
+    wrong += [f"{name} is not known" for name in state if name not in expected]
+    for name in expected.keys() & state.keys():
+        found = tuple(state[name].shape) if isinstance(state[name], Tensor) else type(state[name]).__name__
+        if found != tuple(expected[name].shape):
+            wrong.append(f"{name} is {found}, not {tuple(expected[name].shape)}")
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise MusictagError(f"the weights do not fit the tagger that is described: {'; '.join(wrong[:3])}{more}")
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; every layer as it was afterwards."""
+    training = [layer for layer in module.modules() if layer.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for layer in training:
+            layer.training = True
+
+
+def _checked_tags(tags: Any) -> list[dict[str, str]]:
+    """``tags`` with every kind filled in; raises MusictagError for anything but distinct names of known kinds."""
+    if not isinstance(tags, list) or not tags:
+        raise MusictagError("a tagger needs at least one tag: a list of dictionaries with name and kind")
+    checked = []
+    for tag in tags:
+        tag = {"kind": "classification"} | tag if isinstance(tag, dict) else {}
+        if set(tag) != {"name", "kind"} or not isinstance(tag["name"], str) or tag["kind"] not in TAG_KINDS:
+            raise MusictagError(f"{tag} is no tag; it needs a name and a kind, one of {', '.join(TAG_KINDS)}")
+        checked.append({"name": tag["name"], "kind": tag["kind"]})
+    names = [tag["name"] for tag in checked]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise MusictagError(f"tags that stand there twice: {', '.join(twice)}")
+    return checked
+
+
+def _plain(value: Any, name: str) -> Any:
+    """A deep copy of plain containers; raises MusictagError for what a checkpoint cannot hold safely."""
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _plain(item, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{name}[{i}]") for i, item in enumerate(value)]
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    raise MusictagError(
+        f"{name} is a {type(value).__name__}; a tagger is described by dictionaries, lists, strings and numbers only"
+    )

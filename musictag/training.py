@@ -1,0 +1,191 @@
+"""Training a Tagger with Lightning: loss, optimiser, schedule, song-level validation and test.
+
+Legend: B patches, S songs, N samples, K tags. A batch is what ``musictag.data.datamodule.SongData`` hands out:
+``audio`` int16 B×N, ``song`` int64 B (the song's row within its split) and, in training, ``target`` float32 B×K.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from musictag.errors import MusictagError
+from musictag.metrics import song_metrics
+from musictag.objective import Objective
+from musictag.tagger import Tagger
+
+SCHEDULES = ("plateau", "one_cycle", "constant")
+MONITORS = {"val_loss": "min", "val_roc_auc": "max", "val_pr_auc": "max", "val_rmse": "min"}
+
+
+class TaggingModule(pl.LightningModule):
+    """A ``Tagger`` in training.
+
+    ``tagger`` is the specification of a Tagger (``Tagger.spec``: plain containers), so that every checkpoint is
+    self-describing and loads with ``weights_only=True``. Optimiser: Adam (section 3 of the paper); learning-rate
+    schedules: ``plateau`` (reduce when ``monitor`` stalls), ``one_cycle`` (for a fixed small budget) and ``constant``.
+
+    Validation and test score whole songs: the mean over a song's patches of the probabilities, collected by the
+    SongAverage that the DataModule hands out. Logged each epoch: ``train_loss``, ``val_loss`` (the objective between song
+    scores and targets), ``val_roc_auc``, ``val_pr_auc``, ``val_rmse`` (those that the tags allow).
+
+    Raises MusictagError for an unknown objective, schedule or monitor.
+    """
+
+    def __init__(
+        self,
+        tagger: dict[str, Any],
+        *,
+        objective: str = "bce",
+        learning_rate: float = 0.001,
+        weight_decay: float = 0.0,
+        schedule: str = "plateau",
+        plateau_patience: int = 5,
+        plateau_factor: float = 0.2,
+        monitor: str = "val_loss",
+        seed: int = 0,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        if schedule not in SCHEDULES:
+            raise MusictagError(f"trainer.schedule={schedule} does not exist; choose one of {', '.join(SCHEDULES)}")
+        if monitor not in MONITORS:
+            raise MusictagError(f"trainer.monitor={monitor} does not exist; choose one of {', '.join(MONITORS)}")
+        self.save_hyperparameters()
+        self.tagger = Tagger(**tagger)
+        self.objective = Objective(objective)
+        if compile:
+            # in place, so that the names in the state dict stay those of the plain model
+            self.tagger.compile()
+        self._unchecked: tuple[Tensor, Tensor] | None = None
+        self.test_seconds = 0.0
+
+    # training
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout draws from the global generator: seeding it by epoch makes a resumed run draw what an uninterrupted one would.
+        torch.manual_seed((self.hparams.seed * 1_000_003 + self.current_epoch) * 4_099 + self.global_rank)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        self._raise_if_not_finite()
+        logits = self.tagger(to_waveform(batch["audio"]))
+        loss = self.objective(logits, batch["target"])
+        if self.trainer.world_size > 1:
+            # The mean over the known targets of all ranks, not the mean of the ranks' means.
+            known = (~batch["target"].isnan()).sum()
+            total = known.clone()
+            dist.all_reduce(total)
+            loss = loss * known * self.trainer.world_size / total.clamp(min=1)
+        self._unchecked = (loss.detach(), batch["song"])
+        self.log(
+            "train_loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, sync_dist=True,
+            batch_size=len(batch["song"]),
+        )  # fmt: skip
+        return loss
+
+    def _raise_if_not_finite(self) -> None:
+        # One batch late: by then the loss has long arrived from the device and asking for it stalls nothing.
+        if self._unchecked is None:
+            return
+        loss, songs = self._unchecked
+        self._unchecked = None
+        if not torch.isfinite(loss):
+            ids = self.trainer.datamodule.song_ids("train")[songs.cpu().numpy()]
+            raise MusictagError(
+                f"the loss became {loss.item()} in epoch {self.current_epoch}, in the batch with the songs "
+                f"{', '.join(map(str, ids))}. Listen to these; if they are sound, lower trainer.learning_rate "
+                f"(now {self.hparams.learning_rate}), lower trainer.gradient_clip, or use trainer.precision=32-true. "
+                "The checkpoints of the epochs before are kept."
+            )
+
+    def on_train_epoch_end(self) -> None:
+        self._raise_if_not_finite()
+        if self.hparams.schedule == "plateau":
+            # Here and not by Lightning, which would step after the checkpoint is written: a resumed run would miss a step.
+            self.lr_schedulers().step(self.trainer.callback_metrics[self._monitor()])
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(
+            self.tagger.parameters(), lr=self.hparams.learning_rate, weight_decay=self.hparams.weight_decay
+        )
+        if self.hparams.schedule == "constant":
+            return optimizer
+        if self.hparams.schedule == "one_cycle":
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer,
+                max_lr=self.hparams.learning_rate,
+                total_steps=max(int(self.trainer.estimated_stepping_batches), 1),
+            )
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer,
+            mode=MONITORS[self.hparams.monitor],
+            factor=self.hparams.plateau_factor,
+            patience=self.hparams.plateau_patience,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": self._monitor()}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if self.hparams.schedule == "one_cycle":
+            scheduler.step()
+
+    # evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        self._start_evaluation("validation")
+
+    def on_test_epoch_start(self) -> None:
+        self._start_evaluation("test")
+        self._test_began = time.perf_counter()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def _start_evaluation(self, split: str) -> None:
+        self.song_average = self.trainer.datamodule.song_average(split).to(self.device)
+        if self.trainer.world_size > 1:
+            # Ranks have different numbers of evaluation batches, so nothing may be exchanged within them: the running
+            # statistics of batch norm are made equal once, here (see experiment.py: broadcast_buffers=False).
+            for buffer in self.tagger.buffers():
+                dist.broadcast(buffer, 0)
+
+    def _evaluate(self, batch: dict[str, Tensor]) -> None:
+        logits = self.tagger(to_waveform(batch["audio"]))
+        self.song_average.update(batch["song"], self.tagger.probabilities(logits))
+
+    def on_validation_epoch_end(self) -> None:
+        scores = self.song_average.compute().float().cpu()
+        targets = torch.from_numpy(self.trainer.datamodule.targets("validation"))
+        metrics = song_metrics(
+            scores.numpy(), targets.numpy(), self.tagger.tag_names, self.tagger.tag_kinds, resamples=0
+        )
+        values = {"val_loss": float(self.objective(torch.logit(scores, eps=1e-7), targets))}
+        for name in ("roc_auc", "pr_auc", "rmse"):
+            if metrics[name] is not None:
+                values[f"val_{name}"] = metrics[name]["value"]
+        if self._monitor() not in values:
+            raise MusictagError(
+                f"trainer.monitor={self._monitor()} cannot be computed on this validation set; possible here: {', '.join(values)}"
+            )
+        # every rank has the same values: SongAverage has already been reduced
+        self.log_dict(values, prog_bar=True, sync_dist=False)
+
+    def on_test_epoch_end(self) -> None:
+        self.test_scores = self.song_average.compute().float().cpu().numpy()
+        self.test_seconds = time.perf_counter() - self._test_began
+
+    def _monitor(self) -> str:
+        return self.hparams.monitor
+
+
+def to_waveform(audio: Tensor) -> Tensor:
+    """int16 B×N, as stored, to float32 in [-1, 1), on the device it lies on."""
+    return audio.to(torch.float32) / 32768.0
