@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
-    """Run the experiment of ``cfg``; returns its test PR-AUC, which an optimising sweeper maximises (NaN: the job failed)."""
+    """Run the experiment of ``cfg``; returns its test PR-AUC for sweepers that maximise it (NaN: the job failed)."""
     # imported here, so that --help and mistyped options are answered at once
     from musictag import experiment
     from musictag.errors import MusictagError
@@ -35,7 +35,7 @@ def main(cfg: DictConfig) -> float:
 
 
 def run_job_in_fresh_process(overrides: list[str]) -> int:
-    """One job of a multirun, alone in a process: Lightning's launcher re-executes sys.argv, and leaves its rank behind."""
+    """One job of a multirun, alone: Lightning's launcher re-executes sys.argv, and leaves its rank behind."""
     ranks = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     environment = {key: value for key, value in os.environ.items() if key not in ranks}
     return subprocess.run([sys.executable, __file__, *overrides], env=environment).returncode

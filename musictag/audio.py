@@ -13,6 +13,7 @@ import soundfile
 import soxr
 
 from musictag.errors import MusictagError, SongError
+from musictag.mp3 import chained_samples, has_length_header
 
 #: A file may end this much before what its header declares: encoders round, and nothing audible is missing.
 TOLERATED_LOSS_SECONDS = 0.1
@@ -32,9 +33,9 @@ def read_song(path: str | Path, sample_rate: int = 16000, max_seconds: float | N
     Channels are averaged, the rate is converted with soxr (HQ), and values beyond full scale are clipped; a mono 16-bit
     file that already has the rate comes back sample for sample. ``max_seconds`` reads the beginning only.
 
-    Raises SongError where the file is missing, unreadable, empty, silent, holds samples that are not finite, or ends
+    Raises SongError where the file is missing, unreadable, empty, silent, holds samples that are not finite, ends
     before the length that its header declares (WAV, AIFF, FLAC, and MP3 with a Xing or Info header; Ogg and bare MP3
-    streams declare none).
+    declare none), or is a bare MP3 of variable bit rate, of which the decoder would leave out the end.
     """
     path = Path(path)
     if not path.is_file():
@@ -42,13 +43,16 @@ def read_song(path: str | Path, sample_rate: int = 16000, max_seconds: float | N
     try:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
-            wanted = file.frames if max_seconds is None else int((max_seconds + _MARGIN_SECONDS) * rate)
+            is_bare_mp3 = file.format == "MP3" and not has_length_header(path)
+            wanted = float("inf") if max_seconds is None else int((max_seconds + _MARGIN_SECONDS) * rate)
             audio = file.read(min(wanted, file.frames), dtype="float32", always_2d=True)
-            missing = min(wanted, _declared_frames(file, path)) - len(audio)
+            certain = chained_samples(path) if is_bare_mp3 else _declared_frames(file)
+            missing = min(wanted, certain) - len(audio)
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         raise SongError(f"cannot be read as audio: damaged, cut short, or no audio file ({_reason(error)})") from error
     if missing > TOLERATED_LOSS_SECONDS * rate:
-        raise SongError(f"cut short: {missing / rate:.1f} s of the declared length are missing")
+        why = "MP3 of variable bit rate without a Xing header (ffmpeg -c copy adds one)" if is_bare_mp3 else "cut short"
+        raise SongError(f"{why}: {missing / rate:.1f} s are missing")
     samples = _to_mono_int16(audio, rate, sample_rate)
     return samples if max_seconds is None else samples[: round(max_seconds * sample_rate)]
 
@@ -110,10 +114,8 @@ def _to_mono_int16(audio: np.ndarray, rate: int, sample_rate: int) -> np.ndarray
     return samples
 
 
-def _declared_frames(file: soundfile.SoundFile, path: Path) -> int:
+def _declared_frames(file: soundfile.SoundFile) -> int:
     """Length that the container declares; 0 where it declares none."""
-    if file.format == "MP3":
-        return file.frames if _has_length_header(path) else 0
     cut = _CUT_SHORT.search(file.extra_info)
     if cut is None:
         return file.frames
@@ -121,21 +123,6 @@ def _declared_frames(file: soundfile.SoundFile, path: Path) -> int:
     if declared_bytes >= _UNDECLARED_BYTES or not present_bytes:
         return 0
     return round(file.frames * declared_bytes / present_bytes)
-
-
-def _has_length_header(path: Path) -> bool:
-    """Whether an MP3's first frame tells the number of frames; without it, decoders only guess from the file's size."""
-    with open(path, "rb") as file:
-        head = file.read(10)
-        if head[:3] == b"ID3":
-            size = 0
-            for byte in head[6:10]:  # seven bits a byte
-                size = size << 7 | byte & 0x7F
-            file.seek(size + 10)
-        else:
-            file.seek(0)
-        frame = file.read(256)
-    return b"Xing" in frame or b"Info" in frame
 
 
 def _reason(error: Exception) -> str:

@@ -17,6 +17,7 @@ import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
+from musictag.checkpoint import read_checkpoint
 from musictag.files import atomic_write
 
 HISTORY_COLUMNS = (
@@ -77,8 +78,9 @@ class History(Callback):
         with atomic_write(self.path, "w") as file:
             file.write(text.getvalue())
         if self.announce:
-            shown = "  ".join(f"{name} {row[name]:.4g}" for name in HISTORY_COLUMNS[1:7] if row[name] is not None)
-            print(f"epoch {row['epoch'] + 1}/{trainer.max_epochs}  {shown}  ({row['seconds']:.0f} s)", flush=True)
+            shown = [f"{name} {row[name]:.4g}" for name in HISTORY_COLUMNS[1:7] if row[name] is not None]
+            number = f"{row['epoch'] + 1:3} of {trainer.max_epochs}"
+            print(f"epoch {number}  {'  '.join(shown)}  ({row['seconds']:.1f} s)", flush=True)
 
 
 class ResumableEarlyStopping(EarlyStopping):
@@ -122,4 +124,4 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        return read_checkpoint(path)

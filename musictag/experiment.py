@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import sys
 import time
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from musictag.callbacks import (
     History,
     ResumableEarlyStopping,
 )
+from musictag.checkpoint import read_checkpoint, tagger_spec
 from musictag.data.datamodule import SongData
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
@@ -106,6 +109,7 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
 
 def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any]:
     began = time.perf_counter()
+    _quieten()
     settings = config["trainer"]
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
@@ -136,8 +140,8 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
     trainer = build_trainer(settings, run_dir, history, tracker.lightning)
     if settings["batch_size"] % trainer.world_size:
         raise MusictagError(
-            f"trainer.batch_size={settings['batch_size']} is the batch of all {trainer.world_size} processes together and must "
-            f"be divisible by their number; type for example trainer.batch_size={trainer.world_size * 16}"
+            f"trainer.batch_size={settings['batch_size']} is the batch of all {trainer.world_size} processes together "
+            f"and must be divisible by their number; type for example trainer.batch_size={trainer.world_size * 16}"
         )
     write_json(run_dir / "config.json", config)
     if last.exists():
@@ -150,7 +154,7 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
         if trainer.interrupted:
             raise KeyboardInterrupt
         trained = time.perf_counter()
-        best = torch.load(run_dir / "best.ckpt", map_location="cpu", weights_only=True)
+        best = read_checkpoint(run_dir / "best.ckpt")
         module.load_state_dict(best["state_dict"])
         trainer.test(module, datamodule=data, verbose=False)
         metrics = None
@@ -252,17 +256,19 @@ def build_trainer(settings: dict[str, Any], run_dir: Path, history: History, log
 
 def _check_checkpoint(path: Path, module: TaggingModule) -> None:
     try:
-        spec = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["hyper_parameters"]["tagger"]
-    except Exception as error:
+        spec = tagger_spec(read_checkpoint(path))
+        if spec is None:
+            raise ValueError("it holds no tagger")
+    except ValueError as error:
         raise MusictagError(
-            f"{path} is damaged ({type(error).__name__}) and cannot be resumed from. Delete it to train from the start; "
+            f"{path} is damaged and cannot be resumed from: {error}. Delete it to train from the start; "
             "best.ckpt beside it, if there is one, still holds the best model so far."
         ) from error
-    if spec["tags"] != module.hparams["tagger"]["tags"]:
+    tags = module.hparams["tagger"]["tags"]
+    if spec["tags"] != tags:
         raise MusictagError(
-            f"{path} was trained for other tags ({len(spec['tags'])}: {_some_names(spec['tags'])}) than the data has now "
-            f"({len(module.hparams['tagger']['tags'])}: {_some_names(module.hparams['tagger']['tags'])}). "
-            "Delete it to train from the start, or give back the data its tags."
+            f"{path} was trained for other tags ({len(spec['tags'])}: {_some_names(spec['tags'])}) than the data has "
+            f"now ({len(tags)}: {_some_names(tags)}). Delete it to train from the start, or give the data its tags back."
         )
 
 
@@ -274,6 +280,15 @@ def _prepare_workers(config: dict[str, Any]) -> int:
     if config["data"]["prepare_workers"]:
         return config["data"]["prepare_workers"]
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quieten() -> None:
+    """Leave out what Lightning says about things that are as they should be here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in ("Checkpoint directory", "The number of training batches", ".*does not have many workers"):
+        warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
+    warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\)")
 
 
 def _interactive() -> bool:

@@ -22,12 +22,13 @@ from musictag.plots import plot_curves, plot_tags
 from musictag.tagger import Tagger
 
 PACKAGES = (
-    "musictag", "torch", "torchaudio", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy", "soundfile",
+    "musictag", "torch", "torchaudio", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy",
+    "soundfile",
 )  # fmt: skip
 
 
 def read_results(run_dir: Path) -> dict[str, Any] | None:
-    """The metrics of a finished run; None if it has not finished. Raises MusictagError for a damaged ``metrics.json``."""
+    """The metrics of a finished run; None if it has not finished. Raises MusictagError if the file is damaged."""
     path = run_dir / "metrics.json"
     if not path.exists():
         return None

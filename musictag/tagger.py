@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from musictag.audio import from_array, read_song
 from musictag.backends import BackEnd
 from musictag.build import build
+from musictag.checkpoint import read_checkpoint, tagger_spec
 from musictag.cutting import fit_length, patch_starts
 from musictag.errors import MusictagError
 from musictag.frontends import FrontEnd
@@ -208,17 +208,11 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise MusictagError(f"there is no checkpoint {path}; a finished run has one in its folder: best.ckpt")
     try:
-        with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():  # torch.load does not compare checksums: a flipped bit would go unseen
-                raise ValueError(f"the checksum of {damaged} does not match")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make the unpickler raise nearly anything
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise MusictagError(f"{path} is not a checkpoint of musictag, or is damaged: {reason}") from error
-    parameters = content.get("hyper_parameters") if isinstance(content, dict) else None
-    spec = parameters.get("tagger") if isinstance(parameters, Mapping) else None
-    weights = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(spec, dict) or not isinstance(weights, Mapping):
+        content = read_checkpoint(path)
+    except ValueError as error:
+        raise MusictagError(f"{path} is not a checkpoint of musictag, or is damaged: {error}") from error
+    spec, weights = tagger_spec(content), content.get("state_dict")
+    if spec is None or not isinstance(weights, Mapping):
         raise MusictagError(f"{path} holds no tagger: it was not written by musictag")
     if set(spec) != {"frontend", "backend", "tags", "patch_seconds"}:
         raise MusictagError(

@@ -29,7 +29,7 @@ class Tracker:
     lightning: Any = False  # what Lightning's Trainer takes as its logger
 
     def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
-        """The run is finished: ``metrics`` as in metrics.json, ``scores`` float32 S×K of the test songs. Rank 0 only."""
+        """The run is finished. ``metrics`` as in metrics.json, ``scores`` float32 S×K of the test songs. Rank 0."""
 
     def close(self, exit_code: int) -> None:
         """Let go of everything, also after a failure."""
@@ -61,9 +61,8 @@ class WandbTracker(Tracker):
             settings={"silent": True},
         )
         if mode == "offline" and int(os.environ.get("LOCAL_RANK", 0)) == 0:
-            print(
-                f"Weights & Biases: recording offline in {run_dir / 'wandb'}; upload with: wandb sync {run_dir}/wandb/offline-*"
-            )
+            folder = run_dir / "wandb"
+            print(f"Weights & Biases: recording offline in {folder}; upload with: wandb sync {folder}/offline-*")
 
     def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
         import wandb
@@ -94,7 +93,7 @@ class WandbTracker(Tracker):
         self.close(exit_code=0)
 
     def _song_table(self, data: SongData, scores: np.ndarray, names: list[str]) -> Any:
-        """Test songs spread evenly over the test set, with their audio, true tags and the five tags predicted highest."""
+        """Songs spread evenly over the test set: audio, true tags and the five tags predicted highest."""
         import wandb
 
         targets = data.targets("test")
@@ -144,7 +143,7 @@ def has_api_key() -> bool:
 def precision_recall_rows(
     scores: np.ndarray, targets: np.ndarray, tags: list[dict[str, Any]], levels: int = 40
 ) -> list[tuple[str, float, float]]:
-    """(tag, recall, precision) at up to ``levels`` thresholds of every tag with both classes. Scores and targets S×K."""
+    """(tag, recall, precision) at up to ``levels`` thresholds of every tag with both classes; arrays S×K."""
     rows = []
     for k, tag in enumerate(tags):
         if tag["pr_auc"] is None:
@@ -152,6 +151,6 @@ def precision_recall_rows(
         known = ~np.isnan(targets[:, k])
         true = targets[known, k][np.argsort(-scores[known, k], kind="stable")] == 1
         hits = np.cumsum(true)
-        for index in np.unique(np.linspace(0, len(true) - 1, levels).astype(int)):
-            rows.append((tag["name"], float(hits[index] / hits[-1]), float(hits[index] / (index + 1))))
+        shown = np.unique(np.linspace(0, len(true) - 1, levels).astype(int))
+        rows += [(tag["name"], float(hits[i] / hits[-1]), float(hits[i] / (i + 1))) for i in shown]
     return rows

@@ -31,8 +31,8 @@ class TaggingModule(pl.LightningModule):
     schedules: ``plateau`` (reduce when ``monitor`` stalls), ``one_cycle`` (for a fixed small budget) and ``constant``.
 
     Validation and test score whole songs: the mean over a song's patches of the probabilities, collected by the
-    SongAverage that the DataModule hands out. Logged each epoch: ``train_loss``, ``val_loss`` (the objective between song
-    scores and targets), ``val_roc_auc``, ``val_pr_auc``, ``val_rmse`` (those that the tags allow).
+    SongAverage that the DataModule hands out. Logged each epoch: ``train_loss``, ``val_loss`` (the objective between
+    song scores and targets), ``val_roc_auc``, ``val_pr_auc``, ``val_rmse`` (those that the tags allow).
 
     Raises MusictagError for an unknown objective, schedule or monitor.
     """
@@ -68,7 +68,7 @@ class TaggingModule(pl.LightningModule):
     # training
 
     def on_train_epoch_start(self) -> None:
-        # Dropout draws from the global generator: seeding it by epoch makes a resumed run draw what an uninterrupted one would.
+        # Dropout draws from the global generator: seeded by epoch, a resumed run draws what an uninterrupted one would.
         torch.manual_seed((self.hparams.seed * 1_000_003 + self.current_epoch) * 4_099 + self.global_rank)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -106,7 +106,7 @@ class TaggingModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         self._raise_if_not_finite()
         if self.hparams.schedule == "plateau":
-            # Here and not by Lightning, which would step after the checkpoint is written: a resumed run would miss a step.
+            # Here and not by Lightning, which steps after the checkpoint is written: a resumed run would miss a step.
             self.lr_schedulers().step(self.trainer.callback_metrics[self._monitor()])
 
     def configure_optimizers(self) -> Any:
@@ -167,13 +167,14 @@ class TaggingModule(pl.LightningModule):
         metrics = song_metrics(
             scores.numpy(), targets.numpy(), self.tagger.tag_names, self.tagger.tag_kinds, resamples=0
         )
-        values = {"val_loss": float(self.objective(torch.logit(scores, eps=1e-7), targets))}
+        values = {"val_loss": float(self.objective.of_probabilities(scores, targets))}
         for name in ("roc_auc", "pr_auc", "rmse"):
             if metrics[name] is not None:
                 values[f"val_{name}"] = metrics[name]["value"]
         if self._monitor() not in values:
             raise MusictagError(
-                f"trainer.monitor={self._monitor()} cannot be computed on this validation set; possible here: {', '.join(values)}"
+                f"trainer.monitor={self._monitor()} cannot be computed on this validation set; "
+                f"possible here: {', '.join(values)}"
             )
         # every rank has the same values: SongAverage has already been reduced
         self.log_dict(values, prog_bar=True, sync_dist=False)

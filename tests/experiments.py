@@ -1,4 +1,4 @@
-"""What the tests of whole experiments share: the shipped configuration, composed as the command line does, made small."""
+"""What tests of whole experiments share: the shipped configuration, composed as the command line does, made small."""
 
 from __future__ import annotations
 

@@ -17,9 +17,8 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file.txt"
     with atomic_write(path, "w") as file:
         file.write("old")
-    with pytest.raises(KeyError), atomic_write(path, "w") as file:
-        file.write("new")
-        raise KeyError
+    with pytest.raises(TypeError), atomic_write(path, "w") as file:
+        file.write("new" + file)
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
 

@@ -52,7 +52,8 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
     (run_dir,) = (tmp_path / "runs" / tiny_catalogue.stem).iterdir()
     assert run_dir.name.startswith("waveform-residual_small-")
     assert {path.name for path in run_dir.iterdir()} == {
-        "config.json", "history.csv", "last.ckpt", "best.ckpt", "predictions.npz", "tags.png", "curves.png", "metrics.json",
+        "config.json", "history.csv", "last.ckpt", "best.ckpt", "predictions.npz", "tags.png", "curves.png",
+        "metrics.json",
     }  # fmt: skip
     assert "ROC-AUC" in first.stdout
     assert str(run_dir / "metrics.json") in first.stdout
@@ -67,7 +68,7 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
     assert metrics["test"]["chance_pr_auc"] == pytest.approx(
         np.mean([tag["prevalence"] for tag in metrics["test"]["tags"] if tag["roc_auc"] is not None])
     )
-    assert metrics["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(metrics["versions"]["torch"])
     assert metrics["config"]["trainer"]["batch_size"] == 4
     assert metrics["speed"]["train_audio_seconds_per_second"] > 0
     assert metrics["speed"]["test_audio_seconds_per_second"] > 0
@@ -75,7 +76,7 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
 
     predictions = np.load(run_dir / "predictions.npz", allow_pickle=False)
     tagger = musictag.load(run_dir / "best.ckpt")
-    assert predictions["tags"].tolist() == tagger.tag_names
+    assert predictions["tags"].tolist() == list(tagger.tag_names)
     assert predictions["scores"].shape == (metrics["songs"]["test"], len(tagger.tag_names))
 
     # what the test wrote and what tagging a file says are the same numbers
@@ -99,7 +100,7 @@ def test_a_killed_run_ends_as_one_never_killed(tiny: list[str], tmp_path: Path, 
     settings = [*tiny, "trainer.max_epochs=6", "trainer.plateau_patience=0", "trainer.early_stopping_patience=3",
                 "trainer.learning_rate=0.01"]  # fmt: skip
     whole = compose_config(*settings)
-    experiment.run(whole)
+    train(*settings)
     settings.append(f"runs_dir={tmp_path / 'killed'}")
     killed = compose_config(*settings)
     run_dir = experiment.results_folder(killed)
@@ -116,8 +117,9 @@ def test_a_killed_run_ends_as_one_never_killed(tiny: list[str], tmp_path: Path, 
         time.sleep(0.002)
     assert process.wait() == -signal.SIGKILL
     assert not (run_dir / "metrics.json").exists()
-    resumed = experiment.run(killed)
-    never_killed = experiment.results(whole)
+    checkpointed = (run_dir / "last.ckpt").exists()
+    assert ("Going on from the last finished epoch" in train(*settings).stdout) == checkpointed
+    resumed, never_killed = experiment.results(killed), experiment.results(whole)
     assert comparable(resumed) == comparable(never_killed)
     predictions = [np.load(experiment.results_folder(config) / "predictions.npz") for config in (whole, killed)]
     np.testing.assert_array_equal(predictions[0]["scores"], predictions[1]["scores"])
@@ -234,7 +236,7 @@ def test_a_catalogue_with_other_songs_is_another_run(tiny: list[str], tiny_catal
 def test_each_job_of_a_multirun_has_its_process_and_a_failing_one_stops_nothing(
     tiny: list[str], tmp_path: Path
 ) -> None:
-    done = train(*tiny, "-m", "data.patch_seconds=0.01,0.5", "trainer.max_epochs=1")
+    done = train("-m", *tiny, "data.patch_seconds=0.01,0.5", "trainer.max_epochs=1")
     finished = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/*/metrics.json")]
     assert [metrics["config"]["data"]["patch_seconds"] for metrics in finished] == [0.5]
     assert "data.patch_seconds" in done.stderr

@@ -1,7 +1,7 @@
 """The unit of preparation: a block of songs becomes a shard and its part of the index, or nothing at all.
 
 A block is named after its songs: the same songs give the same files, whoever prepares them, when, and in which order.
-The part is written after the shard and makes it count; ``merge_parts`` moves parts into the index.
+The part is written after the shard and makes it count; ``merge_parts`` takes parts into the index.
 """
 
 from __future__ import annotations
@@ -79,14 +79,15 @@ def write_block(
 
 
 def merge_parts(folder: Path, sample_rate: int) -> None:
-    """Moves the parts of finished blocks into the index, and lists the unusable songs in problems.csv.
+    """Takes the parts of finished blocks into the index, and lists the unusable songs in problems.csv.
 
-    A kill at any point leaves either the parts or the index with all they hold. The caller owns the folder's lock.
+    The parts stay: as long as there are some, the work is not finished (``remove_parts`` ends it), so a kill at any
+    point leaves all they hold, and doing it again does no harm. The caller owns the folder's lock.
     """
     # what a killed process was writing
     for leftover in [*folder.glob(".*.part"), *(folder / SHARD_FOLDER).glob(".*.part")]:
         leftover.unlink()
-    parts = sorted((folder / SHARD_FOLDER).glob("*.parquet"))
+    parts = find_parts(folder)
     index = read_index(folder) if (folder / INDEX_FILE).exists() else INDEX_SCHEMA.empty_table()
     if parts or not (folder / INDEX_FILE).exists():
         fresh = pa.concat_tables([INDEX_SCHEMA.empty_table(), *map(read_index_file, parts)])
@@ -98,7 +99,16 @@ def merge_parts(folder: Path, sample_rate: int) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(unusable.column_names)
         writer.writerows(row.values() for row in unusable.to_pylist())
-    for part in parts:
+
+
+def find_parts(folder: Path) -> list[Path]:
+    """Parts of the index that wait to be merged, or to be removed."""
+    return sorted((folder / SHARD_FOLDER).glob("*.parquet"))
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes merged parts; the caller owns the folder's lock."""
+    for part in find_parts(folder):
         part.unlink()
 
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from musictag.audio import to_float
 from musictag.data.manifest import SPLITS, Manifest, Tag
-from musictag.data.patches import EvaluationBatches, EvaluationPatches, TrainBatches, TrainPatches
+from musictag.data.patches import EvaluationBatches, EvaluationPatches, LateLoader, TrainBatches, TrainPatches
 from musictag.data.prepare import Prepared, prepare
 from musictag.data.sampling import patch_starts_of_epoch, song_keys, subset_order
 from musictag.data.sources import Source
@@ -39,7 +39,7 @@ class SongData(pl.LightningDataModule):
     Training batches are ``{"audio": int16 B×N, "target": float32 B×K (NaN: unknown), "song": int64 B}`` with
     ``patches_per_song`` random patches of ``patch_seconds`` from each song and epoch, a pure function of (seed, epoch,
     song). ``batch_size`` counts the patches of all processes together. ``train_songs`` trains on that many usable
-    songs, a nested subset for each ``seed``; validation and test never change with it, and other songs are not prepared.
+    songs, a nested subset for each ``seed``; validation and test never change with it, other songs are not prepared.
 
     Validation and test batches are ``{"audio", "song"}`` of up to ``eval_batch_size`` patches (default:
     ``batch_size``): every song's consecutive patches (section 2 of the paper), or with ``evaluation_mode="whole"`` each
@@ -229,7 +229,7 @@ class SongData(pl.LightningDataModule):
         return self._loader(EvaluationPatches(self.store, self.song_ids(split)), batches)
 
     def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
-        return DataLoader(
+        return LateLoader(
             dataset,
             batch_sampler=batches,
             collate_fn=_unchanged,

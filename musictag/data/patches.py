@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from musictag.cutting import patch_starts
 from musictag.data.sampling import epoch_order, patch_starts_of_epoch, song_keys
@@ -71,6 +71,17 @@ class EvaluationPatches(Dataset):
     def __getitems__(self, batch: EvaluationBatch) -> dict[str, Tensor]:
         audio = self._store.patches(self._rows[batch.songs], batch.starts, batch.patch_samples)
         return {"audio": torch.from_numpy(audio), "song": torch.from_numpy(batch.songs)}
+
+
+class LateLoader(DataLoader):
+    """A DataLoader that begins when its first batch is asked for.
+
+    Lightning calls ``iter`` on the loader of a resumed run before it has restored the epoch; workers that began to
+    fetch then would fetch an epoch that is over.
+    """
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        yield from super().__iter__()
 
 
 class TrainBatches:

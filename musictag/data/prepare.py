@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 
-from musictag.data.blocks import PROBLEMS_FILE, Song, intact_rows, merge_parts
+from musictag.data.blocks import PROBLEMS_FILE, Song, find_parts, intact_rows, merge_parts, remove_parts
 from musictag.data.manifest import Manifest
 from musictag.data.parallel import Task, run_blocks
 from musictag.data.progress import Progress, say
@@ -72,12 +72,13 @@ def prepare(
     manifest = source.manifest() if manifest is None else manifest
     folder = prepared_folder(source, data_dir, sample_rate)
     songs = _songs(source, manifest)
-    if len(_pending(folder, songs)):
+    if len(_pending(folder, songs)) or find_parts(folder):
         try:
             (folder / SHARD_FOLDER).mkdir(parents=True, exist_ok=True)
             with _lock(folder):
                 _prepare(source, folder, manifest, songs, workers, songs_per_shard, sample_rate)
                 _usable(folder, manifest)[0].save(folder / MANIFEST_FILE)
+                remove_parts(folder)
         except OSError as error:
             raise MusictagError(f"cannot write to {folder}: {error}; choose another place with data_dir=...") from error
     usable, problems = _usable(folder, manifest)
@@ -161,6 +162,8 @@ def _prepare(
     pending = _pending(folder, songs)
     if not len(pending):
         return
+    # a song that is read again must not stand in two parts
+    remove_parts(folder)
     rows = [Song(**row) for row in songs.take(pa.array(pending)).to_pylist()]
     blocks = [rows[first : first + songs_per_shard] for first in range(0, len(rows), songs_per_shard)]
     seconds = manifest.select(pending).table["duration"]

@@ -39,17 +39,12 @@ def patch_starts_of_epoch(
     return (fraction * choices).astype(np.int64)
 
 
-def nested_subset(keys: np.ndarray, num_songs: int, seed: int) -> np.ndarray:
-    """Rows of ``num_songs`` of the songs (``keys``, uint64 S), in ascending order.
-
-    A smaller subset lies inside every larger one of the same seed, and a song that joins or leaves the data set changes
-    no other song's rank: the scaling study needs both.
-    """
-    return np.sort(subset_order(keys, seed)[:num_songs])
-
-
 def subset_order(keys: np.ndarray, seed: int) -> np.ndarray:
-    """Rows of all songs in the order in which growing subsets take them in: int64 S."""
+    """Rows of the songs (``keys``, uint64 S) in the order in which growing subsets take them in: int64 S.
+
+    The first n of them are the subset of n songs: it lies inside every larger one of the same seed, and a song that
+    joins or leaves the data set changes no other songs' order. The scaling study needs both.
+    """
     # the key itself decides between equal hashes, whatever the order of the rows
     return np.lexsort((keys, _hash(_SUBSET, seed, keys)))
 

@@ -2,7 +2,7 @@
 
 A tune is read *once through*: repeat signs are passed over, and of first and second endings only the last is kept, so
 that bar follows bar as it does in the last playing. Grace notes, chord symbols, words and ornament signs are left out.
-An accidental holds for its own octave until the next bar line, and over a tie.
+An accidental holds for its own octave until the next bar line, and over a tie (for its note alone in unbarred music).
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class _Voice:
     key: dict[str, int]
     unit: float
     meter: tuple[int, int] | None
+    barred: bool  # whether there are bars, to whose end an accidental holds
     time: float = 0.0
     notes: list[list[float]] = field(default_factory=list)  # onset, duration, pitch
     accidentals: dict[str, int] = field(default_factory=dict)
@@ -95,11 +96,12 @@ class _Voice:
         ties, self.ties, self.event = self.ties, {}, []
         for accidental, name, share in pitches:
             tied = ties.get(name)
-            if accidental is not None:
-                self.accidentals[name] = ALTER[accidental]
-            alter = self.accidentals.get(name)
-            if alter is None:
-                alter = self.key.get(name[0].upper(), 0)
+            if accidental is None:
+                alter = self.accidentals.get(name, self.key.get(name[0].upper(), 0))
+            else:
+                alter = ALTER[accidental]
+                if self.barred:
+                    self.accidentals[name] = alter
             pitch = _pitch(name) + alter
             if tied is not None and accidental is None:  # an accidental holds over a tie, also across the bar line
                 pitch = self.notes[tied][2]
@@ -176,9 +178,9 @@ class _Tune:
         if letter == "V":
             name = value.split()[0] if value else ""
             if name not in self.voices:
-                untouched = not self.voices and not self.first.time
                 first = self.first
-                self.voices[name] = first if untouched else _Voice(key=first.key, unit=first.unit, meter=first.meter)
+                untouched = not self.voices and not first.time
+                self.voices[name] = first if untouched else _Voice(first.key, first.unit, first.meter, first.barred)
             self.voice = self.voices[name]
         elif letter == "K":
             self.voice.key = read_key(value)
@@ -224,31 +226,35 @@ class _Tune:
         raise ValueError(f"unclosed {sign}")
 
 
+def _clef_transposition(key_field: str) -> int:
+    """Semitones from the written to the sounding pitch, by the clef in a K: field (the way of the program abc2ps)."""
+    if re.search(r"-8va\b|treble-?8\b", key_field):
+        return -12
+    return -24 if re.search(r"\bbass\b", key_field) else 0
+
+
 def read_tune(text: str, file: str) -> Score:
     """One tune, from its X: field to its end. Raises ValueError where it cannot be read."""
     header: dict[str, str] = {}
-    transpose = 0
     lines = iter(text.splitlines())
     for line in lines:
-        if match := re.match(r"%%MIDI\s+transpose\s+(-?\d+)", line):
-            transpose = int(match[1])
-        elif match := re.match(r"([A-Za-z]):(.*)", line.partition("%")[0]):
+        if match := re.match(r"([A-Za-z]):(.*)", line.partition("%")[0]):
             header.setdefault(match[1], match[2].strip())
             if match[1] == "K":
                 break
     if "K" not in header:
         raise ValueError("no K: field")
-    if re.search(r"-8va\b|treble-?8\b", header["K"]):  # an octave down, whatever %%MIDI says besides
-        transpose = -12
     meter = read_meter(header.get("M", "none"))
     short_meter = meter is not None and meter[0] / meter[1] < 0.75
     unit = read_unit(header["L"]) if "L" in header else (0.25 if short_meter else 0.5)
-    tune = _Tune(_Voice(key=read_key(header["K"]), unit=unit, meter=meter))
-    tune.play("\n".join(_body_lines(lines)))
+    body = "\n".join(_body_lines(lines))
+    barred = "%%MIDI nobarlines" not in text  # early music: a line here and there between sections is no bar line
+    tune = _Tune(_Voice(key=read_key(header["K"]), unit=unit, meter=meter, barred=barred))
+    tune.play(body)
     tempo = read_tempo(header.get("Q", ""))
     tempos = tune.tempos | ({tempo} if tempo else set())
     voices = list(tune.voices.values()) or [tune.first]
-    parts = tuple(note_array(voice.notes, transpose) for voice in voices if voice.notes)
+    parts = tuple(note_array(voice.notes, _clef_transposition(header["K"])) for voice in voices if voice.notes)
     return Score(
         piece_id=f"{file}#{header.get('X', '')}",
         collection=collection_of(file),

@@ -14,7 +14,8 @@ from musictag.data.songbook.instruments import BASS, DRUMS
 from musictag.data.songbook.score import Score
 from musictag.data.songbook.tags import CLASSIFICATION_TAGS, INSTRUMENT_TAGS, REGRESSION_TAGS, scaled, score_tags
 
-LOWEST_LEVEL_DB = -8.0  # against the loudest player
+LOWEST_LEVEL_DB = -6.0  # against the loudest player; those who carry the piece, bass and drums stay closer
+_LOWEST_LEAD_DB = -4.0
 _DOWNBEAT, _BEAT, _OFF_BEAT = 28.0, 6.0, -8.0  # MIDI velocity added
 _TIMING_SECONDS, _LATEST_SECONDS = 0.007, 0.02
 _GRID_SECONDS = 0.02  # for counting what sounds together
@@ -75,13 +76,15 @@ def arrange(score: Score, seconds: float, rng: np.random.Generator) -> Arrangeme
 
 
 def _levels(parts: list[Part], rng: np.random.Generator) -> np.ndarray:
-    """Decibels against the loudest, which is 0; none below ``LOWEST_LEVEL_DB``. Leads, bass and drums stay closer."""
-    lowest = [-5.0 if part.leads or part.instrument in (BASS, DRUMS) else LOWEST_LEVEL_DB for part in parts]
+    """Decibels against the loudest player, who has 0."""
+    lowest = [_LOWEST_LEAD_DB if part.leads or part.instrument in (BASS, DRUMS) else LOWEST_LEVEL_DB for part in parts]
     levels = rng.uniform(lowest, 0.0)
     return levels - levels.max()
 
 
-def _played(part: Part, bars: Bars, quarter_seconds: float, accents: bool, seconds: float, rng: np.random.Generator):
+def _played(
+    part: Part, bars: Bars, quarter_seconds: float, accents: bool, seconds: float, rng: np.random.Generator
+) -> np.ndarray:
     """The written notes as somebody plays them: (onset, duration in seconds, pitch, velocity)."""
     onset, duration, pitch = part.notes.T
     count = len(onset)

@@ -53,7 +53,7 @@ def _cast_tune(melody: np.ndarray, bars: Bars, meter_known: bool, rng: np.random
     melody = moved(melody, rng.integers(-6, 6))
     lead = _draw([i for i in INSTRUMENTS if _fits(i, melody)] or list(INSTRUMENTS), rng)
     players = [Part(lead, into_range(melody, lead, rng))]
-    if rng.random() < 0.3:
+    if rng.random() < 0.36:
         return players
     while len(players) == 1:
         others = [i for i in INSTRUMENTS if i is not lead]

@@ -57,7 +57,7 @@ def draw_recording(rng: np.random.Generator) -> Recording:
     """A random recording: each of the three tags is present in 15 to 22% of the clips, unknown in about 13%."""
     kind = rng.random()
     if kind < 0.22:
-        seconds, wet_db = rng.uniform(REVERBERANT_SECONDS, 2.6), rng.uniform(REVERBERANT_DB, 2.0)
+        seconds, wet_db = rng.uniform(REVERBERANT_SECONDS, 2.6), rng.uniform(REVERBERANT_DB, 1.0)
     elif kind < 0.36:
         seconds, wet_db = rng.uniform(0.4, 1.2), rng.uniform(-14.0, -6.0)
     else:
@@ -66,7 +66,7 @@ def draw_recording(rng: np.random.Generator) -> Recording:
     cutoff = rng.uniform(1500.0, BAND_LIMIT_HZ) if kind < 0.15 else rng.uniform(3200.0, 6000.0) if kind < 0.27 else None
     kind = rng.random()
     noise_range = (
-        (8.0, NOISY_DB) if kind < 0.17 else (NOISY_DB + 2.0, CLEAN_DB - 2.0) if kind < 0.3 else (CLEAN_DB, 60.0)
+        (10.0, NOISY_DB) if kind < 0.17 else (NOISY_DB + 2.0, CLEAN_DB - 2.0) if kind < 0.3 else (CLEAN_DB, 60.0)
     )
     return Recording(
         reverberation_seconds=seconds,
@@ -74,7 +74,7 @@ def draw_recording(rng: np.random.Generator) -> Recording:
         cutoff_hz=cutoff,
         signal_to_noise_db=rng.uniform(*noise_range),
         noise_tilt=rng.uniform(0.0, 1.0),
-        peak_db=rng.uniform(-12.0, -1.0),
+        peak_db=rng.uniform(-6.0, -1.0),
         seed=int(rng.integers(2**63)),
     )
 

@@ -129,7 +129,7 @@ class _Spines:
             self._notes(tokens)
 
     def _interpretation(self, token: str) -> None:
-        if match := re.fullmatch(r"\*M(\d+)/(\d+)", token):
+        if match := re.fullmatch(r"\*M([1-9]\d*)/([1-9]\d*)", token):
             meter = (int(match[1]), int(match[2]))
             if meter not in self.meters:
                 self.meters.append(meter)

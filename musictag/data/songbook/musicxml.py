@@ -40,8 +40,11 @@ class _Measure:
 
 
 def _number(text: str | None) -> float:
-    """Raises ValueError for what is no number, also where it is missing."""
-    return float(text or "")
+    """Raises ValueError for what is no finite number, also where it is missing."""
+    number = float(text or "")
+    if not math.isfinite(number):
+        raise ValueError(f"not a number: {text}")
+    return number
 
 
 class _Instrument:
@@ -90,7 +93,7 @@ class _Instrument:
         step, octave = element.findtext("step", ""), _number(element.findtext("octave"))
         if step not in _STEP:
             raise ValueError(f"unknown step {step!r}")
-        return round(12 * (octave + 1) + _STEP[step] + float(element.findtext("alter") or 0) + self.transpose)
+        return round(12 * (octave + 1) + _STEP[step] + _number(element.findtext("alter") or "0") + self.transpose)
 
     def _attributes(self, element: ElementTree.Element) -> None:
         if (divisions := element.findtext("divisions")) is not None:
@@ -98,7 +101,7 @@ class _Instrument:
             if self.divisions <= 0:
                 raise ValueError("divisions must be positive")
         if (transpose := element.find("transpose")) is not None:
-            octaves = float(transpose.findtext("octave-change") or 0)
+            octaves = _number(transpose.findtext("octave-change") or "0")
             self.transpose = round(_number(transpose.findtext("chromatic")) + 12 * octaves)
         for time in element.findall("time"):
             beats, unit = time.findtext("beats", ""), time.findtext("beat-type", "")
@@ -110,7 +113,7 @@ class _Instrument:
 
     def _tempo(self, element: ElementTree.Element) -> None:
         sounds = [element] if element.tag == "sound" else element.findall("sound")
-        tempos = {float(sound.get("tempo")) for sound in sounds if sound.get("tempo")}
+        tempos = {_number(sound.get("tempo")) for sound in sounds if sound.get("tempo")}
         if not tempos:
             for metronome in element.iter("metronome"):
                 beat, text = metronome.findtext("beat-unit", ""), metronome.findtext("per-minute", "").strip()

@@ -1,7 +1,8 @@
 """What songbook's songs are tagged with, and why each value is true. A value that nobody knows is None, never 0.
 
 instruments, bass, drums
-    1: plays for a good part of the clip, at most 12 dB below the loudest. 0: does not play. Never unknown.
+    1: plays for a third of the clip or more, at a level of at most 6 dB below the loudest. 0: does not play. Never
+    unknown.
 solo
     1: one player and nothing else. 0: two or more. Never unknown.
 polyphonic

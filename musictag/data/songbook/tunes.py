@@ -30,10 +30,10 @@ _EMPTY_WORDS = frozenset(
     re.findall(
         "[a-z]+",
         """
-        the a an der die das den dem ein eine le la les l un une il lo o
-        agnus air aria around ballad ballade benedictus canto cantus clog country credo dance dei favorite favourite
-        first gavotte gloria hornpipe jig kyrie lament major march marsch menuett minor minuet movement mvmnt no nr number
-        ohne old op opus polka quadrille quartet quick quickstep reel regiment regt sanctus schottische second section slow
+        the a an der die das den dem ein eine le la les l un une il lo o agnus air aria around ballad ballade
+        benedictus canto cantus clog country credo dance dei favorite favourite first gavotte gloria hornpipe
+        jig kyrie lament major march marsch menuett minor minuet movement mvmnt no nr number ohne old op opus
+        polka quadrille quartet quick quickstep reel regiment regt sanctus schottische second section slow
         sonata song step strathspey string tanz titel tune untitled waltz walk walzer
         """,
     )
@@ -105,7 +105,7 @@ def tune_clusters(scores: Sequence[Score]) -> list[str]:
 def split_clusters(scores: Sequence[Score], groups: Sequence[str]) -> list[str]:
     """The split of each piece: whole clusters, the same repertoire mix in each split, the same on every machine.
 
-    Cluster by cluster, in an order that hangs on their names alone, each goes to the split that lacks most of its share.
+    Cluster by cluster, in an order that hangs on their names alone, each goes where most is lacking of a split's share.
     """
     sizes = Counter(score.collection for score in scores)
     strata: dict[str, str] = {}

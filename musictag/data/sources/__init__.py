@@ -1,9 +1,9 @@
-"""Sources: a data set as its owners publish it becomes a manifest. Nothing else in musictag knows which data set it serves."""
+"""Sources: a data set as its owners publish it becomes a manifest. The rest of musictag does not know which one."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
@@ -14,22 +14,25 @@ from musictag.data.manifest import Manifest
 SongReader = Callable[[str, str], np.ndarray]
 
 
-class Source(Protocol):
-    """What every file in this folder offers."""
+class Source(ABC):
+    """What every file in this folder offers. ``name`` names the folders of the prepared audio and of the runs.
 
-    name: str  # names the folder of the prepared audio and the folder of the runs
+    A source may also offer ``versions(manifest) -> list[str]``: a song whose version has changed is prepared again.
+    """
 
+    name: str
+
+    @abstractmethod
     def fingerprint(self) -> dict[str, str | int | float | None]:
         """All that decides how a song of this source *sounds* once prepared (not how many songs there are).
 
         The prepared audio of two sources is shared exactly if these are equal.
         """
-        ...
 
+    @abstractmethod
     def manifest(self) -> Manifest:
         """Who is there. May be slow the first time; raises MusictagError with what to do where files are missing."""
-        ...
 
+    @abstractmethod
     def reader(self) -> SongReader:
         """How to get one song's samples."""
-        ...

@@ -21,6 +21,7 @@ from musictag.data.songbook.arrange import Arrangement, arrange
 from musictag.data.songbook.render import Synthesiser
 from musictag.data.songbook.soundfont import find_soundfont, short_sha256
 from musictag.data.songbook.tags import TAGS
+from musictag.data.sources import Source
 from musictag.errors import MusictagError
 
 #: Counts up with every change to what arrangements sound like or how they are tagged: prepared audio of another version
@@ -29,7 +30,7 @@ VERSION = 1
 _SECONDS = (3.0, 60.0)
 
 
-class Songbook:
+class Songbook(Source):
     """Songs of ``seconds`` made from written music, as many as asked for.
 
     Song k of a split is the same song whatever the totals: ``num_songs`` counts training songs, and a larger number

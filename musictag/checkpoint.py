@@ -1,0 +1,34 @@
+"""Reading checkpoints, whoever wrote them: nothing is executed, and damage is noticed."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The plain containers and tensors in a checkpoint file, on the CPU.
+
+    Raises ValueError, with the reason, for a file that is no checkpoint, is damaged, or holds anything else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # torch.load does not compare checksums: a flipped bit would go unseen
+                raise ValueError(f"the checksum of {damaged} does not match")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes make the unpickler raise nearly anything
+        raise ValueError(str(error).strip().partition("\n")[0] or type(error).__name__) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def tagger_spec(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The specification of the tagger in a checkpoint's content; None if it has none."""
+    parameters = content.get("hyper_parameters")
+    spec = parameters.get("tagger") if isinstance(parameters, Mapping) else None
+    return spec if isinstance(spec, dict) else None

@@ -1,0 +1,207 @@
+"""Reading audio: samples survive, rates convert, and what cannot be used says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from musictag import mp3
+from musictag.audio import from_array, read_song, resample, to_float, to_int16
+from musictag.errors import MusictagError, SongError
+
+RATE = 16000
+
+
+def tone(seconds: float, rate: int, frequency: float = 440.0) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(-32768, 32768, 2 * RATE).astype(np.int16)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "aiff"])
+def test_sixteen_bit_mono_at_the_rate_is_kept_sample_for_sample(tmp_path: Path, noise: np.ndarray, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, noise, RATE, subtype="PCM_16")
+    samples = read_song(path)
+    assert samples.dtype == np.int16
+    np.testing.assert_array_equal(samples, noise)
+    np.testing.assert_array_equal(read_song(str(path), max_seconds=0.5), noise[: RATE // 2])
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "ogg"])
+def test_lossy_formats_come_close(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, tone(2, 44100), 44100)
+    samples = to_float(read_song(path))
+    assert len(samples) == 2 * RATE
+    inner = slice(2000, -2000)
+    assert np.abs(samples - tone(2, RATE))[inner].max() < 0.03
+
+
+def test_channels_are_averaged_and_excess_is_clipped(tmp_path: Path) -> None:
+    stereo = np.stack([np.full(100, 0.5), np.full(100, -0.25)], axis=1)
+    soundfile.write(tmp_path / "a.wav", stereo, RATE, subtype="FLOAT")
+    assert (read_song(tmp_path / "a.wav") == 0.125 * 32768).all()
+    soundfile.write(tmp_path / "b.wav", np.array([1.5, -1.5, 0.0]), RATE, subtype="FLOAT")
+    assert read_song(tmp_path / "b.wav").tolist() == [32767, -32768, 0]
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_rates_are_converted_without_delay_or_loss(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(2, rate), rate, subtype="FLOAT")
+    samples = to_float(read_song(tmp_path / "a.wav"))
+    assert len(samples) == 2 * RATE
+    assert np.abs(samples - tone(2, RATE))[500:-500].max() < 1e-3
+    assert np.abs(resample(tone(2, rate), rate, 24000) - tone(2, 24000))[500:-500].max() < 1e-3
+
+
+def test_what_lies_above_the_new_nyquist_frequency_is_gone(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(2, 44100, 12000) + 0.01 * tone(2, 44100), 44100)
+    samples = to_float(read_song(tmp_path / "a.wav"))
+    assert np.abs(samples)[500:-500].max() < 0.006
+
+
+def test_the_beginning_is_that_of_the_whole_song(tmp_path: Path) -> None:
+    audio = np.random.default_rng(1).uniform(-0.5, 0.5, 3 * 44100)
+    soundfile.write(tmp_path / "a.wav", audio, 44100)
+    whole, beginning = read_song(tmp_path / "a.wav"), read_song(tmp_path / "a.wav", max_seconds=1.5)
+    assert len(beginning) == 24000
+    np.testing.assert_array_equal(beginning, whole[:24000])
+    assert len(read_song(tmp_path / "a.wav", max_seconds=99)) == len(whole)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype"),
+    [
+        ("wav", "PCM_16"),
+        ("wav", "PCM_24"),
+        ("wav", "FLOAT"),
+        ("aiff", "PCM_16"),
+        ("flac", None),
+        ("mp3", None),
+        ("w64", None),
+    ],
+)
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+def test_a_cut_file_is_noticed(tmp_path: Path, suffix: str, subtype: str | None, kept: float) -> None:
+    path = tmp_path / f"a.{suffix}"
+    audio = np.random.default_rng(2).uniform(-0.5, 0.5, (5 * RATE, 2))
+    soundfile.write(path, audio, RATE, subtype=subtype)
+    assert len(read_song(path)) == 5 * RATE
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(SongError, match=r"cut short"):
+        read_song(path)
+
+
+def test_the_beginning_of_a_cut_file_is_as_good_as_ever(tmp_path: Path, noise: np.ndarray) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise, RATE)
+    path.write_bytes(path.read_bytes()[: 44 + 2 * RATE])
+    np.testing.assert_array_equal(read_song(path, max_seconds=0.5), noise[: RATE // 2])
+
+
+def test_streams_without_a_declared_length_are_read_to_their_end(tmp_path: Path, noise: np.ndarray) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise, RATE)
+    data = bytearray(path.read_bytes())
+    size_of_data = data.find(b"data") + 4
+    data[4:8] = data[size_of_data : size_of_data + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_song(path), noise)
+
+
+def bare_mp3(path: Path, audio: np.ndarray, **encoding: object) -> bytes:
+    """An MP3 without its first frame, which holds the Xing header."""
+    soundfile.write(path, audio, RATE, **encoding)
+    data = path.read_bytes()
+    assert b"Xing" in data[:100] or b"Info" in data[:100]
+    frame_bytes, _ = mp3._frame(data[:4])
+    path.write_bytes(data[frame_bytes:])
+    return data[frame_bytes:]
+
+
+def test_a_bare_mp3_of_constant_bit_rate_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    audio = np.random.default_rng(3).uniform(-0.5, 0.5, 4 * RATE)
+    data = bare_mp3(path, audio, bitrate_mode="CONSTANT", compression_level=0.5)
+    assert mp3.chained_samples(path) >= len(audio)
+    assert abs(len(read_song(path)) - len(audio)) < 0.2 * RATE
+    path.write_bytes(data[: len(data) // 2])
+    assert abs(len(read_song(path)) - len(audio) // 2) < 0.2 * RATE
+
+
+def test_a_bare_mp3_of_variable_bit_rate_is_refused_as_decoders_lose_its_end(tmp_path: Path) -> None:
+    audio = np.random.default_rng(3).uniform(-0.5, 0.5, 20 * RATE)
+    audio[:RATE] = 0.3 * tone(1, RATE)
+    bare_mp3(tmp_path / "a.mp3", audio, bitrate_mode="VARIABLE")
+    with soundfile.SoundFile(tmp_path / "a.mp3") as file:
+        assert len(file.read()) < 19 * RATE
+    with pytest.raises(SongError, match="variable bit rate without a Xing header"):
+        read_song(tmp_path / "a.mp3")
+
+
+def test_unusable_files_say_why(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    with pytest.raises(SongError, match="not found"):
+        read_song(path)
+    with pytest.raises(SongError, match="not a file"):
+        read_song(tmp_path)
+    for content in (b"", b"no audio at all " * 100):
+        path.write_bytes(content)
+        with pytest.raises(SongError, match="cannot be read"):
+            read_song(path)
+    for samples, reason in [
+        (np.zeros(0), "empty"),
+        (np.zeros(1000), "silent"),
+        (np.tile([1.0, -1.0], 500) / 32768, "silent"),
+        (np.array([0.1, np.nan]), "not finite"),
+        (np.array([0.1, -np.inf]), "not finite"),
+        (np.array([3000.0, -3000.0]), "full scale"),
+    ]:
+        soundfile.write(path, samples, RATE, subtype="FLOAT")
+        with pytest.raises(SongError, match=reason):
+            read_song(path)
+    opposite = np.stack([tone(1, RATE), -tone(1, RATE)], axis=1)
+    soundfile.write(path, opposite, RATE)
+    with pytest.raises(SongError, match="silent"):
+        read_song(path)
+
+
+def test_an_array_is_treated_as_a_file(tmp_path: Path) -> None:
+    stereo = np.stack([tone(1, 44100), 0.5 * tone(1, 44100, 660)], axis=1).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", stereo, 44100, subtype="FLOAT")
+    expected = read_song(tmp_path / "a.wav")
+    np.testing.assert_array_equal(from_array(stereo, 44100), expected)
+    np.testing.assert_array_equal(from_array(stereo.T, 44100), expected)
+    mono = to_int16(tone(1, RATE))
+    for same in (mono, mono[:, None], mono[None], mono.astype(np.int32) << 16, to_float(mono), to_float(mono).tolist()):
+        np.testing.assert_array_equal(from_array(same, RATE), mono)
+
+
+@pytest.mark.parametrize(
+    ("array", "rate", "error", "message"),
+    [
+        (np.zeros((2, 3, 4)), RATE, MusictagError, "shape"),
+        (np.zeros(9, dtype=np.uint8), RATE, MusictagError, "uint8"),
+        (np.ones(9), 0, MusictagError, "sample rate 0"),
+        (np.zeros((0, 2)), RATE, SongError, "empty"),
+        (np.zeros(9), RATE, SongError, "silent"),
+        (np.array([np.nan]), RATE, SongError, "not finite"),
+    ],
+)
+def test_unusable_arrays_say_why(array: np.ndarray, rate: int, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        from_array(array, rate)
+
+
+def test_int16_and_float_are_inverse() -> None:
+    every = np.arange(-32768, 32768).astype(np.int16)
+    assert to_float(every).dtype == np.float32
+    np.testing.assert_array_equal(to_int16(to_float(every)), every)

@@ -1,0 +1,384 @@
+"""Decode once: the same bytes whoever works and however often it is interrupted; a bad song costs that song only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from filelock import FileLock
+
+from musictag.data import prepare as preparation
+from musictag.data.manifest import Manifest
+from musictag.data.prepare import Prepared, prepare, prepared_folder
+from musictag.data.sources.manifest import CatalogueFile
+from musictag.errors import MusictagError
+
+from .catalogues import read_rows, synthetic_song, write_table
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+#: `python -c SCRIPT catalogue data_dir workers seconds_a_song [max_file_bytes]`
+SCRIPT = """
+import resource, sys
+from tests.test_prepare import SlowCatalogue
+from musictag.data.prepare import prepare
+from musictag.errors import MusictagError
+if __name__ == "__main__":
+    path, data_dir, workers, seconds, *limit = sys.argv[1:]
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit[0]), int(limit[0])))
+    try:
+        prepare(SlowCatalogue(path, float(seconds)), data_dir, workers=int(workers), songs_per_shard=2)
+    except MusictagError as error:
+        sys.exit(str(error))
+"""
+
+
+class SlowReader:
+    """Reads a file and takes its time; ends its own process at the song ``fatal``."""
+
+    def __init__(self, reader, seconds: float, fatal: str | None = None) -> None:
+        self.reader, self.seconds, self.fatal = reader, seconds, fatal
+
+    def __call__(self, song_id: str, path: str) -> np.ndarray:
+        time.sleep(self.seconds)
+        if song_id == self.fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.reader(song_id, path)
+
+
+class SlowCatalogue(CatalogueFile):
+    def __init__(self, path: str | Path, seconds: float, fatal: str | None = None) -> None:
+        super().__init__(path)
+        self.seconds, self.fatal = seconds, fatal
+
+    def reader(self) -> SlowReader:
+        return SlowReader(super().reader(), self.seconds, self.fatal)
+
+
+class CountingCatalogue(CatalogueFile):
+    """Remembers which songs were read, in this process."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.read: list[str] = []
+
+    def reader(self):
+        reader = super().reader()
+
+        def count(song_id: str, path: str) -> np.ndarray:
+            self.read.append(song_id)
+            return reader(song_id, path)
+
+        return count
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *map(str, arguments)],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        text=True,
+        stderr=subprocess.PIPE,
+    )
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """A checksum of every file below ``folder``, the lock aside."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def finished_blocks(data_dir: Path) -> int:
+    return len(list(data_dir.glob("*/shards/*.parquet")))
+
+
+def wait_until(condition, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+@pytest.fixture
+def reference(tiny_catalogue: Path, tmp_path: Path) -> dict[str, str]:
+    """What an undisturbed preparation of the tiny catalogue in one process leaves."""
+    prepare(CatalogueFile(tiny_catalogue), tmp_path / "reference", songs_per_shard=2)
+    found = contents(tmp_path / "reference")
+    assert len(found) == 12 + 4  # shards; index, problems, manifest, about
+    return found
+
+
+def test_one_worker_or_two_leave_the_same_bytes(tiny_catalogue: Path, tmp_path: Path, reference: dict) -> None:
+    environment = dict(os.environ)
+    prepared = prepare(CatalogueFile(tiny_catalogue), tmp_path / "data", workers=2, songs_per_shard=2)
+    assert contents(tmp_path / "data") == reference
+    assert len(prepared.manifest) == len(prepared.store) == 24
+    assert prepared.problems == []
+    assert dict(os.environ) == environment
+
+
+def kill_and_resume(catalogue: Path, data_dir: Path, workers: int, blocks: int, reference: dict) -> None:
+    process = start(catalogue, data_dir, workers, 0.05)
+    wait_until(lambda: finished_blocks(data_dir) >= blocks)
+    pids = children(process)
+    process.kill()
+    process.wait()
+    # no worker outlives the one who started it
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 10)
+    kept = finished_blocks(data_dir)
+    assert blocks <= kept < 12
+    source = CountingCatalogue(catalogue)
+    prepare(source, data_dir, songs_per_shard=2)
+    assert len(source.read) == 24 - 2 * kept
+    assert contents(data_dir) == reference
+
+
+def test_a_killed_preparation_goes_on_where_it_was(tiny_catalogue: Path, tmp_path: Path, reference: dict) -> None:
+    kill_and_resume(tiny_catalogue, tmp_path / "data", 2, 3, reference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("blocks", range(0, 11, 2))
+def test_killed_anywhere(tiny_catalogue: Path, tmp_path: Path, reference: dict, workers: int, blocks: int) -> None:
+    kill_and_resume(tiny_catalogue, tmp_path / "data", workers, blocks, reference)
+
+
+@pytest.mark.parametrize("name", ["_write_index", "_write_shard", "atomic_write", "unlink"])
+def test_a_kill_between_any_two_steps_costs_nothing(
+    tiny_catalogue: Path, tmp_path: Path, reference: dict, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Stops before each step that changes the folder in turn, going on each time from what the stop before left."""
+    from musictag.data import blocks
+
+    class Killed(BaseException):
+        pass
+
+    owner = Path if name == "unlink" else blocks
+    original = getattr(owner, name)
+    for allowed in range(2, 200, 3):
+        steps = 0
+
+        def stopping(*arguments: object, limit: int = allowed, **options: object) -> object:
+            nonlocal steps
+            steps += 1
+            if steps > limit:
+                raise Killed
+            return original(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, stopping)
+            try:
+                prepare(CatalogueFile(tiny_catalogue), tmp_path / "data", songs_per_shard=2)
+                break
+            except Killed:
+                continue
+    assert allowed > 2, "never stopped"
+    assert contents(tmp_path / "data") == reference
+
+
+def test_interrupted_by_hand_it_keeps_finished_blocks(tiny_catalogue: Path, tmp_path: Path, reference: dict) -> None:
+    process = start(tiny_catalogue, tmp_path / "data", 2, 0.05)
+    wait_until(lambda: finished_blocks(tmp_path / "data") >= 2)
+    process.send_signal(signal.SIGINT)
+    _, output = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert "finished blocks are kept" in output
+    assert not list((tmp_path / "data").rglob(".*.part"))
+    kept = finished_blocks(tmp_path / "data")
+    assert 2 <= kept < 12
+    prepare(CatalogueFile(tiny_catalogue), tmp_path / "data", songs_per_shard=2)
+    assert contents(tmp_path / "data") == reference
+
+
+def test_a_dying_worker_is_reported_and_the_rest_kept(tiny_catalogue: Path, tmp_path: Path, reference: dict) -> None:
+    with pytest.raises(MusictagError, match="a worker process died"):
+        prepare(SlowCatalogue(tiny_catalogue, 0.02, fatal="test-06"), tmp_path / "data", workers=2, songs_per_shard=2)
+    assert finished_blocks(tmp_path / "data") >= 9
+    prepare(CatalogueFile(tiny_catalogue), tmp_path / "data", songs_per_shard=2)
+    assert contents(tmp_path / "data") == reference
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_stops_the_work_and_nothing_half_written_counts(
+    tiny_catalogue: Path, tmp_path: Path, reference: dict, workers: int
+) -> None:
+    # the system refuses files larger than this, in the middle of writing them: most shards are
+    process = start(tiny_catalogue, tmp_path / "data", workers, 0, 130_000)
+    _, output = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "no room to write" in output
+    assert str(tmp_path / "data") in output
+    assert "Traceback" not in output
+    assert not list((tmp_path / "data").rglob(".*.part"))
+    prepare(CatalogueFile(tiny_catalogue), tmp_path / "data", songs_per_shard=2)
+    assert contents(tmp_path / "data") == reference
+
+
+def test_a_disk_too_small_is_noticed_before_starting(tiny_catalogue: Path, tmp_path: Path) -> None:
+    rows = read_rows(tiny_catalogue)
+    write_table(tiny_catalogue, [row | {"duration": 1e12} for row in rows])
+    source = CountingCatalogue(tiny_catalogue)
+    with pytest.raises(MusictagError, match=r"24 songs need about 76[78],.* GB in .* GB are free"):
+        prepare(source, tmp_path / "data")
+    assert source.read == []
+
+
+def test_a_place_that_cannot_be_written_is_named(tiny_catalogue: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(MusictagError, match=r"cannot write to .*data_dir="):
+        prepare(CatalogueFile(tiny_catalogue), tmp_path / "data")
+
+
+def test_of_two_processes_one_works_and_the_other_waits(tiny_catalogue: Path, tmp_path: Path, reference: dict) -> None:
+    folder = prepared_folder(CatalogueFile(tiny_catalogue), tmp_path / "data")
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        first, second = (start(tiny_catalogue, tmp_path / "data", 1, 0.01) for _ in range(2))
+        lines = [process.stderr.readline() for process in (first, second)]
+    outputs = [process.communicate(timeout=60)[1] for process in (first, second)]
+    assert all("another process is preparing" in line for line in lines)
+    assert [process.returncode for process in (first, second)] == [0, 0]
+    # one of them read the songs, the other found them
+    assert sorted("24 songs in" in output for output in outputs) == [False, True]
+    assert contents(tmp_path / "data") == reference
+
+
+def test_songs_added_later_are_the_only_ones_read(tiny_catalogue: Path, tmp_path: Path) -> None:
+    rows = read_rows(tiny_catalogue)
+
+    def prepare_rows(some: list[dict]) -> tuple[Prepared, list[str]]:
+        write_table(tiny_catalogue, some)
+        source = CountingCatalogue(tiny_catalogue)
+        return prepare(source, tmp_path / "data", songs_per_shard=4), source.read
+
+    first, read = prepare_rows(rows[5:20])
+    assert len(read) == 15
+    before = contents(first.store.folder / "shards")
+    second, read = prepare_rows(rows)
+    assert second.store.folder == first.store.folder
+    assert read == [row["song_id"] for row in rows[:5] + rows[20:]]
+    after = contents(first.store.folder / "shards")
+    assert before.items() < after.items()
+    assert len(second.manifest) == len(second.store) == 24
+    third, read = prepare_rows(rows[::2])
+    assert read == []
+    assert third.manifest.song_ids.tolist() == [row["song_id"] for row in rows[::2]]
+    np.testing.assert_array_equal(
+        third.store.rows_of(third.manifest.song_ids), second.store.rows_of(third.manifest.song_ids)
+    )
+
+
+def test_a_changed_file_is_read_again(tiny_catalogue: Path, tmp_path: Path) -> None:
+    prepare(CatalogueFile(tiny_catalogue), tmp_path / "data", songs_per_shard=4)
+    path = tiny_catalogue.parent / "audio" / "train-03.wav"
+    audio = synthetic_song(2.5, True, False, 0.5, seed=99)
+    soundfile.write(path, audio, 16000)
+    source = CountingCatalogue(tiny_catalogue)
+    store = prepare(source, tmp_path / "data", songs_per_shard=4).store
+    assert source.read == ["train-03"]
+    (row,) = store.rows_of(np.array(["train-03"]))
+    np.testing.assert_array_equal(store.read(row), source.reader()("train-03", "audio/train-03.wav"))
+    assert len(store) == 24
+    store.verify()
+
+
+def test_bad_songs_cost_themselves_and_are_listed(tiny_catalogue: Path, tmp_path: Path) -> None:
+    audio = tiny_catalogue.parent / "audio"
+    (audio / "train-00.wav").unlink()
+    (audio / "test-01.wav").write_bytes(b"garbage")
+    source = CatalogueFile(tiny_catalogue)
+    with pytest.raises(
+        MusictagError, match=r"(?s)2 of 24 songs .*max_bad_fraction=0.05.*1 x file not found, for example train-00"
+    ):
+        prepare(source, tmp_path / "data", max_bad_fraction=0.05)
+    prepared = prepare(source, tmp_path / "data", max_bad_fraction=0.1)
+    assert [problem[:2] for problem in prepared.problems] == [
+        ("train-00", "audio/train-00.wav"), ("test-01", "audio/test-01.wav"),
+    ]  # fmt: skip
+    assert len(prepared.manifest) == len(prepared.store) == 22
+    listed = read_rows(prepared.store.folder / "problems.csv")
+    assert [row["song_id"] for row in listed] == ["test-01", "train-00"]
+    assert listed[1]["reason"] == "file not found"
+    assert "cannot be read" in listed[0]["reason"]
+    assert Manifest.load(prepared.store.folder / "manifest.parquet").digest() == prepared.manifest.digest()
+
+    # what was mended is tried again, and nothing else
+    soundfile.write(audio / "train-00.wav", synthetic_song(1, True, True, 0.5, seed=0), 16000)
+    again = CountingCatalogue(tiny_catalogue)
+    assert len(prepare(again, tmp_path / "data").manifest) == 23
+    assert again.read == ["train-00"]
+    assert [row["song_id"] for row in read_rows(prepared.store.folder / "problems.csv")] == ["test-01"]
+
+
+def test_a_block_of_bad_songs_alone_needs_no_shard(tiny_catalogue: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        (tiny_catalogue.parent / "audio" / f"train-{number:02d}.wav").unlink()
+    source = CatalogueFile(tiny_catalogue)
+    prepared = prepare(source, tmp_path / "data", songs_per_shard=2, max_bad_fraction=0.5)
+    assert (len(prepared.problems), len(prepared.store)) == (4, 20)
+    assert len(list((prepared.store.folder / "shards").glob("*.npy"))) == 10
+    with pytest.raises(MusictagError, match="24 of 24 songs cannot be used"):
+        prepare(CatalogueFile(tiny_catalogue, root=tmp_path), tmp_path / "data")
+
+
+class WrongCatalogue(CatalogueFile):
+    def reader(self):
+        return lambda song_id, path: np.zeros(5, dtype=np.float32) if song_id == "train-01" else 1 // 0
+
+
+def test_a_mistake_in_a_reader_is_no_bad_song(tiny_catalogue: Path, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"reading song train-00 .* ZeroDivisionError"):
+        prepare(WrongCatalogue(tiny_catalogue), tmp_path / "data")
+    rows = read_rows(tiny_catalogue)
+    write_table(tiny_catalogue, rows[1:])
+    with pytest.raises(RuntimeError, match="float32"):
+        prepare(WrongCatalogue(tiny_catalogue), tmp_path / "data")
+
+
+def test_what_is_there_opens_without_reading_or_writing(tiny_catalogue: Path, tmp_path: Path) -> None:
+    first = prepare(CatalogueFile(tiny_catalogue), tmp_path / "data")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.joinpath("data").rglob("*")}
+    source = CountingCatalogue(tiny_catalogue)
+    folder = first.store.folder
+    folder.chmod(0o500)
+    try:
+        again = prepare(source, tmp_path / "data")
+    finally:
+        folder.chmod(0o700)
+    assert source.read == []
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.joinpath("data").rglob("*")} == before
+    assert again.manifest.digest() == first.manifest.digest()
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(
+    tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musictag.data.progress._LINE_EVERY_SECONDS", 0.0)
+    prepare(CatalogueFile(tiny_catalogue), tmp_path / "data")
+    lines = capsys.readouterr().err.splitlines()
+    assert any("12 of 24 songs" in line and "a second" in line and "left" in line for line in lines)
+    assert "24 songs in" in lines[-1]
+
+
+def test_another_rate_or_layout_is_another_folder(tiny_catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = CatalogueFile(tiny_catalogue)
+    folder = prepared_folder(source, "data")
+    assert folder.name.startswith("catalogue-")
+    assert prepared_folder(source, "data", sample_rate=8000) != folder
+    monkeypatch.setattr(preparation, "STORE_VERSION", 2)
+    assert prepared_folder(source, "data") != folder
