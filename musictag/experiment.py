@@ -43,6 +43,19 @@ from musictag.tagger import Tagger
 from musictag.tracking import make_tracker
 from musictag.training import MONITORS, TaggingModule
 
+#: Every key that is read, by group; those of front-end, back-end, data and logger are checked by who reads them.
+KEYS = {
+    "": (
+        "frontend", "backend", "data", "trainer", "logger", "evaluation", "objective", "seed", "study", "names",
+        "runs_dir", "data_dir",
+    ),
+    "trainer": (
+        "max_epochs", "early_stopping_patience", "monitor", "batch_size", "accumulate_batches", "patches_per_song",
+        "learning_rate", "weight_decay", "schedule", "plateau_patience", "plateau_factor", "gradient_clip", "precision",
+        "compile", "accelerator", "devices", "num_nodes", "strategy", "sync_batch_norm",
+    ),
+    "evaluation": ("mode", "batch_size", "bootstrap_resamples", "confidence"),
+}  # fmt: skip
 #: Keys of ``data`` that belong to the pipeline; the others describe the source.
 PIPELINE_KEYS = ("patch_seconds", "train_songs", "num_workers", "prepare_workers", "max_bad_fraction")
 #: Keys that cannot change the result, and therefore not the identity of a run.
@@ -59,6 +72,7 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
     Finished before: the stored metrics are returned and nothing is computed. Interrupted before: it goes on.
     Raises MusictagError for bad input, before any work that would be lost.
     """
+    check_keys(config)
     source = build_source(config)
     run_dir = run_folder(config, source)
     finished = read_results(run_dir)
@@ -75,6 +89,17 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
         raise
     (run_dir / "error.txt").unlink(missing_ok=True)
     return metrics
+
+
+def check_keys(config: dict[str, Any]) -> None:
+    """Raise MusictagError for a key that nothing would read."""
+    for name, known in KEYS.items():
+        given = config if name == "" else config[name]
+        if unknown := sorted(set(given) - set(known)):
+            where = f"{name} has no key" if name else "there is no key"
+            raise MusictagError(
+                f"{where} {', '.join(unknown)}; {'it has' if name else 'the keys are'} {', '.join(known)}"
+            )
 
 
 def results_folder(config: dict[str, Any]) -> Path:

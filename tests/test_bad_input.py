@@ -1,0 +1,183 @@
+"""Bad input stops a run before work starts, says what to do, and loses nothing. A bad song costs that song only."""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import musictag
+from musictag import experiment
+from musictag.errors import MusictagError
+
+from .experiments import ROOT, TINY, compose_config, folders
+from .test_train import ENVIRONMENT, TRAIN, train
+
+
+@pytest.fixture
+def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
+    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+
+
+def edit(catalogue: Path, change) -> None:
+    """Rewrite the catalogue's rows: ``change`` gets each row as a dictionary."""
+    with catalogue.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        change(row)
+    with catalogue.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def tag_columns(catalogue: Path) -> list[str]:
+    with catalogue.open(newline="") as file:
+        (header, *_) = csv.reader(file)
+    return [name for name in header if name not in ("song_id", "path", "split", "group", "duration")]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("frontend=wavefrm", ["wavefrm", "waveform", "spectrogram"]),
+        ("trainer.max_epoch=3", ["max_epoch"]),
+    ],
+)
+def test_hydra_names_what_exists(override: str, said: list[str]) -> None:
+    done = train(override, check=False)
+    assert done.returncode != 0
+    for word in said:
+        assert word in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+frontend.layers=3"], r"has no setting layers; allowed: channels"),
+        (["+data.genre=rock"], r"has no setting genre; allowed: path, root, tags"),
+        (["+trainer.epochs=3"], r"trainer has no key epochs; it has .*max_epochs"),
+        (["+speed=3"], r"there is no key speed; the keys are .*seed"),
+        (["+logger.project=x"], r"logger has no key project"),
+        (["logger.kind=tensorboard"], r"logger.kind=tensorboard does not exist; choose one of csv, wandb"),
+        (["objective=hinge"], r"no objective 'hinge': choose one of bce, mse"),
+        (["trainer.schedule=cosine"], r"choose one of plateau, one_cycle, constant"),
+        (["trainer.monitor=loss"], r"choose one of val_loss"),
+        (["trainer.strategy=fsdp"], r"choose one of auto, ddp"),
+        (["evaluation.mode=middle"], r"choose one of patches, whole"),
+        (["trainer.precision=12"], r"look at the trainer\.\* keys"),
+        (
+            ["trainer.devices=2", "trainer.strategy=ddp", "trainer.batch_size=5"],
+            r"type for example trainer.batch_size=32",
+        ),
+        (["data.patch_seconds=0.05"], r"data.patch_seconds=0.05 is too short: 800 samples .* type data.patch_seconds="),
+        (["data.train_songs=1000"], r"there are \d+ training songs"),
+        (["data.path=nowhere.csv"], r"nowhere.csv"),
+        (["frontend._target_=os.system"], r"must be the dotted name of a class inside musictag"),
+        (["data._target_=subprocess.Popen"], r"must be the dotted name of a class inside musictag"),
+    ],
+    ids=lambda value: value[0].split("=")[0] if isinstance(value, list) else "",
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    tiny: list[str], tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(MusictagError, match="(?is)" + message):
+        experiment.run(compose_config(*tiny, *overrides))
+    assert not list(tmp_path.glob("runs/**/*.ckpt"))
+
+
+def test_the_command_line_prints_the_message_alone(tiny: list[str]) -> None:
+    done = train(*tiny, "data.patch_seconds=0.05", check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("musictag: data.patch_seconds=0.05 is too short")
+    assert "Traceback" not in done.stderr
+
+
+def test_bad_songs_cost_only_themselves(tiny: list[str], tiny_catalogue: Path) -> None:
+    with tiny_catalogue.open(newline="") as file:
+        paths = [tiny_catalogue.parent / row["path"] for row in csv.DictReader(file) if row["split"] == "train"]
+    paths[0].unlink()
+    paths[1].write_bytes(paths[1].read_bytes()[:2000])
+    paths[2].write_text("this is no audio")
+    soundfile.write(paths[3], np.zeros(32000, np.int16), 16000)
+    config = compose_config(*tiny, "data.max_bad_fraction=0.5")
+    metrics = experiment.run(config)
+    assert metrics["songs_unusable"] == 4
+    (report,) = Path(config["data_dir"]).glob("*/problems.csv")
+    reasons = " / ".join(row["reason"] for row in csv.DictReader(report.open(newline="")))
+    for word in ("not found", "cut short", "cannot be read", "silent"):
+        assert word in reasons
+    with pytest.raises(MusictagError, match=r"max_bad_fraction"):
+        experiment.run(compose_config(*tiny, "data.max_bad_fraction=0.01", "seed=1"))
+
+
+def test_an_empty_split_is_named(tiny: list[str], tiny_catalogue: Path) -> None:
+    edit(tiny_catalogue, lambda row: row.update(split="train" if row["split"] == "test" else row["split"]))
+    with pytest.raises(MusictagError, match=r"test: 0"):
+        experiment.run(compose_config(*tiny))
+
+
+def test_a_tag_without_positives_is_named(tiny: list[str], tiny_catalogue: Path) -> None:
+    tag = tag_columns(tiny_catalogue)[0]
+    edit(tiny_catalogue, lambda row: row.update({tag: "0"} if row["split"] == "train" else {}))
+    with pytest.raises(MusictagError, match=rf"{tag} \(no positive song\)"):
+        experiment.run(compose_config(*tiny))
+
+
+def test_a_loss_that_is_no_number_stops_with_the_songs(tiny: list[str], tmp_path: Path) -> None:
+    # a learning rate that no float can follow
+    config = compose_config(*tiny, "trainer.learning_rate=1e30", "trainer.gradient_clip=null", "trainer.max_epochs=5")
+    with pytest.raises(
+        MusictagError, match=r"the loss became (nan|inf) in epoch \d, in the batch with the songs \w+"
+    ) as caught:
+        experiment.run(config)
+    run_dir = experiment.results_folder(config)
+    assert (run_dir / "error.txt").read_text().strip() == str(caught.value)
+    assert not (run_dir / "metrics.json").exists()
+
+
+def test_a_full_disk_loses_no_finished_epoch(tiny: list[str], tmp_path: Path) -> None:
+    config = compose_config(*tiny, "trainer.max_epochs=4")
+    never_full = experiment.run(config)
+    largest = max(path.stat().st_size for path in experiment.results_folder(config).iterdir())
+    settings = [*tiny, "trainer.max_epochs=4", f"runs_dir={tmp_path / 'full'}"]
+
+    def small_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 2, largest // 2))
+
+    done = subprocess.run([*TRAIN, *settings], capture_output=True, text=True, env=ENVIRONMENT, preexec_fn=small_disk)
+    assert done.returncode == 1
+    assert "no room to write" in done.stderr
+    run_dir = experiment.results_folder(compose_config(*settings))
+    assert not list(run_dir.glob("*.ckpt"))
+    assert not list(run_dir.glob(".*.part"))
+    train(*settings)
+    assert json.loads((run_dir / "metrics.json").read_text())["epochs"] == never_full["epochs"]
+    assert not (run_dir / "error.txt").exists()
+
+
+def test_a_checkpoint_that_would_build_anything_else_is_refused(tiny: list[str], tmp_path: Path) -> None:
+    config = compose_config(*tiny, "trainer.max_epochs=1")
+    experiment.run(config)
+    checkpoint = torch.load(experiment.results_folder(config) / "best.ckpt", weights_only=True)
+    checkpoint["hyper_parameters"]["tagger"]["frontend"]["_target_"] = "os.system"
+    torch.save(checkpoint, tmp_path / "evil.ckpt")
+    with pytest.raises(MusictagError, match="inside musictag"):
+        musictag.load(tmp_path / "evil.ckpt")
+    done = subprocess.run(
+        [sys.executable, "-m", "musictag.cli", "tag", "x.wav", "--model", str(tmp_path / "evil.ckpt")],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "inside musictag" in done.stderr
+    assert "Traceback" not in done.stderr
