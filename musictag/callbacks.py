@@ -84,7 +84,7 @@ class History(Callback):
 
 
 class ResumableEarlyStopping(EarlyStopping):
-    """Early stopping that stays stopped: a run killed after its last epoch and started again trains no further epoch."""
+    """Early stopping that stays stopped: a run killed after its last epoch and resumed trains no further one."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.wait_count >= self.patience:

@@ -293,7 +293,7 @@ def _check_checkpoint(path: Path, module: TaggingModule) -> None:
     if spec["tags"] != tags:
         raise MusictagError(
             f"{path} was trained for other tags ({len(spec['tags'])}: {_some_names(spec['tags'])}) than the data has "
-            f"now ({len(tags)}: {_some_names(tags)}). Delete it to train from the start, or give the data its tags back."
+            f"now ({len(tags)}: {_some_names(tags)}). Delete it to train from the start."
         )
 
 

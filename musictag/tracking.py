@@ -47,6 +47,9 @@ class WandbTracker(Tracker):
         self.settings = config["logger"]
         mode = os.environ.get("WANDB_MODE") or ("online" if has_api_key() else "offline")
         run_dir.mkdir(parents=True, exist_ok=True)
+        if mode == "offline":
+            # the audio of the song table waits for its upload beside the rest, not in the home directory
+            os.environ["WANDB_DATA_DIR"] = str(run_dir.resolve() / "wandb")
         self.lightning = WandbLogger(
             project=self.settings["project"],
             entity=self.settings["entity"],
