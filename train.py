@@ -8,8 +8,9 @@ import sys
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -20,8 +21,8 @@ def main(cfg: DictConfig) -> float:
     from musictag.errors import MusictagError
     from musictag.terminal import print_results
 
-    config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     try:
+        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             if run_job_in_fresh_process(HydraConfig.get().overrides.task) != 0:
                 return float("nan")  # the other jobs go on; error.txt in the run folder says why this one did not
@@ -29,6 +30,8 @@ def main(cfg: DictConfig) -> float:
         else:
             metrics = experiment.run(config)
             print_results(metrics, experiment.results_folder(config))
+    except MissingMandatoryValue as error:
+        sys.exit(f"musictag: {error.full_key} is needed; type {error.full_key}=...")
     except MusictagError as error:
         sys.exit(f"musictag: {error}")
     return metrics["test"]["pr_auc"]["value"] if metrics["test"]["pr_auc"] else float("nan")
@@ -42,4 +45,10 @@ def run_job_in_fresh_process(overrides: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra lets the error through
+    try:
+        main()
+    except HydraException as error:
+        from musictag.terminal import explain
+
+        sys.exit(f"musictag: {explain(error)}")

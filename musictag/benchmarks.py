@@ -1,17 +1,20 @@
 """Speeds of this machine, measured: ``python -m musictag.benchmarks [section ...]``; less than a minute a section.
 
-Every figure is a median over repetitions on one thread a process. Run it on an idle machine: other work shows.
+Figures are medians over repetitions, on one thread a process; what happens once is timed once. Run it on an idle
+machine: other work shows.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +24,12 @@ from rich.table import Table
 
 from musictag.data.datamodule import SongData
 from musictag.data.manifest import Manifest, Tag
+from musictag.data.sources import Source
+from musictag.data.sources.songbook import Songbook
 from musictag.errors import MusictagError
+from musictag.metrics import song_metrics
+from musictag.objective import Objective
+from musictag.tagger import Tagger
 
 _SONGS = 2000
 _SONG_SECONDS = 10
@@ -29,6 +37,9 @@ _PATCH_SECONDS = 3.0
 _BATCH_SIZE = 32
 _STEP_MILLISECONDS = (2, 5, 20)
 _STEPS = 150
+_REPETITIONS = 5
+_RENDERED_SONGS = 60
+_TEST_SETS = ((2_000, 50, 1000), (30_000, 50, 1000))
 
 
 class Figure(NamedTuple):
@@ -37,7 +48,7 @@ class Figure(NamedTuple):
     unit: str
 
 
-class NoiseSongs:
+class NoiseSongs(Source):
     """A source of songs of white noise: reading them costs what reading music costs, once they are prepared."""
 
     name = "noise"
@@ -125,7 +136,116 @@ def _endless(data: SongData) -> Iterator[dict[str, torch.Tensor]]:
         data.epoch += 1
 
 
-SECTIONS: dict[str, Callable[[], Iterator[Figure]]] = {"data": benchmark_data}
+#: Front-end and back-end of the shipped configuration, with its numbers.
+_MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "waveform": (
+        {"_target_": "musictag.frontends.waveform.SampleLevel"},
+        {"_target_": "musictag.backends.residual.Residual"},
+    ),
+    "spectrogram": (
+        {"_target_": "musictag.frontends.spectrogram.MusicallyMotivated", "normalise": "none"},
+        {"_target_": "musictag.backends.residual.Residual"},
+    ),
+    "spectrogram, small": (
+        {
+            "_target_": "musictag.frontends.spectrogram.MusicallyMotivated",
+            "normalise": "none",
+            "num_filters": 8,
+            "n_fft": 1024,
+            "hop_samples": 512,
+            "num_mels": 64,
+        },
+        {
+            "_target_": "musictag.backends.residual.Residual",
+            "filters": 128,
+            "dense_units": 200,
+            "batch_norm": "per_channel",
+        },
+    ),
+}
+_MODEL_BATCH = 16
+_MODEL_TAGS = 50
+
+
+def benchmark_models() -> Iterator[Figure]:
+    """How much audio the models train on and tag in a second, on one thread of this machine's processor."""
+    context = multiprocessing.get_context("spawn")
+    for name in _MODELS:
+        # each in its own process: what one model leaves in the allocator and the caches shall not favour the next
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            training, tagging = pool.submit(_model_speeds, name).result()
+        yield Figure(f"{name}: training, batches of {_MODEL_BATCH} x {_PATCH_SECONDS:g} s", training, "s of audio / s")
+        yield Figure(f"{name}: tagging", tagging, "s of audio / s")
+
+
+def _model_speeds(name: str) -> tuple[float, float]:
+    """Seconds of audio a second: forward and backward, forward alone."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    frontend, backend = _MODELS[name]
+    tags = [{"name": f"tag {number}"} for number in range(_MODEL_TAGS)]
+    tagger = Tagger(frontend, backend, tags, _PATCH_SECONDS)
+    waveform = 0.1 * torch.randn(_MODEL_BATCH, tagger.patch_samples)
+    targets = torch.zeros(_MODEL_BATCH, _MODEL_TAGS)
+    objective = Objective("bce")
+    audio_seconds = _MODEL_BATCH * _PATCH_SECONDS
+
+    def train() -> None:
+        tagger.zero_grad()
+        objective(tagger(waveform), targets).backward()
+
+    def tag() -> None:
+        with torch.inference_mode():
+            tagger(waveform)
+
+    training = audio_seconds / _median_seconds(train)
+    tagger.eval()
+    return training, audio_seconds / _median_seconds(tag)
+
+
+def benchmark_songbook() -> Iterator[Figure]:
+    """How fast songbook is made: reading the scores (once), tagging a song, rendering a song."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Songbook(folder, num_songs=_RENDERED_SONGS, validation_songs=1, test_songs=1, workers=1)
+        began = time.perf_counter()
+        manifest = source.manifest()
+        yield Figure("all scores read, one core", time.perf_counter() - began, "s")
+        read, seconds = source.reader(), []
+        for song_id, path in zip(manifest.song_ids, manifest.paths, strict=True):
+            began = time.perf_counter()
+            read(song_id, path)
+            seconds.append(time.perf_counter() - began)
+        yield Figure("songs of 10 s rendered, one core", 1 / statistics.median(seconds), "songs / s")
+
+
+def benchmark_metrics() -> Iterator[Figure]:
+    """How long the scores of a test set take, intervals included."""
+    rng = np.random.default_rng(0)
+    for songs, tags, resamples in _TEST_SETS:
+        scores = rng.random((songs, tags), dtype=np.float32)
+        targets = (rng.random((songs, tags)) < 0.05).astype(np.float32)
+        names, kinds = [str(tag) for tag in range(tags)], ["classification"] * tags
+        began = time.perf_counter()
+        song_metrics(scores, targets, names, kinds, resamples=resamples)
+        yield Figure(f"{songs:,} songs x {tags} tags, {resamples:,} resamples", time.perf_counter() - began, "s")
+
+
+def _median_seconds(work: Callable[[], None]) -> float:
+    work()
+    seconds = []
+    for _ in range(_REPETITIONS):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+SECTIONS: dict[str, Callable[[], Iterator[Figure]]] = {
+    "data": benchmark_data,
+    "models": benchmark_models,
+    "songbook": benchmark_songbook,
+    "metrics": benchmark_metrics,
+}
 
 
 def main(names: list[str]) -> int:

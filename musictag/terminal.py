@@ -20,6 +20,21 @@ FILES = {
 }
 
 
+def explain(error: Exception) -> str:
+    """What Hydra says of a command line that it cannot compose, and the keys that exist where one was mistyped."""
+    text = str(error).partition("Config search path:")[0]
+    cause: BaseException | None = error
+    while cause is not None:
+        # OmegaConf's errors know the group in which the key was looked for
+        parent, key = getattr(cause, "parent_node", None), getattr(cause, "full_key", None)
+        if parent is not None and key and hasattr(parent, "keys"):
+            group, _, name = str(key).rpartition(".")
+            where = f"{group} has no key {name}; it has" if group else f"there is no key {name}; the keys are"
+            return f"{where} {', '.join(sorted(str(k) for k in parent if k != 'hydra'))}"
+        cause = cause.__cause__ or cause.__context__
+    return "\n".join(line for line in text.splitlines() if line.strip())
+
+
 def print_results(metrics: dict[str, Any], run_dir: Path) -> None:
     """The song-level result table, the best and the worst tags, and where the files lie. Rank 0 alone speaks."""
     if int(os.environ.get("LOCAL_RANK", 0)) != 0:
