@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> float:
             metrics = experiment.results(config)
         else:
             metrics = experiment.run(config)
-            print_results(metrics, experiment.results_folder(config))
+            print_results(metrics, config["runs_dir"])
     except MissingMandatoryValue as error:
         sys.exit(f"musictag: {error.full_key} is needed; type {error.full_key}=...")
     except MusictagError as error:

@@ -20,11 +20,11 @@ import sys
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 from musictag.build import build, find_class, settings
 from musictag.callbacks import (
@@ -83,9 +83,9 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
         metrics = _run(config, source, run_dir)
     except Exception as error:
         if run_dir.exists() and int(os.environ.get("LOCAL_RANK", 0)) == 0:
-            (run_dir / "error.txt").write_text(
-                str(error) + "\n" if isinstance(error, MusictagError) else traceback.format_exc()
-            )
+            reason = f"{error}\n" if isinstance(error, MusictagError) else traceback.format_exc()
+            with suppress(OSError):  # the disk may be full: that is no reason to hide the first error
+                (run_dir / "error.txt").write_text(reason)
         raise
     (run_dir / "error.txt").unlink(missing_ok=True)
     return metrics
@@ -137,7 +137,6 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
     _quieten()
     settings = config["trainer"]
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    torch.set_float32_matmul_precision("high")
 
     data = SongData(
         source,

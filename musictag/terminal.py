@@ -35,11 +35,12 @@ def explain(error: Exception) -> str:
     return "\n".join(line for line in text.splitlines() if line.strip())
 
 
-def print_results(metrics: dict[str, Any], run_dir: Path) -> None:
+def print_results(metrics: dict[str, Any], runs_dir: str) -> None:
     """The song-level result table, the best and the worst tags, and where the files lie. Rank 0 alone speaks."""
     if int(os.environ.get("LOCAL_RANK", 0)) != 0:
         return
     console = Console()
+    run_dir = Path(runs_dir) / metrics["data"] / metrics["run"]
     songs = metrics["songs"]
     console.print(
         result_table(
