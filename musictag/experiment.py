@@ -60,7 +60,7 @@ KEYS = {
 PIPELINE_KEYS = ("patch_seconds", "train_songs", "num_workers", "prepare_workers", "max_bad_fraction")
 #: Keys that cannot change the result, and therefore not the identity of a run.
 INDIFFERENT_KEYS = (
-    "runs_dir", "data_dir", "logger", "study", "names",
+    "runs_dir", "data_dir", "logger", "study", "names", "evaluation.batch_size",
     "data.num_workers", "data.prepare_workers", "data.max_bad_fraction",
     "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
 )  # fmt: skip

@@ -212,6 +212,7 @@ def test_what_cannot_change_the_result_does_not_change_the_run(tiny: list[str]) 
         "trainer.strategy=ddp",
         "data.num_workers=7",
         "study=a",
+        "evaluation.batch_size=3",
         "trainer.accelerator=auto",
     )
     assert experiment.results_folder(compose_config(*tiny, *same)) == plain

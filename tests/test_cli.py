@@ -1,0 +1,83 @@
+"""The console script, on a tagger with weights drawn at random."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import musictag
+from musictag import cli
+from musictag.tagger import Tagger
+
+TAGS = [{"name": name} for name in ("rock", "[bold]folk", "quiet")] + [{"name": "tempo", "kind": "regression"}]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> str:
+    torch.manual_seed(0)
+    frontend = {"_target_": "musictag.frontends.waveform.SampleLevel", "channels": [4, 4, 4, 4]}
+    backend = {"_target_": "musictag.backends.residual.Residual", "filters": 4, "dense_units": 4}
+    tagger = Tagger(frontend, backend, TAGS, patch_seconds=0.5)
+    state = {f"tagger.{name}": value for name, value in tagger.state_dict().items()}
+    torch.save({"hyper_parameters": {"tagger": tagger.spec}, "state_dict": state}, tmp_path / "best.ckpt")
+    return str(tmp_path / "best.ckpt")
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> str:
+    noise = 0.1 * np.random.default_rng(0).standard_normal((44100, 2))
+    soundfile.write(tmp_path / "song.wav", noise, 44100)
+    return str(tmp_path / "song.wav")
+
+
+def test_the_table_shows_the_top_tags_and_all_measures(
+    checkpoint: str, song: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["tag", song, "--model", checkpoint, "--top", "2"]) == 0
+    shown = capsys.readouterr().out
+    scores = musictag.load(checkpoint).tag(song)
+    classes = [name for name in scores if name != "tempo"]
+    for name in (*classes[:2], "tempo"):
+        assert f"{scores[name]:.2f}  {name}" in shown
+    assert classes[2] not in shown
+
+
+def test_json_holds_all_tags_of_every_file(checkpoint: str, song: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tag", song, "--model", checkpoint, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {song: pytest.approx(musictag.load(checkpoint).tag(song))}
+
+
+def test_a_file_that_cannot_be_read_costs_itself_and_the_exit_status(
+    checkpoint: str, song: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.mp3"
+    broken.write_text("no music")
+    soundfile.write(tmp_path / "short.wav", np.full(1000, 0.1), 16000)
+    files = [str(broken), song, "nowhere.wav", str(tmp_path / "short.wav")]
+    assert cli.main(["tag", *files, "--model", checkpoint, "--json"]) == 1
+    captured = capsys.readouterr()
+    assert list(json.loads(captured.out)) == [song]
+    assert f"{broken}: cannot be read as audio" in captured.err
+    assert "nowhere.wav: file not found" in captured.err
+    assert "too short" in captured.err
+
+
+def test_what_is_no_model_is_said_so(song: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tag", song, "--model", "nowhere.ckpt"]) == 1
+    assert "no checkpoint nowhere.ckpt" in capsys.readouterr().err
+    assert cli.main(["tag", song, "--model", song]) == 1
+    assert "is not a checkpoint of musictag" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["tag", song, "--model", song, "--top", "0"])
+
+
+def test_the_module_runs_as_a_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "musictag.cli", "--version"], capture_output=True, text=True)
+    assert done.stdout.strip() == f"musictag {musictag.__version__}"

@@ -1,0 +1,53 @@
+"""The shipped configuration: every file composes, every key is explained, and every key is read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from musictag import experiment
+from musictag.build import find_class, settings
+from musictag.data.sources import Source
+from musictag.tracking import make_tracker
+
+from .experiments import ROOT, compose_config
+
+FILES = sorted((ROOT / "conf").glob("**/*.yaml"))
+STRUCTURE = re.compile(r"\s*(#.*|- .*|_target_: .*|\w+:|\w+: \$\{hydra.*)?$")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_key_is_explained(path: Path) -> None:
+    own = path.read_text().partition("\nhydra:")[0]
+    unexplained = [line for line in own.splitlines() if "#" not in line and not STRUCTURE.match(line)]
+    assert not unexplained
+    assert "  # " in own
+
+
+@pytest.mark.parametrize("trainer", ["default", "quick", "ddp"])
+def test_the_keys_are_those_that_are_read(trainer: str) -> None:
+    config = compose_config(f"trainer={trainer}")
+    experiment.check_keys(config)
+    assert set(config["trainer"]) == set(experiment.KEYS["trainer"])
+    assert set(config["evaluation"]) == set(experiment.KEYS["evaluation"])
+    assert set(config) == set(experiment.KEYS[""])
+
+
+@pytest.mark.parametrize("data", [path.stem for path in FILES if path.parent.name == "data"])
+def test_the_keys_of_a_data_set_are_its_settings(data: str, tmp_path: Path) -> None:
+    config = compose_config(f"data={data}", *(["data.path=x.csv"] if data == "manifest" else []))
+    accepted = set(settings(find_class(config["data"]["_target_"], Source)))
+    own = set(config["data"]) - {"_target_"} - set(experiment.PIPELINE_KEYS)
+    assert own <= accepted
+    assert accepted - own <= {"data_dir", "workers", "sample_rate"}
+    assert set(experiment.PIPELINE_KEYS) <= set(config["data"])
+
+
+@pytest.mark.parametrize("logger", [path.stem for path in FILES if path.parent.name == "logger"])
+def test_the_loggers_are_made(logger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    tracker = make_tracker(compose_config(f"logger={logger}"), tmp_path / "run-0123abcd")
+    tracker.close(exit_code=0)
