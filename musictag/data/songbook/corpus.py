@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from musictag.data.progress import say
 from musictag.data.songbook.abc import read_abc
 from musictag.data.songbook.kern import read_kern
 from musictag.data.songbook.musicxml import read_musicxml
@@ -101,6 +102,7 @@ def load_corpus(cache_dir: Path, workers: int = 1) -> Corpus:
         return corpus
     with FileLock(f"{cache}.lock"):  # whoever waited here finds the file written
         if (corpus := _read_cache(cache)) is None:
+            say("reading the scores that come with music21, once: about 15 seconds")
             _write_cache(cache, *_read_files(folder, workers))
             corpus = _read_cache(cache)
     if corpus is None:
