@@ -32,11 +32,13 @@ _PROBE_STEP_SECONDS = 0.02
 class Synthesiser:
     """A SoundFont that has been checked, and how loud its programs are (measured when first needed).
 
+    ``cache_dir`` is where a compressed one is kept decompressed, see ``read_soundfont``.
+
     Raises MusictagError where the SoundFont cannot be used: see ``read_soundfont``, or the synthesiser refuses it.
     """
 
-    def __init__(self, soundfont: Path) -> None:
-        self._soundfont = read_soundfont(soundfont)
+    def __init__(self, soundfont: Path, cache_dir: Path | None = None) -> None:
+        self._soundfont = read_soundfont(soundfont, cache_dir)
         try:
             midirenderer.render_wave_from(self._soundfont, midi_file(b"", [], 0.01))
         except RuntimeError as error:

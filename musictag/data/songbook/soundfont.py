@@ -1,7 +1,7 @@
 """The SoundFont: where it is, whether it can be used, which presets it has.
 
 A SoundFont is a RIFF file of form ``sfbk``. The format is described in the SoundFont Technical Specification 2.04;
-version 3 is the same with compressed samples, which the synthesiser cannot decode.
+version 3 is the same with compressed samples, which ``musictag.data.songbook.sf3`` decodes for the synthesiser.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from musictag.data.songbook.instruments import needed_presets
+from musictag.data.songbook.sf3 import cached_sf2, is_compressed, riff_chunks
 from musictag.errors import MusictagError
 
 _DEFAULT_FILE = "TimGM6mb.sf2"
 _PRESET_HEADER = struct.Struct("<20sHH14x")
-_ADVICE = "leave `soundfont` at null for the one that comes with pretty_midi, or name a General MIDI .sf2 file"
+_ADVICE = "leave `soundfont` at null for the one that comes with pretty_midi, or name a General MIDI .sf2 or .sf3 file"
 
 
 def find_soundfont(path: str | Path | None = None) -> Path:
@@ -37,15 +38,18 @@ def find_soundfont(path: str | Path | None = None) -> Path:
             return file
     raise MusictagError(
         f"pretty_midi is installed without its {_DEFAULT_FILE}: pip install --force-reinstall pretty_midi, or name "
-        "a General MIDI .sf2 file with `soundfont`"
+        "a General MIDI .sf2 or .sf3 file with `soundfont`"
     )
 
 
-def read_soundfont(path: Path) -> bytes:
-    """The bytes of a SoundFont that holds every preset an arrangement may ask for.
+def read_soundfont(path: Path, cache_dir: Path | None = None) -> bytes:
+    """The bytes of a SoundFont, as version 2, that holds every preset an arrangement may ask for.
+
+    One with compressed samples (version 3, .sf3) is decompressed first, which takes seconds; with a ``cache_dir`` the
+    result is kept there for the next process.
 
     A program that is absent would sound as a piano or not at all, under a tag that says otherwise; so this raises
-    MusictagError for a file that is no SoundFont, is cut short, is compressed (version 3, .sf3), or lacks presets.
+    MusictagError for a file that is no SoundFont, is cut short or damaged, or lacks presets.
     """
     content = path.read_bytes()
     if len(content) < 12 or content[:4] != b"RIFF" or content[8:12] != b"sfbk":
@@ -53,16 +57,11 @@ def read_soundfont(path: Path) -> bytes:
     declared = struct.unpack_from("<I", content, 4)[0] + 8
     if declared > len(content):
         raise MusictagError(f"{path} is cut short: {len(content)} of {declared} bytes are there. Fetch it again")
-    chunks = _chunks(content, 12, declared)
-    version = struct.unpack_from("<HH", content, chunks["ifil"][0]) if chunks.get("ifil", (0, 0))[1] >= 4 else None
-    samples = content[chunks["smpl"][0] : chunks["smpl"][0] + 4] if "smpl" in chunks else b""
-    if (version is not None and version[0] > 2) or samples == b"OggS":
-        raise MusictagError(
-            f"{path} is a SoundFont with compressed samples (version 3, .sf3), which the synthesiser cannot decode. "
-            "Convert it to .sf2 (MuseScore's sf3convert -z), or " + _ADVICE
-        )
-    if missing := [name for name in ("ifil", "smpl", "phdr") if name not in chunks]:
+    chunks = riff_chunks(content)
+    if missing := [name for name in ("ifil", "smpl", "phdr") if chunks.get(name, (0, 0))[1] < 4]:
         raise MusictagError(f"{path} is a damaged SoundFont (no {', '.join(missing)} chunk): {_ADVICE}")
+    if (version := struct.unpack_from("<H", content, chunks["ifil"][0])[0]) not in (2, 3):
+        raise MusictagError(f"{path} is a SoundFont of version {version}, and only 2 and 3 can be read: {_ADVICE}")
     start, size = chunks["phdr"]
     headers = list(_PRESET_HEADER.iter_unpack(content[start : start + size - size % _PRESET_HEADER.size]))
     present = {(bank, program) for _, program, bank in headers[:-1]}  # the last one marks the end
@@ -70,7 +69,7 @@ def read_soundfont(path: Path) -> bytes:
         shown = ", ".join(f"bank {bank} program {program}" for bank, program in absent[:12])
         more = f" and {len(absent) - 12} more" if len(absent) > 12 else ""
         raise MusictagError(f"{path} lacks presets that songbook plays (counted from 0): {shown}{more}; {_ADVICE}")
-    return content
+    return cached_sf2(content, path, cache_dir) if is_compressed(content, chunks) else content
 
 
 @lru_cache(maxsize=8)
@@ -78,17 +77,3 @@ def short_sha256(path: Path, size: int, modified_ns: int) -> str:
     """First 16 hexadecimal digits of a file's SHA-256; ``size`` and ``modified_ns`` make a changed file a new one."""
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()[:16]
-
-
-def _chunks(content: bytes, start: int, stop: int) -> dict[str, tuple[int, int]]:
-    """Name -> (offset, size) of the chunks in a RIFF form; those inside LIST chunks too."""
-    found: dict[str, tuple[int, int]] = {}
-    position = start
-    while position + 8 <= stop:
-        name, size = struct.unpack_from("<4sI", content, position)
-        if name == b"LIST":
-            found |= _chunks(content, position + 12, min(position + 8 + size, stop))
-        else:
-            found[name.decode("latin-1")] = (position + 8, min(size, stop - position - 8))
-        position += 8 + size + size % 2
-    return found
