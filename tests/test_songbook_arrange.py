@@ -82,7 +82,6 @@ def test_regression_targets_of_a_hand_made_score():
             # chords of two quarter notes at 60 quarters a minute are too slow: raised to 1.2 notes a second
             assert tags["note rate"] == pytest.approx(1.2 / 12, abs=0.01)
             assert tags["simultaneous parts"] == pytest.approx(4 / 6, abs=0.1)
-            assert 2 ** (3 * tags["tempo"]) * 30 == pytest.approx(144, rel=0.01)
             assert tags["polyphonic"] == 1.0
     assert found > 20
     solos = [a for a in (arrange(tune(), 10.0, generator(seed)) for seed in range(40)) if len(a.players) == 1]
@@ -142,4 +141,4 @@ def test_written_polyphony_is_tagged_by_its_age():
     assert values == {"palestrina": [1, 0], "bach": [0, 1], "trecento": [0, 0]}
     assert [score_tags(voices(collection="monteverdi"))[age] for age in ages] == [None, None]
     assert score_tags(voices())["irish"] == 0
-    assert arrange(replace(tune(), meter=None), SECONDS, generator(0)).tags["tempo"] is None
+    assert arrange(replace(tune(), meter=None), SECONDS, generator(0)).tags["triple"] is None

@@ -67,8 +67,7 @@ def arrange(score: Score, seconds: float, rng: np.random.Generator) -> Arrangeme
         for part, level in zip(parts, levels, strict=True)
     )
     recording = draw_recording(rng)
-    beats_a_minute = quarters_a_minute / bars.beat_quarters if accents else None
-    tags = score_tags(score) | _played_tags(players) | _measures(players, seconds, beats_a_minute)
+    tags = score_tags(score) | _played_tags(players) | _measures(players, seconds)
     tags |= recording.tags() | {"signal-to-noise ratio": scaled(recording.signal_to_noise_db, 0, 60)}
     return Arrangement(
         seconds, players, recording, {name: tags[name] for name in (*CLASSIFICATION_TAGS, *REGRESSION_TAGS)}
@@ -108,7 +107,7 @@ def _played_tags(players: tuple[Player, ...]) -> dict[str, float | None]:
     return {tag: float(tag in heard) for tag in INSTRUMENT_TAGS} | {"solo": float(len(players) == 1)}
 
 
-def _measures(players: tuple[Player, ...], seconds: float, beats_a_minute: float | None) -> dict[str, float | None]:
+def _measures(players: tuple[Player, ...], seconds: float) -> dict[str, float | None]:
     """Tags that are counted from the notes: polyphony and the regression targets. Drums are not counted."""
     notes = np.concatenate([player.notes for player in players if not player.is_drums])
     starts = np.sort(notes[:, 0])
@@ -123,7 +122,6 @@ def _measures(players: tuple[Player, ...], seconds: float, beats_a_minute: float
     return {
         "polyphonic": 1.0 if together >= 0.5 else 0.0 if together <= 0.1 else None,
         "note rate": scaled(onsets / seconds, 0, 12),
-        "tempo": None if beats_a_minute is None else scaled(beats_a_minute, 30, 240, logarithmic=True),
         "median pitch": scaled(median_pitch, 36, 96),
         "simultaneous parts": scaled(float(sounding.mean()), 0, 6),
     }

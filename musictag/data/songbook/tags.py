@@ -32,20 +32,18 @@ band-limited
 noisy
     1: signal-to-noise ratio of 14 dB or less. 0: of 28 dB or more. Unknown between.
 
-Scottish, american and strathspey are left out: the scores tell them for less than 1% of the pieces.
+Scottish, american and strathspey are left out: the scores tell them for less than 1% of the pieces. So is the tempo: a
+model trained on 11,000 songs was hardly better at it than answering the mean.
 
 Regression tags lie in [0, 1], clipped there:
 
 note rate: 0 to 12 onsets a second; notes within 30 ms are one onset, drums are not counted
-tempo: 30 to 240 beats a minute, logarithmic; the beat of compound meters is dotted; unknown without a meter
 median pitch: MIDI pitch 36 to 96, median over the sounding time of all notes but the drums'
 simultaneous parts: 0 to 6 notes at once, mean over the time in which something sounds, drums not counted
 signal-to-noise ratio: 0 to 60 dB
 """
 
 from __future__ import annotations
-
-import math
 
 from musictag.data.manifest import Tag
 from musictag.data.songbook.instruments import BASS, DRUMS, INSTRUMENTS
@@ -60,7 +58,7 @@ CLASSIFICATION_TAGS = (
     *("triple", "compound"),
     *("reverberant", "band-limited", "noisy"),
 )
-REGRESSION_TAGS = ("note rate", "tempo", "median pitch", "simultaneous parts", "signal-to-noise ratio")
+REGRESSION_TAGS = ("note rate", "median pitch", "simultaneous parts", "signal-to-noise ratio")
 TAGS = (*(Tag(name) for name in CLASSIFICATION_TAGS), *(Tag(name, "regression") for name in REGRESSION_TAGS))
 
 _RENAISSANCE = {"palestrina", "josquin", "lusitano"}
@@ -86,10 +84,8 @@ def score_tags(score: Score) -> dict[str, float | None]:
     return _repertoire(score, rhythm) | _dances(score, rhythm) | _meter(score.meter)
 
 
-def scaled(value: float, zero: float, one: float, logarithmic: bool = False) -> float:
+def scaled(value: float, zero: float, one: float) -> float:
     """A regression target: ``zero`` becomes 0, ``one`` becomes 1, what lies outside is clipped."""
-    if logarithmic:
-        value, zero, one = math.log(value), math.log(zero), math.log(one)
     return min(max((value - zero) / (one - zero), 0.0), 1.0)
 
 
