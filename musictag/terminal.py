@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +43,19 @@ def print_results(metrics: dict[str, Any], runs_dir: str) -> None:
     console = Console()
     run_dir = Path(runs_dir) / metrics["data"] / metrics["run"]
     songs = metrics["songs"]
-    console.print(
-        result_table(
-            metrics["test"],
-            f"{metrics['frontend']} + {metrics['backend']} on {metrics['data']}: {songs['test']:,} test songs, "
-            f"{songs['train']:,} training songs, {metrics['parameters']:,} parameters",
-        )
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    say(
+        f"\n[bold]{metrics['frontend']} + {metrics['backend']}[/bold] on [bold]{metrics['data']}[/bold]: "
+        f"{songs['train']:,} training songs, {metrics['parameters']:,} parameters, best epoch "
+        f"{metrics['best_epoch'] + 1} of {metrics['epochs']}"
     )
+    console.print(result_table(metrics["test"], f"Song-level scores of {songs['test']:,} test songs"))
     console.print(tag_table(metrics["test"]))
     speed = metrics["speed"]
-    console.print(
-        f"trained at {speed['train_audio_seconds_per_second']:,.0f} and tested at "
-        f"{speed['test_audio_seconds_per_second']:,.0f} seconds of audio a second ({metrics['device']}); "
-        f"best epoch {metrics['best_epoch'] + 1} of {metrics['epochs']}",
-        highlight=False,
+    say(
+        f"trained at {speed['train_audio_seconds_per_second']:,.0f}, tested at "
+        f"{speed['test_audio_seconds_per_second']:,.0f} seconds of audio a second ({metrics['device']})\n"
     )
-    console.print()
     for name, meaning in FILES.items():
-        console.print(f"  {run_dir / name}  [dim]{meaning}[/dim]", highlight=False, soft_wrap=True)
-    console.print(f"\nNow try:  musictag tag song.mp3 --model {run_dir / 'best.ckpt'}", highlight=False, soft_wrap=True)
+        say(f"  {run_dir / name}  [dim]{meaning}[/dim]")
+    say(f"\nNow try:  musictag tag song.mp3 --model {run_dir / 'best.ckpt'}")

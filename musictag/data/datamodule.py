@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from musictag.audio import to_float
 from musictag.data.manifest import SPLITS, Manifest, Tag
-from musictag.data.patches import EvaluationBatches, EvaluationPatches, LateLoader, TrainBatches, TrainPatches
+from musictag.data.patches import EvaluationBatches, EvaluationPatches, PrefetchingLoader, TrainBatches, TrainPatches
 from musictag.data.prepare import Prepared, prepare
 from musictag.data.sampling import patch_starts_of_epoch, song_keys, subset_order
 from musictag.data.sources import Source
@@ -229,7 +229,7 @@ class SongData(pl.LightningDataModule):
         return self._loader(EvaluationPatches(self.store, self.song_ids(split)), batches)
 
     def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
-        return LateLoader(
+        return PrefetchingLoader(
             dataset,
             batch_sampler=batches,
             collate_fn=_unchanged,

@@ -6,6 +6,8 @@ stale. Legend: B patches, S songs, N samples, K tags.
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -18,6 +20,8 @@ from musictag.cutting import patch_starts
 from musictag.data.sampling import epoch_order, patch_starts_of_epoch, song_keys
 from musictag.data.store import Store
 from musictag.errors import MusictagError
+
+_READY_BATCHES = 4
 
 
 class TrainBatch(NamedTuple):
@@ -73,15 +77,58 @@ class EvaluationPatches(Dataset):
         return {"audio": torch.from_numpy(audio), "song": torch.from_numpy(batch.songs)}
 
 
-class LateLoader(DataLoader):
-    """A DataLoader that begins when its first batch is asked for.
+class PrefetchingLoader(DataLoader):
+    """A DataLoader that fetches ahead in a thread, so that a training step finds its batch ready.
 
-    Lightning calls ``iter`` on the loader of a resumed run before it has restored the epoch; workers that began to
-    fetch then would fetch an epoch that is over.
+    Receiving a batch from a worker process costs the receiver some milliseconds, which a step on a fast device would
+    wait for; copying from memory leaves Python's lock alone. It begins when its first batch is asked for: Lightning
+    calls ``iter`` on the loader of a resumed run before it has restored the epoch, and what began then would fetch an
+    epoch that is over.
     """
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        yield from super().__iter__()
+        # here and not in the thread: starting worker processes from a thread could copy locks that others hold
+        batches = super().__iter__()
+        ready: queue.Queue = queue.Queue(_READY_BATCHES)
+        abandoned = threading.Event()
+
+        def fetch() -> None:
+            try:
+                for batch in batches:
+                    if not _put(ready, batch, abandoned):
+                        return
+                _put(ready, _END, abandoned)
+            except BaseException as error:
+                _put(ready, _Failure(error), abandoned)
+
+        thread = threading.Thread(target=fetch, name="prefetch", daemon=True)
+        thread.start()
+        try:
+            while (batch := ready.get()) is not _END:
+                if isinstance(batch, _Failure):
+                    raise batch.error
+                yield batch
+        finally:
+            abandoned.set()
+            thread.join()
+
+
+class _Failure(NamedTuple):
+    error: BaseException
+
+
+_END = object()
+
+
+def _put(ready: queue.Queue, batch: object, abandoned: threading.Event) -> bool:
+    """Whether anybody still wants ``batch``, once there is room for it."""
+    while not abandoned.is_set():
+        try:
+            ready.put(batch, timeout=0.05)
+            return True
+        except queue.Full:
+            continue
+    return False
 
 
 class TrainBatches:
