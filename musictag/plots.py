@@ -129,7 +129,8 @@ def result_table(metrics: dict[str, Any], title: str) -> Table:
     left_out = metrics["tags_left_out"]
     caption = f"{metrics['songs']:,} songs, {metrics['tags_scored']} tags scored"
     if measured:
-        caption += f" and {len(measured)} regression tag{'s' if len(measured) > 1 else ''} (chance RMSE: always answering a tag's mean)"
+        plural = "s" if len(measured) > 1 else ""
+        caption += f" and {len(measured)} regression tag{plural} (chance RMSE: always answering a tag's mean)"
     if left_out:
         more = ", ..." if len(left_out) > 5 else ""
         caption += f"; {len(left_out)} left out (one class only, or unknown): {', '.join(left_out[:5])}{more}"
