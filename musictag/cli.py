@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "tag",
         help="tag audio files with a trained tagger",
         description="Tag audio files: any sample rate, mono or stereo, from 0.1 s. A song's score is the mean of its "
-        "patches' probabilities, exactly as in the test of the run that trained the tagger.",
+        "patches' probabilities, exactly as in the test of the run that trained the tagger (unless that ran with "
+        "evaluation.mode=whole).",
     )
     tag.add_argument("files", nargs="+", metavar="FILE", help="WAV, FLAC, Ogg, MP3, AIFF, ...")
     tag.add_argument("--model", required=True, metavar="CKPT", help="best.ckpt of a finished run")

@@ -12,10 +12,8 @@ the same command finds its own folder again: finished, it is skipped; interrupte
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
+import signal
 import sys
 import time
 import traceback
@@ -26,7 +24,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from musictag.build import build, find_class, settings
 from musictag.callbacks import (
     AtomicCheckpointIO,
     EpochCheckpoint,
@@ -38,32 +35,12 @@ from musictag.data.datamodule import SongData
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
 from musictag.files import write_json
+from musictag.identity import build_source, check_keys, prepare_workers, run_folder
+from musictag.ranks import is_rank_zero, rank_zero_say
 from musictag.results import read_results, write_results
 from musictag.tagger import Tagger
-from musictag.tracking import make_tracker
+from musictag.tracking import Tracker, make_tracker
 from musictag.training import MONITORS, TaggingModule
-
-#: Every key that is read, by group; those of front-end, back-end, data and logger are checked by who reads them.
-KEYS = {
-    "": (
-        "frontend", "backend", "data", "trainer", "logger", "evaluation", "objective", "seed", "study", "names",
-        "runs_dir", "data_dir",
-    ),
-    "trainer": (
-        "max_epochs", "early_stopping_patience", "monitor", "batch_size", "accumulate_batches", "patches_per_song",
-        "learning_rate", "weight_decay", "schedule", "plateau_patience", "plateau_factor", "gradient_clip", "precision",
-        "compile", "accelerator", "devices", "num_nodes", "strategy", "sync_batch_norm",
-    ),
-    "evaluation": ("mode", "batch_size", "bootstrap_resamples", "confidence"),
-}  # fmt: skip
-#: Keys of ``data`` that belong to the pipeline; the others describe the source.
-PIPELINE_KEYS = ("patch_seconds", "train_songs", "num_workers", "prepare_workers", "max_bad_fraction")
-#: Keys that cannot change the result, and therefore not the identity of a run.
-INDIFFERENT_KEYS = (
-    "runs_dir", "data_dir", "logger", "study", "names", "evaluation.batch_size",
-    "data.num_workers", "data.prepare_workers", "data.max_bad_fraction",
-    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
-)  # fmt: skip
 
 
 def run(config: dict[str, Any]) -> dict[str, Any]:
@@ -77,29 +54,18 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
     run_dir = run_folder(config, source)
     finished = read_results(run_dir)
     if finished is not None:
-        print(f"Finished before, nothing to do: {run_dir}\nTo run it again, delete that folder.")
+        rank_zero_say(f"Finished before, nothing to do: {run_dir}\nTo run it again, delete that folder.")
         return finished
     try:
         metrics = _run(config, source, run_dir)
     except Exception as error:
-        if run_dir.exists() and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        if run_dir.exists() and not (run_dir / "error.txt").exists():
             reason = f"{error}\n" if isinstance(error, MusictagError) else traceback.format_exc()
             with suppress(OSError):  # the disk may be full: that is no reason to hide the first error
                 (run_dir / "error.txt").write_text(reason)
         raise
     (run_dir / "error.txt").unlink(missing_ok=True)
     return metrics
-
-
-def check_keys(config: dict[str, Any]) -> None:
-    """Raise MusictagError for a key that nothing would read."""
-    for name, known in KEYS.items():
-        given = config if name == "" else config[name]
-        if unknown := sorted(set(given) - set(known)):
-            where = f"{name} has no key" if name else "there is no key"
-            raise MusictagError(
-                f"{where} {', '.join(unknown)}; {'it has' if name else 'the keys are'} {', '.join(known)}"
-            )
 
 
 def results_folder(config: dict[str, Any]) -> Path:
@@ -116,25 +82,13 @@ def results(config: dict[str, Any]) -> dict[str, Any]:
     return finished
 
 
-def build_source(config: dict[str, Any]) -> Source:
-    """The data set that ``config["data"]`` describes; raises MusictagError for keys that it does not know."""
-    spec = {key: value for key, value in config["data"].items() if key not in PIPELINE_KEYS}
-    accepted = settings(find_class(spec.get("_target_"), Source))
-    place = {"data_dir": config["data_dir"], "workers": _prepare_workers(config)}
-    return build(spec, Source, **{key: value for key, value in place.items() if key in accepted})
-
-
-def run_folder(config: dict[str, Any], source: Source) -> Path:
-    """Where the run of this configuration lives: the same configuration, the same folder."""
-    identity = _without(config, INDIFFERENT_KEYS) | {"audio": source.fingerprint(), "songs": source.manifest().digest()}
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    names = config["names"]
-    return Path(config["runs_dir"]) / source.name / f"{names['frontend']}-{names['backend']}-{digest}"
-
-
 def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any]:
     began = time.perf_counter()
     _quieten()
+    if is_rank_zero():
+        (run_dir / "error.txt").unlink(missing_ok=True)
+        for leftover in run_dir.glob(".*.part"):  # what a killed process was writing
+            leftover.unlink()
     settings = config["trainer"]
     pl.seed_everything(config["seed"], workers=True, verbose=False)
 
@@ -149,7 +103,7 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
         num_workers=config["data"]["num_workers"],
         eval_batch_size=config["evaluation"]["batch_size"],
         evaluation_mode=config["evaluation"]["mode"],
-        prepare_workers=_prepare_workers(config),
+        prepare_workers=prepare_workers(config),
         max_bad_fraction=config["data"]["max_bad_fraction"],
     )
     module = build_module(config, source, data)
@@ -167,9 +121,10 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
             f"trainer.batch_size={settings['batch_size']} is the batch of all {trainer.world_size} processes together "
             f"and must be divisible by their number; type for example trainer.batch_size={trainer.world_size * 16}"
         )
-    write_json(run_dir / "config.json", config)
+    if trainer.is_global_zero:
+        write_json(run_dir / "config.json", config)
     if last.exists():
-        print(f"Going on from the last finished epoch: {last}")
+        rank_zero_say(f"Going on from the last finished epoch: {last}")
         _check_checkpoint(last, module)
     else:
         module.tagger.fit_normalisation(data.normalisation_waveforms())
@@ -178,7 +133,7 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
         if trainer.interrupted:
             raise KeyboardInterrupt
         trained = time.perf_counter()
-        best = read_checkpoint(run_dir / "best.ckpt")
+        best = _read_best(run_dir / "best.ckpt")
         module.load_state_dict(best["state_dict"])
         trainer.test(module, datamodule=data, verbose=False)
         metrics = None
@@ -198,12 +153,31 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
                 },
                 device=str(trainer.strategy.root_device),
             )
-            tracker.finish(metrics, data, module.test_scores)
+            _track(tracker, metrics, data, module)
         trainer.strategy.barrier()
         return metrics if metrics is not None else read_results(run_dir)
     except BaseException:
         tracker.close(exit_code=1)
+        # the other ranks wait for this one in a collective operation, which no gentler signal ends
+        if hasattr(trainer.strategy.launcher, "kill"):
+            trainer.strategy.launcher.kill(signal.SIGKILL)
         raise
+
+
+def _track(tracker: Tracker, metrics: dict[str, Any], data: SongData, module: TaggingModule) -> None:
+    """The results are on disk: that they cannot be shown elsewhere does not make the run a failure."""
+    try:
+        tracker.finish(metrics, data, module.test_scores)
+    except Exception as error:
+        warnings.warn(f"the results could not be logged ({type(error).__name__}: {error})", stacklevel=2)
+        tracker.close(exit_code=1)
+
+
+def _read_best(path: Path) -> dict[str, Any]:
+    try:
+        return read_checkpoint(path)
+    except ValueError as error:
+        raise MusictagError(f"{path} cannot be read: {error}. Delete the folder to train again.") from error
 
 
 def build_module(config: dict[str, Any], source: Source, data: SongData) -> TaggingModule:
@@ -215,8 +189,13 @@ def build_module(config: dict[str, Any], source: Source, data: SongData) -> Tagg
         "tags": [{"name": tag.name, "kind": tag.kind} for tag in source.manifest().tags],
         "patch_seconds": config["data"]["patch_seconds"],
     }
+    tagger = Tagger(**spec)
+    rates = {"frontend.sample_rate": tagger.sample_rate, "data.sample_rate": getattr(source, "sample_rate", None)}
+    for key, rate in rates.items():
+        if rate not in (None, data.sample_rate):
+            raise MusictagError(f"{key}={rate}, but the audio is prepared at {data.sample_rate} Hz; leave it at that")
     return TaggingModule(
-        Tagger(**spec).spec,
+        tagger.spec,
         objective=config["objective"],
         learning_rate=settings["learning_rate"],
         weight_decay=settings["weight_decay"],
@@ -254,7 +233,7 @@ def build_trainer(settings: dict[str, Any], run_dir: Path, history: History, log
     if _interactive():
         callbacks.append(pl.callbacks.RichProgressBar(leave=False))
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             accelerator=settings["accelerator"],
             devices=settings["devices"],
             num_nodes=settings["num_nodes"],
@@ -276,6 +255,11 @@ def build_trainer(settings: dict[str, Any], run_dir: Path, history: History, log
         )
     except (ValueError, TypeError, RuntimeError, pl.utilities.exceptions.MisconfigurationException) as error:
         raise MusictagError(f"the trainer cannot be set up like this: {error}\nLook at the trainer.* keys.") from error
+    if trainer.world_size > 1 and settings["strategy"] != "ddp":
+        raise MusictagError(f"{trainer.world_size} processes need trainer.strategy=ddp; type trainer=ddp")
+    if settings["sync_batch_norm"] and trainer.strategy.root_device.type != "cuda":
+        raise MusictagError("trainer.sync_batch_norm=true needs GPUs; type trainer.sync_batch_norm=false")
+    return trainer
 
 
 def _check_checkpoint(path: Path, module: TaggingModule) -> None:
@@ -300,12 +284,6 @@ def _some_names(tags: list[dict[str, str]]) -> str:
     return ", ".join(tag["name"] for tag in tags[:5]) + (", ..." if len(tags) > 5 else "")
 
 
-def _prepare_workers(config: dict[str, Any]) -> int:
-    if config["data"]["prepare_workers"]:
-        return config["data"]["prepare_workers"]
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _quieten() -> None:
     """Leave out what Lightning says about things that are as they should be here."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -317,12 +295,3 @@ def _quieten() -> None:
 
 def _interactive() -> bool:
     return sys.stdout.isatty()
-
-
-def _without(config: dict[str, Any], keys: tuple[str, ...], prefix: str = "") -> dict[str, Any]:
-    """``config`` without the dotted ``keys``."""
-    return {
-        key: _without(value, keys, f"{prefix}{key}.") if isinstance(value, dict) else value
-        for key, value in config.items()
-        if f"{prefix}{key}" not in keys
-    }

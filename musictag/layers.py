@@ -23,16 +23,6 @@ def batch_norm(channels: int, momentum: float, dimensions: int = 1) -> nn.BatchN
     return layer(channels, eps=BATCH_NORM_EPS, momentum=momentum)
 
 
-class ScalarBatchNorm(nn.BatchNorm1d):
-    """One mean, one variance, one scale and one shift for a whole B×C×T map, all channels together."""
-
-    def __init__(self, momentum: float):
-        super().__init__(1, eps=BATCH_NORM_EPS, momentum=momentum)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return super().forward(features.flatten(1).unsqueeze(1)).view_as(features)
-
-
 class SameConv1d(nn.Conv1d):
     """Convolution with as many frames out as in; an even kernel pads one more on the right, as TensorFlow does."""
 

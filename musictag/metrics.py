@@ -49,7 +49,9 @@ class SongAverage(Metric):
             raise ValueError(
                 f"probabilities of shape {(len(song), self.sum.shape[1])} expected, got {tuple(probabilities.shape)}"
             )
-        self.sum.index_add_(0, song, probabilities.detach().to(self.sum.dtype))
+        # first to the sums' device, then to their type: not every device has float64
+        song, probabilities = song.to(self.sum.device), probabilities.detach().to(self.sum.device)
+        self.sum.index_add_(0, song, probabilities.to(self.sum.dtype))
         self.count.index_add_(0, song, torch.ones_like(song, dtype=self.count.dtype))
 
     def compute(self) -> Tensor:

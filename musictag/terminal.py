@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from musictag.plots import result_table, tag_table
+from musictag.ranks import is_rank_zero
 
 FILES = {
     "metrics.json": "all scores, the configuration, versions",
@@ -38,7 +38,7 @@ def explain(error: Exception) -> str:
 
 def print_results(metrics: dict[str, Any], runs_dir: str) -> None:
     """The song-level result table, the best and the worst tags, and where the files lie. Rank 0 alone speaks."""
-    if int(os.environ.get("LOCAL_RANK", 0)) != 0:
+    if not is_rank_zero():
         return
     console = Console()
     run_dir = Path(runs_dir) / metrics["data"] / metrics["run"]

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from musictag.errors import MusictagError
+from musictag.ranks import rank_zero_say
 
 if TYPE_CHECKING:
     from musictag.data.datamodule import SongData
@@ -63,9 +64,11 @@ class WandbTracker(Tracker):
             config=config,
             settings={"silent": True},
         )
-        if mode == "offline" and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        if mode == "offline":
             folder = run_dir / "wandb"
-            print(f"Weights & Biases: recording offline in {folder}; upload with: wandb sync {folder}/offline-*")
+            rank_zero_say(
+                f"Weights & Biases: recording offline in {folder}; upload with: wandb sync {folder}/offline-*"
+            )
 
     def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
         import wandb

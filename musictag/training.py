@@ -150,7 +150,9 @@ class TaggingModule(pl.LightningModule):
         self._evaluate(batch)
 
     def _start_evaluation(self, split: str) -> None:
-        self.song_average = self.trainer.datamodule.song_average(split).to(self.device)
+        # Apple's GPUs have no float64: there the sums stay with the processor
+        device = "cpu" if self.device.type == "mps" else self.device
+        self.song_average = self.trainer.datamodule.song_average(split).to(device)
         if self.trainer.world_size > 1:
             # Ranks have different numbers of evaluation batches, so nothing may be exchanged within them: the running
             # statistics of batch norm are made equal once, here (see experiment.py: broadcast_buffers=False).

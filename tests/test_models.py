@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from torch import nn
 
 from musictag.backends import BackEnd
 from musictag.backends.residual import Residual
@@ -293,3 +294,15 @@ def test_same_padding_is_tensorflows(length):
     # an even kernel pads one more on the right, so it looks one frame further ahead than back
     heard = response.nonzero().flatten()
     assert (heard.min().item(), heard.max().item()) == (200 - length // 2, 200 + (length - 1) // 2)
+
+
+def test_synchronised_batch_norms_find_every_layer() -> None:
+    # what several GPUs use in place of batch norms must leave the model the same
+    backend = Residual(
+        in_channels=6, in_frames=20, num_tags=3, filters=16, dense_units=8, batch_norm="reference"
+    ).eval()
+    features = torch.randn(4, 6, 20)
+    before = backend(features)
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(backend).eval()
+    assert isinstance(converted.norm2, nn.SyncBatchNorm)
+    torch.testing.assert_close(converted(features), before)

@@ -95,10 +95,12 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
     assert {path: path.stat().st_mtime_ns for path in run_dir.iterdir()} == written
 
 
-@pytest.mark.parametrize("after_epochs", [1, 3])
-def test_a_killed_run_ends_as_one_never_killed(tiny: list[str], tmp_path: Path, after_epochs: int) -> None:
+@pytest.mark.parametrize(("after_epochs", "workers"), [(1, 0), (3, 1)])
+def test_a_killed_run_ends_as_one_never_killed(
+    tiny: list[str], tmp_path: Path, after_epochs: int, workers: int
+) -> None:
     settings = [*tiny, "trainer.max_epochs=6", "trainer.plateau_patience=0", "trainer.early_stopping_patience=3",
-                "trainer.learning_rate=0.01"]  # fmt: skip
+                "trainer.learning_rate=0.01", f"data.num_workers={workers}"]  # fmt: skip
     whole = compose_config(*settings)
     train(*settings)
     settings.append(f"runs_dir={tmp_path / 'killed'}")
@@ -232,6 +234,26 @@ def test_a_catalogue_with_other_songs_is_another_run(tiny: list[str], tiny_catal
     lines = tiny_catalogue.read_text().splitlines()
     tiny_catalogue.write_text("\n".join(lines[:-1]) + "\n")
     assert experiment.results_folder(config) != before
+
+
+def test_a_mended_file_makes_another_run(tiny: list[str], tiny_catalogue: Path) -> None:
+    config = compose_config(*tiny)
+    before = experiment.results_folder(config)
+    path = next(tiny_catalogue.parent.rglob("*.wav"))
+    os.utime(path, ns=(1, 1))
+    assert experiment.results_folder(config) != before
+
+
+def test_results_that_cannot_be_logged_are_results_all_the_same(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
+    config = compose_config(*tiny, "logger=wandb", "logger.audio_songs=-1", "trainer.max_epochs=1")
+    with pytest.warns(UserWarning, match="the results could not be logged"):
+        metrics = experiment.run(config)
+    assert experiment.results(config)["test"] == metrics["test"]
+    assert not (experiment.results_folder(config) / "error.txt").exists()
 
 
 def test_each_job_of_a_multirun_has_its_process_and_a_failing_one_stops_nothing(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from musictag.backends import BackEnd
 from musictag.errors import MusictagError
-from musictag.layers import BATCH_NORM_MOMENTUM, ScalarBatchNorm, initialise
+from musictag.layers import BATCH_NORM_MOMENTUM, initialise
 from musictag.layers import batch_norm as normalise
 
 KERNEL_FRAMES = 7
@@ -46,9 +46,9 @@ class Residual(BackEnd):
         self.conv1 = nn.Conv1d(in_channels, filters, KERNEL_FRAMES)
         self.norm1 = normalise(filters, norm_momentum)
         self.conv2 = nn.Conv1d(filters, filters, KERNEL_FRAMES, padding="same")
-        self.norm2 = ScalarBatchNorm(norm_momentum) if scalar else normalise(filters, norm_momentum)
+        self.norm2 = normalise(1 if scalar else filters, norm_momentum)
         self.conv3 = nn.Conv1d(filters, filters, KERNEL_FRAMES, padding="same")
-        self.norm3 = ScalarBatchNorm(norm_momentum) if scalar else normalise(filters, norm_momentum)
+        self.norm3 = normalise(1 if scalar else filters, norm_momentum)
         self.pool = nn.MaxPool1d(POOL_FRAMES)
         self.dropout = nn.Dropout(dropout)
         self.dense = nn.Linear(2 * filters, dense_units)
@@ -58,9 +58,20 @@ class Residual(BackEnd):
 
     def forward(self, features: Tensor) -> Tensor:
         first = self.norm1(self.conv1(features).relu())
-        second = self.pool(first + self.norm2(self.conv2(first).relu()))
-        third = second + self.norm3(self.conv3(second).relu())
+        second = self.pool(first + _normalised(self.norm2, self.conv2(first).relu()))
+        third = second + _normalised(self.norm3, self.conv3(second).relu())
         # maximum and mean of the same filter stand side by side, as the reference flattens them
         summary = torch.stack([third.amax(-1), third.mean(-1)], dim=-1).flatten(1)
         hidden = self.norm4(self.dense(self.dropout(summary)).relu())
         return self.output(self.dropout(hidden))
+
+
+def _normalised(norm: nn.Module, features: Tensor) -> Tensor:
+    """B×C×T after a batch norm over C channels, or over a single one: all filters and frames together.
+
+    The single one is an ordinary layer with its input reshaped, not a layer of its own: what replaces batch norms in a
+    model (synchronised ones, for several GPUs) must find it.
+    """
+    if norm.num_features == 1:
+        return norm(features.flatten(1).unsqueeze(1)).view_as(features)
+    return norm(features)

@@ -237,6 +237,8 @@ class SongData(pl.LightningDataModule):
             persistent_workers=self._num_workers > 0,
             prefetch_factor=_PREFETCHED_BATCHES if self._num_workers else None,
             pin_memory=torch.cuda.is_available(),
+            # its own: starting workers would draw from the global one, which dropout draws from
+            generator=torch.Generator(),
         )
 
     def _current_epoch(self) -> int:

@@ -1,0 +1,81 @@
+"""What makes two experiments the same one: their keys, their data, and the folder that follows from both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from musictag.build import build, find_class, settings
+from musictag.data.sources import Source
+from musictag.errors import MusictagError
+
+#: Every key that is read, by group; those of front-end, back-end, data and logger are checked by who reads them.
+KEYS = {
+    "": (
+        "frontend", "backend", "data", "trainer", "logger", "evaluation", "objective", "seed", "study", "names",
+        "runs_dir", "data_dir",
+    ),
+    "trainer": (
+        "max_epochs", "early_stopping_patience", "monitor", "batch_size", "accumulate_batches", "patches_per_song",
+        "learning_rate", "weight_decay", "schedule", "plateau_patience", "plateau_factor", "gradient_clip", "precision",
+        "compile", "accelerator", "devices", "num_nodes", "strategy", "sync_batch_norm",
+    ),
+    "evaluation": ("mode", "batch_size", "bootstrap_resamples", "confidence"),
+}  # fmt: skip
+#: Keys of ``data`` that belong to the pipeline; the others describe the source.
+PIPELINE_KEYS = ("patch_seconds", "train_songs", "num_workers", "prepare_workers", "max_bad_fraction")
+#: Keys that cannot change the result, and therefore not the identity of a run.
+INDIFFERENT_KEYS = (
+    "runs_dir", "data_dir", "logger", "study", "names", "evaluation.batch_size",
+    "data.num_workers", "data.prepare_workers", "data.max_bad_fraction", "data.path", "data.root", "data.soundfont",
+    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
+)  # fmt: skip
+
+
+def check_keys(config: dict[str, Any]) -> None:
+    """Raise MusictagError for a key that nothing would read."""
+    for name, known in KEYS.items():
+        given = config if name == "" else config[name]
+        if unknown := sorted(set(given) - set(known)):
+            where = f"{name} has no key" if name else "there is no key"
+            raise MusictagError(
+                f"{where} {', '.join(unknown)}; {'it has' if name else 'the keys are'} {', '.join(known)}"
+            )
+
+
+def build_source(config: dict[str, Any]) -> Source:
+    """The data set that ``config["data"]`` describes; raises MusictagError for keys that it does not know."""
+    spec = {key: value for key, value in config["data"].items() if key not in PIPELINE_KEYS}
+    accepted = settings(find_class(spec.get("_target_"), Source))
+    place = {"data_dir": config["data_dir"], "workers": prepare_workers(config)}
+    return build(spec, Source, **{key: value for key, value in place.items() if key in accepted})
+
+
+def run_folder(config: dict[str, Any], source: Source) -> Path:
+    """Where the run of this configuration lives: the same configuration on the same songs, the same folder."""
+    manifest = source.manifest()
+    songs = {"audio": source.fingerprint(), "songs": manifest.digest()}
+    if hasattr(source, "versions"):  # a mended file may be another song
+        songs["files"] = hashlib.sha256("\n".join(source.versions(manifest)).encode()).hexdigest()
+    identity = json.dumps(_without(config, INDIFFERENT_KEYS) | songs, sort_keys=True)
+    names, digest = config["names"], hashlib.sha256(identity.encode()).hexdigest()[:8]
+    return Path(config["runs_dir"]) / source.name / f"{names['frontend']}-{names['backend']}-{digest}"
+
+
+def prepare_workers(config: dict[str, Any]) -> int:
+    """How many processes prepare the audio: as many as asked for, else one a core."""
+    if config["data"]["prepare_workers"]:
+        return config["data"]["prepare_workers"]
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _without(config: dict[str, Any], keys: tuple[str, ...], prefix: str = "") -> dict[str, Any]:
+    """``config`` without the dotted ``keys``."""
+    return {
+        key: _without(value, keys, f"{prefix}{key}.") if isinstance(value, dict) else value
+        for key, value in config.items()
+        if f"{prefix}{key}" not in keys
+    }
