@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from musictag import experiment
+from musictag import identity
 from musictag.build import find_class, settings
 from musictag.data.sources import Source
 from musictag.tracking import make_tracker
@@ -29,20 +29,20 @@ def test_every_key_is_explained(path: Path) -> None:
 @pytest.mark.parametrize("trainer", ["default", "quick", "ddp"])
 def test_the_keys_are_those_that_are_read(trainer: str) -> None:
     config = compose_config(f"trainer={trainer}")
-    experiment.check_keys(config)
-    assert set(config["trainer"]) == set(experiment.KEYS["trainer"])
-    assert set(config["evaluation"]) == set(experiment.KEYS["evaluation"])
-    assert set(config) == set(experiment.KEYS[""])
+    identity.check_keys(config)
+    assert set(config["trainer"]) == set(identity.KEYS["trainer"])
+    assert set(config["evaluation"]) == set(identity.KEYS["evaluation"])
+    assert set(config) == set(identity.KEYS[""])
 
 
 @pytest.mark.parametrize("data", [path.stem for path in FILES if path.parent.name == "data"])
 def test_the_keys_of_a_data_set_are_its_settings(data: str, tmp_path: Path) -> None:
     config = compose_config(f"data={data}", *(["data.path=x.csv"] if data == "manifest" else []))
     accepted = set(settings(find_class(config["data"]["_target_"], Source)))
-    own = set(config["data"]) - {"_target_"} - set(experiment.PIPELINE_KEYS)
+    own = set(config["data"]) - {"_target_"} - set(identity.PIPELINE_KEYS)
     assert own <= accepted
     assert accepted - own <= {"data_dir", "workers", "sample_rate"}
-    assert set(experiment.PIPELINE_KEYS) <= set(config["data"])
+    assert set(identity.PIPELINE_KEYS) <= set(config["data"])
 
 
 @pytest.mark.parametrize("logger", [path.stem for path in FILES if path.parent.name == "logger"])
