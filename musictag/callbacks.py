@@ -120,8 +120,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints are whole or not there, also when the disk is full; reading one executes nothing."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        # to memory first: torch turns a full disk into an error of its own that does not say so
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
         with atomic_write(path) as file:
-            torch.save(checkpoint, file)
+            file.write(content.getbuffer())
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         return read_checkpoint(path)

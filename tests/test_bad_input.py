@@ -153,15 +153,16 @@ def test_a_loss_that_is_no_number_stops_with_the_songs(tiny: list[str], tmp_path
     assert not (run_dir / "metrics.json").exists()
 
 
-def test_a_full_disk_loses_no_finished_epoch(tiny: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.3, 0.99])
+def test_a_full_disk_loses_no_finished_epoch(tiny: list[str], tmp_path: Path, share: float) -> None:
     config = compose_config(*tiny, "trainer.max_epochs=4")
     never_full = experiment.run(config)
-    largest = max(path.stat().st_size for path in experiment.results_folder(config).iterdir())
+    room = int(share * (experiment.results_folder(config) / "best.ckpt").stat().st_size)
     settings = [*tiny, "trainer.max_epochs=4", f"runs_dir={tmp_path / 'full'}"]
 
     def small_disk() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 2, largest // 2))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
     done = subprocess.run([*TRAIN, *settings], capture_output=True, text=True, env=ENVIRONMENT, preexec_fn=small_disk)
     assert done.returncode == 1
