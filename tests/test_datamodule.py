@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import warnings
 from pathlib import Path
 
@@ -11,13 +10,12 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import Dataset
 
 from musictag.data.datamodule import SongData
-from musictag.data.patches import EvaluationBatches, PrefetchingLoader, TrainBatches
+from musictag.data.patches import EvaluationBatches, TrainBatches
 from musictag.data.sampling import epoch_order, patch_starts_of_epoch, song_keys, subset_order
 from musictag.data.sources.manifest import CatalogueFile
-from musictag.errors import MusictagError, SongError
+from musictag.errors import MusictagError
 
 from .catalogues import read_rows, write_table
 
@@ -380,34 +378,3 @@ def test_a_trainer_that_would_replace_the_sampler_says_so(tiny_catalogue: Path) 
     loader = data.train_dataloader()
     with pytest.raises(TypeError, match="use_distributed_sampler=False"):
         _update_dataloader(loader, torch.utils.data.DistributedSampler(range(12), 2, 0))
-
-
-class _Numbers(Dataset):
-    def __getitem__(self, index: int) -> int:
-        if index == 7:
-            raise SongError("the seventh song is gone")
-        return index
-
-    def __len__(self) -> int:
-        return 20
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_fetching_ahead_changes_neither_order_nor_errors(workers: int) -> None:
-    loader = PrefetchingLoader(_Numbers(), sampler=[3, 1, 2, 19, 0], batch_size=None, num_workers=workers)
-    assert list(loader) == [3, 1, 2, 19, 0]
-    assert list(loader) == [3, 1, 2, 19, 0]
-    broken = PrefetchingLoader(_Numbers(), sampler=[3, 7, 2], batch_size=None, num_workers=workers)
-    received = []
-    with pytest.raises(SongError, match="the seventh song is gone"):
-        received.extend(broken)
-    assert not received or received == [3]
-
-
-def test_an_abandoned_epoch_leaves_no_thread() -> None:
-    loader = PrefetchingLoader(_Numbers(), sampler=[0, 1, 2, 3, 4, 5] * 10, batch_size=None)
-    batches = iter(loader)
-    assert next(batches) == 0
-    assert any(thread.name == "prefetch" for thread in threading.enumerate())
-    batches.close()
-    assert not any(thread.name == "prefetch" for thread in threading.enumerate())
