@@ -6,25 +6,22 @@ import csv
 import os
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from musictag.audio import read_song
 from musictag.data.manifest import RESERVED_COLUMNS, SPLITS, Manifest, Tag
-from musictag.data.sources import SongReader, Source
+from musictag.data.sources.files import AudioFiles
 from musictag.errors import MusictagError
 
 _REQUIRED = ("song_id", "path", "split")
 _SHOWN = 20
 
 
-class CatalogueFile(Source):
+class CatalogueFile(AudioFiles):
     """A table with one row a song: ``song_id``, ``path``, ``split``, optionally ``group`` (artist or work) and
     ``duration`` (seconds), and one column a tag.
 
@@ -42,30 +39,13 @@ class CatalogueFile(Source):
         root: str | Path | None = None,
         tags: Sequence[str] | Mapping[str, str] | None = None,
         name: str | None = None,
+        max_seconds: float | None = None,
         sample_rate: int = 16000,
     ) -> None:
         self.path = Path(path)
-        self.root = Path(os.path.abspath(self.path.parent if root is None else root))
+        super().__init__(self.path.parent if root is None else root, max_seconds, sample_rate)
         self.name = name or re.sub(r"[^\w.-]+", "-", self.path.stem)
-        self.sample_rate = sample_rate
         self._tags = tags
-        self._manifest: Manifest | None = None
-
-    def fingerprint(self) -> dict[str, str | int | float | None]:
-        """The folder and the rate; whether a file has changed is asked song by song (see ``versions``)."""
-        return {"source": "manifest", "root": str(self.root), "sample_rate": self.sample_rate}
-
-    def versions(self, manifest: Manifest) -> list[str]:
-        """Size and time of change of every song's file: where they differ, the song is prepared again."""
-        return [_version(self.root / path) for path in manifest.paths]
-
-    def reader(self) -> SongReader:
-        return partial(_read, self.root, self.sample_rate)
-
-    def manifest(self) -> Manifest:
-        if self._manifest is None:
-            self._manifest = self._load()
-        return self._manifest
 
     def _load(self) -> Manifest:
         table = _read_table(self.path)
@@ -101,18 +81,6 @@ class CatalogueFile(Source):
                 f"paths in {self.path} lead out of {self.root}; name a folder that holds all files with root=...:\n  "
                 + "\n  ".join(shown)
             )
-
-
-def _read(root: Path, sample_rate: int, song_id: str, path: str) -> np.ndarray:
-    return read_song(root / path, sample_rate)
-
-
-def _version(path: Path) -> str:
-    try:
-        status = path.stat()
-    except OSError:
-        return "missing"
-    return f"{status.st_size}:{status.st_mtime_ns}"
 
 
 def _read_table(path: Path) -> pa.Table:
