@@ -1,0 +1,69 @@
+"""What all data sets of audio files have in common: a folder, the songs' paths below it, and how a file is read."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from musictag.audio import read_song
+from musictag.data.manifest import Manifest
+from musictag.data.sources import SongReader, Source
+from musictag.errors import MusictagError
+
+
+class AudioFiles(Source):
+    """Songs that are files below ``root``; the paths of the manifest are relative to it.
+
+    ``max_seconds`` takes the beginning of each song only (null: all of it). Subclasses give ``name`` and ``_load``,
+    which makes the manifest, once.
+
+    Raises MusictagError for settings out of range.
+    """
+
+    def __init__(self, root: str | Path, max_seconds: float | None = None, sample_rate: int = 16000) -> None:
+        self.root = Path(os.path.abspath(root))
+        self.max_seconds = max_seconds
+        self.sample_rate = sample_rate
+        self._manifest: Manifest | None = None
+        if max_seconds is not None and not max_seconds > 0:
+            raise MusictagError(
+                f"max_seconds={max_seconds}: give a number of seconds above 0, or null for all of a song"
+            )
+
+    def fingerprint(self) -> dict[str, str | int | float | None]:
+        """The folder, the rate and the length; whether a file has changed is asked song by song (see ``versions``)."""
+        identity = {"source": "files", "root": str(self.root), "sample_rate": self.sample_rate}
+        return identity if self.max_seconds is None else identity | {"max_seconds": self.max_seconds}
+
+    def versions(self, manifest: Manifest) -> list[str]:
+        """Size and time of change of every song's file: where they differ, the song is prepared again."""
+        root = str(self.root)
+        return [_version(f"{root}{os.sep}{path}") for path in manifest.paths]
+
+    def reader(self) -> SongReader:
+        return partial(_read, self.root, self.sample_rate, self.max_seconds)
+
+    def manifest(self) -> Manifest:
+        if self._manifest is None:
+            self._manifest = self._load()
+        return self._manifest
+
+    @abstractmethod
+    def _load(self) -> Manifest:
+        """Reads what the owners publish. Raises MusictagError with what to do where something is missing or wrong."""
+
+
+def _read(root: Path, sample_rate: int, max_seconds: float | None, song_id: str, path: str) -> np.ndarray:
+    return read_song(root / path, sample_rate, max_seconds)
+
+
+def _version(path: str) -> str:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return "missing"
+    return f"{status.st_size}:{status.st_mtime_ns}"
