@@ -92,20 +92,7 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
     settings = config["trainer"]
     pl.seed_everything(config["seed"], workers=True, verbose=False)
 
-    data = SongData(
-        source,
-        config["data_dir"],
-        patch_seconds=config["data"]["patch_seconds"],
-        batch_size=settings["batch_size"],
-        patches_per_song=settings["patches_per_song"],
-        train_songs=config["data"]["train_songs"],
-        seed=config["seed"],
-        num_workers=config["data"]["num_workers"],
-        eval_batch_size=config["evaluation"]["batch_size"],
-        evaluation_mode=config["evaluation"]["mode"],
-        prepare_workers=prepare_workers(config),
-        max_bad_fraction=config["data"]["max_bad_fraction"],
-    )
+    data = build_data(config, source)
     module = build_module(config, source, data)
     data.prepare_data()
     data.setup()
@@ -178,6 +165,24 @@ def _read_best(path: Path) -> dict[str, Any]:
         return read_checkpoint(path)
     except ValueError as error:
         raise MusictagError(f"{path} cannot be read: {error}. Delete the folder to train again.") from error
+
+
+def build_data(config: dict[str, Any], source: Source) -> SongData:
+    """The songs of ``source`` as the configuration wants them; nothing is read yet."""
+    return SongData(
+        source,
+        config["data_dir"],
+        patch_seconds=config["data"]["patch_seconds"],
+        batch_size=config["trainer"]["batch_size"],
+        patches_per_song=config["trainer"]["patches_per_song"],
+        train_songs=config["data"]["train_songs"],
+        seed=config["seed"],
+        num_workers=config["data"]["num_workers"],
+        eval_batch_size=config["evaluation"]["batch_size"],
+        evaluation_mode=config["evaluation"]["mode"],
+        prepare_workers=prepare_workers(config),
+        max_bad_fraction=config["data"]["max_bad_fraction"],
+    )
 
 
 def build_module(config: dict[str, Any], source: Source, data: SongData) -> TaggingModule:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from musictag.build import build, find_class, settings
+from musictag.data.prepare import prepared_folder, song_versions
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
 
@@ -31,6 +32,7 @@ PIPELINE_KEYS = ("patch_seconds", "train_songs", "num_workers", "prepare_workers
 INDIFFERENT_KEYS = (
     "runs_dir", "data_dir", "logger", "study", "names", "evaluation.batch_size",
     "data.num_workers", "data.prepare_workers", "data.max_bad_fraction", "data.path", "data.root", "data.soundfont",
+    "data.split_path", "data.lists", "data.cals", "data.artists", "data.paths", "data.audio",
     "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
 )  # fmt: skip
 
@@ -59,7 +61,8 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
     manifest = source.manifest()
     songs = {"audio": source.fingerprint(), "songs": manifest.digest()}
     if hasattr(source, "versions"):  # a mended file may be another song
-        songs["files"] = hashlib.sha256("\n".join(source.versions(manifest)).encode()).hexdigest()
+        versions = song_versions(source, manifest, prepared_folder(source, config["data_dir"]))
+        songs["files"] = hashlib.sha256("\n".join(v or "" for v in versions.to_pylist()).encode()).hexdigest()
     identity = json.dumps(_without(config, INDIFFERENT_KEYS) | songs, sort_keys=True)
     names, digest = config["names"], hashlib.sha256(identity.encode()).hexdigest()[:8]
     return Path(config["runs_dir"]) / source.name / f"{names['frontend']}-{names['backend']}-{digest}"

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from musictag.data.datamodule import SongData
-from musictag.data.patches import EvaluationBatches, TrainBatches
+from musictag.data.patches import CompactTargets, EvaluationBatches, TrainBatches
 from musictag.data.sampling import epoch_order, patch_starts_of_epoch, song_keys, subset_order
 from musictag.data.sources.manifest import CatalogueFile
 from musictag.errors import MusictagError
@@ -102,6 +102,14 @@ def test_training_patches_are_a_pure_function_of_seed_and_epoch(tiny_catalogue: 
     assert patches_of(again, 1) == second
     assert patches_of(again, 0) == first
     assert not set(patches_of(ready(tiny_catalogue, patches_per_song=2, seed=1), 0)) & set(first)
+
+
+def test_targets_take_less_room_and_are_the_same(tiny_catalogue: Path) -> None:
+    songs = ready(tiny_catalogue).manifest
+    compact, rows = CompactTargets(songs), np.array([5, 0, 23, 5])
+    assert np.isnan(songs.targets()[rows]).any()
+    np.testing.assert_array_equal(compact[rows], songs.targets()[rows])
+    assert compact[rows].dtype == np.float32
 
 
 def test_batches_hold_what_they_say(tiny_catalogue: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from musictag.cutting import fit_length
+from musictag.data import store as store_module
 from musictag.data.prepare import prepare
 from musictag.data.sources.manifest import CatalogueFile
 from musictag.data.store import Store, shard_header
@@ -136,3 +137,14 @@ def test_a_damaged_index_is_named(store: Store) -> None:
         path.write_bytes(damaged)
         with pytest.raises(MusictagError, match=r"index\.parquet is damaged"):
             Store(store.folder)
+
+
+def test_a_process_keeps_a_limited_number_of_shards_open(
+    source: CatalogueFile, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "MAX_OPEN_SHARDS", 1)
+    songs = songs_of(source, store)
+    assert store.num_shards > 1
+    for row in [0, 23, 1, 22]:
+        np.testing.assert_array_equal(store.read(row), songs[row])
+        assert len(store._open) == 1

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,24 +46,33 @@ class Song(NamedTuple):
 
 
 def write_block(
-    folder: Path, songs: Sequence[Song], reader: SongReader, sample_rate: int, on_song: Callable[[], None]
+    folder: Path,
+    songs: Sequence[Song],
+    reader: SongReader,
+    sample_rate: int,
+    on_song: Callable[[], None],
+    left_out: Mapping[Song, str] | None = None,
 ) -> int:
     """Reads a block's songs and writes their shard, then their part of the index, each of them whole or not at all.
 
     Returns the number of samples in the shard.
 
-    A song that cannot be used gets its reason instead of samples. ``on_song`` is called after each song; what it raises
-    ends the block without a trace. Memory: one song at a time.
+    A song that cannot be used gets its reason instead of samples; those that are ``left_out`` are not read, and have
+    their reasons there. ``on_song`` is called after each song; what it raises ends the block without a trace. A process
+    that dies here leaves a note of the song that it was reading (see ``find_notes``). Memory: one song at a time.
     """
-    name = _block_name(songs)
+    name, left_out = _block_name(songs), left_out or {}
     rows: list[dict] = []
 
-    def usable() -> Iterator[np.ndarray]:
+    def usable(note: Callable[[Song], None]) -> Iterator[np.ndarray]:
         offset = 0
         for song in songs:
             row = song._asdict() | {"shard": "", "offset": 0, "samples": 0, "reason": None}
             rows.append(row)
             try:
+                if song in left_out:
+                    raise SongError(left_out[song])
+                note(song)
                 samples = _read(reader, song)
             except SongError as error:
                 row["reason"] = str(error)
@@ -71,10 +82,11 @@ def write_block(
                 yield samples
             on_song()
 
-    shard_samples, checksum = _write_shard(shard_path(folder, name), usable())
+    with _noting(folder, name) as note:
+        shard_samples, checksum = _write_shard(shard_path(folder, name), usable(note))
     for row in rows:
         row |= {"shard_samples": shard_samples, "shard_crc32": checksum}
-    _write_index(_part_path(folder, name), pa.Table.from_pylist(rows, INDEX_SCHEMA), sample_rate)
+    write_index(_part_path(folder, name), pa.Table.from_pylist(rows, INDEX_SCHEMA), sample_rate)
     return shard_samples
 
 
@@ -84,16 +96,14 @@ def merge_parts(folder: Path, sample_rate: int) -> None:
     The parts stay: as long as there are some, the work is not finished (``remove_parts`` ends it), so a kill at any
     point leaves all they hold, and doing it again does no harm. The caller owns the folder's lock.
     """
-    # what a killed process was writing
-    for leftover in [*folder.glob(".*.part"), *(folder / SHARD_FOLDER).glob(".*.part")]:
-        leftover.unlink()
+    remove_leftovers(folder)
     parts = find_parts(folder)
     index = read_index(folder) if (folder / INDEX_FILE).exists() else INDEX_SCHEMA.empty_table()
     if parts or not (folder / INDEX_FILE).exists():
         fresh = pa.concat_tables([INDEX_SCHEMA.empty_table(), *map(read_index_file, parts)])
         kept = index.filter(pc.invert(pc.is_in(index["song_id"], fresh["song_id"].combine_chunks())))
         index = pa.concat_tables([kept, fresh]).sort_by("song_id")
-        _write_index(folder / INDEX_FILE, index, sample_rate)
+        write_index(folder / INDEX_FILE, index, sample_rate)
     unusable = index.filter(pc.is_valid(index["reason"])).select(["song_id", "path", "reason"])
     with atomic_write(folder / PROBLEMS_FILE, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -110,6 +120,22 @@ def remove_parts(folder: Path) -> None:
     """Removes merged parts; the caller owns the folder's lock."""
     for part in find_parts(folder):
         part.unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what killed processes were writing; the caller owns the folder's lock, and nobody writes."""
+    for leftover in [*folder.glob(".*.part"), *(folder / SHARD_FOLDER).glob(".*.part")]:
+        leftover.unlink()
+
+
+def find_notes(folder: Path) -> dict[Path, Song | None]:
+    """What processes were reading when they died, by the file that says so; None where they had not yet said it."""
+    notes: dict[Path, Song | None] = {}
+    for path in sorted((folder / SHARD_FOLDER).glob(".*.reading")):
+        notes[path] = None
+        with suppress(ValueError):
+            notes[path] = Song(*json.loads(path.read_text(encoding="utf-8")))
+    return notes
 
 
 def intact_rows(folder: Path, index: pa.Table) -> np.ndarray:
@@ -132,6 +158,23 @@ def _block_name(songs: Sequence[Song]) -> str:
 
 def _part_path(folder: Path, name: str) -> Path:
     return folder / SHARD_FOLDER / f"{name}.parquet"
+
+
+@contextmanager
+def _noting(folder: Path, name: str) -> Iterator[Callable[[Song], None]]:
+    """Inside, the function that writes down which song of the block is being read."""
+    path = folder / SHARD_FOLDER / f".{name}.reading"
+    try:
+        with open(path, "wb", buffering=0) as file:
+
+            def note(song: Song) -> None:
+                file.seek(0)
+                file.truncate()
+                file.write(json.dumps(song).encode())
+
+            yield note
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _read(reader: SongReader, song: Song) -> np.ndarray:
@@ -167,7 +210,7 @@ def _write_shard(path: Path, songs: Iterator[np.ndarray]) -> tuple[int, int]:
     return total, checksum
 
 
-def _write_index(path: Path, rows: pa.Table, sample_rate: int) -> None:
+def write_index(path: Path, rows: pa.Table, sample_rate: int) -> None:
     with atomic_write(path) as file:
         table = rows.combine_chunks().replace_schema_metadata({"musictag.sample_rate": str(sample_rate)})
         pq.write_table(table, file, write_page_checksum=True)

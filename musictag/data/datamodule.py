@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
@@ -87,6 +89,7 @@ class SongData(pl.LightningDataModule):
         self._max_bad_fraction = max_bad_fraction
         self._prepared: Prepared | None = None
         self._splits: dict[str, Manifest] | None = None
+        self._rows: dict[str, np.ndarray] = {}
         at_least_one = {
             "patch_seconds": self.patch_samples,
             "batch_size": batch_size,
@@ -102,9 +105,10 @@ class SongData(pl.LightningDataModule):
 
     # preparation
 
-    def prepare_data(self) -> None:
+    def prepare_data(self) -> Prepared:
         """Decodes what is not yet there; at most one process of a machine works, the others wait."""
         self._prepared = self._prepare()
+        return self._prepared
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the store and checks songs and tags, once for all stages."""
@@ -117,7 +121,9 @@ class SongData(pl.LightningDataModule):
         _check_splits(splits, "usable")
         _check_training_tags(splits["train"])
         _warn_of_evaluation(manifest, splits)
-        self._splits = splits
+        self._splits, self._rows = splits, {}
+        # what reading the tables took, Arrow would keep for the next ones: of a million songs 300 MB
+        pa.default_memory_pool().release_unused()
 
     def _prepare(self) -> Prepared:
         manifest = self.source.manifest()
@@ -125,9 +131,9 @@ class SongData(pl.LightningDataModule):
         _check_splits(splits, "in the manifest")
         if self._train_songs is None:
             return self._prepare_songs(manifest)
-        train_rows = np.flatnonzero(np.asarray(manifest.table["split"]) == "train")
-        other_rows = np.setdiff1d(np.arange(len(manifest)), train_rows)
-        order = train_rows[subset_order(song_keys(manifest.song_ids[train_rows]), self._seed)]
+        is_train = pc.equal(manifest.column("split"), "train").to_numpy(zero_copy_only=False)
+        train_rows, other_rows = np.flatnonzero(is_train), np.flatnonzero(~is_train)
+        order = train_rows[subset_order(song_keys(splits["train"].song_ids), self._seed)]
         taken = self._train_songs
         while taken <= len(order):
             prepared = self._prepare_songs(manifest.select(np.sort(np.concatenate([other_rows, order[:taken]]))))
@@ -207,11 +213,11 @@ class SongData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         rank, world = rank_and_world()
-        ids = self.song_ids("train")
+        songs = self._split("train")
         batches = TrainBatches(
-            len(ids), self._patches_per_song, self._batch_size, self._seed, self._current_epoch, rank, world
+            len(songs), self._patches_per_song, self._batch_size, self._seed, self._current_epoch, rank, world
         )
-        patches = TrainPatches(self.store, ids, self.targets("train"), self.patch_samples, self._seed)
+        patches = TrainPatches(self.store, self._store_rows("train"), songs, self.patch_samples, self._seed)
         return self._loader(patches, batches)
 
     def val_dataloader(self) -> DataLoader:
@@ -226,7 +232,7 @@ class SongData(pl.LightningDataModule):
         batches = EvaluationBatches(
             num_samples, self.patch_samples, self._eval_batch_size, self._whole_songs, rank, world
         )
-        return self._loader(EvaluationPatches(self.store, self.song_ids(split)), batches)
+        return self._loader(EvaluationPatches(self.store, self._store_rows(split)), batches)
 
     def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
         return PrefetchingLoader(
@@ -254,7 +260,9 @@ class SongData(pl.LightningDataModule):
         return self._splits[split]
 
     def _store_rows(self, split: str) -> np.ndarray:
-        return self.store.rows_of(self.song_ids(split))
+        if split not in self._rows:
+            self._rows[split] = self.store.rows_of(self._split(split).column("song_id"))
+        return self._rows[split]
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -280,7 +288,8 @@ def _check_splits(splits: dict[str, Manifest], where: str) -> None:
 def _lacking(songs: Manifest) -> dict[str, str]:
     """Tags from which nothing can be learned, or that cannot be scored, and why."""
     lacking = {}
-    for tag, values in zip(songs.tags, songs.targets().T, strict=True):
+    for tag in songs.tags:
+        values = songs.values(tag.name)
         known = values[~np.isnan(values)]
         if tag.kind == "regression":
             if not len(known):

@@ -40,6 +40,9 @@ class Manifest:
     knows), ``duration`` (float32 seconds, null where unknown) and one float32 column a tag, null where unknown. Columns
     come out in this order, whatever the order in ``table``; NaN becomes null.
 
+    The songs of a split, or selected ones, are views: they share the columns of the whole, which a million songs with a
+    hundred tags fill a gigabyte with, and know their rows.
+
     Raises MusictagError naming every problem with its row (the first song is row 1): columns missing, in excess or of a
     wrong type, identifiers missing or repeated, splits other than train, validation and test, values out of range.
     """
@@ -49,14 +52,30 @@ class Manifest:
         self.name = name
         problems = _Problems()
         _check_tags(self.tags, problems)
-        self.table = _with_types(table, self.tags, problems)
+        self._whole = _with_types(table, self.tags, problems)
+        self._rows: np.ndarray | None = None  # of the whole; None: all
         if not problems.count:
-            _check_rows(self.table, self.tags, problems)
+            _check_rows(self._whole, self.tags, problems)
         if problems.count:
             raise MusictagError(f"the manifest of {name} cannot be used (the first song is row 1):\n{problems}")
 
     def __len__(self) -> int:
-        return self.table.num_rows
+        return self._whole.num_rows if self._rows is None else len(self._rows)
+
+    @property
+    def table(self) -> pa.Table:
+        """All columns; a copy where this is a view."""
+        return self._whole if self._rows is None else self._whole.take(pa.array(self._rows))
+
+    def column(self, name: str) -> pa.Array:
+        """One column, in one piece."""
+        column = _in_one_piece(self._whole[name])
+        return column if self._rows is None else column.take(pa.array(self._rows))
+
+    def values(self, name: str) -> np.ndarray:
+        """The duration or one tag's values, float32 S, NaN where unknown."""
+        values = self._whole[name].to_numpy()  # null becomes NaN
+        return values if self._rows is None else values[self._rows]
 
     @property
     def song_ids(self) -> np.ndarray:
@@ -74,32 +93,35 @@ class Manifest:
         return self._texts("group")
 
     def _texts(self, column: str) -> np.ndarray:
-        return self.table[column].to_numpy(zero_copy_only=False)
+        return self.column(column).to_numpy(zero_copy_only=False)
 
     def select(self, rows: np.ndarray) -> Manifest:
         """The songs at ``rows`` (integers, no row twice), in that order."""
         rows = np.asarray(rows, dtype=np.int64)
         if len(np.unique(rows)) != len(rows):
             raise ValueError("a song cannot be selected twice")
-        return self._with_table(self.table.take(pa.array(rows)))
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"there are {len(self)} songs; asked for rows {rows.min()} to {rows.max()}")
+        return self._view(rows)
+
+    def _view(self, rows: np.ndarray) -> Manifest:
+        # rows of a checked table need no second check
+        other = object.__new__(Manifest)
+        other.tags, other.name, other._whole = self.tags, self.name, self._whole
+        other._rows = rows if self._rows is None else self._rows[rows]
+        return other
 
     def split(self, name: str) -> Manifest:
         """The songs of one split (train, validation or test), in the manifest's order."""
         if name not in SPLITS:
             raise ValueError(f"no split {name!r}; there are {', '.join(SPLITS)}")
-        return self._with_table(self.table.filter(pc.equal(self.table["split"], name)))
-
-    def _with_table(self, table: pa.Table) -> Manifest:
-        # rows of a checked table need no second check
-        other = object.__new__(Manifest)
-        other.table, other.tags, other.name = table, self.tags, self.name
-        return other
+        return self._view(np.flatnonzero(pc.equal(self.column("split"), name).to_numpy(zero_copy_only=False)))
 
     def targets(self) -> np.ndarray:
         """Tag values, float32 S×K, NaN where unknown."""
         targets = np.empty((len(self), len(self.tags)), dtype=np.float32)
         for column, tag in enumerate(self.tags):
-            targets[:, column] = self.table[tag.name].to_numpy(zero_copy_only=False)  # null becomes NaN
+            targets[:, column] = self.values(tag.name)
         return targets
 
     def digest(self) -> str:
@@ -108,14 +130,18 @@ class Manifest:
         digest.update(repr([(tag.name, tag.kind) for tag in self.tags]).encode())
         for column in ("song_id", "path", "split"):
             digest.update("\0".join(self._texts(column)).encode() + b"\n")
-        # one bit pattern for unknown, whatever NaN a platform makes of it
-        targets = self.targets()
-        digest.update(np.isnan(targets).tobytes() + np.nan_to_num(targets).astype("<f4").tobytes())
+        for tag in self.tags:
+            values = self.values(tag.name)
+            # one bit pattern for unknown, whatever NaN a platform makes of it; and no -0
+            unknown = np.isnan(values)
+            digest.update(np.packbits(unknown).tobytes())
+            digest.update((np.where(unknown, np.float32(0), values) + np.float32(0)).astype("<f4").tobytes())
         return digest.hexdigest()
 
     def leaked_groups(self) -> list[str]:
         """Groups with songs in more than one split, sorted; such songs make a test score too good."""
-        known = self.table.select(["group", "split"]).filter(pc.is_valid(self.table["group"]))
+        known = pa.table({name: self.column(name) for name in ("group", "split")})
+        known = known.filter(pc.is_valid(known["group"]))
         counts = known.group_by("group").aggregate([("split", "count_distinct")])
         return sorted(counts.filter(pc.greater(counts["split_count_distinct"], 1))["group"].to_pylist())
 
@@ -195,18 +221,23 @@ def _with_types(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> 
             continue
         try:
             # safe=False: a float64 like 0.1 has no exact float32, and that is no error
-            column = table[name].cast(wanted, safe=wanted != pa.float32()).combine_chunks()
+            column = table[name].cast(wanted, safe=wanted != pa.float32())
         except pa.ArrowException as error:
             problems.add(f"column {name!r} holds {table[name].type}, but {wanted} is needed ({error})")
             continue
-        if wanted == pa.float32():
+        if wanted == pa.float32() and pc.any(pc.is_nan(column)).as_py():
             column = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float32()), column)
-        columns[name] = column
+        columns[name] = _in_one_piece(column)
     return pa.table(columns)
 
 
+def _in_one_piece(column: pa.ChunkedArray) -> pa.Array:
+    # of a single piece, combine_chunks would make a copy
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def _check_rows(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> None:
-    def report(column: str, right: pa.ChunkedArray, what: str) -> None:
+    def report(column: str, right: np.ndarray | pa.Array | pa.ChunkedArray, what: str) -> None:
         rows = np.flatnonzero(~np.asarray(right))
         values = table[column].take(pa.array(rows[:_SHOWN_PROBLEMS])).to_pylist()
         lines = (f"row {row + 1}: {column} {value!r} {what}" for row, value in zip(rows, values, strict=False))
@@ -228,9 +259,9 @@ def _check_rows(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> 
     seconds = pc.fill_null(table["duration"], 1.0)
     report("duration", pc.and_(pc.greater(seconds, 0), pc.is_finite(seconds)), "is not a number of seconds above 0")
     for tag in tags:
-        values = pc.fill_null(table[tag.name], 0.0)
+        values = table[tag.name].to_numpy()
+        unknown = np.isnan(values)
         if tag.kind == "classification":
-            report(tag.name, pc.or_(pc.equal(values, 0), pc.equal(values, 1)), "is neither 0 nor 1")
+            report(tag.name, (values == 0) | (values == 1) | unknown, "is neither 0 nor 1")
         else:
-            inside = pc.and_(pc.greater_equal(values, 0), pc.less_equal(values, 1))
-            report(tag.name, inside, "is not within 0 and 1")
+            report(tag.name, ((values >= 0) & (values <= 1)) | unknown, "is not within 0 and 1")

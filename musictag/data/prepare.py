@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 
 from musictag.data.blocks import PROBLEMS_FILE, Song, find_parts, intact_rows, merge_parts, remove_parts
+from musictag.data.crashes import forget_crashed
 from musictag.data.manifest import Manifest
 from musictag.data.parallel import Task, run_blocks
 from musictag.data.progress import Progress, say
@@ -29,6 +30,8 @@ from musictag.files import write_json
 STORE_VERSION = 1
 ABOUT_FILE = "about.json"
 MANIFEST_FILE = "manifest.parquet"
+#: Files that are opened to see how much space all of them will need.
+_SAMPLED_SONGS = 50
 
 
 @dataclass(frozen=True)
@@ -61,23 +64,23 @@ def prepare(
     The work is done in blocks of ``songs_per_shard`` songs in the manifest's order, by ``workers`` processes (1: this
     one). Interrupted at any point, the same call goes on after the finished blocks, and the folder ends up the same,
     byte for byte. Songs that come later go to new shards. If two processes prepare the same audio, one works and the
-    other waits for it. A source may offer ``versions(manifest) -> list[str]``, one text a song: where it has changed,
-    the song is read again.
+    other waits for it. A song whose version has changed (see ``song_versions``) is read again.
 
     A song that cannot be used is left out and listed with its reason in problems.csv. Raises MusictagError if these are
-    more than ``max_bad_fraction`` of the songs, if the disk is or would be full, or if a worker process dies.
+    more than ``max_bad_fraction`` of the songs, if the disk is or would be full, or if the workers are killed.
     """
     if workers < 1 or songs_per_shard < 1:
         raise MusictagError(f"workers={workers} and songs_per_shard={songs_per_shard} must be at least 1")
     manifest = source.manifest() if manifest is None else manifest
     folder = prepared_folder(source, data_dir, sample_rate)
-    songs = _songs(source, manifest)
+    songs = _songs(source, manifest, folder)
     if len(_pending(folder, songs)) or find_parts(folder):
         try:
             (folder / SHARD_FOLDER).mkdir(parents=True, exist_ok=True)
             with _lock(folder):
                 _prepare(source, folder, manifest, songs, workers, songs_per_shard, sample_rate)
                 _usable(folder, manifest)[0].save(folder / MANIFEST_FILE)
+                forget_crashed(folder)
                 remove_parts(folder)
         except OSError as error:
             raise MusictagError(f"cannot write to {folder}: {error}; choose another place with data_dir=...") from error
@@ -91,10 +94,26 @@ def _identity(source: Source, sample_rate: int) -> dict:
     return {"fingerprint": source.fingerprint(), "sample_rate": sample_rate, "store_version": STORE_VERSION}
 
 
-def _songs(source: Source, manifest: Manifest) -> pa.Table:
+def song_versions(source: Source, manifest: Manifest, folder: Path) -> pa.Array:
+    """The version of every song (S texts, "" where a source tells none) for the prepared ``folder`` of ``source``.
+
+    A song whose file is gone has the version that it was prepared from: prepared audio outlives its files, which may be
+    deleted to save space. Null where it was not prepared either.
+    """
+    if not hasattr(source, "versions"):
+        return pa.array([""] * len(manifest), pa.string())
+    versions = pa.array(source.versions(manifest), pa.string())
+    if not versions.null_count or not (folder / INDEX_FILE).exists():
+        return versions
+    index = read_index(folder)
+    there = pc.index_in(manifest.column("song_id"), index["song_id"].combine_chunks())
+    return pc.coalesce(versions, index["version"].combine_chunks().take(there))
+
+
+def _songs(source: Source, manifest: Manifest, folder: Path) -> pa.Table:
     """song_id, path and version of every song."""
-    versions = source.versions(manifest) if hasattr(source, "versions") else [""] * len(manifest)
-    return manifest.table.select(["song_id", "path"]).append_column("version", pa.array(versions, pa.string()))
+    columns = {name: manifest.column(name) for name in ("song_id", "path")}
+    return pa.table(columns | {"version": pc.fill_null(song_versions(source, manifest, folder), "")})
 
 
 def _pending(folder: Path, songs: pa.Table) -> np.ndarray:
@@ -102,7 +121,9 @@ def _pending(folder: Path, songs: pa.Table) -> np.ndarray:
     if not (folder / INDEX_FILE).exists():
         return np.arange(len(songs))
     index = read_index(folder)
-    index = index.filter(pa.array(intact_rows(folder, index)))
+    intact = intact_rows(folder, index)
+    if not intact.all():
+        index = index.filter(pa.array(intact))
     there = pc.index_in(songs["song_id"].combine_chunks(), index["song_id"].combine_chunks())
     finished = pc.is_valid(there).to_numpy(zero_copy_only=False)
     for column in ("path", "version"):
@@ -112,9 +133,11 @@ def _pending(folder: Path, songs: pa.Table) -> np.ndarray:
 
 def _usable(folder: Path, manifest: Manifest) -> tuple[Manifest, list[tuple[str, str, str]]]:
     index = read_index(folder)
-    there = pc.index_in(manifest.table["song_id"].combine_chunks(), index["song_id"].combine_chunks())
+    there = pc.index_in(manifest.column("song_id"), index["song_id"].combine_chunks())
     reasons = index["reason"].take(there)
     unusable = pc.is_valid(reasons).to_numpy()
+    if not unusable.any():
+        return manifest, []
     bad = np.flatnonzero(unusable)
     problems = zip(manifest.song_ids[bad], manifest.paths[bad], reasons.take(pa.array(bad)).to_pylist(), strict=True)
     return manifest.select(np.flatnonzero(~unusable)), list(problems)
@@ -166,26 +189,43 @@ def _prepare(
     remove_parts(folder)
     rows = [Song(**row) for row in songs.take(pa.array(pending)).to_pylist()]
     blocks = [rows[first : first + songs_per_shard] for first in range(0, len(rows), songs_per_shard)]
-    seconds = manifest.select(pending).table["duration"]
-    bytes_per_song = (pc.mean(seconds).as_py() or 0) * sample_rate * 2
+    bytes_per_song = 2 * sample_rate * _mean_seconds(source, manifest.select(pending))
     _check_disk(folder, bytes_per_song, len(rows))
 
     def on_block(block: list[Song], num_samples: int) -> None:
         nonlocal bytes_per_song
-        if not bytes_per_song:  # durations unknown: the first block with usable songs is the sample
+        if not bytes_per_song:  # nobody knew how long songs are: the first block with usable songs is the sample
             bytes_per_song = 2 * num_samples / len(block)
             _check_disk(folder, bytes_per_song, len(rows) - len(block))
 
     task = Task(folder, sample_rate, source.reader())
-    with Progress(f"preparing {source.name}", len(rows)) as progress:
+    with Progress(f"preparing {source.name}", len(rows), when_stopped="; finished blocks are kept") as progress:
         run_blocks(task, blocks, min(workers, len(blocks)), progress.show, on_block)
     merge_parts(folder, sample_rate)
 
 
+def _mean_seconds(source: Source, manifest: Manifest) -> float:
+    """How long these songs are on average when they are prepared; 0 where nobody knows."""
+    seconds = manifest.values("duration")
+    if hasattr(source, "seconds"):
+        if np.isnan(seconds).any():  # then files are opened to see: a sample of them
+            manifest = manifest.select(np.unique(np.linspace(0, len(manifest) - 1, _SAMPLED_SONGS).astype(np.int64)))
+        seconds = source.seconds(manifest)
+    known = seconds[~np.isnan(seconds)]
+    return float(known.mean(dtype=np.float64)) if len(known) else 0.0
+
+
 def _check_disk(folder: Path, bytes_per_song: float, num_songs: int) -> None:
+    """Says how much the songs need, where that is known. Raises MusictagError where it is more than there is."""
     needed, free = bytes_per_song * num_songs, shutil.disk_usage(folder).free
     if needed > free:
         raise MusictagError(
-            f"{num_songs} songs need about {needed / 1e9:,.1f} GB in {folder}, where {free / 1e9:,.1f} GB are free. "
+            f"{num_songs} songs need about {_size(needed)} in {folder}, where {_size(free)} are free. "
             "Free some space, or choose a place on another disk with data_dir=...; what is prepared is kept."
         )
+    if needed:
+        say(f"{num_songs:,} songs to prepare: about {_size(needed)} in {folder}, where {_size(free)} are free")
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"

@@ -17,11 +17,16 @@ def say(message: str) -> None:
 
 
 class Progress:
-    """Songs done of ``total``, songs a second, and the time left."""
+    """How many of ``total`` are done, how many a second, and the time left.
 
-    def __init__(self, what: str, total: int) -> None:
+    ``unit`` names what is counted; ``when_stopped`` is said in addition where the work ends before its time.
+    """
+
+    def __init__(self, what: str, total: int, unit: str = "songs", when_stopped: str = "") -> None:
         self._what = what
         self._total = total
+        self._unit = unit
+        self._when_stopped = when_stopped
         self._done = 0
         self._console = Console(stderr=True)
         self._bar: rich_progress.Progress | None = None
@@ -33,7 +38,7 @@ class Progress:
                 rich_progress.TextColumn("{task.description}", markup=False),
                 rich_progress.BarColumn(),
                 rich_progress.MofNCompleteColumn(),
-                rich_progress.TextColumn("songs  {task.fields[rate]:,.1f} a second"),
+                rich_progress.TextColumn(f"{self._unit}  {{task.fields[rate]:,.1f}} a second"),
                 rich_progress.TimeRemainingColumn(),
                 console=self._console,
             )
@@ -48,9 +53,9 @@ class Progress:
             self._bar.stop()
         seconds = time.monotonic() - self._began
         if kind is None:
-            say(f"{self._what}: {self._total:,} songs in {_duration(seconds)}")
+            say(f"{self._what}: {self._total:,} {self._unit} in {_duration(seconds)}")
         else:
-            say(f"{self._what}: stopped after {self._done:,} of {self._total:,} songs; finished blocks are kept")
+            say(f"{self._what}: stopped after {self._done:,} of {self._total:,} {self._unit}{self._when_stopped}")
 
     def show(self, done: int) -> None:
         """``done`` songs are done; may be called as often as one likes."""
@@ -62,7 +67,7 @@ class Progress:
         elif now - self._last_line >= _LINE_EVERY_SECONDS:
             self._last_line = now
             left = _duration((self._total - done) / rate) if done else "unknown time"
-            say(f"{self._what}: {done:,} of {self._total:,} songs, {rate:,.1f} a second, {left} left")
+            say(f"{self._what}: {done:,} of {self._total:,} {self._unit}, {rate:,.1f} a second, {left} left")
 
 
 def _duration(seconds: float) -> str:

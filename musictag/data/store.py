@@ -7,6 +7,7 @@ times faster than MP3. Legend: B patches, S songs, N samples.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ SHARD_FOLDER = "shards"
 INDEX_FILE = "index.parquet"
 #: Written by us, this long whatever the length of the shard, so that a shard's size follows from its samples.
 HEADER_BYTES = 128
+#: Linux allows a process 65,530 maps by default; the libraries need some.
+MAX_OPEN_SHARDS = 32_768
 
 #: One row a song that was ever prepared, in the order of song_id. A song that cannot be used has a reason and no shard.
 INDEX_SCHEMA = pa.schema(
@@ -41,8 +44,8 @@ INDEX_SCHEMA = pa.schema(
 class Store:
     """Random access to the songs of a prepared folder, by row; the rows are those of the usable songs, S of them.
 
-    Shards are mapped when first touched and hold no file descriptor, so any number can be open. A pickled Store opens
-    its shards anew, which is what worker processes do. ``num_samples`` is int64 S, ``song_ids`` S strings.
+    Shards are mapped when first touched and hold no file descriptor; a process keeps at most ``MAX_OPEN_SHARDS`` of
+    them. A pickled Store opens its shards anew, which is what worker processes do. ``num_samples`` is int64 S.
 
     Raises MusictagError where the index or, when it is first touched, a shard is missing or damaged.
     """
@@ -52,7 +55,8 @@ class Store:
         index = read_index(self.folder)
         self.sample_rate = int(index.schema.metadata[b"musictag.sample_rate"])
         usable = index.filter(pc.is_null(index["reason"]))
-        self.song_ids: np.ndarray = usable["song_id"].to_numpy()
+        # kept by Arrow: a million Python strings are 80 MB, which every worker process would come to own
+        self._song_ids: pa.Array = usable["song_id"].combine_chunks()
         self.num_samples: np.ndarray = usable["samples"].to_numpy()
         self._offsets: np.ndarray = usable["offset"].to_numpy()
         shards = usable["shard"].combine_chunks().dictionary_encode()
@@ -64,15 +68,20 @@ class Store:
         self._open: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
-        return len(self.song_ids)
+        return len(self._song_ids)
+
+    @property
+    def song_ids(self) -> np.ndarray:
+        """S strings."""
+        return self._song_ids.to_numpy(zero_copy_only=False)
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_open": {}}
 
-    def rows_of(self, song_ids: np.ndarray) -> np.ndarray:
+    def rows_of(self, song_ids: np.ndarray | pa.Array) -> np.ndarray:
         """Rows (int64) of these songs. Raises MusictagError naming songs that were not prepared or are unusable."""
         wanted = pa.array(song_ids, pa.string())
-        rows = pc.index_in(wanted, pa.array(self.song_ids, pa.string()))
+        rows = pc.index_in(wanted, self._song_ids)
         if rows.null_count:
             missing = wanted.filter(pc.is_null(rows)).to_pylist()
             raise MusictagError(
@@ -88,7 +97,7 @@ class Store:
         available = int(self.num_samples[row])
         stop = available if length is None else start + length
         if not 0 <= start <= stop <= available:
-            raise IndexError(f"song {self.song_ids[row]} has {available} samples; asked for {start} to {stop}")
+            raise IndexError(f"song {self._song_ids[row]} has {available} samples; asked for {start} to {stop}")
         offset = int(self._offsets[row])
         return self._shard(int(self._shard_of_row[row]))[offset + start : offset + stop]
 
@@ -115,21 +124,37 @@ class Store:
             block[i] = fit_length(self.read(int(rows[i])), patch_samples)
         return block
 
-    def verify(self) -> None:
-        """Reads every shard whole. Raises MusictagError naming those whose samples are not what was written."""
+    @property
+    def num_shards(self) -> int:
+        return len(self._names)
+
+    def damaged_shards(self, on_progress: Callable[[int], None] = lambda done: None) -> list[Path]:
+        """Reads every shard whole; those that are missing, or not what was written. ``on_progress`` hears how many
+        are read."""
         damaged = []
         for number, name in enumerate(self._names):
-            if zlib.crc32(self._shard(number)) != self._checksums[number]:
-                damaged.append(str(shard_path(self.folder, name)))
-        if damaged:
+            try:
+                whole = zlib.crc32(self._shard(number)) == self._checksums[number]
+            except MusictagError:
+                whole = False
+            if not whole:
+                damaged.append(shard_path(self.folder, name))
+            on_progress(number + 1)
+        return damaged
+
+    def verify(self) -> None:
+        """Reads every shard whole. Raises MusictagError naming those that are missing, or not what was written."""
+        if damaged := self.damaged_shards():
             raise MusictagError(
                 "these shards are damaged; delete them and prepare again, which decodes their songs only:\n  "
-                + "\n  ".join(damaged)
+                + "\n  ".join(map(str, damaged))
             )
 
     def _shard(self, number: int) -> np.ndarray:
         if number not in self._open:
             path = shard_path(self.folder, self._names[number])
+            if len(self._open) >= MAX_OPEN_SHARDS:
+                del self._open[next(iter(self._open))]  # the one that was mapped first
             self._open[number] = open_shard(path, int(self._shard_samples[number]))
         return self._open[number]
 

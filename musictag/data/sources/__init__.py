@@ -17,7 +17,10 @@ SongReader = Callable[[str, str], np.ndarray]
 class Source(ABC):
     """What every file in this folder offers. ``name`` names the folders of the prepared audio and of the runs.
 
-    A source may also offer ``versions(manifest) -> list[str]``: a song whose version has changed is prepared again.
+    A source may also offer ``versions(manifest) -> list[str | None]``, one text a song, None where its file is gone: a
+    song whose version has changed is prepared again, one whose file is gone stays as it was prepared. And
+    ``seconds(manifest) -> float32 S``, how long every song will be (NaN: unknown), asked of all songs or of a sample, to
+    see whether the disk has room for them.
     """
 
     name: str

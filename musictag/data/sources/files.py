@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from musictag.audio import read_song
+from musictag.audio import declared_seconds, read_song
 from musictag.data.manifest import Manifest
 from musictag.data.sources import SongReader, Source
 from musictag.errors import MusictagError
@@ -39,10 +39,17 @@ class AudioFiles(Source):
         identity = {"source": "files", "root": str(self.root), "sample_rate": self.sample_rate}
         return identity if self.max_seconds is None else identity | {"max_seconds": self.max_seconds}
 
-    def versions(self, manifest: Manifest) -> list[str]:
-        """Size and time of change of every song's file: where they differ, the song is prepared again."""
+    def versions(self, manifest: Manifest) -> list[str | None]:
+        """Size and time of change of every song's file, None where there is none."""
         root = str(self.root)
         return [_version(f"{root}{os.sep}{path}") for path in manifest.paths]
+
+    def seconds(self, manifest: Manifest) -> np.ndarray:
+        """How long every song will be, float32 S: by the manifest, else by its file's header, NaN where neither says."""
+        seconds = manifest.values("duration").copy()
+        unknown = np.flatnonzero(np.isnan(seconds))
+        seconds[unknown] = [declared_seconds(self.root / path) for path in manifest.paths[unknown]]
+        return seconds if self.max_seconds is None else np.minimum(seconds, self.max_seconds)
 
     def reader(self) -> SongReader:
         return partial(_read, self.root, self.sample_rate, self.max_seconds)
@@ -61,9 +68,9 @@ def _read(root: Path, sample_rate: int, max_seconds: float | None, song_id: str,
     return read_song(root / path, sample_rate, max_seconds)
 
 
-def _version(path: str) -> str:
+def _version(path: str) -> str | None:
     try:
         status = os.stat(path)
     except OSError:
-        return "missing"
+        return None
     return f"{status.st_size}:{status.st_mtime_ns}"
