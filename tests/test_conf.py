@@ -15,6 +15,8 @@ from musictag.tracking import make_tracker
 from .experiments import ROOT, compose_config
 
 FILES = sorted((ROOT / "conf").glob("**/*.yaml"))
+#: What has no default: where the music lies.
+NEEDED = {"manifest": ["data.path=x.csv"]} | {data: ["data.root=x"] for data in ("magnatagatune", "msd", "jamendo")}
 STRUCTURE = re.compile(r"\s*(#.*|- .*|_target_: .*|\w+:|\w+: \$\{hydra.*)?$")
 
 
@@ -37,7 +39,7 @@ def test_the_keys_are_those_that_are_read(trainer: str) -> None:
 
 @pytest.mark.parametrize("data", [path.stem for path in FILES if path.parent.name == "data"])
 def test_the_keys_of_a_data_set_are_its_settings(data: str, tmp_path: Path) -> None:
-    config = compose_config(f"data={data}", *(["data.path=x.csv"] if data == "manifest" else []))
+    config = compose_config(f"data={data}", *NEEDED.get(data, []))
     accepted = set(settings(find_class(config["data"]["_target_"], Source)))
     own = set(config["data"]) - {"_target_"} - set(identity.PIPELINE_KEYS)
     assert own <= accepted
