@@ -6,6 +6,7 @@ Legend: B patches, S songs, N samples, K tags.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ from musictag.metrics import SongAverage
 EVALUATION_MODES = ("patches", "whole")
 _NORMALISATION_SONGS = 1024
 _PREFETCHED_BATCHES = 4
+#: Forked workers share the songs and their targets with the main process: of a million songs, 800 MB each that others
+#: would own. Where forking is not safe (macOS, Windows), Python's own choice.
+_WORKER_CONTEXT = "fork" if sys.platform == "linux" else None
 
 
 class SongData(pl.LightningDataModule):
@@ -240,6 +244,7 @@ class SongData(pl.LightningDataModule):
             batch_sampler=batches,
             collate_fn=_unchanged,
             num_workers=self._num_workers,
+            multiprocessing_context=_WORKER_CONTEXT if self._num_workers else None,
             persistent_workers=self._num_workers > 0,
             prefetch_factor=_PREFETCHED_BATCHES if self._num_workers else None,
             pin_memory=torch.cuda.is_available(),
