@@ -37,7 +37,7 @@ format: setup ## format the code and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## measure the data pipeline and the models on this machine
+bench: setup ## measure preparation, batches and models on this machine (a section: ARGS=prepare)
 	$(BIN)/python -m musictag.benchmarks $(ARGS)
 
 clean: ## remove the virtual environment and caches (data/ and runs/ stay)

@@ -72,6 +72,11 @@ def prepare_workers(config: dict[str, Any]) -> int:
     """How many processes prepare the audio: as many as asked for, else one a core."""
     if config["data"]["prepare_workers"]:
         return config["data"]["prepare_workers"]
+    return available_cores()
+
+
+def available_cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import soundfile
 
 from musictag import mp3
-from musictag.audio import from_array, read_song, resample, to_float, to_int16
+from musictag.audio import declared_seconds, from_array, read_song, resample, to_float, to_int16
 from musictag.errors import MusictagError, SongError
 
 RATE = 16000
@@ -172,6 +174,97 @@ def test_unusable_files_say_why(tmp_path: Path) -> None:
     soundfile.write(path, opposite, RATE)
     with pytest.raises(SongError, match="silent"):
         read_song(path)
+
+
+def test_the_name_of_a_file_does_not_matter(tmp_path: Path, noise: np.ndarray) -> None:
+    for written, named in (("wav", "mp3"), ("flac", "wav"), ("wav", "txt")):
+        path = tmp_path / f"a.{written}"
+        soundfile.write(path, noise, RATE, subtype="PCM_16")
+        path = path.rename(tmp_path / f"b.{named}")
+        np.testing.assert_array_equal(read_song(path), noise)
+    for suffix in ("mp3", "wav", "ogg", "flac", "raw", "m4a"):
+        path = tmp_path / f"c.{suffix}"
+        path.write_text("These are the words of a song.\n" * 50)
+        with pytest.raises(SongError, match="cannot be read as audio"):
+            read_song(path)
+        assert math.isnan(declared_seconds(path))
+
+
+def test_what_is_no_file_or_may_not_be_read_says_so(tmp_path: Path, noise: np.ndarray) -> None:
+    (tmp_path / "folder.wav").mkdir()
+    os.mkfifo(tmp_path / "pipe.wav")  # opening it would wait for ever
+    (tmp_path / "link.wav").symlink_to(tmp_path / "gone.wav")
+    (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
+    soundfile.write(tmp_path / "a.wav", noise, RATE)
+    for name, reason in [
+        ("folder.wav", "not a file"),
+        ("pipe.wav", "not a file"),
+        ("link.wav", "file not found"),
+        ("loop.wav", "cannot be opened"),
+        ("a.wav/b.wav", "file not found"),
+        ("nul\0.wav", "file not found"),
+        ("x" * 300 + ".wav", r"cannot be opened \(File name too long\)"),
+    ]:
+        with pytest.raises(SongError, match=reason):
+            read_song(tmp_path / name)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("closed", ["file", "folder"])
+def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, noise: np.ndarray, closed: str) -> None:
+    path = tmp_path / "folder" / "a.wav"
+    path.parent.mkdir()
+    soundfile.write(path, noise, RATE)
+    target = path if closed == "file" else path.parent
+    target.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:  # root may read everything
+            for folder in (tmp_path, *tmp_path.parents[:2]):
+                folder.chmod(0o755)
+            os.seteuid(65534)
+        with pytest.raises(SongError, match=r"cannot be opened \(Permission denied\)"):
+            read_song(path)
+    finally:
+        os.seteuid(user)
+        target.chmod(0o700)
+
+
+def test_a_header_that_asks_for_a_rate_out_of_this_world_is_refused(tmp_path: Path, noise: np.ndarray) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise, RATE)
+    data = bytearray(path.read_bytes())
+    for rate in (1, 2_000_000_000):
+        data[24:28] = rate.to_bytes(4, "little")
+        path.write_bytes(data)
+        with pytest.raises(SongError, match="samples a second: damaged, or no music"):
+            read_song(path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype"),
+    [("wav", "PCM_16"), ("wav", "FLOAT"), ("aiff", "PCM_24"), ("flac", None), ("mp3", None), ("ogg", "VORBIS")],
+)
+def test_whatever_is_damaged_a_song_or_a_reason_comes_out(tmp_path: Path, suffix: str, subtype: str | None) -> None:
+    rng = np.random.default_rng(6)
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, np.stack([tone(1, RATE), tone(1, RATE, 660)], axis=1), RATE, subtype=subtype)
+    whole = path.read_bytes()
+    reasons = []
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(rng.integers(1, 6)):
+            data[rng.integers(len(data) if rng.random() < 0.5 else 200)] = rng.integers(256)
+        path.write_bytes(data[: rng.integers(len(data))] if rng.random() < 0.2 else data)
+        try:
+            samples = read_song(path)
+        except SongError as error:
+            reasons.append(str(error))
+        else:
+            assert samples.dtype == np.int16
+            assert len(samples)
+    assert all(reasons)
+    assert len(reasons) >= 5
 
 
 def test_an_array_is_treated_as_a_file(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 
 from musictag import benchmarks
+from musictag.benchmarks import data, metrics, models, prepare, songbook
+from musictag.benchmarks.figures import Figure
 from musictag.errors import MusictagError
 
 
 def test_the_data_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmarks, "_SONGS", 68)
-    monkeypatch.setattr(benchmarks, "_STEPS", 5)
-    figures = list(benchmarks.benchmark_data())
+    monkeypatch.setattr(data, "_SONGS", 68)
+    monkeypatch.setattr(data, "_STEPS", 5)
+    figures = list(data.benchmark())
     assert len(figures) == 13
     assert figures[0].value > 1000
     shares = [figure.value for figure in figures if figure.unit.startswith("%")]
@@ -20,17 +24,45 @@ def test_the_data_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_other_sections_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmarks, "_MODELS", {"spectrogram, small": benchmarks._MODELS["spectrogram, small"]})
-    monkeypatch.setattr(benchmarks, "_RENDERED_SONGS", 3)
-    monkeypatch.setattr(benchmarks, "_TEST_SETS", ((100, 5, 10),))
-    training, tagging = benchmarks.benchmark_models()
+    monkeypatch.setattr(models, "_MODELS", {"spectrogram, small": models._MODELS["spectrogram, small"]})
+    monkeypatch.setattr(songbook, "_RENDERED_SONGS", 3)
+    monkeypatch.setattr(metrics, "_TEST_SETS", ((100, 5, 10),))
+    training, tagging = models.benchmark()
     assert 0 < training.value < tagging.value
-    reading, rendering = benchmarks.benchmark_songbook()
+    reading, rendering = songbook.benchmark()
     assert reading.unit == "s"
     assert rendering.value > 0.5
-    assert len(list(benchmarks.benchmark_metrics())) == 1
+    assert len(list(metrics.benchmark())) == 1
+
+
+def test_the_prepare_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = prepare.Kind("short clips", (1.0, 2.0), 22050, 2, songs=12)
+    monkeypatch.setattr(prepare, "_KINDS", (kind,))
+    monkeypatch.setattr(prepare, "_REPETITIONS", 1)
+    monkeypatch.setattr(prepare, "available_cores", lambda: 2)
+    bare, reading, prepared, *shares = prepare.benchmark()
+    assert min(bare.value, reading.value, prepared.value) > 1
+    assert [share.unit for share in shares] == ["%", "%"]
+    assert shares[0].value == pytest.approx(prepared.value / bare.value * 100)
+    assert shares[1].value == pytest.approx(prepared.value / reading.value * 100)
+
+
+def test_every_section_can_be_run_from_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in benchmarks.SECTIONS:
+        module = import_module(f"musictag.benchmarks.{name}")
+        monkeypatch.setattr(
+            module, "benchmark", lambda name=name: iter([Figure(f"{name} figure", 1234.5, "songs / s")])
+        )
+    assert benchmarks.main([]) == 0
+    told = capsys.readouterr().out
+    assert all(f"{name} figure" in told for name in benchmarks.SECTIONS)
+    assert "1,234" in told
+    assert benchmarks.main(["metrics"]) == 0
+    assert "data figure" not in capsys.readouterr().out
 
 
 def test_an_unknown_section_is_named() -> None:
-    with pytest.raises(MusictagError, match="no benchmark speed; there are data, models"):
+    with pytest.raises(MusictagError, match="no benchmark speed; there are prepare, data, models"):
         benchmarks.main(["speed"])

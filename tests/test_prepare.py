@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,12 +18,12 @@ import soundfile
 from filelock import FileLock
 
 from musictag.data import prepare as preparation
-from musictag.data.manifest import Manifest
-from musictag.data.prepare import Prepared, prepare, prepared_folder
+from musictag.data.prepare import Prepared, prepare, prepared_folder, song_versions
+from musictag.data.sources.files import AudioFiles
 from musictag.data.sources.manifest import CatalogueFile
 from musictag.errors import MusictagError
 
-from .catalogues import read_rows, synthetic_song, write_table
+from .catalogues import read_rows, synthetic_song, write_catalogue, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -44,42 +46,48 @@ if __name__ == "__main__":
 
 
 class SlowReader:
-    """Reads a file and takes its time; ends its own process at the song ``fatal``."""
+    """Reads a file and takes its time."""
 
-    def __init__(self, reader, seconds: float, fatal: str | None = None) -> None:
-        self.reader, self.seconds, self.fatal = reader, seconds, fatal
+    def __init__(self, reader, seconds: float) -> None:
+        self.reader, self.seconds = reader, seconds
 
     def __call__(self, song_id: str, path: str) -> np.ndarray:
         time.sleep(self.seconds)
-        if song_id == self.fatal:
-            os.kill(os.getpid(), signal.SIGKILL)
         return self.reader(song_id, path)
 
 
 class SlowCatalogue(CatalogueFile):
-    def __init__(self, path: str | Path, seconds: float, fatal: str | None = None) -> None:
+    def __init__(self, path: str | Path, seconds: float) -> None:
         super().__init__(path)
-        self.seconds, self.fatal = seconds, fatal
+        self.seconds = seconds
 
     def reader(self) -> SlowReader:
-        return SlowReader(super().reader(), self.seconds, self.fatal)
+        return SlowReader(super().reader(), self.seconds)
+
+
+class CountingReader:
+    """Remembers which songs were read, in this process."""
+
+    def __init__(self, reader) -> None:
+        self.reader = reader
+        self.read: list[str] = []
+
+    def __call__(self, song_id: str, path: str) -> np.ndarray:
+        self.read.append(song_id)
+        return self.reader(song_id, path)
 
 
 class CountingCatalogue(CatalogueFile):
-    """Remembers which songs were read, in this process."""
-
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.read: list[str] = []
+        self._reader = CountingReader(super().reader())
 
-    def reader(self):
-        reader = super().reader()
+    @property
+    def read(self) -> list[str]:
+        return self._reader.read
 
-        def count(song_id: str, path: str) -> np.ndarray:
-            self.read.append(song_id)
-            return reader(song_id, path)
-
-        return count
+    def reader(self) -> CountingReader:
+        return self._reader
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
@@ -111,6 +119,11 @@ def wait_until(condition, seconds: float = 60) -> None:
 
 def children(process: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def all_samples(catalogue: Path) -> list[np.ndarray]:
+    source = CatalogueFile(catalogue)
+    return [source.reader()("", path) for path in source.manifest().paths]
 
 
 @pytest.fixture
@@ -158,7 +171,7 @@ def test_killed_anywhere(tiny_catalogue: Path, tmp_path: Path, reference: dict, 
     kill_and_resume(tiny_catalogue, tmp_path / "data", workers, blocks, reference)
 
 
-@pytest.mark.parametrize("name", ["_write_index", "_write_shard", "atomic_write", "unlink"])
+@pytest.mark.parametrize("name", ["write_index", "_write_shard", "atomic_write", "unlink"])
 def test_a_kill_between_any_two_steps_costs_nothing(
     tiny_catalogue: Path, tmp_path: Path, reference: dict, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -205,14 +218,6 @@ def test_interrupted_by_hand_it_keeps_finished_blocks(tiny_catalogue: Path, tmp_
     assert contents(tmp_path / "data") == reference
 
 
-def test_a_dying_worker_is_reported_and_the_rest_kept(tiny_catalogue: Path, tmp_path: Path, reference: dict) -> None:
-    with pytest.raises(MusictagError, match="a worker process died"):
-        prepare(SlowCatalogue(tiny_catalogue, 0.02, fatal="test-06"), tmp_path / "data", workers=2, songs_per_shard=2)
-    assert finished_blocks(tmp_path / "data") >= 9
-    prepare(CatalogueFile(tiny_catalogue), tmp_path / "data", songs_per_shard=2)
-    assert contents(tmp_path / "data") == reference
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_stops_the_work_and_nothing_half_written_counts(
     tiny_catalogue: Path, tmp_path: Path, reference: dict, workers: int
@@ -238,6 +243,39 @@ def test_a_disk_too_small_is_noticed_before_starting(tiny_catalogue: Path, tmp_p
     assert source.read == []
 
 
+def test_the_space_needed_is_told_before_starting(
+    tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    megabytes = sum(len(source_samples) for source_samples in all_samples(tiny_catalogue)) * 2 / 1e6
+    (tiny_catalogue.parent / "audio" / "train-03.wav").write_bytes(b"no audio")  # a header that says nothing
+
+    def told(data_dir: Path, **options: object) -> float:
+        prepare(CatalogueFile(tiny_catalogue, **options), data_dir)
+        told = capsys.readouterr().err
+        found = re.search(r"\n24 songs to prepare: about ([\d.]+) MB in (.*), where [\d,.]+ GB are free\n", told)
+        assert found, told
+        assert found[2].startswith(str(data_dir))
+        return float(found[1])
+
+    # the catalogue knows no durations: they come from the files' headers
+    assert told(tmp_path / "headers") == pytest.approx(megabytes, rel=0.1)
+    assert told(tmp_path / "seconds", max_seconds=0.5) == pytest.approx(24 * 0.5 * 32000 / 1e6, abs=0.06)
+    write_table(tiny_catalogue, [row | {"duration": 100} for row in read_rows(tiny_catalogue)])
+    assert told(tmp_path / "durations") == pytest.approx(24 * 100 * 32000 / 1e6, abs=0.06)
+
+
+def test_the_space_needed_is_seen_after_the_first_block_if_not_before(
+    tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(AudioFiles, "expected_seconds")
+    prepare(CatalogueFile(tiny_catalogue), tmp_path / "known", songs_per_shard=2)
+    assert "\n22 songs to prepare: about" in capsys.readouterr().err
+    monkeypatch.setattr(preparation.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1e5))
+    with pytest.raises(MusictagError, match=r"22 songs need about .* MB in .* where 0\.1 MB are free"):
+        prepare(CatalogueFile(tiny_catalogue), tmp_path / "full", songs_per_shard=2)
+    assert finished_blocks(tmp_path / "full") == 1
+
+
 def test_a_place_that_cannot_be_written_is_named(tiny_catalogue: Path, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     with pytest.raises(MusictagError, match=r"cannot write to .*data_dir="):
@@ -249,9 +287,9 @@ def test_of_two_processes_one_works_and_the_other_waits(tiny_catalogue: Path, tm
     folder.mkdir(parents=True)
     with FileLock(folder / ".lock"):
         first, second = (start(tiny_catalogue, tmp_path / "data", 1, 0.01) for _ in range(2))
-        lines = [process.stderr.readline() for process in (first, second)]
+        for process in (first, second):
+            assert any("another process is preparing" in line for line in process.stderr)
     outputs = [process.communicate(timeout=60)[1] for process in (first, second)]
-    assert all("another process is preparing" in line for line in lines)
     assert [process.returncode for process in (first, second)] == [0, 0]
     # one of them read the songs, the other found them
     assert sorted("24 songs in" in output for output in outputs) == [False, True]
@@ -275,12 +313,15 @@ def test_songs_added_later_are_the_only_ones_read(tiny_catalogue: Path, tmp_path
     after = contents(first.store.folder / "shards")
     assert before.items() < after.items()
     assert len(second.manifest) == len(second.store) == 24
+    write_catalogue(tiny_catalogue.parent / "more", seed=1)
+    added = [row | {"song_id": f"more-{n}", "path": f"more/{row['path']}"} for n, row in enumerate(rows[7:10])]
+    _, read = prepare_rows(rows + added)
+    assert read == ["more-0", "more-1", "more-2"]
     third, read = prepare_rows(rows[::2])
     assert read == []
     assert third.manifest.song_ids.tolist() == [row["song_id"] for row in rows[::2]]
-    np.testing.assert_array_equal(
-        third.store.rows_of(third.manifest.song_ids), second.store.rows_of(third.manifest.song_ids)
-    )
+    for before, after in zip(*(p.store.rows_of(third.manifest.song_ids) for p in (second, third)), strict=True):
+        np.testing.assert_array_equal(second.store.read(before), third.store.read(after))
 
 
 def test_a_changed_file_is_read_again(tiny_catalogue: Path, tmp_path: Path) -> None:
@@ -297,57 +338,17 @@ def test_a_changed_file_is_read_again(tiny_catalogue: Path, tmp_path: Path) -> N
     store.verify()
 
 
-def test_bad_songs_cost_themselves_and_are_listed(tiny_catalogue: Path, tmp_path: Path) -> None:
-    audio = tiny_catalogue.parent / "audio"
-    (audio / "train-00.wav").unlink()
-    (audio / "test-01.wav").write_bytes(b"garbage")
+def test_prepared_songs_outlive_their_files(tiny_catalogue: Path, tmp_path: Path) -> None:
     source = CatalogueFile(tiny_catalogue)
-    with pytest.raises(
-        MusictagError, match=r"(?s)2 of 24 songs .*max_bad_fraction=0.05.*1 x file not found, for example train-00"
-    ):
-        prepare(source, tmp_path / "data", max_bad_fraction=0.05)
-    prepared = prepare(source, tmp_path / "data", max_bad_fraction=0.1)
-    assert [problem[:2] for problem in prepared.problems] == [
-        ("train-00", "audio/train-00.wav"), ("test-01", "audio/test-01.wav"),
-    ]  # fmt: skip
-    assert len(prepared.manifest) == len(prepared.store) == 22
-    listed = read_rows(prepared.store.folder / "problems.csv")
-    assert [row["song_id"] for row in listed] == ["test-01", "train-00"]
-    assert listed[1]["reason"] == "file not found"
-    assert "cannot be read" in listed[0]["reason"]
-    assert Manifest.load(prepared.store.folder / "manifest.parquet").digest() == prepared.manifest.digest()
-
-    # what was mended is tried again, and nothing else
-    soundfile.write(audio / "train-00.wav", synthetic_song(1, True, True, 0.5, seed=0), 16000)
+    before = prepare(source, tmp_path / "data")
+    told = song_versions(source, source.manifest(), before.store.folder)
+    for file in (tiny_catalogue.parent / "audio").iterdir():
+        file.unlink()
     again = CountingCatalogue(tiny_catalogue)
-    assert len(prepare(again, tmp_path / "data").manifest) == 23
-    assert again.read == ["train-00"]
-    assert [row["song_id"] for row in read_rows(prepared.store.folder / "problems.csv")] == ["test-01"]
-
-
-def test_a_block_of_bad_songs_alone_needs_no_shard(tiny_catalogue: Path, tmp_path: Path) -> None:
-    for number in range(4):
-        (tiny_catalogue.parent / "audio" / f"train-{number:02d}.wav").unlink()
-    source = CatalogueFile(tiny_catalogue)
-    prepared = prepare(source, tmp_path / "data", songs_per_shard=2, max_bad_fraction=0.5)
-    assert (len(prepared.problems), len(prepared.store)) == (4, 20)
-    assert len(list((prepared.store.folder / "shards").glob("*.npy"))) == 10
-    with pytest.raises(MusictagError, match="24 of 24 songs cannot be used"):
-        prepare(CatalogueFile(tiny_catalogue, root=tmp_path), tmp_path / "data")
-
-
-class WrongCatalogue(CatalogueFile):
-    def reader(self):
-        return lambda song_id, path: np.zeros(5, dtype=np.float32) if song_id == "train-01" else 1 // 0
-
-
-def test_a_mistake_in_a_reader_is_no_bad_song(tiny_catalogue: Path, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"reading song train-00 .* ZeroDivisionError"):
-        prepare(WrongCatalogue(tiny_catalogue), tmp_path / "data")
-    rows = read_rows(tiny_catalogue)
-    write_table(tiny_catalogue, rows[1:])
-    with pytest.raises(RuntimeError, match="float32"):
-        prepare(WrongCatalogue(tiny_catalogue), tmp_path / "data")
+    after = prepare(again, tmp_path / "data", max_bad_fraction=0)
+    assert again.read == []
+    assert len(after.manifest) == 24
+    assert song_versions(again, again.manifest(), after.store.folder) == told
 
 
 def test_what_is_there_opens_without_reading_or_writing(tiny_catalogue: Path, tmp_path: Path) -> None:

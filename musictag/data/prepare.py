@@ -30,6 +30,8 @@ from musictag.files import write_json
 STORE_VERSION = 1
 ABOUT_FILE = "about.json"
 MANIFEST_FILE = "manifest.parquet"
+#: Songs in a shard: by how many there are in all, never by how many processes work or what is left to do.
+_SONGS_PER_SHARD, _WANTED_SHARDS = (8, 64), 64
 #: Files that are opened to see how much space all of them will need.
 _SAMPLED_SONGS = 50
 
@@ -56,22 +58,25 @@ def prepare(
     manifest: Manifest | None = None,
     workers: int = 1,
     max_bad_fraction: float = 0.1,
-    songs_per_shard: int = 64,
+    songs_per_shard: int | None = None,
     sample_rate: int = 16000,
 ) -> Prepared:
     """The songs of ``source`` (or of ``manifest`` alone) as a Store in ``prepared_folder``; what is there is kept.
 
-    The work is done in blocks of ``songs_per_shard`` songs in the manifest's order, by ``workers`` processes (1: this
-    one). Interrupted at any point, the same call goes on after the finished blocks, and the folder ends up the same,
-    byte for byte. Songs that come later go to new shards. If two processes prepare the same audio, one works and the
-    other waits for it. A song whose version has changed (see ``song_versions``) is read again.
+    The work is done in blocks of ``songs_per_shard`` songs (default: 64, and fewer where there are few, so that all
+    processes find something to do) in the manifest's order, by ``workers`` processes (1: this one). Interrupted at any
+    point, the same call goes on after the finished blocks, and the folder ends up the same, byte for byte. Songs that
+    come later go to new shards. If two processes prepare the same audio, one works and the other waits for it. A song
+    whose version has changed (see ``song_versions``) is read again.
 
     A song that cannot be used is left out and listed with its reason in problems.csv. Raises MusictagError if these are
     more than ``max_bad_fraction`` of the songs, if the disk is or would be full, or if the workers are killed.
     """
+    manifest = source.manifest() if manifest is None else manifest
+    if songs_per_shard is None:
+        songs_per_shard = min(max(len(manifest) // _WANTED_SHARDS, _SONGS_PER_SHARD[0]), _SONGS_PER_SHARD[1])
     if workers < 1 or songs_per_shard < 1:
         raise MusictagError(f"workers={workers} and songs_per_shard={songs_per_shard} must be at least 1")
-    manifest = source.manifest() if manifest is None else manifest
     folder = prepared_folder(source, data_dir, sample_rate)
     songs = _songs(source, manifest, folder)
     if len(_pending(folder, songs)) or find_parts(folder):
@@ -187,7 +192,8 @@ def _prepare(
         return
     # a song that is read again must not stand in two parts
     remove_parts(folder)
-    rows = [Song(**row) for row in songs.take(pa.array(pending)).to_pylist()]
+    wanted = songs.take(pa.array(pending))
+    rows = [Song(*row) for row in zip(*(wanted[name].to_pylist() for name in Song._fields), strict=True)]
     blocks = [rows[first : first + songs_per_shard] for first in range(0, len(rows), songs_per_shard)]
     bytes_per_song = 2 * sample_rate * _mean_seconds(source, manifest.select(pending))
     _check_disk(folder, bytes_per_song, len(rows))
@@ -207,10 +213,10 @@ def _prepare(
 def _mean_seconds(source: Source, manifest: Manifest) -> float:
     """How long these songs are on average when they are prepared; 0 where nobody knows."""
     seconds = manifest.values("duration")
-    if hasattr(source, "seconds"):
+    if hasattr(source, "expected_seconds"):
         if np.isnan(seconds).any():  # then files are opened to see: a sample of them
             manifest = manifest.select(np.unique(np.linspace(0, len(manifest) - 1, _SAMPLED_SONGS).astype(np.int64)))
-        seconds = source.seconds(manifest)
+        seconds = source.expected_seconds(manifest)
     known = seconds[~np.isnan(seconds)]
     return float(known.mean(dtype=np.float64)) if len(known) else 0.0
 
@@ -220,12 +226,15 @@ def _check_disk(folder: Path, bytes_per_song: float, num_songs: int) -> None:
     needed, free = bytes_per_song * num_songs, shutil.disk_usage(folder).free
     if needed > free:
         raise MusictagError(
-            f"{num_songs} songs need about {_size(needed)} in {folder}, where {_size(free)} are free. "
+            f"{num_songs} songs need about {readable_size(needed)} in {folder}, where {readable_size(free)} are free. "
             "Free some space, or choose a place on another disk with data_dir=...; what is prepared is kept."
         )
     if needed:
-        say(f"{num_songs:,} songs to prepare: about {_size(needed)} in {folder}, where {_size(free)} are free")
+        say(
+            f"{num_songs:,} songs to prepare: about {readable_size(needed)} in {folder}, where {readable_size(free)} are free"
+        )
 
 
-def _size(num_bytes: float) -> str:
+def readable_size(num_bytes: float) -> str:
+    """Bytes as people say them."""
     return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"

@@ -19,8 +19,8 @@ class Source(ABC):
 
     A source may also offer ``versions(manifest) -> list[str | None]``, one text a song, None where its file is gone: a
     song whose version has changed is prepared again, one whose file is gone stays as it was prepared. And
-    ``seconds(manifest) -> float32 S``, how long every song will be (NaN: unknown), asked of all songs or of a sample, to
-    see whether the disk has room for them.
+    ``expected_seconds(manifest) -> float32 S``, how long every song will be (NaN: unknown), asked of all songs or of a
+    sample, to see whether the disk has room for them.
     """
 
     name: str

@@ -44,8 +44,8 @@ class AudioFiles(Source):
         root = str(self.root)
         return [_version(f"{root}{os.sep}{path}") for path in manifest.paths]
 
-    def seconds(self, manifest: Manifest) -> np.ndarray:
-        """How long every song will be, float32 S: by the manifest, else by its file's header, NaN where neither says."""
+    def expected_seconds(self, manifest: Manifest) -> np.ndarray:
+        """How long every song will be, float32 S: by the manifest, else by its file's header; NaN: neither says."""
         seconds = manifest.values("duration").copy()
         unknown = np.flatnonzero(np.isnan(seconds))
         seconds[unknown] = [declared_seconds(self.root / path) for path in manifest.paths[unknown]]
