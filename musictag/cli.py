@@ -1,4 +1,4 @@
-"""The console script `musictag`: use a trained tagger on a folder of songs."""
+"""The console script `musictag`: tag songs with a trained tagger, prepare a data set, look into a catalogue."""
 
 from __future__ import annotations
 
@@ -32,12 +32,87 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tag.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
     tag.set_defaults(run=_tag)
 
+    _add_prepare(commands)
+    _add_data(commands)
+
     options = parser.parse_args(arguments)
     try:
         return options.run(options)
     except MusictagError as error:
         print(f"musictag: {error}", file=sys.stderr)
         return 1
+
+
+def _add_prepare(commands: argparse._SubParsersAction) -> None:
+    prepare = commands.add_parser(
+        "prepare",
+        help="decode a data set now instead of at the first training",
+        description="Decode the songs of a data set once, in parallel, as the first training with the same words "
+        "would: musictag prepare data=manifest data.path=catalogue.csv. Interrupted, the same command goes on.",
+    )
+    prepare.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py: data=..., data_dir=...")
+    prepare.add_argument("--verify", action="store_true", help="also read what is there, and mend what is damaged")
+    prepare.set_defaults(run=_prepare)
+
+
+def _add_data(commands: argparse._SubParsersAction) -> None:
+    data = commands.add_parser("data", help="look into a data set: check, describe")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser(
+        "check",
+        help="everything that is wrong with a catalogue of your own",
+        description="Read a catalogue and look at every file that it names; print all errors and warnings with their "
+        "rows. The exit status is 1 where there is an error. Nothing is written or decoded.",
+    )
+    check.add_argument("catalogue", metavar="CATALOGUE", help="a .csv, .tsv or .parquet table")
+    check.add_argument("--root", metavar="FOLDER", help="that the paths start from (default: the table's folder)")
+    check.add_argument(
+        "--tags",
+        nargs="+",
+        metavar="TAG",
+        help="the tag columns (default: all others); TAG=regression decides its kind",
+    )
+    check.set_defaults(run=_check)
+    describe = actions.add_parser(
+        "describe",
+        help="songs, hours, splits, tags and how they go together, as tables and pictures",
+        description="Describe a data set: musictag data describe catalogue.csv, or with the words of train.py: "
+        "musictag data describe data=jamendo data.root=FOLDER.",
+    )
+    describe.add_argument("words", nargs="+", metavar="CATALOGUE | KEY=VALUE", help="a table, or data=... and its keys")
+    describe.add_argument("--out", metavar="FOLDER", help="for the pictures (default: describe-<name>)")
+    describe.set_defaults(run=_describe)
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from musictag import preparing
+
+    return preparing.main(options.overrides, options.verify)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from musictag.data.check import check
+
+    report = check(options.catalogue, options.root, _kinds_by_tag(options.tags))
+    # not through rich: paths and tags are no markup, and a row should stay one line
+    print(report)
+    return 1 if report.errors else 0
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from musictag.describing import main
+
+    return main(options.words, options.out)
+
+
+def _kinds_by_tag(words: Sequence[str] | None) -> dict[str, str | None] | None:
+    """``TAG`` and ``TAG=KIND`` as a mapping; None where no tags are chosen."""
+    from musictag.data.manifest import KINDS
+
+    if words is None:
+        return None
+    pairs = (word.rpartition("=") for word in words)
+    return dict((tag, kind) if kind in KINDS and tag else (f"{tag}{mark}{kind}", None) for tag, mark, kind in pairs)
 
 
 def _tag(options: argparse.Namespace) -> int:

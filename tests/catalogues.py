@@ -52,6 +52,16 @@ def write_catalogue(folder: Path, seconds: tuple[float, float] = (1.0, 5.0), see
     return write_table(folder / "catalogue.csv", rows)
 
 
+def write_songs(folder: Path, count: int, seconds: float = 1.0) -> list[str]:
+    """``count`` different WAV files in ``folder``; returns their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{number}.wav" for number in range(count)]
+    for number, name in enumerate(names):
+        audio = synthetic_song(seconds, number % 2 == 0, False, 0.5, seed=number)
+        soundfile.write(folder / name, audio, 16000, subtype="PCM_16")
+    return names
+
+
 def write_table(path: Path, rows: list[dict]) -> Path:
     """Rows as a CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -78,6 +78,34 @@ def test_what_is_no_model_is_said_so(song: str, capsys: pytest.CaptureFixture[st
         cli.main(["tag", song, "--model", song, "--top", "0"])
 
 
+def test_songs_are_prepared_with_the_words_of_training(
+    tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data=manifest", f"data.path={tiny_catalogue}", f"data_dir={tmp_path / 'data'}", "data.prepare_workers=1"]
+    assert cli.main(["prepare", *words]) == 0
+    (folder,) = (tmp_path / "data").iterdir()
+    shown = capsys.readouterr().out
+    assert shown.startswith("24 songs")
+    assert str(folder) in shown
+    shards = {path: path.read_bytes() for path in (folder / "shards").iterdir()}
+    damaged = min(shards)
+    damaged.write_bytes(shards[damaged][:-2] + b"xy")
+    assert cli.main(["prepare", *words, "--verify"]) == 0
+    assert "every shard is whole" in capsys.readouterr().out
+    audio = b"".join(path.read_bytes()[128:] for path in (folder / "shards").iterdir())
+    assert len(audio) == sum(len(content) - 128 for content in shards.values())
+    assert not damaged.exists() or damaged.read_bytes() == shards[damaged]
+    assert cli.main(["prepare", "data=manifest"]) == 1
+    assert "type data.path=..." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["data"], ["data", "check"], ["data", "describe"], ["data", "sort", "x"], []])
+def test_a_command_that_is_not_whole_shows_its_usage(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(command)
+    assert "usage: musictag" in capsys.readouterr().err
+
+
 def test_the_module_runs_as_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "musictag.cli", "--version"], capture_output=True, text=True)
     assert done.stdout.strip() == f"musictag {musictag.__version__}"

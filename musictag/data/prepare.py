@@ -230,9 +230,8 @@ def _check_disk(folder: Path, bytes_per_song: float, num_songs: int) -> None:
             "Free some space, or choose a place on another disk with data_dir=...; what is prepared is kept."
         )
     if needed:
-        say(
-            f"{num_songs:,} songs to prepare: about {readable_size(needed)} in {folder}, where {readable_size(free)} are free"
-        )
+        size, room = readable_size(needed), readable_size(free)
+        say(f"{num_songs:,} songs to prepare: about {size} in {folder}, where {room} are free")
 
 
 def readable_size(num_bytes: float) -> str:

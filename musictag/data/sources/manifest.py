@@ -1,44 +1,56 @@
-"""Your own music: a CSV or Parquet table that names the files, their splits and their tags."""
+"""Your own music: a CSV or Parquet table that names the files and their tags, and may name splits and groups."""
 
 from __future__ import annotations
 
-import csv
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
-from musictag.data.manifest import RESERVED_COLUMNS, SPLITS, Manifest, Tag
+from musictag.data.manifest import KINDS, RESERVED_COLUMNS, SPLITS, Manifest, Tag
+from musictag.data.paths import relative_paths
+from musictag.data.progress import say
 from musictag.data.sources.files import AudioFiles
+from musictag.data.splits import SavedSplit
+from musictag.data.tables import column_names, emptied, listed, read_columns
 from musictag.errors import MusictagError
+from musictag.ranks import is_rank_zero
 
-_REQUIRED = ("song_id", "path", "split")
-_SHOWN = 20
+#: A column of this name is read as ``group`` where there is no such column.
+ARTIST = "artist"
+_NAMES_SHOWN = 8
 
 
 class CatalogueFile(AudioFiles):
-    """A table with one row a song: ``song_id``, ``path``, ``split``, optionally ``group`` (artist or work) and
-    ``duration`` (seconds), and one column a tag.
+    """A table with one row a song: ``path`` and one column a tag; ``song_id`` (default: the path), ``split``, ``group``
+    (the artist or the work; a column ``artist`` serves as well) and ``duration`` (seconds) may be there too.
 
     A tag whose values are all 0 or 1 is a classification tag, one with other values in [0, 1] a regression tag; an
     empty cell means unknown. ``tags`` chooses among the tag columns, and as a mapping to "classification" or
-    "regression" also decides their kinds. Paths are relative to ``root`` (default: the folder of the table) and may not
-    lead out of it. ``name`` (default: the table's file name) names the folders of the prepared audio and of the runs.
+    "regression" (None: by its values) also decides their kinds. Paths are relative to ``root`` (default: the folder of
+    the table) and may not lead out of it; links inside it are followed wherever they lead. ``name`` (default: the
+    table's file name) names the folders of the prepared audio and of the runs.
 
-    Raises MusictagError for a table that cannot be read or used, naming all of its problems.
+    Without a column ``split`` a stratified split is made that divides no group, with ``split_fractions`` of the songs
+    for training, validation and test, drawn with ``split_seed``. It is saved at ``split_path`` (default: beside the
+    table) and kept from then on; songs that come later are added to it (see ``musictag.data.splits``).
+
+    What was found is said once on standard error. Raises MusictagError for a table that cannot be read or used, naming
+    its problems (``musictag data check`` names all), and for a split that cannot be made or saved.
     """
 
     def __init__(
         self,
         path: str | Path,
         root: str | Path | None = None,
-        tags: Sequence[str] | Mapping[str, str] | None = None,
+        tags: Sequence[str] | Mapping[str, str | None] | None = None,
         name: str | None = None,
+        split_fractions: Sequence[float] = (0.8, 0.1, 0.1),
+        split_seed: int = 0,
+        split_path: str | Path | None = None,
         max_seconds: float | None = None,
         sample_rate: int = 16000,
     ) -> None:
@@ -46,101 +58,125 @@ class CatalogueFile(AudioFiles):
         super().__init__(self.path.parent if root is None else root, max_seconds, sample_rate)
         self.name = name or re.sub(r"[^\w.-]+", "-", self.path.stem)
         self._tags = tags
+        self._split = SavedSplit(self.path, split_fractions, split_seed, split_path)
 
     def _load(self) -> Manifest:
-        table = _read_table(self.path)
-        if missing := [column for column in _REQUIRED if column not in table.column_names]:
-            hint = f"\n  split says where each song belongs: {', '.join(SPLITS)}" if "split" in missing else ""
-            raise MusictagError(
-                f"{self.path} has no column {', '.join(missing)}; its columns are {', '.join(table.column_names)}. "
-                f"Needed are song_id, path, split and one column a tag; group and duration (seconds) may follow.{hint}"
-            )
-        names = list(self._tags) if self._tags else [c for c in table.column_names if c not in RESERVED_COLUMNS]
-        if unknown := [tag for tag in names if tag not in table.column_names]:
-            raise MusictagError(f"{self.path} has no tag column {', '.join(unknown)}")
-        self._refuse_paths_outside(table["path"])
-        columns = {column: table[column] for column in _REQUIRED}
-        columns["group"] = (
-            _emptied(table["group"]) if "group" in table.column_names else pa.nulls(len(table), pa.string())
-        )
-        numbers = [*(["duration"] if "duration" in table.column_names else []), *names]
-        columns["duration"] = pa.nulls(len(table), pa.float32())
-        columns |= {column: _numbers(table[column], column, self.path) for column in numbers}
-        kinds = self._tags if isinstance(self._tags, Mapping) else {tag: _kind(columns[tag]) for tag in names}
-        return Manifest(pa.table(columns), [Tag(tag, kinds[tag]) for tag in names], self.name)
+        header = column_names(self.path)
+        names, group = choose_columns(self.path, header, self._tags)
+        texts = [column for column in ("song_id", "path", "split", *([group] if group else [])) if column in header]
+        numbers = [*(["duration"] if "duration" in header else []), *names]
+        read = read_columns(self.path, texts, numbers)
+        columns = {"path": self._inside(read["path"])}
+        columns["song_id"] = read["song_id"] if "song_id" in read else columns["path"]
+        length = len(columns["path"])
+        columns["group"] = emptied(read[group]) if group else pa.nulls(length, pa.string())
+        columns["duration"] = read.get("duration", pa.nulls(length, pa.float32()))
+        columns |= {name: read[name] for name in names}
+        given = self._tags if isinstance(self._tags, Mapping) else {}
+        tags = [Tag(name, given.get(name) or kind_of(columns[name])) for name in names]
+        # without a column of its own everything is checked before songs are assigned, and a split saved
+        columns["split"] = read.get("split", pa.array(np.full(length, SPLITS[0])))
+        manifest = Manifest(pa.table(columns), tags, self.name)
+        inferred = [tag for tag in tags if not given.get(tag.name)]
+        about = [_about_songs(self.path, manifest, group), *_about_tags(tags, inferred)]
+        if "split" in read:
+            how = "column split"
+        else:
+            splits, how = self._split.of(manifest)
+            manifest = Manifest(pa.table(columns | {"split": pa.array(splits)}), tags, self.name)
+        self._say([*about, *about_splits(manifest, how)])
+        return manifest
 
-    def _refuse_paths_outside(self, paths: pa.ChunkedArray) -> None:
-        outside = [
-            f"row {row}: {path}"
-            for row, path in enumerate(paths.to_pylist(), start=1)
-            if os.path.commonpath([self.root, os.path.abspath(self.root / (path or ""))]) != str(self.root)
-        ]
+    def _inside(self, paths: pa.ChunkedArray) -> pa.ChunkedArray:
+        paths, outside = relative_paths(paths, self.root)
         if outside:
-            shown = [*outside[:_SHOWN], *([f"... and {len(outside) - _SHOWN} more"] if len(outside) > _SHOWN else [])]
             raise MusictagError(
-                f"paths in {self.path} lead out of {self.root}; name a folder that holds all files with root=...:\n  "
-                + "\n  ".join(shown)
+                f"paths in {self.path} lead out of {self.root}; name a folder that holds all files with "
+                f"data.root=...:\n{listed([f'row {at + 1}: {path}' for at, path in outside])}"
             )
+        return paths
+
+    def _say(self, lines: list[str]) -> None:
+        if is_rank_zero():
+            say("\n  ".join(lines))
 
 
-def _read_table(path: Path) -> pa.Table:
-    """The table as it stands in the file; all columns of a CSV as text, so that an identifier like 007 survives."""
-    suffix = path.suffix.lower()
-    if suffix not in (".csv", ".tsv", ".parquet"):
-        raise MusictagError(f"{path}: a catalogue is a .csv, .tsv or .parquet file")
-    if not path.is_file():
-        raise MusictagError(f"no catalogue at {path}")
-    try:
-        if suffix == ".parquet":
-            return pq.read_table(path, partitioning=None)
-        delimiter = "\t" if suffix == ".tsv" else ","
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file, delimiter=delimiter), [])
-        if len(set(header)) != len(header):
-            raise MusictagError(f"{path}: a column name stands twice in {', '.join(header)}")
-        return pacsv.read_csv(
-            path,
-            parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=pacsv.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),
-        )
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-        raise MusictagError(f"{path} cannot be read as {suffix[1:]}: {error}") from error
+def choose_columns(
+    path: Path, header: Sequence[str], tags: Sequence[str] | Mapping[str, str | None] | None
+) -> tuple[list[str], str | None]:
+    """The tag columns, and the column that holds the groups (None: there is none).
 
-
-def _emptied(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text with null for empty cells."""
-    column = column.cast(pa.string())
-    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ""), pa.scalar(None, pa.string()), column)
-
-
-def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
-    """Numbers of a column, null for empty cells. Raises MusictagError naming the rows that hold none."""
-    if not pa.types.is_string(column.type):
-        return column
-    column = pc.utf8_trim_whitespace(_emptied(column))
-    try:
-        return column.cast(pa.float64())
-    except pa.ArrowInvalid:
-        wrong = [
-            f"row {row}: {name} {text!r}"
-            for row, text in enumerate(column.to_pylist(), start=1)
-            if not _is_number(text)
-        ]
-        shown = [*wrong[:_SHOWN], *([f"... and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else [])]
+    Raises MusictagError for a table without paths or tags, for tags that it does not have, and for columns without a
+    name or with the same one.
+    """
+    if twice := sorted({column for column in header if header.count(column) > 1}):
+        raise MusictagError(f"{path}: a column name stands twice: {', '.join(twice)}")
+    if "path" not in header:
         raise MusictagError(
-            f"{path}: column {name} must hold numbers (a tag: 0, 1, a value between, or nothing where unknown):\n  "
-            + "\n  ".join(shown)
-        ) from None
+            f"{path} has no column path; its columns are {', '.join(header)}. Needed are path and one column a tag; "
+            "song_id, split, group and duration (seconds) may be there too"
+        )
+    group = next((column for column in ("group", ARTIST) if column in header and column not in (tags or ())), None)
+    if tags:
+        if unknown := [tag for tag in tags if tag not in header]:
+            raise MusictagError(f"{path} has no tag column {', '.join(unknown)}; its columns are {', '.join(header)}")
+        return list(tags), group
+    names = [column for column in header if column not in (*RESERVED_COLUMNS, group)]
+    if unnamed := [number for number, column in enumerate(header, start=1) if not column.strip()]:
+        raise MusictagError(
+            f"{path}: column {unnamed[0]} has no name; take it out or choose the tags with data.tags=[...] (pandas "
+            "writes such a column unless told index=False)"
+        )
+    if not names:
+        raise MusictagError(f"{path} has no tag column: add one for each tag, with 0, 1, or a value between")
+    return names, group
 
 
-def _is_number(text: str | None) -> bool:
-    try:
-        return text is None or float(text) is not None
-    except ValueError:
-        return False
+def kind_of(values: pa.ChunkedArray) -> str:
+    """What a tag with these values (null or NaN: unknown) is, unless somebody says otherwise."""
+    numbers = values.to_numpy()
+    is_binary = ((numbers == 0) | (numbers == 1) | np.isnan(numbers)).all()
+    return "classification" if is_binary else "regression"
 
 
-def _kind(values: pa.ChunkedArray) -> str:
-    present = pc.drop_null(values.cast(pa.float64()))
-    both = pc.or_(pc.equal(present, 0), pc.or_(pc.equal(present, 1), pc.is_nan(present)))
-    return "classification" if pc.all(both, min_count=0).as_py() else "regression"
+def about_splits(manifest: Manifest, how: str) -> list[str]:
+    """Songs of each split, where the split comes from, and the tags that some split has no example of."""
+    splits = manifest.column("split").to_numpy(zero_copy_only=False)
+    rows = {split: splits == split for split in SPLITS}
+    lines = [f"{how}: " + ", ".join(f"{split} {int(there.sum()):,}" for split, there in rows.items())]
+    lacking: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for tag in manifest.tags:
+        values = manifest.values(tag.name)
+        examples = values == 1 if tag.kind == "classification" else ~np.isnan(values)
+        for split, there in rows.items():
+            if not (examples & there).any():
+                lacking[split].append(tag.name)
+    lines += [f"no song of {split} has: {_some(tags)}" for split, tags in lacking.items() if tags]
+    return lines
+
+
+def _about_songs(path: Path, manifest: Manifest, group: str | None) -> str:
+    songs = f"{path}: {len(manifest):,} songs"
+    if not group:
+        return f"{songs}, no groups (a column group names the artist or the work)"
+    groups = manifest.column("group")
+    unknown = f", unknown for {groups.null_count:,} songs" if groups.null_count else ""
+    return f"{songs}, {pc.count_distinct(groups).as_py():,} groups (column {group}{unknown})"
+
+
+def _about_tags(tags: Sequence[Tag], inferred: Sequence[Tag]) -> list[str]:
+    by_kind = {kind: [tag.name for tag in tags if tag.kind == kind] for kind in KINDS}
+    lines = [
+        f"{len(names)} {kind} tag{'s' if len(names) > 1 else ''}: {_some(names)}"
+        for kind, names in by_kind.items()
+        if names
+    ]
+    if inferred:
+        example = f"'data.tags={{{inferred[0].name}:{inferred[0].kind},...}}'"
+        lines.append(f"kinds inferred from the values; {example} chooses tags and their kinds")
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

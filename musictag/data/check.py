@@ -1,0 +1,268 @@
+"""Everything that is wrong with a catalogue, at once, with row numbers: `musictag data check`.
+
+An error is what training refuses, or what would make its scores wrong; a warning is what it goes on with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from musictag.data.check_files import check_files
+from musictag.data.check_tags import check_tags
+from musictag.data.manifest import RESERVED_COLUMNS, SPLITS
+from musictag.data.sources.manifest import ARTIST
+from musictag.data.splits import SavedSplit
+from musictag.data.tables import Cells, as_numbers, emptied, listed
+from musictag.errors import MusictagError
+
+_SHOWN = 20
+# text that was decoded as cp1252 although it was UTF-8 has one of these, and a few right words do too
+_DOUBTFUL = "[\N{REPLACEMENT CHARACTER}ÂÃâ]"
+
+
+@dataclass
+class Report:
+    """What was found: kinds of problems, each with the first lines of its list and the length of it."""
+
+    path: Path
+    songs: int = 0
+    errors: list[tuple[str, list[str], int]] = field(default_factory=list)
+    warnings: list[tuple[str, list[str], int]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def error(self, what: str, lines: Sequence[str] = (), count: int | None = None) -> None:
+        """``lines`` may be the first of ``count``; nothing is found where that is 0."""
+        self.errors.append((what, list(lines[:_SHOWN]), len(lines) if count is None else count))
+
+    def warning(self, what: str, lines: Sequence[str] = (), count: int | None = None) -> None:
+        self.warnings.append((what, list(lines[:_SHOWN]), len(lines) if count is None else count))
+
+    def __str__(self) -> str:
+        parts = [f"{self.path}: {self.songs:,} songs; the first song is row 1"]
+        for level, findings in (("error", self.errors), ("warning", self.warnings)):
+            for what, lines, count in findings:
+                number = f" ({count:,})" if count else ""
+                parts.append(f"\n{level}: {what}{number}" + (f"\n{listed(lines, count)}" if lines else ""))
+        parts += ["", *self.notes] if self.notes else [""]
+        counts = [_counted(len(self.errors), "kind of error", "kinds of errors")] if self.errors else ["no errors"]
+        if self.warnings:
+            counts.append(_counted(len(self.warnings), "kind of warning", "kinds of warnings"))
+        parts.append(", ".join(counts))
+        return "\n".join(parts)
+
+
+def check(
+    path: str | Path,
+    root: str | Path | None = None,
+    tags: Sequence[str] | Mapping[str, str | None] | None = None,
+) -> Report:
+    """Reads the whole table, looks at every file that it names, and writes nothing.
+
+    ``path``, ``root`` and ``tags`` mean what they do in ``CatalogueFile``.
+    """
+    report = Report(Path(path))
+    try:
+        cells = Cells(report.path)
+    except MusictagError as error:
+        report.error(str(error))
+        return report
+    report.songs = len(cells.row_numbers) + len(cells.ragged)
+    if not report.songs:
+        report.error("the table has no rows")
+    if cells.ragged:
+        wanted = len(cells.names)
+        lines = [f"row {row}: {number} cells" for row, number in cells.ragged]
+        report.error(f"rows with another number of cells than the {wanted} columns; not looked at any further", lines)
+    places = _columns(report, cells, tags)
+    rows = Rows(report, cells, places)
+    song_ids = rows.text("song_id", needed=True)
+    if song_ids is not None:
+        _repeated(report, rows, song_ids, "song_id given to a song above")
+    paths = rows.text("path", needed=True)
+    if paths is not None:
+        root = Path(report.path.parent if root is None else root)
+        repeated = check_files(report, rows, paths, root)
+        _repeated(report, rows, repeated, "the same file a second time")
+    splits = _splits(report, rows)
+    group = "group" if "group" in places else ARTIST
+    if group in places and group not in (tags or ()):
+        _groups(report, emptied(rows.text(group)), splits)
+    if "duration" in places:
+        _durations(report, rows)
+    names = list(tags) if tags else [name for name in places if name not in (*RESERVED_COLUMNS, group) and name]
+    if not names:
+        report.error("no column of tags: add one for each tag, with 0, 1, or a value between")
+    kinds = tags if isinstance(tags, Mapping) else {}
+    check_tags(report, rows, {name: kinds.get(name) for name in names if name in places}, splits)
+    return report
+
+
+class Rows:
+    """The columns of a table by name, and its cells as lines of a report."""
+
+    def __init__(self, report: Report, cells: Cells, places: dict[str, int]) -> None:
+        self._report = report
+        self._cells = cells
+        self._places = places
+
+    def __contains__(self, column: str) -> bool:
+        return column in self._places
+
+    def text(self, column: str, needed: bool = False) -> pa.ChunkedArray | None:
+        """A column as text, None if there is none. Reports what is not UTF-8 or was damaged by a conversion, and empty
+        cells where text is ``needed``."""
+        if column not in self._places:
+            return None
+        text, wrong = self._cells.text(self._places[column])
+        lines = [f"{self._row(at)}: {column} {why}" for at, why in wrong]
+        if wrong:
+            self._report.error(f"text in column {column} that is not UTF-8", lines)
+        doubtful = np.flatnonzero(pc.fill_null(pc.match_substring_regex(text, _DOUBTFUL), False).to_numpy())
+        damaged = [at for at in doubtful.tolist() if _is_damaged(text[at].as_py())]
+        if damaged:
+            self._report.warning(f"text in column {column} damaged by a conversion", self.lines(text, damaged))
+        if needed:
+            empty = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(text), ""), True).to_numpy()
+            empty[[at for at, _ in wrong]] = False
+            if empty.any():
+                at = np.flatnonzero(empty)
+                self._report.error(f"empty cells in column {column}", [self._row(i) for i in at[:_SHOWN]], len(at))
+        return text
+
+    def numbers(self, column: str) -> tuple[pa.ChunkedArray, np.ndarray, pa.ChunkedArray]:
+        """A column's numbers, the positions of the cells that hold something else, and the cells as they are."""
+        text, wrong = self._cells.column(self._places[column]), []
+        if pa.types.is_binary(text.type):
+            text, wrong = self._cells.text(self._places[column])
+        values, others = as_numbers(text)
+        return values, np.union1d(others, np.array([at for at, _ in wrong], dtype=np.int64)), text
+
+    def lines(self, cells: pa.ChunkedArray, positions: Sequence[int] | np.ndarray, name: str = "") -> list[str]:
+        """The first cells at ``positions``, each with its row."""
+        shown = np.asarray(positions[:_SHOWN], dtype=np.int64)
+        values = cells.take(pa.array(shown)).to_pylist()
+        return [
+            f"{self._row(at)}: {f'{name} ' if name else ''}{value!r}" for at, value in zip(shown, values, strict=True)
+        ]
+
+    def number(self, at: int) -> int:
+        """The row number of the table's row ``at``."""
+        return int(self._cells.row_numbers[at])
+
+    def _row(self, at: int) -> str:
+        return f"row {self.number(at):,}".replace(",", "")
+
+
+def _columns(report: Report, cells: Cells, tags: Sequence[str] | Mapping[str, str | None] | None) -> dict[str, int]:
+    """Where each column stands. Names with spaces around them are reported, and read as if they had none."""
+    places: dict[str, int] = {}
+    twice, spaced, spaced_tags, unnamed = [], [], [], []
+    for position, written in enumerate(cells.names):
+        name = written.strip()
+        if name != written and written not in (tags or ()):
+            (spaced if name in RESERVED_COLUMNS else spaced_tags).append(repr(written))
+        else:
+            name = written
+        if not name:
+            unnamed.append(f"column {position + 1}")
+        elif name in places:
+            twice.append(name)
+        else:
+            places[name] = position
+    if twice:
+        report.error("column names that stand twice", twice)
+    if spaced:
+        report.error("column names with spaces around them", spaced)
+    if spaced_tags:
+        report.warning("tag names with spaces around them", spaced_tags)
+    if unnamed and not tags:
+        report.error("columns without a name (pandas writes one unless told index=False)", unnamed)
+    if "path" not in places:
+        report.error(f"there is no column path; the columns are {', '.join(cells.names)}")
+    if missing := [tag for tag in tags or () if tag not in places]:
+        report.error("tags without a column", missing)
+    return places
+
+
+def _repeated(report: Report, rows: Rows, texts: pa.ChunkedArray, what: str) -> None:
+    """Texts (null: not looked at) that stand in a row above."""
+    encoded = texts.combine_chunks().dictionary_encode()
+    codes = pc.fill_null(encoded.indices, -1).to_numpy()
+    firsts = np.full(len(encoded.dictionary), -1)
+    known = np.flatnonzero((codes >= 0) & (pc.fill_null(texts, "").to_numpy() != ""))
+    firsts[codes[known][::-1]] = known[::-1]
+    again = known[firsts[codes[known]] != known]
+    if len(again):
+        lines = rows.lines(texts, again)
+        first_rows = [rows.number(firsts[codes[at]]) for at in again[:_SHOWN]]
+        report.error(what, [f"{line}, as row {row}" for line, row in zip(lines, first_rows, strict=True)], len(again))
+
+
+def _splits(report: Report, rows: Rows) -> np.ndarray | None:
+    """The number of each song's split (int8, -1: none), or None without such a column."""
+    texts = rows.text("split", needed=True)
+    if texts is None:
+        saved = SavedSplit(report.path).path
+        state = "is used" if saved.exists() else "is made by the first training and saved there"
+        report.notes.append(
+            f"no column split: the one in {saved} {state} (data.split_path and data.split_seed: another)"
+        )
+        return None
+    codes = pc.fill_null(pc.index_in(texts, pa.array(SPLITS)), -1).to_numpy().astype(np.int8)
+    unknown = np.flatnonzero((codes < 0) & (pc.fill_null(pc.utf8_trim_whitespace(texts), "").to_numpy() != ""))
+    if len(unknown):
+        what = f"split is none of {', '.join(SPLITS)} (written so, without spaces)"
+        report.error(what, rows.lines(texts, unknown), len(unknown))
+    songs = {split: int((codes == number).sum()) for number, split in enumerate(SPLITS)}
+    if empty := [split for split, count in songs.items() if not count]:
+        report.error("splits without songs; training needs all three", empty)
+    report.notes.append("column split: " + ", ".join(f"{split} {count:,}" for split, count in songs.items()))
+    return codes
+
+
+def _groups(report: Report, groups: pa.ChunkedArray, splits: np.ndarray | None) -> None:
+    unknown = f", unknown for {_counted(groups.null_count, 'song', 'songs')}" if groups.null_count else ""
+    report.notes.append(f"{pc.count_distinct(groups).as_py():,} groups{unknown}")
+    if splits is None:
+        return
+    encoded = groups.combine_chunks().dictionary_encode()
+    codes = pc.fill_null(encoded.indices, -1).to_numpy()
+    there = (codes >= 0) & (splits >= 0)
+    cells = codes[there].astype(np.int64) * len(SPLITS) + splits[there]
+    songs = np.bincount(cells, minlength=len(encoded.dictionary) * len(SPLITS)).reshape(-1, len(SPLITS))
+    leaked = np.flatnonzero((songs > 0).sum(axis=1) > 1)
+    if len(leaked):
+        lines = [
+            f"{encoded.dictionary[at].as_py()}: "
+            + ", ".join(f"{count} in {split}" for split, count in zip(SPLITS, songs[at], strict=True) if count)
+            for at in leaked[:_SHOWN].tolist()
+        ]
+        report.error("groups in more than one split: test scores come out too good", lines, len(leaked))
+
+
+def _durations(report: Report, rows: Rows) -> None:
+    values, others, cells = rows.numbers("duration")
+    seconds = values.to_numpy()
+    wrong = np.union1d(others, np.flatnonzero((seconds <= 0) | np.isinf(seconds)))
+    if len(wrong):
+        report.error("duration is not a number of seconds above 0", rows.lines(cells, wrong), len(wrong))
+
+
+def _is_damaged(text: str) -> bool:
+    if "\N{REPLACEMENT CHARACTER}" in text:
+        return True
+    try:
+        return bool(re.search("[ÂÃâ]", text)) and text.encode("cp1252").decode() != text
+    except UnicodeError:
+        return False
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"

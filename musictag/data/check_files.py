@@ -1,0 +1,116 @@
+"""The files that a catalogue names: whether they are there, inside the folder, and something that can be read."""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from musictag.data.paths import relative_paths, tidy_paths
+from musictag.data.progress import Progress
+
+if TYPE_CHECKING:
+    from musictag.data.check import Report, Rows
+
+_PROGRESS_FROM_SONGS = 20_000
+_ERRORS = {
+    "missing": "missing files",
+    "backslash": "missing files whose paths have backslashes; write them with / on every system",
+    "other": "not a file",
+    "empty": "empty files",
+    "closed": "files that may not be read",
+}
+
+
+def check_files(report: Report, rows: Rows, paths: pa.ChunkedArray, root: Path) -> pa.ChunkedArray:
+    """Reports what is wrong with the files; returns the paths in one spelling each (null: outside of ``root``).
+
+    Links that lead out of ``root`` are warnings: many keep their audio on another disk, and training reads it.
+    """
+    root = Path(os.path.abspath(root))
+    if not root.is_dir():
+        report.error(f"the folder {root} that the paths start from is not there")
+        return pa.chunked_array([pa.nulls(len(paths), pa.string())])
+    relative, outside = relative_paths(paths, root)
+    if outside:
+        what = f"paths that lead out of {root} (a folder that holds all files is named with --root and data.root)"
+        report.error(what, rows.lines(paths, [at for at, _ in outside]), len(outside))
+    usable = pc.not_equal(pc.fill_null(pc.utf8_trim_whitespace(relative), ""), "").to_numpy().copy()
+    usable[[at for at, _ in outside]] = False
+    found: dict[str, list[int]] = {kind: [] for kind in (*_ERRORS, "link")}
+    for at, kind in _conditions(relative, np.flatnonzero(usable), root):
+        found[kind].append(at)
+    for kind, what in _ERRORS.items():
+        if found[kind]:
+            lines = rows.lines(relative, found[kind])
+            if kind in ("missing", "backslash"):
+                meant = [_meant(root, relative[at].as_py()) for at in found[kind][: len(lines)]]
+                lines = [
+                    f"{line}{f'; there is {other!r}' if other else ''}"
+                    for line, other in zip(lines, meant, strict=True)
+                ]
+            report.error(what, lines, len(found[kind]))
+    if found["link"]:
+        lines = rows.lines(relative, found["link"])
+        report.warning(f"links that lead out of {root}; training follows them", lines, len(found["link"]))
+    return tidy_paths(pc.if_else(pa.chunked_array([pa.array(usable)]), relative, pa.scalar(None, pa.string())))
+
+
+def _conditions(paths: pa.ChunkedArray, positions: np.ndarray, root: Path) -> Iterator[tuple[int, str]]:
+    """What is wrong with the files at ``positions``, one at a time; most have nothing."""
+    real_root = os.path.realpath(root)
+    inside: dict[str, bool] = {}  # whether a folder, links resolved, lies below the root
+    texts = paths.take(pa.array(positions)).to_pylist()
+    if len(texts) < _PROGRESS_FROM_SONGS:
+        yield from (
+            (at, kind)
+            for at, path in zip(positions.tolist(), texts, strict=True)
+            if (kind := _condition(path, root, real_root, inside))
+        )
+        return
+    with Progress("looking at files", len(texts)) as progress:
+        for number, (at, path) in enumerate(zip(positions.tolist(), texts, strict=True), start=1):
+            if kind := _condition(path, root, real_root, inside):
+                yield at, kind
+            if number % 1000 == 0:
+                progress.show(number)
+
+
+def _condition(path: str, root: Path, real_root: str, inside: dict[str, bool]) -> str | None:
+    whole = f"{root}{os.sep}{path}"
+    try:
+        status = os.lstat(whole)
+        is_link = stat.S_ISLNK(status.st_mode)
+        if is_link:
+            status = os.stat(whole)
+    except OSError:
+        return "backslash" if "\\" in path else "missing"
+    if not stat.S_ISREG(status.st_mode):
+        return "other"
+    if not status.st_size:
+        return "empty"
+    if not os.access(whole, os.R_OK):
+        return "closed"
+    folder = os.path.dirname(whole)
+    if folder not in inside:
+        inside[folder] = _lies_in(os.path.realpath(folder), real_root)
+    if not inside[folder] or (is_link and not _lies_in(os.path.realpath(whole), real_root)):
+        return "link"
+    return None
+
+
+def _lies_in(path: str, root: str) -> bool:
+    return os.path.commonpath([path, root]) == root
+
+
+def _meant(root: Path, path: str) -> str | None:
+    """Another spelling under which the file is there: some systems take letters with accents apart."""
+    spellings = (path.strip(), path.replace("\\", "/"), *(unicodedata.normalize(form, path) for form in ("NFC", "NFD")))
+    return next((other for other in spellings if other != path and os.path.isfile(root / other)), None)

@@ -1,0 +1,56 @@
+"""Paths of a catalogue: relative to the folder that holds the audio, and not leading out of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# what may lead out; all other paths stay inside, and millions of them are passed at once
+_SUSPECT = r"^/|^[A-Za-z]:|\\|(^|/)\.\.(/|$)|\x00"
+_UNTIDY = r"//|(^|/)\.\.?(/|$)|/$"
+
+
+def relative_paths(paths: pa.ChunkedArray, root: Path) -> tuple[pa.ChunkedArray, list[tuple[int, str]]]:
+    """``paths`` (text) relative to ``root``, and the positions of those that lead out of it, with the path.
+
+    Absolute paths below ``root`` become relative. This looks at the words only: a symbolic link is not followed, so a
+    folder inside ``root`` may be a link to another disk.
+    """
+    suspects = np.flatnonzero(pc.fill_null(pc.match_substring_regex(paths, _SUSPECT), False).to_numpy())
+    if not len(suspects):
+        return paths, []
+    inside, outside = [], []
+    for at, path in zip(suspects.tolist(), paths.take(pa.array(suspects)).to_pylist(), strict=True):
+        if _leads_out(path, root):
+            outside.append((at, path))
+            inside.append(path)
+        else:
+            inside.append(os.path.relpath(path, root) if os.path.isabs(path) else path)
+    mask = np.zeros(len(paths), dtype=bool)
+    mask[suspects] = True
+    whole = pc.replace_with_mask(paths.combine_chunks(), pa.array(mask), pa.array(inside, pa.string()))
+    return pa.chunked_array([whole]), outside
+
+
+def tidy_paths(paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """One spelling for each path: without ``//``, ``./`` and ``x/../``."""
+    untidy = pc.fill_null(pc.match_substring_regex(paths, _UNTIDY), False).combine_chunks()
+    if not pc.any(untidy).as_py():
+        return paths
+    tidied = [os.path.normpath(path) for path in paths.filter(untidy).to_pylist()]
+    return pa.chunked_array([pc.replace_with_mask(paths.combine_chunks(), untidy, pa.array(tidied, pa.string()))])
+
+
+def _leads_out(path: str, root: Path) -> bool:
+    # a catalogue from Windows must not mean another file there than here
+    if re.match(r"[A-Za-z]:[\\/]", path) or "\0" in path:
+        return os.name != "nt" or "\0" in path
+    return any(
+        os.path.commonpath([root, os.path.abspath(os.path.join(root, spelling))]) != str(root)
+        for spelling in (path, path.replace("\\", "/"))
+    )

@@ -1,0 +1,143 @@
+"""`musictag data describe`: a data set as tables in the terminal and as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from musictag.data.describe import PARTS, Description, TagShares, describe, song_seconds
+from musictag.data.describe_plots import plot_prevalence, plot_together
+from musictag.data.manifest import SPLITS
+from musictag.errors import MusictagError
+from musictag.identity import build_source, check_keys
+from musictag.preparing import compose
+
+
+def main(words: Sequence[str], out: str | Path | None = None) -> int:
+    """Describe the catalogue, or the data set of the overrides, that ``words`` name; returns the exit status.
+
+    The pictures go to the folder ``out`` (default: describe-<name>). A catalogue without a column ``split`` gets its
+    split here as it would in training. Raises MusictagError for bad input.
+    """
+    config = _config(words)
+    check_keys(config)
+    source = build_source(config)
+    manifest = source.manifest()
+    seconds, where = song_seconds(source, manifest, config["data_dir"])
+    description = describe(manifest, seconds)
+    folder = Path(out) if out else Path(f"describe-{source.name}")
+    try:
+        plot_prevalence(description, folder / "prevalence.png")
+        drawn = plot_together(description, folder / "together.png")
+    except OSError as error:
+        raise MusictagError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from error
+    _print(description, where)
+    together = f", {folder / 'together.png'}" if drawn else "; none of tags together, as fewer than two have songs"
+    print(f"pictures: {folder / 'prevalence.png'}{together}")
+    return 0
+
+
+def _config(words: Sequence[str]) -> dict:
+    """The configuration of overrides, or of a table and overrides."""
+    tables = [word for word in words if "=" not in word or Path(word).is_file()]
+    overrides = [word for word in words if word not in tables]
+    if len(tables) > 1:
+        raise MusictagError(f"describe one table at a time, not {' and '.join(tables)}")
+    if not tables:
+        return compose(overrides)
+    # set afterwards: what may stand in a file's name is more than what Hydra's command line can say
+    config = compose(["data=manifest", *overrides, "data.path=table"])
+    config["data"]["path"] = tables[0]
+    return config
+
+
+def _print(description: Description, where: str) -> None:
+    console = Console()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    console.print(_split_table(description))
+    say(where + (f"; unknown for {description.unknown_length:,} songs" if description.unknown_length else ""))
+    if description.groups["all"]:
+        say(_about_groups(description))
+    console.print(_tag_table(description))
+    counts = description.tags_per_song
+    if description.together.tags:
+        say(
+            f"classification tags a song: {counts.mean():.1f} in the mean, {np.median(counts):g} in the middle, "
+            f"{counts.max()} at most; {int((counts == 0).sum()):,} of the songs have none"
+        )
+    if pairs := description.together.strongest():
+        console.print(_pair_table(pairs))
+
+
+def _split_table(description: Description) -> Table:
+    table = Table(title=escape(description.name), title_justify="left")
+    for heading in ("split", "songs", "hours", *(["groups"] if description.groups["all"] else [])):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for part in PARTS:
+        known = description.hours[part] > 0
+        cells = [part, f"{description.songs[part]:,}", f"{description.hours[part]:,.1f}" if known else "unknown"]
+        if description.groups["all"]:
+            cells.append(f"{description.groups[part]:,}")
+        table.add_row(*cells, end_section=part == SPLITS[-1])
+    return table
+
+
+def _about_groups(description: Description) -> str:
+    without = description.songs_without_group
+    text = f"{without:,} of the songs have no group; " if without else ""
+    shared = description.shared_groups
+    if not shared:
+        return f"{text}no group stands in two splits"
+    exposed = " and ".join(f"{count:,} songs of {split}" for split, count in description.exposed.items())
+    return (
+        f"{text}{len(shared):,} groups stand in more than one split, such as {', '.join(shared[:3])}: "
+        f"{exposed} are by groups of training"
+    )
+
+
+def _tag_table(description: Description) -> Table:
+    table = Table(title="Tags: share of the songs of which the tag is known, or mean ± standard deviation")
+    table.title_justify = "left"
+    table.add_column("tag", overflow="fold")
+    for heading in ("unknown", *PARTS):
+        table.add_column(heading, justify="right")
+    classes = [tag for tag in description.tags if tag.kind == "classification"]
+    ranked = sorted(classes, key=lambda tag: -np.nan_to_num(tag.mean["all"], nan=-1.0))
+    for tag in [*ranked, *(tag for tag in description.tags if tag.kind == "regression")]:
+        last_class = bool(ranked) and tag is ranked[-1]
+        unknown = _percent(tag.unknown) if tag.unknown else ""
+        table.add_row(escape(tag.name), unknown, *(_share(tag, part) for part in PARTS), end_section=last_class)
+    return table
+
+
+def _pair_table(pairs: list[tuple[str, str, int, float, float]]) -> Table:
+    table = Table(title="Tags that stand together most")
+    table.title_justify = "left"
+    table.caption = "Jaccard: songs with both among those with one or the other; lift: times as often as by chance"
+    table.caption_justify = "left"
+    table.add_column("tag", overflow="fold")
+    table.add_column("with", overflow="fold")
+    for heading in ("songs", "Jaccard", "lift"):
+        table.add_column(heading, justify="right")
+    for first, second, songs, jaccard, lift in pairs:
+        table.add_row(escape(first), escape(second), f"{songs:,}", f"{jaccard:.2f}", f"{lift:.1f}")
+    return table
+
+
+def _share(tag: TagShares, part: str) -> str:
+    mean = tag.mean[part]
+    if np.isnan(mean):
+        return "-"
+    return _percent(mean) if tag.kind == "classification" else f"{mean:.2f} ± {tag.deviation[part]:.2f}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.01 or not share else f"{share:.2%}"
