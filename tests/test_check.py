@@ -16,6 +16,8 @@ from musictag.errors import MusictagError
 
 from .catalogues import read_rows, write_songs, write_table
 
+LINKS = "(name the folder that really holds the files with --root and data.root)"
+
 
 def findings(shown: str) -> dict[str, list[str]]:
     """What was printed: heading (``error: ...`` or ``warning: ...``) to its lines."""
@@ -123,11 +125,11 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, capsys: pytest
         "error: cells of tags that hold no finite number (1)": ["row 4: energy 'inf'"],
         "error: values of tags outside of 0 and 1 (1)": ["row 3: energy '1.5'"],
         "warning: text in column song_id damaged by a conversion (1)": ["row 15: 'a\N{REPLACEMENT CHARACTER}b'"],
-        f"warning: links that lead out of {tmp_path}; training follows them (1)": ["row 10: 'audio/9.wav'"],
+        f"error: links that lead out of {tmp_path} {LINKS} (1)": ["row 10: 'audio/9.wav'"],
         "warning: text in column group damaged by a conversion (1)": ["row 15: 'BjÃ¶rk'"],
         "warning: cells that say NaN, which is taken as unknown (1)": ["row 5: energy 'nan'"],
     }
-    assert shown.splitlines()[-1] == "15 kinds of errors, 4 kinds of warnings"
+    assert shown.splitlines()[-1] == "16 kinds of errors, 3 kinds of warnings"
 
 
 def test_long_lists_are_cut_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,7 +165,7 @@ def test_tags_that_cannot_be_learned_or_scored(tmp_path: Path, capsys: pytest.Ca
         "warning: a few values that make a tag a regression tag (1)": [
             "row 21: slip '0.9', in a tag of 0 and 1 otherwise"
         ],
-        "warning: tags that the split test cannot score (1)": ["untested (no positive song)"],
+        "error: tags that the split test cannot score (1)": ["untested (no positive song)"],
         "warning: regression tags with one value only (1)": ["flat (always 0.5)"],
         "warning: fewer than 5 songs to learn or score a tag from (2)": [
             "few: 1 positive song in train",
@@ -273,7 +275,7 @@ def test_the_root_can_be_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture
     assert heading == f"error: the folder {tmp_path / 'nowhere'} that the paths start from is not there"
 
 
-def test_a_folder_that_is_a_link_out_of_the_root_is_a_warning(
+def test_a_folder_that_is_a_link_out_of_the_root_is_an_error_that_training_forgives(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = good_rows(tmp_path / "disk")
@@ -281,8 +283,8 @@ def test_a_folder_that_is_a_link_out_of_the_root_is_a_warning(
     os.symlink(tmp_path / "disk" / "audio", tmp_path / "music" / "audio")
     path = write_table(tmp_path / "music" / "c.csv", rows)
     status, found, _ = run(capsys, path)
-    assert status == 0
-    assert len(found[f"warning: links that lead out of {path.parent}; training follows them (60)"]) == 21
+    assert status == 1
+    assert len(found[f"error: links that lead out of {path.parent} {LINKS} (60)"]) == 21
     assert len(CatalogueFile(path).manifest()) == 60
 
 

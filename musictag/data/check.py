@@ -1,6 +1,7 @@
 """Everything that is wrong with a catalogue, at once, with row numbers: `musictag data check`.
 
-An error is what training refuses, or what would make its scores wrong; a warning is what it goes on with.
+An error is what training refuses, what would make its scores wrong or leave some out, and what would make the same
+table another data set elsewhere. A warning deserves a look.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ _ERRORS = {
 def check_files(report: Report, rows: Rows, paths: pa.ChunkedArray, root: Path) -> pa.ChunkedArray:
     """Reports what is wrong with the files; returns the paths in one spelling each (null: outside of ``root``).
 
-    Links that lead out of ``root`` are warnings: many keep their audio on another disk, and training reads it.
+    Links that lead out of ``root`` are errors although training follows them: the same table is another data set on
+    another machine.
     """
     root = Path(os.path.abspath(root))
     if not root.is_dir():
@@ -59,7 +60,8 @@ def check_files(report: Report, rows: Rows, paths: pa.ChunkedArray, root: Path) 
             report.error(what, lines, len(found[kind]))
     if found["link"]:
         lines = rows.lines(relative, found["link"])
-        report.warning(f"links that lead out of {root}; training follows them", lines, len(found["link"]))
+        what = f"links that lead out of {root} (name the folder that really holds the files with --root and data.root)"
+        report.error(what, lines, len(found["link"]))
     return tidy_paths(pc.if_else(pa.chunked_array([pa.array(usable)]), relative, pa.scalar(None, pa.string())))
 
 

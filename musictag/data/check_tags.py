@@ -117,7 +117,7 @@ class _Lacking:
             report.error("tags that cannot be learned from the split train", self.none["train"])
         for split in SPLITS[1:]:
             if self.none[split]:
-                report.warning(f"tags that the split {split} cannot score", self.none[split])
+                report.error(f"tags that the split {split} cannot score", self.none[split])
         if self.constant:
             report.warning("regression tags with one value only", self.constant)
         if self.few:
