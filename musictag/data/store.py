@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from musictag.cutting import fit_length
+from musictag.data.mapping import map_file, will_need
 from musictag.errors import MusictagError
 
 SHARD_FOLDER = "shards"
@@ -24,6 +25,7 @@ INDEX_FILE = "index.parquet"
 HEADER_BYTES = 128
 #: Linux allows a process 65,530 maps by default; the libraries need some.
 MAX_OPEN_SHARDS = 32_768
+_READ_SAMPLES = 2**22
 
 #: One row a song that was ever prepared, in the order of song_id. A song that cannot be used has a reason and no shard.
 INDEX_SCHEMA = pa.schema(
@@ -65,7 +67,7 @@ class Store:
         first_rows = np.unique(self._shard_of_row, return_index=True)[1]
         self._shard_samples: np.ndarray = usable["shard_samples"].to_numpy()[first_rows]
         self._checksums: np.ndarray = usable["shard_crc32"].to_numpy()[first_rows]
-        self._open: dict[int, np.ndarray] = {}
+        self._open: dict[int, tuple[np.ndarray, int]] = {}
 
     def __len__(self) -> int:
         return len(self._song_ids)
@@ -98,8 +100,10 @@ class Store:
         stop = available if length is None else start + length
         if not 0 <= start <= stop <= available:
             raise IndexError(f"song {self._song_ids[row]} has {available} samples; asked for {start} to {stop}")
-        offset = int(self._offsets[row])
-        return self._shard(int(self._shard_of_row[row]))[offset + start : offset + stop]
+        first = int(self._offsets[row]) + start
+        samples, address = self._shard(int(self._shard_of_row[row]))
+        will_need(address + 2 * first, 2 * (stop - start))
+        return samples[first : first + stop - start]
 
     def patches(self, rows: np.ndarray, starts: np.ndarray, patch_samples: int) -> np.ndarray:
         """One patch from each of ``rows`` (int64 B), beginning at ``starts`` (int64 B): int16 B×N in one new block.
@@ -114,10 +118,13 @@ class Store:
             raise IndexError("a patch reaches beyond its song")
         firsts = (self._offsets[rows] + starts).tolist()
         shards = self._shard_of_row[rows].tolist()
-        for patch, shard, first in zip(block, shards, firsts, strict=True):
-            samples = self._open.get(shard)
-            if samples is None:
-                samples = self._shard(shard)
+        # in two rounds: what the first asks the disk for, it reads side by side
+        maps = []
+        for shard, first in zip(shards, firsts, strict=True):
+            samples, address = self._open.get(shard) or self._shard(shard)
+            will_need(address + 2 * first, 2 * patch_samples)
+            maps.append(samples)
+        for patch, samples, first in zip(block, maps, firsts, strict=True):
             window = samples[first : first + patch_samples]
             patch[: len(window)] = window  # for the last, short song of a shard there may be less; filled below
         for i in np.flatnonzero(short):
@@ -134,7 +141,7 @@ class Store:
         damaged = []
         for number, name in enumerate(self._names):
             try:
-                whole = zlib.crc32(self._shard(number)) == self._checksums[number]
+                whole = self._crc32(number) == self._checksums[number]
             except MusictagError:
                 whole = False
             if not whole:
@@ -150,12 +157,23 @@ class Store:
                 + "\n  ".join(map(str, damaged))
             )
 
-    def _shard(self, number: int) -> np.ndarray:
+    def _crc32(self, number: int) -> int:
+        samples, address = self._shard(number)
+        checksum = 0
+        for first in range(0, len(samples), _READ_SAMPLES):
+            piece = samples[first : first + _READ_SAMPLES]
+            will_need(address + 2 * first, piece.nbytes)
+            checksum = zlib.crc32(piece, checksum)
+        return checksum
+
+    def _shard(self, number: int) -> tuple[np.ndarray, int]:
+        """A shard's samples and their address."""
         if number not in self._open:
             path = shard_path(self.folder, self._names[number])
             if len(self._open) >= MAX_OPEN_SHARDS:
                 del self._open[next(iter(self._open))]  # the one that was mapped first
-            self._open[number] = open_shard(path, int(self._shard_samples[number]))
+            samples = open_shard(path, int(self._shard_samples[number]))
+            self._open[number] = samples, samples.ctypes.data
         return self._open[number]
 
 
@@ -173,9 +191,7 @@ def open_shard(path: Path, num_samples: int) -> np.ndarray:
     """The samples of a shard (int16 N), mapped. Raises MusictagError naming it where it is missing or damaged."""
     advice = "prepare the data again: only the songs of this shard are decoded"
     try:
-        # Arrow's map outlives its file descriptor; NumPy's keeps one open a shard
-        with pa.memory_map(str(path)) as file:
-            buffer = file.read_buffer()
+        buffer = map_file(path)
     except (OSError, pa.ArrowException) as error:
         raise MusictagError(f"shard {path} cannot be opened ({error}); {advice}") from error
     wanted = HEADER_BYTES + 2 * num_samples
