@@ -16,9 +16,9 @@ from rich.table import Table
 
 from musictag.files import atomic_write
 
-_BLUE, _ORANGE, _GREEN, _RED, _INK, _FAINT = "#2f6f9f", "#d9822b", "#4b8f6b", "#b04a4a", "#2b2b2b", "#7a7a7a"
-_LONGEST_NAME = 28
-_STYLE = {
+BLUE, ORANGE, GREEN, _RED, _INK, FAINT = "#2f6f9f", "#d9822b", "#4b8f6b", "#b04a4a", "#2b2b2b", "#7a7a7a"
+LONGEST_NAME = 28
+STYLE = {
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
@@ -47,25 +47,25 @@ def plot_tags(metrics: dict[str, Any], path: str | Path) -> None:
     measured = sorted(_scored(metrics, "rmse"), key=_relative_error)
     parts = [part for part in (ranked, measured) if part]
     inches = [0.19 * len(part) + 0.95 for part in parts] or [0.3]
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(10, sum(inches) + 0.4)
-        figure.suptitle(_summary(metrics), x=0.01, ha="left", fontsize=9, color=_FAINT)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(10, sum(inches) + 0.4)
+        figure.suptitle(_summary(metrics), x=0.01, ha="left", fontsize=9, color=FAINT)
         grid = figure.add_gridspec(len(inches), 2, height_ratios=inches if parts else None)
         if ranked:
             left, right = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
-            _bars_from_chance(left, ranked, "roc_auc", _BLUE)
+            _bars_from_chance(left, ranked, "roc_auc", BLUE)
             left.set_title(f"ROC-AUC   {_mean_of(metrics['roc_auc'])}")
-            left.set_xlabel("line: chance", color=_FAINT)
-            _bars_with_marks(right, ranked, "pr_auc", "prevalence", _ORANGE)
+            left.set_xlabel("line: chance", color=FAINT)
+            _bars_with_marks(right, ranked, "pr_auc", "prevalence", ORANGE)
             right.set_title(f"PR-AUC   {_mean_of(metrics['pr_auc'])}")
-            right.set_xlabel("mark: chance, which is the tag's prevalence", color=_FAINT)
+            right.set_xlabel("mark: chance, which is the tag's prevalence", color=FAINT)
             right.tick_params(axis="y", labelleft=False)
         if measured:
             below = figure.add_subplot(grid[-1, :])
-            _bars_with_marks(below, measured, "rmse", "rmse_of_mean", _GREEN)
+            _bars_with_marks(below, measured, "rmse", "rmse_of_mean", GREEN)
             below.set_title(f"RMSE   {_mean_of(metrics['rmse'])}")
-            below.set_xlabel("mark: error of always answering the tag's mean", color=_FAINT)
-        _save(figure, path)
+            below.set_xlabel("mark: error of always answering the tag's mean", color=FAINT)
+        save_figure(figure, path)
 
 
 def plot_curves(history: Sequence[dict[str, Any]], path: str | Path, best_epoch: int | None = None) -> None:
@@ -79,11 +79,11 @@ def plot_curves(history: Sequence[dict[str, Any]], path: str | Path, best_epoch:
         raise ValueError("a history without epochs cannot be drawn")
     epochs = np.array([row["epoch"] for row in history]) + 1
     curves = {
-        "Loss": {"training": ("train_loss", _BLUE), "validation": ("val_loss", _ORANGE)},
-        "ROC-AUC": {"validation": ("val_roc_auc", _ORANGE)},
-        "PR-AUC": {"validation": ("val_pr_auc", _ORANGE)},
-        "RMSE": {"validation": ("val_rmse", _ORANGE)},
-        "Learning rate": {"learning rate": ("learning_rate", _FAINT)},
+        "Loss": {"training": ("train_loss", BLUE), "validation": ("val_loss", ORANGE)},
+        "ROC-AUC": {"validation": ("val_roc_auc", ORANGE)},
+        "PR-AUC": {"validation": ("val_pr_auc", ORANGE)},
+        "RMSE": {"validation": ("val_rmse", ORANGE)},
+        "Learning rate": {"learning rate": ("learning_rate", FAINT)},
     }
     values = {key: _column(history, key) for panel in curves.values() for key, _ in panel.values()}
     panels = {
@@ -92,8 +92,8 @@ def plot_curves(history: Sequence[dict[str, Any]], path: str | Path, best_epoch:
         if any(np.isfinite(values[key]).any() for key, _ in panel.values())
     }
     heights = [2.2 if title == "Loss" else 0.9 if title == "Learning rate" else 1.5 for title in panels]
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(8, sum(heights) + 0.6)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(8, sum(heights) + 0.6)
         grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (title, panel) in zip(grid, panels.items(), strict=True):
             axes.set_title(title)
@@ -115,7 +115,7 @@ def plot_curves(history: Sequence[dict[str, Any]], path: str | Path, best_epoch:
         grid[-1].set_xlabel("epoch")
         grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         grid[-1].set_xlim(min(epochs[0], 1) - 0.4, epochs[-1] + 0.4)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def result_table(metrics: dict[str, Any], title: str) -> Table:
@@ -224,7 +224,7 @@ def _bars_with_marks(axes: Axes, tags: list[dict[str, Any]], key: str, mark: str
 
 def _rows(axes: Axes, tags: list[dict[str, Any]]) -> None:
     names = [tag["name"] for tag in tags]
-    shown = [name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…" for name in names]
+    shown = [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…" for name in names]
     axes.set_yticks(range(len(names)), shown)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -235,7 +235,7 @@ def _rows(axes: Axes, tags: list[dict[str, Any]]) -> None:
 def _write(axes: Axes, row: int, at: float, text: str, left: bool = False) -> None:
     axes.annotate(
         text, (at, row), xytext=(-3 if left else 3, 0), textcoords="offset points",
-        va="center", ha="right" if left else "left", fontsize=7.5, color=_FAINT,
+        va="center", ha="right" if left else "left", fontsize=7.5, color=FAINT,
     )  # fmt: skip
 
 
@@ -258,12 +258,12 @@ def _write_best(axes: Axes, epochs: np.ndarray, values: np.ndarray, best: int) -
         axes.set_title(f"{axes.get_title(loc='left')}   {values[at[0]]:.3f} at the best epoch, {best}")
 
 
-def _figure(width_inches: float, height_inches: float) -> Figure:
+def new_figure(width_inches: float, height_inches: float) -> Figure:
     figure = Figure(figsize=(width_inches, height_inches), dpi=130, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
     return figure
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
     with atomic_write(path) as file:
         figure.savefig(file, format="png")

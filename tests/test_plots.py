@@ -41,13 +41,13 @@ def make_history(epochs, **changes):
 def drawn(monkeypatch):
     """The figures that have been saved, in order."""
     figures = []
-    save = plots._save
+    save = plots.save_figure
 
     def keep_and_save(figure, path):
         figures.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(plots, "_save", keep_and_save)
+    monkeypatch.setattr(plots, "save_figure", keep_and_save)
     return figures
 
 

@@ -12,10 +12,10 @@ from matplotlib.ticker import FuncFormatter
 
 from musictag.data.describe import Description, TagShares, Together
 from musictag.data.manifest import SPLITS
-from musictag.plots import _BLUE, _FAINT, _GREEN, _LONGEST_NAME, _ORANGE, _STYLE, _figure, _save
+from musictag.plots import BLUE, FAINT, GREEN, LONGEST_NAME, ORANGE, STYLE, new_figure, save_figure
 
 _MOST_TAGS = 60
-_COLORS = dict(zip(SPLITS, (_BLUE, _ORANGE, _GREEN), strict=True))
+_COLORS = dict(zip(SPLITS, (BLUE, ORANGE, GREEN), strict=True))
 _MARKS = dict(zip(SPLITS, ("s", "o", "D"), strict=True))
 _ROW_INCHES = 0.19
 _DOUBLINGS = 3
@@ -30,14 +30,14 @@ def plot_prevalence(description: Description, path: str | Path) -> None:
     measured = by_kind["regression"]
     parts = [part[:_MOST_TAGS] for part in (ranked, measured) if part]
     inches = [_ROW_INCHES * max(len(part), 3) + 0.9 for part in parts]
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(8.5, sum(inches) + 0.2)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(8.5, sum(inches) + 0.2)
         panels = iter(figure.subplots(len(parts), 1, squeeze=False, height_ratios=inches)[:, 0])
         if ranked:
             _draw_prevalence(next(panels), ranked[:_MOST_TAGS], _title("prevalence", ranked, "most frequent"))
         if measured:
             _draw_means(next(panels), measured[:_MOST_TAGS], _title("mean and standard deviation", measured, "first"))
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def plot_together(description: Description, path: str | Path) -> bool:
@@ -51,9 +51,9 @@ def plot_together(description: Description, path: str | Path) -> bool:
         return False
     chosen = chosen[_similar_side_by_side(together.jaccard[np.ix_(chosen, chosen)])]
     names = [_short(together.tags[number]) for number in chosen]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         side = _ROW_INCHES * max(len(chosen), 12)
-        figure = _figure(side + 3.4, side + 2.2)
+        figure = new_figure(side + 3.4, side + 2.2)
         axes = figure.add_subplot()
         colors = matplotlib.colormaps["RdBu_r"].with_extremes(bad="#d4d4d4")
         limits = TwoSlopeNorm(0, -_DOUBLINGS, _DOUBLINGS)
@@ -76,8 +76,8 @@ def plot_together(description: Description, path: str | Path) -> bool:
             ["8 times rarer,\nor never", "half as often", "as by chance", "twice as often", "8 times or more"]
         )
         bar.outline.set_visible(False)
-        axes.set_xlabel("grey: too rare to tell, and the diagonal", color=_FAINT)
-        _save(figure, path)
+        axes.set_xlabel("grey: too rare to tell, and the diagonal", color=FAINT)
+        save_figure(figure, path)
     return True
 
 
@@ -96,9 +96,9 @@ def _draw_prevalence(axes: Axes, tags: list[TagShares], title: str) -> None:
     for row, tag in zip(rows, tags, strict=True):
         axes.annotate(
             f"{tag.mean['all']:.1%}", (1, row), xycoords=("axes fraction", "data"), ha="right", va="center",
-            fontsize=7.5, color=_FAINT,
+            fontsize=7.5, color=FAINT,
         )  # fmt: skip
-    axes.set_xlabel("songs with the tag, of those of which it is known; numbers: all splits", color=_FAINT)
+    axes.set_xlabel("songs with the tag, of those of which it is known; numbers: all splits", color=FAINT)
     _legend(axes)
 
 
@@ -156,4 +156,4 @@ def _similar_side_by_side(similarity: np.ndarray) -> np.ndarray:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"

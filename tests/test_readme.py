@@ -1,0 +1,85 @@
+"""What the README tells a newcomer to type works, and shows what it says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from musictag import cli, identity
+from musictag.build import find_class
+from musictag.data.sources import Source
+
+from .catalogues import synthetic_song
+from .experiments import ROOT, compose_config
+
+README = (ROOT / "README.md").read_text()
+DATA = (ROOT / "docs" / "data.md").read_text()
+FORMATS = {".opus": {"format": "OGG", "subtype": "OPUS"}}
+
+
+def section(name: str) -> str:
+    return README.split(f"\n## {name}\n")[1].split("\n## ")[0]
+
+
+def indented_blocks(text: str) -> list[str]:
+    return [re.sub("^    ", "", block, flags=re.M).strip() for block in re.findall(r"(?:^    .*\n)+", text, re.M)]
+
+
+def fenced_blocks(text: str) -> list[str]:
+    return re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
+
+
+@pytest.fixture
+def own_music(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The ten-line catalogue with audio, in the current folder; returns the commands of the section, as words."""
+    table, *commands = indented_blocks(section("Your own music"))
+    (tmp_path / "catalogue.csv").write_text(table + "\n")
+    for number, row in enumerate(csv.DictReader(io.StringIO(table))):
+        path = tmp_path / row["path"]
+        path.parent.mkdir(exist_ok=True)
+        song = synthetic_song(4, row["acoustic"] == "1", row["electronic"] == "1", float(row["energy"]), number)
+        rate = 48000 if path.suffix == ".opus" else 44100
+        song = soxr.resample(song, 16000, rate)
+        soundfile.write(path, np.stack([song, song], axis=1), rate, **FORMATS.get(path.suffix, {}))
+    monkeypatch.chdir(tmp_path)
+    return [shlex.split(line) for block in commands for line in block.splitlines()]
+
+
+def test_ten_lines_are_checked_described_and_prepared(
+    own_music: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check = next(words for words in own_music if words[:3] == ["musictag", "data", "check"])
+    assert cli.main(check[1:]) == 0
+    shown, training_shows = fenced_blocks(section("Your own music"))
+    assert capsys.readouterr().out.strip() == shown.strip()
+
+    train = next(words for words in own_music if words[0] == "python")
+    choice = [word for word in train[2:] if word.startswith("data")]
+    assert cli.main(["prepare", *choice, "--verify"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    expected = training_shows.splitlines()
+    assert told[:5] == expected[:5]
+    assert len(expected) > 5
+    assert cli.main(["data", "describe", "catalogue.csv", *(word for word in choice if "fractions" in word)]) == 0
+    assert len(list(Path("describe-catalogue").glob("*.png"))) == 2
+
+
+@pytest.mark.parametrize("text", [README, DATA], ids=["README", "data"])
+def test_every_training_command_composes(text: str) -> None:
+    commands = re.findall(r"^ +python train\.py(.*)$", text, re.M)
+    assert len(commands) >= 5
+    for command in commands:
+        words = shlex.split(command.split("  #")[0])
+        if "-m" in words or "--cfg" in words:
+            continue
+        config = compose_config(*(word for word in words if word != "logger=wandb"))
+        identity.check_keys(config)
+        find_class(config["data"]["_target_"], Source)
