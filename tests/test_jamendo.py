@@ -92,6 +92,20 @@ def test_audio_of_the_low_bit_rate(tmp_path: Path, capsys: pytest.CaptureFixture
         Jamendo(root, lists, subset="moodtheme", audio="full").manifest()
 
 
+def test_prepared_songs_stay_when_their_files_are_gone(tmp_path: Path) -> None:
+    lists = write_lists(tmp_path / "lists")
+    low = [path.replace(".mp3", ".low.mp3") for path in PATHS]
+    settings = {"subset": "moodtheme", "max_seconds": 1.0, "data_dir": tmp_path / "data"}
+    root = make_audio(tmp_path / "audio", low[:-1])
+    before = prepare(Jamendo(root, lists, **settings), tmp_path / "data")
+    shutil.rmtree(root)
+    after = prepare(Jamendo(root, lists, **settings), tmp_path / "data", max_bad_fraction=0)
+    assert after.manifest.digest() == before.manifest.digest()
+    # prepared otherwise, they are not
+    with pytest.raises(MusictagError, match="no song has an audio file"):
+        Jamendo(root, lists, **settings | {"max_seconds": 2.0}).manifest()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -129,8 +129,12 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_from_the_tables_to_prepared_audio(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = MagnaTagATune(small, max_seconds=1.0)
+    source = MagnaTagATune(small, max_seconds=1.0, data_dir=tmp_path / "data")
     prepared = prepare(source, tmp_path / "data")
+    for folder in small.glob("[0-9a-f]"):  # the files are not needed any more
+        shutil.rmtree(folder)
+    again = prepare(MagnaTagATune(small, max_seconds=1.0, data_dir=tmp_path / "data"), tmp_path / "data")
+    assert again.manifest.digest() == prepared.manifest.digest()
     assert not prepared.problems
     assert counts(prepared.manifest) == (2, 2, 4)
     assert [tag.name for tag in prepared.manifest.tags] == list(TAGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -18,6 +19,8 @@ from .experiments import compose_config
 from .public_files import make_files
 
 PATHS = ["a/1.mp3", "a/2.mp3", "b/3.mp3", "4.mp3", ""]
+#: Nothing is prepared.
+NONE = pa.array([], pa.string())
 
 
 def manifest(splits: str, groups: str = "", there: str = "") -> Manifest:
@@ -33,35 +36,37 @@ def manifest(splits: str, groups: str = "", there: str = "") -> Manifest:
 
 def test_files_are_found_by_name(tmp_path: Path) -> None:
     make_files(tmp_path, ["a/2.mp3", "4.mp3", "b"])
-    assert files_there(tmp_path, PATHS).tolist() == [False, True, False, True, False]
+    assert files_there(tmp_path, PATHS, NONE).tolist() == [False, True, False, True, False]
+    prepared = pa.array(["b/3.mp3", "elsewhere.mp3"])
+    assert files_there(tmp_path, PATHS, prepared).tolist() == [False, True, True, True, False]
 
 
 @pytest.mark.parametrize("path", ["../1.mp3", "a/../../1.mp3", "/etc/1.mp3"])
 def test_paths_that_lead_out_are_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(MusictagError, match="leads out of"):
-        files_there(tmp_path, [*PATHS, path])
+        files_there(tmp_path, [*PATHS, path], NONE)
 
 
 def test_the_layout_with_most_files_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     layouts = {"full": PATHS, "low": [path.replace(".mp3", ".low.mp3") for path in PATHS]}
     make_files(tmp_path, ["a/2.mp3", "a/2.low.mp3", "b/3.low.mp3"])
-    paths, there = find_audio(tmp_path, layouts, "audio", "auto", "advice")
+    paths, there = find_audio(tmp_path, layouts, "audio", "auto", "advice", NONE)
     assert (paths, there.tolist()) == (layouts["low"], [False, True, True, False, False])
     assert f"audio below {tmp_path} as in a/2.low.mp3 (data.audio=low), 2 of 5 songs" in capsys.readouterr().err
-    paths, there = find_audio(tmp_path, layouts, "audio", "full", "advice")
+    paths, there = find_audio(tmp_path, layouts, "audio", "full", "advice", NONE)
     assert (paths, there.tolist()) == (PATHS, [False, True, False, False, False])
     (tmp_path / "b" / "3.low.mp3").unlink()
-    assert find_audio(tmp_path, layouts, "audio", "auto", "advice")[0] == PATHS
+    assert find_audio(tmp_path, layouts, "audio", "auto", "advice", NONE)[0] == PATHS
 
 
 def test_without_any_file_it_says_what_was_looked_for(tmp_path: Path) -> None:
     layouts = {"full": ["", *PATHS], "low": ["x.low.mp3"]}
     with pytest.raises(MusictagError) as caught:
-        find_audio(tmp_path, layouts, "audio", "auto", "Buy some.")
+        find_audio(tmp_path, layouts, "audio", "auto", "Buy some.", NONE)
     for words in (f"below {tmp_path};", "data.root=...", "  full: a/1.mp3\n  low: x.low.mp3\nBuy some."):
         assert words in str(caught.value)
     with pytest.raises(MusictagError) as caught:
-        find_audio(tmp_path, layouts, "audio", "low", "Buy some.")
+        find_audio(tmp_path, layouts, "audio", "low", "Buy some.", NONE)
     assert "full" not in str(caught.value)
 
 

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -28,6 +27,7 @@ from musictag.data.prepare import Prepared, prepare
 from musictag.data.sampling import patch_starts_of_epoch, song_keys, subset_order
 from musictag.data.sources import Source
 from musictag.data.store import Store
+from musictag.data.suitability import check_splits, check_training_tags, warn_of_evaluation
 from musictag.errors import MusictagError
 from musictag.metrics import SongAverage
 
@@ -122,9 +122,9 @@ class SongData(pl.LightningDataModule):
             self._prepared = self._prepare()
         manifest = self._prepared.manifest
         splits = {split: manifest.split(split) for split in SPLITS}
-        _check_splits(splits, "usable")
-        _check_training_tags(splits["train"])
-        _warn_of_evaluation(manifest, splits)
+        check_splits(splits, "usable")
+        check_training_tags(splits["train"])
+        warn_of_evaluation(manifest, splits)
         self._splits, self._rows = splits, {}
         # what reading the tables took, Arrow would keep for the next ones: of a million songs 300 MB
         pa.default_memory_pool().release_unused()
@@ -132,7 +132,7 @@ class SongData(pl.LightningDataModule):
     def _prepare(self) -> Prepared:
         manifest = self.source.manifest()
         splits = {split: manifest.split(split) for split in SPLITS}
-        _check_splits(splits, "in the manifest")
+        check_splits(splits, "in the manifest")
         if self._train_songs is None:
             return self._prepare_songs(manifest)
         is_train = pc.equal(manifest.column("split"), "train").to_numpy(zero_copy_only=False)
@@ -279,49 +279,3 @@ def rank_and_world() -> tuple[int, int]:
 
 def _unchanged(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return batch
-
-
-def _check_splits(splits: dict[str, Manifest], where: str) -> None:
-    if empty := [split for split, songs in splits.items() if not len(songs)]:
-        counts = ", ".join(f"{split}: {len(songs)}" for split, songs in splits.items())
-        raise MusictagError(
-            f"no {where} song is in {' and '.join(empty)} ({counts}); training, validation and test need songs each: "
-            "assign some to it in the column split"
-        )
-
-
-def _lacking(songs: Manifest) -> dict[str, str]:
-    """Tags from which nothing can be learned, or that cannot be scored, and why."""
-    lacking = {}
-    for tag in songs.tags:
-        values = songs.values(tag.name)
-        known = values[~np.isnan(values)]
-        if tag.kind == "regression":
-            if not len(known):
-                lacking[tag.name] = "no known value"
-        elif not (known == 1).any():
-            lacking[tag.name] = "no positive song"
-        elif not (known == 0).any():
-            lacking[tag.name] = "no negative song"
-    return lacking
-
-
-def _check_training_tags(songs: Manifest) -> None:
-    if lacking := _lacking(songs):
-        raise MusictagError(
-            f"these tags cannot be learned from the {len(songs)} songs of the split train: "
-            + ", ".join(f"{tag} ({why})" for tag, why in lacking.items())
-            + ". Train on more songs (train_songs), or leave these tags out of the data set (tags)"
-        )
-
-
-def _warn_of_evaluation(manifest: Manifest, splits: dict[str, Manifest]) -> None:
-    for split in ("validation", "test"):
-        if lacking := _lacking(splits[split]):
-            listed = ", ".join(f"{tag} ({why})" for tag, why in lacking.items())
-            rank_zero_warn(f"the split {split} cannot score these tags, which are left out of its means: {listed}")
-    if leaked := manifest.leaked_groups():
-        rank_zero_warn(
-            f"{len(leaked)} groups (artists or works) stand in more than one split, such as {', '.join(leaked[:3])}: "
-            "scores come out better than on music of others"
-        )

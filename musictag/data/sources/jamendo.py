@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from musictag.data.manifest import SPLITS, Manifest
-from musictag.data.sources.files import AudioFiles
-from musictag.data.sources.published import announce, choose, find_audio, make_manifest
+from musictag.data.sources.published import PublishedFiles, announce, choose, find_audio, make_manifest
 from musictag.errors import MusictagError
 
 #: By subset: what its files are called, its number of tags, and for splits 0 to 4 its songs of train, validation, test.
@@ -39,7 +38,7 @@ _COLUMNS = ["TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS"]
 _REPOSITORY = "https://github.com/MTG/mtg-jamendo-dataset"
 
 
-class Jamendo(AudioFiles):
+class Jamendo(PublishedFiles):
     """``root`` holds the audio as the official downloader unpacks it (00/7400.mp3), ``lists`` the official splits: the
     repository's folder data/splits, or the three files themselves. None looks for them in ``root``.
 
@@ -63,9 +62,10 @@ class Jamendo(AudioFiles):
         split: int = 0,
         audio: str = "auto",
         max_seconds: float | None = None,
+        data_dir: str | Path | None = None,
         sample_rate: int = 16000,
     ) -> None:
-        super().__init__(root, max_seconds, sample_rate)
+        super().__init__(root, max_seconds, data_dir, sample_rate)
         choose("subset", subset, tuple(SUBSETS))
         choose("split", split, range(5))
         choose("audio", audio, ("auto", "full", "low"))
@@ -95,7 +95,7 @@ class Jamendo(AudioFiles):
             f"The audio comes with the downloader of {_REPOSITORY}:\n"
             f"  python3 scripts/download/download.py --dataset raw_30s --type audio-low {self.root} --unpack --remove"
         )
-        paths, there = find_audio(self.root, layouts, "audio", self.audio, advice)
+        paths, there = find_audio(self.root, layouts, "audio", self.audio, advice, self._prepared_paths())
         columns = {"song_id": ids, "path": paths, "split": splits, "group": artists}
         columns["duration"] = pa.array(durations, pa.float32())
         manifest = make_manifest(self.name, columns, tags, values, there)

@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from musictag.data.manifest import Manifest
-from musictag.data.sources.files import AudioFiles
-from musictag.data.sources.published import announce, choose, files_there, make_manifest, tell
+from musictag.data.sources.published import PublishedFiles, announce, choose, files_there, make_manifest, tell
 from musictag.errors import MusictagError
 
 #: The 50 tags used most, most used first: the order of the published ground truth and of musicnn's outputs.
@@ -74,7 +73,7 @@ _TABS = pacsv.ParseOptions(delimiter="\t", newlines_in_values=True)
 _PAGE = "https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset"
 
 
-class MagnaTagATune(AudioFiles):
+class MagnaTagATune(PublishedFiles):
     """``root`` holds annotations_final.csv, clip_info_final.csv and the folders 0 to 9 and a to f of MP3 files.
 
     ``split`` "original" takes the folders 0 to b for training, c for validation and d to f for test. "clean" leaves out
@@ -97,9 +96,10 @@ class MagnaTagATune(AudioFiles):
         split: str = "original",
         merge_synonyms: bool = False,
         max_seconds: float | None = None,
+        data_dir: str | Path | None = None,
         sample_rate: int = 16000,
     ) -> None:
-        super().__init__(root, max_seconds, sample_rate)
+        super().__init__(root, max_seconds, data_dir, sample_rate)
         choose("split", split, tuple(PUBLISHED))
         self.split = split
         self.merge_synonyms = merge_synonyms
@@ -124,7 +124,7 @@ class MagnaTagATune(AudioFiles):
             tell(f"{len(broken)} clips are left out because their files are broken: {', '.join(broken)}")
         if self.split == "clean":
             used &= values.any(axis=1)
-        there = used & files_there(self.root, paths.to_pylist())
+        there = used & files_there(self.root, paths.to_pylist(), self._prepared_paths())
         if not there.any():
             raise MusictagError(f"the folders 0 to f in {self.root} hold none of the clips; unpack mp3.zip there again")
         columns = {
@@ -146,7 +146,7 @@ class MagnaTagATune(AudioFiles):
                     f"there is no {file} in {self.root}; name the folder of MagnaTagATune with data.root=... "
                     f"The file is published at {_PAGE}"
                 )
-        if any((self.root / folder).is_dir() for folder in _FOLDERS):
+        if any((self.root / folder).is_dir() for folder in _FOLDERS) or len(self._prepared_paths()):
             return
         unpack = "unzip -q mp3.zip"
         if not (self.root / "mp3.zip").is_file():

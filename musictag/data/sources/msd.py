@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from musictag.data.manifest import Manifest
-from musictag.data.sources.files import AudioFiles
 from musictag.data.sources.msd_lists import (
     CALS_TAGS,
     PREVIEW_MAPS,
@@ -19,14 +18,14 @@ from musictag.data.sources.msd_lists import (
     read_cals,
     read_standard,
 )
-from musictag.data.sources.published import announce, choose, find_audio, make_manifest
+from musictag.data.sources.published import PublishedFiles, announce, choose, find_audio, make_manifest
 from musictag.errors import MusictagError
 
 #: How the audio may lie below ``root``.
 PATHS = ("auto", "index", "track_id", "7digital")
 
 
-class MillionSongDataset(AudioFiles):
+class MillionSongDataset(PublishedFiles):
     """``root`` holds the audio, ``lists`` the published lists (None: they are in ``root``).
 
     ``split`` "standard" is the one of Lee et al. (2017) with the 50 most frequent Last.fm tags: 201,680 songs for
@@ -55,9 +54,10 @@ class MillionSongDataset(AudioFiles):
         paths: str = "auto",
         artists: str | Path | None = None,
         max_seconds: float | None = None,
+        data_dir: str | Path | None = None,
         sample_rate: int = 16000,
     ) -> None:
-        super().__init__(root, max_seconds, sample_rate)
+        super().__init__(root, max_seconds, data_dir, sample_rate)
         choose("split", split, tuple(PUBLISHED))
         choose("paths", paths, PATHS)
         if split == "cals" and cals is None:
@@ -80,7 +80,8 @@ class MillionSongDataset(AudioFiles):
             "The data set holds numbers about the songs; the 30 s previews that papers used were 7digital's and can no "
             "longer be had. With music of your own use data=manifest; data=jamendo is the public successor."
         )
-        paths, there = find_audio(self.root, self._layouts(songs), "paths", self.paths, advice)
+        layouts = self._layouts(songs)
+        paths, there = find_audio(self.root, layouts, "paths", self.paths, advice, self._prepared_paths())
         columns = {"song_id": songs.ids, "path": paths, "split": songs.splits}
         if self.artists is not None:
             columns["group"] = pa.array(_artists(self.artists, songs.ids), pa.string())

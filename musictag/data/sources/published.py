@@ -14,7 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from musictag.data.manifest import SPLITS, Manifest, Tag
+from musictag.data.prepare import prepared_folder
 from musictag.data.progress import say
+from musictag.data.sources.files import AudioFiles
+from musictag.data.store import INDEX_FILE, read_index
 from musictag.errors import MusictagError
 from musictag.ranks import is_rank_zero
 
@@ -31,21 +34,46 @@ def choose(name: str, value: object, allowed: Sequence[object]) -> None:
         raise MusictagError(f"data.{name}={value} does not exist; choose one of {', '.join(map(str, allowed))}")
 
 
+class PublishedFiles(AudioFiles):
+    """Songs of a published list, as far as their audio is there.
+
+    ``data_dir`` is where audio is prepared: a song that is prepared counts as there, whatever became of its file.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        max_seconds: float | None = None,
+        data_dir: str | Path | None = None,
+        sample_rate: int = 16000,
+    ) -> None:
+        super().__init__(root, max_seconds, sample_rate)
+        self._data_dir = data_dir
+
+    def _prepared_paths(self) -> pa.Array:
+        """The paths of the songs that are prepared."""
+        folder = None if self._data_dir is None else prepared_folder(self, self._data_dir, self.sample_rate)
+        if folder is None or not (folder / INDEX_FILE).exists():
+            return pa.array([], pa.string())
+        index = read_index(folder)
+        return index.filter(pc.is_null(index["reason"]))["path"].combine_chunks()
+
+
 def find_audio(
-    root: Path, layouts: Mapping[str, Sequence[str]], setting: str, wanted: str, advice: str
+    root: Path, layouts: Mapping[str, Sequence[str]], setting: str, wanted: str, advice: str, prepared: pa.Array
 ) -> tuple[list[str], np.ndarray]:
     """Which of several ``layouts`` the folder ``root`` has: the S paths of the songs below it, and for each whether it
     is there.
 
     ``layouts`` are paths by name of layout. ``wanted`` names one of them, or is "auto": the one with the most files,
-    the first of equals. ``setting`` is the key that chooses.
+    the first of equals. ``setting`` is the key that chooses. ``prepared`` paths count as there.
 
     Raises MusictagError where no song has a file, with what was looked for and ``advice`` on how to get the audio, and
     for a path that leads out of ``root``.
     """
     if wanted != "auto":
         layouts = {wanted: layouts[wanted]}
-    there = {layout: files_there(root, paths) for layout, paths in layouts.items()}
+    there = {layout: files_there(root, paths, prepared) for layout, paths in layouts.items()}
     best = max(there, key=lambda layout: there[layout].sum())
     if not there[best].any():
         looked_for = "\n".join(f"  {layout}: {next(filter(None, paths), '')}" for layout, paths in layouts.items())
@@ -59,8 +87,8 @@ def find_audio(
     return list(paths), there[best]
 
 
-def files_there(root: Path, paths: Sequence[str]) -> np.ndarray:
-    """S booleans: which of ``paths`` are names in the folders below ``root``. An empty path is nowhere.
+def files_there(root: Path, paths: Sequence[str], prepared: pa.Array) -> np.ndarray:
+    """S booleans: which of ``paths`` are names in the folders below ``root``, or prepared. An empty path is nowhere.
 
     Lists each folder once: 240,000 songs in 17,576 folders take 0.7 s.
 
@@ -82,7 +110,7 @@ def files_there(root: Path, paths: Sequence[str]) -> np.ndarray:
         except OSError as error:
             raise MusictagError(f"cannot look into the folder {root / folder}: {error}") from error
         there[rows] = [paths[row].rpartition("/")[2] in names for row in rows]
-    return there
+    return there | pc.is_in(pa.array(paths, pa.string()), prepared).to_numpy(zero_copy_only=False)
 
 
 def make_manifest(
