@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -37,9 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     options = parser.parse_args(arguments)
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
     except MusictagError as error:
         print(f"musictag: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("musictag: interrupted; the same command goes on with what is finished", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # whoever reads has had enough (`| head`): nothing is left to say, not even when Python closes the stream
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
@@ -48,9 +58,12 @@ def _add_prepare(commands: argparse._SubParsersAction) -> None:
         "prepare",
         help="decode a data set now instead of at the first training",
         description="Decode the songs of a data set once, in parallel, as the first training with the same words "
-        "would: musictag prepare data=manifest data.path=catalogue.csv. Interrupted, the same command goes on.",
+        "would: musictag prepare catalogue.csv, musictag prepare data=jamendo data.root=FOLDER. Interrupted, the same "
+        "command goes on.",
     )
-    prepare.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py: data=..., data_dir=...")
+    prepare.add_argument(
+        "words", nargs="*", metavar="CATALOGUE | KEY=VALUE", help="a table, or as for train.py: data=... and its keys"
+    )
     prepare.add_argument("--verify", action="store_true", help="also read what is there, and mend what is damaged")
     prepare.set_defaults(run=_prepare)
 
@@ -87,7 +100,7 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
 def _prepare(options: argparse.Namespace) -> int:
     from musictag import preparing
 
-    return preparing.main(options.overrides, options.verify)
+    return preparing.main(options.words, options.verify)
 
 
 def _check(options: argparse.Namespace) -> int:

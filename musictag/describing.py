@@ -15,7 +15,7 @@ from musictag.data.describe_plots import plot_prevalence, plot_together
 from musictag.data.manifest import SPLITS
 from musictag.errors import MusictagError
 from musictag.identity import build_source, check_keys
-from musictag.preparing import compose
+from musictag.preparing import configuration
 
 
 def main(words: Sequence[str], out: str | Path | None = None) -> int:
@@ -24,7 +24,7 @@ def main(words: Sequence[str], out: str | Path | None = None) -> int:
     The pictures go to the folder ``out`` (default: describe-<name>). A catalogue without a column ``split`` gets its
     split here as it would in training. Raises MusictagError for bad input.
     """
-    config = _config(words)
+    config = configuration(words)
     check_keys(config)
     source = build_source(config)
     manifest = source.manifest()
@@ -40,20 +40,6 @@ def main(words: Sequence[str], out: str | Path | None = None) -> int:
     together = f", {folder / 'together.png'}" if drawn else "; none of tags together, as fewer than two have songs"
     print(f"pictures: {folder / 'prevalence.png'}{together}")
     return 0
-
-
-def _config(words: Sequence[str]) -> dict:
-    """The configuration of overrides, or of a table and overrides."""
-    tables = [word for word in words if "=" not in word or Path(word).is_file()]
-    overrides = [word for word in words if word not in tables]
-    if len(tables) > 1:
-        raise MusictagError(f"describe one table at a time, not {' and '.join(tables)}")
-    if not tables:
-        return compose(overrides)
-    # set afterwards: what may stand in a file's name is more than what Hydra's command line can say
-    config = compose(["data=manifest", *overrides, "data.path=table"])
-    config["data"]["path"] = tables[0]
-    return config
 
 
 def _print(description: Description, where: str) -> None:
@@ -83,7 +69,7 @@ def _split_table(description: Description) -> Table:
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for part in PARTS:
         known = description.hours[part] > 0
-        cells = [part, f"{description.songs[part]:,}", f"{description.hours[part]:,.1f}" if known else "unknown"]
+        cells = [part, f"{description.songs[part]:,}", _hours(description.hours[part]) if known else "unknown"]
         if description.groups["all"]:
             cells.append(f"{description.groups[part]:,}")
         table.add_row(*cells, end_section=part == SPLITS[-1])
@@ -137,6 +123,10 @@ def _share(tag: TagShares, part: str) -> str:
     if np.isnan(mean):
         return "-"
     return _percent(mean) if tag.kind == "classification" else f"{mean:.2f} ± {tag.deviation[part]:.2f}"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.3f}"
 
 
 def _percent(share: float) -> str:

@@ -32,7 +32,9 @@ PIPELINE_KEYS = ("patch_seconds", "train_songs", "num_workers", "prepare_workers
 INDIFFERENT_KEYS = (
     "runs_dir", "data_dir", "logger", "study", "names", "evaluation.batch_size",
     "data.num_workers", "data.prepare_workers", "data.max_bad_fraction", "data.path", "data.root", "data.soundfont",
-    "data.split_path", "data.lists", "data.cals", "data.artists", "data.paths", "data.audio",
+    # who is in which split is the manifest's to say
+    "data.split_path", "data.split_fractions", "data.split_seed",
+    "data.lists", "data.cals", "data.artists", "data.paths", "data.audio",
     "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
 )  # fmt: skip
 

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from musictag.data.blocks import PROBLEMS_FILE
 from musictag.data.prepare import Prepared, readable_size
 from musictag.data.progress import Progress, say
-from musictag.data.store import SHARD_FOLDER, Store
+from musictag.data.store import SHARD_FOLDER
 from musictag.errors import MusictagError
 from musictag.experiment import build_data
 from musictag.identity import build_source, check_keys
@@ -60,25 +60,44 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
         HydraConfig.instance().cfg = before
 
 
-def main(overrides: Sequence[str], verify: bool = False) -> int:
-    """Prepare the songs that training with these overrides needs, and print what there is; returns the exit status.
+def configuration(words: Sequence[str]) -> dict[str, Any]:
+    """What ``compose`` makes of overrides, or of a table of one's own and overrides.
+
+    Raises MusictagError as that does, and for more than one table.
+    """
+    tables = [word for word in words if "=" not in word or Path(word).is_file()]
+    overrides = [word for word in words if word not in tables]
+    if len(tables) > 1:
+        raise MusictagError(f"one table at a time, not {' and '.join(tables)}")
+    if not tables:
+        return compose(overrides)
+    # set afterwards: what may stand in a file's name is more than what Hydra's command line can say
+    config = compose(["data=manifest", *overrides, "data.path=table"])
+    config["data"]["path"] = tables[0]
+    return config
+
+
+def main(words: Sequence[str], verify: bool = False) -> int:
+    """Prepare the songs that training with these words needs, and print what there is; returns the exit status.
+
+    ``words`` are overrides, or a table of one's own and overrides.
 
     What is there is kept. ``verify`` also reads every shard whole, deletes those that are damaged, and prepares their
     songs again.
 
     Raises MusictagError for bad input, for what ``prepare`` cannot do, and for shards damaged again after mending.
     """
-    config = compose(overrides)
+    config = configuration(words)
     check_keys(config)
     data = build_data(config, build_source(config))
     prepared = data.prepare_data()
-    if verify and (damaged := _damaged(prepared.store)):
+    if verify and (damaged := _damaged(prepared)):
         listed = "\n  ".join(map(str, damaged))
         say(f"{len(damaged)} damaged shards are deleted, and their songs prepared again:\n  {listed}")
         for path in damaged:
             path.unlink(missing_ok=True)
         prepared = data.prepare_data()
-        if damaged := _damaged(prepared.store):
+        if damaged := _damaged(prepared):
             raise MusictagError(
                 f"{len(damaged)} shards in {prepared.store.folder} are damaged although they have just been written: "
                 "the disk or the memory of this machine fails. Choose another disk with data_dir=..."
@@ -108,6 +127,9 @@ def _readable_length(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
-def _damaged(store: Store) -> list[Path]:
-    with Progress("verifying", store.num_shards, "shards") as progress:
-        return store.damaged_shards(progress.show)
+def _damaged(prepared: Prepared) -> list[Path]:
+    """Damaged shards that hold songs of the manifest: of those that it no longer names nothing is wanted."""
+    store = prepared.store
+    shards = store.shards_of(store.rows_of(prepared.manifest.column("song_id")))
+    with Progress("verifying", len(shards), "shards") as progress:
+        return store.damaged_shards(shards, progress.show)

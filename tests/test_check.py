@@ -16,6 +16,10 @@ from musictag.errors import MusictagError
 
 from .catalogues import read_rows, write_songs, write_table
 
+WORDS = (
+    "error: columns without any number: write yes and no as 1 and 0, give each tag a column of its own, and choose the "
+    "tags with --tags and data.tags where others are there too (1)"
+)
 LINKS = "(name the folder that really holds the files with --root and data.root)"
 
 
@@ -123,7 +127,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, capsys: pytest
         "error: groups in more than one split: test scores come out too good (1)": ["g50: 1 in train, 1 in test"],
         "error: cells of tags that hold no number (1)": ["row 2: happy 'yes'"],
         "error: cells of tags that hold no finite number (1)": ["row 4: energy 'inf'"],
-        "error: values of tags outside of 0 and 1 (1)": ["row 3: energy '1.5'"],
+        "error: values of tags outside of 0 and 1 (percents: divide by 100) (1)": ["row 3: energy '1.5'"],
         "warning: text in column song_id damaged by a conversion (1)": ["row 15: 'a\N{REPLACEMENT CHARACTER}b'"],
         f"error: links that lead out of {tmp_path} {LINKS} (1)": ["row 10: 'audio/9.wav'"],
         "warning: text in column group damaged by a conversion (1)": ["row 15: 'BjÃ¶rk'"],
@@ -135,7 +139,10 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, capsys: pytest
 def test_long_lists_are_cut_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row | {"path": f"nowhere/{i}.wav", "happy": 7} for i, row in enumerate(good_rows(tmp_path))]
     _, found, _ = run(capsys, write_table(tmp_path / "c.csv", rows))
-    for heading in ("error: missing files (60)", "error: values of tags outside of 0 and 1 (60)"):
+    for heading in (
+        "error: missing files (60)",
+        "error: values of tags outside of 0 and 1 (percents: divide by 100) (60)",
+    ):
         assert len(found[heading]) == 21
         assert found[heading][-1] == "... and 40 more"
 
@@ -191,7 +198,7 @@ def test_without_a_split_it_says_what_training_will_do(tmp_path: Path, capsys: p
     path = write_table(tmp_path / "c.csv", rows)
     status, found, shown = run(capsys, path)
     assert (status, found) == (0, {})
-    assert f"{tmp_path / 'c.split-0.csv'} is made by the first training" in shown
+    assert f"{tmp_path / 'c.split-0.csv'} is made when it is first needed" in shown
     assert "60 groups" in shown
     CatalogueFile(path).manifest()
     assert f"{tmp_path / 'c.split-0.csv'} is used" in run(capsys, path)[2]
@@ -209,9 +216,7 @@ def test_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "error: column names with spaces around them (1)": ["' split'"],
         "error: columns without a name (pandas writes one unless told index=False) (1)": ["column 1"],
         "error: duration is not a number of seconds above 0 (1)": ["row 1: '-3'"],
-        "error: columns without any number, which are no tags; choose the tags with --tags and data.tags (1)": [
-            "title"
-        ],
+        WORDS: ["title: 'la la'"],
         "warning: tag names with spaces around them (1)": ["' sad '"],
     }.items():
         assert found[heading] == lines
@@ -329,10 +334,8 @@ def test_parquet_columns_of_any_type(tmp_path: Path, capsys: pytest.CaptureFixtu
     pq.write_table(pa.table(columns), tmp_path / "c.parquet")
     _, found, _ = run(capsys, tmp_path / "c.parquet")
     assert found == {
-        "error: columns without any number, which are no tags; choose the tags with --tags and data.tags (1)": [
-            "listened"
-        ],
-        "error: values of tags outside of 0 and 1 (1)": ["row 5: energy 3.5"],
+        WORDS: ["listened: 1970-01-01 00:00:00"],
+        "error: values of tags outside of 0 and 1 (percents: divide by 100) (1)": ["row 5: energy 3.5"],
     }
 
 

@@ -16,6 +16,8 @@ import musictag
 from musictag import cli
 from musictag.tagger import Tagger
 
+from .experiments import ROOT
+
 TAGS = [{"name": name} for name in ("rock", "[bold]folk", "quiet")] + [{"name": "tempo", "kind": "regression"}]
 
 
@@ -97,6 +99,28 @@ def test_songs_are_prepared_with_the_words_of_training(
     assert not damaged.exists() or damaged.read_bytes() == shards[damaged]
     assert cli.main(["prepare", "data=manifest"]) == 1
     assert "type data.path=..." in capsys.readouterr().err
+    # or simply the table
+    assert cli.main(["prepare", str(tiny_catalogue), *words[2:]]) == 0
+    assert [*(tmp_path / "data").iterdir()] == [folder]
+    assert cli.main(["prepare", str(tiny_catalogue), "other.csv"]) == 1
+    assert "one table at a time" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(words: list[str], verify: bool) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("musictag.preparing.main", interrupted)
+    assert cli.main(["prepare", "x.csv"]) == 130
+    assert capsys.readouterr().err == "musictag: interrupted; the same command goes on with what is finished\n"
+
+
+def test_a_reader_that_has_had_enough_is_no_traceback(tiny_catalogue: Path) -> None:
+    command = [sys.executable, "-m", "musictag.cli", "data", "check", str(tiny_catalogue)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    process.stdout.close()  # as `| head` does once it has its lines
+    assert process.stderr.read() == b""
+    assert process.wait() == 1
 
 
 @pytest.mark.parametrize("command", [["data"], ["data", "check"], ["data", "describe"], ["data", "sort", "x"], []])

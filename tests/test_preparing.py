@@ -12,7 +12,7 @@ from musictag.data.store import Store
 from musictag.errors import MusictagError
 from musictag.preparing import compose, main
 
-from .catalogues import read_rows
+from .catalogues import read_rows, write_table
 from .experiments import TINY, compose_config, folders
 
 
@@ -131,6 +131,24 @@ def test_damaged_shards_are_mended(
         assert "every shard is whole" in output.out
         assert path.read_bytes() == whole
         assert len(read) == 8
+
+
+def test_damage_to_songs_that_nobody_asks_for_is_nobodys_business(
+    tiny_catalogue: Path, overrides: list[str], tmp_path: Path
+) -> None:
+    rows = read_rows(tiny_catalogue)
+    write_table(tiny_catalogue, rows[:-1])
+    main(overrides)
+    before = set((only_folder(tmp_path) / "shards").iterdir())
+    write_table(tiny_catalogue, rows)
+    main(overrides)
+    (added,) = set((only_folder(tmp_path) / "shards").iterdir()) - before
+    added.write_bytes(added.read_bytes()[:-2] + b"xy")
+    write_table(tiny_catalogue, rows[:-1])
+    assert main(overrides, verify=True) == 0
+    # once it is asked for again, it is
+    write_table(tiny_catalogue, rows)
+    assert main(overrides, verify=True) == 0
 
 
 def test_a_disk_that_damages_what_is_written_is_reported(

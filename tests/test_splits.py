@@ -179,6 +179,11 @@ def test_other_fractions_or_another_seed_than_the_file_say_what_to_do(tmp_path: 
     for words in ("[0.8, 0.1, 0.1] and seed 0, not fractions [0.7, 0.1, 0.2]", "data.split_fractions=[0.8,0.1,0.1]",
                   f"delete {path}", "data.split_path="):  # fmt: skip
         assert words in str(caught.value)
+    # nobody asks for any fractions: those of the file
+    assert (SavedSplit(tmp_path / "songs.csv").of(manifest)[0] == made(manifest, tmp_path)).all()
+    made(manifest, tmp_path, fractions=(0.6, 0.2, 0.2), path=tmp_path / "mine.csv")
+    splits, how = SavedSplit(tmp_path / "songs.csv", path=tmp_path / "mine.csv").of(manifest)
+    assert (how, np.count_nonzero(splits == "train")) == (f"split saved in {tmp_path / 'mine.csv'}", 60)
     with pytest.raises(MusictagError, match=r"data\.split_seed=0"):
         made(manifest, tmp_path, seed=3, path=path)
     assert (made(manifest, tmp_path, path=tmp_path / "deep" / "other.csv", seed=3) != "").all()

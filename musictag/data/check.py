@@ -211,7 +211,7 @@ def _splits(report: Report, rows: Rows) -> np.ndarray | None:
     texts = rows.text("split", needed=True)
     if texts is None:
         saved = SavedSplit(report.path).path
-        state = "is used" if saved.exists() else "is made by the first training and saved there"
+        state = "is used" if saved.exists() else "is made when it is first needed, and saved there"
         report.notes.append(
             f"no column split: the one in {saved} {state} (data.split_path and data.split_seed: another)"
         )

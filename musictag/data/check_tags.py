@@ -20,7 +20,7 @@ _ODD_SHARE = 0.01
 _CELLS = {
     "word": "cells of tags that hold no number",
     "infinite": "cells of tags that hold no finite number",
-    "outside": "values of tags outside of 0 and 1",
+    "outside": "values of tags outside of 0 and 1 (percents: divide by 100)",
     "kind": "values that are neither 0 nor 1 in tags declared as classification",
 }
 _ONE_VALUE = "tags with one value only: nothing can be learned"
@@ -36,7 +36,9 @@ def check_tags(report: Report, rows: Rows, tags: Mapping[str, str | None], split
         column, others, cells = rows.numbers(tag)
         values = column.to_numpy().copy()
         if len(others) and np.isnan(values).all():
-            words.append(tag)
+            some = cells.take(pa.array(others[:_SHOWN])).to_pylist()
+            seen = dict.fromkeys(repr(cell) if isinstance(cell, str) else str(cell) for cell in some)
+            words.append(f"{tag}: {', '.join([*seen][:3])}")
             continue
         written_nan = np.flatnonzero(np.isnan(values) & np.asarray(column.is_valid()))
         if len(written_nan):
@@ -60,9 +62,11 @@ def check_tags(report: Report, rows: Rows, tags: Mapping[str, str | None], split
         if declared is None and kind == "regression" and len(between) <= max(1, _ODD_SHARE * known) < known:
             odd += [f"{line}, in a tag of 0 and 1 otherwise" for line in rows.lines(cells, between, tag)]
         kinds[kind].append(tag)
-        lacking.look_at(tag, kind, values, splits)
+        if not outside.any():  # of such a tag enough is said
+            lacking.look_at(tag, kind, values, splits)
     if words:
-        report.error("columns without any number, which are no tags; choose the tags with --tags and data.tags", words)
+        what = "columns without any number: write yes and no as 1 and 0, give each tag a column of its own, and choose "
+        report.error(f"{what}the tags with --tags and data.tags where others are there too", words)
     for problem, what in _CELLS.items():
         if counts[problem]:
             report.error(what, problems[problem], counts[problem])

@@ -25,6 +25,8 @@ from musictag.errors import MusictagError
 from musictag.files import atomic_write
 from musictag.ranks import is_rank_zero
 
+#: Shares of train, validation and test, where nobody says otherwise.
+FRACTIONS = (0.8, 0.1, 0.1)
 _FIRST_LINE = "# split made by musictag: "
 
 
@@ -35,17 +37,19 @@ class SavedSplit:
     songs that are not in the file yet go to the split of their group, the others where tags and fractions lack most,
     and the file grows. Which split a song gets depends on the songs, not on the order of the rows.
 
+    ``fractions`` None means those that the file was made with, and ``FRACTIONS`` where there is none yet.
+
     Raises MusictagError for fractions that are not three positive shares of 1, and for a seed that is no whole number.
     """
 
     def __init__(
         self,
         table_path: Path,
-        fractions: Sequence[float] = (0.8, 0.1, 0.1),
+        fractions: Sequence[float] | None = None,
         seed: int = 0,
         path: str | Path | None = None,
     ) -> None:
-        shares = [float(share) for share in fractions]
+        shares = [float(share) for share in fractions or FRACTIONS]
         if len(shares) != len(SPLITS) or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
             raise MusictagError(
                 f"split_fractions={list(fractions)}: give the shares of {', '.join(SPLITS)}, all above 0 and 1 in sum, "
@@ -56,6 +60,7 @@ class SavedSplit:
         self.path = Path(path) if path else table_path.with_name(f"{table_path.stem}.split-{seed}.csv")
         self._table_path = table_path
         self._about = {"fractions": shares, "seed": seed}
+        self._any_fractions = fractions is None
 
     def of(self, manifest: Manifest) -> tuple[np.ndarray, str]:
         """The split of every song (S strings; the manifest's own column is not looked at), and how it came about.
@@ -109,6 +114,8 @@ class SavedSplit:
             raise MusictagError(f"the split in {self.path} cannot be read ({error}): {remedy}") from error
         if about is None or table.column_names != ["song_id", "split"]:
             raise MusictagError(f"{self.path} is no split made by musictag: {remedy}")
+        if self._any_fractions and about.get("seed") == self._about["seed"]:
+            self._about = about
         if about != self._about:
             was, asked = (f"fractions {entry['fractions']} and seed {entry['seed']}" for entry in (about, self._about))
             fractions = ",".join(f"{share:g}" for share in about["fractions"])

@@ -131,27 +131,27 @@ class Store:
             block[i] = fit_length(self.read(int(rows[i])), patch_samples)
         return block
 
-    @property
-    def num_shards(self) -> int:
-        return len(self._names)
+    def shards_of(self, rows: np.ndarray) -> np.ndarray:
+        """Numbers (int64, ascending) of the shards that hold the songs at ``rows``."""
+        return np.unique(self._shard_of_row[rows])
 
-    def damaged_shards(self, on_progress: Callable[[int], None] = lambda done: None) -> list[Path]:
-        """Reads every shard whole; those that are missing, or not what was written. ``on_progress`` hears how many
-        are read."""
+    def damaged_shards(self, shards: np.ndarray, on_progress: Callable[[int], None] = lambda done: None) -> list[Path]:
+        """Reads these shards (numbers) whole: which are missing, or not what was written. ``on_progress`` hears how
+        many are read."""
         damaged = []
-        for number, name in enumerate(self._names):
+        for done, number in enumerate(shards.tolist(), start=1):
             try:
                 whole = self._crc32(number) == self._checksums[number]
             except MusictagError:
                 whole = False
             if not whole:
-                damaged.append(shard_path(self.folder, name))
-            on_progress(number + 1)
+                damaged.append(shard_path(self.folder, self._names[number]))
+            on_progress(done)
         return damaged
 
     def verify(self) -> None:
         """Reads every shard whole. Raises MusictagError naming those that are missing, or not what was written."""
-        if damaged := self.damaged_shards():
+        if damaged := self.damaged_shards(np.arange(len(self._names))):
             raise MusictagError(
                 "these shards are damaged; delete them and prepare again, which decodes their songs only:\n  "
                 + "\n  ".join(map(str, damaged))

@@ -15,7 +15,7 @@ def check_splits(splits: dict[str, Manifest], where: str) -> None:
         counts = ", ".join(f"{split}: {len(songs)}" for split, songs in splits.items())
         raise MusictagError(
             f"no {where} song is in {' and '.join(empty)} ({counts}); training, validation and test need songs each: "
-            "assign some to it in the column split"
+            "assign some to it in the column split, or where the split was made ask for larger data.split_fractions"
         )
 
 

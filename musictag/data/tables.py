@@ -30,7 +30,8 @@ def column_names(path: Path) -> list[str]:
     """
     suffix = path.suffix.lower()
     if suffix not in (*_DELIMITERS, ".parquet"):
-        raise MusictagError(f"{path}: a catalogue is a .csv, .tsv or .parquet file")
+        hint = "; in Excel: Save as, CSV UTF-8" if suffix in (".xls", ".xlsx") else ""
+        raise MusictagError(f"{path}: a catalogue is a .csv, .tsv or .parquet file{hint}")
     if not path.is_file():
         raise MusictagError(f"no catalogue at {path}")
     try:

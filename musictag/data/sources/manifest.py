@@ -35,8 +35,9 @@ class CatalogueFile(AudioFiles):
     table's file name) names the folders of the prepared audio and of the runs.
 
     Without a column ``split`` a stratified split is made that divides no group, with ``split_fractions`` of the songs
-    for training, validation and test, drawn with ``split_seed``. It is saved at ``split_path`` (default: beside the
-    table) and kept from then on; songs that come later are added to it (see ``musictag.data.splits``).
+    for training, validation and test (None: 0.8, 0.1, 0.1), drawn with ``split_seed``. It is saved at ``split_path``
+    (default: beside the table) and kept from then on; songs that come later are added to it (see
+    ``musictag.data.splits``).
 
     What was found is said once on standard error. Raises MusictagError for a table that cannot be read or used, naming
     its problems (``musictag data check`` names all), and for a split that cannot be made or saved.
@@ -48,7 +49,7 @@ class CatalogueFile(AudioFiles):
         root: str | Path | None = None,
         tags: Sequence[str] | Mapping[str, str | None] | None = None,
         name: str | None = None,
-        split_fractions: Sequence[float] = (0.8, 0.1, 0.1),
+        split_fractions: Sequence[float] | None = None,
         split_seed: int = 0,
         split_path: str | Path | None = None,
         max_seconds: float | None = None,
