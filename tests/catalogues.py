@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from musictag.data.datamodule import SongData
+from musictag.data.sources.manifest import CatalogueFile
+
 #: Splits of the 24 songs of the smallest catalogue: 12, 5 and 7.
 SPLIT_SIZES = (("train", 12), ("validation", 5), ("test", 7))
 
@@ -74,3 +77,17 @@ def write_table(path: Path, rows: list[dict]) -> Path:
 def read_rows(path: Path) -> list[dict]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def song_data(catalogue: Path, **settings: object) -> SongData:
+    """The songs of a catalogue with settings that are quick in a test."""
+    settings = {"patch_seconds": 0.5, "batch_size": 4, "num_workers": 0, "prepare_workers": 1} | settings
+    return SongData(CatalogueFile(catalogue), catalogue.parent / "data", **settings)
+
+
+def ready(catalogue: Path, **settings: object) -> SongData:
+    """The same, prepared and set up."""
+    data = song_data(catalogue, **settings)
+    data.prepare_data()
+    data.setup()
+    return data

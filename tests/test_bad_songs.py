@@ -15,7 +15,7 @@ from musictag.data.sources.manifest import CatalogueFile
 from musictag.errors import MusictagError
 
 from .catalogues import read_rows, synthetic_song, write_table
-from .test_prepare import CountingCatalogue
+from .preparations import CountingCatalogue
 
 
 def cut_in_half(path: Path) -> None:

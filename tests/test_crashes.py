@@ -18,7 +18,7 @@ from musictag.data.sources.manifest import CatalogueFile
 from musictag.errors import MusictagError
 
 from .catalogues import read_rows
-from .test_prepare import ENVIRONMENT, ROOT, contents
+from .preparations import ENVIRONMENT, ROOT, contents
 
 #: `python -c SCRIPT catalogue data_dir`
 SCRIPT = """

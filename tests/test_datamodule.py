@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +12,13 @@ import torch
 
 from musictag.data.datamodule import SongData
 from musictag.data.patches import CompactTargets, EvaluationBatches, TrainBatches
-from musictag.data.sampling import epoch_order, patch_starts_of_epoch, song_keys, subset_order
+from musictag.data.sampling import song_keys, subset_order
 from musictag.data.sources.manifest import CatalogueFile
 from musictag.errors import MusictagError
 
-from .catalogues import read_rows, write_table
+from .catalogues import ready, song_data
 
 PATCH = 8000
-
-
-def song_data(catalogue: Path, **settings: object) -> SongData:
-    settings = {"patch_seconds": 0.5, "batch_size": 4, "num_workers": 0, "prepare_workers": 1} | settings
-    return SongData(CatalogueFile(catalogue), catalogue.parent / "data", **settings)
-
-
-def ready(catalogue: Path, **settings: object) -> SongData:
-    data = song_data(catalogue, **settings)
-    data.prepare_data()
-    data.setup()
-    return data
 
 
 def patches_of(data: SongData, epoch: int = 0) -> list[tuple[int, bytes]]:
@@ -43,52 +30,6 @@ def patches_of(data: SongData, epoch: int = 0) -> list[tuple[int, bytes]]:
 
 
 # drawing
-
-
-def test_hashes_are_the_same_on_every_machine() -> None:
-    keys = song_keys(["a", "b"])
-    assert keys.tolist() == [3405396810240292928, 8453121595177857668]
-    assert epoch_order(8, seed=1, epoch=2).tolist() == [0, 5, 3, 6, 2, 1, 4, 7]
-    starts = patch_starts_of_epoch(keys, np.array([0, 1]), np.array([100000, 50000]), 8000, seed=3, epoch=4)
-    assert starts.tolist() == [85727, 1333]
-
-
-def test_starts_are_uniform_and_reach_both_ends() -> None:
-    keys = song_keys(map(str, range(50_000)))
-    zeros = np.zeros(len(keys), dtype=np.int64)
-    starts = patch_starts_of_epoch(keys, zeros, np.full(len(keys), 149), 100, seed=0, epoch=0)
-    counts = np.bincount(starts)
-    assert len(counts) == 50
-    assert ((counts - 1000) ** 2 / 1000).sum() < 94  # chi-squared with 49 degrees of freedom: exceeded once in 10,000
-    assert not patch_starts_of_epoch(keys, zeros, np.full(len(keys), 60), 100, seed=0, epoch=0).any()
-    others = [
-        patch_starts_of_epoch(keys, zeros + draw, np.full(len(keys), 10**6), 100, seed, epoch)
-        for draw, seed, epoch in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
-    ]
-    assert np.abs(np.corrcoef(others) - np.eye(4)).max() < 0.02
-
-
-def test_every_epoch_has_its_own_order() -> None:
-    orders = np.array([epoch_order(500, seed, epoch) for seed in (0, 1) for epoch in range(3)])
-    assert (np.sort(orders, axis=1) == np.arange(500)).all()
-    assert np.abs(np.corrcoef(orders) - np.eye(6)).max() < 0.2
-
-
-def test_subsets_are_nested_and_indifferent_to_who_else_is_there() -> None:
-    ids = np.array([f"song {i}" for i in range(300)])
-    keys = song_keys(ids)
-    for seed in (0, 1):
-        subsets = [set(ids[subset_order(keys, seed)[:size]]) for size in (10, 50, 100, 300)]
-        assert [len(subset) for subset in subsets] == [10, 50, 100, 300]
-        assert all(small < large for small, large in itertools.pairwise(subsets))
-    assert set(subset_order(keys, 0)[:50]) != set(subset_order(keys, 1)[:50])
-    shuffled = np.random.default_rng(0).permutation(300)[:200]
-    order = ids[subset_order(keys, 0)]
-    kept = set(ids[shuffled])
-    assert ids[shuffled][subset_order(keys[shuffled], 0)].tolist() == [song for song in order if song in kept]
-
-
-# training
 
 
 def test_training_patches_are_a_pure_function_of_seed_and_epoch(tiny_catalogue: Path) -> None:
@@ -322,45 +263,6 @@ def test_normalisation_hears_every_training_song_once(tiny_catalogue: Path) -> N
     assert all(block.dtype == torch.float32 and block.abs().max() <= 1 for block in blocks)
     shown = {audio for _, audio in patches_of(data, 0)}
     assert {(row * 32768).to(torch.int16).numpy().tobytes() for block in blocks for row in block} == shown
-
-
-def change(catalogue: Path, **columns: object) -> None:
-    """Sets columns to a value, or to what a function of the row says."""
-    rows = read_rows(catalogue)
-    for row in rows:
-        row |= {name: value(row) if callable(value) else value for name, value in columns.items()}
-    write_table(catalogue, rows)
-
-
-def test_splits_without_songs_stop_the_run(tiny_catalogue: Path) -> None:
-    change(tiny_catalogue, split=lambda row: "train" if row["split"] == "test" else row["split"])
-    with pytest.raises(MusictagError, match=r"no .*song is in test \(train: 19, validation: 5, test: 0\)"):
-        song_data(tiny_catalogue).prepare_data()
-
-
-@pytest.mark.parametrize(
-    ("value", "why"), [("0", "no positive song"), ("1", "no negative song"), ("", "no positive song")]
-)
-def test_tags_that_cannot_be_learned_stop_the_run(tiny_catalogue: Path, value: str, why: str) -> None:
-    change(tiny_catalogue, noisy=lambda row: value if row["split"] == "train" else row["noisy"])
-    with pytest.raises(MusictagError, match=rf"split train: noisy \({why}\)\. .*train_songs.*tags"):
-        ready(tiny_catalogue)
-
-
-def test_tags_that_cannot_be_scored_and_shared_groups_are_reported_once(tiny_catalogue: Path) -> None:
-    change(tiny_catalogue, high=lambda row: "1" if row["split"] == "test" else row["high"], group="the band")
-    data = song_data(tiny_catalogue)
-    data.prepare_data()
-    with pytest.warns(UserWarning, match="cannot score|more than one split") as caught:
-        data.setup("fit")
-    messages = [str(warning.message) for warning in caught]
-    assert len(messages) == 2
-    assert "split test cannot score these tags" in messages[0]
-    assert "high (no negative song)" in messages[0]
-    assert "1 groups (artists or works) stand in more than one split, such as the band" in messages[1]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        data.setup("test")
 
 
 @pytest.mark.parametrize(

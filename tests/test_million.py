@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from musictag import experiment
 from musictag.benchmarks import million
@@ -83,8 +84,6 @@ def test_a_small_one_is_made_and_measured(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_experiment_of_the_paper_on_a_catalogue_of_this_kind(tmp_path: Path) -> None:
     """objective=mse, nine layers on waveforms, 100 classification and 39 regression tags."""
-    import soundfile
-
     rng = np.random.default_rng(0)
     (tmp_path / "audio").mkdir()
     rows = []

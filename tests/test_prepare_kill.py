@@ -20,7 +20,7 @@ import soundfile
 from musictag.data.store import Store, read_index
 
 from .catalogues import read_rows, synthetic_song, write_table
-from .test_prepare import ENVIRONMENT, ROOT, contents
+from .preparations import ENVIRONMENT, ROOT, contents
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ SPREAD, MERGING = 20, 5
 
 SCRIPT = f"""
 import sys
-from tests.test_prepare import SlowCatalogue
+from tests.preparations import SlowCatalogue
 from musictag.data.prepare import prepare
 if __name__ == "__main__":
     prepare(

@@ -150,6 +150,7 @@ def _unpack(data: bytes) -> bytes:
             container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
             rootfile = next(element for element in container.iter() if element.tag.rpartition("}")[2] == "rootfile")
             return archive.read(rootfile.get("full-path", ""))
+    # zipfile raises the second for a compression that it does not know, the third for an encrypted member
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ElementTree.ParseError) as error:
         raise ValueError(f"damaged archive: {error}") from error
     except (KeyError, StopIteration) as error:

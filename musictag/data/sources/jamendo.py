@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -61,11 +62,9 @@ class Jamendo(PublishedFiles):
         subset: str = "top50",
         split: int = 0,
         audio: str = "auto",
-        max_seconds: float | None = None,
-        data_dir: str | Path | None = None,
-        sample_rate: int = 16000,
+        **reading: Any,
     ) -> None:
-        super().__init__(root, max_seconds, data_dir, sample_rate)
+        super().__init__(root, **reading)
         choose("subset", subset, tuple(SUBSETS))
         choose("split", split, range(5))
         choose("audio", audio, ("auto", "full", "low"))

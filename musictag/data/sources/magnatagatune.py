@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -95,11 +96,9 @@ class MagnaTagATune(PublishedFiles):
         root: str | Path,
         split: str = "original",
         merge_synonyms: bool = False,
-        max_seconds: float | None = None,
-        data_dir: str | Path | None = None,
-        sample_rate: int = 16000,
+        **reading: Any,
     ) -> None:
-        super().__init__(root, max_seconds, data_dir, sample_rate)
+        super().__init__(root, **reading)
         choose("split", split, tuple(PUBLISHED))
         self.split = split
         self.merge_synonyms = merge_synonyms

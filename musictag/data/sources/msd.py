@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -53,11 +54,9 @@ class MillionSongDataset(PublishedFiles):
         cals: str | Path | None = None,
         paths: str = "auto",
         artists: str | Path | None = None,
-        max_seconds: float | None = None,
-        data_dir: str | Path | None = None,
-        sample_rate: int = 16000,
+        **reading: Any,
     ) -> None:
-        super().__init__(root, max_seconds, data_dir, sample_rate)
+        super().__init__(root, **reading)
         choose("split", split, tuple(PUBLISHED))
         choose("paths", paths, PATHS)
         if split == "cals" and cals is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,17 +38,12 @@ def choose(name: str, value: object, allowed: Sequence[object]) -> None:
 class PublishedFiles(AudioFiles):
     """Songs of a published list, as far as their audio is there.
 
-    ``data_dir`` is where audio is prepared: a song that is prepared counts as there, whatever became of its file.
+    ``data_dir`` is where audio is prepared: a song that is prepared counts as there, whatever became of its file. The
+    other settings are those of AudioFiles.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        max_seconds: float | None = None,
-        data_dir: str | Path | None = None,
-        sample_rate: int = 16000,
-    ) -> None:
-        super().__init__(root, max_seconds, sample_rate)
+    def __init__(self, root: str | Path, data_dir: str | Path | None = None, **reading: Any) -> None:
+        super().__init__(root, **reading)
         self._data_dir = data_dir
 
     def _prepared_paths(self) -> pa.Array:
