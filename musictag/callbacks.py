@@ -17,7 +17,7 @@ import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from musictag.checkpoint import read_checkpoint
+from musictag.checkpoint import read_checkpoint, write_checkpoint
 from musictag.files import atomic_write
 
 HISTORY_COLUMNS = (
@@ -120,11 +120,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints are whole or not there, also when the disk is full; reading one executes nothing."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        # to memory first: torch turns a full disk into an error of its own that does not say so
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        with atomic_write(path) as file:
-            file.write(content.getbuffer())
+        write_checkpoint(checkpoint, path)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         return read_checkpoint(path)

@@ -1,13 +1,16 @@
-"""Reading checkpoints, whoever wrote them: nothing is executed, and damage is noticed."""
+"""Checkpoints: written whole or not at all; read, whoever wrote them, without executing anything or missing damage."""
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from musictag.files import atomic_write
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -25,6 +28,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def write_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
+    """``content`` as a checkpoint file; raises MusictagError when the disk is full, and leaves what was there."""
+    # to memory first: torch turns a full disk into an error of its own that does not say so
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    with atomic_write(path) as file:
+        file.write(buffer.getbuffer())
 
 
 def tagger_spec(content: Mapping[str, Any]) -> dict[str, Any] | None:

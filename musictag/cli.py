@@ -11,6 +11,7 @@ from typing import Any
 
 from musictag import __version__
 from musictag.errors import MusictagError, SongError
+from musictag.published import PRETRAINED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,11 +28,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluation.mode=whole).",
     )
     tag.add_argument("files", nargs="+", metavar="FILE", help="WAV, FLAC, Ogg, MP3, AIFF, ...")
-    tag.add_argument("--model", required=True, metavar="CKPT", help="best.ckpt of a finished run")
+    tag.add_argument(
+        "--model", required=True, metavar="MODEL", help="best.ckpt of a finished run, or a pretrained model"
+    )
     tag.add_argument("--top", type=_positive, default=5, metavar="N", help="how many tags to show (default: 5)")
     tag.add_argument("--json", action="store_true", help="print one JSON object: all tags of every file")
     tag.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
     tag.set_defaults(run=_tag)
+
+    pretrained = commands.add_parser(
+        "pretrained",
+        help="make published weights usable: " + ", ".join(PRETRAINED),
+        description="Obtain published weights (musicnn by Pons & Serra 2019, ISC licence) and keep them as checkpoints "
+        "of musictag in the user's cache. From then on they go by name, without a network: musictag tag song.mp3 "
+        "--model musicnn-msd.",
+    )
+    pretrained.add_argument("names", nargs="+", metavar="NAME", help=", ".join(PRETRAINED))
+    pretrained.add_argument("--wheel", metavar="FILE", help="that holds them, instead of asking pip for it")
+    pretrained.set_defaults(run=_pretrained)
 
     _add_prepare(commands)
     _add_data(commands)
@@ -95,6 +109,14 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     describe.add_argument("words", nargs="+", metavar="CATALOGUE | KEY=VALUE", help="a table, or data=... and its keys")
     describe.add_argument("--out", metavar="FOLDER", help="for the pictures (default: describe-<name>)")
     describe.set_defaults(run=_describe)
+
+
+def _pretrained(options: argparse.Namespace) -> int:
+    from musictag.pretrained import obtain
+
+    for name, path in obtain(options.names, options.wheel).items():
+        print(f"{name} ({PRETRAINED[name].trained_on}): {path}")
+    return 0
 
 
 def _prepare(options: argparse.Namespace) -> int:

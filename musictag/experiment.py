@@ -94,6 +94,7 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
 
     data = build_data(config, source)
     module = build_module(config, source, data)
+    data.margin_samples = module.tagger.frontend.margin_samples
     data.prepare_data()
     data.setup()
     prepared = time.perf_counter()

@@ -6,10 +6,13 @@ Legend: B patches, C channels, T frames.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from musictag.errors import MusictagError
 
 BATCH_NORM_EPS = 1e-3  # TensorFlow's default, where torch has 1e-5
 
@@ -17,10 +20,12 @@ BATCH_NORM_EPS = 1e-3  # TensorFlow's default, where torch has 1e-5
 BATCH_NORM_MOMENTUM = 0.01
 
 
-def batch_norm(channels: int, momentum: float, dimensions: int = 1) -> nn.BatchNorm1d | nn.BatchNorm2d:
+def batch_norm(
+    channels: int, momentum: float, dimensions: int = 1, eps: float = BATCH_NORM_EPS
+) -> nn.BatchNorm1d | nn.BatchNorm2d:
     """Batch norm over ``channels`` for maps with one (time) or two (frequency, time) dimensions."""
     layer = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}[dimensions]
-    return layer(channels, eps=BATCH_NORM_EPS, momentum=momentum)
+    return layer(channels, eps=eps, momentum=momentum)
 
 
 class SameConv1d(nn.Conv1d):
@@ -38,10 +43,21 @@ class SameConv1d(nn.Conv1d):
         return super().forward(features)
 
 
-def conv_relu_norm(conv: nn.Conv1d | nn.Conv2d, momentum: float) -> nn.Sequential:
+def scaled(filters: Sequence[int], multiplier: float) -> tuple[int, ...]:
+    """Numbers of filters times ``multiplier``, at least one each: the capacity study (section 4 of the paper)."""
+    if multiplier <= 0:
+        raise MusictagError(f"frontend.filter_multiplier={multiplier} must be positive; type for example 0.5")
+    return tuple(max(1, round(number * multiplier)) for number in filters)
+
+
+def conv_relu_norm(conv: nn.Conv1d | nn.Conv2d, momentum: float, eps: float = BATCH_NORM_EPS) -> nn.Sequential:
     """``conv``, ReLU, batch norm, in the order of the paper's code."""
-    dimensions = len(conv.kernel_size)
-    return nn.Sequential(conv, nn.ReLU(), batch_norm(conv.out_channels, momentum, dimensions))
+    return nn.Sequential(conv, nn.ReLU(), batch_norm(conv.out_channels, momentum, len(conv.kernel_size), eps))
+
+
+def conv_norm_relu(conv: nn.Conv1d | nn.Conv2d, momentum: float, eps: float = BATCH_NORM_EPS) -> nn.Sequential:
+    """``conv``, batch norm, ReLU, in the order of most other papers."""
+    return nn.Sequential(conv, batch_norm(conv.out_channels, momentum, len(conv.kernel_size), eps), nn.ReLU())
 
 
 def initialise(module: nn.Module) -> None:

@@ -24,6 +24,7 @@ from musictag.checkpoint import read_checkpoint, tagger_spec
 from musictag.cutting import fit_length, patch_starts
 from musictag.errors import MusictagError
 from musictag.frontends import FrontEnd
+from musictag.published import locate
 
 TAG_KINDS = ("classification", "regression")
 MIN_SONG_SECONDS = 0.1
@@ -75,7 +76,9 @@ class Tagger(nn.Module):
         self.frontend: FrontEnd = build(self._spec["frontend"], FrontEnd)
         self.sample_rate = self.frontend.sample_rate
         self.patch_samples = round(patch_seconds * self.sample_rate)
-        in_frames = self.frontend.num_frames(self.patch_samples)
+        #: a patch with the margins that the front-end wants to hear: N of what ``forward`` gets in training
+        self.input_samples = self.patch_samples + sum(self.frontend.margin_samples)
+        in_frames = self.frontend.num_frames(self.input_samples)
         self.backend: BackEnd = build(
             self._spec["backend"],
             BackEnd,
@@ -84,7 +87,8 @@ class Tagger(nn.Module):
             num_tags=len(self.tag_names),
         )
         needed = self.frontend.samples_for(self.backend.min_frames)
-        if self.patch_samples < needed:
+        if self.input_samples < needed:
+            needed -= sum(self.frontend.margin_samples)
             seconds = math.ceil(1e4 * needed / self.sample_rate) / 1e4
             raise MusictagError(
                 f"data.patch_seconds={patch_seconds} is too short: {self.patch_samples} samples at {self.sample_rate} "
@@ -93,7 +97,7 @@ class Tagger(nn.Module):
                 f"type data.patch_seconds={seconds} or more"
             )
         #: the shortest waveform that ``forward`` takes
-        self.min_samples = self.patch_samples if self.backend.fixed_length else needed
+        self.min_samples = self.input_samples if self.backend.fixed_length else needed
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -155,8 +159,8 @@ class Tagger(nn.Module):
     def _predict_patches(self, audio: np.ndarray, hop_samples: int) -> tuple[np.ndarray, np.ndarray]:
         """First samples (B) and scores (B×K) of the patches of a song, a batch of patches at a time."""
         starts = patch_starts(len(audio), self.patch_samples, hop_samples)
-        audio = fit_length(audio, self.patch_samples)
-        patches = np.lib.stride_tricks.sliding_window_view(audio, self.patch_samples)
+        audio = np.pad(fit_length(audio, self.patch_samples), self.frontend.margin_samples)
+        patches = np.lib.stride_tricks.sliding_window_view(audio, self.input_samples)
         device = next(self.parameters()).device
         at_once = max(1, int(BATCH_SECONDS / self.patch_seconds))
         scores = []
@@ -181,14 +185,14 @@ class Tagger(nn.Module):
         return audio
 
 
-def load(path: str | os.PathLike, device: str | torch.device = "cpu") -> Tagger:
-    """The tagger of a checkpoint that musictag trained, ready to tag, on ``device``.
+def load(model: str | os.PathLike, device: str | torch.device = "cpu") -> Tagger:
+    """The tagger of a checkpoint that musictag trained, or of a pretrained model by name, ready to tag, on ``device``.
 
     Needs no configuration file. Reads the file as untrusted: nothing but plain containers and tensors is unpickled, and
     nothing outside musictag is built. Raises MusictagError for whatever is not such a checkpoint.
     """
-    path = Path(path)
-    spec, state = _read_checkpoint(path)
+    path = locate(model)
+    spec, state = read_tagger(path)
     try:
         with torch.device("meta"):  # shapes without memory: a wrong file shall not cost any
             expected = Tagger(**spec).state_dict()
@@ -203,10 +207,8 @@ def load(path: str | os.PathLike, device: str | torch.device = "cpu") -> Tagger:
         raise MusictagError(f"device={device} cannot be used here: {error}") from error
 
 
-def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Spec and weights of the tagger in a Lightning checkpoint of TaggingModule."""
-    if not path.is_file():
-        raise MusictagError(f"there is no checkpoint {path}; a finished run has one in its folder: best.ckpt")
+def read_tagger(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Spec and weights of the tagger in a Lightning checkpoint of TaggingModule; raises MusictagError as ``load``."""
     try:
         content = read_checkpoint(path)
     except ValueError as error:

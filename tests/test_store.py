@@ -47,6 +47,23 @@ def test_every_sample_of_every_song_is_there(source: CatalogueFile, store: Store
     np.testing.assert_array_equal(store.song_ids[store.rows_of(ids)], ids)
 
 
+def test_margins_are_what_the_song_has_there_and_silence_beyond_it(source: CatalogueFile, store: Store) -> None:
+    songs = songs_of(source, store)
+    patch, margins = 3 * 16000, (700, 300)
+    rows, starts = [], []
+    for row, song in enumerate(songs):
+        for start in {0, 500, (len(song) - patch) // 2, len(song) - patch - 100, len(song) - patch}:
+            if 0 <= start <= max(len(song) - patch, 0):
+                rows.append(row)
+                starts.append(start)
+    block = store.patches(np.array(rows), np.array(starts), patch, margins)
+    bare = store.patches(np.array(rows), np.array(starts), patch)
+    np.testing.assert_array_equal(block[:, 700:-300], bare)
+    for heard, row, start in zip(block, rows, starts, strict=True):
+        around = np.pad(fit_length(songs[row], patch), margins)
+        np.testing.assert_array_equal(heard, around[start : start + 700 + patch + 300])
+
+
 def test_shards_are_plain_numpy_files(store: Store) -> None:
     loaded = [np.load(path, mmap_mode="r", allow_pickle=False) for path in shards(store)]
     assert sum(map(len, loaded)) == store.num_samples.sum()

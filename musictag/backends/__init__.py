@@ -19,6 +19,7 @@ class BackEnd(nn.Module, ABC):
 
     min_frames: int  #: the smallest T that it takes
     fixed_length: bool  #: whether T must equal ``in_frames``
+    output: nn.Linear  #: the last layer; what goes into it, B×H, are the penultimate features
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor: ...

@@ -63,7 +63,7 @@ def _model_speeds(name: str) -> tuple[float, float]:
     frontend, backend = _MODELS[name]
     tags = [{"name": f"tag {number}"} for number in range(_MODEL_TAGS)]
     tagger = Tagger(frontend, backend, tags, _PATCH_SECONDS)
-    waveform = 0.1 * torch.randn(_MODEL_BATCH, tagger.patch_samples)
+    waveform = 0.1 * torch.randn(_MODEL_BATCH, tagger.input_samples)
     targets = torch.zeros(_MODEL_BATCH, _MODEL_TAGS)
     objective = Objective("bce")
     audio_seconds = _MODEL_BATCH * _PATCH_SECONDS

@@ -80,6 +80,8 @@ class SongData(pl.LightningDataModule):
         self.source = source
         self.sample_rate = sample_rate
         self.patch_samples = round(patch_seconds * sample_rate)
+        #: of the song, in the audio of every batch before and after the patch; what the model's front-end asks for
+        self.margin_samples = (0, 0)
         self.epoch = 0
         self._data_dir = Path(data_dir)
         self._batch_size = batch_size
@@ -211,7 +213,8 @@ class SongData(pl.LightningDataModule):
         starts = patch_starts_of_epoch(keys, draws, self.store.num_samples[rows], self.patch_samples, self._seed, 0)
         for i in range(0, len(rows), self._eval_batch_size):
             block = slice(i, i + self._eval_batch_size)
-            yield torch.from_numpy(to_float(self.store.patches(rows[block], starts[block], self.patch_samples)))
+            audio = self.store.patches(rows[block], starts[block], self.patch_samples, self.margin_samples)
+            yield torch.from_numpy(to_float(audio))
 
     # batches
 
@@ -221,7 +224,9 @@ class SongData(pl.LightningDataModule):
         batches = TrainBatches(
             len(songs), self._patches_per_song, self._batch_size, self._seed, self._current_epoch, rank, world
         )
-        patches = TrainPatches(self.store, self._store_rows("train"), songs, self.patch_samples, self._seed)
+        patches = TrainPatches(
+            self.store, self._store_rows("train"), songs, self.patch_samples, self._seed, self.margin_samples
+        )
         return self._loader(patches, batches)
 
     def val_dataloader(self) -> DataLoader:
@@ -236,7 +241,7 @@ class SongData(pl.LightningDataModule):
         batches = EvaluationBatches(
             num_samples, self.patch_samples, self._eval_batch_size, self._whole_songs, rank, world
         )
-        return self._loader(EvaluationPatches(self.store, self._store_rows(split)), batches)
+        return self._loader(EvaluationPatches(self.store, self._store_rows(split), self.margin_samples), batches)
 
     def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
         return PrefetchingLoader(

@@ -50,7 +50,15 @@ class TrainPatches(Dataset):
     ``rows`` (int64 S) are the songs' rows in ``store``.
     """
 
-    def __init__(self, store: Store, rows: np.ndarray, songs: Manifest, patch_samples: int, seed: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        rows: np.ndarray,
+        songs: Manifest,
+        patch_samples: int,
+        seed: int,
+        margin_samples: tuple[int, int] = (0, 0),
+    ) -> None:
         self._store = store
         self._rows = rows
         self._keys = song_keys(songs.song_ids)
@@ -58,6 +66,7 @@ class TrainPatches(Dataset):
         self._targets = CompactTargets(songs)
         self._patch_samples = patch_samples
         self._seed = seed
+        self._margin_samples = margin_samples
 
     def __getitems__(self, batch: TrainBatch) -> dict[str, Tensor]:
         songs = batch.songs
@@ -65,8 +74,8 @@ class TrainPatches(Dataset):
             self._keys[songs], batch.draws, self._num_samples[songs], self._patch_samples, self._seed, batch.epoch
         )
         song = torch.from_numpy(songs)
-        audio = torch.from_numpy(self._store.patches(self._rows[songs], starts, self._patch_samples))
-        return {"audio": audio, "target": torch.from_numpy(self._targets[songs]), "song": song}
+        audio = self._store.patches(self._rows[songs], starts, self._patch_samples, self._margin_samples)
+        return {"audio": torch.from_numpy(audio), "target": torch.from_numpy(self._targets[songs]), "song": song}
 
 
 class CompactTargets:
@@ -99,12 +108,13 @@ class EvaluationPatches(Dataset):
     ``rows`` (int64 S) are the songs' rows in ``store``.
     """
 
-    def __init__(self, store: Store, rows: np.ndarray) -> None:
+    def __init__(self, store: Store, rows: np.ndarray, margin_samples: tuple[int, int] = (0, 0)) -> None:
         self._store = store
         self._rows = rows
+        self._margin_samples = margin_samples
 
     def __getitems__(self, batch: EvaluationBatch) -> dict[str, Tensor]:
-        audio = self._store.patches(self._rows[batch.songs], batch.starts, batch.patch_samples)
+        audio = self._store.patches(self._rows[batch.songs], batch.starts, batch.patch_samples, self._margin_samples)
         return {"audio": torch.from_numpy(audio), "song": torch.from_numpy(batch.songs)}
 
 

@@ -105,30 +105,38 @@ class Store:
         will_need(address + 2 * first, 2 * (stop - start))
         return samples[first : first + stop - start]
 
-    def patches(self, rows: np.ndarray, starts: np.ndarray, patch_samples: int) -> np.ndarray:
+    def patches(
+        self, rows: np.ndarray, starts: np.ndarray, patch_samples: int, margin_samples: tuple[int, int] = (0, 0)
+    ) -> np.ndarray:
         """One patch from each of ``rows`` (int64 B), beginning at ``starts`` (int64 B): int16 B×N in one new block.
 
-        A song shorter than a patch is repeated to its length (``starts`` must then be 0). Raises IndexError for
+        ``margin_samples`` of the song stand before and after each patch, silence where the song has none; N counts
+        them. A song shorter than a patch is repeated to its length (``starts`` must then be 0). Raises IndexError for
         patches that reach beyond their song.
         """
-        block = np.empty((len(rows), patch_samples), dtype=np.int16)
+        before, after = margin_samples
+        block = np.zeros((len(rows), before + patch_samples + after), dtype=np.int16)
         available = self.num_samples[rows]
         short = available < patch_samples
         if np.any(starts < 0) or np.any(starts > np.maximum(available - patch_samples, 0)):
             raise IndexError("a patch reaches beyond its song")
-        firsts = (self._offsets[rows] + starts).tolist()
+        head = np.minimum(before, starts)
+        tail = np.clip(available - starts - patch_samples, 0, after)
+        firsts = (self._offsets[rows] + starts - head).tolist()
+        lengths, columns = (head + patch_samples + tail).tolist(), (before - head).tolist()
         shards = self._shard_of_row[rows].tolist()
         # in two rounds: what the first asks the disk for, it reads side by side
         maps = []
-        for shard, first in zip(shards, firsts, strict=True):
+        for shard, first, length in zip(shards, firsts, lengths, strict=True):
             samples, address = self._open.get(shard) or self._shard(shard)
-            will_need(address + 2 * first, 2 * patch_samples)
+            will_need(address + 2 * first, 2 * length)
             maps.append(samples)
-        for patch, samples, first in zip(block, maps, firsts, strict=True):
-            window = samples[first : first + patch_samples]
-            patch[: len(window)] = window  # for the last, short song of a shard there may be less; filled below
+        for patch, samples, first, length, column in zip(block, maps, firsts, lengths, columns, strict=True):
+            window = samples[first : first + length]
+            # for the last, short song of a shard there may be less; filled below
+            patch[column : column + len(window)] = window
         for i in np.flatnonzero(short):
-            block[i] = fit_length(self.read(int(rows[i])), patch_samples)
+            block[i, before : before + patch_samples] = fit_length(self.read(int(rows[i])), patch_samples)
         return block
 
     def shards_of(self, rows: np.ndarray) -> np.ndarray:

@@ -15,11 +15,18 @@ from torch import Tensor, nn
 class FrontEnd(nn.Module, ABC):
     """forward(waveform: B×N float32 in [-1, 1]) -> features: B×C×T.
 
-    Must set ``sample_rate`` (Hz) and ``out_channels`` (C). Must be constructible on torch's ``meta`` device.
+    Must set the attributes below. Must be constructible on torch's ``meta`` device, and takes the settings
+    ``filter_multiplier`` (of all its numbers of filters: the paper's capacity study), ``norm_momentum`` and
+    ``sample_rate``.
     """
 
-    sample_rate: int
-    out_channels: int
+    sample_rate: int  #: Hz
+    out_channels: int  #: C
+    hop_samples: int  #: from one frame to the next
+    #: from the first to the last sample that a frame hears, away from the ends; None: the whole waveform
+    receptive_samples: int | None
+    #: what the waveform holds of the song before and after the patch: an edge that is heard, and predicts nothing
+    margin_samples: tuple[int, int] = (0, 0)
 
     @abstractmethod
     def forward(self, waveform: Tensor) -> Tensor: ...

@@ -5,88 +5,27 @@ Legend: B patches, N samples, F mel bands, C channels, T frames.
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torchaudio import functional as audio
 
 from musictag.errors import MusictagError
 from musictag.frontends import FrontEnd
-from musictag.layers import BATCH_NORM_MOMENTUM, SameConv1d, batch_norm, conv_relu_norm, full_precision, initialise
+from musictag.frontends.log_mel import LogMel
+from musictag.layers import (
+    BATCH_NORM_MOMENTUM,
+    SameConv1d,
+    batch_norm,
+    conv_relu_norm,
+    full_precision,
+    initialise,
+    scaled,
+)
 
-
-class LogMel(nn.Module):
-    """Waveform B×N -> log-mel B×F×T: log10(10000 x + 1) of the mel power x.
-
-    Hann window; Slaney's mel scale and normalisation, as in librosa. Frames are centred, so T = N // hop_samples + 1;
-    ``pad_mode`` says what lies beyond both ends: ``constant`` (silence) or ``reflect``. Always float32, also under
-    autocast: in float16 the factor of 10,000 overflows. The paper's FFT and hop are not known; the defaults are those
-    of its successor musicnn.
-    """
-
-    def __init__(
-        self,
-        sample_rate: int = 16000,
-        n_fft: int = 512,
-        hop_samples: int = 256,
-        num_mels: int = 96,
-        f_min_hz: float = 0.0,
-        f_max_hz: float | None = None,
-        pad_mode: str = "constant",
-    ):
-        super().__init__()
-        f_max_hz = sample_rate / 2 if f_max_hz is None else f_max_hz
-        if pad_mode not in ("constant", "reflect"):
-            raise MusictagError(f"frontend.pad_mode is {pad_mode!r}; allowed: constant, reflect")
-        if not 0 <= f_min_hz < f_max_hz <= sample_rate / 2:
-            raise MusictagError(
-                f"frontend.f_min_hz={f_min_hz} frontend.f_max_hz={f_max_hz}: "
-                f"needs 0 <= f_min_hz < f_max_hz <= {sample_rate / 2}"
-            )
-        if min(n_fft, hop_samples, num_mels) < 1:
-            raise MusictagError(
-                f"must be positive: frontend.n_fft={n_fft} .hop_samples={hop_samples} .num_mels={num_mels}"
-            )
-        self.n_fft, self.hop_samples, self.pad_mode = n_fft, hop_samples, pad_mode
-        with (
-            torch.device("cpu"),
-            warnings.catch_warnings(),
-        ):  # constants: needed even where the weights are only sketched on the meta device
-            warnings.simplefilter("ignore")  # empty bands are refused below
-            filters = audio.melscale_fbanks(
-                n_fft // 2 + 1, f_min_hz, f_max_hz, num_mels, sample_rate, norm="slaney", mel_scale="slaney"
-            )
-            window = torch.hann_window(n_fft)
-        if empty := int((filters.amax(0) == 0).sum()):
-            raise MusictagError(
-                f"{empty} of {num_mels} mel bands are empty: too many for frontend.n_fft={n_fft}; "
-                f"type fewer bands (frontend.num_mels=...) or a longer FFT (frontend.n_fft={2 * n_fft})"
-            )
-        self.register_buffer("window", window, persistent=False)
-        self.register_buffer("filters_FM", filters.T.contiguous(), persistent=False)
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        with full_precision(waveform):
-            power = audio.spectrogram(
-                waveform.float(),
-                pad=0,
-                window=self.window,
-                n_fft=self.n_fft,
-                hop_length=self.hop_samples,
-                win_length=self.n_fft,
-                power=2.0,
-                normalized=False,
-                pad_mode=self.pad_mode,
-            )
-            return torch.log10(10000.0 * (self.filters_FM @ power) + 1.0)
-
-    def num_frames(self, num_samples: int) -> int:
-        """T for ``num_samples``; 0 where they are too few to be padded."""
-        min_samples = self.n_fft // 2 + 1 if self.pad_mode == "reflect" else 1
-        return num_samples // self.hop_samples + 1 if num_samples >= min_samples else 0
+VERTICAL_FRAMES = (7, 3, 1)
+HORIZONTAL_FRAMES = (165, 128, 64, 32)
 
 
 class SpectrogramFrontEnd(FrontEnd):
@@ -109,13 +48,16 @@ class SpectrogramFrontEnd(FrontEnd):
         f_min_hz: float = 0.0,
         f_max_hz: float | None = None,
         pad_mode: str = "constant",
+        mel: str = "slaney",
+        compression: str = "log10",
     ):
         super().__init__()
         if normalise not in ("dataset", "batch_norm", "none"):
             raise MusictagError(f"frontend.normalise is {normalise!r}; allowed: dataset, batch_norm, none")
         self.sample_rate = sample_rate
         self.normalise = normalise
-        self.log_mel = LogMel(sample_rate, n_fft, hop_samples, num_mels, f_min_hz, f_max_hz, pad_mode)
+        self.log_mel = LogMel(sample_rate, n_fft, hop_samples, num_mels, f_min_hz, f_max_hz, pad_mode, mel, compression)
+        self.margin_samples = self.log_mel.margin_samples
         if normalise == "batch_norm":
             self.input_norm = batch_norm(1, norm_momentum, dimensions=2)
         if normalise == "dataset":
@@ -134,6 +76,14 @@ class SpectrogramFrontEnd(FrontEnd):
 
     def num_frames(self, num_samples: int) -> int:
         return self.log_mel.num_frames(num_samples)
+
+    @property
+    def hop_samples(self) -> int:
+        return self.log_mel.hop_samples
+
+    def samples_under(self, num_frames: int) -> int:
+        """How many samples the windows of ``num_frames`` frames of the log-mel cover."""
+        return (num_frames - 1) * self.log_mel.hop_samples + self.log_mel.n_fft
 
     def spectrogram(self, waveform: Tensor) -> Tensor:
         """Waveform B×N -> normalised log-mel B×F×T float32."""
@@ -194,25 +144,40 @@ class MusicallyMotivated(SpectrogramFrontEnd):
 
     Timbral branch: filters of height int(0.9 F) and int(0.4 F), widths 7, 3, 1 with n, 2n, 4n of each, padded in time,
     max-pooled over the whole frequency axis. Temporal branch: the mean over frequency, then filters of length
-    165, 128, 64, 32 with n, 2n, 4n, 8n of each. ``num_filters`` is n; C = 29 n.
+    165, 128, 64, 32 with n, 2n, 4n, 8n of each. ``num_filters`` is n, and ``filter_multiplier`` multiplies it (the
+    capacity study); C = 29 n. ``branches``: ``both``, or the ``timbral`` (14 n) or the ``temporal`` one (15 n) alone.
     """
 
-    def __init__(self, num_filters: int = 16, norm_momentum: float = BATCH_NORM_MOMENTUM, **spectrogram):
+    def __init__(
+        self,
+        num_filters: int = 16,
+        filter_multiplier: float = 1.0,
+        branches: str = "both",
+        norm_momentum: float = BATCH_NORM_MOMENTUM,
+        **spectrogram,
+    ):
         super().__init__(norm_momentum=norm_momentum, **spectrogram)
-        n = num_filters
-        num_mels = self.log_mel.filters_FM.shape[0]
-        if n < 1 or num_mels < 3:
-            raise MusictagError(f"frontend.num_filters={n} frontend.num_mels={num_mels}: needs at least 1 and 3")
-        self.timbral = nn.ModuleList(
+        num_mels = self.log_mel.num_mels
+        if num_filters < 1 or num_mels < 3:
+            raise MusictagError(f"frontend.num_filters={num_filters} frontend.num_mels={num_mels}: at least 1 and 3")
+        if branches not in ("both", "timbral", "temporal"):
+            raise MusictagError(f"frontend.branches is {branches!r}; allowed: both, timbral, temporal")
+        (n,) = scaled((num_filters,), filter_multiplier)
+        timbral = [
             conv_relu_norm(nn.Conv2d(1, filters, (height, width), padding=(0, width // 2)), norm_momentum)
             for height in (int(0.9 * num_mels), int(0.4 * num_mels))
-            for width, filters in ((7, n), (3, 2 * n), (1, 4 * n))
-        )
-        self.temporal = nn.ModuleList(
+            for width, filters in zip(VERTICAL_FRAMES, (n, 2 * n, 4 * n), strict=True)
+        ]
+        temporal = [
             conv_relu_norm(SameConv1d(1, filters, length), norm_momentum)
-            for length, filters in ((165, n), (128, 2 * n), (64, 4 * n), (32, 8 * n))
+            for length, filters in zip(HORIZONTAL_FRAMES, (n, 2 * n, 4 * n, 8 * n), strict=True)
+        ]
+        self.timbral = nn.ModuleList(timbral if branches != "temporal" else [])
+        self.temporal = nn.ModuleList(temporal if branches != "timbral" else [])
+        self.out_channels = {"both": 29, "timbral": 14, "temporal": 15}[branches] * n
+        self.receptive_samples = self.samples_under(
+            (VERTICAL_FRAMES if branches == "timbral" else HORIZONTAL_FRAMES)[0]
         )
-        self.out_channels = 29 * n
         initialise(self)
 
     def features(self, spectrogram: Tensor) -> Tensor:

@@ -1,0 +1,197 @@
+"""Published weights: the wheel as it is (where pip can bring it), and wheels of the same form that are made here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import musictag
+from musictag import pretrained
+from musictag.backends.dense import Dense
+from musictag.checkpoint import read_checkpoint
+from musictag.cli import main
+from musictag.errors import MusictagError
+from musictag.published import PRETRAINED, cached, locate
+from musictag.tagger import Tagger
+
+from .tensorflow_files import tensorflow_files
+
+REFERENCE = Path(__file__).parent / "reference" / "musicnn.json"
+CLIP = Path(__file__).parents[2] / "shared" / "audio" / "joram-solipsism.mp3"
+TAGS = ["guitar", "no vocals", "drums"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("musictag.published.user_cache_path", lambda *_, **__: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def published_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        return pretrained._checked(pretrained._download(tmp_path_factory.mktemp("wheel")))
+    except MusictagError as error:
+        pytest.skip(f"the published weights cannot be had here: {error}")
+
+
+def tagger_of(name: str) -> Tagger:
+    architecture = pretrained._ARCHITECTURES[PRETRAINED[name].architecture]
+    torch.manual_seed(1)
+    tagger = Tagger(**architecture, tags=[{"name": tag} for tag in TAGS], patch_seconds=pretrained.PATCH_SECONDS)
+    for layer in tagger.modules():  # as after training: nothing is 0 or 1
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            for parameter in (layer.weight.data, layer.bias.data, layer.running_mean, layer.running_var):
+                parameter.uniform_(0.5, 1.5)
+    return tagger.eval()
+
+
+def variables_of(tagger: Tagger) -> dict[str, np.ndarray]:
+    """What TensorFlow would have saved: kernels (time, frequency, in, out), dense ones (time and channels, out)."""
+    variables: dict[str, np.ndarray] = {"beta1_power": np.float32(0.5) * np.ones((), np.float32)}
+    counts = {"conv": 0, "dense": 0, "norm": 0}
+
+    def name(kind: str, stem: str) -> str:
+        counts[kind] += 1
+        return stem if counts[kind] == 1 else f"{stem}_{counts[kind] - 1}"
+
+    for layer in tagger.modules():
+        if isinstance(layer, nn.Linear):
+            key, kernel = name("dense", "dense"), layer.weight.detach()
+            if isinstance(tagger.backend, Dense):
+                channels = tagger.frontend.out_channels
+                kernel = kernel.unflatten(1, (channels, -1)).transpose(1, 2).flatten(1)
+            kernel = kernel.T
+        elif isinstance(layer, nn.Conv2d):
+            vgg = layer.kernel_size == (3, 3)
+            counts["conv"] += vgg
+            key = f"{counts['conv']}CNN" if vgg else name("conv", "conv2d")
+            kernel = layer.weight.detach().permute(3, 2, 1, 0)
+        elif isinstance(layer, nn.Conv1d):
+            key, kernel = name("conv", "conv2d"), layer.weight.detach().permute(2, 1, 0).unsqueeze(2)
+        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            key = name("norm", "batch_normalization")
+            fields = {"gamma": layer.weight, "beta": layer.bias, "moving_mean": layer.running_mean}
+            fields["moving_variance"] = layer.running_var
+            variables |= {f"{key}/{field}": value.detach().numpy() for field, value in fields.items()}
+            continue
+        else:
+            continue
+        variables |= {f"{key}/kernel": kernel.numpy(), f"{key}/bias": layer.bias.detach().numpy()}
+    adam = {f"{key}/Adam": np.zeros_like(value) for key, value in variables.items()}
+    return variables | adam
+
+
+def write_wheel(path: Path, name: str, variables: dict[str, np.ndarray], labels: list[str] | None = None) -> Path:
+    index, data = tensorflow_files(variables)
+    folder = PRETRAINED[name].folder
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"musicnn/{folder}/.index", index)
+        archive.writestr(f"musicnn/{folder}/.data-00000-of-00001", data)
+        code = f"import os\nos.abort()\nSR = 16000\n{PRETRAINED[name].labels} = {labels or TAGS!r}\n"
+        archive.writestr("musicnn/configuration.py", code)
+        archive.writestr(pretrained.LICENCE_FILE, "Permission is granted")
+    return path
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_a_wheel_becomes_a_tagger_that_goes_by_name(name, tmp_path, monkeypatch):
+    original = tagger_of(name)
+    wheel = write_wheel(tmp_path / "own.whl", name, variables_of(original))
+    monkeypatch.setattr(pretrained, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    assert pretrained.obtain([name], wheel) == {name: cached(name)}
+    tagger = musictag.load(name)
+    assert tagger.tag_names == tuple(TAGS)
+    waveform = 0.1 * torch.randn(2, tagger.input_samples)
+    with torch.inference_mode():
+        torch.testing.assert_close(tagger(waveform), original(waveform))
+    assert read_checkpoint(cached(name))["about"]["licence"] == "Permission is granted"
+    wheel.unlink()
+    pretrained.obtain([name], wheel)  # it is there: nothing is read
+
+
+@pytest.mark.parametrize("name", ["musicnn-mtt", "vgg-msd"])
+def test_other_contents_are_refused(name, tmp_path):
+    variables = variables_of(tagger_of(name))
+    convolution = "1CNN" if "vgg" in name else "conv2d"
+    wrong = {
+        "there is no float32 variable dense/bias": {k: v for k, v in variables.items() if k != "dense/bias"},
+        "there is no float32 variable that is missing/": {k: v for k, v in variables.items() if "dense" not in k},
+        "layer dense": variables | {"dense/kernel": variables["dense/kernel"][:-1]},
+        f"layer {convolution}": variables | {f"{convolution}/bias": variables[f"{convolution}/bias"][:-1]},
+        "more layers than expected: dense_7": variables | {"dense_7/kernel": np.ones((2, 2), np.float32)},
+    }
+    for reason, content in wrong.items():
+        with pytest.raises(MusictagError, match=f"does not hold {name} as it was published: {reason}"):
+            pretrained.convert(write_wheel(tmp_path / "own.whl", name, content), name)
+    with pytest.raises(MusictagError, match="tags that stand there twice"):
+        pretrained.convert(write_wheel(tmp_path / "own.whl", name, variables, ["a", "b", "a"]), name)
+    with pytest.raises(MusictagError, match="no list M"):
+        pretrained.convert(write_wheel(tmp_path / "own.whl", name, variables, [1, 2, 3]), name)
+    with zipfile.ZipFile(tmp_path / "empty.whl", "w"):
+        pass
+    with pytest.raises(MusictagError, match="does not hold"):
+        pretrained.convert(tmp_path / "empty.whl", name)
+
+
+def test_a_damaged_wheel_leaves_nothing_behind(tmp_path, capsys):
+    wheel = write_wheel(tmp_path / "own.whl", "musicnn-mtt", {})
+    assert main(["pretrained", "musicnn-mtt", "--wheel", str(wheel)]) == 1
+    message = capsys.readouterr().err
+    assert "is damaged, or not" in message
+    assert pretrained.WHEEL_SHA256 in message
+    assert main(["pretrained", "musicnn-mtt", "--wheel", str(tmp_path / "nowhere.whl")]) == 1
+    assert "cannot be read: No such file" in capsys.readouterr().err
+    assert not cached("musicnn-mtt").exists()
+
+
+def test_without_a_network_the_message_says_what_to_do(monkeypatch, capsys):
+    for variable in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9/simple")
+    for variable in ("PIP_NO_CACHE_DIR", "PIP_NO_INDEX"):
+        monkeypatch.setenv(variable, "1")
+    assert main(["pretrained", "vgg-mtt"]) == 1
+    message = capsys.readouterr().err
+    assert "is there a network?" in message
+    assert "--wheel musicnn-0.1.0-py3-none-any.whl" in message
+
+
+def test_names_and_files(tmp_path, capsys):
+    with pytest.raises(MusictagError, match="type once, with a network: musictag pretrained vgg-msd"):
+        locate("vgg-msd")
+    with pytest.raises(MusictagError, match="Pretrained models go by name: musicnn-mtt, "):
+        locate("musicnn")
+    (tmp_path / "vgg-msd").touch()
+    assert locate(tmp_path / "vgg-msd") == tmp_path / "vgg-msd"
+    assert main(["pretrained", "musicnn"]) == 1
+    assert "there is no pretrained model musicnn; there are musicnn-mtt, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_the_published_weights(name, published_wheel):
+    pretrained.obtain([name], published_wheel)
+    tagger = musictag.load(name)
+    assert len(tagger.tags) == 50
+    # counted in the published graphs (MagnaTagATune's and the Million Song Dataset's models have the same sizes)
+    assert sum(p.numel() for p in tagger.parameters()) == {"musicnn": 787_159, "vgg": 605_748}[name.split("-")[0]]
+    assert "Universitat Pompeu Fabra" in read_checkpoint(cached(name))["about"]["licence"]
+
+
+@pytest.mark.skipif(not CLIP.is_file(), reason="the clip that the reference was made with is not here")
+@pytest.mark.parametrize(("name", "reference"), [("musicnn-mtt", "MTT_musicnn"), ("vgg-mtt", "MTT_vgg")])
+def test_taggrams_are_those_of_the_published_package(name, reference, published_wheel):
+    pretrained.obtain([name], published_wheel)
+    expected = json.loads(REFERENCE.read_text())[reference]
+    taggram = musictag.load(name).taggram(CLIP)
+    assert list(taggram.tags) == expected["tags"]
+    # musicnn leaves out what does not fill a patch at the end
+    difference = np.abs(taggram.scores[:-1] - np.array(expected["taggram"]))
+    assert difference.max() < 2e-4
+    assert difference.mean() < 2e-5
