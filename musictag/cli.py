@@ -36,6 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tag.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
     tag.set_defaults(run=_tag)
 
+    _add_embed(commands)
+
+    models = commands.add_parser(
+        "models",
+        help="the published architectures, with sizes and cost",
+        description="The published combinations of front-end and back-end that `python train.py model=NAME` trains: input, "
+        "parameters, cost, and how much one frame of the front-end hears (and how far frames are apart).",
+    )
+    models.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
+    models.set_defaults(run=_models)
+
     pretrained = commands.add_parser(
         "pretrained",
         help="make published weights usable: " + ", ".join(PRETRAINED),
@@ -65,6 +76,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # whoever reads has had enough (`| head`): nothing is left to say, not even when Python closes the stream
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _add_embed(commands: argparse._SubParsersAction) -> None:
+    embed = commands.add_parser(
+        "embed",
+        help="write features of songs from inside a trained tagger, as Parquet or npz",
+        description="Write what a layer of a trained tagger makes of songs, for use elsewhere: one row a song, the "
+        "mean over its patches. Files are read and cut as by musictag tag. A file that exists is never overwritten.",
+    )
+    embed.add_argument("files", nargs="*", metavar="FILE", help="WAV, FLAC, Ogg, MP3, AIFF, ...")
+    embed.add_argument(
+        "--model", required=True, metavar="MODEL", help="best.ckpt of a finished run, or a pretrained model"
+    )
+    embed.add_argument(
+        "--layer",
+        default="penultimate",
+        metavar="LAYER",
+        help="penultimate (default: what the last layer gets), frontend, or the name of another layer",
+    )
+    embed.add_argument("--list-layers", action="store_true", help="print the layers that the model has, and stop")
+    embed.add_argument(
+        "--out", default="embeddings.parquet", metavar="FILE", help=".parquet or .npz (default: embeddings.parquet)"
+    )
+    embed.add_argument("--patches", action="store_true", help="one row a patch, with the seconds at which it begins")
+    embed.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
+    embed.set_defaults(run=_embed)
 
 
 def _add_prepare(commands: argparse._SubParsersAction) -> None:
@@ -109,6 +146,26 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     describe.add_argument("words", nargs="+", metavar="CATALOGUE | KEY=VALUE", help="a table, or data=... and its keys")
     describe.add_argument("--out", metavar="FOLDER", help="for the pictures (default: describe-<name>)")
     describe.set_defaults(run=_describe)
+
+
+def _embed(options: argparse.Namespace) -> int:
+    from musictag import embedding
+
+    if options.list_layers == bool(options.files):
+        raise MusictagError("musictag embed takes the files to embed, or --list-layers without any")
+    if options.list_layers:
+        return embedding.list_layers(options.model, options.device)
+    try:
+        return embedding.main(options.files, options.model, options.layer, options.out, options.patches, options.device)
+    except KeyboardInterrupt:
+        print("musictag: interrupted; nothing was written", file=sys.stderr)
+        return 130
+
+
+def _models(options: argparse.Namespace) -> int:
+    from musictag.models_table import main
+
+    return main(options.names)
 
 
 def _pretrained(options: argparse.Namespace) -> int:

@@ -41,6 +41,7 @@ from musictag.results import read_results, write_results
 from musictag.tagger import Tagger
 from musictag.tracking import Tracker, make_tracker
 from musictag.training import MONITORS, TaggingModule
+from musictag.transfer import initialise_from, with_probe
 
 
 def run(config: dict[str, Any]) -> dict[str, Any]:
@@ -94,6 +95,7 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
 
     data = build_data(config, source)
     module = build_module(config, source, data)
+    started_from = initialise_from(module.tagger, config["init_from"]) if config["init_from"] is not None else None
     data.margin_samples = module.tagger.frontend.margin_samples
     data.prepare_data()
     data.setup()
@@ -114,6 +116,8 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
     if last.exists():
         rank_zero_say(f"Going on from the last finished epoch: {last}")
         _check_checkpoint(last, module)
+    elif started_from is not None:
+        rank_zero_say(started_from)
     else:
         module.tagger.fit_normalisation(data.normalisation_waveforms())
     try:
@@ -191,10 +195,14 @@ def build_module(config: dict[str, Any], source: Source, data: SongData) -> Tagg
     settings = config["trainer"]
     spec = {
         "frontend": config["frontend"],
-        "backend": config["backend"],
+        "backend": with_probe(config["backend"], config["probe"]) if "probe" in config else config["backend"],
         "tags": [{"name": tag.name, "kind": tag.kind} for tag in source.manifest().tags],
         "patch_seconds": config["data"]["patch_seconds"],
     }
+    if "probe" in config and config["init_from"] is None:
+        raise MusictagError("a probe needs a trained network; type init_from=..., a checkpoint or a pretrained name")
+    if config["freeze"] is not None and config["init_from"] is None:
+        raise MusictagError(f"freeze={config['freeze']} keeps what was learnt before; type init_from=... as well")
     tagger = Tagger(**spec)
     rates = {"frontend.sample_rate": tagger.sample_rate, "data.sample_rate": getattr(source, "sample_rate", None)}
     for key, rate in rates.items():
@@ -211,6 +219,7 @@ def build_module(config: dict[str, Any], source: Source, data: SongData) -> Tagg
         monitor=settings["monitor"],
         seed=config["seed"],
         compile=settings["compile"],
+        freeze="frontend" if "probe" in config else config["freeze"],
     )
 
 

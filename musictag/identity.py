@@ -12,12 +12,13 @@ from musictag.build import build, find_class, settings
 from musictag.data.prepare import prepared_folder, song_versions
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
+from musictag.transfer import digest
 
 #: Every key that is read, by group; those of front-end, back-end, data and logger are checked by who reads them.
 KEYS = {
     "": (
-        "frontend", "backend", "data", "trainer", "logger", "evaluation", "objective", "seed", "study", "names",
-        "runs_dir", "data_dir",
+        "frontend", "backend", "probe", "data", "trainer", "logger", "evaluation", "objective", "seed", "init_from",
+        "freeze", "study", "names", "runs_dir", "data_dir",
     ),
     "trainer": (
         "max_epochs", "early_stopping_patience", "monitor", "batch_size", "accumulate_batches", "patches_per_song",
@@ -30,7 +31,7 @@ KEYS = {
 PIPELINE_KEYS = ("patch_seconds", "train_songs", "num_workers", "prepare_workers", "max_bad_fraction")
 #: Keys that cannot change the result, and therefore not the identity of a run.
 INDIFFERENT_KEYS = (
-    "runs_dir", "data_dir", "logger", "study", "names", "evaluation.batch_size",
+    "runs_dir", "data_dir", "logger", "init_from", "study", "names", "evaluation.batch_size",
     "data.num_workers", "data.prepare_workers", "data.max_bad_fraction", "data.path", "data.root", "data.soundfont",
     # who is in which split is the manifest's to say
     "data.split_path", "data.split_fractions", "data.split_seed",
@@ -65,9 +66,12 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
     if hasattr(source, "versions"):  # a mended file may be another song
         versions = song_versions(source, manifest, prepared_folder(source, config["data_dir"]))
         songs["files"] = hashlib.sha256("\n".join(v or "" for v in versions.to_pylist()).encode()).hexdigest()
+    if config["init_from"] is not None:
+        songs["weights"] = digest(config["init_from"])
     identity = json.dumps(_without(config, INDIFFERENT_KEYS) | songs, sort_keys=True)
-    names, digest = config["names"], hashlib.sha256(identity.encode()).hexdigest()[:8]
-    return Path(config["runs_dir"]) / source.name / f"{names['frontend']}-{names['backend']}-{digest}"
+    names, short = config["names"], hashlib.sha256(identity.encode()).hexdigest()[:8]
+    parts = [names["frontend"], names["backend"], *([names["probe"]] if names["probe"] else []), short]
+    return Path(config["runs_dir"]) / source.name / "-".join(parts)
 
 
 def prepare_workers(config: dict[str, Any]) -> int:

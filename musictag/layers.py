@@ -74,4 +74,6 @@ def initialise(module: nn.Module) -> None:
 
 def full_precision(tensor: Tensor) -> torch.autocast:
     """Context in which nothing is autocast on the device of ``tensor``."""
-    return torch.autocast(tensor.device.type, enabled=False)
+    # a sketch on the meta device has no arithmetic that could be cast
+    device = "cpu" if tensor.is_meta else tensor.device.type
+    return torch.autocast(device, enabled=False)

@@ -179,7 +179,7 @@ def _download(folder: Path) -> Path:
     if result.returncode:
         reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise MusictagError(
-            f"pip could not obtain {WHEEL} (is there a network?): {reason}\nWithout a network, bring that file from the "
+            f"pip could not obtain {WHEEL} (is there a network?): {reason}\nWithout one, bring that file from the "
             f"Python package index by other means and type: musictag pretrained NAME --wheel {WHEEL}"
         )
     return folder / WHEEL
@@ -193,7 +193,7 @@ def _checked(wheel: Path) -> Path:
         raise MusictagError(f"{wheel} cannot be read: {error.strerror}") from error
     if found != WHEEL_SHA256:
         raise MusictagError(
-            f"{wheel} is damaged, or not {WHEEL} as it was published: its SHA-256 is {found}, not {WHEEL_SHA256}. "
+            f"{wheel} is damaged, or not {WHEEL} as published: its SHA-256 is {found}, not {WHEEL_SHA256}. "
             "Delete it, and type `pip cache purge` if pip brought it"
         )
     return wheel

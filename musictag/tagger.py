@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from musictag.published import locate
 
 TAG_KINDS = ("classification", "regression")
 MIN_SONG_SECONDS = 0.1
-BATCH_SECONDS = 64  # audio that goes through the network at once while tagging; bounds the memory
+BATCH_SECONDS = 64  # audio that goes through the network at once; bounds the memory
 
 #: A file, or samples with their rate in Hz.
 AudioSource = str | os.PathLike | tuple[np.ndarray, int]
@@ -135,7 +135,7 @@ class Tagger(nn.Module):
         """
         if top is not None and top < 1:
             raise MusictagError(f"top={top}; it must be at least 1")
-        scores = self.predict_song(self._read(source))
+        scores = self.predict_song(self.read(source))
         order = np.argsort(-scores, kind="stable")[:top]
         return {self.tag_names[i]: float(scores[i]) for i in order if threshold is None or scores[i] >= threshold}
 
@@ -148,29 +148,47 @@ class Tagger(nn.Module):
         hop_samples = round(hop_seconds * self.sample_rate) if math.isfinite(hop_seconds) else 0
         if hop_samples < 1:
             raise MusictagError(f"hop_seconds={hop_seconds}; it must be at least one sample, {1 / self.sample_rate} s")
-        starts, scores = self._predict_patches(self._read(source), hop_samples)
+        starts, scores = self.over_patches(self._scores, self.read(source), hop_samples)
         return Taggram(times=starts / self.sample_rate, tags=self.tag_names, scores=scores)
+
+    def embed(self, source: AudioSource, layer: str = "penultimate") -> np.ndarray:
+        """Features of a whole song, H float32: the mean over its patches of what ``layer`` makes of them.
+
+        For many songs, for one row a patch, and for which layers there are: musictag/embedding.py. Raises as ``tag``
+        does, and MusictagError for a layer that there is not.
+        """
+        from musictag.embedding import Embedder  # which needs the Tagger
+
+        return Embedder(self, layer).song(source)
 
     def predict_song(self, audio: np.ndarray) -> np.ndarray:
         """Mono int16 samples (N) at ``sample_rate`` -> scores (K, float32): the mean over consecutive patches."""
-        return self._predict_patches(audio, self.patch_samples)[1].mean(axis=0)
+        return self.over_patches(self._scores, audio, self.patch_samples)[1].mean(axis=0)
 
     @torch.inference_mode()
-    def _predict_patches(self, audio: np.ndarray, hop_samples: int) -> tuple[np.ndarray, np.ndarray]:
-        """First samples (B) and scores (B×K) of the patches of a song, a batch of patches at a time."""
+    def over_patches(
+        self, compute: Callable[[Tensor], Tensor], audio: np.ndarray, hop_samples: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """First samples (B) of the patches of a song, mono int16 (N), and what ``compute`` makes of them, a row each.
+
+        ``compute`` gets B×N float32 with the margins, a batch of patches at a time, in evaluation mode.
+        """
         starts = patch_starts(len(audio), self.patch_samples, hop_samples)
         audio = np.pad(fit_length(audio, self.patch_samples), self.frontend.margin_samples)
         patches = np.lib.stride_tricks.sliding_window_view(audio, self.input_samples)
         device = next(self.parameters()).device
         at_once = max(1, int(BATCH_SECONDS / self.patch_seconds))
-        scores = []
-        with _evaluating(self):
+        rows = []
+        with evaluating(self):
             for first in range(0, len(starts), at_once):
                 block = torch.from_numpy(patches[starts[first : first + at_once]]).to(device)
-                scores.append(self.probabilities(self(block.float() / 32768)).cpu().numpy())
-        return starts, np.concatenate(scores)
+                rows.append(compute(block.float() / 32768).cpu().numpy())
+        return starts, np.concatenate(rows)
 
-    def _read(self, source: AudioSource) -> np.ndarray:
+    def _scores(self, waveform: Tensor) -> Tensor:
+        return self.probabilities(self(waveform))
+
+    def read(self, source: AudioSource) -> np.ndarray:
         """Mono int16 samples of ``source`` at ``sample_rate``: what the prepared audio of a data set holds, too."""
         if isinstance(source, str | os.PathLike):
             audio = read_song(source, self.sample_rate)
@@ -239,7 +257,7 @@ def _check_fit(expected: Mapping[str, Tensor], state: Mapping[str, Any]) -> None
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; every layer as it was afterwards."""
     training = [layer for layer in module.modules() if layer.training]
     module.eval()

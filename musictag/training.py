@@ -30,11 +30,13 @@ class TaggingModule(pl.LightningModule):
     self-describing and loads with ``weights_only=True``. Optimiser: Adam (section 3 of the paper); learning-rate
     schedules: ``plateau`` (reduce when ``monitor`` stalls), ``one_cycle`` (for a fixed small budget) and ``constant``.
 
+    ``freeze="frontend"`` leaves the front-end as it is, for fine-tuning.
+
     Validation and test score whole songs: the mean over a song's patches of the probabilities, collected by the
     SongAverage that the DataModule hands out. Logged each epoch: ``train_loss``, ``val_loss`` (the objective between
     song scores and targets), ``val_roc_auc``, ``val_pr_auc``, ``val_rmse`` (those that the tags allow).
 
-    Raises MusictagError for an unknown objective, schedule or monitor.
+    Raises MusictagError for an unknown objective, schedule, monitor or part to freeze.
     """
 
     def __init__(
@@ -50,14 +52,19 @@ class TaggingModule(pl.LightningModule):
         monitor: str = "val_loss",
         seed: int = 0,
         compile: bool = False,
+        freeze: str | None = None,
     ) -> None:
         super().__init__()
         if schedule not in SCHEDULES:
             raise MusictagError(f"trainer.schedule={schedule} does not exist; choose one of {', '.join(SCHEDULES)}")
         if monitor not in MONITORS:
             raise MusictagError(f"trainer.monitor={monitor} does not exist; choose one of {', '.join(MONITORS)}")
+        if freeze not in (None, "frontend"):
+            raise MusictagError(f"freeze={freeze} does not exist; allowed: frontend, null")
         self.save_hyperparameters()
         self.tagger = Tagger(**tagger)
+        if freeze:
+            self.tagger.frontend.requires_grad_(False)
         self.objective = Objective(objective)
         if compile:
             # in place, so that the names in the state dict stay those of the plain model
@@ -68,6 +75,8 @@ class TaggingModule(pl.LightningModule):
     # training
 
     def on_train_epoch_start(self) -> None:
+        if self.hparams.freeze:
+            self.tagger.frontend.eval()  # its batch norms stay as they are, too
         # Dropout draws from the global generator: seeded by epoch, a resumed run draws what an uninterrupted one would.
         torch.manual_seed((self.hparams.seed * 1_000_003 + self.current_epoch) * 4_099 + self.global_rank)
 
@@ -111,7 +120,9 @@ class TaggingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(
-            self.tagger.parameters(), lr=self.hparams.learning_rate, weight_decay=self.hparams.weight_decay
+            [p for p in self.tagger.parameters() if p.requires_grad],
+            lr=self.hparams.learning_rate,
+            weight_decay=self.hparams.weight_decay,
         )
         if self.hparams.schedule == "constant":
             return optimizer

@@ -3,52 +3,36 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
+from torch import nn
 
 from musictag.backends import BackEnd
-from musictag.build import build
+from musictag.build import build, find_class
 from musictag.errors import MusictagError
 from musictag.frontends import FrontEnd
 
-CONF = Path(__file__).parent.parent / "conf"
-FRONTENDS = sorted(path.stem for path in (CONF / "frontend").glob("*.yaml"))
-BACKENDS = sorted(path.stem for path in (CONF / "backend").glob("*.yaml"))
+from .models import (
+    BACKENDS,
+    CONF,
+    FRONTENDS,
+    SMALL_MULTIPLIER,
+    make_backend,
+    make_frontend,
+    make_small_pair,
+    spec,
+)
+
 PAIRS = list(itertools.product(FRONTENDS, BACKENDS))
-
-
-def spec(group: str, name: str) -> dict:
-    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
-
-
-def make_frontend(name: str) -> FrontEnd:
-    torch.manual_seed(0)
-    frontend = build(spec("frontend", name), FrontEnd)
-    frontend.fit_normalisation([0.1 * torch.randn(1, 16000)])
-    return frontend
-
-
-def make_pair(frontend_name: str, backend_name: str, num_tags: int = 5) -> tuple[FrontEnd, BackEnd, int]:
-    """Both parts, and the patch: the shortest that suits them."""
-    frontend = make_frontend(frontend_name)
-    frames = build_backend(backend_name, frontend.out_channels, 1000, num_tags).min_frames
-    patch_samples = frontend.samples_for(frames)
-    in_frames = frontend.num_frames(patch_samples)
-    return frontend, build_backend(backend_name, frontend.out_channels, in_frames, num_tags), patch_samples
-
-
-def build_backend(name: str, in_channels: int, in_frames: int, num_tags: int) -> BackEnd:
-    return build(spec("backend", name), BackEnd, in_channels=in_channels, in_frames=in_frames, num_tags=num_tags)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 @pytest.mark.parametrize("name", FRONTENDS)
 @torch.inference_mode()
 def test_num_frames_is_exact(name):
-    frontend = make_frontend(name).eval()
+    frontend = make_frontend(name, filter_multiplier=SMALL_MULTIPLIER).eval()
     shortest = frontend.min_samples
     assert frontend.num_frames(shortest) == 1 or frontend.num_frames(shortest - 1) == 0
     steps = [frontend.samples_for(frames) for frames in (2, 3, 4)]
@@ -69,48 +53,143 @@ def test_num_frames_never_falls_and_samples_for_is_its_inverse(name):
         assert frontend.num_frames(num_samples) >= wanted > frontend.num_frames(num_samples - 1)
 
 
-@pytest.mark.parametrize(("frontend_name", "backend_name"), PAIRS)
+@pytest.mark.parametrize("name", FRONTENDS)
+def test_hop_and_receptive_field_are_exact(name):
+    frontend = make_frontend(name, filter_multiplier=SMALL_MULTIPLIER).eval()
+    if frontend.receptive_samples is None:
+        heard = _is_heard(frontend, 2 * frontend.samples_for(2))
+        middle = frontend.num_frames(2 * frontend.samples_for(2)) // 2
+        assert heard(0, middle)
+        return
+    num_samples = 2 * frontend.receptive_samples + 4 * frontend.hop_samples
+    heard = _is_heard(frontend, num_samples)
+    middle = frontend.num_frames(num_samples) // 2
+    here, next_frame = (_span(heard, num_samples, frame) for frame in (middle, middle + 1))
+    assert here[1] - here[0] + 1 == frontend.receptive_samples
+    assert next_frame[0] - here[0] == next_frame[1] - here[1] == frontend.hop_samples
+
+
+def _is_heard(frontend: FrontEnd, num_samples: int):
+    """Whether a sample reaches a frame: a NaN there makes one here."""
+
+    @torch.inference_mode()
+    def heard(sample: int, frame: int) -> bool:
+        waveform = torch.zeros(1, num_samples)
+        waveform[0, sample] = torch.nan
+        return bool(frontend(waveform)[0, :, frame].isnan().any())
+
+    return heard
+
+
+def _span(heard, num_samples: int, frame: int) -> tuple[int, int]:
+    """First and last sample that ``frame`` hears."""
+    step = num_samples
+    inside = None
+    while inside is None:  # a sample in it
+        step //= 2
+        inside = next((sample for sample in range(step, num_samples, step) if heard(sample, frame)), None)
+
+    def edge(outside: int) -> int:
+        within = inside
+        while abs(within - outside) > 1:
+            between = (within + outside) // 2
+            within, outside = (between, outside) if heard(between, frame) else (within, between)
+        return within
+
+    return edge(-1), edge(num_samples)
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+def test_filters_are_multiplied(name):
+    whole, half = (build(spec("frontend", name) | {"filter_multiplier": m}, FrontEnd) for m in (1.0, 0.5))
+    assert sum(p.numel() for p in half.parameters()) < 0.7 * sum(p.numel() for p in whole.parameters())
+    assert half.out_channels < whole.out_channels
+    assert (half.hop_samples, half.receptive_samples) == (whole.hop_samples, whole.receptive_samples)
+    with pytest.raises(MusictagError, match=r"frontend\.filter_multiplier=0"):
+        build(spec("frontend", name) | {"filter_multiplier": 0}, FrontEnd)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_output_layer_sees_the_penultimate_features(name):
+    backend = make_backend(name, 6, 40).eval()
+    seen = []
+    backend.output.register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        logits = backend(torch.randn(3, 6, 40))
+        assert isinstance(backend.output, nn.Linear)
+        assert [features.shape for features in seen] == [(3, backend.output.in_features)]
+        torch.testing.assert_close(logits, F.linear(seen[0], backend.output.weight, backend.output.bias))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("channels", [1, 1500])
 @torch.inference_mode()
-def test_shortest_patch_works_and_one_sample_less_does_not(frontend_name, backend_name):
-    frontend, backend, patch_samples = make_pair(frontend_name, backend_name)
-    frontend.eval(), backend.eval()
-    logits = backend(frontend(torch.zeros(2, patch_samples)))
-    assert logits.shape == (2, 5)
-    assert logits.isfinite().all()
-    with pytest.raises(RuntimeError):
-        backend(frontend(torch.zeros(2, patch_samples - 1)))
-    if not backend.fixed_length:
-        longer = patch_samples + frontend.samples_for(3)
-        assert backend(frontend(torch.zeros(1, longer))).isfinite().all()
+def test_any_number_of_channels_and_frames(name, channels):
+    backend = make_backend(name, channels, 50).eval()
+    assert backend(torch.randn(2, channels, 50)).shape == (2, 5)
+    for frames in (backend.min_frames, 49, 333):
+        if backend.fixed_length:
+            with pytest.raises(RuntimeError):
+                backend(torch.randn(2, channels, frames))
+        else:
+            assert backend(torch.randn(2, channels, frames)).isfinite().all()
+    shortest = make_backend(name, channels, backend.min_frames).eval()
+    assert shortest(torch.randn(2, channels, backend.min_frames)).isfinite().all()
 
 
 @pytest.mark.parametrize(("frontend_name", "backend_name"), PAIRS)
-@pytest.mark.parametrize("autocast", [False, True])
-def test_gradient_reaches_every_parameter(frontend_name, backend_name, autocast):
-    frontend, backend, patch_samples = make_pair(frontend_name, backend_name)
+def test_every_pair(frontend_name, backend_name):
+    """Shortest patch, no mixing of the songs of a batch, and gradients for every parameter, also with bfloat16."""
+    frontend, backend, patch_samples = make_small_pair(frontend_name, backend_name)
     waveform = 0.1 * torch.randn(3, patch_samples)
-    targets = torch.tensor([[1.0, 0, 0, 1, 0], [0.0, 1, 1, 0, 1], [0.0, 0, 1, 1, 0]])
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        logits = backend(frontend(waveform))
-    assert logits.dtype == (torch.bfloat16 if autocast else torch.float32)
-    F.binary_cross_entropy_with_logits(logits.float(), targets).backward()
-    for part in (frontend, backend):
-        for name, parameter in part.named_parameters():
-            assert parameter.grad is not None, name
-            assert parameter.grad.isfinite().all(), name
-            assert parameter.grad.abs().max() > 0, name
-
-
-@pytest.mark.parametrize(("frontend_name", "backend_name"), PAIRS)
-def test_songs_of_a_batch_do_not_mix_in_evaluation(frontend_name, backend_name):
-    frontend, backend, patch_samples = make_pair(frontend_name, backend_name)
     frontend.eval(), backend.eval()
-    waveform = 0.1 * torch.randn(2, patch_samples)
     with torch.inference_mode():
         together = backend(frontend(waveform))
-        alone = torch.cat([backend(frontend(row[None])) for row in waveform])
-    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(together[0], together[1], atol=1e-4)
+        assert together.shape == (3, 5)
+        torch.testing.assert_close(together[:1], backend(frontend(waveform[:1])), atol=1e-4, rtol=1e-4)
+        with pytest.raises(RuntimeError):
+            backend(frontend(waveform[:, :-1]))
+    frontend.train(), backend.train()
+    targets = torch.tensor([[1.0, 0, 0, 1, 0], [0.0, 1, 1, 0, 1], [0.0, 0, 1, 1, 0]])
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logits = backend(frontend(waveform))
+        assert logits.dtype == (torch.bfloat16 if autocast else torch.float32)
+        F.binary_cross_entropy_with_logits(logits.float(), targets).backward()
+        for part in (frontend, backend):
+            for name, parameter in part.named_parameters():
+                assert parameter.grad is not None, name
+                assert parameter.grad.isfinite().all(), name
+                parameter.grad = None
+
+
+@pytest.mark.parametrize(("group", "name"), [("frontend", n) for n in FRONTENDS] + [("backend", n) for n in BACKENDS])
+def test_every_parameter_learns(group, name):
+    """At its own size: no filter is dead from the start."""
+    if group == "frontend":
+        part = make_frontend(name)
+        given = 0.1 * torch.randn(3, part.samples_for(2))
+    else:
+        part = make_backend(name, 12, 16)
+        given = torch.randn(3, 12, 16)
+    part.train()
+    out = part(given)
+    (out * torch.randn_like(out)).sum().backward()
+    for key, parameter in part.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.abs().max() > 0, key
+
+
+@pytest.mark.parametrize(("group", "name"), [("frontend", n) for n in FRONTENDS] + [("backend", n) for n in BACKENDS])
+def test_synchronised_batch_norms_and_the_meta_device(group, name):
+    # what several GPUs use in place of batch norms must find every one and leave the model the same
+    with torch.device("meta"):
+        sketched = build(spec("frontend", name), FrontEnd) if group == "frontend" else make_backend(name, 12, 16)
+    whole = build(spec("frontend", name), FrontEnd) if group == "frontend" else make_backend(name, 12, 16)
+    assert {k: v.shape for k, v in sketched.state_dict().items()} == {k: v.shape for k, v in whole.state_dict().items()}
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(whole)
+    assert not any(isinstance(layer, BATCH_NORMS) for layer in converted.modules())
+    assert converted.state_dict().keys() == sketched.state_dict().keys()
 
 
 @pytest.mark.parametrize(("group", "name"), [("frontend", n) for n in FRONTENDS] + [("backend", n) for n in BACKENDS])
@@ -119,22 +198,10 @@ def test_every_key_of_the_yaml_is_commented_and_none_is_missing(group, name):
     assert lines[0].startswith("# ")
     keys = {line.partition(":")[0] for line in lines if ":" in line and not line.startswith(("#", "_target_"))}
     assert all("  # " in line for line in lines if line.partition(":")[0] in keys)
+    contract = FrontEnd if group == "frontend" else BackEnd
     with pytest.raises(MusictagError, match="allowed: ") as refused:
-        build(spec(group, name) | {"no_such_setting": 1}, FrontEnd if group == "frontend" else BackEnd,
-              in_channels=8, in_frames=8, num_tags=2)  # fmt: skip
-    assert keys == set(str(refused.value).partition("allowed: ")[2].split(", ")) - {
-        "in_channels",
-        "in_frames",
-        "num_tags",
-    }
-
-
-def test_compiled_model_gives_the_same():
-    frontend = make_frontend("spectrogram").eval()
-    backend = build_backend("residual", frontend.out_channels, 63, 5).eval()
-    waveform = 0.1 * torch.randn(2, 16000)
-    model = torch.nn.Sequential(frontend, backend)
-    with torch.no_grad():
-        plain = model(waveform)
-        model.compile(backend="eager")
-        torch.testing.assert_close(model(waveform), plain)
+        build(spec(group, name) | {"no_such_setting": 1}, contract, in_channels=8, in_frames=8, num_tags=2)
+    computed = {"in_channels", "in_frames", "num_tags"}
+    assert keys == set(str(refused.value).partition("allowed: ")[2].split(", ")) - computed
+    cited = find_class(spec(group, name)["_target_"], contract).__doc__ or ""
+    assert "paper" in cited or any(year in cited for year in ("2014", "2016", "2017", "2018", "2019", "2020"))

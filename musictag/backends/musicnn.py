@@ -13,7 +13,9 @@ NUM_LAYERS = 3
 
 
 class DenselyConnected(BackEnd):
-    """Three convolutions in time, two of them residual; all of them and the front-end itself are summarised together.
+    """Three convolutions in time, two of them residual; all of them and the front-end are summarised together.
+
+    Of Pons & Serra 2019, *musicnn: pre-trained convolutional neural networks for music audio tagging*.
 
     The features of the front-end and of each layer stand side by side (the dense connections of musicnn), maximum and
     mean over time follow, then batch norm, dropout, ``dense_units`` with ReLU and batch norm, dropout, and the tags.

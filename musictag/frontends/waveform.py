@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from musictag.errors import MusictagError
 from musictag.frontends import FrontEnd
-from musictag.layers import BATCH_NORM_MOMENTUM, conv_relu_norm, initialise
+from musictag.layers import BATCH_NORM_MOMENTUM, conv_relu_norm, initialise, scaled
 
 
 class SampleLevel(FrontEnd):
@@ -21,17 +21,20 @@ class SampleLevel(FrontEnd):
     Every layer is a convolution of length 3 without padding, ReLU, batch norm. The first strides by 3, the others are
     followed by a max-pooling by 3. ``channels`` holds the filters of each layer: seven layers by default; the
     paper's model for 1.2 million songs has nine, and then takes no less than 2.5 s (39,363 samples) a frame.
+    ``filter_multiplier`` is the paper's capacity study (section 4).
     """
 
     def __init__(
         self,
         channels: Sequence[int] = (64, 64, 64, 128, 128, 128, 256),
+        filter_multiplier: float = 1.0,
         norm_momentum: float = BATCH_NORM_MOMENTUM,
         sample_rate: int = 16000,
     ):
         super().__init__()
         if not channels or min(channels) < 1:
             raise MusictagError(f"frontend.channels is {list(channels)}; it needs one positive number a layer")
+        channels = scaled(channels, filter_multiplier)
         self.sample_rate = sample_rate
         self.out_channels = channels[-1]
         layers: list[nn.Module] = [conv_relu_norm(nn.Conv1d(1, channels[0], 3, stride=3), norm_momentum)]
@@ -39,6 +42,10 @@ class SampleLevel(FrontEnd):
             layers += [conv_relu_norm(nn.Conv1d(wide_in, wide_out, 3), norm_momentum), nn.MaxPool1d(3)]
         self.layers = nn.Sequential(*layers)
         self.num_pools = len(channels) - 1
+        self.hop_samples = self.receptive_samples = 3
+        for _ in range(self.num_pools):
+            self.receptive_samples += 4 * self.hop_samples  # two frames more for the filter, two for the pooling
+            self.hop_samples *= 3
         initialise(self)
 
     def forward(self, waveform: Tensor) -> Tensor:

@@ -1,0 +1,104 @@
+"""Starting from weights that were trained before: fine-tuning, and probes on a frozen network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from musictag.backends import BackEnd
+from musictag.build import find_class, settings
+from musictag.errors import MusictagError
+from musictag.frontends import FrontEnd
+from musictag.published import PRETRAINED, locate
+from musictag.tagger import Tagger, read_tagger
+
+PROBE = "musictag.backends.probe.Probe"
+#: Settings of training only: what was learnt with others can still be used.
+TRAINING_SETTINGS = ("dropout", "dropouts", "norm_momentum")
+
+
+def with_probe(backend: Mapping[str, Any], probe: Mapping[str, Any]) -> dict[str, Any]:
+    """The specification of a probe on ``backend``."""
+    return {"_target_": PROBE, "body": dict(backend), **probe}
+
+
+def digest(model: str) -> str:
+    """What tells the weights of checkpoint ``model`` (a file or a pretrained name) from others."""
+    return hashlib.sha256(locate(model).read_bytes()).hexdigest()
+
+
+def initialise_from(tagger: Tagger, model: str) -> str:
+    """Give ``tagger`` the weights of checkpoint ``model``, in place; returns a sentence about what was new.
+
+    The front-end, the back-end and the measured normalisation come from there. The last layer does if the tags are the
+    same in the same order; else it is left as it was initialised: a new head. A probe is always new.
+
+    Raises MusictagError where the checkpoint's architecture is another than that of ``tagger``.
+    """
+    path = locate(model)
+    spec, weights = read_tagger(path)
+    own = tagger.spec
+    is_probe = own["backend"]["_target_"] == PROBE and spec["backend"].get("_target_") != PROBE
+    backend = own["backend"]["body"] if is_probe else own["backend"]
+    differences = [
+        *_differences(own["frontend"], spec["frontend"], "frontend", FrontEnd),
+        *_differences(backend, spec["backend"], "backend", BackEnd),
+    ]
+    if differences:
+        preset = PRETRAINED[model].architecture if model in PRETRAINED else None
+        hint = f"type model={preset} for its architecture" if preset else "type what it was trained with"
+        raise MusictagError(
+            f"init_from={model} is another network than the one to be trained; {hint}. It differs in "
+            + "; ".join(differences)
+        )
+    same_tags = spec["tags"] == own["tags"] and not is_probe
+    if is_probe:
+        weights = {key.replace("backend.", "backend.body.", 1): value for key, value in weights.items()}
+    new = _new_parameters(tagger, is_probe, same_tags)
+    state = tagger.state_dict()
+    _check_shapes({key: value for key, value in state.items() if key not in new}, weights, model)
+    tagger.load_state_dict({key: state[key] if key in new else weights[key] for key in state})
+    if is_probe:
+        return f"Weights of {model}; everything but the probe stays as it is"
+    if same_tags:
+        return f"Weights of {model}, for the same {len(spec['tags'])} tags"
+    return f"Weights of {model}; the last layer is new: {len(own['tags'])} tags instead of its {len(spec['tags'])}"
+
+
+def _new_parameters(tagger: Tagger, is_probe: bool, same_tags: bool) -> set[str]:
+    """Keys of the state dict that no checkpoint fills."""
+    if is_probe:
+        kept = ("frontend.", "backend.body.")
+        return {key for key in tagger.state_dict() if not key.startswith(kept)}
+    return set() if same_tags else {key for key in tagger.state_dict() if key.startswith("backend.output.")}
+
+
+def _differences(own: Mapping[str, Any], other: Mapping[str, Any], group: str, contract: type) -> list[str]:
+    """What makes two specifications different networks, with the value that the checkpoint has."""
+    if own["_target_"] != other["_target_"]:
+        return [f"{group}: {other['_target_'].rpartition('.')[2]}, not {own['_target_'].rpartition('.')[2]}"]
+    defaults = {name: parameter.default for name, parameter in settings(find_class(own["_target_"], contract)).items()}
+    ours, theirs = ({key: _as_list(value) for key, value in (defaults | dict(spec)).items()} for spec in (own, other))
+    return [
+        f"{group}.{key}={theirs.get(key)} (here {ours.get(key)})"
+        for key in sorted(ours.keys() | theirs.keys())
+        if key not in TRAINING_SETTINGS and ours.get(key) != theirs.get(key)
+    ]
+
+
+def _as_list(value: Any) -> Any:
+    """Tuples, which defaults have, as the lists that specifications have."""
+    return [_as_list(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _check_shapes(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], model: str) -> None:
+    for key, value in expected.items():
+        if key not in weights or weights[key].shape != value.shape:
+            found = tuple(weights[key].shape) if key in weights else "missing"
+            raise MusictagError(
+                f"init_from={model}: {key} is {found}, not {tuple(value.shape)}. Back-ends of a fixed length need the "
+                "patches that they were trained with: look at data.patch_seconds"
+            )

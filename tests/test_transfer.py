@@ -1,0 +1,201 @@
+"""Fine-tuning and probes: what comes from the checkpoint, what is new, and what stays as it was."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning import seed_everything
+
+import musictag
+from musictag import experiment
+from musictag.backends.probe import Probe
+from musictag.checkpoint import write_checkpoint
+from musictag.errors import MusictagError
+from musictag.tagger import Tagger
+from musictag.transfer import initialise_from, with_probe
+
+from .experiments import TINY, compose_config, folders
+
+SPEC = {
+    "frontend": {
+        "_target_": "musictag.frontends.spectrogram.MusicallyMotivated",
+        "num_filters": 1,
+        "num_mels": 16,
+        "hop_samples": 512,
+    },
+    "backend": {"_target_": "musictag.backends.musicnn.DenselyConnected", "filters": 3, "dense_units": 6},
+    "tags": [{"name": "loud", "kind": "classification"}, {"name": "fast", "kind": "classification"}],
+    "patch_seconds": 0.5,
+}
+OTHER_TAGS = [{"name": name, "kind": "classification"} for name in ("soft", "slow", "long")]
+
+
+def tagger(seed: int, **changes: object) -> Tagger:
+    seed_everything(seed, verbose=False)
+    made = Tagger(**(copy.deepcopy(SPEC) | changes))
+    made.fit_normalisation([torch.randn(2, 4000) * (seed + 1)])
+    return made.eval()
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> str:
+    trained = tagger(1)
+    state = {f"tagger.{key}": value for key, value in trained.state_dict().items()}
+    write_checkpoint({"state_dict": state, "hyper_parameters": {"tagger": trained.spec}}, tmp_path / "trained.ckpt")
+    return str(tmp_path / "trained.ckpt")
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_same_tags_take_everything(checkpoint):
+    begun = tagger(2)
+    assert initialise_from(begun, checkpoint) == f"Weights of {checkpoint}, for the same 2 tags"
+    assert same(begun, tagger(1))
+    waveform = torch.randn(2, 8000)
+    torch.testing.assert_close(begun(waveform), musictag.load(checkpoint)(waveform))  # normalisation included
+
+
+@pytest.mark.parametrize("tags", [OTHER_TAGS, SPEC["tags"][::-1]])
+def test_other_tags_get_a_new_head(checkpoint, tags):
+    begun, untouched = tagger(2, tags=tags), tagger(2, tags=tags)
+    assert "the last layer is new" in initialise_from(begun, checkpoint)
+    trained = tagger(1)
+    assert same(begun.backend.output, untouched.backend.output)
+    assert same(begun.frontend, trained.frontend)
+    assert same(begun.backend.convolutions, trained.backend.convolutions)
+    assert same(begun.backend.dense, trained.backend.dense)
+
+
+@pytest.mark.parametrize("tags", [OTHER_TAGS, SPEC["tags"]])
+def test_a_probe_hears_the_penultimate_features_of_the_checkpoint(checkpoint, tags, tmp_path):
+    spec = with_probe(SPEC["backend"], {"hidden_units": [7]})
+    begun = tagger(2, tags=tags, backend=spec)
+    assert "everything but the probe" in initialise_from(begun, checkpoint)
+    assert same(begun.frontend, tagger(1).frontend)
+    probe, body = begun.backend, tagger(1).backend
+    assert isinstance(probe, Probe)
+    assert (probe.output.in_features, probe.output.out_features) == (7, len(tags))
+    features = torch.randn(3, begun.frontend.out_channels, 16)
+    heard = []
+    body.output.register_forward_pre_hook(lambda _layer, inputs: heard.append(inputs[0]))
+    body(features)
+    torch.testing.assert_close(probe.body(features), heard[0])
+    # it learns alone, and its own batch norm only
+    begun.train()
+    assert not any(layer.training for layer in probe.body.modules())
+    assert probe.norm.training
+    learning = [name for name, parameter in probe.named_parameters() if parameter.requires_grad]
+    assert all(name.startswith(("hidden.", "output.")) for name in learning)
+    # a probe that was trained goes on as what it is
+    state = {f"tagger.{key}": value for key, value in begun.state_dict().items()}
+    write_checkpoint({"state_dict": state, "hyper_parameters": {"tagger": begun.spec}}, tmp_path / "probe.ckpt")
+    again = tagger(3, tags=tags, backend=spec)
+    initialise_from(again, str(tmp_path / "probe.ckpt"))
+    assert same(again, begun)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frontend": SPEC["frontend"] | {"hop_samples": 256}}, r"frontend\.hop_samples=512 \(here 256\)"),
+        ({"frontend": SPEC["frontend"] | {"mel": "htk"}}, r"frontend\.mel=slaney \(here htk\)"),
+        ({"backend": SPEC["backend"] | {"filters": 4}}, r"backend\.filters=3 \(here 4\)"),
+        ({"backend": {"_target_": "musictag.backends.residual.Residual"}}, "backend: DenselyConnected, not Residual"),
+        ({"frontend": {"_target_": "musictag.frontends.waveform.SampleLevel", "channels": [4, 4, 4, 4]}},
+         "frontend: MusicallyMotivated, not SampleLevel"),
+    ],
+)  # fmt: skip
+def test_another_network_is_refused(checkpoint, changes, message):
+    with pytest.raises(MusictagError, match=message):
+        initialise_from(Tagger(**(SPEC | changes)), checkpoint)
+
+
+def test_what_concerns_training_alone_may_differ(checkpoint):
+    begun = tagger(2, backend=SPEC["backend"] | {"dropout": 0.1, "norm_momentum": 0.2})
+    initialise_from(begun, checkpoint)
+    assert same(begun, tagger(1))
+
+
+def test_a_fixed_length_needs_its_patches(tmp_path):
+    fixed = {"backend": {"_target_": "musictag.backends.dense.Dense", "hidden_units": [4]}}
+    trained = tagger(1, **fixed)
+    state = {f"tagger.{key}": value for key, value in trained.state_dict().items()}
+    path = tmp_path / "fixed.ckpt"
+    write_checkpoint({"state_dict": state, "hyper_parameters": {"tagger": trained.spec}}, path)
+    with pytest.raises(MusictagError, match=r"look at data\.patch_seconds"):
+        initialise_from(tagger(2, **fixed, patch_seconds=0.7), str(path))
+
+
+# whole runs
+
+
+@pytest.fixture
+def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
+    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+
+
+def run(*overrides: str) -> tuple[Path, dict]:
+    config = compose_config(*overrides)
+    experiment.run(config)
+    folder = experiment.results_folder(config)
+    return folder, json.loads((folder / "metrics.json").read_text())
+
+
+def test_runs_that_begin_with_another_ones_weights(tiny, tmp_path):
+    first, _ = run(*tiny)
+    trained = musictag.load(first / "best.ckpt")
+
+    begin = [*tiny, f"init_from={first / 'best.ckpt'}"]
+    frozen, _ = run(*begin, "freeze=frontend")
+    tuned = musictag.load(frozen / "best.ckpt")
+    assert same(tuned.frontend, trained.frontend)  # its batch norms, too
+    assert not same(tuned.backend, trained.backend)
+    free, _ = run(*begin)
+    assert not same(musictag.load(free / "best.ckpt").frontend, trained.frontend)
+
+    for kind in ("linear", "mlp"):
+        probed, metrics = run(*begin, f"probe={kind}")
+        probe = musictag.load(probed / "best.ckpt")
+        assert probed.name.startswith(f"waveform-residual_small-{kind}-")
+        assert same(probe.frontend, trained.frontend)
+        body = {key: value for key, value in trained.backend.state_dict().items() if not key.startswith("output.")}
+        for key, value in probe.backend.body.state_dict().items():
+            torch.testing.assert_close(value, body[key], rtol=0, atol=0)
+        assert metrics["parameters"] == sum(p.numel() for p in probe.backend.parameters() if p.requires_grad)
+        assert set(probe.tag(next(tmp_path.glob("music/audio/*.wav")))) == {"high", "noisy", "brightness"}
+    assert len({first, frozen, free, probed}) == 4
+
+
+def test_the_weights_are_part_of_a_runs_identity(tiny, checkpoint, tmp_path):
+    plain = experiment.results_folder(compose_config(*tiny))
+    begun = experiment.results_folder(compose_config(*tiny, f"init_from={checkpoint}"))
+    moved = Path(checkpoint).rename(tmp_path / "elsewhere.ckpt")
+    assert experiment.results_folder(compose_config(*tiny, f"init_from={moved}")) == begun != plain
+    other = tagger(5)
+    state = {f"tagger.{key}": value for key, value in other.state_dict().items()}
+    write_checkpoint({"state_dict": state, "hyper_parameters": {"tagger": other.spec}}, moved)
+    assert experiment.results_folder(compose_config(*tiny, f"init_from={moved}")) not in (begun, plain)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["probe=linear"], r"a probe needs a trained network; type init_from="),
+        (["freeze=frontend"], r"type init_from=\.\.\. as well"),
+        (["init_from=musicnn"], "Pretrained models go by name"),
+        (["init_from=CHECKPOINT", "freeze=backend"], "freeze=backend does not exist; allowed: frontend, null"),
+        (["init_from=CHECKPOINT"], "is another network than the one to be trained; type what it was trained with"),
+    ],
+)
+def test_refused_before_any_work(tiny, checkpoint, overrides, message, tmp_path):
+    overrides = [override.replace("CHECKPOINT", checkpoint) for override in overrides]
+    with pytest.raises(MusictagError, match=message):
+        experiment.run(compose_config(*tiny, *overrides))
+    assert not (tmp_path / "data").exists()
