@@ -1,0 +1,48 @@
+"""What the tests of embeddings share: small taggers with weights drawn at random, and songs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import nn
+
+from musictag.tagger import Tagger
+
+RATE = 16000
+TAGS = [{"name": name} for name in ("violin", "drums", "reel")]
+WAVEFORM = {"_target_": "musictag.frontends.waveform.SampleLevel", "channels": [8, 8, 8, 8, 8]}
+RESIDUAL = {"_target_": "musictag.backends.residual.Residual", "filters": 8, "dense_units": 6}
+MUSICNN = {"_target_": "musictag.frontends.musicnn.Musicnn", "timbral_filters": 5, "temporal_filters": 2}
+CONNECTED = {"_target_": "musictag.backends.musicnn.DenselyConnected", "filters": 4, "dense_units": 6}
+TRANSFORMER = {"_target_": "musictag.backends.self_attention.SelfAttention", "hidden_units": 4, "num_heads": 2}
+RECURRENT = {"_target_": "musictag.backends.recurrent.Recurrent"}
+LINEAR = {"_target_": "musictag.backends.dense.Dense", "hidden_units": []}
+
+
+def make_tagger(frontend: dict = WAVEFORM, backend: dict = RESIDUAL) -> Tagger:
+    """Weights drawn at random; batch norms as after training: nothing is 0 or 1."""
+    torch.manual_seed(0)
+    tagger = Tagger(frontend, backend, TAGS, patch_seconds=0.5)
+    for layer in tagger.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            for values in (layer.weight.data, layer.bias.data, layer.running_mean, layer.running_var):
+                values.uniform_(0.5, 1.5)
+    return tagger
+
+
+def write_song(path: Path, seconds: float, seed: int = 0) -> str:
+    """Noise whose loudness changes, so that patches differ."""
+    noise = np.random.default_rng(seed).standard_normal(round(seconds * RATE))
+    soundfile.write(path, noise * np.linspace(0.02, 0.3, len(noise)), RATE, subtype="PCM_16")
+    return str(path)
+
+
+def save(path: Path, tagger: Tagger) -> str:
+    """A checkpoint that ``musictag.load`` takes; returns its path as one types it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {f"tagger.{name}": value for name, value in tagger.state_dict().items()}
+    torch.save({"hyper_parameters": {"tagger": tagger.spec}, "state_dict": state}, path)
+    return str(path)
