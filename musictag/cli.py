@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     models = commands.add_parser(
         "models",
         help="the published architectures, with sizes and cost",
-        description="The published combinations of front-end and back-end that `python train.py model=NAME` trains: input, "
-        "parameters, cost, and how much one frame of the front-end hears (and how far frames are apart).",
+        description="The published combinations of front-end and back-end that `python train.py model=NAME` trains: "
+        "input, parameters, cost, and how much one frame of the front-end hears (and how far frames are apart).",
     )
     models.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
     models.set_defaults(run=_models)
