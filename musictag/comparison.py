@@ -1,0 +1,215 @@
+"""`musictag compare`: the finished runs of a study side by side, as a CSV, a table and a picture.
+
+Made from the runs' ``metrics.json`` alone. Legend: a row is a run, a model is what several seeds have in common.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Annotation, Text
+from matplotlib.ticker import EngFormatter
+from matplotlib.transforms import Bbox
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from musictag.build import find_class
+from musictag.errors import MusictagError
+from musictag.files import atomic_write
+from musictag.frontends import FrontEnd
+from musictag.frontends.harmonic import Harmonic
+from musictag.frontends.spectrogram import SpectrogramFrontEnd
+from musictag.plots import BLUE, FAINT, ORANGE, STYLE, new_figure, save_figure
+from musictag.results import read_results
+
+COLOURS = {"waveform": ORANGE, "spectrogram": BLUE}
+METRICS = ("roc_auc", "pr_auc", "rmse")
+#: Where a label may stand around its point, in points: the first of those with the fewest collisions.
+PLACES = [
+    (x * distance, y * distance)
+    for distance in (6, 9, 13, 18, 24, 30)
+    for x, y in ((1, 0), (-1, 0), (0.7, 1), (-0.7, 1), (0.7, -1), (-0.7, -1), (0, 1.2), (0, -1.2))
+]
+
+
+def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
+    """One row for every finished run below ``folder`` (of ``study``, if given), by model and seed.
+
+    Raises MusictagError if there is none, and for runs that cannot be compared: other data, or other training sizes.
+    """
+    found = [metrics for path in sorted(folder.glob("**/metrics.json")) if (metrics := read_results(path.parent))]
+    runs = [metrics for metrics in found if study is None or metrics["study"] == study]
+    if not runs:
+        studies = sorted({str(metrics["study"]) for metrics in found})
+        there = f"; there are {len(found)} of the studies {', '.join(studies)}" if found else ""
+        raise MusictagError(f"there are no finished runs of study {study} in {folder}{there}")
+    rows = sorted(map(_row, runs), key=lambda row: (row["model"], row["seed"]))
+    for key, meaning in (("data", "data set"), ("train_songs", "number of training songs"), ("test_songs", "test set")):
+        if len(values := sorted({row[key] for row in rows})) > 1:
+            raise MusictagError(
+                f"the runs in {folder} do not have one {meaning} but {', '.join(map(str, values))}: they cannot be "
+                "compared. Give each comparison a name of its own when it is made (study=...), and here with --study"
+            )
+    return rows
+
+
+def _row(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    config, names = metrics["config"], metrics["config"]["names"]
+    frontend = find_class(config["frontend"]["_target_"], FrontEnd)
+    scores = {}
+    for name in METRICS:
+        entry = metrics["test"][name] or {}
+        scores |= {name: entry.get("value"), f"{name}_low": entry.get("low"), f"{name}_high": entry.get("high")}
+    return {
+        "model": names.get("model") or f"{names['frontend']}+{names['backend']}",
+        "paper": names.get("paper"),
+        "input": "spectrogram" if issubclass(frontend, SpectrogramFrontEnd | Harmonic) else "waveform",
+        "seed": metrics["seed"],
+        "data": metrics["data"],
+        "train_songs": metrics["songs"]["train"],
+        "test_songs": metrics["songs"]["test"],
+        "epochs": metrics["epochs"],
+        "patch_seconds": config["data"]["patch_seconds"],
+        "filter_multiplier": config["frontend"].get("filter_multiplier", 1.0),
+        "parameters": metrics["parameters"],
+        **scores,
+        "train_audio_seconds_per_second": metrics["speed"]["train_audio_seconds_per_second"],
+        "test_audio_seconds_per_second": metrics["speed"]["test_audio_seconds_per_second"],
+        "device": metrics["device"],
+        "run": metrics["run"],
+    }
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """One line a run; an empty cell where the tags allow no such score."""
+    with atomic_write(path, "w") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+
+
+def by_model(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The rows of each model, best mean PR-AUC first."""
+    models = {row["model"]: [other for other in rows if other["model"] == row["model"]] for row in rows}
+    return sorted(models.values(), key=lambda seeds: -_mean(seeds, "pr_auc"))
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Means over the seeds, with the largest distance from them."""
+    shown = Table(title=f"{_conditions(rows)}; mean and furthest seed")
+    shown.add_column("model", overflow="fold")
+    for heading in ("seeds", "parameters", "ROC-AUC", "PR-AUC", "RMSE", "audio s/s"):
+        shown.add_column(heading, justify="right")
+    for seeds in by_model(rows):
+        scores = [_spread(seeds, name) for name in METRICS]
+        speed = f"{_mean(seeds, 'test_audio_seconds_per_second'):,.0f}"
+        shown.add_row(escape(seeds[0]["model"]), str(len(seeds)), f"{seeds[0]['parameters']:,}", *scores, speed)
+    return shown
+
+
+def _conditions(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the numbers were measured under."""
+    first = rows[0]
+    epochs, sizes, seeds = ({row[key] for row in rows} for key in ("epochs", "filter_multiplier", "seed"))
+    text = f"{first['train_songs']:,} training songs of {first['data']}, "
+    text += f"{'-'.join(str(e) for e in sorted({min(epochs), max(epochs)}))} epochs, {len(seeds)} seeds"
+    return text + (f"; filters × {', '.join(f'{size:g}' for size in sorted(sizes))}" if sizes != {1.0} else "")
+
+
+def _spread(seeds: Sequence[Mapping[str, Any]], name: str) -> str:
+    if any(row[name] is None for row in seeds):
+        return "-"
+    mean = _mean(seeds, name)
+    furthest = max(abs(row[name] - mean) for row in seeds)
+    return f"{mean:.3f}" + (f" ± {furthest:.3f}" if len(seeds) > 1 else "")
+
+
+def _mean(seeds: Sequence[Mapping[str, Any]], name: str) -> float:
+    return fmean(0.0 if row[name] is None else row[name] for row in seeds)
+
+
+def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write a PNG: PR-AUC against parameters and against tagging speed; points are means, bars span the seeds."""
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(11, 5.2)
+        left, right = figure.subplots(1, 2, sharey=True)
+        models = by_model(rows)
+        for axes, key in ((left, "parameters"), (right, "test_audio_seconds_per_second")):
+            axes.set_xscale("log")
+            axes.grid(True)
+            for seeds in models:
+                values = [row["pr_auc"] for row in seeds]
+                x, y = _mean(seeds, key), _mean(seeds, "pr_auc")
+                axes.vlines(x, min(values), max(values), color=COLOURS[seeds[0]["input"]], linewidth=1.4, alpha=0.6)
+                axes.plot(x, y, "o", color=COLOURS[seeds[0]["input"]], markersize=6, zorder=3)
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            low, high = axes.get_xlim()
+            axes.set_xlim(low / 2, high * 2)
+        left.set_ylabel("PR-AUC of the test songs")
+        left.set_xlabel("parameters")
+        right.set_xlabel("seconds of audio tagged a second")
+        left.set_title(_conditions(rows))
+        for name, colour in COLOURS.items():
+            right.plot([], [], "o", color=colour, label=name)
+        right.legend(loc="upper right", bbox_to_anchor=(1, 1.09), ncols=2, frameon=False)
+        figure.draw_without_rendering()  # labels need to know where everything is
+        for axes, key in ((left, "parameters"), (right, "test_audio_seconds_per_second")):
+            _label(axes, [(_mean(seeds, key), _mean(seeds, "pr_auc"), seeds[0]["model"]) for seeds in models])
+        save_figure(figure, path)
+
+
+def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Each point's name beside it, where it covers neither a point nor another name, if there is such a place."""
+    renderer = FigureCanvasAgg(axes.figure).get_renderer()
+    centres = axes.transData.transform([(x, y) for x, y, _ in points])
+    taken = [Bbox.from_extents(*(centre - 6), *(centre + 6)) for centre in centres]
+
+    def write(x: float, y: float, name: str, place: tuple[float, float]) -> Annotation:
+        far = abs(place[0]) + abs(place[1]) > 14
+        return axes.annotate(
+            name, (x, y), xytext=place, textcoords="offset points", fontsize=7.5, color=FAINT, va="center",
+            ha="left" if place[0] > 0 else "right" if place[0] < 0 else "center",
+            arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6, "shrinkA": 0} if far else None,
+        )  # fmt: skip
+
+    def covered(point: tuple[float, float, str], place: tuple[float, float]) -> tuple[float, Bbox]:
+        text = write(*point, place)
+        text.update_positions(renderer)
+        box = Text.get_window_extent(text, renderer)  # without the line to the point
+        text.remove()
+        outside = not (axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1))
+        return sum(_common_area(box, other) for other in taken) + 1e6 * outside, box
+
+    for point in points:
+        tried = [(*covered(point, place), place) for place in PLACES]
+        _, box, place = min(tried, key=lambda found: found[0])
+        taken.append(box)
+        write(*point, place)
+
+
+def _common_area(one: Bbox, other: Bbox) -> float:
+    common = Bbox.intersection(one, other)
+    return 0.0 if common is None else common.width * common.height
+
+
+def main(folder: str, study: str | None, out: str) -> int:
+    """Print the table and write ``<study>.csv`` and ``<study>.png`` to folder ``out``; returns the exit status."""
+    rows = read_rows(Path(folder), study)
+    target = Path(out) / (study or "comparison")
+    write_csv(rows, target.with_suffix(".csv"))
+    if rows[0]["pr_auc"] is not None:
+        plot(rows, target.with_suffix(".png"))
+    Console().print(table(rows))
+    print(f"{target}.csv  one line a run")
+    if rows[0]["pr_auc"] is not None:
+        print(f"{target}.png  PR-AUC against parameters and speed")
+    return 0

@@ -1,0 +1,88 @@
+"""Runs side by side: from finished runs alone, and only those that can be compared."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from musictag import comparison, experiment
+from musictag.cli import main
+
+from .catalogues import write_catalogue
+from .experiments import TINY, compose_config, folders
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds of a waveform model and one of a preset, of study ``sizes``; one more run without a study."""
+    folder = tmp_path_factory.mktemp("runs")
+    tiny = ["data=manifest", f"data.path={write_catalogue(folder / 'music')}", *TINY, *folders(folder)]
+    for seed in (0, 1):
+        experiment.run(compose_config(*tiny, "study=sizes", f"seed={seed}"))
+    small = ["model=musicnn", "frontend.timbral_filters=2", "frontend.temporal_filters=1", "frontend.num_mels=16"]
+    rest = [word for word in tiny if not word.startswith(("frontend", "backend"))]
+    experiment.run(compose_config(*rest, *small, "study=sizes", "frontend.filter_multiplier=0.5"))
+    experiment.run(compose_config(*tiny, "data.train_songs=8"))
+    return folder / "runs" / "catalogue"
+
+
+def test_a_row_is_what_the_run_wrote(runs):
+    rows = comparison.read_rows(runs, "sizes")
+    assert [(row["model"], row["seed"]) for row in rows] == [
+        ("musicnn", 0), ("waveform+residual_small", 0), ("waveform+residual_small", 1)
+    ]  # fmt: skip
+    for row in rows:
+        metrics = json.loads((runs / row["run"] / "metrics.json").read_text())
+        assert row["pr_auc"] == metrics["test"]["pr_auc"]["value"]
+        assert row["roc_auc_low"] == metrics["test"]["roc_auc"]["low"]
+        assert row["parameters"] == metrics["parameters"]
+        assert row["test_audio_seconds_per_second"] == metrics["speed"]["test_audio_seconds_per_second"]
+    assert [row["input"] for row in rows] == ["spectrogram", "waveform", "waveform"]
+    assert [row["paper"] for row in rows] == ["Pons & Serra 2019", None, None]
+    assert rows[0]["filter_multiplier"] == 0.5
+
+
+def test_table_csv_and_picture(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["compare", str(runs), "--study", "sizes", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    rows = comparison.read_rows(runs, "sizes")
+    waveform = [row["pr_auc"] for row in rows[1:]]
+    mean = sum(waveform) / 2
+    assert f"{mean:.3f} ± {abs(waveform[0] - mean):.3f}" in printed
+    assert "12 training songs of catalogue, 2 epochs, 2 seeds; filters × 0.5, 1" in printed
+    with (tmp_path / "out" / "sizes.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [float(row["pr_auc"]) for row in written] == pytest.approx([row["pr_auc"] for row in rows], rel=1e-5)
+    assert written[0]["run"] == rows[0]["run"]
+    picture = imread(tmp_path / "out" / "sizes.png")
+    assert picture.shape[1] > picture.shape[0] > 500
+
+
+def test_names_do_not_cover_points_or_each_other(runs, tmp_path, monkeypatch):
+    rows = comparison.read_rows(runs, "sizes")
+    crowd = [
+        rows[0] | {"model": f"model number {i}", "pr_auc": 0.3 + 0.004 * i, "parameters": 10_000 * (1 + i % 3)}
+        for i in range(12)
+    ]
+    boxes = []
+    place = comparison.Bbox.from_extents
+    area = comparison._common_area
+    monkeypatch.setattr(comparison, "_common_area", lambda one, other: boxes.append(area(one, other)) or boxes[-1])
+    comparison.plot(crowd, tmp_path / "crowd.png")
+    assert max(boxes) > 0  # there were collisions to avoid
+    assert area(place(0, 0, 2, 2), place(1, 1, 3, 3)) == 1
+    assert area(place(0, 0, 1, 1), place(2, 2, 3, 3)) == 0
+
+
+def test_what_cannot_be_compared(runs, tmp_path, capsys):
+    assert main(["compare", str(runs), "--out", str(tmp_path)]) == 1
+    assert "do not have one number of training songs but 8, 12" in capsys.readouterr().err
+    assert main(["compare", str(runs), "--study", "depths", "--out", str(tmp_path)]) == 1
+    assert "no finished runs of study depths" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path), "--study", "sizes", "--out", str(tmp_path)]) == 1
+    assert list(tmp_path.iterdir()) == []
