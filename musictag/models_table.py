@@ -36,6 +36,10 @@ class ModelRow:
     receptive_seconds: float | None
     hop_seconds: float
 
+    @property
+    def parts(self) -> str:
+        return self.frontend if self.frontend == self.backend else f"{self.frontend} + {self.backend}"
+
 
 def presets() -> list[str]:
     """Names of the files in conf/model."""
@@ -90,10 +94,9 @@ def main(names: Sequence[str] = ()) -> int:
         table.add_column(heading, justify="right")
     for row in map(describe_model, names or presets()):
         heard = "all" if row.receptive_seconds is None else f"{row.receptive_seconds:.2f}"
-        parts = row.frontend if row.frontend == row.backend else f"{row.frontend} + {row.backend}"
         size = f"{row.parameters:,}"
         table.add_row(
-            row.name, row.paper, parts, row.input, size, f"{row.gflops:.2f}", f"{heard} / {row.hop_seconds:.2f}"
+            row.name, row.paper, row.parts, row.input, size, f"{row.gflops:.2f}", f"{heard} / {row.hop_seconds:.2f}"
         )
     Console().print(table)
     if not names:

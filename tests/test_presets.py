@@ -58,6 +58,16 @@ def test_sizes_are_the_published_ones(name):
     row = describe_model(name)
     assert row.parameters == PARAMETERS[name]
     assert row.gflops > 0.005
+    heard = "all" if row.receptive_seconds is None else f"{row.receptive_seconds:.2f}"
+    cells = [
+        row.paper,
+        row.parts,
+        row.input,
+        f"{row.parameters:,}",
+        f"{row.gflops:.2f}",
+        f"{heard} / {row.hop_seconds:.2f}",
+    ]
+    assert f"| `{name}` | {' | '.join(cells)} |" in (CONF.parent / "docs" / "architectures.md").read_text()
 
 
 def test_the_cost_is_that_of_the_paper_models_counted_by_hand():
