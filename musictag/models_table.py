@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,6 +19,7 @@ from musictag.published import PRETRAINED
 from musictag.tagger import Tagger
 
 NUM_TAGS = 50
+WIDE = 120  # columns of a terminal in which the parts have room, too
 
 
 @dataclass(frozen=True)
@@ -79,26 +81,27 @@ def _input(tagger: Tagger) -> str:
     frontend = tagger.frontend
     seconds = f"{tagger.patch_seconds:.2f} s"
     if isinstance(frontend, SpectrogramFrontEnd):
-        return f"{frontend.log_mel.num_mels} mel bands, {seconds}"
+        return f"{frontend.log_mel.num_mels} mel, {seconds}"
     if isinstance(frontend, Harmonic):
-        return f"{frontend.harmonics.num_notes} pitches × {frontend.harmonics.num_harmonics}, {seconds}"
+        return f"{frontend.harmonics.num_notes} notes × {frontend.harmonics.num_harmonics}, {seconds}"
     return f"waveform, {seconds}"
 
 
 def main(names: Sequence[str] = ()) -> int:
     """Print the table of ``names`` (default: all); returns the exit status."""
-    table = Table(title=f"python train.py model=...  ({NUM_TAGS} tags)")
-    for heading in ("model", "paper", "front-end + back-end", "input"):
+    console = Console()
+    wide = console.width >= WIDE
+    table = Table(title=f"python train.py model=...  ({NUM_TAGS} tags)", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("model", no_wrap=True)
+    for heading in ("paper", *(["front-end + back-end"] if wide else []), "input"):
         table.add_column(heading, overflow="fold")
-    for heading in ("parameters", "GFLOP per\nsecond of audio", "a frame hears /\nevery (seconds)"):
-        table.add_column(heading, justify="right")
+    for heading in ("parameters", "GFLOP a\nsecond", "a frame hears\n/ every (s)"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in map(describe_model, names or presets()):
         heard = "all" if row.receptive_seconds is None else f"{row.receptive_seconds:.2f}"
-        size = f"{row.parameters:,}"
-        table.add_row(
-            row.name, row.paper, row.parts, row.input, size, f"{row.gflops:.2f}", f"{heard} / {row.hop_seconds:.2f}"
-        )
-    Console().print(table)
+        sizes = (f"{row.parameters:,}", f"{row.gflops:.2f}", f"{heard} / {row.hop_seconds:.2f}")
+        table.add_row(row.name, row.paper, *([row.parts] if wide else []), row.input, *sizes)
+    console.print(table)
     if not names:
         print(f"with published weights (musictag pretrained NAME): {', '.join(PRETRAINED)}")
     return 0

@@ -7,7 +7,7 @@ from importlib import import_module
 import pytest
 
 from musictag import benchmarks
-from musictag.benchmarks import data, metrics, models, prepare, songbook
+from musictag.benchmarks import architectures, data, metrics, models, prepare, songbook
 from musictag.benchmarks.figures import Figure
 from musictag.errors import MusictagError
 
@@ -28,6 +28,10 @@ def test_the_other_sections_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(songbook, "_RENDERED_SONGS", 3)
     monkeypatch.setattr(metrics, "_TEST_SETS", ((100, 5, 10),))
     training, tagging = models.benchmark()
+    assert 0 < training.value < tagging.value
+    monkeypatch.setattr(architectures, "_PRESETS", ["dieleman_waveform"])
+    training, tagging = architectures.benchmark()
+    assert training.what == "dieleman_waveform: training, batches of 5 x 3.00 s"
     assert 0 < training.value < tagging.value
     reading, rendering = songbook.benchmark()
     assert reading.unit == "s"

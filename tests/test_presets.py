@@ -83,7 +83,7 @@ def test_the_table(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["models", "musicnn", "samplecnn_se"]) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"musicnn +│ Pons & Serra 2019 +│ musicnn +│ 96 mel bands, 2.99 s +│ +787,159 │", printed)
+    assert re.search(r"musicnn +│ Pons & Serra 2019 +│ musicnn +│ 96 mel, 2.99 s +│ +787,159 │", printed)
     assert re.search(r"24,742,706 │ +0.9\d │ +all / 3.69 │", printed)
     assert main(["models", "resnet"]) == 1
     assert "there is no model resnet; there are crnn, " in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Speeds of this machine, measured: ``python -m musictag.benchmarks [section ...]``; about a minute a section.
+"""Speeds of this machine, measured: ``python -m musictag.benchmarks [section ...]``; one to three minutes a section.
 
 Figures are medians over repetitions, on one thread a process; what happens once is timed once. Run it on an idle
 machine: other work shows. Each section is a module of this package, which offers ``benchmark() -> Iterator[Figure]``.
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from musictag.errors import MusictagError
 
-SECTIONS = ("prepare", "data", "models", "songbook", "metrics", "million")
+SECTIONS = ("prepare", "data", "models", "architectures", "songbook", "metrics", "million")
 
 
 def main(names: list[str]) -> int:

@@ -47,26 +47,33 @@ _MODEL_TAGS = 50
 
 def benchmark() -> Iterator[Figure]:
     """How much audio the models train on and tag in a second, on one thread of this machine's processor."""
-    context = multiprocessing.get_context("spawn")
-    for name in _MODELS:
-        # each in its own process: what one model leaves in the allocator and the caches shall not favour the next
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            training, tagging = pool.submit(_model_speeds, name).result()
+    for name, (frontend, backend) in _MODELS.items():
+        training, tagging = speeds(frontend, backend, _PATCH_SECONDS, _MODEL_BATCH)
         yield Figure(f"{name}: training, batches of {_MODEL_BATCH} x {_PATCH_SECONDS:g} s", training, "s of audio / s")
         yield Figure(f"{name}: tagging", tagging, "s of audio / s")
 
 
-def _model_speeds(name: str) -> tuple[float, float]:
-    """Seconds of audio a second: forward and backward, forward alone."""
+def speeds(
+    frontend: dict[str, Any], backend: dict[str, Any], patch_seconds: float, batch_size: int
+) -> tuple[float, float]:
+    """Seconds of audio a second: forward and backward, forward alone; on one thread of a fresh process."""
+    # each in its own: what one model leaves in the allocator and the caches shall not favour the next
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_speeds, frontend, backend, patch_seconds, batch_size).result()
+
+
+def _speeds(
+    frontend: dict[str, Any], backend: dict[str, Any], patch_seconds: float, batch_size: int
+) -> tuple[float, float]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    frontend, backend = _MODELS[name]
     tags = [{"name": f"tag {number}"} for number in range(_MODEL_TAGS)]
-    tagger = Tagger(frontend, backend, tags, _PATCH_SECONDS)
-    waveform = 0.1 * torch.randn(_MODEL_BATCH, tagger.input_samples)
-    targets = torch.zeros(_MODEL_BATCH, _MODEL_TAGS)
+    tagger = Tagger(frontend, backend, tags, patch_seconds)
+    waveform = 0.1 * torch.randn(batch_size, tagger.input_samples)
+    tagger.fit_normalisation([waveform])
+    targets = torch.zeros(batch_size, _MODEL_TAGS)
     objective = Objective("bce")
-    audio_seconds = _MODEL_BATCH * _PATCH_SECONDS
+    audio_seconds = batch_size * patch_seconds
 
     def train() -> None:
         tagger.zero_grad()

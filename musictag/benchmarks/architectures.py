@@ -1,0 +1,24 @@
+"""How fast the published architectures train and tag, at their own sizes and patch lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from musictag.benchmarks.figures import Figure
+from musictag.benchmarks.models import speeds
+from musictag.models_table import presets
+from musictag.preparing import compose
+
+_PRESETS = presets()
+_BATCH_SECONDS = 15  # about as much audio in each batch, whatever the length of a patch
+
+
+def benchmark() -> Iterator[Figure]:
+    """How much audio each preset trains on and tags in a second, on one thread of this machine's processor."""
+    for name in _PRESETS:
+        config = compose([f"model={name}"])
+        patch_seconds = config["data"]["patch_seconds"]
+        batch_size = max(2, round(_BATCH_SECONDS / patch_seconds))  # batch norms want two
+        training, tagging = speeds(config["frontend"], config["backend"], patch_seconds, batch_size)
+        yield Figure(f"{name}: training, batches of {batch_size} x {patch_seconds:.2f} s", training, "s of audio / s")
+        yield Figure(f"{name}: tagging", tagging, "s of audio / s")
