@@ -67,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compare.add_argument("runs", metavar="FOLDER", help="of runs, such as runs/songbook")
     compare.add_argument("--study", metavar="NAME", help="only runs that were made with study=NAME")
     compare.add_argument("--out", metavar="FOLDER", default=".", help="for NAME.csv and NAME.png (default: here)")
+    compare.add_argument(
+        "--measure", action="store_true", help="measure tagging speeds here, not as the runs noted them"
+    )
     compare.set_defaults(run=_compare)
 
     _add_prepare(commands)
@@ -176,7 +179,7 @@ def _embed(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from musictag.comparison import main
 
-    return main(options.runs, options.study, options.out)
+    return main(options.runs, options.study, options.out, options.measure)
 
 
 def _models(options: argparse.Namespace) -> int:

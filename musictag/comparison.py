@@ -6,12 +6,15 @@ Made from the runs' ``metrics.json`` alone. Legend: a row is a run, a model is w
 from __future__ import annotations
 
 import csv
+import multiprocessing
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import matplotlib
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Annotation, Text
@@ -21,6 +24,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from musictag.benchmarks.figures import median_seconds
 from musictag.build import find_class
 from musictag.errors import MusictagError
 from musictag.files import atomic_write
@@ -29,8 +33,10 @@ from musictag.frontends.harmonic import Harmonic
 from musictag.frontends.spectrogram import SpectrogramFrontEnd
 from musictag.plots import BLUE, FAINT, ORANGE, STYLE, new_figure, save_figure
 from musictag.results import read_results
+from musictag.tagger import load
 
 COLOURS = {"waveform": ORANGE, "spectrogram": BLUE}
+MEASURED_SECONDS = 30  # of audio that a model tags at once when its speed is measured
 METRICS = ("roc_auc", "pr_auc", "rmse")
 #: Where a label may stand around its point, in points: the first of those with the fewest collisions.
 PLACES = [
@@ -114,6 +120,29 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
         speed = f"{_mean(seeds, 'test_audio_seconds_per_second'):,.0f}"
         shown.add_row(escape(seeds[0]["model"]), str(len(seeds)), f"{seeds[0]['parameters']:,}", *scores, speed)
     return shown
+
+
+def measure(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """The rows with the tagging speed of each model as it is here and now: one thread, a fresh process each.
+
+    What the runs noted depends on what else their machines had to do.
+    """
+    speeds = {}
+    for seeds in by_model(rows):
+        (checkpoint,) = folder.glob(f"**/{seeds[0]['run']}/best.ckpt")
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            speeds[seeds[0]["model"]] = pool.submit(_tagging_speed, str(checkpoint)).result()
+    return [{**row, "test_audio_seconds_per_second": speeds[row["model"]]} for row in rows]
+
+
+def _tagging_speed(checkpoint: str) -> float:
+    """Seconds of audio that go through the network of ``checkpoint`` in a second."""
+    torch.set_num_threads(1)
+    tagger = load(checkpoint)
+    waveform = 0.1 * torch.randn(max(1, round(MEASURED_SECONDS / tagger.patch_seconds)), tagger.input_samples)
+    with torch.inference_mode():
+        seconds = median_seconds(lambda: tagger(waveform))
+    return len(waveform) * tagger.patch_seconds / seconds
 
 
 def _conditions(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -201,9 +230,14 @@ def _common_area(one: Bbox, other: Bbox) -> float:
     return 0.0 if common is None else common.width * common.height
 
 
-def main(folder: str, study: str | None, out: str) -> int:
-    """Print the table and write ``<study>.csv`` and ``<study>.png`` to folder ``out``; returns the exit status."""
+def main(folder: str, study: str | None, out: str, measured: bool = False) -> int:
+    """Print the table and write ``<study>.csv`` and ``<study>.png`` to folder ``out``; returns the exit status.
+
+    ``measured``: tagging speeds are measured now instead of taken from the runs.
+    """
     rows = read_rows(Path(folder), study)
+    if measured:
+        rows = measure(rows, Path(folder))
     target = Path(out) / (study or "comparison")
     write_csv(rows, target.with_suffix(".csv"))
     if rows[0]["pr_auc"] is not None:

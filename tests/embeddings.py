@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from torch import nn
 
 from musictag.tagger import Tagger
+
+from .models import as_trained
 
 RATE = 16000
 TAGS = [{"name": name} for name in ("violin", "drums", "reel")]
@@ -23,13 +24,10 @@ LINEAR = {"_target_": "musictag.backends.dense.Dense", "hidden_units": []}
 
 
 def make_tagger(frontend: dict = WAVEFORM, backend: dict = RESIDUAL) -> Tagger:
-    """Weights drawn at random; batch norms as after training: nothing is 0 or 1."""
+    """Weights drawn at random; batch norms as after a training."""
     torch.manual_seed(0)
     tagger = Tagger(frontend, backend, TAGS, patch_seconds=0.5)
-    for layer in tagger.modules():
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            for values in (layer.weight.data, layer.bias.data, layer.running_mean, layer.running_var):
-                values.uniform_(0.5, 1.5)
+    as_trained(tagger)
     return tagger
 
 

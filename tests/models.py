@@ -1,12 +1,15 @@
-"""What tests of models share: the parts and presets that conf/ offers, whole or made small."""
+"""What tests of models share: the parts and presets that conf/ offers, whole or made small, and ways to look inside."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 import yaml
+from torch import Tensor, nn
 
 from musictag.backends import BackEnd
 from musictag.build import build
@@ -25,10 +28,15 @@ def spec(group: str, name: str) -> dict[str, Any]:
     return yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
 
 
+def build_frontend(name: str, **changes: Any) -> FrontEnd:
+    """Front-end ``name`` with other settings, as it is before it measures anything."""
+    return build(spec("frontend", name) | changes, FrontEnd)
+
+
 def make_frontend(name: str, **changes: Any) -> FrontEnd:
     """Front-end ``name``, with what it measures before training."""
     torch.manual_seed(0)
-    frontend = build(spec("frontend", name) | changes, FrontEnd)
+    frontend = build_frontend(name, **changes)
     frontend.fit_normalisation([0.1 * torch.randn(1, 16000)])
     return frontend
 
@@ -36,7 +44,7 @@ def make_frontend(name: str, **changes: Any) -> FrontEnd:
 def make_backend(name: str, in_channels: int, in_frames: int, num_tags: int = 5, small: bool = False) -> BackEnd:
     content = spec("backend", name)
     if small:
-        content |= {key: _small(value) for key, value in content.items() if key.endswith(("filters", "units"))}
+        content = with_few_units(content)
     return build(content, BackEnd, in_channels=in_channels, in_frames=in_frames, num_tags=num_tags)
 
 
@@ -49,5 +57,55 @@ def make_small_pair(frontend_name: str, backend_name: str) -> tuple[FrontEnd, Ba
     return frontend, make_backend(backend_name, frontend.out_channels, in_frames, small=True), patch_samples
 
 
+def with_few_units(backend: dict[str, Any]) -> dict[str, Any]:
+    """The spec of a back-end, its layers made narrow."""
+    return backend | {key: _small(value) for key, value in backend.items() if key.endswith(("filters", "units"))}
+
+
 def _small(units: Any) -> Any:
     return [_small(item) for item in units] if isinstance(units, list) else min(units, SMALL_UNITS)
+
+
+def num_parameters(*modules: nn.Module) -> int:
+    """Trainable ones."""
+    return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
+
+
+def penultimate(backend: BackEnd, features: Tensor) -> Tensor:
+    """What goes into the output layer."""
+    seen = []
+    handle = backend.output.register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0]))
+    backend(features)
+    handle.remove()
+    (inputs,) = seen
+    return inputs
+
+
+def heard(frontend: FrontEnd, num_samples: int) -> Tensor:
+    """Whether a frame's channel hears a sample: N×C×T. What is not a number spreads to all that hear it."""
+    waveforms = torch.zeros(num_samples, num_samples)
+    waveforms.fill_diagonal_(torch.nan)
+    with torch.inference_mode():
+        return frontend.eval()(waveforms).isnan()
+
+
+def as_trained(module: nn.Module) -> None:
+    """Batch norms as after a training: nothing is 0 or 1."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            for values in (layer.weight.data, layer.bias.data, layer.running_mean, layer.running_var):
+                values.uniform_(0.5, 1.5)
+
+
+def draw(module: nn.Module, rng: np.random.Generator) -> None:
+    """Weights and running statistics from ``rng``, in the order of the state dictionary."""
+    for name, value in module.state_dict().items():
+        if name.endswith(("running_var", "bandwidth_q")):
+            value.copy_(torch.from_numpy(rng.uniform(0.5, 2, value.shape)))
+        elif not name.endswith("num_batches_tracked"):
+            value.copy_(torch.from_numpy(rng.standard_normal(value.shape)))
+
+
+def normed(norm: nn.BatchNorm2d, image: Tensor) -> Tensor:
+    """``image`` after ``norm`` in evaluation."""
+    return F.batch_norm(image, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)

@@ -63,6 +63,15 @@ def test_table_csv_and_picture(runs, tmp_path, capsys, monkeypatch):
     assert picture.shape[1] > picture.shape[0] > 500
 
 
+def test_speeds_are_measured_side_by_side(runs, tmp_path):
+    assert main(["compare", str(runs), "--study", "sizes", "--out", str(tmp_path), "--measure"]) == 0
+    with (tmp_path / "sizes.csv").open(newline="") as file:
+        measured = [float(row["test_audio_seconds_per_second"]) for row in csv.DictReader(file)]
+    noted = [row["test_audio_seconds_per_second"] for row in comparison.read_rows(runs, "sizes")]
+    assert measured[1] == measured[2] > 1  # one model, two seeds
+    assert measured != pytest.approx(noted, rel=1e-3)
+
+
 def test_names_do_not_cover_points_or_each_other(runs, tmp_path, monkeypatch):
     rows = comparison.read_rows(runs, "sizes")
     crowd = [

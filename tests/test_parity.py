@@ -19,6 +19,8 @@ from musictag.frontends.spectrogram import MusicallyMotivated
 from musictag.frontends.waveform import SampleLevel
 from musictag.layers import initialise
 
+from .models import num_parameters
+
 REFERENCE = Path(__file__).parent / "reference"
 NINE_LAYERS = (64, 64, 64, 128, 128, 128, 128, 128, 256)
 
@@ -56,10 +58,6 @@ def load_reference(model: nn.Module, reference: dict) -> None:
     assert not values
 
 
-def parameters(*modules: nn.Module) -> int:
-    return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
-
-
 @pytest.mark.parametrize("name", ["waveform", "spectrogram"])
 def test_same_weights_give_the_logits_of_the_authors_graph(name):
     reference = json.loads((REFERENCE / f"paper_{name}.json").read_text())
@@ -82,7 +80,7 @@ def test_same_weights_give_the_logits_of_the_authors_graph(name):
     np.testing.assert_allclose(features[0, :8, 0], reference["frontend_head"], atol=1e-4)
     np.testing.assert_allclose(logits, reference["logits"], atol=2e-4, rtol=0)
     assert np.abs(reference["logits"]).max() > 20  # so that the tolerance means something
-    assert parameters(model) == reference["num_trainable"]
+    assert num_parameters(model) == reference["num_trainable"]
 
 
 @pytest.mark.parametrize(
@@ -94,9 +92,10 @@ def test_same_weights_give_the_logits_of_the_authors_graph(name):
     ],
 )
 def test_parameter_counts_of_the_paper(make_frontend, with_50_tags, with_139_tags):
-    frontend = make_frontend()
-    for num_tags, expected in ((50, with_50_tags), (139, with_139_tags)):
-        assert parameters(frontend, Residual(frontend.out_channels, 0, num_tags)) == expected
+    with torch.device("meta"):
+        frontend = make_frontend()
+        for num_tags, expected in ((50, with_50_tags), (139, with_139_tags)):
+            assert num_parameters(frontend, Residual(frontend.out_channels, 0, num_tags)) == expected
 
 
 def test_initialiser_keeps_the_variance_and_cuts_the_tails():

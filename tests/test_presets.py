@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from musictag.models_table import describe_model, presets
 from musictag.preparing import compose
 from musictag.tagger import Tagger
 
-from .models import CONF, PRESETS
+from .models import CONF, PRESETS, SMALL_MULTIPLIER, with_few_units
 
 #: For 50 tags. Counted in the authors' code or in that of a re-evaluation: SampleCNN and its variants (Kim et al. 2018,
 #: Keras), musicnn and vgg (the published weights), the paper's models (its TensorFlow graphs), self-attention (both
@@ -43,12 +45,19 @@ PARAMETERS = {
 }
 
 
+@cache
+def preset(name: str) -> dict[str, Any]:
+    """The configuration of the combination."""
+    return compose([f"model={name}"])
+
+
 def small_tagger(name: str) -> Tagger:
-    """The combination with a thirtieth of its front-end's filters."""
-    config = compose([f"model={name}", "frontend.filter_multiplier=0.03125"])
+    """The combination with few filters and units."""
+    config = preset(name)
+    frontend = config["frontend"] | {"filter_multiplier": SMALL_MULTIPLIER}
     torch.manual_seed(0)
     tags = [{"name": f"tag {i}"} for i in range(3)]
-    tagger = Tagger(config["frontend"], config["backend"], tags, config["data"]["patch_seconds"])
+    tagger = Tagger(frontend, with_few_units(config["backend"]), tags, config["data"]["patch_seconds"])
     tagger.fit_normalisation([0.1 * torch.randn(1, 16000)])
     return tagger.eval()
 
@@ -98,7 +107,7 @@ def test_parts_can_be_chosen_apart_from_the_preset(name):
     assert config["names"]["model"] == name
     other = compose([f"model={name}", "frontend=waveform", "data=manifest", "data.path=x.csv"])
     assert other["frontend"]["_target_"] == "musictag.frontends.waveform.SampleLevel"
-    assert other["backend"] == compose([f"model={name}"])["backend"]
+    assert other["backend"] == preset(name)["backend"]
     assert config["names"]["paper"]
     assert (CONF / "model" / f"{name}.yaml").read_text().startswith("# @package _global_\n# ")
 
@@ -109,12 +118,10 @@ def test_compiled_and_exported_models_give_the_same(name):
     waveform = 0.1 * torch.randn(2, tagger.input_samples)
     with torch.no_grad():
         plain = tagger(waveform)
-        exported = torch.export.export(
-            tagger, (waveform,), dynamic_shapes={"waveform": {0: torch.export.Dim("batch", min=1, max=64)}}
-        )
-        torch.testing.assert_close(exported.module()(waveform), plain, atol=1e-4, rtol=1e-4)
-        one = waveform[:1]
-        torch.testing.assert_close(exported.module()(one), plain[:1], atol=1e-4, rtol=1e-4)
+        any_batch = {"waveform": {0: torch.export.Dim("batch", min=1, max=64)}}
+        exported = torch.export.export(tagger, (waveform,), dynamic_shapes=any_batch).module()
+        torch.testing.assert_close(exported(waveform), plain, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(exported(waveform[:1]), plain[:1], atol=1e-4, rtol=1e-4)
         torch._dynamo.reset()
         tagger.compile(backend="eager")
         torch.testing.assert_close(tagger(waveform), plain, atol=1e-4, rtol=1e-4)
