@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from musictag.backends import BackEnd
 from musictag.build import build
 from musictag.frontends import FrontEnd
+from musictag.preparing import compose
+from musictag.tagger import Tagger
 
 CONF = Path(__file__).parent.parent / "conf"
 FRONTENDS, BACKENDS, PRESETS = (
@@ -55,6 +58,23 @@ def make_small_pair(frontend_name: str, backend_name: str) -> tuple[FrontEnd, Ba
     patch_samples = frontend.samples_for(frames)
     in_frames = frontend.num_frames(patch_samples)
     return frontend, make_backend(backend_name, frontend.out_channels, in_frames, small=True), patch_samples
+
+
+@cache
+def preset(name: str) -> dict[str, Any]:
+    """What ``model=name`` composes. Not to be changed: it is kept for the next test."""
+    return compose([f"model={name}"])
+
+
+def make_small_tagger(name: str) -> Tagger:
+    """Combination ``name`` with few filters and units, for three tags."""
+    config = preset(name)
+    frontend = config["frontend"] | {"filter_multiplier": SMALL_MULTIPLIER}
+    torch.manual_seed(0)
+    tags = [{"name": f"tag {i}"} for i in range(3)]
+    tagger = Tagger(frontend, with_few_units(config["backend"]), tags, config["data"]["patch_seconds"])
+    tagger.fit_normalisation([0.1 * torch.randn(1, 16000)])
+    return tagger.eval()
 
 
 def with_few_units(backend: dict[str, Any]) -> dict[str, Any]:

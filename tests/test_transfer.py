@@ -13,12 +13,13 @@ from pytorch_lightning import seed_everything
 import musictag
 from musictag import experiment
 from musictag.backends.probe import Probe
-from musictag.checkpoint import write_checkpoint
 from musictag.errors import MusictagError
 from musictag.tagger import Tagger
 from musictag.transfer import initialise_from, with_probe
 
+from .embeddings import save
 from .experiments import TINY, compose_config, folders
+from .models import penultimate
 
 SPEC = {
     "frontend": {
@@ -43,10 +44,7 @@ def tagger(seed: int, **changes: object) -> Tagger:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> str:
-    trained = tagger(1)
-    state = {f"tagger.{key}": value for key, value in trained.state_dict().items()}
-    write_checkpoint({"state_dict": state, "hyper_parameters": {"tagger": trained.spec}}, tmp_path / "trained.ckpt")
-    return str(tmp_path / "trained.ckpt")
+    return save(tmp_path / "trained.ckpt", tagger(1))
 
 
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -83,10 +81,7 @@ def test_a_probe_hears_the_penultimate_features_of_the_checkpoint(checkpoint, ta
     assert isinstance(probe, Probe)
     assert (probe.output.in_features, probe.output.out_features) == (7, len(tags))
     features = torch.randn(3, begun.frontend.out_channels, 16)
-    heard = []
-    body.output.register_forward_pre_hook(lambda _layer, inputs: heard.append(inputs[0]))
-    body(features)
-    torch.testing.assert_close(probe.body(features), heard[0])
+    torch.testing.assert_close(probe.body(features), penultimate(body, features))
     # it learns alone, and its own batch norm only
     begun.train()
     assert not any(layer.training for layer in probe.body.modules())
@@ -94,10 +89,8 @@ def test_a_probe_hears_the_penultimate_features_of_the_checkpoint(checkpoint, ta
     learning = [name for name, parameter in probe.named_parameters() if parameter.requires_grad]
     assert all(name.startswith(("hidden.", "output.")) for name in learning)
     # a probe that was trained goes on as what it is
-    state = {f"tagger.{key}": value for key, value in begun.state_dict().items()}
-    write_checkpoint({"state_dict": state, "hyper_parameters": {"tagger": begun.spec}}, tmp_path / "probe.ckpt")
     again = tagger(3, tags=tags, backend=spec)
-    initialise_from(again, str(tmp_path / "probe.ckpt"))
+    initialise_from(again, save(tmp_path / "probe.ckpt", begun))
     assert same(again, begun)
 
 
@@ -125,12 +118,9 @@ def test_what_concerns_training_alone_may_differ(checkpoint):
 
 def test_a_fixed_length_needs_its_patches(tmp_path):
     fixed = {"backend": {"_target_": "musictag.backends.dense.Dense", "hidden_units": [4]}}
-    trained = tagger(1, **fixed)
-    state = {f"tagger.{key}": value for key, value in trained.state_dict().items()}
-    path = tmp_path / "fixed.ckpt"
-    write_checkpoint({"state_dict": state, "hyper_parameters": {"tagger": trained.spec}}, path)
+    path = save(tmp_path / "fixed.ckpt", tagger(1, **fixed))
     with pytest.raises(MusictagError, match=r"look at data\.patch_seconds"):
-        initialise_from(tagger(2, **fixed, patch_seconds=0.7), str(path))
+        initialise_from(tagger(2, **fixed, patch_seconds=0.7), path)
 
 
 # whole runs
@@ -138,7 +128,7 @@ def test_a_fixed_length_needs_its_patches(tmp_path):
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, "trainer.max_epochs=1", *folders(tmp_path)]
 
 
 def run(*overrides: str) -> tuple[Path, dict]:
@@ -178,9 +168,7 @@ def test_the_weights_are_part_of_a_runs_identity(tiny, checkpoint, tmp_path):
     begun = experiment.results_folder(compose_config(*tiny, f"init_from={checkpoint}"))
     moved = Path(checkpoint).rename(tmp_path / "elsewhere.ckpt")
     assert experiment.results_folder(compose_config(*tiny, f"init_from={moved}")) == begun != plain
-    other = tagger(5)
-    state = {f"tagger.{key}": value for key, value in other.state_dict().items()}
-    write_checkpoint({"state_dict": state, "hyper_parameters": {"tagger": other.spec}}, moved)
+    save(moved, tagger(5))
     assert experiment.results_folder(compose_config(*tiny, f"init_from={moved}")) not in (begun, plain)
 
 
