@@ -45,10 +45,6 @@ def build_module(config: dict[str, Any], source: Source, data: SongData) -> Tagg
         "tags": [{"name": tag.name, "kind": tag.kind} for tag in source.manifest().tags],
         "patch_seconds": config["data"]["patch_seconds"],
     }
-    if "probe" in config and config["init_from"] is None:
-        raise MusictagError("a probe needs a trained network; type init_from=..., a checkpoint or a pretrained name")
-    if config["freeze"] is not None and config["init_from"] is None:
-        raise MusictagError(f"freeze={config['freeze']} keeps what was learnt before; type init_from=... as well")
     tagger = Tagger(**spec)
     rates = {"frontend.sample_rate": tagger.sample_rate, "data.sample_rate": getattr(source, "sample_rate", None)}
     for key, rate in rates.items():

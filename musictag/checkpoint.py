@@ -23,6 +23,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             if damaged := archive.testzip():  # torch.load does not compare checksums: a flipped bit would go unseen
                 raise ValueError(f"the checksum of {damaged} does not match")
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except zipfile.BadZipFile as error:
+        raise ValueError("it is no checkpoint at all, or its end is missing") from error
     except Exception as error:  # damaged bytes make the unpickler raise nearly anything
         raise ValueError(str(error).strip().partition("\n")[0] or type(error).__name__) from error
     if not isinstance(content, dict):

@@ -9,6 +9,7 @@ import csv
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -51,18 +52,27 @@ def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
 
     Raises MusictagError if there is none, and for runs that cannot be compared: other data, or other training sizes.
     """
+    if not folder.is_dir():
+        raise MusictagError(f"there is no folder {folder}")
     found = [metrics for path in sorted(folder.glob("**/metrics.json")) if (metrics := read_results(path.parent))]
     runs = [metrics for metrics in found if study is None or metrics["study"] == study]
     if not runs:
         studies = sorted({str(metrics["study"]) for metrics in found})
         there = f"; there are {len(found)} of the studies {', '.join(studies)}" if found else ""
-        raise MusictagError(f"there are no finished runs of study {study} in {folder}{there}")
+        wanted = f" of study {study}" if study else ""
+        raise MusictagError(f"there are no finished runs{wanted} in {folder}{there}")
     rows = sorted(map(_row, runs), key=lambda row: (row["model"], row["seed"]))
     for key, meaning in (("data", "data set"), ("train_songs", "number of training songs"), ("test_songs", "test set")):
         if len(values := sorted({row[key] for row in rows})) > 1:
             raise MusictagError(
                 f"the runs in {folder} do not have one {meaning} but {', '.join(map(str, values))}: they cannot be "
                 "compared. Give each comparison a name of its own when it is made (study=...), and here with --study"
+            )
+    for one, other in pairwise(rows):
+        if (one["model"], one["seed"]) == (other["model"], other["seed"]):
+            raise MusictagError(
+                f"{one['run']} and {other['run']} are both {one['model']} with seed {one['seed']}, under different "
+                "settings (config.json in their folders): give each setting a study of its own (study=...)"
             )
     return rows
 
@@ -74,8 +84,12 @@ def _row(metrics: Mapping[str, Any]) -> dict[str, Any]:
     for name in METRICS:
         entry = metrics["test"][name] or {}
         scores |= {name: entry.get("value"), f"{name}_low": entry.get("low"), f"{name}_high": entry.get("high")}
+    model = names.get("model") or f"{names['frontend']}+{names['backend']}"
+    if config.get("init_from"):
+        how = f"{names['probe']} probe" if names.get("probe") else f"{config['freeze'] or 'nothing'} frozen"
+        model += f" from {Path(config['init_from']).name} ({how})"
     return {
-        "model": names.get("model") or f"{names['frontend']}+{names['backend']}",
+        "model": model,
         "paper": names.get("paper"),
         "input": "spectrogram" if issubclass(frontend, SpectrogramFrontEnd | Harmonic) else "waveform",
         "seed": metrics["seed"],
@@ -148,10 +162,10 @@ def _tagging_speed(checkpoint: str) -> float:
 def _conditions(rows: Sequence[Mapping[str, Any]]) -> str:
     """What the numbers were measured under."""
     first = rows[0]
-    epochs, sizes, seeds = ({row[key] for row in rows} for key in ("epochs", "filter_multiplier", "seed"))
-    text = f"{first['train_songs']:,} training songs of {first['data']}, "
-    text += f"{'-'.join(str(e) for e in sorted({min(epochs), max(epochs)}))} epochs, {len(seeds)} seeds"
-    return text + (f"; filters × {', '.join(f'{size:g}' for size in sorted(sizes))}" if sizes != {1.0} else "")
+    epochs, sizes, seeds = (sorted({row[key] for row in rows}) for key in ("epochs", "filter_multiplier", "seed"))
+    text = f"{first['train_songs']:,} training songs of {first['data']}"
+    text += f", {'-'.join(map(str, epochs[:1] + epochs[1:][-1:]))} epochs, seeds {', '.join(map(str, seeds))}"
+    return text + (f"; filters × {', '.join(f'{size:g}' for size in sizes)}" if sizes != [1.0] else "")
 
 
 def _spread(seeds: Sequence[Mapping[str, Any]], name: str) -> str:

@@ -207,7 +207,7 @@ def main(files: Sequence[str], model: str, layer: str, out: str, patches: bool =
     used: list[int] = []
     try:
         with atomic_write(path) as file:
-            with Progress("embedding", len(files), when_stopped="; nothing was written") as progress:
+            with Progress("embedding", len(files), unit="files") as progress:
                 rows = _rows(embedder, files, patches, used, progress)
                 WRITERS[path.suffix.lower()](file, rows, embedder.layer.size, json.dumps(about), patches)
             if not used:

@@ -35,7 +35,7 @@ from musictag.ranks import is_rank_zero, rank_zero_say
 from musictag.results import read_results, write_results
 from musictag.tracking import Tracker, make_tracker
 from musictag.training import TaggingModule
-from musictag.transfer import initialise_from
+from musictag.transfer import check_transfer, initialise_from
 
 
 def run(config: dict[str, Any]) -> dict[str, Any]:
@@ -45,6 +45,7 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
     Raises MusictagError for bad input, before any work that would be lost.
     """
     check_keys(config)
+    check_transfer(config)
     source = build_source(config)
     run_dir = run_folder(config, source)
     finished = read_results(run_dir)
@@ -191,7 +192,12 @@ def _some_names(tags: list[dict[str, str]]) -> str:
 def _quieten() -> None:
     """Leave out what Lightning says about things that are as they should be here."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in ("Checkpoint directory", "The number of training batches", ".*does not have many workers"):
+    for message in (
+        "Checkpoint directory",
+        "The number of training batches",
+        ".*does not have many workers",
+        "Found .* in eval mode",
+    ):
         warnings.filterwarnings("ignore", message)
     warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
     warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,11 @@ def locate(model: str | os.PathLike) -> Path:
                 f"{model} is not on this machine yet; type once, with a network: musictag pretrained {model}"
             )
         return cached(str(model))
+    if path.is_dir():
+        raise MusictagError(f"{model} is a folder; the checkpoint of a finished run is the best.ckpt in its folder")
+    similar = difflib.get_close_matches(str(model), PRETRAINED, n=1)
+    hint = f" (did you mean {similar[0]}?)" if similar else ""
     raise MusictagError(
-        f"there is no checkpoint {model}; a finished run has one in its folder: best.ckpt. "
+        f"there is no checkpoint {model}{hint}; a finished run has one in its folder: best.ckpt. "
         f"Pretrained models go by name: {', '.join(PRETRAINED)}"
     )

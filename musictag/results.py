@@ -84,7 +84,8 @@ def write_results(
         "validation": history[best_epoch],
         "epochs": len(history),
         "best_epoch": best_epoch,
-        "parameters": sum(p.numel() for p in tagger.parameters() if p.requires_grad),
+        "parameters": sum(p.numel() for p in tagger.parameters()),
+        "parameters_trained": sum(p.numel() for p in tagger.parameters() if p.requires_grad),
         "speed": {
             "train_audio_seconds_per_second": patches * tagger.patch_seconds / max(train_seconds, 1e-9),
             "test_audio_seconds_per_second": test_audio_seconds / max(seconds["test"], 1e-9),

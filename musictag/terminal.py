@@ -36,6 +36,11 @@ def explain(error: Exception) -> str:
     return "\n".join(line for line in text.splitlines() if line.strip())
 
 
+def _parameters(metrics: dict[str, Any]) -> str:
+    whole, trained = metrics["parameters"], metrics.get("parameters_trained", metrics["parameters"])
+    return f"{whole:,} parameters" if trained == whole else f"{trained:,} of {whole:,} parameters trained"
+
+
 def print_results(metrics: dict[str, Any], runs_dir: str) -> None:
     """The song-level result table, the best and the worst tags, and where the files lie. Rank 0 alone speaks."""
     if not is_rank_zero():
@@ -46,7 +51,7 @@ def print_results(metrics: dict[str, Any], runs_dir: str) -> None:
     say = partial(console.print, highlight=False, soft_wrap=True)
     say(
         f"\n[bold]{metrics['frontend']} + {metrics['backend']}[/bold] on [bold]{metrics['data']}[/bold]: "
-        f"{songs['train']:,} training songs, {metrics['parameters']:,} parameters, best epoch "
+        f"{songs['train']:,} training songs, {_parameters(metrics)}, best epoch "
         f"{metrics['best_epoch'] + 1} of {metrics['epochs']}"
     )
     console.print(result_table(metrics["test"], f"Song-level scores of {songs['test']:,} test songs"))

@@ -25,6 +25,16 @@ def with_probe(backend: Mapping[str, Any], probe: Mapping[str, Any]) -> dict[str
     return {"_target_": PROBE, "body": dict(backend), **probe}
 
 
+def check_transfer(config: Mapping[str, Any]) -> None:
+    """Raise MusictagError for what can be known to be wrong with ``init_from``, ``freeze`` and ``probe`` at once."""
+    if config["init_from"] is not None:
+        locate(config["init_from"])
+    elif "probe" in config:
+        raise MusictagError("a probe needs a trained network; type init_from=..., a checkpoint or a pretrained name")
+    elif config["freeze"] is not None:
+        raise MusictagError(f"freeze={config['freeze']} keeps what was learnt before; type init_from=... as well")
+
+
 def digest(model: str) -> str:
     """What tells the weights of checkpoint ``model`` (a file or a pretrained name) from others."""
     return hashlib.sha256(locate(model).read_bytes()).hexdigest()

@@ -54,7 +54,7 @@ def test_table_csv_and_picture(runs, tmp_path, capsys, monkeypatch):
     waveform = [row["pr_auc"] for row in rows[1:]]
     mean = sum(waveform) / 2
     assert f"{mean:.3f} ± {abs(waveform[0] - mean):.3f}" in printed
-    assert "12 training songs of catalogue, 2 epochs, 2 seeds; filters × 0.5, 1" in printed
+    assert "12 training songs of catalogue, 2 epochs, seeds 0, 1; filters × 0.5, 1" in printed
     with (tmp_path / "out" / "sizes.csv").open(newline="") as file:
         written = list(csv.DictReader(file))
     assert [float(row["pr_auc"]) for row in written] == pytest.approx([row["pr_auc"] for row in rows], rel=1e-5)
@@ -94,4 +94,20 @@ def test_what_cannot_be_compared(runs, tmp_path, capsys):
     assert main(["compare", str(runs), "--study", "depths", "--out", str(tmp_path)]) == 1
     assert "no finished runs of study depths" in capsys.readouterr().err
     assert main(["compare", str(tmp_path), "--study", "sizes", "--out", str(tmp_path)]) == 1
+    assert main(["compare", str(tmp_path / "nowhere"), "--out", str(tmp_path)]) == 1
+    assert "there is no folder" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_settings_of_a_model_are_not_taken_for_two_seeds(runs, tmp_path, capsys):
+    (one, *_) = [row for row in comparison.read_rows(runs, "sizes") if row["model"] == "musicnn"]
+    metrics = json.loads((runs / one["run"] / "metrics.json").read_text())
+    tuned = {"config": metrics["config"] | {"init_from": "runs/best.ckpt", "freeze": "frontend"}, "run": "tuned"}
+    for folder, changes in (("a", {}), ("b", {"run": "twin"}), ("tuned", tuned)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "metrics.json").write_text(json.dumps(metrics | changes))
+    assert main(["compare", str(tmp_path), "--out", str(tmp_path)]) == 1
+    assert "twin are both musicnn with seed 0, under different settings" in capsys.readouterr().err
+    (tmp_path / "b" / "metrics.json").unlink()
+    rows = comparison.read_rows(tmp_path)
+    assert [row["model"] for row in rows] == ["musicnn", "musicnn from best.ckpt (frontend frozen)"]

@@ -169,7 +169,7 @@ def test_the_default_file_and_ctrl_c(
             patched.setattr(Embedder, "patches", interrupted_at("other.wav"))
             assert embed(song, "other.wav", "--model", checkpoint) == 130
         message = capsys.readouterr().err
-        assert "embedding: stopped after 1 of 2 songs; nothing was written" in message
+        assert "embedding: stopped after 1 of 2 files" in message
         assert "musictag: interrupted; nothing was written" in message
         assert sorted(os.listdir()) == before
     assert embed(song, "--model", checkpoint) == 0

@@ -188,6 +188,10 @@ def test_names_and_files(tmp_path, capsys):
         locate("vgg-msd")
     with pytest.raises(MusictagError, match="Pretrained models go by name: musicnn-mtt, "):
         locate("musicnn")
+    with pytest.raises(MusictagError, match=r"did you mean musicnn-mtt\?"):
+        locate("musicnn-mmt")
+    with pytest.raises(MusictagError, match=r"is a folder; the checkpoint of a finished run is the best\.ckpt"):
+        locate(tmp_path)
     (tmp_path / "vgg-msd").touch()
     assert locate(tmp_path / "vgg-msd") == tmp_path / "vgg-msd"
     assert main(["pretrained", "musicnn"]) == 1

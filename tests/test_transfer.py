@@ -158,7 +158,8 @@ def test_runs_that_begin_with_another_ones_weights(tiny, tmp_path):
         body = {key: value for key, value in trained.backend.state_dict().items() if not key.startswith("output.")}
         for key, value in probe.backend.body.state_dict().items():
             torch.testing.assert_close(value, body[key], rtol=0, atol=0)
-        assert metrics["parameters"] == sum(p.numel() for p in probe.backend.parameters() if p.requires_grad)
+        assert metrics["parameters"] == sum(p.numel() for p in probe.parameters())
+        assert metrics["parameters_trained"] == sum(p.numel() for p in probe.backend.parameters() if p.requires_grad)
         assert set(probe.tag(next(tmp_path.glob("music/audio/*.wav")))) == {"high", "noisy", "brightness"}
     assert len({first, frozen, free, probed}) == 4
 
