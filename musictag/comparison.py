@@ -21,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Annotation, Text
 from matplotlib.ticker import EngFormatter
 from matplotlib.transforms import Bbox
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -125,14 +126,16 @@ def by_model(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Means over the seeds, with the largest distance from them."""
-    shown = Table(title=f"{_conditions(rows)}; mean and furthest seed")
-    shown.add_column("model", overflow="fold")
-    for heading in ("seeds", "parameters", "ROC-AUC", "PR-AUC", "RMSE", "audio s/s"):
-        shown.add_column(heading, justify="right")
-    for seeds in by_model(rows):
-        scores = [_spread(seeds, name) for name in METRICS]
+    shown = Table(title=f"{_conditions(rows)}; mean and furthest seed", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown.add_column("model", no_wrap=True)
+    for heading in ("params", "ROC-AUC", "PR-AUC", "RMSE", "audio s/s"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    models = by_model(rows)
+    most = max(map(len, models))
+    for seeds in models:
+        name = escape(seeds[0]["model"]) + (f" ({len(seeds)} of {most} seeds)" if len(seeds) < most else "")
         speed = f"{_mean(seeds, 'test_audio_seconds_per_second'):,.0f}"
-        shown.add_row(escape(seeds[0]["model"]), str(len(seeds)), f"{seeds[0]['parameters']:,}", *scores, speed)
+        shown.add_row(name, f"{seeds[0]['parameters']:,}", *(_spread(seeds, metric) for metric in METRICS), speed)
     return shown
 
 
@@ -173,7 +176,7 @@ def _spread(seeds: Sequence[Mapping[str, Any]], name: str) -> str:
         return "-"
     mean = _mean(seeds, name)
     furthest = max(abs(row[name] - mean) for row in seeds)
-    return f"{mean:.3f}" + (f" ± {furthest:.3f}" if len(seeds) > 1 else "")
+    return f"{mean:.3f}" + (f"±{furthest:.3f}" if len(seeds) > 1 else "")
 
 
 def _mean(seeds: Sequence[Mapping[str, Any]], name: str) -> float:
