@@ -176,7 +176,7 @@ def _spread(seeds: Sequence[Mapping[str, Any]], name: str) -> str:
         return "-"
     mean = _mean(seeds, name)
     furthest = max(abs(row[name] - mean) for row in seeds)
-    return f"{mean:.3f}" + (f"±{furthest:.3f}" if len(seeds) > 1 else "")
+    return f"{mean:.3f}" + (f"±{furthest:.3f}".replace("±0.", "±.") if len(seeds) > 1 else "")
 
 
 def _mean(seeds: Sequence[Mapping[str, Any]], name: str) -> float:
