@@ -110,7 +110,7 @@ def test_a_kill_between_any_two_steps_costs_nothing(
 
 
 def test_interrupted_by_hand_it_keeps_finished_blocks(tiny_catalogue: Path, tmp_path: Path, reference: dict) -> None:
-    process = start(tiny_catalogue, tmp_path / "data", 2, 0.05)
+    process = start(tiny_catalogue, tmp_path / "data", 2, 0.3)  # slow enough to be interrupted on a busy machine
     wait_until(lambda: finished_blocks(tmp_path / "data") >= 2)
     process.send_signal(signal.SIGINT)
     _, output = process.communicate(timeout=20)
