@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -85,6 +86,8 @@ def start(*arguments: object) -> subprocess.Popen[str]:
         env=ENVIRONMENT,
         text=True,
         stderr=subprocess.PIPE,
+        # a shell's background job ignores Ctrl-C, and so would its children: also where the tests are one
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
