@@ -32,8 +32,6 @@ from .models import make_backend, num_parameters
         ("convolutional", 256, 27, 1_996_338),
         # counted in the public CRNN in torch: two layers (15,552 + 6,336) and the output (1,650)
         ("recurrent", 128, 15, 23_538),
-        # four gates where the former has three: 20,736 + 8,448 + 1,650
-        ("lstm", 128, 15, 30_834),
         # counted in the authors' code: encoder, pooler and output
         ("self_attention", 512, 30, 6_593_074),
         # and their projection from the 464 channels of the paper's front-end: 238,080 and a batch norm of 1,024
@@ -46,7 +44,6 @@ from .models import make_backend, num_parameters
         ("auto_pool", 64, 30, 64 + 3_250),
         ("max_pool", 64, 30, 3_250),
         ("mean_pool", 64, 30, 3_250),
-        ("max_mean_pool", 64, 30, 6_450),
     ],
 )
 def test_number_of_parameters(name, in_channels, in_frames, expected):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import zipfile
 
 import pytest
@@ -133,6 +134,27 @@ def test_musicxml_archive_takes_the_file_that_its_container_names():
     damaged[:400] = b"PK" + bytes(398)
     with pytest.raises(ValueError, match="archive"):
         read_musicxml(bytes(damaged), "mozart/some.mxl")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_flipped_bytes_in_an_archive_are_a_damaged_archive(compression):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", compression) as archive:
+        archive.writestr("all.xml", xml_score([xml_note("C4", 8)] * 40))
+        archive.writestr(
+            "META-INF/container.xml", '<container><rootfiles><rootfile full-path="all.xml"/></rootfiles></container>'
+        )
+    whole, rng = packed.getvalue(), random.Random(0)
+    refused = 0
+    for _ in range(500):
+        damaged = bytearray(whole)
+        for place in rng.choices(range(2, len(whole)), k=2):
+            damaged[place] = rng.randrange(256)
+        try:
+            read_musicxml(bytes(damaged), "mozart/some.mxl")  # harmless in fields that nobody reads
+        except ValueError:
+            refused += 1
+    assert refused > 250
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from musictag.backends.recurrent import Recurrent
 from musictag.errors import MusictagError
 
-from .models import penultimate
+from .models import num_parameters, penultimate
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
@@ -66,3 +66,8 @@ def test_recurrent_layers_are_float32_under_autocast():
 def test_recurrent_layers_that_cannot_be(settings, message):
     with pytest.raises(MusictagError, match=message):
         Recurrent(6, 10, 3, **settings)
+
+
+def test_long_short_term_memory_has_four_gates_for_three():
+    sizes = [num_parameters(Recurrent(128, 15, 50, cell=cell)) for cell in ("gru", "lstm")]
+    assert sizes == [15_552 + 6_336 + 1_650, 20_736 + 8_448 + 1_650]

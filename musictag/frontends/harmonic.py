@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torchaudio import functional as audio
 
 from musictag.errors import MusictagError
 from musictag.frontends import FrontEnd
@@ -27,7 +26,7 @@ from musictag.frontends.images import (
     smallest_size,
     stride_of,
 )
-from musictag.frontends.log_mel import SMALLEST_POWER
+from musictag.frontends.log_mel import decibels, power_spectrogram
 from musictag.layers import batch_norm, conv_norm_relu, full_precision, scaled
 
 LOWEST_NOTE = 24  # C1, as a MIDI number
@@ -69,19 +68,8 @@ class HarmonicSpectrogram(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         with full_precision(waveform):
-            power = audio.spectrogram(
-                waveform.float(),
-                pad=0,
-                window=self.window,
-                n_fft=self.n_fft,
-                hop_length=self.hop_samples,
-                win_length=self.n_fft,
-                power=2.0,
-                normalized=False,
-                pad_mode="reflect",
-            )
-            harmonic_power = (self.filters() @ power).unflatten(1, (self.num_harmonics, self.num_notes))
-            return 10.0 * torch.log10(harmonic_power.clamp(min=SMALLEST_POWER))
+            power = power_spectrogram(waveform, self.window, self.hop_samples, "reflect")
+            return decibels((self.filters() @ power).unflatten(1, (self.num_harmonics, self.num_notes)))
 
     def num_frames(self, num_samples: int) -> int:
         """T for ``num_samples``; 0 where they are too few to be reflected."""

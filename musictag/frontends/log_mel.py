@@ -88,24 +88,9 @@ class LogMel(nn.Module):
         self.register_buffer("filters_FM", filters.T.contiguous(), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        centred = self.pad_mode != "song"
         with full_precision(waveform):
-            power = audio.spectrogram(
-                waveform.float(),
-                pad=0,
-                window=self.window,
-                n_fft=self.n_fft,
-                hop_length=self.hop_samples,
-                win_length=self.n_fft,
-                power=2.0,
-                normalized=False,
-                center=centred,
-                pad_mode=self.pad_mode if centred else "constant",
-            )
-            mel_power = self.filters_FM @ power
-            if self.compression == "decibel":
-                return 10.0 * torch.log10(mel_power.clamp(min=SMALLEST_POWER))
-            return torch.log10(10000.0 * mel_power + 1.0)
+            mel_power = self.filters_FM @ power_spectrogram(waveform, self.window, self.hop_samples, self.pad_mode)
+            return decibels(mel_power) if self.compression == "decibel" else torch.log10(10000.0 * mel_power + 1.0)
 
     def num_frames(self, num_samples: int) -> int:
         """T for ``num_samples``; 0 where they are too few."""
@@ -113,3 +98,25 @@ class LogMel(nn.Module):
             return max(num_samples - self.n_fft, -self.hop_samples) // self.hop_samples + 1
         min_samples = self.n_fft // 2 + 1 if self.pad_mode == "reflect" else 1
         return num_samples // self.hop_samples + 1 if num_samples >= min_samples else 0
+
+
+def power_spectrogram(waveform: Tensor, window: Tensor, hop_samples: int, pad_mode: str) -> Tensor:
+    """Waveform B×N -> power float32, B×bins×T, bins = len(window) // 2 + 1. For ``pad_mode`` see LogMel."""
+    centred = pad_mode != "song"
+    return audio.spectrogram(
+        waveform.float(),
+        pad=0,
+        window=window,
+        n_fft=len(window),
+        hop_length=hop_samples,
+        win_length=len(window),
+        power=2.0,
+        normalized=False,
+        center=centred,
+        pad_mode=pad_mode if centred else "constant",
+    )
+
+
+def decibels(power: Tensor) -> Tensor:
+    """10 log10 of the power, which counts as 1e-10 at least."""
+    return 10.0 * torch.log10(power.clamp(min=SMALLEST_POWER))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import gc
 import io
+import lzma
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -141,6 +143,20 @@ def _replaced_endings(measures: list[list[ElementTree.Element]]) -> set[int]:
     return {index for start, last in replaced for index in range(start, last + 1)}
 
 
+#: What reading a damaged archive raises: zipfile itself; for a compression that it does not know; for a member that is
+#: encrypted, or seems to be; each decompressor; and the parser of what comes out.
+DAMAGED = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    zlib.error,
+    lzma.LZMAError,
+    OSError,  # bz2's
+    EOFError,
+    ElementTree.ParseError,
+)
+
+
 def _unpack(data: bytes) -> bytes:
     """The score inside an ``.mxl`` archive, or ``data`` itself."""
     if not data.startswith(b"PK"):
@@ -150,8 +166,7 @@ def _unpack(data: bytes) -> bytes:
             container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
             rootfile = next(element for element in container.iter() if element.tag.rpartition("}")[2] == "rootfile")
             return archive.read(rootfile.get("full-path", ""))
-    # zipfile raises the second for a compression that it does not know, the third for an encrypted member
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ElementTree.ParseError) as error:
+    except DAMAGED as error:
         raise ValueError(f"damaged archive: {error}") from error
     except (KeyError, StopIteration) as error:
         raise ValueError("an archive that does not say which file is the score") from error
