@@ -78,8 +78,8 @@ def test_speeds_are_measured_side_by_side(runs, tmp_path):
 def test_names_do_not_cover_points_or_each_other(runs, tmp_path, monkeypatch):
     row = comparison.read_rows(runs, "sizes")[0]
     crowd = [
-        row | {"model": f"model number {i}", "pr_auc": 0.3 + 0.01 * i, "parameters": 10_000 * (1 + i % 2)}
-        for i in range(10)
+        row | {"model": f"model number {i}", "pr_auc": 0.3 + 0.02 * (i // 2), "parameters": 10_000 + 100_000 * (i % 2)}
+        for i in range(10)  # side by side on the left, one upon the other on the right
     ]
     figures = []
     save = comparison.save_figure
