@@ -1,0 +1,250 @@
+"""The finished runs of a study, from their ``metrics.json`` and ``predictions.npz`` alone.
+
+A *system* is what competes: a published model, a front-end with a back-end, a baseline. A *factor* is a key of the
+configuration that varies within a system (the number of training songs, of filters, ...), a *condition* one choice of
+all factors, and a *cell* the runs of one system under one condition, which differ by seed. Legend: S songs, K tags.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musictag.build import find_class
+from musictag.errors import MusictagError
+from musictag.frontends import FrontEnd
+from musictag.frontends.harmonic import Harmonic
+from musictag.frontends.spectrogram import SpectrogramFrontEnd
+from musictag.identity import INDIFFERENT_KEYS
+from musictag.results import read_results
+
+METRICS = ("roc_auc", "pr_auc", "rmse")
+FAMILIES = ("waveform", "spectrogram", "baseline")
+#: Keys that differ between the runs of a system without being what a study varies: the seed, and how long or how large.
+_NO_FACTORS = (*INDIFFERENT_KEYS, "seed", "baseline", "frontend._target_", "backend._target_", "data.num_songs")
+_LABELS = {
+    "data.train_songs": "training songs",
+    "data.patch_seconds": "length of a patch (s)",
+    "frontend.filter_multiplier": "front-end filters (times)",
+    "frontend.num_filters": "front-end filters (n)",
+    "backend.filters": "back-end filters",
+    "backend.dense_units": "dense units",
+    "evaluation.mode": "a song is predicted from",
+    "trainer.learning_rate": "learning rate",
+    "trainer.max_epochs": "epochs",
+}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """``song_ids`` S, ``tags`` K, ``kinds`` K (classification | regression), ``scores`` and ``targets`` float32 S×K."""
+
+    song_ids: np.ndarray
+    tags: np.ndarray
+    kinds: np.ndarray
+    scores: np.ndarray
+    targets: np.ndarray  # NaN: unknown
+
+
+class Run:
+    """A finished run. ``condition``: its values of the study's factors (None where it has no such key)."""
+
+    def __init__(self, folder: Path, metrics: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.metrics = metrics
+        self.config: dict[str, Any] = metrics["config"]
+        self.system = system_label(self.config)
+        self.family = _family(self.config)
+        self.seed: int = metrics["seed"]
+        self.train_songs: int = metrics["songs"]["train"]
+        self.parameters: int | None = metrics.get("parameters")
+        self.condition: tuple[Any, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Run({self.folder.name}: {self.system}, {self.condition}, seed {self.seed})"
+
+    def value(self, metric: str) -> float | None:
+        """The test score; None where the tags allow no such score."""
+        return (self.metrics["test"][metric] or {}).get("value")
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Read when first asked for. Raises MusictagError if the file is missing or damaged."""
+        path = self.folder / "predictions.npz"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                found = Predictions(**{name: arrays[name] for name in Predictions.__dataclass_fields__})
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise MusictagError(f"{path} cannot be read ({error}); delete the folder and run it again") from error
+        shape = (len(found.song_ids), len(found.tags))
+        if found.scores.shape != shape or found.targets.shape != shape or len(found.kinds) != len(found.tags):
+            raise MusictagError(f"{path} is damaged: its arrays do not fit together; delete the folder, run it again")
+        return found
+
+
+class Study:
+    """The finished runs that share a name, sorted by system, condition and seed."""
+
+    def __init__(self, name: str | None, runs: Sequence[Run]) -> None:
+        self.name = name
+        self.data: str = runs[0].metrics["data"]
+        self.factors = _factors(runs)
+        for run in runs:
+            run.condition = tuple(_settings(run).get(key) for key in self.factors)
+        found = {run.system: run.family for run in sorted(runs, key=lambda run: run.system)}
+        self.systems = sorted(found, key=lambda system: FAMILIES.index(found[system]))
+        self.conditions = sorted({run.condition for run in runs}, key=_sortable)
+        self.runs = sorted(
+            runs, key=lambda run: (self.systems.index(run.system), _sortable(run.condition), run.seed, run.folder.name)
+        )
+        self.seeds = sorted({run.seed for run in runs})
+        self.metrics = [name for name in METRICS if all(run.value(name) is not None for run in runs)]
+        self.test_songs: int = runs[0].metrics["songs"]["test"]
+
+    def cell(self, system: str, condition: tuple[Any, ...]) -> list[Run]:
+        """The runs of a system under a condition, one a seed; empty where there is none."""
+        return [run for run in self.runs if run.system == system and run.condition == condition]
+
+    def family(self, system: str) -> str:
+        return next(run.family for run in self.runs if run.system == system)
+
+    @property
+    def problems(self) -> list[str]:
+        """Cells that lack seeds which others have, in words."""
+        missing = []
+        for system in self.systems:
+            for condition in self.conditions:
+                seeds = len(self.cell(system, condition))
+                if 0 < seeds < len(self.seeds):
+                    missing.append(f"{system} {describe(self.factors, condition)}: {seeds} of {len(self.seeds)} seeds")
+        return missing
+
+
+def read_study(folder: Path, study: str | None = None) -> Study:
+    """All finished runs of ``study`` below ``folder`` (None: all there are).
+
+    Raises MusictagError if there is none, for runs on different data, test songs or tags, which cannot be compared,
+    and for two runs of one system, condition and seed, which differ in something that no table would show.
+    """
+    found = find_runs(folder)
+    runs = [run for run in found if study is None or run.metrics["study"] == study]
+    if not runs:
+        studies = sorted({str(run.metrics["study"]) for run in found})
+        there = f"; there are {len(found)} of the studies {', '.join(studies)}" if found else ""
+        wanted = f" of study {study}" if study else ""
+        raise MusictagError(f"there are no finished runs{wanted} in {folder}{there}")
+    for meaning, of in (
+        ("data set", lambda run: run.metrics["data"]),
+        ("test set", lambda run: f"{run.metrics['songs']['test']} songs"),
+        ("set of tags", lambda run: f"{len(run.metrics['test']['tags'])} tags"),
+    ):
+        if len(values := sorted({of(run) for run in runs})) > 1:
+            raise MusictagError(
+                f"the runs in {folder} do not have one {meaning} but {', '.join(values)}: they cannot be compared. "
+                "Give each comparison a name of its own when it is made (study=...), and here with --study"
+            )
+    result = Study(study, runs)
+    for one, other in zip(result.runs, result.runs[1:], strict=False):
+        if (one.system, one.condition, one.seed) == (other.system, other.condition, other.seed):
+            raise MusictagError(
+                f"{one.folder} and {other.folder} are both {one.system} with seed {one.seed} "
+                f"{describe(result.factors, one.condition)}: give each setting a study of its own (study=...)"
+            )
+    return result
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """Every finished run below ``folder``. Raises MusictagError if there is no such folder or a damaged run in it."""
+    if not folder.is_dir():
+        raise MusictagError(f"there is no folder {folder}")
+    found = []
+    for path in sorted(folder.glob("**/metrics.json")):
+        metrics = read_results(path.parent)
+        try:
+            found.append(Run(path.parent, metrics))
+        except (KeyError, TypeError) as error:
+            raise MusictagError(f"{path} is not what a run writes ({error}); move it away") from error
+    return found
+
+
+def system_label(config: Mapping[str, Any]) -> str:
+    """What competes, in a word or two: a preset, a baseline, or front-end and back-end; and what it began with."""
+    names = config["names"]
+    label = names.get("model") or names.get("baseline") or f"{names['frontend']}+{names['backend']}"
+    if config.get("init_from"):
+        how = f"{names['probe']} probe" if names.get("probe") else f"{config['freeze'] or 'nothing'} frozen"
+        label += f" from {Path(config['init_from']).name} ({how})"
+    return label
+
+
+def factor_label(key: str) -> str:
+    """A factor in words, for axes and tables."""
+    return _LABELS.get(key, key.partition(".")[2].replace("_", " ") or key)
+
+
+def describe(factors: Sequence[str], condition: Sequence[Any]) -> str:
+    """A condition in words: "at 1,000 training songs"; empty where nothing varies."""
+    parts = [
+        f"{factor_label(key)} {value:,}" if isinstance(value, int) else f"{factor_label(key)} {value}"
+        for key, value in zip(factors, condition, strict=True)
+        if value is not None
+    ]
+    return f"({', '.join(parts)})" if parts else ""
+
+
+def _family(config: Mapping[str, Any]) -> str:
+    if config.get("baseline"):
+        return "baseline"
+    frontend = find_class(config["frontend"]["_target_"], FrontEnd)
+    return "spectrogram" if issubclass(frontend, SpectrogramFrontEnd | Harmonic) else "waveform"
+
+
+def _factors(runs: Sequence[Run]) -> list[str]:
+    """The keys that vary within a system."""
+    values: dict[str, dict[str, set[str]]] = {}
+    for run in runs:
+        for key, value in _settings(run).items():
+            values.setdefault(key, {}).setdefault(run.system, set()).add(repr(value))
+    skipped = tuple(f"{key}." for key in _NO_FACTORS)
+    return sorted(
+        key
+        for key, by_system in values.items()
+        if key not in _NO_FACTORS and not key.startswith(skipped) and any(len(seen) > 1 for seen in by_system.values())
+    )
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Dotted keys of what the run depends on: a baseline has no network, and all the songs are so many songs."""
+    flat = _flat(run.config)
+    if run.family == "baseline":
+        unused = ("frontend.", "backend.", "trainer.", "objective", "data.patch_seconds")
+        flat = {key: value for key, value in flat.items() if not key.startswith(unused)}
+    return flat | {"data.train_songs": run.train_songs}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = tuple(value) if isinstance(value, list) else value
+    return flat
+
+
+def _sortable(condition: Sequence[Any]) -> tuple[tuple[int, float, str], ...]:
+    """Numbers before words, nothing before both."""
+    return tuple(
+        (0, 0.0, "")
+        if value is None
+        else (1, float(value), "")
+        if isinstance(value, int | float)
+        else (2, 0.0, str(value))
+        for value in condition
+    )
