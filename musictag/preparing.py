@@ -12,6 +12,7 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import MissingMandatoryValue, OmegaConf, open_dict
@@ -41,7 +42,10 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
             f"there is no configuration at {CONF}: this command works in a clone of the repository, where it is "
             "installed with `pip install --editable .`"
         )
-    before = HydraConfig.instance().cfg
+    os.environ.setdefault("MUSICTAG_HOME", str(CONF.parent))
+    before, outer = HydraConfig.instance().cfg, GlobalHydra.instance().hydra
+    # within a sweep, Hydra is at work already, and would not begin a second time
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = hydra_compose("train", list(overrides), return_hydra_config=True)
@@ -58,6 +62,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
         raise MusictagError(" ".join(str(error).split())) from error
     finally:
         HydraConfig.instance().cfg = before
+        GlobalHydra.instance().hydra = outer
 
 
 def configuration(words: Sequence[str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from musictag.frontends.harmonic import Harmonic
 from musictag.frontends.spectrogram import SpectrogramFrontEnd
 from musictag.identity import INDIFFERENT_KEYS
 from musictag.results import read_results
+from musictag.studies import find_studies, read_jobs
 
 METRICS = ("roc_auc", "pr_auc", "rmse")
 FAMILIES = ("waveform", "spectrogram", "baseline")
@@ -127,13 +128,17 @@ class Study:
 
 
 def read_study(folder: Path, study: str | None = None) -> Study:
-    """All finished runs of ``study`` below ``folder`` (None: all there are).
+    """All finished runs of ``study`` below ``folder`` (None: all there are): made under that name, or in its list.
 
     Raises MusictagError if there is none, for runs on different data, test songs or tags, which cannot be compared,
     and for two runs of one system, condition and seed, which differ in something that no table would show.
     """
     found = find_runs(folder)
-    runs = [run for run in found if study is None or run.metrics["study"] == study]
+    # a run that several studies ask for is made once, under the name of the first
+    listed = {
+        path.parent / job["run"] for name, path in find_studies(folder) if name == study for job in read_jobs(path)
+    }
+    runs = [run for run in found if study is None or run.metrics["study"] == study or run.folder in listed]
     if not runs:
         studies = sorted({str(run.metrics["study"]) for run in found})
         there = f"; there are {len(found)} of the studies {', '.join(studies)}" if found else ""
@@ -176,7 +181,8 @@ def find_runs(folder: Path) -> list[Run]:
 def system_label(config: Mapping[str, Any]) -> str:
     """What competes, in a word or two: a preset, a baseline, or front-end and back-end; and what it began with."""
     names = config["names"]
-    label = names.get("model") or names.get("baseline") or f"{names['frontend']}+{names['backend']}"
+    preset = None if names.get("model") == "none" else names.get("model")
+    label = preset or names.get("baseline") or f"{names['frontend']}+{names['backend']}"
     if config.get("init_from"):
         how = f"{names['probe']} probe" if names.get("probe") else f"{config['freeze'] or 'nothing'} frozen"
         label += f" from {Path(config['init_from']).name} ({how})"

@@ -1,0 +1,165 @@
+"""`musictag status`: which jobs of a study are done, running, failed or missing, and how long the rest will take."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from musictag.errors import MusictagError
+from musictag.results import read_results
+from musictag.running import is_running
+from musictag.studies import find_studies, read_jobs
+
+#: In the order in which they are counted out. stopped: begun, and not at work now; the sweep goes on with it.
+STATES = ("done", "running", "stopped", "failed", "missing")
+_STYLES = {"done": "green", "running": "bold", "stopped": "yellow", "failed": "red", "missing": "dim"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a study. ``seconds``: what it has taken so far; ``left``: what it will take, None if not known."""
+
+    name: str
+    folder: Path
+    state: str
+    epochs: int
+    max_epochs: int | None
+    patches: int | None
+    seconds: float
+    left: float | None = None
+    scores: dict[str, float | None] | None = None
+    reason: str = ""
+
+
+def read_study_status(path: Path) -> list[Job]:
+    """The jobs of a study's list as they are now; raises MusictagError for damaged files."""
+    jobs = [_look_at(path.parent, job) for job in read_jobs(path)]
+    return [_with_time_left(job, jobs) for job in jobs]
+
+
+def time_left(jobs: Sequence[Job]) -> float | None:
+    """Seconds until all are done if as many run at once as do now (none: one); None if not known."""
+    waiting = [job for job in jobs if job.state != "done"]
+    if not waiting or any(job.left is None for job in waiting):
+        return 0.0 if not waiting else None
+    return sum(job.left or 0.0 for job in waiting) / max(1, sum(job.state == "running" for job in jobs))
+
+
+def _look_at(parent: Path, job: dict[str, Any]) -> Job:
+    folder = parent / job["run"]
+    metrics = read_results(folder)
+    epochs = _history(folder)
+    seconds = sum(float(row["seconds"]) for row in epochs)
+    found = {"name": job["job"], "folder": folder, "max_epochs": job["max_epochs"], "patches": job["patches"]}
+    if metrics is not None:
+        scores = {name: (metrics["test"][name] or {}).get("value") for name in ("roc_auc", "pr_auc", "rmse")}
+        # the epochs are a part of the training; the preparation is shared
+        took = sum(value for stage, value in metrics["seconds"].items() if stage not in ("prepare", "epochs"))
+        return Job(**found, state="done", epochs=len(epochs), seconds=took, scores=scores)
+    if is_running(folder):
+        state, reason = "running", ""
+    elif (folder / "error.txt").exists():
+        # the last line of a traceback says what it was
+        lines = (folder / "error.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""]
+        state, reason = "failed", lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    else:
+        state, reason = ("stopped" if folder.exists() else "missing"), ""
+    return Job(**found, state=state, epochs=len(epochs), seconds=seconds, reason=reason)
+
+
+def _history(folder: Path) -> list[dict[str, str]]:
+    try:
+        with open(folder / "history.csv", newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except OSError:
+        return []
+
+
+def _with_time_left(job: Job, jobs: Iterable[Job]) -> Job:
+    """A job takes as long for each patch as others of its kind did, whatever the seed and the number of songs."""
+    if job.state == "done":
+        return job
+    done = [other for other in jobs if other.state == "done"]
+    alike = [other for other in done if _kind(other.name) == _kind(job.name)] or done
+    if not alike:
+        return job
+    if job.patches and all(other.patches for other in alike):
+        whole = job.patches * median(other.seconds / other.patches for other in alike if other.patches)
+    else:
+        whole = median(other.seconds for other in alike)
+    return Job(**{**vars(job), "left": max(0.0, whole - job.seconds)})
+
+
+def _kind(name: str) -> list[str]:
+    return [word for word in name.split() if not word.startswith(("seed=", "data.train_songs="))]
+
+
+def show(name: str, jobs: Sequence[Job], console: Console) -> None:
+    """A line for each job that is not done, and the count of all."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title=f"[bold]{escape(name)}[/bold]")
+    table.add_column("job", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    table.add_column("epochs", justify="right", no_wrap=True)
+    for heading in ("ROC-AUC", "PR-AUC", "RMSE"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    for job in jobs:
+        scores = job.scores or {}
+        epochs = f"{job.epochs} of {job.max_epochs}" if job.max_epochs and job.epochs else str(job.epochs or "")
+        table.add_row(
+            escape(job.name),
+            f"[{_STYLES[job.state]}]{job.state}[/]",
+            epochs,
+            *(_number(scores.get(metric)) for metric in ("roc_auc", "pr_auc", "rmse")),
+            readable_time(job.seconds) if job.seconds else "",
+        )
+    console.print(table)
+    for job in jobs:
+        if job.reason:
+            console.print(
+                f"  [red]failed[/red] {escape(job.name)}: {escape(job.reason)}", highlight=False, soft_wrap=True
+            )
+            console.print(f"         {escape(str(job.folder / 'error.txt'))}", highlight=False, soft_wrap=True)
+    counts = Counter(job.state for job in jobs)
+    parts = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    left = time_left(jobs)
+    rest = "" if left == 0.0 else "; time left not known yet" if left is None else f"; about {readable_time(left)} left"
+    console.print(f"{len(jobs)} jobs: {parts}{rest}", highlight=False)
+
+
+def readable_time(seconds: float) -> str:
+    """1:02:03, or 42 s."""
+    return f"{seconds:.0f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def main(folder: str, study: str | None) -> int:
+    """Print the state of the studies below ``folder``; returns the exit status: 1 where a job failed."""
+    if not Path(folder).is_dir():
+        raise MusictagError(f"there is no folder {folder}; it is where the runs are, such as runs/songbook")
+    found = list(find_studies(Path(folder)))
+    chosen = [(name, path) for name, path in found if study in (None, name)]
+    if not chosen:
+        there = f"; there are {', '.join(sorted({name for name, _ in found}))}" if found else ""
+        raise MusictagError(f"no sweep was started{f' as study {study}' if study else ''} in {folder}{there}")
+    console = Console()
+    failed = False
+    for name, path in chosen:
+        jobs = read_study_status(path)
+        show(name, jobs, console)
+        failed = failed or any(job.state == "failed" for job in jobs)
+    return 1 if failed else 0

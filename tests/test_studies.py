@@ -1,0 +1,238 @@
+"""Sweeps: the jobs are written down, each runs in a process of its own, and what is finished is not run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, read_write
+
+from musictag import experiment, studies
+from musictag.errors import MusictagError
+from musictag.identity import available_cores
+from musictag.running import hold
+
+from .experiments import ROOT, TINY, compose_config, folders
+from .test_conf import NEEDED
+
+SWEEPS = sorted(path.stem for path in (ROOT / "sweep").glob("*.yaml"))
+DATA = sorted(path.stem for path in (ROOT / "conf" / "data").glob("*.yaml"))
+
+
+@pytest.fixture
+def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
+    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path), "trainer.max_epochs=1"]
+
+
+def sweep_config(*overrides: str) -> DictConfig:
+    """The configuration of a sweep, Hydra's own part included."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    return cfg
+
+
+def sweep(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python train.py WORDS`, as a person types it."""
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+
+
+def finished(tmp_path: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((tmp_path / "runs").glob("*/*/metrics.json"))]
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_job_of_every_study_composes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
+    for data in DATA:
+        chosen = [f"sweep={name}", f"data={data}", *NEEDED.get(data, [])]
+        with_sizes = [] if list((ROOT / "sweep" / "data").glob(f"{name}_{data}.yaml")) else ["data.train_songs=7,8"]
+        params = sweep_config(*chosen).hydra.sweeper
+        if "optuna" in params._target_:
+            assert studies.job_overrides(sweep_config(*chosen)) is None
+            continue
+        cfg = sweep_config(*chosen)
+        with read_write(cfg.hydra):
+            cfg.hydra.overrides.task = [*chosen, *with_sizes]
+        jobs = studies.job_overrides(cfg)
+        assert jobs is not None
+        assert len({tuple(job) for job in jobs}) == len(jobs) > 1
+        for job in (jobs[0], jobs[-1]):
+            config = compose_config(*job)
+            assert config["study"] == name
+            experiment.check_keys(config)
+
+
+def test_the_files_of_data_sets_belong_to_studies() -> None:
+    for path in (ROOT / "sweep" / "data").glob("*.yaml"):
+        name, _, data = path.stem.rpartition("_")
+        assert name in SWEEPS
+        assert data in DATA
+
+
+def test_the_study_of_architectures_has_every_published_model() -> None:
+    models = sweep_config("sweep=architectures").hydra.sweeper.params.model.split(",")
+    published = {path.stem for path in (ROOT / "conf/model").glob("*.yaml") if "paper:" in path.read_text()}
+    assert set(models) == published | {"gbt", "linear"}
+
+
+def test_a_study_without_sizes_for_a_data_set_asks_for_them(tiny: list[str], tmp_path: Path) -> None:
+    done = sweep("sweep=dataset_size", *tiny, "model=none")
+    assert done.returncode == 1
+    assert "data.train_songs is needed: this study has none for data=manifest; type for example" in done.stderr
+    assert not list(tmp_path.glob("runs/*/*"))
+
+
+def test_a_sweep_is_written_down_runs_each_job_and_skips_what_is_finished(tiny: list[str], tmp_path: Path) -> None:
+    words = [*tiny, "sweep=input_length", "model=none", "seed=3", "data.patch_seconds=0.01,0.5"]
+    done = sweep(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (metrics,) = finished(tmp_path)
+    assert (metrics["study"], metrics["seed"], metrics["config"]["data"]["patch_seconds"]) == ("input_length", 3, 0.5)
+    (listed,) = (tmp_path / "runs").glob("*/study-input_length.json")
+    jobs = studies.read_jobs(listed)
+    assert [job["job"] for job in jobs] == ["data.patch_seconds=0.01", "data.patch_seconds=0.5"]
+    assert jobs[1]["run"] == metrics["run"]
+    # one job fails, says why, and the other one has run after it
+    assert "is too short" in done.stderr
+    assert "its process ended with status 1" in (listed.parent / jobs[0]["run"] / "error.txt").read_text()
+    assert not (listed.parent / jobs[1]["run"] / "error.txt").exists()
+
+    written = (listed.parent / jobs[1]["run"] / "metrics.json").stat().st_mtime_ns
+    again = sweep(*words[:-1], "data.patch_seconds=0.5,0.6")
+    assert "2 jobs, 1 of them finished before" in again.stdout + again.stderr
+    assert (listed.parent / jobs[1]["run"] / "metrics.json").stat().st_mtime_ns == written
+    assert [m["config"]["data"]["patch_seconds"] for m in finished(tmp_path)].count(0.6) == 1
+    assert len(studies.read_jobs(listed)) == 3  # what was to be run before stays on the list
+
+
+def test_a_job_that_cannot_be_stops_the_sweep_before_any_work(tiny: list[str], tmp_path: Path) -> None:
+    done = sweep("sweep=input_length", "model=none", *tiny, f"data.path={tmp_path / 'nowhere.csv'}")
+    assert done.returncode == 1
+    assert "nowhere.csv" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("runs/**/error.txt"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_the_launchers_run_jobs(tiny: list[str], tmp_path: Path, launcher: str) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    done = sweep("-m", "seed=0,1", *tiny, f"hydra/launcher={launcher}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(metrics["seed"] for metrics in finished(tmp_path)) == [0, 1]
+
+
+@pytest.mark.slow
+def test_optuna_proposes_and_a_second_start_finds_its_trials(tiny: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    words = ["sweep=hyperparameters", "hydra.sweeper.n_trials=2", *tiny]
+    done = sweep(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = finished(tmp_path)
+    rates = {metrics["config"]["trainer"]["learning_rate"] for metrics in runs}
+    assert len(rates) == 2
+    assert all(1e-4 <= rate <= 1e-2 for rate in rates)
+    best = (tmp_path / "runs" / "multirun" / "optimization_results.yaml").read_text()
+    # the validation songs decide, not the test songs
+    assert f"best_value: {max(metrics['validation']['val_pr_auc'] for metrics in runs)}" in best
+    sweep(*words)
+    assert [metrics["run"] for metrics in finished(tmp_path)] == [metrics["run"] for metrics in runs]
+
+
+def test_slurm_gets_a_task_and_a_gpu_a_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    submitit = pytest.importorskip("submitit")
+    monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
+    cfg = sweep_config(
+        "trainer=ddp", "trainer.devices=4", "trainer.num_nodes=2", "hydra/launcher=submitit_slurm",
+        "hydra.launcher.partition=gpu",
+    )  # fmt: skip
+    launcher = {
+        key: cfg.hydra.launcher[key] for key in cfg.hydra.launcher if key not in ("_target_", "submitit_folder")
+    }
+    for name in ("srun", "sbatch"):  # submitit looks whether they are there
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    executor = submitit.AutoExecutor(
+        folder=tmp_path, cluster="slurm", slurm_max_num_timeout=launcher.pop("max_num_timeout")
+    )
+    common = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name")
+    executor.update_parameters(
+        **{key if key in (*common, "stderr_to_stdout") else f"slurm_{key}": value for key, value in launcher.items()}
+    )
+    script = executor._executor._make_submission_file_text("command", "uid")
+    for line in ("--ntasks-per-node=4", "--gpus-per-node=4", "--nodes=2", "--partition=gpu", "--signal=USR2@120"):
+        assert f"#SBATCH {line}\n" in script
+
+
+def test_jobs_that_run_at_once_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    cores = available_cores()
+    assert "OMP_NUM_THREADS" not in studies._environment({})
+    assert studies._environment({"n_jobs": cores})["OMP_NUM_THREADS"] == "1"
+    assert studies._environment({"n_jobs": -1})["OMP_NUM_THREADS"] == "1"
+    assert "LOCAL_RANK" not in studies._environment({})
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert studies._environment({"n_jobs": 2})["OMP_NUM_THREADS"] == "7"
+
+
+def test_a_run_that_another_process_makes_is_left_to_it(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    config = compose_config(*tiny)
+    folder = experiment.results_folder(config)
+    with hold(folder):
+        assert studies.run_job(config, tiny, {}) is None
+        assert "another process is at work" in capsys.readouterr().err
+        assert not folder.exists()
+        with pytest.raises(MusictagError, match="another process is at work"):
+            experiment.run(config)
+    assert not folder.exists()
+
+
+def test_the_objective_is_of_the_validation_songs() -> None:
+    assert studies.objective({"validation": {"val_pr_auc": 0.4, "val_rmse": 0.1}}) == 0.4
+    assert studies.objective({"validation": {"val_pr_auc": None, "val_rmse": 0.1}}) == -0.1
+    assert studies.objective(None) is None
+
+
+def test_a_damaged_list_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "study-x.json"
+    assert studies.read_jobs(path) == []
+    for content in ("{", '{"jobs": [{}]}', "[]"):
+        path.write_text(content)
+        with pytest.raises(MusictagError, match=r"study-x.json is damaged"):
+            studies.read_jobs(path)
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on(tiny: list[str], tmp_path: Path) -> None:
+    """Killed with its job at the first checkpoint, started again: the same scores as without a kill."""
+    words = ["-m", "seed=0,1", *tiny, "trainer.max_epochs=20"]
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=env, start_new_session=True, stdout=subprocess.DEVNULL)
+    give_up = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/*/last.ckpt")) and time.monotonic() < give_up:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    killed = finished(tmp_path)
+    assert len(killed) < 2
+    assert sweep(*words).returncode == 0
+    resumed = {metrics["seed"]: metrics["test"] for metrics in finished(tmp_path)}
+    fresh = sweep(*(word.replace(f"{tmp_path}/runs", f"{tmp_path}/other") for word in words))
+    assert fresh.returncode == 0
+    others = [json.loads(path.read_text()) for path in (tmp_path / "other").glob("*/*/metrics.json")]
+    assert resumed == {metrics["seed"]: metrics["test"] for metrics in others}
