@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+STUDY  ?= dataset_size_small
+RUNS   ?= runs/songbook
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow lint format bench clean
+.PHONY: help setup train sweep report test test-slow lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -22,6 +24,12 @@ setup: $(VENV)/.installed ## make .venv and install musictag into it
 
 train: setup ## generate the embedded data, train a small spectrogram model, print the song-level result
 	$(BIN)/python train.py frontend=spectrogram_small backend=residual_small trainer=quick $(ARGS)
+
+sweep: setup ## run a whole study; started again it goes on (STUDY=dataset_size_small, a file of sweep/)
+	$(BIN)/python train.py sweep=$(STUDY) $(ARGS)
+
+report: setup ## tables, figures and a page of the study's finished runs (RUNS=runs/songbook)
+	$(BIN)/musictag report $(RUNS) --study $(STUDY) $(ARGS)
 
 test: setup ## run the tests (without those marked slow)
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

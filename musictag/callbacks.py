@@ -77,6 +77,10 @@ class History(Callback):
         writer.writerows(self.rows)
         with atomic_write(self.path, "w") as file:
             file.write(text.getvalue())
+        if trainer.logger is not None:
+            speed = {"patches_per_second": row["patches"] / max(row["seconds"], 1e-9)}
+            shown = {"epoch": row["epoch"], "learning_rate": row["learning_rate"], **speed}
+            trainer.logger.log_metrics(shown, step=trainer.global_step)
         if self.announce:
             shown = [f"{name} {row[name]:.4g}" for name in HISTORY_COLUMNS[1:7] if row[name] is not None]
             number = f"{row['epoch'] + 1:3} of {trainer.max_epochs}"

@@ -6,28 +6,39 @@ study share a group. Legend: S songs, K tags.
 
 from __future__ import annotations
 
-import netrc
-import os
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from musictag.errors import MusictagError
-from musictag.ranks import rank_zero_say
+from musictag.ranks import rank_zero_only
+from musictag.report.runs import system_label
+from musictag.wandb_runs import finish_run, run_id, start_run
 
 if TYPE_CHECKING:
     from musictag.data.datamodule import SongData
 
 KINDS = ("csv", "wandb")
-_WANDB_KEYS = ("kind", "project", "entity", "audio_songs")
+_WANDB_KEYS = ("kind", "project", "entity", "audio_songs", "start_seconds")
+METRICS = ("roc_auc", "pr_auc", "rmse")
+CURVES = ("train_loss", "val_loss", *(f"val_{name}" for name in METRICS), "learning_rate", "patches_per_second")
+TABLE_ROWS = 10_000  # of a logged table that W&B shows
 
 
 class Tracker:
     """Does nothing beyond the files of the run folder: ``logger=csv``."""
 
     lightning: Any = False  # what Lightning's Trainer takes as its logger
+
+    def start(self) -> None:
+        """Work begins. With a Trainer there is no need to say so. Rank 0."""
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """One more table, before ``finish``. Rank 0."""
 
     def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
         """The run is finished. ``metrics`` as in metrics.json, ``scores`` float32 S×K of the test songs. Rank 0."""
@@ -39,64 +50,107 @@ class Tracker:
 class WandbTracker(Tracker):
     """``logger=wandb``: configuration, curves, per-tag table, precision-recall curves, test songs with audio.
 
-    Without an API key (environment, netrc) or with WANDB_MODE=offline it records offline, and says where.
+    It runs online or offline as ``musictag.wandb_runs`` decides. Once W&B fails, it says so and logs nothing more:
+    what is shown elsewhere is no reason to lose a training.
     """
 
     def __init__(self, config: dict[str, Any], run_dir: Path) -> None:
-        from pytorch_lightning.loggers import WandbLogger
-
+        self.config = config
         self.settings = config["logger"]
-        mode = os.environ.get("WANDB_MODE") or ("online" if has_api_key() else "offline")
-        run_dir.mkdir(parents=True, exist_ok=True)
-        if mode == "offline":
-            # the audio of the song table waits for its upload beside the rest, not in the home directory
-            os.environ["WANDB_DATA_DIR"] = str(run_dir.resolve() / "wandb")
-        self.lightning = WandbLogger(
-            project=self.settings["project"],
-            entity=self.settings["entity"],
-            name=run_dir.name,
-            id=run_dir.name.replace("_", "-"),
-            group=config["study"],
-            save_dir=run_dir,
-            offline=mode == "offline",
-            job_type="train",
-            tags=[config["names"]["frontend"], config["names"]["backend"]],
-            config=config,
-            settings={"silent": True},
-        )
-        if mode == "offline":
-            folder = run_dir / "wandb"
-            rank_zero_say(
-                f"Weights & Biases: recording offline in {folder}; upload with: wandb sync {folder}/offline-*"
-            )
+        self.run_dir = run_dir
+        self._run: Any = None
+        self._failed = False
 
-    def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
+    @property
+    def run(self) -> Any:
+        """The W&B run, which begins when it is first asked for: a setting that stops everything leaves none behind."""
+        if self._run is None:
+            names = self.config["names"]
+            kept = ("model", "baseline") if names.get("baseline") else ("model", "frontend", "backend", "probe")
+            self._run = start_run(
+                self.run_dir,
+                start_seconds=self.settings["start_seconds"],
+                project=self.settings["project"],
+                entity=self.settings["entity"],
+                name=self.run_dir.name,
+                id=run_id(self.run_dir.name),
+                group=self.config["study"],
+                job_type="train",
+                tags=list(dict.fromkeys(names[key] for key in kept if names.get(key) not in (None, "none"))),
+                config=self.config | {"system": system_label(self.config)},
+            )
+            self._run.define_metric("epoch")
+            for name in CURVES:
+                self._run.define_metric(name, step_metric="epoch")
+        return self._run
+
+    @cached_property
+    def lightning(self) -> Any:
+        from pytorch_lightning.loggers import WandbLogger
+        from pytorch_lightning.loggers.logger import rank_zero_experiment
+
+        tracker = self
+
+        class EpochLogger(WandbLogger):
+            """Lightning's logger on the run of this tracker."""
+
+            @property
+            @rank_zero_experiment
+            def experiment(self) -> Any:
+                return tracker.run
+
+            @rank_zero_only
+            def log_hyperparams(self, params: Any) -> None:
+                tracker._try(lambda: super(EpochLogger, self).log_hyperparams(params))
+
+            @rank_zero_only
+            def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+                tracker._try(lambda: super(EpochLogger, self).log_metrics(metrics, step))
+
+        return EpochLogger(project=self.settings["project"], save_dir=self.run_dir, id=run_id(self.run_dir.name))
+
+    def start(self) -> None:
+        self._try(lambda: self.run)
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         import wandb
 
-        run = self.lightning.experiment
-        test = metrics["test"]
-        for name in ("roc_auc", "pr_auc", "rmse"):
-            if test[name] is not None:
-                run.summary[f"test_{name}"] = test[name]["value"]
-                run.summary[f"test_{name}_low"] = test[name]["low"]
-                run.summary[f"test_{name}_high"] = test[name]["high"]
-        run.summary["chance_pr_auc"] = test["chance_pr_auc"]
-        run.summary["parameters"] = metrics["parameters"]
-        run.summary.update(metrics["speed"])
+        self._try(lambda: self.run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])}))
+
+    def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
+        self._try(lambda: self._log_results(metrics, data, scores))
+        self.close(exit_code=0)
+
+    def close(self, exit_code: int) -> None:
+        if self._run is not None:
+            finish_run(self._run, exit_code)
+            self._run = None
+            self._failed = True  # nothing may begin another one
+
+    def _try(self, work: Callable[[], Any]) -> None:
+        if self._failed:
+            return
+        try:
+            work()
+        except Exception as error:
+            self._failed = True
+            warnings.warn(f"Weights & Biases failed ({type(error).__name__}: {error}): not logging on", stacklevel=3)
+
+    def _log_results(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
+        import wandb
+
+        run, test = self.run, metrics["test"]
+        run.summary.update(summary(metrics))
         columns = list(test["tags"][0])
-        run.log(
-            {"tags": wandb.Table(columns=columns, data=[[tag[column] for column in columns] for tag in test["tags"]])}
-        )
-        curves = wandb.Table(
-            columns=["tag", "recall", "precision"],
-            data=precision_recall_rows(scores, data.targets("test"), test["tags"]),
-        )
-        run.log(
-            {"pr_curves": wandb.plot.line(curves, "recall", "precision", stroke="tag", title="Precision and recall")}
-        )
+        self.log_table("tags", columns, [[tag[column] for column in columns] for tag in test["tags"]])
+        levels = min(40, TABLE_ROWS // max(len(test["tags"]), 1))
+        rows = precision_recall_rows(scores, data.targets("test"), test["tags"], levels)
+        if rows:
+            curves = wandb.Table(columns=["tag", "recall", "precision"], data=rows)
+            title = "Precision and recall"
+            run.log({"pr_curves": wandb.plot.line(curves, "recall", "precision", stroke="tag", title=title)})
         if self.settings["audio_songs"]:
             run.log({"songs": self._song_table(data, scores, [tag["name"] for tag in test["tags"]])})
-        self.close(exit_code=0)
 
     def _song_table(self, data: SongData, scores: np.ndarray, names: list[str]) -> Any:
         """Songs spread evenly over the test set: audio, true tags and the five tags predicted highest."""
@@ -117,12 +171,6 @@ class WandbTracker(Tracker):
             )
         return table
 
-    def close(self, exit_code: int) -> None:
-        import wandb
-
-        if wandb.run is not None:
-            wandb.finish(exit_code=exit_code)
-
 
 def make_tracker(config: dict[str, Any], run_dir: Path) -> Tracker:
     """The tracker that ``config["logger"]`` asks for; raises MusictagError for a kind or key that does not exist."""
@@ -135,15 +183,23 @@ def make_tracker(config: dict[str, Any], run_dir: Path) -> Tracker:
     return WandbTracker(config, run_dir) if settings["kind"] == "wandb" else Tracker()
 
 
-def has_api_key() -> bool:
-    """Whether W&B would find an API key, without asking anybody: environment, or netrc as `wandb login` writes it."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+def summary(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What the table of runs shows of a finished run, flat, from its ``metrics.json``; without what is unknown."""
+    test, numbers = metrics["test"], {}
+    for name in METRICS:
+        if test[name] is not None:
+            numbers[f"test_{name}"] = test[name]["value"]
+            numbers[f"test_{name}_low"] = test[name]["low"]
+            numbers[f"test_{name}_high"] = test[name]["high"]
+    numbers["chance_pr_auc"] = test["chance_pr_auc"]
+    numbers["tags_scored"] = test["tags_scored"]
+    numbers |= {f"{split}_songs": count for split, count in metrics["songs"].items()}
+    for key in ("parameters", "parameters_trained", "epochs", "best_epoch"):
+        numbers[key] = metrics.get(key)
+    for key in ("val_loss", *(f"val_{name}" for name in METRICS)):
+        numbers[f"best_{key}"] = (metrics.get("validation") or {}).get(key)
+    numbers |= metrics["speed"] | {f"seconds_{stage}": value for stage, value in metrics["seconds"].items()}
+    return {key: value for key, value in numbers.items() if value is not None}
 
 
 def precision_recall_rows(
