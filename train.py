@@ -25,7 +25,7 @@ os.environ["MUSICTAG_HOME"] = str(Path(__file__).resolve().parent)  # where Hydr
 def main(cfg: DictConfig) -> float | None:
     """Run the experiment of ``cfg``; returns what a sweeper may maximise (None: the job failed)."""
     # imported here, so that --help and mistyped options are answered at once
-    from musictag import experiment, studies
+    from musictag import experiment, sweeping
     from musictag.errors import MusictagError
     from musictag.terminal import print_results
 
@@ -33,8 +33,8 @@ def main(cfg: DictConfig) -> float | None:
         config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             launcher = OmegaConf.to_container(HydraConfig.get().launcher)
-            metrics = studies.run_job(config, HydraConfig.get().overrides.task, launcher)
-            return studies.objective(metrics)
+            metrics = sweeping.run_job(config, HydraConfig.get().overrides.task, launcher)
+            return sweeping.objective(metrics)
         metrics = experiment.run(config)
         if "hydra.mode=RUN" not in HydraConfig.get().overrides.hydra:  # of a job, its sweep speaks
             print_results(metrics, config["runs_dir"])

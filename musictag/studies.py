@@ -1,112 +1,25 @@
-"""Studies: many jobs under one name. What a sweep will run is written down before it begins, and each job runs alone.
+"""Studies: many jobs under one name.
 
-``<runs_dir>/<data>/study-<name>.json`` lists the jobs of every sweep that was started under the name, with the folder
-of each; ``musictag status`` compares it with what is there.
+``<runs_dir>/<data>/study-<name>.json`` lists the jobs of every sweep that was started under the name: what each was
+told, the folder of its run, and how much there is to train. ``musictag status`` compares it with what is there.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
-
-from musictag.data.progress import say
-from musictag.data.sources import Source
 from musictag.errors import MusictagError
-from musictag.files import write_json
-from musictag.identity import PIPELINE_KEYS, available_cores, build_source, check_keys, run_folder
-from musictag.preparing import compose
-from musictag.ranks import is_rank_zero
-from musictag.results import read_results
-from musictag.running import RunsElsewhere, is_running
 
-UNNAMED = "unnamed"  # the study of sweeps without study=
-_sources: dict[str, Source] = {}
-_GRID_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+_KEYS = ("job", "overrides", "run", "max_epochs", "patches")
+_UNNAMED = "unnamed"  # the study of sweeps without study=
 
 
-class WriteDownStudy(Callback):
-    """Hydra's callback for the start of a sweep: checks the configuration of every job and writes the list of them.
-
-    A sweeper that chooses its jobs as it goes (Optuna) has no list. ``needs``: a key that each job must be given.
-    """
-
-    def __init__(self, needs: str | None = None) -> None:
-        self.needs = needs
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        try:
-            jobs = job_overrides(config)
-            if jobs is not None:
-                self._check(jobs, config.hydra.runtime.choices.data)
-                write_down(jobs)
-        except MusictagError as error:
-            sys.exit(f"musictag: {error}")
-        except Exception:
-            # Hydra would turn it into a warning, and begin
-            sys.exit(traceback.format_exc())
-
-    def _check(self, jobs: Sequence[Sequence[str]], data: str) -> None:
-        if self.needs and not all(any(word.startswith(f"{self.needs}=") for word in job) for job in jobs):
-            raise MusictagError(
-                f"{self.needs} is needed: this study has none for data={data}; type for example "
-                f"{self.needs}=1000,2000,4000"
-            )
-
-
-def job_overrides(config: DictConfig) -> list[list[str]] | None:
-    """The overrides of each job of a grid, in the order in which they run; None where they are not known beforehand."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    sweeper = config.hydra.sweeper
-    if sweeper._target_ != _GRID_SWEEPER:
-        return None
-    params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
-    return BasicSweeper.split_arguments(parsed, None)[0]
-
-
-def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:
-    """Adds the jobs to the lists of their studies; returns the lists' files. Says how much is done already.
-
-    Raises MusictagError for a job whose configuration or data set is wrong.
-    """
-    varied = [{word for word in job if any(word not in other for other in jobs)} for job in jobs]
-    lists: dict[Path, list[dict[str, Any]]] = {}
-    for overrides, differing in zip(jobs, varied, strict=True):
-        config = compose(overrides)
-        check_keys(config)
-        folder = run_folder(config, _source(config))
-        lists.setdefault(folder.parent / f"study-{config['study'] or UNNAMED}.json", []).append(
-            {
-                "job": " ".join(word for word in overrides if word in differing) or "the only job",
-                "overrides": list(overrides),
-                "run": folder.name,
-                "max_epochs": None if config.get("baseline") else config["trainer"]["max_epochs"],
-                "patches": patches_to_train(config),
-            }
-        )
-    for path, listed in lists.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
-            before = [job for job in read_jobs(path) if job["run"] not in {other["run"] for other in listed}]
-            write_json(path, {"study": path.stem.removeprefix("study-"), "jobs": before + listed})
-        done = sum(read_results(path.parent / job["run"]) is not None for job in listed)
-        finished = f", {done} of them finished before" if done else ""
-        say(f"{len(listed)} jobs{finished}; to watch them: musictag status {path.parent}")
-    return list(lists)
+def list_path(folder: Path, study: str | None) -> Path:
+    """Where the jobs of a study are listed that has its runs in ``folder``."""
+    return folder / f"study-{study or _UNNAMED}.json"
 
 
 def read_jobs(path: Path) -> list[dict[str, Any]]:
@@ -115,103 +28,12 @@ def read_jobs(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         jobs = json.loads(path.read_text(encoding="utf-8"))["jobs"]
-        return [{key: job[key] for key in ("job", "overrides", "run", "max_epochs", "patches")} for job in jobs]
+        return [{key: job[key] for key in _KEYS} for job in jobs]
     except (ValueError, KeyError, TypeError) as error:
         raise MusictagError(f"{path} is damaged ({error}); delete it and start the sweep again") from error
-
-
-def patches_to_train(config: dict[str, Any]) -> int | None:
-    """How many patches a network will see at most; None where that is not known, and for baselines."""
-    songs = config["data"]["train_songs"]
-    if config.get("baseline") or songs is None:
-        return None
-    return songs * config["trainer"]["patches_per_song"] * config["trainer"]["max_epochs"]
-
-
-def run_job(config: dict[str, Any], overrides: Sequence[str], launcher: dict[str, Any]) -> dict[str, Any] | None:
-    """One job of a sweep in a process of its own; returns its metrics, or None if it failed, and why is on disk.
-
-    Lightning's launcher re-executes ``sys.argv``, and leaves its rank behind: within one process every rank would start
-    the whole sweep again, and later jobs would train on a part of the data. A finished job is not started again.
-    """
-    folder = None
-    try:
-        check_keys(config)
-        folder = run_folder(config, _source(config))
-        finished = read_results(folder)
-        # on a cluster each rank comes here: the others belong to the process that the first one has started
-        if finished is None and is_rank_zero() and is_running(folder):
-            raise RunsElsewhere(f"another process is at work on {folder}")
-        if finished is None:
-            command = [sys.executable, str(Path(__file__).resolve().parents[1] / "train.py"), *overrides]
-            status = subprocess.run([*command, "hydra.mode=RUN"], env=_environment(launcher)).returncode
-            if status != 0:
-                raise MusictagError(_why(status))
-            # looked up anew: the data set may have changed since the sweep began
-            folder = run_folder(config, build_source(config))
-            finished = read_results(folder)
-            if finished is None:
-                raise MusictagError(f"its process ended well, but there are no results in {folder}")
-        say(f"{folder}: {_headline(finished)}")
-        return finished
-    except RunsElsewhere as error:
-        say(f"the job {' '.join(overrides)} is left out: {error}")
-        return None
-    except MusictagError as error:
-        say(f"the job {' '.join(overrides)} failed: {error}")
-        if folder is not None and not (folder / "error.txt").exists() and not is_running(folder):
-            with suppress(OSError):
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / "error.txt").write_text(f"{error}\n", encoding="utf-8")
-        return None
-
-
-def _headline(metrics: dict[str, Any]) -> str:
-    names = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "rmse": "RMSE"}
-    test = metrics["test"]
-    return ", ".join(f"{name} {test[key]['value']:.3f}" for key, name in names.items() if test[key] is not None)
-
-
-def _why(status: int) -> str:
-    if status > 0:
-        return f"its process ended with status {status}; its last words stand above, or in the log of the launcher"
-    name = signal.Signals(-status).name
-    memory = ": perhaps the machine ran out of memory" if name == "SIGKILL" else ""
-    return f"its process was ended by {name}{memory}"
-
-
-def _environment(launcher: dict[str, Any]) -> dict[str, str]:
-    """For a job's process: no rank of another job, and its share of the cores where several run at once."""
-    ranks = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    environment = {key: value for key, value in os.environ.items() if key not in ranks}
-    at_once = launcher.get("n_jobs") or 1
-    if at_once != 1:
-        cores = available_cores()
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // (at_once if at_once > 0 else cores))))
-    return environment
-
-
-def _source(config: dict[str, Any]) -> Source:
-    """The data set of a job, which is read once for all jobs."""
-    described = {key: value for key, value in config["data"].items() if key not in PIPELINE_KEYS}
-    key = json.dumps([described, config["data_dir"]], sort_keys=True)
-    if key not in _sources:
-        _sources[key] = build_source(config)
-    return _sources[key]
 
 
 def find_studies(folder: Path) -> Iterator[tuple[str, Path]]:
     """Name and file of every study's list below ``folder``."""
     for path in sorted(folder.glob("**/study-*.json")):
         yield path.stem.removeprefix("study-"), path
-
-
-def objective(metrics: dict[str, Any] | None) -> float | None:
-    """What a sweeper may maximise: the PR-AUC of the *validation* songs, or their negative RMSE where no tag has one.
-
-    None for a job that failed. Choosing settings by test scores would make these scores worthless.
-    """
-    if metrics is None:
-        return None
-    scores = metrics["validation"]
-    return scores["val_pr_auc"] if scores["val_pr_auc"] is not None else -scores["val_rmse"]

@@ -21,7 +21,7 @@ def write_list(folder: Path, jobs: dict[str, str], **changes: Any) -> Path:
         {"job": job, "overrides": job.split(), "run": run, "max_epochs": 4, "patches": 400} | changes
         for job, run in jobs.items()
     ]
-    write_json(path, {"study": "sizes", "jobs": listed})
+    write_json(path, {"jobs": listed})
     return path
 
 

@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, read_write
 
-from musictag import experiment, studies
+from musictag import experiment, studies, sweeping
 from musictag.errors import MusictagError
 from musictag.identity import available_cores
 from musictag.running import hold
@@ -60,12 +60,12 @@ def test_every_job_of_every_study_composes(name: str, monkeypatch: pytest.Monkey
         with_sizes = [] if list((ROOT / "sweep" / "data").glob(f"{name}_{data}.yaml")) else ["data.train_songs=7,8"]
         params = sweep_config(*chosen).hydra.sweeper
         if "optuna" in params._target_:
-            assert studies.job_overrides(sweep_config(*chosen)) is None
+            assert sweeping.job_overrides(sweep_config(*chosen)) is None
             continue
         cfg = sweep_config(*chosen)
         with read_write(cfg.hydra):
             cfg.hydra.overrides.task = [*chosen, *with_sizes]
-        jobs = studies.job_overrides(cfg)
+        jobs = sweeping.job_overrides(cfg)
         assert jobs is not None
         assert len({tuple(job) for job in jobs}) == len(jobs) > 1
         for job in (jobs[0], jobs[-1]):
@@ -181,19 +181,19 @@ def test_jobs_that_run_at_once_share_the_cores(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("LOCAL_RANK", "3")
     cores = available_cores()
-    assert "OMP_NUM_THREADS" not in studies._environment({})
-    assert studies._environment({"n_jobs": cores})["OMP_NUM_THREADS"] == "1"
-    assert studies._environment({"n_jobs": -1})["OMP_NUM_THREADS"] == "1"
-    assert "LOCAL_RANK" not in studies._environment({})
+    assert "OMP_NUM_THREADS" not in sweeping._environment({})
+    assert sweeping._environment({"n_jobs": cores})["OMP_NUM_THREADS"] == "1"
+    assert sweeping._environment({"n_jobs": -1})["OMP_NUM_THREADS"] == "1"
+    assert "LOCAL_RANK" not in sweeping._environment({})
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert studies._environment({"n_jobs": 2})["OMP_NUM_THREADS"] == "7"
+    assert sweeping._environment({"n_jobs": 2})["OMP_NUM_THREADS"] == "7"
 
 
 def test_a_run_that_another_process_makes_is_left_to_it(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     config = compose_config(*tiny)
     folder = experiment.results_folder(config)
     with hold(folder):
-        assert studies.run_job(config, tiny, {}) is None
+        assert sweeping.run_job(config, tiny, {}) is None
         assert "another process is at work" in capsys.readouterr().err
         assert not folder.exists()
         with pytest.raises(MusictagError, match="another process is at work"):
@@ -202,9 +202,9 @@ def test_a_run_that_another_process_makes_is_left_to_it(tiny: list[str], capsys:
 
 
 def test_the_objective_is_of_the_validation_songs() -> None:
-    assert studies.objective({"validation": {"val_pr_auc": 0.4, "val_rmse": 0.1}}) == 0.4
-    assert studies.objective({"validation": {"val_pr_auc": None, "val_rmse": 0.1}}) == -0.1
-    assert studies.objective(None) is None
+    assert sweeping.objective({"validation": {"val_pr_auc": 0.4, "val_rmse": 0.1}}) == 0.4
+    assert sweeping.objective({"validation": {"val_pr_auc": None, "val_rmse": 0.1}}) == -0.1
+    assert sweeping.objective(None) is None
 
 
 def test_a_damaged_list_is_named(tmp_path: Path) -> None:
