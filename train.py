@@ -36,7 +36,7 @@ def main(cfg: DictConfig) -> float | None:
             metrics = sweeping.run_job(config, HydraConfig.get().overrides.task, launcher)
             return sweeping.objective(metrics)
         metrics = experiment.run(config)
-        if "hydra.mode=RUN" not in HydraConfig.get().overrides.hydra:  # of a job, its sweep speaks
+        if "hydra.mode=RUN" not in sys.argv:  # of a job, its sweep speaks
             print_results(metrics, config["runs_dir"])
     except MissingMandatoryValue as error:
         sys.exit(f"musictag: {error.full_key} is needed; type {error.full_key}=...")

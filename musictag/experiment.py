@@ -17,23 +17,40 @@ import signal
 import time
 import traceback
 import warnings
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
 from musictag.assembly import build_data, build_module, build_trainer, interactive
+from musictag.baseline import (
+    baseline_data,
+    baseline_facts,
+    baseline_features,
+    build_baseline,
+    check_baseline,
+    fit_tagger,
+    remove_fitted,
+)  # fmt: skip
 from musictag.callbacks import History
 from musictag.checkpoint import read_checkpoint, tagger_spec
-from musictag.data.datamodule import SongData
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
 from musictag.files import write_json
-from musictag.identity import build_source, check_keys, run_folder
+from musictag.identity import (
+    baseline_config,
+    build_source,
+    check_keys,
+    is_baseline,
+    prepare_workers,
+    run_folder,
+)  # fmt: skip
+from musictag.importances import IMPORTANCE_COLUMNS, write_importances
 from musictag.ranks import is_rank_zero, rank_zero_say
-from musictag.results import read_results, write_results
-from musictag.tracking import Tracker, make_tracker
+from musictag.results import PACKAGES, read_results, write_results, write_scores
+from musictag.running import RunsElsewhere, hold
+from musictag.tracking import make_tracker
 from musictag.training import TaggingModule
 from musictag.transfer import check_transfer, initialise_from
 
@@ -42,10 +59,17 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
     """Run the experiment that ``config`` (plain containers, see conf/train.yaml) describes; returns its metrics.
 
     Finished before: the stored metrics are returned and nothing is computed. Interrupted before: it goes on.
-    Raises MusictagError for bad input, before any work that would be lost.
+    Raises MusictagError for bad input, before any work that would be lost, and RunsElsewhere if another process is at
+    work on the same run.
     """
     check_keys(config)
-    check_transfer(config)
+    if is_baseline(config):
+        if not is_rank_zero():
+            raise SystemExit(0)  # one process is all that a baseline needs
+        check_baseline(config)
+        config = baseline_config(config)
+    else:
+        check_transfer(config)
     source = build_source(config)
     run_dir = run_folder(config, source)
     finished = read_results(run_dir)
@@ -53,7 +77,11 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
         rank_zero_say(f"Finished before, nothing to do: {run_dir}\nTo run it again, delete that folder.")
         return finished
     try:
-        metrics = _run(config, source, run_dir)
+        # the other processes of this run follow the first
+        with hold(run_dir) if is_rank_zero() else nullcontext():
+            metrics = (_run_baseline if is_baseline(config) else _run)(config, source, run_dir)
+    except RunsElsewhere:
+        raise
     except Exception as error:
         if run_dir.exists() and not (run_dir / "error.txt").exists():
             reason = f"{error}\n" if isinstance(error, MusictagError) else traceback.format_exc()
@@ -82,9 +110,7 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
     began = time.perf_counter()
     _quieten()
     if is_rank_zero():
-        (run_dir / "error.txt").unlink(missing_ok=True)
-        for leftover in run_dir.glob(".*.part"):  # what a killed process was writing
-            leftover.unlink()
+        _tidy(run_dir)
     settings = config["trainer"]
     pl.seed_everything(config["seed"], workers=True, verbose=False)
 
@@ -140,7 +166,7 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
                 },
                 device=str(trainer.strategy.root_device),
             )
-            _track(tracker, metrics, data, module)
+            tracker.finish(metrics, data, module.test_scores)
         trainer.strategy.barrier()
         return metrics if metrics is not None else read_results(run_dir)
     except BaseException:
@@ -151,13 +177,52 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
         raise
 
 
-def _track(tracker: Tracker, metrics: dict[str, Any], data: SongData, module: TaggingModule) -> None:
-    """The results are on disk: that they cannot be shown elsewhere does not make the run a failure."""
+def _run_baseline(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any]:
+    """Features of the same songs, a model of each tag, the same test."""
+    began = time.perf_counter()
+    _tidy(run_dir)
+    baseline = build_baseline(config)
+    data = baseline_data(config, source)
+    data.prepare_data()
+    data.setup()
+    prepared = time.perf_counter()
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(run_dir / "config.json", config)
+    tracker = make_tracker(config, run_dir)
+    tracker.start()
     try:
-        tracker.finish(metrics, data, module.test_scores)
-    except Exception as error:
-        warnings.warn(f"the results could not be logged ({type(error).__name__}: {error})", stacklevel=2)
+        features = baseline_features(data, prepare_workers(config))
+        computed = time.perf_counter()
+        tagger = fit_tagger(baseline, config["baseline"], data, features, config["seed"], run_dir)
+        fitted = time.perf_counter()
+        scores = tagger.scores(features["test"])
+        seconds = {"prepare": prepared - began, "features": computed - prepared, "train": fitted - computed}
+        seconds["test"] = time.perf_counter() - fitted
+        rows = write_importances(tagger, run_dir)
+        metrics = write_scores(
+            run_dir,
+            config=config,
+            data=data,
+            scores=scores,
+            own=baseline_facts(tagger, data, features, seconds),
+            device="cpu",
+            packages=(*PACKAGES, "librosa", "lightgbm", "scikit-learn", "scipy"),
+        )
+        remove_fitted(run_dir)
+    except BaseException:
         tracker.close(exit_code=1)
+        raise
+    tracker.log_table("importances", IMPORTANCE_COLUMNS, rows)
+    tracker.finish(metrics, data, scores)
+    return metrics
+
+
+def _tidy(run_dir: Path) -> None:
+    """Removes what an earlier process left: why it failed, and what it was writing when it was killed."""
+    (run_dir / "error.txt").unlink(missing_ok=True)
+    for leftover in run_dir.glob("**/.*.part"):
+        leftover.unlink()
 
 
 def _read_best(path: Path) -> dict[str, Any]:

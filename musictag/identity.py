@@ -12,13 +12,14 @@ from musictag.build import build, find_class, settings
 from musictag.data.prepare import prepared_folder, song_versions
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
+from musictag.features import feature_digest
 from musictag.transfer import digest
 
 #: Every key that is read, by group; those of front-end, back-end, data and logger are checked by who reads them.
 KEYS = {
     "": (
         "frontend", "backend", "probe", "data", "trainer", "logger", "evaluation", "objective", "seed", "init_from",
-        "freeze", "study", "names", "runs_dir", "data_dir",
+        "freeze", "study", "names", "runs_dir", "data_dir", "baseline",
     ),
     "trainer": (
         "max_epochs", "early_stopping_patience", "monitor", "batch_size", "accumulate_batches", "patches_per_song",
@@ -27,6 +28,12 @@ KEYS = {
     ),
     "evaluation": ("mode", "batch_size", "bootstrap_resamples", "confidence"),
 }  # fmt: skip
+#: Of a baseline's configuration: it has no network, and hears whole songs.
+BASELINE_KEYS = (
+    "baseline", "data", "evaluation", "seed", "study", "names", "logger", "runs_dir", "data_dir",
+)  # fmt: skip
+#: Of these, what only networks read.
+NETWORK_KEYS = ("data.patch_seconds", "data.num_workers", "evaluation.mode", "evaluation.batch_size")
 #: Keys of ``data`` that belong to the pipeline; the others describe the source.
 PIPELINE_KEYS = ("patch_seconds", "train_songs", "num_workers", "prepare_workers", "max_bad_fraction")
 #: Keys that cannot change the result, and therefore not the identity of a run.
@@ -36,7 +43,7 @@ INDIFFERENT_KEYS = (
     # who is in which split is the manifest's to say
     "data.split_path", "data.split_fractions", "data.split_seed",
     "data.lists", "data.cals", "data.artists", "data.paths", "data.audio",
-    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
+    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "baseline.threads",
 )  # fmt: skip
 
 
@@ -49,6 +56,17 @@ def check_keys(config: dict[str, Any]) -> None:
             raise MusictagError(
                 f"{where} {', '.join(unknown)}; {'it has' if name else 'the keys are'} {', '.join(known)}"
             )
+
+
+def is_baseline(config: dict[str, Any]) -> bool:
+    """Whether features and a baseline are asked for, and no network."""
+    return config.get("baseline") is not None
+
+
+def baseline_config(config: dict[str, Any]) -> dict[str, Any]:
+    """What of the configuration a baseline reads: without network, patches and training, and without their names."""
+    kept = _without({key: config[key] for key in BASELINE_KEYS}, NETWORK_KEYS)
+    return kept | {"names": kept["names"] | dict.fromkeys(("frontend", "backend", "probe"))}
 
 
 def build_source(config: dict[str, Any]) -> Source:
@@ -66,11 +84,17 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
     if hasattr(source, "versions"):  # a mended file may be another song
         versions = song_versions(source, manifest, prepared_folder(source, config["data_dir"]))
         songs["files"] = hashlib.sha256("\n".join(v or "" for v in versions.to_pylist()).encode()).hexdigest()
-    if config["init_from"] is not None:
-        songs["weights"] = digest(config["init_from"])
+    names = config["names"]
+    if is_baseline(config):
+        config, songs["features"] = baseline_config(config), feature_digest()
+        parts = [names["baseline"]]
+    else:
+        config = _without(config, ("baseline",))  # null, or not there at all: the same run
+        if config["init_from"] is not None:
+            songs["weights"] = digest(config["init_from"])
+        parts = [names["frontend"], names["backend"], *([names["probe"]] if names["probe"] else [])]
     identity = json.dumps(_without(config, INDIFFERENT_KEYS) | songs, sort_keys=True)
-    names, short = config["names"], hashlib.sha256(identity.encode()).hexdigest()[:8]
-    parts = [names["frontend"], names["backend"], *([names["probe"]] if names["probe"] else []), short]
+    parts.append(hashlib.sha256(identity.encode()).hexdigest()[:8])
     return Path(config["runs_dir"]) / source.name / "-".join(parts)
 
 

@@ -122,7 +122,7 @@ def song_metrics(
     scored = {k: ranking for k, ranking in rankings.items() if ranking.has_both_classes}
     known = np.count_nonzero(~np.isnan(targets), axis=0)
     measured = np.flatnonzero(~is_ranked & (known > 0))
-    errors = _SquaredErrors(scores[:, measured], targets[:, measured])
+    errors = SquaredErrors(scores[:, measured], targets[:, measured])
 
     def macro(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Per tag and column of weights (S×R): ROC-AUC, PR-AUC and root-MSE, each R × its tags."""
@@ -176,7 +176,7 @@ def song_metrics(
     }
 
 
-class _SquaredErrors:
+class SquaredErrors:
     """Squared errors of regression tags, S×K, ready to be averaged under song weights."""
 
     def __init__(self, scores: np.ndarray, targets: np.ndarray) -> None:

@@ -44,8 +44,9 @@ class ModelRow:
 
 
 def presets() -> list[str]:
-    """Names of the files in conf/model."""
-    return sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+    """Names of the files in conf/model that describe a network; the others choose a baseline, or nothing."""
+    files = (CONF / "model").glob("*.yaml")
+    return sorted(path.stem for path in files if "override /frontend" in path.read_text(encoding="utf-8"))
 
 
 def describe_model(name: str) -> ModelRow:
@@ -66,7 +67,7 @@ def describe_model(name: str) -> ModelRow:
     frontend, rate = tagger.frontend, tagger.sample_rate
     return ModelRow(
         name=name,
-        paper=config["names"]["paper"],
+        paper=config["names"]["paper"] or "-",
         frontend=config["names"]["frontend"],
         backend=config["names"]["backend"],
         input=_input(tagger),

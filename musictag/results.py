@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -54,33 +55,10 @@ def write_results(
 
     ``scores``: float32 S×K song scores, in the order of the test songs. ``seconds``: wall-clock seconds of the stages.
     """
-    targets = data.targets("test")
-    write_predictions(run_dir / "predictions.npz", data.song_ids("test"), tagger, scores, targets)
-    evaluation = config["evaluation"]
-    metrics = song_metrics(
-        scores,
-        targets,
-        tagger.tag_names,
-        tagger.tag_kinds,
-        resamples=evaluation["bootstrap_resamples"],
-        confidence=evaluation["confidence"],
-        seed=config["seed"],
-    )
     train_seconds = sum(row["seconds"] for row in history)
     patches = sum(row["patches"] for row in history)
-    test_audio_seconds = data.audio_seconds("test")
-    plot_tags(metrics, run_dir / "tags.png")
     plot_curves(history, run_dir / "curves.png", best_epoch=best_epoch)
-    content = {
-        "run": run_dir.name,
-        "data": data.source.name,
-        "frontend": config["names"]["frontend"],
-        "backend": config["names"]["backend"],
-        "seed": config["seed"],
-        "study": config["study"],
-        "songs": {split: len(data.song_ids(split)) for split in ("train", "validation", "test")},
-        "songs_unusable": len(data.problems),
-        "test": metrics,
+    own = {
         "validation": history[best_epoch],
         "epochs": len(history),
         "best_epoch": best_epoch,
@@ -88,12 +66,55 @@ def write_results(
         "parameters_trained": sum(p.numel() for p in tagger.parameters() if p.requires_grad),
         "speed": {
             "train_audio_seconds_per_second": patches * tagger.patch_seconds / max(train_seconds, 1e-9),
-            "test_audio_seconds_per_second": test_audio_seconds / max(seconds["test"], 1e-9),
+            "test_audio_seconds_per_second": data.audio_seconds("test") / max(seconds["test"], 1e-9),
         },
         "seconds": {name: round(value, 3) for name, value in seconds.items()} | {"epochs": round(train_seconds, 3)},
+    }
+    return write_scores(run_dir, config=config, data=data, scores=scores, own=own, device=device, packages=PACKAGES)
+
+
+def write_scores(
+    run_dir: Path,
+    *,
+    config: dict[str, Any],
+    data: SongData,
+    scores: np.ndarray,
+    own: dict[str, Any],
+    device: str,
+    packages: Sequence[str],
+) -> dict[str, Any]:
+    """What networks and baselines leave alike: predictions, the picture of the tags and, last, ``metrics.json``.
+
+    ``scores``: float32 S×K, in the order of the test songs. ``own``: what else the file tells of this kind of model.
+    """
+    targets, names, kinds = data.targets("test"), [tag.name for tag in data.tags], [tag.kind for tag in data.tags]
+    write_predictions(run_dir / "predictions.npz", data.song_ids("test"), names, kinds, scores, targets)
+    evaluation = config["evaluation"]
+    metrics = song_metrics(
+        scores,
+        targets,
+        names,
+        kinds,
+        resamples=evaluation["bootstrap_resamples"],
+        confidence=evaluation["confidence"],
+        seed=config["seed"],
+    )
+    plot_tags(metrics, run_dir / "tags.png")
+    content = {
+        "run": run_dir.name,
+        "data": data.source.name,
+        "frontend": config["names"]["frontend"],
+        "backend": config["names"]["backend"],
+        "baseline": config["names"]["baseline"],
+        "seed": config["seed"],
+        "study": config["study"],
+        "songs": {split: len(data.song_ids(split)) for split in ("train", "validation", "test")},
+        "songs_unusable": len(data.problems),
+        "test": metrics,
+        **own,
         "device": device,
         "machine": platform.platform(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "git": git_state(),
         "config": config,
     }
@@ -102,15 +123,20 @@ def write_results(
 
 
 def write_predictions(
-    path: Path, song_ids: np.ndarray, tagger: Tagger, scores: np.ndarray, targets: np.ndarray
+    path: Path,
+    song_ids: np.ndarray,
+    names: Sequence[str],
+    kinds: Sequence[str],
+    scores: np.ndarray,
+    targets: np.ndarray,
 ) -> None:
     """``song_ids`` S, ``tags`` K, ``kinds`` K, ``scores`` and ``targets`` S×K (NaN: unknown); no pickles inside."""
     with atomic_write(path) as file:
         np.savez_compressed(
             file,
             song_ids=np.asarray(song_ids, dtype=str),
-            tags=np.asarray(tagger.tag_names, dtype=str),
-            kinds=np.asarray(tagger.tag_kinds, dtype=str),
+            tags=np.asarray(names, dtype=str),
+            kinds=np.asarray(kinds, dtype=str),
             scores=scores.astype(np.float32),
             targets=targets.astype(np.float32),
         )

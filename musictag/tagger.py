@@ -190,17 +190,20 @@ class Tagger(nn.Module):
 
     def read(self, source: AudioSource) -> np.ndarray:
         """Mono int16 samples of ``source`` at ``sample_rate``: what the prepared audio of a data set holds, too."""
-        if isinstance(source, str | os.PathLike):
-            audio = read_song(source, self.sample_rate)
-        elif isinstance(source, tuple) and len(source) == 2:
-            audio = from_array(np.asarray(source[0]), source[1], self.sample_rate)
-        else:
-            raise MusictagError(f"cannot tag a {type(source).__name__}: give a path, or a tuple (samples, rate in Hz)")
-        if len(audio) < MIN_SONG_SECONDS * self.sample_rate:
-            raise MusictagError(
-                f"{len(audio) / self.sample_rate:.3f} s of audio are too short; {MIN_SONG_SECONDS} s are needed"
-            )
-        return audio
+        return read_source(source, self.sample_rate)
+
+
+def read_source(source: AudioSource, sample_rate: int) -> np.ndarray:
+    """Mono int16 samples of ``source`` at ``sample_rate``; raises as ``Tagger.tag`` does."""
+    if isinstance(source, str | os.PathLike):
+        audio = read_song(source, sample_rate)
+    elif isinstance(source, tuple) and len(source) == 2:
+        audio = from_array(np.asarray(source[0]), source[1], sample_rate)
+    else:
+        raise MusictagError(f"cannot tag a {type(source).__name__}: give a path, or a tuple (samples, rate in Hz)")
+    if len(audio) < MIN_SONG_SECONDS * sample_rate:
+        raise MusictagError(f"{len(audio) / sample_rate:.3f} s of audio are too short; {MIN_SONG_SECONDS} s are needed")
+    return audio
 
 
 def load(model: str | os.PathLike, device: str | torch.device = "cpu") -> Tagger:

@@ -19,6 +19,14 @@ FILES = {
     "curves.png": "training curves",
     "history.csv": "one row an epoch",
 }
+BASELINE_FILES = {
+    "metrics.json": "all scores, the configuration, versions",
+    "model.json": "the tagger",
+    "predictions.npz": "test songs, scores, targets",
+    "tags.png": "test scores per tag",
+    "importances.csv": "how much each feature counts for each tag",
+    "importances.png": "the features that count most",
+}
 
 
 def explain(error: Exception) -> str:
@@ -41,26 +49,38 @@ def _parameters(metrics: dict[str, Any]) -> str:
     return f"{whole:,} parameters" if trained == whole else f"{trained:,} of {whole:,} parameters trained"
 
 
+def _sizes(metrics: dict[str, Any]) -> str:
+    """Of a baseline."""
+    if metrics["parameters"] is None:
+        return f"{metrics['trees']:,} trees with {metrics['leaves']:,} leaves"
+    return _parameters(metrics)
+
+
 def print_results(metrics: dict[str, Any], runs_dir: str) -> None:
     """The song-level result table, the best and the worst tags, and where the files lie. Rank 0 alone speaks."""
     if not is_rank_zero():
         return
     console = Console()
     run_dir = Path(runs_dir) / metrics["data"] / metrics["run"]
-    songs = metrics["songs"]
+    songs, speed = metrics["songs"], metrics["speed"]
+    is_baseline = metrics.get("baseline") is not None  # runs of earlier versions do not say
+    if is_baseline:
+        title = f"features and {metrics['baseline']}"
+        about = f"{metrics['features']} features, {_sizes(metrics)}"
+        rates = f"features and scores of {speed['test_audio_seconds_per_second']:,.0f} seconds of audio a second"
+    else:
+        title = f"{metrics['frontend']} + {metrics['backend']}"
+        about = f"{_parameters(metrics)}, best epoch {metrics['best_epoch'] + 1} of {metrics['epochs']}"
+        rates = (
+            f"trained at {speed['train_audio_seconds_per_second']:,.0f}, tested at "
+            f"{speed['test_audio_seconds_per_second']:,.0f} seconds of audio a second"
+        )
     say = partial(console.print, highlight=False, soft_wrap=True)
-    say(
-        f"\n[bold]{metrics['frontend']} + {metrics['backend']}[/bold] on [bold]{metrics['data']}[/bold]: "
-        f"{songs['train']:,} training songs, {_parameters(metrics)}, best epoch "
-        f"{metrics['best_epoch'] + 1} of {metrics['epochs']}"
-    )
+    say(f"\n[bold]{title}[/bold] on [bold]{metrics['data']}[/bold]: {songs['train']:,} training songs, {about}")
     console.print(result_table(metrics["test"], f"Song-level scores of {songs['test']:,} test songs"))
     console.print(tag_table(metrics["test"]))
-    speed = metrics["speed"]
-    say(
-        f"trained at {speed['train_audio_seconds_per_second']:,.0f}, tested at "
-        f"{speed['test_audio_seconds_per_second']:,.0f} seconds of audio a second ({metrics['device']})\n"
-    )
-    for name, meaning in FILES.items():
+    say(f"{rates} ({metrics['device']})\n")
+    for name, meaning in (BASELINE_FILES if is_baseline else FILES).items():
         say(f"  {run_dir / name}  [dim]{meaning}[/dim]")
-    say(f"\nNow try:  musictag tag song.mp3 --model {run_dir / 'best.ckpt'}")
+    model = "model.json" if is_baseline else "best.ckpt"
+    say(f"\nNow try:  musictag tag song.mp3 --model {run_dir / model}")

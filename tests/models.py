@@ -19,9 +19,9 @@ from musictag.preparing import compose
 from musictag.tagger import Tagger
 
 CONF = Path(__file__).parent.parent / "conf"
-FRONTENDS, BACKENDS, PRESETS = (
-    sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in ("frontend", "backend", "model")
-)
+FRONTENDS, BACKENDS = (sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in ("frontend", "backend"))
+#: Those of networks: the others have no parts.
+PRESETS = sorted({path.stem for path in (CONF / "model").glob("*.yaml")} - {"gbt", "linear", "none"})
 #: Filters of front-ends and units of back-ends in tests in which the size does not matter.
 SMALL_MULTIPLIER = 1 / 32
 SMALL_UNITS = 8

@@ -7,7 +7,7 @@ from importlib import import_module
 import pytest
 
 from musictag import benchmarks
-from musictag.benchmarks import architectures, data, metrics, models, prepare, songbook
+from musictag.benchmarks import architectures, baseline, data, metrics, models, prepare, songbook
 from musictag.benchmarks.figures import Figure
 from musictag.errors import MusictagError
 
@@ -37,6 +37,16 @@ def test_the_other_sections_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reading.unit == "s"
     assert rendering.value > 0.5
     assert len(list(metrics.benchmark())) == 1
+
+
+def test_the_baseline_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baseline, "_SONG_SECONDS", (2, 5))
+    monkeypatch.setattr(baseline, "_TRAIN_SONGS", 300)
+    monkeypatch.setattr(baseline, "_VALIDATION_SONGS", 100)
+    short, longer, apart, *fits = baseline.benchmark()
+    assert short.what == "features of songs of 2 s"
+    assert min(short.value, longer.value, apart.value) > 1
+    assert [figure.unit for figure in fits] == ["s"] * 4
 
 
 def test_the_prepare_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def test_the_keys_are_those_that_are_read(trainer: str) -> None:
     identity.check_keys(config)
     assert set(config["trainer"]) == set(identity.KEYS["trainer"])
     assert set(config["evaluation"]) == set(identity.KEYS["evaluation"])
-    assert set(config) == set(identity.KEYS[""]) - {"probe", "baseline"}  # groups that are only there if they are chosen
+    assert set(config) == set(identity.KEYS[""]) - {"probe", "baseline"}  # groups that are only there if chosen
 
 
 @pytest.mark.parametrize("data", [path.stem for path in FILES if path.parent.name == "data"])

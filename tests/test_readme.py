@@ -21,7 +21,7 @@ from .catalogues import synthetic_song
 from .experiments import ROOT, compose_config
 
 README = (ROOT / "README.md").read_text()
-DOCS = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("data", "architectures", "transfer")}
+DOCS = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("data", "architectures", "transfer", "baseline")}
 FORMATS = {".opus": {"format": "OGG", "subtype": "OPUS"}}
 
 

@@ -250,7 +250,7 @@ def test_results_that_cannot_be_logged_are_results_all_the_same(
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
     config = compose_config(*tiny, "logger=wandb", "logger.audio_songs=-1", "trainer.max_epochs=1")
-    with pytest.warns(UserWarning, match="the results could not be logged"):
+    with pytest.warns(UserWarning, match="Weights & Biases failed"):
         metrics = experiment.run(config)
     assert experiment.results(config)["test"] == metrics["test"]
     assert not (experiment.results_folder(config) / "error.txt").exists()

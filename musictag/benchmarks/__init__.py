@@ -13,7 +13,7 @@ from rich.table import Table
 
 from musictag.errors import MusictagError
 
-SECTIONS = ("prepare", "data", "models", "architectures", "songbook", "metrics", "million")
+SECTIONS = ("prepare", "data", "models", "architectures", "songbook", "metrics", "million", "baseline")
 
 
 def main(names: list[str]) -> int:

@@ -95,7 +95,7 @@ def _run_pool(
     counter, stop = context.Value("q", done), context.RawValue("b", False)
     left = dict(enumerate(blocks))
     with (
-        _single_threaded_children(),
+        single_threaded_children(),
         ProcessPoolExecutor(workers, context, _start_worker, (task, counter, stop)) as pool,
     ):
         try:
@@ -141,7 +141,7 @@ def _on_song() -> None:
 
 
 @contextmanager
-def _single_threaded_children() -> Iterator[None]:
+def single_threaded_children() -> Iterator[None]:
     """Processes started meanwhile compute with one thread each: libraries read this when they are loaded."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))

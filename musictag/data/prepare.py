@@ -82,7 +82,7 @@ def prepare(
     if len(_pending(folder, songs)) or find_parts(folder):
         try:
             (folder / SHARD_FOLDER).mkdir(parents=True, exist_ok=True)
-            with _lock(folder):
+            with folder_lock(folder, "preparing"):
                 _prepare(source, folder, manifest, songs, workers, songs_per_shard, sample_rate)
                 _usable(folder, manifest)[0].save(folder / MANIFEST_FILE)
                 forget_crashed(folder)
@@ -160,12 +160,13 @@ def _too_many(problems: list[tuple[str, str, str]], num_songs: int, max_bad_frac
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, doing: str) -> Iterator[None]:
+    """Inside, no other process holds the lock of ``folder``; ``doing`` is what the one waited for does with it."""
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say(f"another process is preparing {folder}; waiting for it")
+        say(f"another process is {doing} {folder}; waiting for it")
         lock.acquire()
     try:
         yield

@@ -1,0 +1,87 @@
+"""The commands of `musictag` on data sets: decode one, look for errors, describe it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+
+def add_data_commands(commands: argparse._SubParsersAction) -> None:
+    """prepare and data."""
+    _add_prepare(commands)
+    _add_data(commands)
+
+
+def _add_prepare(commands: argparse._SubParsersAction) -> None:
+    prepare = commands.add_parser(
+        "prepare",
+        help="decode a data set now instead of at the first training",
+        description="Decode the songs of a data set once, in parallel, as the first training with the same words "
+        "would: musictag prepare catalogue.csv, musictag prepare data=jamendo data.root=FOLDER. Interrupted, the same "
+        "command goes on.",
+    )
+    prepare.add_argument(
+        "words", nargs="*", metavar="CATALOGUE | KEY=VALUE", help="a table, or as for train.py: data=... and its keys"
+    )
+    prepare.add_argument("--verify", action="store_true", help="also read what is there, and mend what is damaged")
+    prepare.set_defaults(run=_prepare)
+
+
+def _add_data(commands: argparse._SubParsersAction) -> None:
+    data = commands.add_parser("data", help="look into a data set: check, describe")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser(
+        "check",
+        help="everything that is wrong with a catalogue of your own",
+        description="Read a catalogue and look at every file that it names; print all errors and warnings with their "
+        "rows. The exit status is 1 where there is an error. Nothing is written or decoded.",
+    )
+    check.add_argument("catalogue", metavar="CATALOGUE", help="a .csv, .tsv or .parquet table")
+    check.add_argument("--root", metavar="FOLDER", help="that the paths start from (default: the table's folder)")
+    check.add_argument(
+        "--tags",
+        nargs="+",
+        metavar="TAG",
+        help="the tag columns (default: all others); TAG=regression decides its kind",
+    )
+    check.set_defaults(run=_check)
+    describe = actions.add_parser(
+        "describe",
+        help="songs, hours, splits, tags and how they go together, as tables and pictures",
+        description="Describe a data set: musictag data describe catalogue.csv, or with the words of train.py: "
+        "musictag data describe data=jamendo data.root=FOLDER.",
+    )
+    describe.add_argument("words", nargs="+", metavar="CATALOGUE | KEY=VALUE", help="a table, or data=... and its keys")
+    describe.add_argument("--out", metavar="FOLDER", help="for the pictures (default: describe-<name>)")
+    describe.set_defaults(run=_describe)
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from musictag import preparing
+
+    return preparing.main(options.words, options.verify)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from musictag.data.check import check
+
+    report = check(options.catalogue, options.root, _kinds_by_tag(options.tags))
+    # not through rich: paths and tags are no markup, and a row should stay one line
+    print(report)
+    return 1 if report.errors else 0
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from musictag.describing import main
+
+    return main(options.words, options.out)
+
+
+def _kinds_by_tag(words: Sequence[str] | None) -> dict[str, str | None] | None:
+    """``TAG`` and ``TAG=KIND`` as a mapping; None where no tags are chosen."""
+    from musictag.data.manifest import KINDS
+
+    if words is None:
+        return None
+    pairs = (word.rpartition("=") for word in words)
+    return dict((tag, kind) if kind in KINDS and tag else (f"{tag}{mark}{kind}", None) for tag, mark, kind in pairs)

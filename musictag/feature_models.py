@@ -1,0 +1,248 @@
+"""What predicts one tag from a song's features: gradient-boosted trees, or a linear model as the floor.
+
+A model of a tag is a dictionary of plain values, ready for JSON: how to predict, what validation chose, and how much
+each feature counts. Legend: S songs, D features.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from musictag.errors import MusictagError
+from musictag.identity import available_cores
+
+# libraries are imported where they are used: identities of runs are computed without them
+
+
+#: Features S×D -> scores S, float64 in [0, 1].
+Predictor = Callable[[np.ndarray], np.ndarray]
+
+
+class FeatureModel(ABC):
+    """Settings from which a model of each tag is fitted. ``threads``: None for all cores; changes nothing but time."""
+
+    def __init__(self, *, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise MusictagError(f"baseline.threads={threads}; it must be at least 1, or null for all cores")
+        self.threads = threads or available_cores()
+
+    @abstractmethod
+    def fitter(self, train: np.ndarray, validation: np.ndarray, seed: int) -> Fitter:
+        """What fits models of tags to these songs: features S×D of both splits."""
+
+    @abstractmethod
+    def predictor(self, model: dict[str, Any], kind: str) -> Predictor:
+        """What gives songs their scores for a tag of this ``kind``; raises MusictagError for a damaged ``model``."""
+
+    @abstractmethod
+    def sizes(self, models: Sequence[dict[str, Any]]) -> dict[str, int | None]:
+        """How large the models are together, for metrics.json; ``parameters`` is among the keys."""
+
+
+class Fitter(ABC):
+    """Fits the models of the tags, one at a time."""
+
+    @abstractmethod
+    def fit(self, kind: str, train: np.ndarray, validation: np.ndarray, chosen: float | None) -> dict[str, Any]:
+        """The model of a tag, given its targets in both splits (S, NaN where unknown: such songs are left out).
+
+        ``chosen`` is what otherwise validation would choose; None: it does. The dictionary holds ``chosen`` and
+        ``importances`` (D shares that add up to 1, or all 0 where no feature is used), and how to predict.
+        """
+
+
+def can_judge(kind: str, targets: np.ndarray) -> bool:
+    """Whether songs with these targets (S, NaN: unknown) can say which model of a tag is better."""
+    known = targets[~np.isnan(targets)]
+    return len(np.unique(known)) == 2 if kind == "classification" else len(known) > 0
+
+
+class Trees(FeatureModel):
+    """Gradient-boosted trees by LightGBM, stopped early on validation: log loss of a classification tag, squared error
+    of a regression tag. The same songs and settings give the same trees, on any number of threads."""
+
+    def __init__(
+        self,
+        *,
+        learning_rate: float = 0.05,
+        num_leaves: int = 7,
+        min_child_samples: int = 20,
+        feature_fraction: float = 0.3,
+        max_rounds: int = 1000,
+        early_stopping_rounds: int = 50,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__(threads=threads)
+        for name, value, low, high in (
+            ("learning_rate", learning_rate, 1e-6, 1), ("num_leaves", num_leaves, 2, 131_072),
+            ("min_child_samples", min_child_samples, 1, 1e9), ("feature_fraction", feature_fraction, 1e-3, 1),
+            ("max_rounds", max_rounds, 1, 1e6), ("early_stopping_rounds", early_stopping_rounds, 1, 1e6),
+        ):  # fmt: skip
+            if not low <= value <= high:
+                raise MusictagError(f"baseline.{name}={value}; it must lie between {low:g} and {high:g}")
+        self.min_child_samples = min_child_samples
+        self.max_rounds = max_rounds
+        self.early_stopping_rounds = early_stopping_rounds
+        self.parameters = {
+            "learning_rate": learning_rate,
+            "num_leaves": num_leaves,
+            "min_child_samples": min_child_samples,
+            "feature_fraction": feature_fraction,
+            "num_threads": self.threads,
+            "deterministic": True,
+            "force_row_wise": True,  # LightGBM would measure which way is faster, and sums depend on the way
+            "verbosity": -1,
+        }
+
+    def fitter(self, train: np.ndarray, validation: np.ndarray, seed: int) -> Fitter:
+        if 2 * self.min_child_samples > len(train):
+            raise MusictagError(
+                f"baseline.min_child_samples={self.min_child_samples} songs in a leaf are too many for {len(train)} "
+                f"training songs: no tree could branch; type baseline.min_child_samples={max(1, len(train) // 20)}"
+            )
+        return _TreeFitter(self, train, validation, seed)
+
+    def predictor(self, model: dict[str, Any], kind: str) -> Predictor:
+        import lightgbm
+
+        try:
+            booster = lightgbm.Booster(model_str=model["lightgbm"])
+        except (lightgbm.basic.LightGBMError, KeyError, TypeError) as error:
+            raise MusictagError(f"the trees of a tag are damaged: {error}") from error
+        return lambda features: np.clip(booster.predict(features, num_threads=self.threads), 0, 1)
+
+    def sizes(self, models: Sequence[dict[str, Any]]) -> dict[str, int | None]:
+        trees = sum(model["trees"] for model in models)
+        return {"parameters": None, "trees": trees, "leaves": sum(model["leaves"] for model in models)}
+
+
+class _TreeFitter(Fitter):
+    def __init__(self, settings: Trees, train: np.ndarray, validation: np.ndarray, seed: int) -> None:
+        import lightgbm
+
+        self._settings = settings
+        self._parameters = settings.parameters | {"seed": seed}
+        # features are sorted into bins once, for all tags
+        self._train = lightgbm.Dataset(
+            train, label=np.zeros(len(train)), params=self._parameters, free_raw_data=False
+        ).construct()
+        self._validation = self._train.create_valid(
+            validation, label=np.zeros(len(validation)), params=self._parameters
+        ).construct()
+
+    def fit(self, kind: str, train: np.ndarray, validation: np.ndarray, chosen: float | None) -> dict[str, Any]:
+        import lightgbm
+
+        booster = lightgbm.train(
+            self._parameters | ({"objective": "binary"} if kind == "classification" else {"objective": "regression"}),
+            self._known(self._train, train),
+            num_boost_round=self._settings.max_rounds if chosen is None else int(chosen),
+            valid_sets=[self._known(self._validation, validation)] if chosen is None else None,
+            callbacks=[lightgbm.early_stopping(self._settings.early_stopping_rounds, verbose=False)]
+            if chosen is None
+            else None,
+        )
+        rounds = booster.best_iteration if chosen is None else int(chosen)
+        gains = booster.feature_importance("gain", iteration=rounds)
+        text = booster.model_to_string(num_iteration=rounds)
+        return {
+            "chosen": rounds,
+            "trees": text.count("\nTree="),
+            "leaves": sum(
+                int(line[len("num_leaves=") :]) for line in text.splitlines() if line.startswith("num_leaves=")
+            ),
+            "importances": _shares(gains),
+            "lightgbm": text,
+        }
+
+    def _known(self, songs: Any, targets: np.ndarray) -> Any:
+        """The songs of a data set of LightGBM whose targets are known, with these as labels."""
+        known = np.flatnonzero(~np.isnan(targets))
+        if len(known) < len(targets):
+            songs = songs.subset(known, params=self._parameters).construct()
+        return songs.set_label(targets[known])
+
+
+class Linear(FeatureModel):
+    """Logistic regression for classification tags, ridge regression for the others, on standardised features.
+
+    ``penalties``: the weights' squares count half of this; validation chooses one for each tag.
+    """
+
+    def __init__(self, *, penalties: Sequence[float] = (1, 10, 100, 1000, 10000), threads: int | None = None) -> None:
+        super().__init__(threads=threads)
+        if not penalties or not all(0 < penalty < float("inf") for penalty in penalties):
+            raise MusictagError(f"baseline.penalties={penalties}; give one or more positive numbers: [1, 100]")
+        self.penalties = list(penalties)
+
+    def fitter(self, train: np.ndarray, validation: np.ndarray, seed: int) -> Fitter:
+        return _LinearFitter(self, train, validation)
+
+    def predictor(self, model: dict[str, Any], kind: str) -> Predictor:
+        from scipy.special import expit
+
+        try:
+            weights, offset = np.array(model["weights"], dtype=np.float64), float(model["offset"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise MusictagError(f"the weights of a tag are damaged: {error}") from error
+        score = expit if kind == "classification" else partial(np.clip, a_min=0, a_max=1)
+        return lambda features: score(features.astype(np.float64) @ weights + offset)
+
+    def sizes(self, models: Sequence[dict[str, Any]]) -> dict[str, int | None]:
+        return {"parameters": sum(len(model["weights"]) + 1 for model in models)}
+
+
+class _LinearFitter(Fitter):
+    def __init__(self, settings: Linear, train: np.ndarray, validation: np.ndarray) -> None:
+        self._settings = settings
+        self._mean, self._scale = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
+        self._scale[self._scale < 1e-9 * np.maximum(np.abs(self._mean), 1)] = 1.0  # the same in all songs
+        self._train, self._validation = ((songs - self._mean) / self._scale for songs in (train, validation))
+
+    def fit(self, kind: str, train: np.ndarray, validation: np.ndarray, chosen: float | None) -> dict[str, Any]:
+        from threadpoolctl import threadpool_limits
+
+        known, judged = ~np.isnan(train), ~np.isnan(validation)
+        candidates = []
+        with threadpool_limits(self._settings.threads):
+            for penalty in self._settings.penalties if chosen is None else [chosen]:
+                weights, offset = _line(kind, self._train[known], train[known], penalty)
+                loss = 0.0
+                if chosen is None:
+                    loss = _loss(kind, self._validation[judged] @ weights + offset, validation[judged])
+                candidates.append((loss, penalty, weights, offset))
+        _, penalty, weights, offset = min(candidates, key=lambda candidate: candidate[0])
+        return {
+            "chosen": penalty,
+            "importances": _shares(np.abs(weights)),
+            "weights": (weights / self._scale).tolist(),
+            "offset": float(offset - weights @ (self._mean / self._scale)),
+        }
+
+
+def _line(kind: str, features: np.ndarray, targets: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
+    """Weights (D) and offset."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    if kind == "classification":
+        model = LogisticRegression(C=1 / penalty, max_iter=2000).fit(features, targets.astype(int))
+        return model.coef_[0], float(model.intercept_[0])
+    model = Ridge(alpha=penalty).fit(features, targets)
+    return model.coef_, float(model.intercept_)
+
+
+def _loss(kind: str, line: np.ndarray, targets: np.ndarray) -> float:
+    """What validation chooses by."""
+    if kind == "classification":  # -log of the probability of what is true, without an overflow
+        return float(np.logaddexp(0, np.where(targets == 1, -line, line)).mean())
+    return float(np.square(np.clip(line, 0, 1) - targets).mean())
+
+
+def _shares(values: np.ndarray) -> list[float]:
+    total = float(np.sum(values))
+    return (values / total if total > 0 else np.zeros(len(values))).tolist()

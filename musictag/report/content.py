@@ -1,0 +1,51 @@
+"""What a report holds, before anybody decides how to show it: as files, as a page, or in Weights & Biases.
+
+Legend: S songs, K tags.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from musictag.report.runs import Study
+    from musictag.report.scaling import Crossing, Curve
+    from musictag.report.systems import Difference
+
+#: How the scores are called where people read them, and which way is better.
+METRIC_NAMES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "rmse": "RMSE"}
+LOWER_IS_BETTER = frozenset({"rmse"})
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of plain values (str, int, float, bool or None). ``notes`` stand below it, one sentence or two each."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[Any]]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of a study's results. Empty where the study has no such thing (``curves`` without training sizes, ...).
+
+    ``rows``: one flat dict a run, as in the CSV. ``tables``: by name, such as ``"scores"``. ``figures``: PNG files by
+    name, such as ``"scaling"``; an SVG may stand beside each. ``curves``: by metric. ``answers``: sentences.
+    """
+
+    study: Study
+    out: Path
+    rows: list[dict[str, Any]]
+    tables: dict[str, Table]
+    figures: dict[str, Path]
+    curves: dict[str, list[Curve]]
+    crossings: list[Crossing]
+    differences: list[Difference]
+    gains: list[Any]
+    popularity: list[Any]
+    exclusive: Any
+    answers: list[str] = field(default_factory=list)

@@ -1,0 +1,269 @@
+"""The tables beside the main one: runs, fits and crossings, paired tests, gains of the tags.
+
+Each exists twice: as plain values for CSV and Weights & Biases, and as a sheet that is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from musictag.report.answers import p_text, setting, signed
+from musictag.report.content import LOWER_IS_BETTER, METRIC_NAMES, Table
+from musictag.report.popularity import Exclusive, Popularity
+from musictag.report.runs import Study, factor_label
+from musictag.report.scaling import Crossing, Curve
+from musictag.report.scores import run_rows
+from musictag.report.sheets import Cell, Sheet, number, text
+from musictag.report.systems import Difference, TagGain
+
+#: More systems than that, and a table of tags shows those only that are compared with each other.
+_MOST_SYSTEMS = 4
+_BIASES = {
+    "roc_auc_correlation": "prevalence and ROC-AUC",
+    "pr_auc_correlation": "prevalence and PR-AUC",
+    "calibration_slope": "slope of the scores",
+    "top_share": "slots of the most popular fifth",
+}
+
+
+def run_table(study: Study) -> Table:
+    """One line a run."""
+    rows = run_rows(study)
+    return Table("Runs", list(rows[0]), [list(row.values()) for row in rows])
+
+
+def run_sheet(study: Study) -> Sheet:
+    """One line a run, with the little that fits on a page."""
+    headings = ["system", *map(factor_label, study.factors), "seed", *map(METRIC_NAMES.get, study.metrics)]
+    headings += ["epochs", "device", "run folder"]
+    rows = []
+    for run in study.runs:
+        cells = [text(run.system), *map(text, run.condition), text(run.seed)]
+        cells += [number(run.value(metric), ".4f") for metric in study.metrics]
+        cells += [text(run.metrics["epochs"]), text(run.metrics["device"]), text(run.folder.name)]
+        rows.append(cells)
+    last = len(headings)
+    return Sheet("Finished runs", headings, rows, frozenset(range(1, last - 2)))
+
+
+def settings_sheet(study: Study) -> Sheet:
+    """The keys of the configuration that have one value in all runs, and that value."""
+
+    def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        found = {}
+        for key, value in config.items():
+            found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        return found
+
+    configs = [flat(run.config) for run in study.runs]
+    first = configs[0]
+    shared = {key: value for key, value in first.items() if all(key in c and c[key] == value for c in configs)}
+    rows = [[text(key), text(value)] for key, value in shared.items() if value is not None]
+    return Sheet("Shared settings", ["key", "value"], rows)
+
+
+def difference_table(study: Study, differences: Sequence[Difference]) -> Table:
+    columns = ["system", "other", *study.factors, "metric", "value", "low", "high", "p", "p_holm", "seeds"]
+    columns.append("paired_seeds")
+    rows = [
+        [d.system, d.other, *d.condition, d.metric, d.value, d.low, d.high, d.p, d.p_holm, d.seeds, d.paired_seeds]
+        for d in differences
+    ]
+    return Table("Paired tests", columns, rows)
+
+
+def difference_sheet(study: Study, differences: Sequence[Difference], resamples: int) -> Sheet:
+    headings = ["metric", *map(factor_label, study.factors), "system", "minus", "difference", "95% interval"]
+    headings += ["p", "p after Holm", "seeds"]
+    rows, rules = [], set()
+    for place, d in enumerate(differences):
+        if place and d.metric != differences[place - 1].metric:
+            rules.add(place)
+        clear = d.p_holm < 0.05
+        cells = [Cell(METRIC_NAMES[d.metric], d.metric), *map(text, d.condition), text(d.system), text(d.other)]
+        cells += [Cell(signed(d.value), d.value, clear), Cell(f"{signed(d.low)} to {signed(d.high)}", d.low)]
+        cells += [Cell(p_text(p), p) for p in (d.p, d.p_holm)]
+        rows.append([*cells, text(d.seeds)])
+    factors = len(study.factors)
+    numeric = frozenset({*range(1, 1 + factors), *range(3 + factors, len(headings))})
+    notes = [
+        f"Both systems are scored on the same {resamples:,} resamples of the test songs; seeds are drawn with "
+        "replacement, in pairs where both have them. p is two-sided; Holm's correction is over all rows of a metric. "
+        "Bold: below 0.05 after it. RMSE: a negative difference is an improvement."
+    ]
+    return Sheet("Differences of systems", headings, rows, numeric, frozenset(rules), notes=notes)
+
+
+def crossing_table(crossings: Sequence[Crossing]) -> Table:
+    columns = ["system", "other", "metric", "fit", "size", "low", "high", "share", "text"]
+    return Table("Crossings", columns, [[asdict(c)[column] for column in columns] for c in crossings])
+
+
+def crossing_sheet(crossings: Sequence[Crossing]) -> Sheet:
+    rows = [[text(METRIC_NAMES[c.metric]), text(c.fit), Cell(c.text, c.text)] for c in crossings]
+    note = "Only within the measured sizes: no line is prolonged beyond them."
+    return Sheet("Where one system overtakes another", ["metric", "fit", "result"], rows, notes=[note])
+
+
+def fit_table(curves: Mapping[str, Sequence[Curve]]) -> Table:
+    columns = ["system", "metric", "intercept", "gain_per_doubling", "trend_r2", "asymptote", "factor", "exponent"]
+    rows = []
+    for curve in (curve for of_metric in curves.values() for curve in of_metric):
+        trend, power = curve.trend or (None, None), curve.power_law or (None, None, None)
+        rows.append([curve.system, curve.metric, *trend, curve.trend_r2, *power, curve.power_law_r2])
+    return Table("Fits", [*columns, "power_law_r2"], rows)
+
+
+def fit_sheet(curves: Mapping[str, Sequence[Curve]]) -> Sheet:
+    headings = ["metric", "system", "gain a doubling", "R² of the trend", "power law", "R² of the power law"]
+    rows, rules, remarks = [], set(), {}
+    for of_metric in curves.values():
+        rules.add(len(rows))
+        for curve in of_metric:
+            slope = Cell("–") if curve.trend is None else Cell(signed(curve.trend[1]), curve.trend[1])
+            law = Cell("–")
+            if curve.power_law is not None:
+                asymptote, factor, exponent = curve.power_law
+                sign = "+" if curve.metric in LOWER_IS_BETTER else "−"
+                law = Cell(f"{asymptote:.3f} {sign} {factor:.3g} × songs^−{exponent:.2f}", asymptote)
+            cells = [text(METRIC_NAMES[curve.metric]), text(curve.system), slope, number(curve.trend_r2, ".2f"), law]
+            rows.append([*cells, number(curve.power_law_r2, ".2f")])
+            for note in curve.notes:
+                remarks.setdefault(note, []).append(f"{curve.system} by {METRIC_NAMES[curve.metric]}")
+    notes = [f"{note[:1].upper()}{note[1:]} ({'; '.join(of)})." for note, of in remarks.items()]
+    return Sheet("Fits to the scores", headings, rows, frozenset({2, 3, 4, 5}), frozenset(rules - {0}), notes=notes)
+
+
+def gain_table(study: Study, gains: Sequence[TagGain]) -> Table:
+    columns = ["tag", "kind", "metric", "prevalence"]
+    for system in study.systems:
+        columns += [f"{system}_{name}" for name in ("first", "last", "gain", "gain_low", "gain_high")]
+    pairs = [(b.system, b.other) for b in gains[0].system_gains] if gains else []
+    columns += [f"{one}_minus_{other}{end}" for one, other in pairs for end in ("", "_low", "_high")]
+    rows = []
+    for gain in gains:
+        row = [gain.tag, gain.kind, gain.metric, gain.prevalence]
+        for system in study.systems:
+            row += [*gain.scores[system], *gain.size_gains.get(system, (None, None, None))]
+        rows.append(row + [value for b in gain.system_gains for value in (b.value, b.low, b.high)])
+    return Table("Gains of the tags", columns, rows)
+
+
+def gain_sheets(study: Study, gains: Sequence[TagGain]) -> dict[str, Sheet]:
+    """One sheet a metric: each tag's scores, what the last condition adds to the first, what one system to another."""
+    return {
+        metric: _gain_sheet(study, of_metric)
+        for metric in study.metrics
+        if (of_metric := [gain for gain in gains if gain.metric == metric])
+    }
+
+
+def _gain_sheet(study: Study, gains: Sequence[TagGain]) -> Sheet:
+    pairs = [(b.system, b.other) for b in gains[0].system_gains]
+    systems = study.systems
+    if len(systems) > _MOST_SYSTEMS:
+        systems = [system for system in systems if any(system in pair for pair in pairs)]
+    metric = gains[0].metric
+    headings = ["tag", *(["songs with it"] if gains[0].prevalence is not None else [])]
+    between = [system for system in systems if any(system in gain.size_gains for gain in gains)]
+    for system in systems:
+        headings += [system, *([f"{system}: gain"] if system in between else [])]
+    headings += [f"{one} minus {other}" for one, other in pairs]
+    rows = []
+    for gain in gains:
+        cells = [text(gain.tag), *([number(gain.prevalence, ".1%")] if gain.prevalence is not None else [])]
+        for system in systems:
+            cells.append(number(gain.scores[system][-1]))
+            if system in between:
+                cells.append(_change(gain.size_gains.get(system)))
+        rows.append([*cells, *(_change((b.value, b.low, b.high)) for b in gain.system_gains)])
+    notes = ["In brackets the 95% interval over songs; bold: it leaves out zero."]
+    if between:
+        conditions = [condition for condition in study.conditions if None not in condition]
+        first, last = (setting(study.factors, conditions[place]) for place in (0, -1))
+        notes.insert(0, f"Scores with {last}; gain: by how much they differ from those with {first}.")
+    if metric in LOWER_IS_BETTER:
+        notes.append("A negative change is an improvement.")
+    title = f"{METRIC_NAMES[metric]} of every tag"
+    return Sheet(title, headings, rows, frozenset(range(1, len(headings))), notes=notes)
+
+
+def _change(change: tuple[float, float, float] | None) -> Cell:
+    if change is None:
+        return Cell("–")
+    value, low, high = change
+    return Cell(f"{signed(value)} ({signed(low)} to {signed(high)})", value, low > 0 or high < 0)
+
+
+def popularity_table(study: Study, rows: Sequence[Popularity]) -> Table:
+    columns = ["system", *study.factors, "seeds"]
+    for name in _BIASES:
+        columns += [name, f"{name}_low", f"{name}_high"]
+    lines = []
+    for row in rows:
+        line = [row.system, *row.condition, row.seeds]
+        for name in _BIASES:
+            line += getattr(row, name) or (None, None, None)
+        lines.append([*line, row.true_share])
+    return Table("Popular tags", [*columns, "true_share"], lines)
+
+
+def popularity_sheet(study: Study, rows: Sequence[Popularity]) -> Sheet:
+    headings = ["system", *map(factor_label, study.factors), *_BIASES.values(), "their true share"]
+    shown = []
+    for row in rows:
+        cells = [text(row.system), *map(text, row.condition)]
+        cells += [_with_interval(getattr(row, name), ".1%" if name == "top_share" else ".2f") for name in _BIASES]
+        shown.append([*cells, number(row.true_share, ".1%")])
+    notes = [
+        "Rank correlation over the tags of their prevalence with their ROC-AUC, and with their PR-AUC from chance (0) "
+        "to perfection (1): above 0, popular tags are predicted better. Slope of the mean score against the "
+        "prevalence: above 1, popular tags get more than their share. Slots: as many of a song's highest scores as it "
+        "has tags, five at most. In brackets the 95% interval over songs."
+    ]
+    return Sheet("Do popular tags fare better?", headings, shown, frozenset(range(1, len(headings))), notes=notes)
+
+
+def exclusive_table(study: Study, found: Exclusive) -> Table:
+    columns = ["system", *study.factors, "seeds", "ratio", "low", "high"]
+    rows = [[mean.system, *mean.condition, mean.seeds, mean.ratio, mean.low, mean.high] for mean in found.means]
+    return Table("Tags that exclude each other", columns, rows)
+
+
+def exclusive_sheets(study: Study, found: Exclusive) -> dict[str, Sheet]:
+    """The means over the pairs, and the pairs one by one; nothing where no tags exclude each other."""
+    if not found.pairs:
+        return {}
+    headings = ["system", *map(factor_label, study.factors), "given together, relative to independence"]
+    rows = [
+        [text(m.system), *map(text, m.condition), _with_interval((m.ratio, m.low, m.high), ".2f")] for m in found.means
+    ]
+    notes = [
+        f"Mean over {len(found.pairs):,} pairs of tags that no test song carries together although independent tags "
+        f"would meet in {found.min_expected:g} or more. A tag is given to as many songs as carry it, those with "
+        "the highest scores. 0: never together; 1: as if the one said nothing of the other. In brackets the 95% "
+        "interval."
+    ]
+    means = Sheet("Given together all the same", headings, rows, frozenset(range(1, len(headings))), notes=notes)
+    systems = [system for system in study.systems if system in found.pairs[0].ratios]
+    rows = [
+        [
+            text(pair.tag),
+            text(pair.other),
+            number(pair.expected, ".1f"),
+            *(number(pair.ratios[s], ".2f") for s in systems),
+        ]
+        for pair in found.pairs
+    ]
+    headings = ["tag", "and", "songs to be expected", *systems]
+    pairs = Sheet("The pairs, under each system's last condition", headings, rows, frozenset(range(2, len(headings))))
+    return {"exclusive": means, "exclusive_pairs": pairs}
+
+
+def _with_interval(values: tuple[float, float, float] | None, form: str) -> Cell:
+    if values is None:
+        return Cell("–")
+    value, low, high = (f"{one:{form}}".replace("-", "−") for one in values)
+    return Cell(f"{value} ({low} to {high})", values[0])

@@ -1,0 +1,471 @@
+"""Baselines: through the real entry point, on real features of synthetic songs, and the models on features made up."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from musictag import baseline, cli, experiment, identity, terminal
+from musictag.build import find_class, settings
+from musictag.data.manifest import Manifest
+from musictag.errors import MusictagError
+from musictag.feature_models import FeatureModel, Linear, Trees, can_judge
+from musictag.features import feature_names
+from musictag.importances import importance_rows, plot_importances
+from musictag.tracking import Tracker
+
+from .catalogues import read_rows, write_table
+from .experiments import ROOT, compose_config, folders
+
+#: A tree or two of 12 songs.
+SMALL = ("data.prepare_workers=1", "baseline.threads=1", "evaluation.bootstrap_resamples=20")
+SMALL_TREES = ("baseline=gbt", "baseline.min_child_samples=1", "baseline.max_rounds=15", *SMALL)
+FILES = {
+    "config.json", "importances.csv", "importances.png", "metrics.json", "model.json", "predictions.npz", "tags.png",
+}  # fmt: skip
+
+
+@pytest.fixture
+def place(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
+    return ["data=manifest", f"data.path={tiny_catalogue}", *folders(tmp_path)]
+
+
+@pytest.fixture
+def trees(place: list[str]) -> list[str]:
+    return [*place, *SMALL_TREES]
+
+
+def comparable(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What of metrics.json must not depend on when and how often a run was started."""
+    return {key: metrics[key] for key in ("test", "validation", "songs", "trees", "leaves")}
+
+
+def made_up(num_songs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features, of which the third decides; targets of a classification tag."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(0, 1, (num_songs, 6)).astype(np.float32) * [1, 100, 3, 1e-3, 1, 1] + [0, 5, 50, 0, 0, 0]
+    return features.astype(np.float32), (features[:, 2] + rng.normal(0, 1, num_songs) > 50).astype(np.float32)
+
+
+def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
+    trees: list[str], tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train() -> str:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *trees], capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "LightGBM" not in done.stdout + done.stderr  # it has nothing to say
+        return done.stdout
+
+    train()
+    (run_dir,) = (path for path in (tmp_path / "runs" / tiny_catalogue.stem).iterdir() if path.is_dir())
+    assert run_dir.name.startswith("gbt-")
+    assert {path.name for path in run_dir.iterdir()} == FILES
+
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert (metrics["baseline"], metrics["frontend"], metrics["backend"]) == ("gbt", None, None)
+    assert metrics["songs"] == {"train": 12, "validation": 5, "test": 7}
+    assert 2 <= metrics["trees"] <= 3 * 15
+    assert metrics["leaves"] >= 2 * metrics["trees"]
+    assert metrics["test"]["roc_auc"]["value"] > 0.8
+    assert metrics["validation"]["val_loss"] > 0
+    assert metrics["speed"]["test_audio_seconds_per_second"] > 10
+    assert {"lightgbm", "librosa", "scikit-learn"} < set(metrics["versions"])
+    assert "frontend" not in metrics["config"]
+
+    predictions = np.load(run_dir / "predictions.npz", allow_pickle=False)
+    tagger = baseline.load(run_dir)
+    assert predictions["tags"].tolist() == list(tagger.tag_names)
+    rows = {row["song_id"]: row["path"] for row in csv.DictReader(tiny_catalogue.open())}
+    for song_id, scores in zip(predictions["song_ids"], predictions["scores"], strict=True):
+        path = tiny_catalogue.parent / rows[str(song_id)]
+        tagged = tagger.tag(path)
+        assert [tagged[name] for name in tagger.tag_names] == scores.tolist()
+    assert list(tagged.values()) == sorted(tagged.values(), reverse=True)
+    assert tagger.tag(path, top=1) == dict([next(iter(tagged.items()))])
+    assert cli.main(["tag", str(path), str(path), "--model", str(run_dir / "model.json"), "--json"]) == 0
+    assert next(iter(json.loads(capsys.readouterr().out).values())) == tagged
+
+    importances = list(csv.DictReader((run_dir / "importances.csv").open()))
+    assert {row["feature"] for row in importances} <= set(feature_names())
+    for name in tagger.tag_names:
+        assert sum(float(row["share"]) for row in importances if row["tag"] == name) == pytest.approx(1, abs=1e-3)
+
+    written = {path: path.stat().st_mtime_ns for path in run_dir.iterdir()}
+    assert "Finished before" in train()
+    assert {path: path.stat().st_mtime_ns for path in run_dir.iterdir()} == written
+
+
+def test_metrics_have_the_keys_of_a_network_run(trees: list[str], place: list[str]) -> None:
+    from .experiments import TINY
+
+    network = experiment.run(compose_config(*place, *TINY, "trainer.max_epochs=1"))
+    metrics = experiment.run(compose_config(*trees))
+    assert set(metrics) - set(network) == {"features", "trees", "leaves"}
+    assert set(network) <= set(metrics)
+    for key in ("test", "speed", "songs"):
+        assert set(metrics[key]) == set(network[key])
+    assert set(metrics["validation"]) <= set(network["validation"])
+    # the same songs, targets and tags, in the same order
+    ours, theirs = (
+        np.load(experiment.results_folder(config) / "predictions.npz")
+        for config in (compose_config(*trees), compose_config(*place, *TINY, "trainer.max_epochs=1"))
+    )
+    for name in ("song_ids", "tags", "kinds", "targets"):
+        np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def test_the_same_run_gives_the_same_scores_whatever_the_threads(trees: list[str], tmp_path: Path) -> None:
+    first = experiment.run(compose_config(*trees))
+    again = experiment.run(compose_config(*trees, "baseline.threads=2", f"runs_dir={tmp_path / 'again'}"))
+    assert comparable(first) == comparable(again)
+    other = experiment.run(compose_config(*trees, "seed=1"))
+    assert comparable(first) != comparable(other)
+
+
+def test_an_interrupted_run_goes_on_after_its_tags(
+    trees: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = experiment.run(compose_config(*trees, f"runs_dir={tmp_path / 'whole'}"))
+    fitted = []
+    fit = Trees.fitter
+
+    def counting(model: Trees, *arguments: Any) -> Any:
+        fitter = fit(model, *arguments)
+        inner = fitter.fit
+
+        def once(*arguments: Any) -> dict[str, Any]:
+            if len(fitted) == 2:
+                raise KeyboardInterrupt
+            fitted.append(arguments[0])
+            return inner(*arguments)
+
+        fitter.fit = once
+        return fitter
+
+    config = compose_config(*trees)
+    monkeypatch.setattr(Trees, "fitter", counting)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(config)
+    run_dir = experiment.results_folder(config)
+    assert len(list((run_dir / "tags").glob("*.json"))) == 2
+    assert not (run_dir / "metrics.json").exists()
+    fitted.clear()
+    assert comparable(experiment.run(config)) == comparable(whole)
+    assert fitted == ["regression"]  # the last of the three
+    assert {path.name for path in run_dir.iterdir()} == FILES
+
+
+def test_a_damaged_model_of_a_tag_is_named(trees: list[str]) -> None:
+    config = compose_config(*trees)
+    path = experiment.results_folder(config) / "tags" / "0001.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"name": "noi')
+    with pytest.raises(MusictagError, match=r"0001\.json is damaged .* delete it"):
+        experiment.run(config)
+    assert "0001.json" in (path.parent.parent / "error.txt").read_text()
+
+
+def test_a_linear_run_knows_what_is_high(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = experiment.run(compose_config(*place, "model=linear", *SMALL))
+    assert metrics["run"].startswith("linear-")
+    assert metrics["parameters"] == 3 * (len(feature_names()) + 1)
+    tags = {tag["name"]: tag for tag in metrics["test"]["tags"]}
+    assert tags["high"]["roc_auc"] == 1
+    assert tags["brightness"]["rmse"] < tags["brightness"]["rmse_of_mean"]
+    terminal.print_results(metrics, "runs")
+    assert "features and linear on catalogue: 12 training songs, 241 features, 726 parameters" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_tags_that_validation_cannot_judge_get_what_it_chose_for_others(trees: list[str], tiny_catalogue: Path) -> None:
+    rows = read_rows(tiny_catalogue)
+    for row in rows:
+        if row["split"] == "validation":
+            row["noisy"] = 0
+    write_table(tiny_catalogue, rows)
+    with pytest.warns(UserWarning, match=r"cannot judge 1 of 3 tags .*: noisy\."):
+        experiment.run(compose_config(*trees))
+    tagger = baseline.load(experiment.results_folder(compose_config(*trees)))
+    chosen = {tag["name"]: tag["chosen"] for tag in tagger.fitted}
+    assert chosen["noisy"] == int(np.median([chosen["high"], chosen["brightness"]]))
+    for row in rows:
+        if row["split"] == "validation":
+            row |= {"high": 1, "brightness": ""}
+    write_table(tiny_catalogue, rows)
+    with pytest.raises(MusictagError, match="cannot judge any tag"):
+        experiment.run(compose_config(*trees))
+
+
+def test_only_the_first_of_several_processes_works(trees: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose_config(*trees)
+    monkeypatch.setattr(experiment, "is_rank_zero", lambda: False)
+    with pytest.raises(SystemExit) as ended:
+        experiment.run(config)
+    assert ended.value.code == 0
+    assert not experiment.results_folder(config).exists()
+
+
+def test_the_tracker_gets_scores_and_importances(trees: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Notes(Tracker):
+        def __init__(self) -> None:
+            self.told: list[Any] = []
+
+        def start(self) -> None:
+            self.told.append("start")
+
+        def log_table(self, name: str, columns: Any, rows: Any) -> None:
+            self.told.append((name, tuple(columns), len(rows) > 3))
+
+        def finish(self, metrics: Any, data: Any, scores: np.ndarray) -> None:
+            self.told.append((metrics["run"], len(data.song_ids("test")), scores.shape))
+
+    notes = Notes()
+    monkeypatch.setattr(experiment, "make_tracker", lambda config, run_dir: notes)
+    metrics = experiment.run(compose_config(*trees))
+    table = ("importances", ("tag", "feature", "share"), True)
+    assert notes.told == ["start", table, (metrics["run"], 7, (7, 3))]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["init_from=musicnn-msd"], "init_from"),
+        (["freeze=frontend"], "freeze"),
+        (["probe=linear", "init_from=x.ckpt"], "init_from and probe"),
+        (["evaluation.mode=whole"], "evaluation.mode=whole"),
+    ],
+)
+def test_what_only_networks_have_is_refused(trees: list[str], overrides: list[str], named: str) -> None:
+    with pytest.raises(MusictagError, match=f"{named} with baseline=gbt: a baseline has no network"):
+        experiment.run(compose_config(*trees, *overrides))
+
+
+class FixedSongs:
+    """A source whose identity never changes."""
+
+    name = "fixed"
+
+    def fingerprint(self) -> dict[str, int]:
+        return {"fixed": 1}
+
+    def manifest(self) -> Manifest:
+        class Fixed:
+            def digest(self) -> str:
+                return "songs"
+
+        return Fixed()
+
+
+def test_runs_of_networks_keep_their_folders() -> None:
+    assert "baseline" not in compose_config()
+    names = {"frontend": "waveform", "backend": "residual", "probe": None}
+    config = {"frontend": {"channels": 8}, "seed": 0, "init_from": None, "runs_dir": "runs", "names": names}
+    folder = Path("runs/fixed/waveform-residual-d980df7f")  # as it was before there were baselines
+    assert identity.run_folder(config, FixedSongs()) == folder
+    names["baseline"] = None
+    assert identity.run_folder(config | {"baseline": None}, FixedSongs()) == folder
+
+
+def test_the_identity_of_a_baseline(trees: list[str]) -> None:
+    plain = experiment.results_folder(compose_config(*trees))
+    same = (
+        "baseline.threads=3", "data.patch_seconds=7", "frontend=waveform", "backend=dense", "trainer=ddp",
+        "trainer.devices=2", "objective=mse", "evaluation.batch_size=3", "logger=wandb", "study=a",
+        "data.prepare_workers=3", "model=gbt",
+    )  # fmt: skip
+    for override in same:
+        assert experiment.results_folder(compose_config(*trees, override)) == plain, override
+    other = (
+        "seed=1", "baseline.learning_rate=0.1", "baseline.num_leaves=3", "data.train_songs=8",
+        "evaluation.bootstrap_resamples=21",
+    )  # fmt: skip
+    found = {experiment.results_folder(compose_config(*trees, override)) for override in other}
+    assert len(found | {plain}) == len(other) + 1
+    # what is written down is the same run
+    config = compose_config(*trees)
+    assert identity.run_folder(identity.baseline_config(config), experiment.build_source(config)) == plain
+
+
+def test_other_features_are_another_run(trees: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = experiment.results_folder(compose_config(*trees))
+    monkeypatch.setattr(identity, "feature_digest", lambda: "0123abcd")
+    assert experiment.results_folder(compose_config(*trees)) != plain
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "conf" / "baseline").glob("*.yaml"))])
+def test_the_keys_of_a_baseline_are_its_settings(name: str) -> None:
+    config = compose_config(f"baseline={name}")
+    identity.check_keys(config)
+    cls = find_class(config["baseline"]["_target_"], FeatureModel)
+    assert set(config["baseline"]) - {"_target_"} == set(settings(cls))
+    shipped = {key: value for key, value in config["baseline"].items() if key != "_target_"}
+    defaults = {key: parameter.default for key, parameter in settings(cls).items()}
+    assert {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()} == shipped
+    by_model = compose_config(f"model={name}")
+    assert by_model["baseline"] == config["baseline"]
+    assert by_model["names"]["baseline"] == name
+
+
+def test_every_setting_of_the_trees_reaches_them() -> None:
+    given = {"learning_rate": 0.2, "num_leaves": 3, "min_child_samples": 7, "feature_fraction": 0.5}
+    features, targets = made_up(200)
+    fitter = Trees(**given, max_rounds=9, early_stopping_rounds=4, threads=1).fitter(features, features, seed=5)
+    model = fitter.fit("classification", targets, targets, None)
+    for line in ("learning_rate: 0.2", "num_leaves: 3", "min_data_in_leaf: 7", "feature_fraction: 0.5", "seed: 5",
+                 "deterministic: 1", "force_row_wise: 1", "num_threads: 1"):  # fmt: skip
+        assert f"[{line}]" in model["lightgbm"]
+    assert model["chosen"] == model["trees"] == 9
+    assert model["leaves"] == 27
+    # what is learnt by heart helps no further song
+    validation, unlike = made_up(100, seed=1)
+    stopped = Trees(max_rounds=500, early_stopping_rounds=4, threads=1, min_child_samples=2).fitter(
+        features, validation, seed=5
+    )
+    assert 0 < stopped.fit("classification", targets, unlike, None)["chosen"] < 100
+    assert stopped.fit("classification", targets, unlike, 30)["trees"] == 30
+
+
+@pytest.mark.parametrize("model", [Trees(max_rounds=60, threads=1), Linear(threads=1)])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_what_decides_is_found(model: FeatureModel, kind: str) -> None:
+    features, targets = made_up(600)
+    if kind == "regression":
+        targets = np.clip((features[:, 2] - 40) / 20, 0, 1)
+    train, validation, test = slice(0, 400), slice(400, 500), slice(500, 600)
+    fitted = model.fitter(features[train], features[validation], seed=0).fit(
+        kind, targets[train], targets[validation], None
+    )
+    scores = model.predictor(json.loads(json.dumps(fitted)), kind)(features[test])
+    assert scores.min() >= 0
+    assert scores.max() <= 1
+    assert np.corrcoef(scores, features[test, 2])[0, 1] > 0.75
+    assert np.argmax(fitted["importances"]) == 2
+    assert fitted["importances"][2] > 0.5
+    assert sum(fitted["importances"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("model", [Trees(max_rounds=40, threads=1), Linear(threads=1)])
+def test_songs_whose_target_is_unknown_are_left_out(model: FeatureModel) -> None:
+    features, targets = made_up(600)
+    validation, judged = made_up(100, seed=1)
+    fitter = model.fitter(features, validation, seed=0)
+    half = np.where(np.arange(600) % 2, targets, np.nan).astype(np.float32)
+    some = np.where(np.arange(100) < 70, judged, np.nan).astype(np.float32)
+    fitted = fitter.fit("classification", half, some, None)
+    scores = model.predictor(fitted, "classification")(validation)
+    assert np.mean((scores > 0.5) == judged) > 0.75
+    # and whether they say the same, or that another tag was fitted before, makes no difference
+    fitter.fit("classification", 1 - targets, judged, None)
+    assert fitter.fit("classification", half, some, None)["chosen"] == fitted["chosen"]
+    np.testing.assert_array_equal(
+        model.predictor(fitter.fit("classification", half, some, None), "classification")(validation), scores
+    )
+    # songs known to say the contrary would
+    contrary = np.where(np.arange(600) % 2, targets, 1 - targets).astype(np.float32)
+    wrong = model.predictor(fitter.fit("classification", contrary, some, None), "classification")(validation)
+    assert np.mean((wrong > 0.5) == judged) < 0.7
+
+
+def test_the_linear_models_are_those_of_scikit_learn() -> None:
+    features, targets = made_up(300)
+    features[:, 5] = 7.0  # the same everywhere
+    scale = np.where(np.arange(6) == 5, 1.0, features.std(axis=0, dtype=np.float64))
+    standard = (features - features.mean(axis=0, dtype=np.float64)) / scale
+    half = np.where(np.arange(300) % 2, targets, np.nan).astype(np.float32)
+    known = ~np.isnan(half)
+    fitter = Linear(penalties=[5.0], threads=1).fitter(features, features, seed=0)
+    fitted = fitter.fit("classification", half, targets, None)
+    theirs = LogisticRegression(C=0.2, max_iter=2000).fit(standard[known], targets[known])
+    scores = Linear(threads=1).predictor(fitted, "classification")(features)
+    np.testing.assert_allclose(scores, theirs.predict_proba(standard)[:, 1], atol=1e-4)
+    fitted = fitter.fit("regression", half, targets, None)
+    theirs = Ridge(alpha=5.0).fit(standard[known], targets[known])
+    scores = Linear(threads=1).predictor(fitted, "regression")(features)
+    np.testing.assert_allclose(scores, theirs.predict(standard).clip(0, 1), atol=1e-4)
+
+
+def test_validation_chooses_the_penalty() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 1, (60, 40)).astype(np.float32)
+    validation = rng.normal(0, 1, (400, 40)).astype(np.float32)
+    fitter = Linear(penalties=[1.0, 10000.0], threads=1).fitter(features, validation, seed=0)
+    noise, other_noise = rng.integers(0, 2, 60).astype(np.float32), rng.integers(0, 2, 400).astype(np.float32)
+    assert fitter.fit("classification", noise, other_noise, None)["chosen"] == 10000.0
+    clear = fitter.fit("classification", (features[:, 0] > 0) * 1.0, (validation[:, 0] > 0) * 1.0, None)
+    assert clear["chosen"] == 1.0
+    assert fitter.fit("classification", noise, other_noise, 1.0)["chosen"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Trees(learning_rate=0), r"baseline\.learning_rate=0; it must lie between"),
+        (lambda: Trees(num_leaves=1), r"baseline\.num_leaves=1"),
+        (lambda: Trees(feature_fraction=1.5), r"baseline\.feature_fraction=1\.5"),
+        (lambda: Trees(threads=0), r"baseline\.threads=0"),
+        (lambda: Linear(penalties=[]), r"baseline\.penalties=\[\]"),
+        (lambda: Linear(penalties=[1, -1]), r"baseline\.penalties"),
+        (
+            lambda: Trees(threads=1).fitter(np.zeros((12, 3)), np.zeros((2, 3)), 0),
+            r"type baseline\.min_child_samples=1",
+        ),
+    ],
+)
+def test_settings_out_of_range_say_what_to_type(make: Any, message: str) -> None:
+    with pytest.raises(MusictagError, match=message):
+        make()
+
+
+def test_who_can_judge() -> None:
+    nan = np.nan
+    assert can_judge("classification", np.array([0, 1, nan]))
+    assert not can_judge("classification", np.array([1, 1, nan]))
+    assert not can_judge("classification", np.array([nan]))
+    assert can_judge("regression", np.array([0.5, nan]))
+    assert not can_judge("regression", np.array([nan]))
+
+
+def test_only_models_of_baselines_are_loaded(tmp_path: Path) -> None:
+    features, targets = np.random.default_rng(0).normal(0, 1, (40, len(feature_names()))), np.arange(40) % 2.0
+    model = Linear(threads=1)
+    spec = {"_target_": "musictag.feature_models.Linear"}
+    fitted = model.fitter(features, features, 0).fit("classification", targets, targets, None)
+    path = tmp_path / "model.json"
+    baseline.FeatureTagger(model, spec, [{"name": "a", "kind": "classification", **fitted}]).save(path)
+    assert 0 <= baseline.load(tmp_path).tag((np.random.default_rng(1).normal(0, 0.1, 8000), 16000))["a"] <= 1
+    content = json.loads(path.read_text())
+    for change, message in (
+        ({"features": ["tempo"]}, "fitted to other features"),
+        ({"what": "something else"}, "is no model of a baseline"),
+        ({"baseline": {"_target_": "os.system"}}, "must be the dotted name of a class inside musictag"),
+        ({"tags": [{"name": "a", "kind": "classification"}]}, "the weights of a tag are damaged"),
+        ({"baseline": {"_target_": "musictag.feature_models.Trees"}}, "the trees of a tag are damaged"),
+    ):
+        path.write_text(json.dumps(content | change))
+        with pytest.raises(MusictagError, match=message):
+            baseline.load(path)
+    path.write_text("{")
+    with pytest.raises(MusictagError, match="or is damaged"):
+        baseline.load(path)
+    with pytest.raises(MusictagError, match="give the folder of a finished baseline run"):
+        baseline.load(tmp_path / "nothing.json")
+
+
+def test_importances_are_sorted_by_tag_and_drawn(tmp_path: Path) -> None:
+    shares = np.zeros((2, len(feature_names())))
+    shares[0, [3, 7]] = 0.25, 0.75
+    rows = importance_rows(["a", "b"], shares)
+    assert rows == [("a", feature_names()[7], 0.75), ("a", feature_names()[3], 0.25)]
+    plot_importances(shares, tmp_path / "importances.png")
+    assert (tmp_path / "importances.png").read_bytes().startswith(b"\x89PNG")
