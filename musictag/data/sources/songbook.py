@@ -75,6 +75,7 @@ class Songbook(Source):
         self.workers = workers
         self._cache_dir = Path(data_dir)
         self._soundfont = soundfont
+        self._manifest: Manifest | None = None
 
     def fingerprint(self) -> dict[str, str | int | float | None]:
         """Versions, seed, length and SoundFont; not how many songs there are."""
@@ -91,7 +92,12 @@ class Songbook(Source):
         }
 
     def manifest(self) -> Manifest:
-        """All songs, split by split; ``path`` is the piece inside the corpus. Takes half a millisecond a song."""
+        """All songs, split by split; ``path`` is the piece inside the corpus. Takes half a millisecond a song, once."""
+        if self._manifest is None:
+            self._manifest = self._arrange_all()
+        return self._manifest
+
+    def _arrange_all(self) -> Manifest:
         # refuses what would sound wrong, before work starts
         Synthesiser(find_soundfont(self._soundfont), self._cache_dir)
         corpus = scores.load_corpus(self._cache_dir, self.workers)
