@@ -6,6 +6,7 @@ each feature counts. Legend: S songs, D features.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,12 +25,15 @@ Predictor = Callable[[np.ndarray], np.ndarray]
 
 
 class FeatureModel(ABC):
-    """Settings from which a model of each tag is fitted. ``threads``: None for all cores; changes nothing but time."""
+    """Settings from which a model of each tag is fitted.
+
+    ``threads`` changes nothing but time; None: OMP_NUM_THREADS, as for the networks, or else one a core.
+    """
 
     def __init__(self, *, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise MusictagError(f"baseline.threads={threads}; it must be at least 1, or null for all cores")
-        self.threads = threads or available_cores()
+        self.threads = threads or _told_threads() or available_cores()
 
     @abstractmethod
     def fitter(self, train: np.ndarray, validation: np.ndarray, seed: int) -> Fitter:
@@ -42,6 +46,12 @@ class FeatureModel(ABC):
     @abstractmethod
     def sizes(self, models: Sequence[dict[str, Any]]) -> dict[str, int | None]:
         """How large the models are together, for metrics.json; ``parameters`` is among the keys."""
+
+
+def _told_threads() -> int | None:
+    # read here: LightGBM and scikit-learn are told a number, and would not look
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdecimal() and int(told) > 0 else None
 
 
 class Fitter(ABC):

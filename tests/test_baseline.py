@@ -1,4 +1,4 @@
-"""Baselines: through the real entry point, on real features of synthetic songs, and the models on features made up."""
+"""Baselines: through the real entry point, on real features of synthetic songs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression, Ridge
 
 from musictag import baseline, cli, experiment, identity, terminal
 from musictag.build import find_class, settings
 from musictag.data.manifest import Manifest
 from musictag.errors import MusictagError
-from musictag.feature_models import FeatureModel, Linear, Trees, can_judge
+from musictag.feature_models import FeatureModel, Linear, Trees
 from musictag.features import feature_names
 from musictag.importances import importance_rows, plot_importances
 from musictag.tracking import Tracker
@@ -46,13 +45,6 @@ def trees(place: list[str]) -> list[str]:
 def comparable(metrics: dict[str, Any]) -> dict[str, Any]:
     """What of metrics.json must not depend on when and how often a run was started."""
     return {key: metrics[key] for key in ("test", "validation", "songs", "trees", "leaves")}
-
-
-def made_up(num_songs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Features, of which the third decides; targets of a classification tag."""
-    rng = np.random.default_rng(seed)
-    features = rng.normal(0, 1, (num_songs, 6)).astype(np.float32) * [1, 100, 3, 1e-3, 1, 1] + [0, 5, 50, 0, 0, 0]
-    return features.astype(np.float32), (features[:, 2] + rng.normal(0, 1, num_songs) > 50).astype(np.float32)
 
 
 def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
@@ -315,125 +307,6 @@ def test_the_keys_of_a_baseline_are_its_settings(name: str) -> None:
     by_model = compose_config(f"model={name}")
     assert by_model["baseline"] == config["baseline"]
     assert by_model["names"]["baseline"] == name
-
-
-def test_every_setting_of_the_trees_reaches_them() -> None:
-    given = {"learning_rate": 0.2, "num_leaves": 3, "min_child_samples": 7, "feature_fraction": 0.5}
-    features, targets = made_up(200)
-    fitter = Trees(**given, max_rounds=9, early_stopping_rounds=4, threads=1).fitter(features, features, seed=5)
-    model = fitter.fit("classification", targets, targets, None)
-    for line in ("learning_rate: 0.2", "num_leaves: 3", "min_data_in_leaf: 7", "feature_fraction: 0.5", "seed: 5",
-                 "deterministic: 1", "force_row_wise: 1", "num_threads: 1"):  # fmt: skip
-        assert f"[{line}]" in model["lightgbm"]
-    assert model["chosen"] == model["trees"] == 9
-    assert model["leaves"] == 27
-    # what is learnt by heart helps no further song
-    validation, unlike = made_up(100, seed=1)
-    stopped = Trees(max_rounds=500, early_stopping_rounds=4, threads=1, min_child_samples=2).fitter(
-        features, validation, seed=5
-    )
-    assert 0 < stopped.fit("classification", targets, unlike, None)["chosen"] < 100
-    assert stopped.fit("classification", targets, unlike, 30)["trees"] == 30
-
-
-@pytest.mark.parametrize("model", [Trees(max_rounds=60, threads=1), Linear(threads=1)])
-@pytest.mark.parametrize("kind", ["classification", "regression"])
-def test_what_decides_is_found(model: FeatureModel, kind: str) -> None:
-    features, targets = made_up(600)
-    if kind == "regression":
-        targets = np.clip((features[:, 2] - 40) / 20, 0, 1)
-    train, validation, test = slice(0, 400), slice(400, 500), slice(500, 600)
-    fitted = model.fitter(features[train], features[validation], seed=0).fit(
-        kind, targets[train], targets[validation], None
-    )
-    scores = model.predictor(json.loads(json.dumps(fitted)), kind)(features[test])
-    assert scores.min() >= 0
-    assert scores.max() <= 1
-    assert np.corrcoef(scores, features[test, 2])[0, 1] > 0.75
-    assert np.argmax(fitted["importances"]) == 2
-    assert fitted["importances"][2] > 0.5
-    assert sum(fitted["importances"]) == pytest.approx(1)
-
-
-@pytest.mark.parametrize("model", [Trees(max_rounds=40, threads=1), Linear(threads=1)])
-def test_songs_whose_target_is_unknown_are_left_out(model: FeatureModel) -> None:
-    features, targets = made_up(600)
-    validation, judged = made_up(100, seed=1)
-    fitter = model.fitter(features, validation, seed=0)
-    half = np.where(np.arange(600) % 2, targets, np.nan).astype(np.float32)
-    some = np.where(np.arange(100) < 70, judged, np.nan).astype(np.float32)
-    fitted = fitter.fit("classification", half, some, None)
-    scores = model.predictor(fitted, "classification")(validation)
-    assert np.mean((scores > 0.5) == judged) > 0.75
-    # and whether they say the same, or that another tag was fitted before, makes no difference
-    fitter.fit("classification", 1 - targets, judged, None)
-    assert fitter.fit("classification", half, some, None)["chosen"] == fitted["chosen"]
-    np.testing.assert_array_equal(
-        model.predictor(fitter.fit("classification", half, some, None), "classification")(validation), scores
-    )
-    # songs known to say the contrary would
-    contrary = np.where(np.arange(600) % 2, targets, 1 - targets).astype(np.float32)
-    wrong = model.predictor(fitter.fit("classification", contrary, some, None), "classification")(validation)
-    assert np.mean((wrong > 0.5) == judged) < 0.7
-
-
-def test_the_linear_models_are_those_of_scikit_learn() -> None:
-    features, targets = made_up(300)
-    features[:, 5] = 7.0  # the same everywhere
-    scale = np.where(np.arange(6) == 5, 1.0, features.std(axis=0, dtype=np.float64))
-    standard = (features - features.mean(axis=0, dtype=np.float64)) / scale
-    half = np.where(np.arange(300) % 2, targets, np.nan).astype(np.float32)
-    known = ~np.isnan(half)
-    fitter = Linear(penalties=[5.0], threads=1).fitter(features, features, seed=0)
-    fitted = fitter.fit("classification", half, targets, None)
-    theirs = LogisticRegression(C=0.2, max_iter=2000).fit(standard[known], targets[known])
-    scores = Linear(threads=1).predictor(fitted, "classification")(features)
-    np.testing.assert_allclose(scores, theirs.predict_proba(standard)[:, 1], atol=1e-4)
-    fitted = fitter.fit("regression", half, targets, None)
-    theirs = Ridge(alpha=5.0).fit(standard[known], targets[known])
-    scores = Linear(threads=1).predictor(fitted, "regression")(features)
-    np.testing.assert_allclose(scores, theirs.predict(standard).clip(0, 1), atol=1e-4)
-
-
-def test_validation_chooses_the_penalty() -> None:
-    rng = np.random.default_rng(0)
-    features = rng.normal(0, 1, (60, 40)).astype(np.float32)
-    validation = rng.normal(0, 1, (400, 40)).astype(np.float32)
-    fitter = Linear(penalties=[1.0, 10000.0], threads=1).fitter(features, validation, seed=0)
-    noise, other_noise = rng.integers(0, 2, 60).astype(np.float32), rng.integers(0, 2, 400).astype(np.float32)
-    assert fitter.fit("classification", noise, other_noise, None)["chosen"] == 10000.0
-    clear = fitter.fit("classification", (features[:, 0] > 0) * 1.0, (validation[:, 0] > 0) * 1.0, None)
-    assert clear["chosen"] == 1.0
-    assert fitter.fit("classification", noise, other_noise, 1.0)["chosen"] == 1.0
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Trees(learning_rate=0), r"baseline\.learning_rate=0; it must lie between"),
-        (lambda: Trees(num_leaves=1), r"baseline\.num_leaves=1"),
-        (lambda: Trees(feature_fraction=1.5), r"baseline\.feature_fraction=1\.5"),
-        (lambda: Trees(threads=0), r"baseline\.threads=0"),
-        (lambda: Linear(penalties=[]), r"baseline\.penalties=\[\]"),
-        (lambda: Linear(penalties=[1, -1]), r"baseline\.penalties"),
-        (
-            lambda: Trees(threads=1).fitter(np.zeros((12, 3)), np.zeros((2, 3)), 0),
-            r"type baseline\.min_child_samples=1",
-        ),
-    ],
-)
-def test_settings_out_of_range_say_what_to_type(make: Any, message: str) -> None:
-    with pytest.raises(MusictagError, match=message):
-        make()
-
-
-def test_who_can_judge() -> None:
-    nan = np.nan
-    assert can_judge("classification", np.array([0, 1, nan]))
-    assert not can_judge("classification", np.array([1, 1, nan]))
-    assert not can_judge("classification", np.array([nan]))
-    assert can_judge("regression", np.array([0.5, nan]))
-    assert not can_judge("regression", np.array([nan]))
 
 
 def test_only_models_of_baselines_are_loaded(tmp_path: Path) -> None:

@@ -77,14 +77,14 @@ def test_ten_lines_are_checked_described_and_prepared(
 
 @pytest.mark.parametrize("text", [README, *DOCS.values()], ids=["README", *DOCS])
 def test_every_training_command_composes(text: str) -> None:
-    commands = re.findall(r"^ +python train\.py(.*)$", text, re.M)
+    commands = re.findall(r"^ +python train\.py(.*)$", text, re.M) + re.findall(r"`python train\.py([^`\n]*)`", text)
     assert commands
     variables = dict(re.findall(r"^ +(\w+)='(.*)'$", text, re.M))
     for command in commands:
         for name, value in variables.items():
             command = command.replace(f"${name}", value)
         words = [word for word in shlex.split(command.split("  #")[0]) if word not in ("-m", "logger=wandb")]
-        if "--cfg" in words:
+        if "--cfg" in words or not words or words == ["sweep=dropout"]:  # an example that is written out there
             continue
         first_job = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), None)[0][0]
         config = compose_config(*first_job)
