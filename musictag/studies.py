@@ -13,7 +13,8 @@ from typing import Any
 
 from musictag.errors import MusictagError
 
-_KEYS = ("job", "overrides", "run", "max_epochs", "patches")
+#: What is kept of a job.
+KEYS = ("overrides", "run", "max_epochs", "patches")
 _UNNAMED = "unnamed"  # the study of sweeps without study=
 
 
@@ -23,12 +24,17 @@ def list_path(folder: Path, study: str | None) -> Path:
 
 
 def read_jobs(path: Path) -> list[dict[str, Any]]:
-    """The jobs of a study's list, empty if there is none. Raises MusictagError if the file is damaged."""
+    """The jobs of a study's list, empty if there is none, each with a name (``job``): what tells it from the others.
+
+    Raises MusictagError if the file is damaged.
+    """
     if not path.exists():
         return []
     try:
-        jobs = json.loads(path.read_text(encoding="utf-8"))["jobs"]
-        return [{key: job[key] for key in _KEYS} for job in jobs]
+        jobs = [{key: job[key] for key in KEYS} for job in json.loads(path.read_text(encoding="utf-8"))["jobs"]]
+        common = set.intersection(*(set(job["overrides"]) for job in jobs)) if jobs else set()
+        names = (" ".join(word for word in job["overrides"] if word not in common) for job in jobs)
+        return [{"job": name or "the only job", **job} for name, job in zip(names, jobs, strict=True)]
     except (ValueError, KeyError, TypeError) as error:
         raise MusictagError(f"{path} is damaged ({error}); delete it and start the sweep again") from error
 

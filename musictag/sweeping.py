@@ -27,7 +27,7 @@ from musictag.preparing import compose
 from musictag.ranks import is_rank_zero
 from musictag.results import read_results
 from musictag.running import RunsElsewhere, is_running
-from musictag.studies import list_path, read_jobs
+from musictag.studies import KEYS, list_path, read_jobs
 
 _sources: dict[str, Source] = {}
 _GRID_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -79,15 +79,13 @@ def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:
 
     Raises MusictagError for a job whose configuration or data set is wrong.
     """
-    varied = [{word for word in job if any(word not in other for other in jobs)} for job in jobs]
     lists: dict[Path, list[dict[str, Any]]] = {}
-    for overrides, differing in zip(jobs, varied, strict=True):
+    for overrides in jobs:
         config = compose(overrides)
         check_keys(config)
         folder = run_folder(config, _source(config))
         lists.setdefault(list_path(folder.parent, config["study"]), []).append(
             {
-                "job": " ".join(word for word in overrides if word in differing) or "the only job",
                 "overrides": list(overrides),
                 "run": folder.name,
                 "max_epochs": None if config.get("baseline") else config["trainer"]["max_epochs"],
@@ -97,7 +95,8 @@ def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:
     for path, listed in lists.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):
-            before = [job for job in read_jobs(path) if job["run"] not in {other["run"] for other in listed}]
+            new = {job["run"] for job in listed}
+            before = [{key: job[key] for key in KEYS} for job in read_jobs(path) if job["run"] not in new]
             write_json(path, {"jobs": before + listed})
         done = sum(read_results(path.parent / job["run"]) is not None for job in listed)
         finished = f", {done} of them finished before" if done else ""

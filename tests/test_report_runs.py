@@ -68,7 +68,7 @@ def test_all_songs_are_as_many_as_there_are(tmp_path: Path) -> None:
 def test_a_run_that_two_studies_share_is_in_both(tmp_path: Path) -> None:
     own = write_run(tmp_path, "waveform_small", "waveform", 0.7, study="first")
     other = write_run(tmp_path, "waveform_small", "waveform", 0.8, study="second", settings={"data.train_songs": 250})
-    listed = [{"job": "", "overrides": [], "run": path.name, "max_epochs": 1, "patches": 1} for path in (own, other)]
+    listed = [{"overrides": [], "run": path.name, "max_epochs": 1, "patches": 1} for path in (own, other)]
     write_json(tmp_path / "study-second.json", {"jobs": listed})
     assert [run.folder for run in read_study(tmp_path, "second").runs] == [other, own]
     assert [run.folder for run in read_study(tmp_path, "first").runs] == [own]

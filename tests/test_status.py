@@ -18,8 +18,7 @@ from musictag.status import main, read_study_status, readable_time, time_left
 def write_list(folder: Path, jobs: dict[str, str], **changes: Any) -> Path:
     path = folder / "study-sizes.json"
     listed = [
-        {"job": job, "overrides": job.split(), "run": run, "max_epochs": 4, "patches": 400} | changes
-        for job, run in jobs.items()
+        {"overrides": job.split(), "run": run, "max_epochs": 4, "patches": 400} | changes for job, run in jobs.items()
     ]
     write_json(path, {"jobs": listed})
     return path

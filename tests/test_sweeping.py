@@ -114,7 +114,9 @@ def test_a_sweep_is_written_down_runs_each_job_and_skips_what_is_finished(tiny: 
     assert "2 jobs, 1 of them finished before" in again.stdout + again.stderr
     assert (listed.parent / jobs[1]["run"] / "metrics.json").stat().st_mtime_ns == written
     assert [m["config"]["data"]["patch_seconds"] for m in finished(tmp_path)].count(0.6) == 1
-    assert len(studies.read_jobs(listed)) == 3  # what was to be run before stays on the list
+    # what was to be run before stays on the list
+    names = [job["job"] for job in studies.read_jobs(listed)]
+    assert names == ["data.patch_seconds=0.01", "data.patch_seconds=0.5", "data.patch_seconds=0.6"]
 
 
 def test_a_job_that_cannot_be_stops_the_sweep_before_any_work(tiny: list[str], tmp_path: Path) -> None:
@@ -175,6 +177,46 @@ def test_slurm_gets_a_task_and_a_gpu_a_device(monkeypatch: pytest.MonkeyPatch, t
     script = executor._executor._make_submission_file_text("command", "uid")
     for line in ("--ntasks-per-node=4", "--gpus-per-node=4", "--nodes=2", "--partition=gpu", "--signal=USR2@120"):
         assert f"#SBATCH {line}\n" in script
+
+
+#: What of Slurm the launcher talks to: a job runs at once, and each of its two tasks is told its rank.
+SLURM = {
+    "sbatch": """for script; do :; done
+export SLURM_JOB_ID=4711 SLURM_JOB_NAME=musictag SLURM_NODELIST=localhost SLURM_JOB_NODELIST=localhost SLURM_NODEID=0
+export SLURM_NTASKS=2 SLURM_NTASKS_PER_NODE=2 SLURM_JOB_NUM_NODES=1 SLURM_NNODES=1
+sh "$script" > /dev/null 2>&1 &
+echo "Submitted batch job 4711"
+""",
+    "srun": """while [ "${1#--}" != "$1" ]; do case "$1" in --output|--error) shift 2;; *) shift;; esac; done
+SLURM_PROCID=1 SLURM_LOCALID=1 "$@" &
+SLURM_PROCID=0 SLURM_LOCALID=0 "$@"
+wait
+""",
+    "sacct": 'echo "JobID|State|NodeList"; echo "4711|RUNNING|localhost"\n',
+    "scontrol": "echo localhost\n",
+}
+
+
+@pytest.mark.slow
+def test_a_slurm_job_trains_on_all_of_its_tasks(tiny: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    (tmp_path / "bin").mkdir()
+    for name, script in SLURM.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}")
+        (tmp_path / "bin" / name).chmod(0o755)
+    done = sweep(
+        "-m", "study=slurm", "seed=0", *tiny, "trainer=ddp", "trainer.devices=2", "trainer.sync_batch_norm=false",
+        "trainer.accelerator=cpu", "hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=null",
+        PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (metrics,) = finished(tmp_path)
+    assert metrics["config"]["trainer"]["strategy"] == "ddp"
+    history = (tmp_path / "runs" / metrics["data"] / metrics["run"] / "history.csv").read_text().splitlines()
+    patches = dict(zip(history[0].split(","), history[1].split(","), strict=True))["patches"]
+    assert int(patches) == metrics["songs"]["train"]  # of both tasks together: each song once
+    log = (tmp_path / "runs/multirun/.submitit/4711/4711_submission.sh").read_text()
+    assert "#SBATCH --ntasks-per-node=2" in log
 
 
 def test_jobs_that_run_at_once_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
