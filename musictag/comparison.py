@@ -27,14 +27,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from musictag.benchmarks.figures import median_seconds
-from musictag.build import find_class
 from musictag.errors import MusictagError
 from musictag.files import atomic_write
-from musictag.frontends import FrontEnd
-from musictag.frontends.harmonic import Harmonic
-from musictag.frontends.spectrogram import SpectrogramFrontEnd
 from musictag.plots import BLUE, FAINT, ORANGE, STYLE, new_figure, save_figure
-from musictag.results import read_results
+from musictag.report.runs import Run, read_study
 from musictag.tagger import load
 
 COLOURS = {"waveform": ORANGE, "spectrogram": BLUE}
@@ -54,23 +50,15 @@ def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
 
     Raises MusictagError if there is none, and for runs that cannot be compared: other data, or other training sizes.
     """
-    if not folder.is_dir():
-        raise MusictagError(f"there is no folder {folder}")
-    found = [metrics for path in sorted(folder.glob("**/metrics.json")) if (metrics := read_results(path.parent))]
-    found = [metrics for metrics in found if metrics.get("baseline") is None]
-    runs = [metrics for metrics in found if study is None or metrics["study"] == study]
+    runs = [run for run in read_study(folder, study).runs if run.family != "baseline"]
     if not runs:
-        studies = sorted({str(metrics["study"]) for metrics in found})
-        there = f"; there are {len(found)} of the studies {', '.join(studies)}" if found else ""
-        wanted = f" of study {study}" if study else ""
-        raise MusictagError(f"there are no finished runs{wanted} in {folder}{there}")
+        raise MusictagError(f"the finished runs in {folder} are baselines; musictag report shows them")
+    if len(sizes := sorted({run.train_songs for run in runs})) > 1:
+        raise MusictagError(
+            f"the runs in {folder} do not have one number of training songs but {', '.join(map(str, sizes))}: "
+            "`musictag report` draws such a study. Or give each comparison a name (study=...), and here --study"
+        )
     rows = sorted(map(row_of, runs), key=lambda row: (row["model"], row["seed"]))
-    for key, meaning in (("data", "data set"), ("train_songs", "number of training songs"), ("test_songs", "test set")):
-        if len(values := sorted({row[key] for row in rows})) > 1:
-            raise MusictagError(
-                f"the runs in {folder} do not have one {meaning} but {', '.join(map(str, values))}: they cannot be "
-                "compared. Give each comparison a name of its own when it is made (study=...), and here with --study"
-            )
     for one, other in pairwise(rows):
         if (one["model"], one["seed"]) == (other["model"], other["seed"]):
             raise MusictagError(
@@ -80,22 +68,17 @@ def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
     return rows
 
 
-def row_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def row_of(run: Run) -> dict[str, Any]:
     """What a run's metrics.json holds, as one flat row."""
-    config, names = metrics["config"], metrics["config"]["names"]
-    frontend = find_class(config["frontend"]["_target_"], FrontEnd)
+    metrics, config = run.metrics, run.config
     scores = {}
     for name in METRICS:
         entry = metrics["test"][name] or {}
         scores |= {name: entry.get("value"), f"{name}_low": entry.get("low"), f"{name}_high": entry.get("high")}
-    model = names.get("model") or f"{names['frontend']}+{names['backend']}"
-    if config.get("init_from"):
-        how = f"{names['probe']} probe" if names.get("probe") else f"{config['freeze'] or 'nothing'} frozen"
-        model += f" from {Path(config['init_from']).name} ({how})"
     return {
-        "model": model,
-        "paper": names.get("paper"),
-        "input": "spectrogram" if issubclass(frontend, SpectrogramFrontEnd | Harmonic) else "waveform",
+        "model": run.system,
+        "paper": config["names"].get("paper"),
+        "input": run.family,
         "seed": metrics["seed"],
         "data": metrics["data"],
         "train_songs": metrics["songs"]["train"],

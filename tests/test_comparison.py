@@ -113,7 +113,7 @@ def test_two_settings_of_a_model_are_not_taken_for_two_seeds(runs, tmp_path, cap
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "metrics.json").write_text(json.dumps(metrics | changes))
     assert main(["compare", str(tmp_path), "--out", str(tmp_path)]) == 1
-    assert "twin are both musicnn with seed 0, under different settings" in capsys.readouterr().err
+    assert "b are both musicnn with seed 0, under settings that no table" in capsys.readouterr().err
     (tmp_path / "b" / "metrics.json").unlink()
     rows = comparison.read_rows(tmp_path)
     assert [row["model"] for row in rows] == ["musicnn", "musicnn from best.ckpt (frontend frozen)"]

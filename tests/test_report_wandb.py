@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
-import wandb
 
 from musictag.errors import MusictagError
 from musictag.report.content import Report, Table
@@ -24,19 +22,11 @@ from .wandb_files import recorded
 from .wandb_server import wandb_server
 
 # of the package
-pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning"),
+    pytest.mark.usefixtures("nobody_is_logged_in"),
+]
 NAME = """it's "a=b" <study>"""
-
-
-@pytest.fixture(autouse=True)
-def nobody_is_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    wandb.teardown(exit_code=0)  # it reads the environment once
-    yield
-    wandb.teardown(exit_code=0)
 
 
 def small_report(folder: Path, **study: Any) -> Report:

@@ -6,14 +6,12 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-import wandb
 
 from musictag import experiment, wandb_runs
 from musictag.tracking import CURVES, make_tracker, precision_recall_rows, summary
@@ -23,16 +21,7 @@ from .experiments import ROOT, TINY, compose_config, folders
 from .wandb_files import read, recorded, wait_for
 from .wandb_server import wandb_server
 
-
-@pytest.fixture(autouse=True)
-def nobody_is_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    wandb.teardown(exit_code=0)  # it reads the environment once
-    yield
-    wandb.teardown(exit_code=0)
+pytestmark = pytest.mark.usefixtures("nobody_is_logged_in")
 
 
 def tiny(catalogue: Path, tmp_path: Path, *more: str) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def _draw(
     trained = all(run.family != "baseline" for run in study.runs)
     if not study.factors and len(study.systems) > 1 and trained and "pr_auc" in study.metrics:
         drawn["cost"] = out / "cost.png"
-        comparison.plot([comparison.row_of(run.metrics) for run in study.runs], drawn["cost"])
+        comparison.plot([comparison.row_of(run) for run in study.runs], drawn["cost"])
     if gains:
         drawn["tag_gains"] = out / "tag_gains.png"
         figures.tag_gain_figure(study, gains, drawn["tag_gains"])

@@ -157,9 +157,10 @@ def read_study(folder: Path, study: str | None = None) -> Study:
     result = Study(study, runs)
     for one, other in zip(result.runs, result.runs[1:], strict=False):
         if (one.system, one.condition, one.seed) == (other.system, other.condition, other.seed):
+            where = f"{one.system} with seed {one.seed} {describe(result.factors, one.condition)}".rstrip()
             raise MusictagError(
-                f"{one.folder} and {other.folder} are both {one.system} with seed {one.seed} "
-                f"{describe(result.factors, one.condition)}: give each setting a study of its own (study=...)"
+                f"{one.folder} and {other.folder} are both {where}, under settings that no table would tell apart: "
+                "give each setting a study of its own (study=...)"
             )
     return result
 
