@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from musictag.errors import MusictagError
 
-_LOCK_FILE = ".running.lock"
+_LOCKS = ".locks"
+_LOOK_SECONDS = 1.0  # whoever looks whether a run is at work takes its lock for a moment
 
 
 class RunsElsewhere(MusictagError):
@@ -23,18 +24,16 @@ def hold(run_dir: Path) -> Iterator[None]:
 
     Raises RunsElsewhere if another process has it.
     """
-    run_dir.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(_lock_path(run_dir))
+    path = _lock_path(run_dir)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_LOOK_SECONDS)
     except Timeout:
         raise RunsElsewhere(f"another process is at work on {run_dir}; wait for it, or stop it") from None
     try:
         yield
     finally:
-        # removed while it is held: whoever waits for this very file looks again
-        with suppress(OSError):
-            _lock_path(run_dir).unlink()
         lock.release()
 
 
@@ -55,5 +54,5 @@ def is_running(run_dir: Path) -> bool:
 
 
 def _lock_path(run_dir: Path) -> Path:
-    # beside the folder: a run that cannot begin leaves none
-    return run_dir.parent / f".{run_dir.name}{_LOCK_FILE}"
+    # not in the folder: a run that cannot begin leaves none. The file stays: who removes a lock may split it in two
+    return run_dir.parents[1] / _LOCKS / f"{run_dir.parent.name}-{run_dir.name}.lock"

@@ -25,7 +25,7 @@ with hold(Path(sys.argv[1])):
 @pytest.fixture
 def held(tmp_path: Path) -> tuple[Path, subprocess.Popen[str]]:
     """A run folder that another process has."""
-    folder = tmp_path / "runs" / "waveform-0123abcd"
+    folder = tmp_path / "runs" / "music" / "waveform-0123abcd"
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -50,13 +50,15 @@ def test_a_killed_process_lets_go(held: tuple[Path, subprocess.Popen[str]]) -> N
         assert is_running(folder)
 
 
-def test_nothing_stays_behind_and_looking_changes_nothing(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
+def test_the_folder_is_free_afterwards_and_is_not_made(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "music" / "waveform-0123abcd"
     assert not is_running(folder)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []  # looking changes nothing
     with hold(folder):
-        pass
-    assert list(tmp_path.iterdir()) == []
+        assert is_running(folder)
+    assert not is_running(folder)
+    assert not folder.parent.exists()
     with pytest.raises(ZeroDivisionError), hold(folder):
         _ = 1 / 0
-    assert not is_running(folder)
+    with hold(folder):
+        assert not is_running(folder.parent / "waveform-89abcdef")
