@@ -160,8 +160,8 @@ def _popularity(study: Study, draws: Draws, cell: Sequence[Run], confidence: flo
         value = float(rank_correlation(once, at))
         if np.isnan(value):
             return None
-        low, high = interval(value, rank_correlation(again, at), confidence)
-        return value, max(low, -1.0), min(high, 1.0)
+        low, high = np.clip(interval(value, rank_correlation(again, at), confidence), -1.0, 1.0).tolist()
+        return value, low, high
 
     popular = np.argsort(-prevalence, kind="stable")[: max(1, round(len(prevalence) / 5))]
     slots = np.minimum(positive.sum(axis=1), SLOTS)
