@@ -93,7 +93,7 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
         if config["init_from"] is not None:
             songs["weights"] = digest(config["init_from"])
         parts = [names["frontend"], names["backend"], *([names["probe"]] if names["probe"] else [])]
-    identity = json.dumps(_without(config, INDIFFERENT_KEYS) | songs, sort_keys=True)
+    identity = json.dumps(_canonical(_without(config, INDIFFERENT_KEYS)) | songs, sort_keys=True)
     parts.append(hashlib.sha256(identity.encode()).hexdigest()[:8])
     return Path(config["runs_dir"]) / source.name / "-".join(parts)
 
@@ -108,6 +108,15 @@ def prepare_workers(config: dict[str, Any]) -> int:
 def available_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _canonical(value: Any) -> Any:
+    """``value`` with whole numbers as integers: data.patch_seconds=3 and 3.0 are one experiment."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _without(config: dict[str, Any], keys: tuple[str, ...], prefix: str = "") -> dict[str, Any]:

@@ -55,7 +55,9 @@ def test_a_draw_is_the_score_of_the_songs_it_draws(study: Study) -> None:
     expected = {metric: [] for metric in ("roc_auc", "pr_auc", "rmse")}
     for column in range(3):
         songs = np.repeat(np.arange(80), weights[:, column])
-        scored = song_metrics(found.scores[songs], found.targets[songs], found.tags.tolist(), found.kinds.tolist(), 0)
+        scored = song_metrics(
+            found.scores[songs], found.targets[songs], found.tags.tolist(), found.kinds.tolist(), resamples=0
+        )
         for metric in expected:
             expected[metric].append(scored[metric]["value"])
     draws = resampled(study, RESAMPLES)[run.folder.name]

@@ -244,6 +244,12 @@ def test_a_mended_file_makes_another_run(tiny: list[str], tiny_catalogue: Path) 
     assert experiment.results_folder(config) != before
 
 
+def test_a_number_is_the_same_however_it_is_written(tiny: list[str]) -> None:
+    one, other = (compose_config(*tiny, f"data.patch_seconds={text}") for text in ("1", "1.0"))
+    assert experiment.results_folder(one) == experiment.results_folder(other)
+    assert experiment.results_folder(compose_config(*tiny, "data.patch_seconds=1.5")) != experiment.results_folder(one)
+
+
 def test_results_that_cannot_be_logged_are_results_all_the_same(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
