@@ -28,7 +28,14 @@ def only_folder(tmp_path: Path) -> Path:
 
 def test_the_configuration_is_that_of_training(overrides: list[str]) -> None:
     assert compose(overrides) == compose_config(*overrides)
-    names = {"frontend": "waveform", "backend": "residual", "model": None, "probe": None, "paper": None}
+    names = {
+        "frontend": "waveform",
+        "backend": "residual",
+        "model": None,
+        "probe": None,
+        "paper": None,
+        "baseline": None,
+    }
     assert compose(["frontend=waveform"])["names"] == names
 
 
