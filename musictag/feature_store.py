@@ -135,8 +135,12 @@ def _compute(store: Store, folder: Path, song_ids: np.ndarray | pa.Array, entrie
 def _written(store: Store, folder: Path, blocks: list[tuple[np.ndarray, pa.Array]], workers: int) -> Iterator[int]:
     """Writes all blocks; yields the number of songs of each as it is finished."""
     if workers == 1:
+        from threadpoolctl import threadpool_limits
+
         for rows, entries in blocks:
-            yield write_block(store, folder, rows, entries)
+            with threadpool_limits(1):  # as in a worker: the last digits depend on the number of threads
+                songs = write_block(store, folder, rows, entries)
+            yield songs
         return
     context = multiprocessing.get_context("spawn")
     with single_threaded_children(), ProcessPoolExecutor(workers, context, _start_worker, (store, folder)) as pool:
