@@ -91,6 +91,8 @@ def _records(log: bytes) -> Iterator[Any]:
             place += BLOCK - place % BLOCK
             continue
         length, part = struct.unpack_from("<HB", log, place + 4)
+        if place + HEADER + length > len(log):
+            return  # the rest is being written
         parts += log[place + HEADER : place + HEADER + length]
         place += HEADER + length
         if part in (1, 4):
