@@ -32,7 +32,7 @@ report: setup ## tables, figures and a page of the study's finished runs (RUNS=r
 	$(BIN)/musictag report $(RUNS) --study $(STUDY) $(ARGS)
 
 test: setup ## run the tests (without those marked slow)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 test-slow: setup ## run all tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)

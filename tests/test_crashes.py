@@ -104,6 +104,7 @@ def test_songs_that_end_their_process_are_found_and_left_out(
     assert len(whole.store) == 24
 
 
+@pytest.mark.slow
 def test_where_nobody_is_left_each_start_finds_one_of_them(tiny_catalogue: Path, tmp_path: Path) -> None:
     statuses = []
     for _ in range(4):
@@ -128,6 +129,7 @@ def test_a_worker_that_dies_of_no_song_leaves_the_work_to_fewer(
     assert contents(tmp_path / "data") == contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_if_the_last_worker_dies_of_no_song_the_work_stops(tiny_catalogue: Path, tmp_path: Path) -> None:
     source = DeadlyCatalogue(tiny_catalogue, {"test-06": die_every_other_time})
     with pytest.raises(MusictagError, match=r"a worker process died .* type the same command again"):
