@@ -27,6 +27,7 @@ def main(cfg: DictConfig) -> float | None:
     # imported here, so that --help and mistyped options are answered at once
     from musictag import experiment, sweeping
     from musictag.errors import MusictagError
+    from musictag.interruption import Stopped
     from musictag.terminal import print_results
 
     try:
@@ -42,6 +43,10 @@ def main(cfg: DictConfig) -> float | None:
         sys.exit(f"musictag: {error.full_key} is needed; type {error.full_key}=...")
     except MusictagError as error:
         sys.exit(f"musictag: {error}")
+    except Stopped as stopped:
+        sys.exit(stopped.status)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

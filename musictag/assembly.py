@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
-from musictag.callbacks import AtomicCheckpointIO, EpochCheckpoint, History, ResumableEarlyStopping
+from musictag.callbacks import (
+    AtomicCheckpointIO,
+    EpochCheckpoint,
+    History,
+    ResumableEarlyStopping,
+    StepCheckpoint,
+)  # fmt: skip
 from musictag.data.datamodule import SongData
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
 from musictag.identity import prepare_workers
+from musictag.interruption import Interruption
+from musictag.launching import WatchedDDP
+from musictag.synchronised import SynchroniseBatchNorms
 from musictag.tagger import Tagger
 from musictag.training import MONITORS, TaggingModule
 from musictag.transfer import with_probe
@@ -39,6 +49,7 @@ def build_data(config: dict[str, Any], source: Source) -> SongData:
 def build_module(config: dict[str, Any], source: Source, data: SongData) -> TaggingModule:
     """The model for this data; raises MusictagError where parts, patch length and settings do not fit together."""
     settings = config["trainer"]
+    learning_rate = scaled_learning_rate(settings)
     spec = {
         "frontend": config["frontend"],
         "backend": with_probe(config["backend"], config["probe"]) if "probe" in config else config["backend"],
@@ -53,7 +64,7 @@ def build_module(config: dict[str, Any], source: Source, data: SongData) -> Tagg
     return TaggingModule(
         tagger.spec,
         objective=config["objective"],
-        learning_rate=settings["learning_rate"],
+        learning_rate=learning_rate,
         weight_decay=settings["weight_decay"],
         schedule=settings["schedule"],
         plateau_patience=settings["plateau_patience"],
@@ -65,10 +76,33 @@ def build_module(config: dict[str, Any], source: Source, data: SongData) -> Tagg
     )
 
 
-def build_trainer(settings: dict[str, Any], run_dir: Path, history: History, logger: Any) -> pl.Trainer:
-    """Lightning's Trainer, from the ``trainer`` group of the configuration."""
+def scaled_learning_rate(settings: dict[str, Any]) -> float:
+    """The learning rate after ``trainer.learning_rate_scaling``; raises MusictagError for a rule that does not exist.
+
+    ``linear`` keeps the mean step a patch the same (Goyal et al. 2017), ``sqrt`` the noise of a step that averages over
+    the batch, as an adaptive optimiser's do (Krizhevsky 2014; Granziol et al. 2022).
+    """
+    powers = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}
+    rule, reference = settings["learning_rate_scaling"], settings["reference_batch_size"]
+    if rule not in powers:
+        raise MusictagError(f"trainer.learning_rate_scaling={rule} does not exist; choose one of {', '.join(powers)}")
+    if reference < 1:
+        raise MusictagError(f"trainer.reference_batch_size={reference} must be at least 1")
+    batch = settings["batch_size"] * settings["accumulate_batches"]
+    return settings["learning_rate"] * (batch / reference) ** powers[rule]
+
+
+def build_trainer(
+    settings: dict[str, Any], run_dir: Path, history: History, logger: Any, interruption: Interruption
+) -> pl.Trainer:
+    """Lightning's Trainer, from the ``trainer`` group of the configuration; raises MusictagError where that cannot be.
+
+    ``interruption`` is asked after every batch whether to save and stop.
+    """
     monitor = settings["monitor"]
-    callbacks: list[pl.Callback] = [history]
+    minutes = settings["checkpoint_minutes"]
+    # history first: what is saved within an epoch counts the batch that has just ended
+    callbacks: list[pl.Callback] = [history, StepCheckpoint(run_dir / "last.ckpt", minutes, interruption)]
     if settings["early_stopping_patience"]:
         callbacks.append(
             ResumableEarlyStopping(
@@ -81,12 +115,9 @@ def build_trainer(settings: dict[str, Any], run_dir: Path, history: History, log
         )
     # the best first: the last one then knows of it
     callbacks += [EpochCheckpoint(run_dir, "best", monitor, MONITORS[monitor]), EpochCheckpoint(run_dir, "last")]
-    strategy = settings["strategy"]
-    if strategy == "ddp":
-        # see TaggingModule._start_evaluation for the buffers
-        strategy = pl.strategies.DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
-    elif strategy != "auto":
-        raise MusictagError(f"trainer.strategy={strategy} does not exist; choose one of auto, ddp")
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if settings["sync_batch_norm"]:
+        plugins.append(SynchroniseBatchNorms())
     if interactive():
         callbacks.append(pl.callbacks.RichProgressBar(leave=False))
     try:
@@ -94,13 +125,12 @@ def build_trainer(settings: dict[str, Any], run_dir: Path, history: History, log
             accelerator=settings["accelerator"],
             devices=settings["devices"],
             num_nodes=settings["num_nodes"],
-            strategy=strategy,
-            sync_batchnorm=settings["sync_batch_norm"],
+            strategy=_strategy(settings, run_dir),
             precision=settings["precision"],
             max_epochs=settings["max_epochs"],
             gradient_clip_val=settings["gradient_clip"],
             accumulate_grad_batches=settings["accumulate_batches"],
-            plugins=[AtomicCheckpointIO()],
+            plugins=plugins,
             callbacks=callbacks,
             logger=logger,
             default_root_dir=run_dir,
@@ -114,9 +144,58 @@ def build_trainer(settings: dict[str, Any], run_dir: Path, history: History, log
         raise MusictagError(f"the trainer cannot be set up like this: {error}\nLook at the trainer.* keys.") from error
     if trainer.world_size > 1 and settings["strategy"] != "ddp":
         raise MusictagError(f"{trainer.world_size} processes need trainer.strategy=ddp; type trainer=ddp")
-    if settings["sync_batch_norm"] and trainer.strategy.root_device.type != "cuda":
-        raise MusictagError("trainer.sync_batch_norm=true needs GPUs; type trainer.sync_batch_norm=false")
+    _check_shares(settings, trainer)
     return trainer
+
+
+def _strategy(settings: dict[str, Any], run_dir: Path) -> Any:
+    strategy = settings["strategy"]
+    if strategy == "auto":
+        return strategy
+    if strategy != "ddp":
+        raise MusictagError(f"trainer.strategy={strategy} does not exist; choose one of auto, ddp")
+    if wrong := [name for name in ("bucket_mb", "timeout_minutes") if settings[name] <= 0]:
+        raise MusictagError(" and ".join(f"trainer.{name}={settings[name]}" for name in wrong) + ": must be above 0")
+    return WatchedDDP(
+        run_dir,
+        # see TaggingModule._start_evaluation for the buffers
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
+        bucket_cap_mb=settings["bucket_mb"],
+        static_graph=settings["static_graph"],
+        timeout=timedelta(minutes=settings["timeout_minutes"]),
+    )
+
+
+def _check_shares(settings: dict[str, Any], trainer: pl.Trainer) -> None:
+    """Whether every process gets its equal share of a batch, and enough of it."""
+    world, batch = trainer.world_size, settings["batch_size"]
+    if world == 1:
+        return
+    counted = f"{trainer.num_devices} devices x {trainer.num_nodes} machines = {world} processes"
+    lower, higher = batch // world * world, (batch // world + 1) * world
+    if batch % world:
+        choices = " or ".join(f"trainer.batch_size={size}" for size in (lower, higher) if size)
+        raise MusictagError(
+            f"trainer.batch_size={batch} is the batch of all processes together: {counted}, and {batch} / {world} = "
+            f"{batch / world:.4g} is not a whole number of patches each; type {choices}"
+        )
+    if batch == world and not settings["sync_batch_norm"]:
+        raise MusictagError(
+            f"trainer.batch_size={batch} is the batch of all processes together: {counted}, so each would have a "
+            f"single patch, of which batch norm has no variance; type trainer.batch_size={2 * world} or more, or "
+            "trainer.sync_batch_norm=true"
+        )
+
+
+def check_songs(data: SongData, world: int) -> None:
+    """Raise MusictagError where some of the ``world`` processes would have nothing to evaluate."""
+    for split in ("validation", "test"):
+        if (songs := len(data.song_ids(split))) < world:
+            raise MusictagError(
+                f"{world} processes (trainer.devices x trainer.num_nodes) cannot share the {songs} {split} songs, each "
+                f"of which is evaluated once by one process; type trainer.devices={max(songs, 1)} or fewer"
+            )
 
 
 def interactive() -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from musictag.checkpoint import read_checkpoint, write_checkpoint
 from musictag.files import atomic_write
+from musictag.interruption import Interruption, Stopped
 
 HISTORY_COLUMNS = (
     "epoch", "train_loss", "val_loss", "val_roc_auc", "val_pr_auc", "val_rmse", "learning_rate", "patches", "seconds",
@@ -35,15 +37,24 @@ class History(Callback):
         self.path = path
         self.announce = announce  # a line an epoch where no progress bar can be shown
         self.rows: list[dict[str, float | int | None]] = []
-        self.eval_seconds = 0.0
+        self._patches = 0
+        self._seconds = 0.0  # of this epoch, up to _began
+        self._began = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        so_far = {"patches": self._patches, "seconds": self._seconds + time.perf_counter() - self._began}
+        return {"rows": self.rows, "epoch": so_far}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+        so_far = state_dict.get("epoch", {"patches": 0, "seconds": 0.0})
+        self._patches, self._seconds = so_far["patches"], so_far["seconds"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._began = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # not called for an epoch that is resumed in its middle
         self._began = time.perf_counter()
         self._seconds = 0.0
         self._patches = 0
@@ -56,7 +67,9 @@ class History(Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self._seconds = time.perf_counter() - self._began
+        now = time.perf_counter()
+        self._seconds += now - self._began
+        self._began = now
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -85,6 +98,63 @@ class History(Callback):
             shown = [f"{name} {row[name]:.4g}" for name in HISTORY_COLUMNS[1:7] if row[name] is not None]
             number = f"{row['epoch'] + 1:3} of {trainer.max_epochs}"
             print(f"epoch {number}  {'  '.join(shown)}  ({row['seconds']:.1f} s)", flush=True)
+
+
+class StepCheckpoint(Callback):
+    """Saves within an epoch: every ``minutes`` (None: never), and when ``interruption`` heard a signal, which also ends
+    training with ``Stopped``.
+
+    All processes save after the same batch, whichever of them heard the signal (see ``Wishes``). Where gradients are
+    accumulated, that is a batch whose step changed the weights. What is left after the last batch of an epoch, the
+    validation, is finished first: its checkpoint is that of the epoch.
+    """
+
+    def __init__(self, path: Path, minutes: float | None, interruption: Interruption) -> None:
+        self.path = path
+        self.minutes = minutes
+        self.interruption = interruption
+        self._saved_at = 0.0
+        self._quiet = 0  # batches whose wishes were sent before the last save
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved_at = time.monotonic()
+        # Lightning has just taken SIGTERM for itself, which would end the run without saving ...
+        self.interruption.listen()
+        # ... and lets the device wait in every step to ask whether it came; here the answer comes along with others
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _ask_nobody
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved_at = time.monotonic()
+        if pl_module.wishes.stop:  # agreed on in the last batches; the epoch's checkpoint is written
+            self._stop()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        is_time = self.minutes is not None and time.monotonic() - self._saved_at >= 60 * self.minutes
+        pl_module.wishes.ask(is_time and trainer.is_global_zero, self.interruption.signum is not None)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        stop = pl_module.wishes.stop
+        save = stop or (pl_module.wishes.save and not self._quiet)
+        self._quiet = max(self._quiet - 1, 0)
+        is_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if not save or not is_step or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return
+        trainer.save_checkpoint(self.path)
+        self._saved_at, self._quiet = time.monotonic(), 2
+        if stop:
+            self._stop()
+
+    def _stop(self) -> None:
+        # whoever heard nothing is stopped by one who did
+        raise Stopped(self.interruption.signum or signal.SIGTERM)
+
+
+def _ask_nobody() -> None:
+    pass
 
 
 class ResumableEarlyStopping(EarlyStopping):

@@ -15,15 +15,14 @@ from __future__ import annotations
 import logging
 import signal
 import time
-import traceback
 import warnings
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
-from musictag.assembly import build_data, build_module, build_trainer, interactive
+from musictag.assembly import build_data, build_module, build_trainer, check_songs, interactive
 from musictag.baseline import (
     baseline_data,
     baseline_facts,
@@ -37,6 +36,7 @@ from musictag.callbacks import History
 from musictag.checkpoint import read_checkpoint, tagger_spec
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
+from musictag.explaining import explained, in_words
 from musictag.files import write_json
 from musictag.identity import (
     baseline_config,
@@ -47,9 +47,12 @@ from musictag.identity import (
     run_folder,
 )  # fmt: skip
 from musictag.importances import IMPORTANCE_COLUMNS, write_importances
+from musictag.interruption import Interruption, Stopped
+from musictag.launching import note_reason
 from musictag.ranks import is_rank_zero, rank_zero_say
 from musictag.results import PACKAGES, read_results, write_results, write_scores
 from musictag.running import RunsElsewhere, hold
+from musictag.slurm import requeue
 from musictag.tracking import make_tracker
 from musictag.training import TaggingModule
 from musictag.transfer import check_transfer, initialise_from
@@ -60,7 +63,8 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
 
     Finished before: the stored metrics are returned and nothing is computed. Interrupted before: it goes on.
     Raises MusictagError for bad input, before any work that would be lost, and RunsElsewhere if another process is at
-    work on the same run.
+    work on the same run. A signal that asks for the end saves first, then raises ``Stopped``, and KeyboardInterrupt if
+    it was Ctrl-C.
     """
     check_keys(config)
     if is_baseline(config):
@@ -76,17 +80,25 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
     if finished is not None:
         rank_zero_say(f"Finished before, nothing to do: {run_dir}\nTo run it again, delete that folder.")
         return finished
+    interruption = Interruption()
     try:
         # the other processes of this run follow the first
-        with hold(run_dir) if is_rank_zero() else nullcontext():
-            metrics = (_run_baseline if is_baseline(config) else _run)(config, source, run_dir)
+        with interruption.heard(), hold(run_dir) if is_rank_zero() else nullcontext():
+            if is_baseline(config):
+                metrics = _run_baseline(config, source, run_dir)
+            else:
+                metrics = _run(config, source, run_dir, interruption)
+    except Stopped as stopped:
+        if is_rank_zero():
+            saved = "what is finished is saved; the same command goes on from there"
+            rank_zero_say("\n".join(filter(None, (f"{stopped}: {saved}: {run_dir}", requeue(stopped.signum)))))
+        if stopped.signum == signal.SIGINT:
+            raise KeyboardInterrupt from stopped
+        raise
     except RunsElsewhere:
         raise
     except Exception as error:
-        if run_dir.exists() and not (run_dir / "error.txt").exists():
-            reason = f"{error}\n" if isinstance(error, MusictagError) else traceback.format_exc()
-            with suppress(OSError):  # the disk may be full: that is no reason to hide the first error
-                (run_dir / "error.txt").write_text(reason)
+        note_reason(run_dir, in_words(error))
         raise
     (run_dir / "error.txt").unlink(missing_ok=True)
     return metrics
@@ -106,45 +118,39 @@ def results(config: dict[str, Any]) -> dict[str, Any]:
     return finished
 
 
-def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any]:
+def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: Interruption) -> dict[str, Any]:
     began = time.perf_counter()
     _quieten()
     if is_rank_zero():
         _tidy(run_dir)
-    settings = config["trainer"]
     pl.seed_everything(config["seed"], workers=True, verbose=False)
 
     data = build_data(config, source)
     module = build_module(config, source, data)
     started_from = initialise_from(module.tagger, config["init_from"]) if config["init_from"] is not None else None
     data.margin_samples = module.tagger.frontend.margin_samples
+    history = History(run_dir / "history.csv", announce=not interactive())
+    tracker = make_tracker(config, run_dir)
+    trainer = build_trainer(config["trainer"], run_dir, history, tracker.lightning, interruption)
     data.prepare_data()
     data.setup()
+    check_songs(data, trainer.world_size)
     prepared = time.perf_counter()
 
     run_dir.mkdir(parents=True, exist_ok=True)
     last = run_dir / "last.ckpt"
-    history = History(run_dir / "history.csv", announce=not interactive())
-    tracker = make_tracker(config, run_dir)
-    trainer = build_trainer(settings, run_dir, history, tracker.lightning)
-    if settings["batch_size"] % trainer.world_size:
-        raise MusictagError(
-            f"trainer.batch_size={settings['batch_size']} is the batch of all {trainer.world_size} processes together "
-            f"and must be divisible by their number; type for example trainer.batch_size={trainer.world_size * 16}"
-        )
     if trainer.is_global_zero:
         write_json(run_dir / "config.json", config)
     if last.exists():
-        rank_zero_say(f"Going on from the last finished epoch: {last}")
-        _check_checkpoint(last, module)
+        rank_zero_say(_check_checkpoint(last, module))
     elif started_from is not None:
         rank_zero_say(started_from)
     else:
         module.tagger.fit_normalisation(data.normalisation_waveforms())
     try:
+        interruption.wait_for_batch(True)
         trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        interruption.wait_for_batch(False)
         trained = time.perf_counter()
         best = _read_best(run_dir / "best.ckpt")
         module.load_state_dict(best["state_dict"])
@@ -169,12 +175,17 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any
             tracker.finish(metrics, data, module.test_scores)
         trainer.strategy.barrier()
         return metrics if metrics is not None else read_results(run_dir)
-    except BaseException:
+    except BaseException as error:
+        why = explained(error, trainer, config)
+        if isinstance(why, Exception):
+            note_reason(run_dir, in_words(why))  # before anything that may hang
         tracker.close(exit_code=1)
-        # the other ranks wait for this one in a collective operation, which no gentler signal ends
+        # the other processes wait for this one in a collective operation, which no gentler signal ends
         if hasattr(trainer.strategy.launcher, "kill"):
             trainer.strategy.launcher.kill(signal.SIGKILL)
-        raise
+        if why is error:
+            raise
+        raise why from error
 
 
 def _run_baseline(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any]:
@@ -232,9 +243,11 @@ def _read_best(path: Path) -> dict[str, Any]:
         raise MusictagError(f"{path} cannot be read: {error}. Delete the folder to train again.") from error
 
 
-def _check_checkpoint(path: Path, module: TaggingModule) -> None:
+def _check_checkpoint(path: Path, module: TaggingModule) -> str:
+    """Says where the checkpoint goes on; raises MusictagError for one that is damaged, or of other tags."""
     try:
-        spec = tagger_spec(read_checkpoint(path))
+        content = read_checkpoint(path)
+        spec = tagger_spec(content)
         if spec is None:
             raise ValueError("it holds no tagger")
     except ValueError as error:
@@ -248,6 +261,8 @@ def _check_checkpoint(path: Path, module: TaggingModule) -> None:
             f"{path} was trained for other tags ({len(spec['tags'])}: {_some_names(spec['tags'])}) than the data has "
             f"now ({len(tags)}: {_some_names(tags)}). Delete it to train from the start."
         )
+    finished = len(content["callbacks"].get("History", {}).get("rows", ()))
+    return f"Going on after {finished} finished epochs, where {path} was saved"
 
 
 def _some_names(tags: list[dict[str, str]]) -> str:
@@ -262,6 +277,10 @@ def _quieten() -> None:
         "The number of training batches",
         ".*does not have many workers",
         "Found .* in eval mode",
+        # an epoch that was interrupted goes on with the batch that is next: SongData.state_dict
+        "You're resuming from a checkpoint that ended before the epoch ended",
+        # what is logged is the same on all processes already
+        ".*sync_dist=True",
     ):
         warnings.filterwarnings("ignore", message)
     warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")

@@ -24,7 +24,8 @@ KEYS = {
     "trainer": (
         "max_epochs", "early_stopping_patience", "monitor", "batch_size", "accumulate_batches", "patches_per_song",
         "learning_rate", "weight_decay", "schedule", "plateau_patience", "plateau_factor", "gradient_clip", "precision",
-        "compile", "accelerator", "devices", "num_nodes", "strategy", "sync_batch_norm",
+        "compile", "accelerator", "devices", "num_nodes", "strategy", "sync_batch_norm", "bucket_mb", "static_graph",
+        "timeout_minutes", "checkpoint_minutes", "learning_rate_scaling", "reference_batch_size",
     ),
     "evaluation": ("mode", "batch_size", "bootstrap_resamples", "confidence"),
 }  # fmt: skip
@@ -43,7 +44,8 @@ INDIFFERENT_KEYS = (
     # who is in which split is the manifest's to say
     "data.split_path", "data.split_fractions", "data.split_seed",
     "data.lists", "data.cals", "data.artists", "data.paths", "data.audio",
-    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "baseline.threads",
+    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.bucket_mb",
+    "trainer.static_graph", "trainer.timeout_minutes", "trainer.checkpoint_minutes", "baseline.threads",
 )  # fmt: skip
 
 
@@ -93,6 +95,8 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
         if config["init_from"] is not None:
             songs["weights"] = digest(config["init_from"])
         parts = [names["frontend"], names["backend"], *([names["probe"]] if names["probe"] else [])]
+        if config["trainer"]["learning_rate_scaling"] == "none":  # then nothing reads the other key
+            config = _without(config, ("trainer.learning_rate_scaling", "trainer.reference_batch_size"))
     identity = json.dumps(_canonical(_without(config, INDIFFERENT_KEYS)) | songs, sort_keys=True)
     parts.append(hashlib.sha256(identity.encode()).hexdigest()[:8])
     return Path(config["runs_dir"]) / source.name / "-".join(parts)

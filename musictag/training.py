@@ -6,6 +6,7 @@ Legend: B patches, S songs, N samples, K tags. A batch is what ``musictag.data.d
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from musictag.data.sampling import noise_seed
 from musictag.errors import MusictagError
 from musictag.metrics import song_metrics
 from musictag.objective import Objective
+from musictag.steps import Arriving, EpochLoss, Wishes
 from musictag.tagger import Tagger
 
 SCHEDULES = ("plateau", "one_cycle", "constant")
@@ -69,48 +72,68 @@ class TaggingModule(pl.LightningModule):
         if compile:
             # in place, so that the names in the state dict stay those of the plain model
             self.tagger.compile()
-        self._unchecked: tuple[Tensor, Tensor] | None = None
+        self.wishes = Wishes()
+        self._epoch_loss = EpochLoss()
+        self._unchecked: tuple[Arriving, Tensor] | None = None
         self.test_seconds = 0.0
 
     # training
 
+    def on_train_start(self) -> None:
+        self._freeze()
+
     def on_train_epoch_start(self) -> None:
-        if self.hparams.freeze:
-            self.tagger.frontend.eval()  # its batch norms stay as they are, too
-        # Dropout draws from the global generator: seeded by epoch, a resumed run draws what an uninterrupted one would.
-        torch.manual_seed((self.hparams.seed * 1_000_003 + self.current_epoch) * 4_099 + self.global_rank)
+        # not called for an epoch that is resumed in its middle
+        self._epoch_loss = EpochLoss()
+        self._freeze()
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        # Dropout draws from the global generator: seeded by batch, a resumed run draws what an uninterrupted one would.
+        torch.manual_seed(noise_seed(self.hparams.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         self._raise_if_not_finite()
         logits = self.tagger(to_waveform(batch["audio"]))
         loss = self.objective(logits, batch["target"])
+        wishes = self.wishes.tensor(loss.device)
         if self.trainer.world_size > 1:
-            # The mean over the known targets of all ranks, not the mean of the ranks' means.
+            # The mean over the known targets of all ranks, not the mean of the ranks' means. What any rank wishes goes
+            # along, so that all of them save and stop after the same batch.
             known = (~batch["target"].isnan()).sum()
-            total = known.clone()
-            dist.all_reduce(total)
-            loss = loss * known * self.trainer.world_size / total.clamp(min=1)
-        self._unchecked = (loss.detach(), batch["song"])
-        self.log(
-            "train_loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, sync_dist=True,
-            batch_size=len(batch["song"]),
-        )  # fmt: skip
+            totals = torch.cat([known[None], wishes])
+            dist.all_reduce(totals)
+            loss = loss * known * self.trainer.world_size / totals[0].clamp(min=1)
+            wishes = totals[1:]
+        self._epoch_loss.add(loss.detach(), len(batch["song"]))
+        self._unchecked = Arriving(torch.cat([loss.detach()[None].float(), wishes.float()])), batch["song"]
         return loss
 
     def _raise_if_not_finite(self) -> None:
-        # One batch late: by then the loss has long arrived from the device and asking for it stalls nothing.
+        # One batch late: by then the figures have long arrived from the device and reading them stalls nothing.
         if self._unchecked is None:
             return
-        loss, songs = self._unchecked
+        arriving, songs = self._unchecked
         self._unchecked = None
-        if not torch.isfinite(loss):
+        loss, save, stop = arriving.get()
+        self.wishes.granted(save > 0, stop > 0)
+        if not math.isfinite(loss):
             ids = self.trainer.datamodule.song_ids("train")[songs.cpu().numpy()]
             raise MusictagError(
-                f"the loss became {loss.item()} in epoch {self.current_epoch}, in the batch with the songs "
+                f"the loss became {loss} in epoch {self.current_epoch}, in the batch with the songs "
                 f"{', '.join(map(str, ids))}. Listen to these; if they are sound, lower trainer.learning_rate "
                 f"(now {self.hparams.learning_rate}), lower trainer.gradient_clip, or use trainer.precision=32-true. "
                 "The checkpoints of the epochs before are kept."
             )
+
+    def _freeze(self) -> None:
+        if self.hparams.freeze:
+            self.tagger.frontend.eval()  # its batch norms stay as they are, too
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["epoch_loss"] = self._epoch_loss.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._epoch_loss.restore(checkpoint.get("epoch_loss"))
 
     def on_train_epoch_end(self) -> None:
         self._raise_if_not_finite()
@@ -180,14 +203,17 @@ class TaggingModule(pl.LightningModule):
         metrics = song_metrics(
             scores.numpy(), targets.numpy(), self.tagger.tag_names, self.tagger.tag_kinds, resamples=0
         )
-        values = {"val_loss": float(self.objective.of_probabilities(scores, targets))}
+        values = {
+            "train_loss": self._epoch_loss.mean(),
+            "val_loss": float(self.objective.of_probabilities(scores, targets)),
+        }
         for name in ("roc_auc", "pr_auc", "rmse"):
             if metrics[name] is not None:
                 values[f"val_{name}"] = metrics[name]["value"]
         if self._monitor() not in values:
             raise MusictagError(
                 f"trainer.monitor={self._monitor()} cannot be computed on this validation set; "
-                f"possible here: {', '.join(values)}"
+                f"possible here: {', '.join(name for name in values if name in MONITORS)}"
             )
         # every rank has the same values: SongAverage has already been reduced
         self.log_dict(values, prog_bar=True, sync_dist=False)

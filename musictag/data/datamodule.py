@@ -93,6 +93,7 @@ class SongData(pl.LightningDataModule):
         self._whole_songs = evaluation_mode == "whole"
         self._prepare_workers = prepare_workers or os.cpu_count() or 1
         self._max_bad_fraction = max_bad_fraction
+        self._begun = {"epoch": -1, "batches": 0}  # the epoch that a checkpoint was written in, and what was done of it
         self._prepared: Prepared | None = None
         self._splits: dict[str, Manifest] | None = None
         self._rows: dict[str, np.ndarray] = {}
@@ -222,8 +223,9 @@ class SongData(pl.LightningDataModule):
         rank, world = rank_and_world()
         songs = self._split("train")
         batches = TrainBatches(
-            len(songs), self._patches_per_song, self._batch_size, self._seed, self._current_epoch, rank, world
-        )
+            len(songs), self._patches_per_song, self._batch_size, self._seed, self._current_epoch, rank, world,
+            first_batch=lambda epoch: self._begun["batches"] if epoch == self._begun["epoch"] else 0,
+        )  # fmt: skip
         patches = TrainPatches(
             self.store, self._store_rows("train"), songs, self.patch_samples, self._seed, self.margin_samples
         )
@@ -256,6 +258,16 @@ class SongData(pl.LightningDataModule):
             # its own: starting workers would draw from the global one, which dropout draws from
             generator=torch.Generator(),
         )
+
+    def state_dict(self) -> dict[str, int]:
+        """For a Trainer's checkpoints: how many batches of which epoch have been trained on."""
+        if self.trainer is None:
+            return {}
+        return {"epoch": self.trainer.current_epoch, "batches": self.trainer.fit_loop.epoch_loop.batch_idx + 1}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """From a checkpoint: that epoch, if it is not over, goes on after these batches."""
+        self._begun = dict(state_dict)
 
     def _current_epoch(self) -> int:
         return self.epoch if self.trainer is None else self.trainer.current_epoch

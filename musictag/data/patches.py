@@ -180,8 +180,9 @@ class TrainBatches:
     step. What does not fill the last batch is left out in this epoch. If there are fewer patches than one batch, they
     make a single smaller batch (of equal shares).
 
-    ``epoch`` is asked whenever an epoch begins. Raises MusictagError if ``batch_size`` cannot be shared equally, or if
-    there are fewer patches than processes.
+    ``epoch`` is asked whenever an epoch begins, and ``first_batch`` with which of its batches: an interrupted epoch
+    goes on where it was. Raises MusictagError if ``batch_size`` cannot be shared equally, or if there are fewer patches
+    than processes.
     """
 
     def __init__(
@@ -193,6 +194,7 @@ class TrainBatches:
         epoch: Callable[[], int],
         rank: int = 0,
         world: int = 1,
+        first_batch: Callable[[int], int] = lambda epoch: 0,
     ) -> None:
         if batch_size % world:
             raise MusictagError(
@@ -206,6 +208,7 @@ class TrainBatches:
             raise MusictagError(f"{self._num_items} training patches an epoch are too few for {world} processes")
         self._seed = seed
         self._epoch = epoch
+        self._first_batch = first_batch
         self._rank = rank
         self._world = world
 
@@ -215,7 +218,7 @@ class TrainBatches:
     def __iter__(self) -> Iterator[TrainBatch]:
         epoch = self._epoch()
         order = epoch_order(self._num_items, self._seed, epoch)
-        for number in range(len(self)):
+        for number in range(self._first_batch(epoch), len(self)):
             first = number * self._global_batch
             items = order[first + self._rank : first + self._global_batch : self._world]
             songs, draws = np.divmod(items, self._patches_per_song)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 # one stream of numbers a purpose
-_ORDER, _START, _SUBSET = 1, 2, 3
+_ORDER, _START, _SUBSET, _NOISE = 1, 2, 3, 4
 
 
 def song_keys(song_ids: Iterable[str]) -> np.ndarray:
@@ -47,6 +47,11 @@ def subset_order(keys: np.ndarray, seed: int) -> np.ndarray:
     """
     # the key itself decides between equal hashes, whatever the order of the rows
     return np.lexsort((keys, _hash(_SUBSET, seed, keys)))
+
+
+def noise_seed(seed: int, epoch: int, batch: int, rank: int) -> int:
+    """Seeds torch's generator for one batch of one process: what dropout draws, a resumed epoch draws again."""
+    return _hash(_NOISE, seed, epoch, batch, rank).item() >> 1
 
 
 def _hash(*parts: int | np.ndarray) -> np.ndarray:
