@@ -115,9 +115,7 @@ def build_trainer(
         )
     # the best first: the last one then knows of it
     callbacks += [EpochCheckpoint(run_dir, "best", monitor, MONITORS[monitor]), EpochCheckpoint(run_dir, "last")]
-    plugins: list[Any] = [AtomicCheckpointIO()]
-    if settings["sync_batch_norm"]:
-        plugins.append(SynchroniseBatchNorms())
+    synchronise = SynchroniseBatchNorms()
     if interactive():
         callbacks.append(pl.callbacks.RichProgressBar(leave=False))
     try:
@@ -130,7 +128,7 @@ def build_trainer(
             max_epochs=settings["max_epochs"],
             gradient_clip_val=settings["gradient_clip"],
             accumulate_grad_batches=settings["accumulate_batches"],
-            plugins=plugins,
+            plugins=[AtomicCheckpointIO(), *([synchronise] if settings["sync_batch_norm"] else [])],
             callbacks=callbacks,
             logger=logger,
             default_root_dir=run_dir,
@@ -142,9 +140,17 @@ def build_trainer(
         )
     except (ValueError, TypeError, RuntimeError, pl.utilities.exceptions.MisconfigurationException) as error:
         raise MusictagError(f"the trainer cannot be set up like this: {error}\nLook at the trainer.* keys.") from error
+    asked = trainer.num_devices * trainer.num_nodes
+    if trainer.world_size != asked:
+        raise MusictagError(
+            f"whoever launched this (torchrun, srun) started {trainer.world_size} processes, but trainer.devices="
+            f"{trainer.num_devices} x trainer.num_nodes={trainer.num_nodes} = {asked}; make them equal, one process a "
+            "device"
+        )
     if trainer.world_size > 1 and settings["strategy"] != "ddp":
         raise MusictagError(f"{trainer.world_size} processes need trainer.strategy=ddp; type trainer=ddp")
     _check_shares(settings, trainer)
+    synchronise.on_gpus = trainer.strategy.root_device.type == "cuda"
     return trainer
 
 
@@ -156,6 +162,12 @@ def _strategy(settings: dict[str, Any], run_dir: Path) -> Any:
         raise MusictagError(f"trainer.strategy={strategy} does not exist; choose one of auto, ddp")
     if wrong := [name for name in ("bucket_mb", "timeout_minutes") if settings[name] <= 0]:
         raise MusictagError(" and ".join(f"trainer.{name}={settings[name]}" for name in wrong) + ": must be above 0")
+    if settings["static_graph"] and settings["accumulate_batches"] > 1:
+        raise MusictagError(
+            "trainer.static_graph=true needs gradients that are exchanged in every step, and "
+            f"trainer.accumulate_batches={settings['accumulate_batches']} exchanges them more rarely; leave one of the "
+            "two away"
+        )
     return WatchedDDP(
         run_dir,
         # see TaggingModule._start_evaluation for the buffers
@@ -170,8 +182,6 @@ def _strategy(settings: dict[str, Any], run_dir: Path) -> Any:
 def _check_shares(settings: dict[str, Any], trainer: pl.Trainer) -> None:
     """Whether every process gets its equal share of a batch, and enough of it."""
     world, batch = trainer.world_size, settings["batch_size"]
-    if world == 1:
-        return
     counted = f"{trainer.num_devices} devices x {trainer.num_nodes} machines = {world} processes"
     lower, higher = batch // world * world, (batch // world + 1) * world
     if batch % world:
@@ -180,7 +190,7 @@ def _check_shares(settings: dict[str, Any], trainer: pl.Trainer) -> None:
             f"trainer.batch_size={batch} is the batch of all processes together: {counted}, and {batch} / {world} = "
             f"{batch / world:.4g} is not a whole number of patches each; type {choices}"
         )
-    if batch == world and not settings["sync_batch_norm"]:
+    if 1 < world == batch and not settings["sync_batch_norm"]:
         raise MusictagError(
             f"trainer.batch_size={batch} is the batch of all processes together: {counted}, so each would have a "
             f"single patch, of which batch norm has no variance; type trainer.batch_size={2 * world} or more, or "

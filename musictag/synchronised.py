@@ -11,18 +11,19 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
 
-class SynchronisedBatchNorm(nn.SyncBatchNorm):
-    """torch's layer, which computes on GPUs only, with a way for the other devices.
+class SynchronisedBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """What torch's SyncBatchNorm is on GPUs, for the other devices: mean and variance of all processes' patches."""
 
-    Mean and variance are those of all processes' patches together, also where processes have different numbers of
-    values (a sum over all counts). Parameters and buffers are those of the layer that it was made from.
-    """
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"B×C×... expected, got {tuple(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
         """The normalised ``input``, B×C×..., in the same shape."""
         alone = not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
-        if alone or not self.training or input.is_cuda:
+        if alone or not self.training:
             return super().forward(input)
+        self._check_input_dim(input)
         self.num_batches_tracked.add_(1)
         axes = [axis for axis in range(input.dim()) if axis != 1]
         values = input.float()  # sums of many bfloat16 numbers would be nothing but rounding
@@ -43,13 +44,18 @@ class SynchronisedBatchNorm(nn.SyncBatchNorm):
 
 
 class SynchroniseBatchNorms(LayerSync):
-    """Lightning's hook: before training every batch norm becomes a synchronised one, afterwards an ordinary one."""
+    """Lightning's hook: before training every batch norm becomes a synchronised one, afterwards an ordinary one.
+
+    ``on_gpus``: torch's own, which is faster and works there only.
+    """
+
+    on_gpus = False
 
     def apply(self, model: nn.Module) -> nn.Module:
         for parent in list(model.modules()):
             for name, layer in list(parent.named_children()):
                 if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-                    made = _like(layer, SynchronisedBatchNorm)
+                    made = _like(layer, nn.SyncBatchNorm if self.on_gpus else SynchronisedBatchNorm)
                     made.made_from = type(layer)
                     setattr(parent, name, made)
         return model
@@ -57,7 +63,7 @@ class SynchroniseBatchNorms(LayerSync):
     def revert(self, model: nn.Module) -> nn.Module:
         for parent in list(model.modules()):
             for name, layer in list(parent.named_children()):
-                if isinstance(layer, SynchronisedBatchNorm):
+                if isinstance(layer, nn.SyncBatchNorm | SynchronisedBatchNorm):
                     setattr(parent, name, _like(layer, layer.made_from))
         return model
 

@@ -1,0 +1,186 @@
+"""Several processes make the run that one makes: the same songs, patches, batch norms and scores, and no doubles."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from musictag import experiment
+from musictag.assembly import build_trainer, scaled_learning_rate
+from musictag.callbacks import History
+from musictag.errors import MusictagError
+from musictag.interruption import Interruption
+
+from .experiments import ROOT, TINY, compose_config, folders
+from .processes import TRAIN, TWO_PROCESSES, batches, only_run, run, scores
+
+#: 12 songs, 3 batches of 32 patches an epoch; what dropout draws depends on the process.
+BATCH_OF_32 = (
+    "trainer.batch_size=32", "trainer.patches_per_song=8", "trainer.schedule=constant", "backend.dropout=0",
+)  # fmt: skip
+
+
+@pytest.fixture
+def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
+    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+
+
+def launched(launcher: str, words: list[str]) -> list[str]:
+    """The command that runs train.py with two processes."""
+    if launcher == "torchrun":
+        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", TRAIN[1], *words]
+    return [*TRAIN, *words]
+
+
+@pytest.mark.parametrize("launcher", ["lightning", pytest.param("torchrun", marks=pytest.mark.slow)])
+def test_two_processes_train_as_one(tiny: list[str], tmp_path: Path, launcher: str) -> None:
+    run([*TRAIN, *tiny, *BATCH_OF_32], tmp_path / "alone")
+    runs = tmp_path / "together"
+    two = [*TWO_PROCESSES, *tiny, *BATCH_OF_32, f"runs_dir={runs}"]
+    run(launched(launcher, two), tmp_path / "records")
+
+    alone, together = batches(tmp_path / "alone", "train"), batches(tmp_path / "records", "train")
+    assert len(alone) == 6
+    for one in alone:
+        halves = [row for row in together if (row["epoch"], row["batch"]) == (one["epoch"], one["batch"])]
+        assert [(row["rank"], row["world"], len(row["songs"])) for row in halves] == [(0, 2, 16), (1, 2, 16)]
+        patches = [Counter(zip(row["songs"], row["audio"], strict=True)) for row in (one, *halves)]
+        assert patches[0] == patches[1] + patches[2]
+
+    # one folder, with the names that a run of one process has; each test song scored once
+    first, second = only_run(tmp_path / "runs"), only_run(runs)
+    assert {path.name for path in first.iterdir()} == {path.name for path in second.iterdir()}
+    for stage in ("validation", "test"):
+        shares = [Counter(r["audio"][i] for r in rows for i in range(len(r["audio"])))
+                  for rows in (batches(tmp_path / "alone", stage), batches(tmp_path / "records", stage))]  # fmt: skip
+        assert shares[0] == shares[1]
+        by_rank = [{song for r in batches(tmp_path / "records", stage) if r["rank"] == rank for song in r["songs"]}
+                   for rank in (0, 1)]  # fmt: skip
+        assert by_rank[0]
+        assert by_rank[1]
+        assert not by_rank[0] & by_rank[1]
+
+    # the same sums in another order
+    weights = [torch.load(folder / "last.ckpt", weights_only=True)["state_dict"] for folder in (first, second)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+    predictions = [np.load(folder / "predictions.npz") for folder in (first, second)]
+    np.testing.assert_array_equal(predictions[0]["song_ids"], predictions[1]["song_ids"])
+    np.testing.assert_allclose(predictions[0]["scores"], predictions[1]["scores"], atol=1e-4)
+    validation = [scores(folder)["validation"] for folder in (first, second)]
+    assert validation[1]["train_loss"] == pytest.approx(validation[0]["train_loss"], rel=1e-4)
+    assert validation[1]["patches"] == validation[0]["patches"] == 96
+
+
+@pytest.mark.slow
+def test_without_synchronised_batch_norm_two_processes_train_another_model(tiny: list[str], tmp_path: Path) -> None:
+    """What the test above would not notice if its tolerance were too wide."""
+    run([*TRAIN, *tiny, *BATCH_OF_32], tmp_path / "alone")
+    two = [*TWO_PROCESSES, *tiny, *BATCH_OF_32, f"runs_dir={tmp_path / 'together'}", "trainer.sync_batch_norm=false"]
+    run([*TRAIN, *two], tmp_path / "records")
+    states = [
+        torch.load(only_run(runs) / "last.ckpt", weights_only=True)["state_dict"]
+        for runs in (tmp_path / "runs", tmp_path / "together")
+    ]
+    assert any(not torch.allclose(states[0][name], states[1][name], rtol=1e-3, atol=2e-5) for name in states[0])
+
+
+@pytest.mark.slow
+def test_a_study_trains_every_job_on_both_processes(tiny: list[str], tmp_path: Path) -> None:
+    sizes = ["model=none", "data.train_songs=6,12", "seed=0", "trainer.accelerator=cpu"]
+    run([*TRAIN, "sweep=dataset_size", *TWO_PROCESSES, *tiny, *sizes], tmp_path / "records")
+    finished = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/*/metrics.json")]
+    assert sorted(metrics["songs"]["train"] for metrics in finished) == [6, 12]
+    rows = batches(tmp_path / "records", "train")
+    for metrics in finished:
+        for epoch in range(metrics["epochs"]):
+            of_ranks = [
+                [song for r in rows if (r["run"], r["epoch"], r["rank"]) == (metrics["run"], epoch, rank)
+                 for song in r["songs"]]
+                for rank in (0, 1)
+            ]  # fmt: skip
+            assert len(of_ranks[0]) == len(of_ranks[1]) > 0
+            assert not set(of_ranks[0]) & set(of_ranks[1])
+            # batches are of 4: of 6 songs 4 are heard in an epoch, others in the next one
+            assert len(of_ranks[0] + of_ranks[1]) == metrics["songs"]["train"] // 4 * 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainer.devices=3", "trainer.batch_size=32"], r"3 devices x 1 machines = 3 processes, and 32 / 3 = 10\.67 .*"
+         r"type trainer.batch_size=30 or trainer.batch_size=33"),
+        (["trainer.devices=4", "trainer.num_nodes=2", "trainer.batch_size=4"], r"4 devices x 2 machines = 8 processes"),
+        (["trainer.devices=2", "trainer.batch_size=2", "trainer.sync_batch_norm=false"], r"a\s+single patch.*type "
+         r"trainer.batch_size=4"),
+        (["trainer.devices=6", "trainer.batch_size=12"], r"6 processes .* cannot share the 5 validation songs.*type "
+         r"trainer.devices=5 or fewer"),
+        (["trainer.devices=2", "trainer.strategy=auto"], r"2 processes need trainer.strategy=ddp; type trainer=ddp"),
+        (["trainer.devices=2", "trainer.strategy=fsdp"], r"choose one of auto, ddp"),
+        (["trainer.static_graph=true", "trainer.accumulate_batches=2"], r"accumulate_batches=2 exchanges them more"),
+        (["trainer.devices=2", "trainer.bucket_mb=0"], r"trainer.bucket_mb=0: must be above 0"),
+        (["trainer.devices=1", "trainer.learning_rate_scaling=quadratic"], r"choose one of none, linear, sqrt"),
+        (["trainer.devices=1", "trainer.reference_batch_size=0"], r"reference_batch_size=0 must be at least 1"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)  # fmt: skip
+def test_wrong_combinations_are_refused_with_the_arithmetic(
+    tiny: list[str], tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(MusictagError, match="(?s)" + message):
+        experiment.run(compose_config("trainer=ddp", *tiny, *overrides))
+    assert not list(tmp_path.glob("runs/*/*/*"))
+
+
+@pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
+def test_the_learning_rate_follows_the_batch(tiny: list[str], rule: str, factor: float) -> None:
+    batch = ["trainer.batch_size=8", "trainer.accumulate_batches=2", "trainer.reference_batch_size=4"]
+    config = compose_config(*tiny, *batch, "trainer.learning_rate=0.001", f"trainer.learning_rate_scaling={rule}")
+    assert scaled_learning_rate(config["trainer"]) == pytest.approx(0.001 * factor)
+
+
+def test_a_scaled_learning_rate_is_trained_with_and_makes_another_run(tiny: list[str]) -> None:
+    scaling = ["trainer.learning_rate_scaling=linear", "trainer.reference_batch_size=1", "trainer.schedule=constant"]
+    config = compose_config(*tiny, *scaling, "trainer.max_epochs=1")
+    assert experiment.run(config)["validation"]["learning_rate"] == pytest.approx(0.004)
+    unscaled = [compose_config(*tiny, f"trainer.reference_batch_size={size}") for size in (32, 64)]
+    folder = experiment.results_folder(unscaled[0])
+    assert folder == experiment.results_folder(unscaled[1])
+    assert folder != experiment.results_folder(compose_config(*tiny, "trainer.learning_rate_scaling=linear"))
+
+
+def test_what_ddp_is_told_reaches_it(tiny: list[str], tmp_path: Path) -> None:
+    settings = ["trainer.bucket_mb=3", "trainer.static_graph=true", "trainer.timeout_minutes=7", "trainer.devices=2"]
+    config = compose_config("trainer=ddp", *tiny, *settings)
+    history = History(tmp_path / "history.csv", announce=False)
+    trainer = build_trainer(config["trainer"], tmp_path, history, None, Interruption())
+    assert trainer.strategy._ddp_kwargs["bucket_cap_mb"] == 3
+    assert trainer.strategy._ddp_kwargs["static_graph"] is True
+    assert trainer.strategy._timeout.total_seconds() == 420
+
+
+@pytest.mark.slow
+def test_a_static_graph_in_small_buckets_learns_the_same(tiny: list[str], tmp_path: Path) -> None:
+    states = []
+    for name, more in (("plain", []), ("other", ["trainer.static_graph=true", "trainer.bucket_mb=0.001"])):
+        words = [*TWO_PROCESSES, *tiny, *BATCH_OF_32, f"runs_dir={tmp_path / name}"]
+        run([*TRAIN, *words, *more], tmp_path / f"records-{name}")
+        states.append(torch.load(only_run(tmp_path / name) / "last.ckpt", weights_only=True)["state_dict"])
+    for key, value in states[0].items():
+        torch.testing.assert_close(states[1][key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_ranks_that_do_not_fit_the_launcher_are_named(tiny: list[str], tmp_path: Path) -> None:
+    told = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29555",
+            "TORCHELASTIC_RUN_ID": "x", "GROUP_RANK": "0"}  # fmt: skip
+    done = run([*TRAIN, *TWO_PROCESSES, *tiny], tmp_path / "records", status=1, **told)
+    assert "started 3 processes, but trainer.devices=2 x trainer.num_nodes=1 = 2; make them equal" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert str(ROOT) not in done.stderr
