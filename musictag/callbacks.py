@@ -113,6 +113,7 @@ class StepCheckpoint(Callback):
         self.path = path
         self.minutes = minutes
         self.interruption = interruption
+        self.failed_in: str | None = None  # train, validate or test, once there was an exception; Lightning forgets
         self._saved_at = 0.0
         self._quiet = 0  # batches whose wishes were sent before the last save
 
@@ -122,6 +123,9 @@ class StepCheckpoint(Callback):
         self.interruption.listen()
         # ... and lets the device wait in every step to ask whether it came; here the answer comes along with others
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _ask_nobody
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.interruption.listen()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_at = time.monotonic()
@@ -147,6 +151,9 @@ class StepCheckpoint(Callback):
         self._saved_at, self._quiet = time.monotonic(), 2
         if stop:
             self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.failed_in = str(trainer.state.stage.value) if trainer.state.stage else None
 
     def _stop(self) -> None:
         # whoever heard nothing is stopped by one who did

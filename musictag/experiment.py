@@ -48,10 +48,9 @@ from musictag.identity import (
 )  # fmt: skip
 from musictag.importances import IMPORTANCE_COLUMNS, write_importances
 from musictag.interruption import Interruption, Stopped
-from musictag.launching import note_reason
 from musictag.ranks import is_rank_zero, rank_zero_say
 from musictag.results import PACKAGES, read_results, write_results, write_scores
-from musictag.running import RunsElsewhere, hold
+from musictag.running import RunsElsewhere, hold, note_reason
 from musictag.slurm import requeue
 from musictag.tracking import make_tracker
 from musictag.training import TaggingModule

@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from musictag.callbacks import StepCheckpoint
 from musictag.errors import MusictagError
 from musictag.launching import dead_process
 
@@ -31,7 +32,7 @@ def explained(error: BaseException, trainer: pl.Trainer, config: dict[str, Any])
         )
     if isinstance(error, RuntimeError) and trainer.world_size > 1 and "onnection" in text:
         return MusictagError(
-            f"process {trainer.global_rank} of {trainer.world_size} lost the others ({_first_line(text)}): one of them "
+            f"rank {trainer.global_rank} of {trainer.world_size} processes lost the others ({_first_line(text)}): one of them "
             "has died, and its last words are elsewhere in this output. The same command goes on from the last "
             "checkpoint"
         )
@@ -56,7 +57,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _out_of_memory(error: Exception, trainer: pl.Trainer, config: dict[str, Any]) -> str:
     settings, seconds = config["trainer"], config["data"]["patch_seconds"]
     device = trainer.strategy.root_device
-    if trainer.training:
+    stages = [callback.failed_in for callback in trainer.callbacks if isinstance(callback, StepCheckpoint)]
+    if "train" in stages:
         batch = settings["batch_size"]
         share = f", {batch // trainer.world_size} in each of {trainer.world_size} processes" * (trainer.world_size > 1)
         half, accumulate = max(batch // 2, 1), settings["accumulate_batches"]

@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+from musictag.running import note_reason
 
 _LOOK_SECONDS = 0.5
 #: For the first process, which mostly notices by itself that another one is gone: it ends in good order.
@@ -58,7 +59,7 @@ class _WatchingLauncher(_SubprocessScriptLauncher):
             self._watch(self._dead_child, _GRACE_SECONDS)
         elif "MUSICTAG_PARENT" in os.environ and not self._is_watched:
             parent = int(os.environ["MUSICTAG_PARENT"])
-            gone = "process 0 of this run, which started the others, is gone"
+            gone = "rank 0 of this run, which started the others, is gone"
             self._watch(lambda: None if os.getppid() == parent else gone, 1.0)
         _set_num_threads_if_needed(num_processes=self.num_processes)
         return function(*args, **kwargs)
@@ -98,13 +99,5 @@ def dead_process(processes: list[subprocess.Popen]) -> str | None:
         if status:
             how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
             memory = " (perhaps the machine ran out of memory)" if status == -signal.SIGKILL else ""
-            return f"process {number} of 0 to {len(processes)} of this run {how}{memory}"
+            return f"rank {number} of this run's {len(processes) + 1} processes {how}{memory}"
     return None
-
-
-def note_reason(run_dir: Path, reason: str) -> None:
-    """Writes error.txt, unless a process has already written why."""
-    with suppress(OSError):  # the disk may be full: that is no reason to hide the first error
-        if run_dir.exists():
-            with open(run_dir / "error.txt", "x", encoding="utf-8") as file:
-                file.write(reason.rstrip() + "\n")

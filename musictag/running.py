@@ -1,9 +1,9 @@
-"""Who works in a run folder: one process at a time, and others can see whether one does."""
+"""Who works in a run folder: one process at a time; others can see whether one does, and why one failed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -51,6 +51,14 @@ def is_running(run_dir: Path) -> bool:
         return False
     lock.release()
     return False
+
+
+def note_reason(run_dir: Path, reason: str) -> None:
+    """Writes error.txt, unless a process has already written why."""
+    with suppress(OSError):  # the disk may be full: that is no reason to hide the first error
+        if run_dir.exists():
+            with open(run_dir / "error.txt", "x", encoding="utf-8") as file:
+                file.write(reason.rstrip() + "\n")
 
 
 def _lock_path(run_dir: Path) -> Path:

@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from filelock import FileLock
@@ -23,13 +26,15 @@ from musictag.data.sources import Source
 from musictag.errors import MusictagError
 from musictag.files import write_json
 from musictag.identity import PIPELINE_KEYS, available_cores, build_source, check_keys, run_folder
+from musictag.interruption import SIGNALS, Stopped
 from musictag.preparing import compose
 from musictag.ranks import is_rank_zero
 from musictag.results import read_results
-from musictag.running import RunsElsewhere, is_running
+from musictag.running import RunsElsewhere, is_running, note_reason
 from musictag.studies import KEYS, list_path, read_jobs
 
 _sources: dict[str, Source] = {}
+_GRACE_SECONDS = 20
 _GRID_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
@@ -128,7 +133,10 @@ def run_job(config: dict[str, Any], overrides: Sequence[str], launcher: dict[str
             raise RunsElsewhere(f"another process is at work on {folder}")
         if finished is None:
             command = [sys.executable, str(Path(__file__).resolve().parents[1] / "train.py"), *overrides]
-            status = subprocess.run([*command, "hydra.mode=RUN"], env=_environment(launcher)).returncode
+            status = run_to_its_end([*command, "hydra.mode=RUN"], _environment(launcher))
+            if status - 128 in SIGNALS:
+                say(f"the job {' '.join(overrides)} was stopped, and has saved: the same command goes on")
+                return None
             if status != 0:
                 raise MusictagError(_why(status))
             # looked up anew: the data set may have changed since the sweep began
@@ -143,11 +151,48 @@ def run_job(config: dict[str, Any], overrides: Sequence[str], launcher: dict[str
         return None
     except MusictagError as error:
         say(f"the job {' '.join(overrides)} failed: {error}")
-        if folder is not None and not (folder / "error.txt").exists() and not is_running(folder):
+        if folder is not None and not is_running(folder):
             with suppress(OSError):
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / "error.txt").write_text(f"{error}\n", encoding="utf-8")
+            note_reason(folder, str(error))
+        if not is_rank_zero():
+            # The other tasks of a job of Slurm may wait for this one for ever: Slurm ends them once this one fails (see
+            # conf/hydra/launcher/submitit_slurm.yaml). Where all of them fail, the first one has time to say so.
+            time.sleep(_GRACE_SECONDS)
+            sys.exit(1)
         return None
+
+
+def run_to_its_end(command: Sequence[str], environment: dict[str, str]) -> int:
+    """Runs a job's process, which gets the signals that come here, and waits until it has saved; returns its status.
+
+    A signal that ends a sweep does so once the job has ended: as KeyboardInterrupt (Ctrl-C), ``Stopped`` (SIGTERM), or
+    what else was to happen (submitit's handlers put a job of Slurm back into the queue).
+    """
+    came: list[int] = []
+    process = None
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        came.append(signum)
+        # the terminal sends Ctrl-C to all processes by itself
+        if process is not None and signum != signal.SIGINT:
+            process.send_signal(signum)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {signum: signal.signal(signum, pass_on) for signum in SIGNALS} if is_main else {}
+    try:
+        process = subprocess.Popen(command, env=environment)
+        status = process.wait()
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
+    for signum in came:
+        handler = before[signum]
+        if callable(handler):  # Python's own for Ctrl-C, or submitit's
+            handler(signum, None)
+        elif handler != signal.SIG_IGN:
+            raise Stopped(signum)
+    return status
 
 
 def _headline(metrics: dict[str, Any]) -> str:

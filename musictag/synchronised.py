@@ -8,7 +8,22 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class _SumOfAll(torch.autograd.Function):
+    """The sum over processes. What depends on it in any of them depends on the summand of each: so do gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, summand: Tensor) -> Tensor:
+        total = summand.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
 
 
 class SynchronisedBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -29,9 +44,9 @@ class SynchronisedBatchNorm(nn.modules.batchnorm._BatchNorm):
         values = input.float()  # sums of many bfloat16 numbers would be nothing but rounding
         count = values.new_tensor(float(values.numel() // values.shape[1]))
         dist.all_reduce(count)
-        mean = all_reduce(values.sum(axes)) / count
+        mean = _SumOfAll.apply(values.sum(axes)) / count
         centred = values - _as_channels(mean, values)
-        variance = all_reduce(centred.square().sum(axes)) / count
+        variance = _SumOfAll.apply(centred.square().sum(axes)) / count
         with torch.no_grad():
             share = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
             self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), share)

@@ -22,6 +22,7 @@ from musictag.identity import available_cores
 from musictag.running import hold
 
 from .experiments import ROOT, TINY, compose_config, folders
+from .processes import batches, environment
 from .test_conf import NEEDED
 
 SWEEPS = sorted(path.stem for path in (ROOT / "sweep").glob("*.yaml"))
@@ -205,9 +206,9 @@ def test_a_slurm_job_trains_on_all_of_its_tasks(tiny: list[str], tmp_path: Path)
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}")
         (tmp_path / "bin" / name).chmod(0o755)
     done = sweep(
-        "-m", "study=slurm", "seed=0", *tiny, "trainer=ddp", "trainer.devices=2", "trainer.sync_batch_norm=false",
-        "trainer.accelerator=cpu", "hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=null",
-        PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "-m", "study=slurm", "seed=0", *tiny, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu",
+        "hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=null",
+        **environment(tmp_path / "records", PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     (metrics,) = finished(tmp_path)
@@ -217,6 +218,11 @@ def test_a_slurm_job_trains_on_all_of_its_tasks(tiny: list[str], tmp_path: Path)
     assert int(patches) == metrics["songs"]["train"]  # of both tasks together: each song once
     log = (tmp_path / "runs/multirun/.submitit/4711/4711_submission.sh").read_text()
     assert "#SBATCH --ntasks-per-node=2" in log
+    assert "export SLURM_KILL_BAD_EXIT=1" in log  # a task that dies ends the others
+    heard = [{song for row in batches(tmp_path / "records", "train") if row["rank"] == rank for song in row["songs"]}
+             for rank in (0, 1)]  # fmt: skip
+    assert len(heard[0]) == len(heard[1]) == metrics["songs"]["train"] // 2
+    assert not heard[0] & heard[1]
 
 
 def test_jobs_that_run_at_once_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,8 +42,10 @@ def _wrap(kind):
         return train(self, batch, batch_idx)
 
     def _evaluate(self, batch):
-        self._evaluated = getattr(self, "_evaluated", -1) + 1
-        _note(self, "test" if self.trainer.testing else "validation", batch, self._evaluated)
+        stage = "test" if self.trainer.testing else "validation"
+        number = self.__dict__.setdefault("_evaluated", {}).get(stage, -1) + 1
+        self._evaluated[stage] = number
+        _note(self, stage, batch, number)
         return evaluate(self, batch)
 
     kind.training_step, kind._evaluate = training_step, _evaluate
