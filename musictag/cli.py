@@ -11,6 +11,7 @@ from typing import Any
 
 from musictag import __version__
 from musictag.cli_data import add_data_commands
+from musictag.cli_plan import add_plan_command
 from musictag.cli_studies import add_study_commands, positive
 from musictag.errors import MusictagError, SongError
 from musictag.published import PRETRAINED
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     add_study_commands(commands)
     add_data_commands(commands)
+    add_plan_command(commands)
 
     options = parser.parse_args(arguments)
     try:

@@ -1,0 +1,145 @@
+"""How fast one GPU trains and one core decodes: as a finished run noted it, measured here and now, or estimated."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from musictag.audio import read_song
+from musictag.benchmarks.figures import median_seconds
+from musictag.errors import MusictagError
+from musictag.objective import Objective
+from musictag.planning.assumptions import PRECISIONS, PROCESSORS, Assumption, choose
+from musictag.planning.sketch import Sketch
+from musictag.results import read_results
+from musictag.tagger import Tagger
+
+#: Forward and backward against forward alone: the backward pass computes gradients of activations and of weights.
+TRAINING_FLOPS = 3
+UNIT = "patches / s"
+_DECODED_SECONDS = 60
+_REPETITIONS = 5
+
+
+def read_run(folder: str) -> dict[str, Any]:
+    """``metrics.json`` of a finished run of a network. Raises MusictagError where there is none."""
+    metrics = read_results(Path(folder))
+    if metrics is None:
+        raise MusictagError(
+            f"--run {folder} is not the folder of a finished run (metrics.json is missing); give for example "
+            "--run runs/songbook/spectrogram-residual-0123abcd"
+        )
+    if metrics.get("baseline") is not None:
+        raise MusictagError(f"--run {folder} is a baseline, which no GPU trains; give the run of a network")
+    return metrics
+
+
+def speed_of_run(folder: str, metrics: dict[str, Any]) -> Assumption:
+    """Patches a second and device, from ``history.csv``; the first of several epochs is left out, it warms up."""
+    path = Path(folder) / "history.csv"
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [(int(row["patches"]), float(row["seconds"])) for row in csv.DictReader(file)]
+        rows = rows[1:] or rows
+        patches, seconds = (sum(column) for column in zip(*rows, strict=True))
+        rate = patches / seconds
+    except (OSError, KeyError, ValueError, TypeError, ZeroDivisionError) as error:
+        raise MusictagError(
+            f"{path} does not say how many patches were trained in how many seconds ({error}); "
+            "give --patches-per-second"
+        ) from error
+    trainer = metrics["config"]["trainer"]
+    try:
+        devices = int(trainer["devices"]) * int(trainer["num_nodes"])
+    except ValueError as error:
+        raise MusictagError(
+            f"--run {folder} was made with trainer.devices={trainer['devices']}, which does not say how many GPUs "
+            "shared the work; give --patches-per-second of one of them"
+        ) from error
+    return Assumption(
+        rate / devices, UNIT, f"measured by {folder}: {devices} device{'s' * (devices > 1)} ({metrics['device']})"
+    )
+
+
+def estimated_speed(model: Sketch, precision: str, name: str, peak: float | None, utilisation: float) -> Assumption:
+    """From the model's FLOPs and a share of the peak (TFLOP/s; None: that of the GPU ``name``)."""
+    what = f"{peak:g} TFLOP/s" if peak is not None else ""
+    if peak is None:
+        kind = PRECISIONS[precision]
+        peak = getattr(choose(PROCESSORS, name, "--gpu-model", "--peak-tflops"), kind)
+        if peak is None:
+            raise MusictagError(f"--gpu-model {name} has no {kind}; type --precision 16-mixed, or give --peak-tflops")
+        what = f"{peak:g} TFLOP/s of {name} in {kind}"
+    training = TRAINING_FLOPS * model.flops
+    if not training:
+        raise MusictagError("this network has no convolution or matrix product to count; give --patches-per-second")
+    return Assumption(
+        peak * 1e12 * utilisation / training,
+        UNIT,
+        f"ESTIMATED, not measured: {what} x {utilisation:g} / ({TRAINING_FLOPS} x {model.flops / 1e9:.3g} GFLOP)",
+    )
+
+
+def measured_speed(model: Sketch, batch_size: int, precision: str) -> Assumption:
+    """A median of training steps of the real network on this machine's device: int16 patches in, Adam's step out."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu")
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    tagger = Tagger(**model.spec)
+    audio = torch.from_numpy(rng.integers(-3000, 3000, (batch_size, tagger.input_samples), dtype=np.int16))
+    tagger.fit_normalisation([_waveform(audio)])
+    tagger.to(device)
+    targets = torch.zeros(batch_size, len(tagger.tag_names), device=device)
+    objective = Objective("bce")
+    optimiser = torch.optim.Adam(tagger.parameters())
+    dtype = getattr(torch, PRECISIONS[precision])
+
+    def train() -> None:
+        optimiser.zero_grad()
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            loss = objective(tagger(_waveform(audio.to(device))), targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(tagger.parameters(), 5.0)
+        optimiser.step()
+        loss.item()  # the device has finished
+
+    rate = batch_size / median_seconds(train)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else device.type
+    threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    return Assumption(rate, UNIT, f"measured here: steps of {batch_size} patches, {precision}, on {name}{threads}")
+
+
+def measured_decoding(form: str) -> Assumption:
+    """Seconds of 44.1 kHz stereo that one core of this machine decodes and resamples in a second."""
+    rate = 44_100
+    times = np.arange(rate * _DECODED_SECONDS) / rate
+    noise = np.random.default_rng(0).normal(0, 0.01, (len(times), 2))
+    # notes of half a second that die away, over quiet noise
+    decay = np.exp(-6 * (times % 0.5))
+    tones = sum(np.sin(2 * np.pi * pitch * times) for pitch in (220, 554, 880))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"song.{form}"
+        soundfile.write(path, 0.2 * (tones * decay)[:, None] + noise, rate)
+        # of the core, not of the clock: others may be at work on this machine
+        seconds = statistics.median(_core_seconds(path) for _ in range(_REPETITIONS))
+    return Assumption(
+        _DECODED_SECONDS / seconds, "s of audio / s and core", f"measured here: {form} of 44.1 kHz stereo, one core"
+    )
+
+
+def _core_seconds(path: Path) -> float:
+    began = time.process_time()
+    read_song(path)
+    return time.process_time() - began
+
+
+def _waveform(audio: torch.Tensor) -> torch.Tensor:
+    return audio.to(torch.float32) / 32768.0

@@ -1,0 +1,32 @@
+"""What tests of `musictag plan` share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import pytest
+
+from musictag import cli
+from musictag.cli_plan import add_plan_command
+from musictag.planning.settings import Settings
+
+SONGS = ("--songs", "100000")
+SEVERAL = (*SONGS, "--gpus", "4", "--nodes", "2", "--batch-size", "256")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser()
+    add_plan_command(made.add_subparsers())
+    return made
+
+
+def settings(*words: str) -> Settings:
+    return Settings(parser().parse_args(["plan", *words]))
+
+
+def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """What `musictag plan WORDS --json` prints."""
+    assert cli.main(["plan", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
