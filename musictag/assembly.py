@@ -101,6 +101,8 @@ def build_trainer(
     """
     monitor = settings["monitor"]
     minutes = settings["checkpoint_minutes"]
+    if minutes is not None and minutes <= 0:
+        raise MusictagError(f"trainer.checkpoint_minutes={minutes} must be above 0, or null")
     # history first: what is saved within an epoch counts the batch that has just ended
     callbacks: list[pl.Callback] = [history, StepCheckpoint(run_dir / "last.ckpt", minutes, interruption)]
     if settings["early_stopping_patience"]:

@@ -32,8 +32,8 @@ def explained(error: BaseException, trainer: pl.Trainer, config: dict[str, Any])
         )
     if isinstance(error, RuntimeError) and trainer.world_size > 1 and "onnection" in text:
         return MusictagError(
-            f"rank {trainer.global_rank} of {trainer.world_size} processes lost the others ({_first_line(text)}): one of them "
-            "has died, and its last words are elsewhere in this output. The same command goes on from the last "
+            f"rank {trainer.global_rank} of {trainer.world_size} processes lost the others ({_first_line(text)}): one "
+            "of them has died, and its last words are elsewhere in this output. The same command goes on from the last "
             "checkpoint"
         )
     return error

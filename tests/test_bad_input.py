@@ -81,10 +81,9 @@ def test_a_mistyped_command_line_is_told_what_exists(override: str, said: list[s
         (["trainer.precision=12"], r"look at the trainer\.\* keys"),
         (
             ["trainer.devices=2", "trainer.strategy=ddp", "trainer.batch_size=5"],
-            r"type for example trainer.batch_size=32",
+            r"5 / 2 = 2\.5 is not a whole number of patches each; type trainer.batch_size=4 or trainer.batch_size=6",
         ),
         (["trainer.devices=2"], r"2 processes need trainer.strategy=ddp; type trainer=ddp"),
-        (["trainer.sync_batch_norm=true"], r"needs GPUs; type trainer.sync_batch_norm=false"),
         (["frontend.sample_rate=44100"], r"frontend.sample_rate=44100, but the audio is prepared at 16000 Hz"),
         (["+data.sample_rate=8000"], r"data.sample_rate=8000, but"),
         (["data.patch_seconds=0.05"], r"data.patch_seconds=0.05 is too short: 800 samples .* type data.patch_seconds="),

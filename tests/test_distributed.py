@@ -127,6 +127,7 @@ def test_a_study_trains_every_job_on_both_processes(tiny: list[str], tmp_path: P
         (["trainer.static_graph=true", "trainer.accumulate_batches=2"], r"accumulate_batches=2 exchanges them more"),
         (["trainer.devices=2", "trainer.bucket_mb=0"], r"trainer.bucket_mb=0: must be above 0"),
         (["trainer.devices=1", "trainer.learning_rate_scaling=quadratic"], r"choose one of none, linear, sqrt"),
+        (["trainer.devices=1", "trainer.checkpoint_minutes=0"], r"checkpoint_minutes=0 must be above 0, or null"),
         (["trainer.devices=1", "trainer.reference_batch_size=0"], r"reference_batch_size=0 must be at least 1"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
