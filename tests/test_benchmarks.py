@@ -16,7 +16,7 @@ def test_the_data_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "_SONGS", 68)
     monkeypatch.setattr(data, "_STEPS", 5)
     figures = list(data.benchmark())
-    assert len(figures) == 13
+    assert len(figures) == 14
     assert figures[0].value > 1000
     shares = [figure.value for figure in figures if figure.unit.startswith("%")]
     assert len(shares) == 6

@@ -7,7 +7,7 @@ import threading
 import pytest
 from torch.utils.data import Dataset
 
-from musictag.data.patches import PrefetchingLoader
+from musictag.data.prefetch import PrefetchingLoader
 from musictag.errors import SongError
 
 

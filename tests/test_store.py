@@ -123,7 +123,7 @@ def test_a_damaged_shard_is_named_and_only_its_songs_are_prepared_again(
     if damage == "missing":
         path.unlink()
     elif damage == "cut":
-        path.write_bytes(whole[:-2])
+        path.write_bytes(whole[: -4 * 2**10])
     else:
         path.write_bytes(b"\0" * 128 + whole[128:])
     with pytest.raises(MusictagError, match=f"{path.name}.*(cannot be opened|damaged)"):
@@ -136,11 +136,12 @@ def test_a_damaged_shard_is_named_and_only_its_songs_are_prepared_again(
     again.verify()
 
 
-def test_verify_finds_a_single_wrong_bit(store: Store) -> None:
+@pytest.mark.parametrize("place", [5000, -1, -5], ids=["samples", "their sum", "a block's sum"])
+def test_verify_finds_a_single_wrong_bit(store: Store, place: int) -> None:
     store.verify()
     path = shards(store)[1]
     content = bytearray(path.read_bytes())
-    content[5000] ^= 1
+    content[place] ^= 1
     path.write_bytes(content)
     with pytest.raises(MusictagError, match=path.name) as caught:
         Store(store.folder).verify()

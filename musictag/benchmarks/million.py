@@ -23,12 +23,13 @@ import torch
 
 from musictag.benchmarks.figures import Figure
 from musictag.data.blocks import write_index
+from musictag.data.checksums import ShardChecksums
 from musictag.data.datamodule import SongData
 from musictag.data.patches import TrainBatches, TrainPatches
 from musictag.data.prepare import prepared_folder
 from musictag.data.sampling import epoch_order, song_keys, subset_order
 from musictag.data.sources.manifest import CatalogueFile
-from musictag.data.store import HEADER_BYTES, INDEX_FILE, INDEX_SCHEMA, SHARD_FOLDER, shard_header, shard_path
+from musictag.data.store import INDEX_FILE, INDEX_SCHEMA, SHARD_FOLDER, samples_end, shard_header, shard_path
 from musictag.metrics import song_metrics
 
 NUM_SONGS = 1_200_000
@@ -75,10 +76,12 @@ def write_million(folder: Path, num_songs: int = NUM_SONGS) -> Path:
     shards = songs // _SONGS_PER_SHARD
     shard_samples = np.bincount(shards) * _SONG_SAMPLES
     shard_names = [f"{shard:016x}" for shard in range(len(shard_samples))]
+    silences = {samples: _silence(samples) for samples in np.unique(shard_samples).tolist()}
     for name, samples in zip(shard_names, shard_samples.tolist(), strict=True):
         with shard_path(prepared, name).open("wb") as file:
             file.write(shard_header(samples))
-            file.truncate(HEADER_BYTES + 2 * samples)
+            file.seek(samples_end(samples))
+            file.write(silences[samples].to_bytes())
     index = names | {
         # no version: the files are gone, as they may be once they are prepared
         "version": np.full(num_songs, ""),
@@ -86,11 +89,20 @@ def write_million(folder: Path, num_songs: int = NUM_SONGS) -> Path:
         "offset": songs % _SONGS_PER_SHARD * _SONG_SAMPLES,
         "samples": np.full(num_songs, _SONG_SAMPLES),
         "shard_samples": shard_samples[shards],
-        "shard_crc32": np.zeros(num_songs, dtype=np.uint32),
+        "shard_crc32": np.array(
+            [silences[samples].whole for samples in shard_samples[shards].tolist()], dtype=np.uint32
+        ),
         "reason": pa.nulls(num_songs, pa.string()),
     }
     write_index(prepared / INDEX_FILE, pa.table(index, schema=INDEX_SCHEMA), 16000)
     return path
+
+
+def _silence(num_samples: int) -> ShardChecksums:
+    """The checksums of a shard without content."""
+    checksums = ShardChecksums()
+    checksums.update(np.zeros(num_samples, dtype=np.int16))
+    return checksums
 
 
 def benchmark() -> Iterator[Figure]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import zlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,14 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from musictag.data.checksums import ShardChecksums
 from musictag.data.sources import SongReader
 from musictag.data.store import (
-    HEADER_BYTES,
     INDEX_FILE,
     INDEX_SCHEMA,
     SHARD_FOLDER,
     read_index,
     read_index_file,
+    samples_end,
+    shard_bytes,
     shard_header,
     shard_path,
 )
@@ -138,15 +140,29 @@ def find_notes(folder: Path) -> dict[Path, Song | None]:
     return notes
 
 
-def intact_rows(folder: Path, index: pa.Table) -> np.ndarray:
-    """Which rows of the index still have their shard, by its existence and size: booleans."""
-    named = index.select(["shard", "shard_samples"]).group_by(["shard", "shard_samples"]).aggregate([])
-    intact = [""]
-    for shard, samples in zip(named["shard"].to_pylist(), named["shard_samples"].to_pylist(), strict=True):
-        path = shard_path(folder, shard)
-        if shard and path.exists() and path.stat().st_size == HEADER_BYTES + 2 * samples:
+class ShardsThere(NamedTuple):
+    """``rows``: which rows of the index still have their shard, by its existence and size, booleans; ``unchecked``:
+    which of the shards lack checksums of their blocks, as their names with (samples, CRC-32)."""
+
+    rows: np.ndarray
+    unchecked: dict[str, tuple[int, int]]
+
+
+def find_shards(folder: Path, index: pa.Table) -> ShardsThere:
+    """Looks which of the shards in the index are there, and whole by their size."""
+    sizes: dict[str, int] = {}
+    with suppress(FileNotFoundError), os.scandir(folder / SHARD_FOLDER) as entries:
+        sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".npy")}
+    columns = ["shard", "shard_samples", "shard_crc32"]
+    named = index.select(columns).group_by(columns).aggregate([])
+    intact, unchecked = [""], {}
+    for shard, samples, checksum in zip(*(named[column].to_pylist() for column in columns), strict=True):
+        size = sizes.get(shard_path(folder, shard).name, 0)
+        if shard and samples_end(samples) <= size <= shard_bytes(samples):
             intact.append(shard)
-    return pc.is_in(index["shard"], pa.array(intact)).to_numpy()
+            if size < shard_bytes(samples):
+                unchecked[shard] = samples, checksum
+    return ShardsThere(pc.is_in(index["shard"], pa.array(intact)).to_numpy(), unchecked)
 
 
 def _block_name(songs: Sequence[Song]) -> str:
@@ -194,20 +210,21 @@ def _read(reader: SongReader, song: Song) -> np.ndarray:
 def _write_shard(path: Path, songs: Iterator[np.ndarray]) -> tuple[int, int]:
     """Number of samples and their CRC-32; no file is written where there is no song."""
     samples = next(songs, None)
-    total = checksum = 0
+    total, checksums = 0, ShardChecksums()
     if samples is None:
-        return total, checksum
+        return total, checksums.whole
     with atomic_write(path) as file:
         file.write(shard_header(0))
         while samples is not None:
-            data = np.ascontiguousarray(samples, dtype="<i2").data
-            file.write(data)
-            checksum = zlib.crc32(data, checksum)
+            samples = np.ascontiguousarray(samples, dtype="<i2")
+            file.write(samples.data)
+            checksums.update(samples)
             total += len(samples)
             samples = next(songs, None)
+        file.write(checksums.to_bytes())
         file.seek(0)
         file.write(shard_header(total))
-    return total, checksum
+    return total, checksums.whole
 
 
 def write_index(path: Path, rows: pa.Table, sample_rate: int) -> None:

@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from musictag.audio import to_float
 from musictag.data.manifest import SPLITS, Manifest, Tag
-from musictag.data.patches import EvaluationBatches, EvaluationPatches, PrefetchingLoader, TrainBatches, TrainPatches
+from musictag.data.patches import EvaluationBatches, EvaluationPatches, TrainBatches, TrainPatches
+from musictag.data.prefetch import PrefetchingLoader
 from musictag.data.prepare import Prepared, prepare
 from musictag.data.sampling import patch_starts_of_epoch, song_keys, subset_order
 from musictag.data.sources import Source

@@ -6,23 +6,21 @@ stale. Legend: B patches, S songs, N samples, K tags.
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from musictag.cutting import patch_starts
 from musictag.data.manifest import Manifest
+from musictag.data.prefetch import telling
 from musictag.data.sampling import epoch_order, patch_starts_of_epoch, song_keys
 from musictag.data.store import Store
 from musictag.errors import MusictagError
 
-_READY_BATCHES = 4
 _UNKNOWN = 2
 #: What the bytes of CompactTargets stand for.
 _LABELS = np.array([0.0, 1.0, np.nan], dtype=np.float32)
@@ -68,6 +66,7 @@ class TrainPatches(Dataset):
         self._seed = seed
         self._margin_samples = margin_samples
 
+    @telling
     def __getitems__(self, batch: TrainBatch) -> dict[str, Tensor]:
         songs = batch.songs
         starts = patch_starts_of_epoch(
@@ -113,63 +112,10 @@ class EvaluationPatches(Dataset):
         self._rows = rows
         self._margin_samples = margin_samples
 
+    @telling
     def __getitems__(self, batch: EvaluationBatch) -> dict[str, Tensor]:
         audio = self._store.patches(self._rows[batch.songs], batch.starts, batch.patch_samples, self._margin_samples)
         return {"audio": torch.from_numpy(audio), "song": torch.from_numpy(batch.songs)}
-
-
-class PrefetchingLoader(DataLoader):
-    """A DataLoader that fetches ahead in a thread, so that a training step finds its batch ready.
-
-    Receiving a batch from a worker process costs the receiver some milliseconds, which a step on a fast device would
-    wait for; copying from memory leaves Python's lock alone. It begins when its first batch is asked for: Lightning
-    calls ``iter`` on the loader of a resumed run before it has restored the epoch, and what began then would fetch an
-    epoch that is over.
-    """
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        # here and not in the thread: starting worker processes from a thread could copy locks that others hold
-        batches = super().__iter__()
-        ready: queue.Queue = queue.Queue(_READY_BATCHES)
-        abandoned = threading.Event()
-
-        def fetch() -> None:
-            try:
-                for batch in batches:
-                    if not _put(ready, batch, abandoned):
-                        return
-                _put(ready, _END, abandoned)
-            except BaseException as error:
-                _put(ready, _Failure(error), abandoned)
-
-        thread = threading.Thread(target=fetch, name="prefetch", daemon=True)
-        thread.start()
-        try:
-            while (batch := ready.get()) is not _END:
-                if isinstance(batch, _Failure):
-                    raise batch.error
-                yield batch
-        finally:
-            abandoned.set()
-            thread.join()
-
-
-class _Failure(NamedTuple):
-    error: BaseException
-
-
-_END = object()
-
-
-def _put(ready: queue.Queue, batch: object, abandoned: threading.Event) -> bool:
-    """Whether anybody still wants ``batch``, once there is room for it."""
-    while not abandoned.is_set():
-        try:
-            ready.put(batch, timeout=0.05)
-            return True
-        except queue.Full:
-            continue
-    return False
 
 
 class TrainBatches:

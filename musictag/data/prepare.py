@@ -16,13 +16,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 
-from musictag.data.blocks import PROBLEMS_FILE, Song, find_parts, intact_rows, merge_parts, remove_parts
+from musictag.data.blocks import PROBLEMS_FILE, Song, find_parts, find_shards, merge_parts, remove_parts
+from musictag.data.checksums import append_checksums
 from musictag.data.crashes import forget_crashed
 from musictag.data.manifest import Manifest
 from musictag.data.parallel import Task, run_blocks
 from musictag.data.progress import Progress, say
 from musictag.data.sources import Source
-from musictag.data.store import INDEX_FILE, SHARD_FOLDER, Store, read_index
+from musictag.data.store import (
+    INDEX_FILE,
+    SHARD_FOLDER,
+    DamagedShard,
+    Store,
+    open_shard,
+    read_index,
+    samples_end,
+    shard_path,
+)
 from musictag.errors import MusictagError
 from musictag.files import write_json
 
@@ -79,7 +89,11 @@ def prepare(
         raise MusictagError(f"workers={workers} and songs_per_shard={songs_per_shard} must be at least 1")
     folder = prepared_folder(source, data_dir, sample_rate)
     songs = _songs(source, manifest, folder)
-    if len(_pending(folder, songs)) or find_parts(folder):
+    pending, unchecked = _pending(folder, songs)
+    if unchecked:
+        _add_checksums(folder, songs)
+        pending, _ = _pending(folder, songs)
+    if len(pending) or find_parts(folder):
         try:
             (folder / SHARD_FOLDER).mkdir(parents=True, exist_ok=True)
             with folder_lock(folder, "preparing"):
@@ -121,19 +135,60 @@ def _songs(source: Source, manifest: Manifest, folder: Path) -> pa.Table:
     return pa.table(columns | {"version": pc.fill_null(song_versions(source, manifest, folder), "")})
 
 
-def _pending(folder: Path, songs: pa.Table) -> np.ndarray:
-    """Rows of the songs that are not in the folder as they are now, int64 in ascending order."""
+def _pending(folder: Path, songs: pa.Table) -> tuple[np.ndarray, dict[str, tuple[int, int]]]:
+    """Rows of the songs that are not in the folder as they are now, int64 in ascending order; and of the shards that
+    hold the others those without checksums of their blocks (see ``find_shards``)."""
     if not (folder / INDEX_FILE).exists():
-        return np.arange(len(songs))
+        return np.arange(len(songs)), {}
     index = read_index(folder)
-    intact = intact_rows(folder, index)
-    if not intact.all():
-        index = index.filter(pa.array(intact))
+    rows, unchecked = find_shards(folder, index)
+    if not rows.all():
+        index = index.filter(pa.array(rows))
     there = pc.index_in(songs["song_id"].combine_chunks(), index["song_id"].combine_chunks())
     finished = pc.is_valid(there).to_numpy(zero_copy_only=False)
     for column in ("path", "version"):
         finished &= pc.fill_null(pc.equal(index[column].take(there), songs[column]), False).to_numpy()
-    return np.flatnonzero(~finished)
+    if unchecked:
+        wanted = set(index["shard"].take(there.filter(pa.array(finished))).unique().to_pylist())
+        unchecked = {name: facts for name, facts in sorted(unchecked.items()) if name in wanted}
+    return np.flatnonzero(~finished), unchecked
+
+
+def _add_checksums(folder: Path, songs: pa.Table) -> None:
+    """Shards from before there were checksums of blocks get them, once, if they still are what the index says; those
+    that are not are deleted, and their songs so prepared again.
+
+    Where the folder cannot be written to, all stays as it is: a Store then checks these shards whole.
+    """
+    damaged = []
+    try:
+        with folder_lock(folder, "adding checksums to"):
+            _, unchecked = _pending(folder, songs)  # none, if the process that we waited for did it
+            if not unchecked:
+                return
+            say(f"{folder} was prepared without checksums of small blocks: its shards are read once, and get them")
+            with Progress("adding checksums", len(unchecked), "shards", "; type the same again to go on") as progress:
+                for done, (name, (samples, checksum)) in enumerate(unchecked.items(), start=1):
+                    path = shard_path(folder, name)
+                    try:
+                        computed = open_shard(path, samples, checksum).compute_checksums()
+                        whole = computed.whole == checksum
+                    except DamagedShard:
+                        whole = False
+                    if whole:
+                        append_checksums(path, samples_end(samples), computed.to_bytes())
+                    else:
+                        damaged.append(path)
+                        path.unlink()
+                    progress.show(done)
+    except OSError as error:
+        say(
+            f"no checksums are added to {folder} ({error}): shards without are read whole and checked when they are "
+            "first needed, by every process, which takes longer"
+        )
+    if damaged:
+        listed = "\n  ".join(map(str, damaged))
+        say(f"{len(damaged)} damaged shards are deleted, and their songs prepared again:\n  {listed}")
 
 
 def _usable(folder: Path, manifest: Manifest) -> tuple[Manifest, list[tuple[str, str, str]]]:
@@ -188,7 +243,7 @@ def _prepare(
     write_json(folder / ABOUT_FILE, {"what": what, "source": source.name, **_identity(source, sample_rate)})
     # what an interrupted run has finished, or the process that we waited for
     merge_parts(folder, sample_rate)
-    pending = _pending(folder, songs)
+    pending, _ = _pending(folder, songs)
     if not len(pending):
         return
     # a song that is read again must not stand in two parts

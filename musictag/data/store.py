@@ -6,7 +6,7 @@ times faster than MP3. Legend: B patches, S songs, N samples.
 
 from __future__ import annotations
 
-import zlib
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from musictag.cutting import fit_length
+from musictag.data.checksums import BLOCK_SAMPLES, CheckedBlocks, Shard, checksum_bytes, num_blocks
 from musictag.data.mapping import map_file, will_need
 from musictag.errors import MusictagError
 
@@ -25,7 +26,7 @@ INDEX_FILE = "index.parquet"
 HEADER_BYTES = 128
 #: Linux allows a process 65,530 maps by default; the libraries need some.
 MAX_OPEN_SHARDS = 32_768
-_READ_SAMPLES = 2**22
+_SONGS_NAMED = 5
 
 #: One row a song that was ever prepared, in the order of song_id. A song that cannot be used has a reason and no shard.
 INDEX_SCHEMA = pa.schema(
@@ -43,13 +44,20 @@ INDEX_SCHEMA = pa.schema(
 )
 
 
+class DamagedShard(Exception):
+    """A shard that cannot be read; the message is the reason. Whoever catches it knows the shard."""
+
+
 class Store:
     """Random access to the songs of a prepared folder, by row; the rows are those of the usable songs, S of them.
 
     Shards are mapped when first touched and hold no file descriptor; a process keeps at most ``MAX_OPEN_SHARDS`` of
     them. A pickled Store opens its shards anew, which is what worker processes do. ``num_samples`` is int64 S.
 
-    Raises MusictagError where the index or, when it is first touched, a shard is missing or damaged.
+    No sample leaves it that was not compared with a checksum: of its block, when a process first touches that; in a
+    shard from before there were any, of the whole shard.
+
+    Raises MusictagError where the index or, when it is touched, a shard is missing or damaged; it names the songs.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -67,7 +75,8 @@ class Store:
         first_rows = np.unique(self._shard_of_row, return_index=True)[1]
         self._shard_samples: np.ndarray = usable["shard_samples"].to_numpy()[first_rows]
         self._checksums: np.ndarray = usable["shard_crc32"].to_numpy()[first_rows]
-        self._open: dict[int, tuple[np.ndarray, int]] = {}
+        self._checked = CheckedBlocks(self._shard_samples)
+        self._open: dict[int, Shard] = {}
 
     def __len__(self) -> int:
         return len(self._song_ids)
@@ -100,10 +109,11 @@ class Store:
         stop = available if length is None else start + length
         if not 0 <= start <= stop <= available:
             raise IndexError(f"song {self._song_ids[row]} has {available} samples; asked for {start} to {stop}")
-        first = int(self._offsets[row]) + start
-        samples, address = self._shard(int(self._shard_of_row[row]))
-        will_need(address + 2 * first, 2 * (stop - start))
-        return samples[first : first + stop - start]
+        number, first = int(self._shard_of_row[row]), int(self._offsets[row]) + start
+        shard = self._shard(number)
+        shard.will_need_blocks(first, stop - start)
+        self._check(number, shard, first, stop - start)
+        return shard.samples[first : first + stop - start]
 
     def patches(
         self, rows: np.ndarray, starts: np.ndarray, patch_samples: int, margin_samples: tuple[int, int] = (0, 0)
@@ -122,19 +132,26 @@ class Store:
             raise IndexError("a patch reaches beyond its song")
         head = np.minimum(before, starts)
         tail = np.clip(available - starts - patch_samples, 0, after)
-        firsts = (self._offsets[rows] + starts - head).tolist()
-        lengths, columns = (head + patch_samples + tail).tolist(), (before - head).tolist()
-        shards = self._shard_of_row[rows].tolist()
+        firsts, lengths = self._offsets[rows] + starts - head, head + np.minimum(patch_samples, available) + tail
+        numbers = self._shard_of_row[rows]
+        checked = self._checked.are_checked(numbers, firsts, lengths).tolist()
+        columns = (before - head).tolist()
+        places = list(zip(numbers.tolist(), firsts.tolist(), lengths.tolist(), checked, strict=True))
         # in two rounds: what the first asks the disk for, it reads side by side
-        maps = []
-        for shard, first, length in zip(shards, firsts, lengths, strict=True):
-            samples, address = self._open.get(shard) or self._shard(shard)
-            will_need(address + 2 * first, 2 * length)
-            maps.append(samples)
-        for patch, samples, first, length, column in zip(block, maps, firsts, lengths, columns, strict=True):
-            window = samples[first : first + length]
-            # for the last, short song of a shard there may be less; filled below
-            patch[column : column + len(window)] = window
+        shards = []
+        for number, first, length, is_checked in places:
+            shard = self._open.get(number) or self._shard(number)
+            if is_checked:
+                will_need(shard.address + 2 * first, 2 * length)
+            else:
+                shard.will_need_blocks(first, length)
+            shards.append(shard)
+        for patch, shard, column, (number, first, length, is_checked) in zip(
+            block, shards, columns, places, strict=True
+        ):
+            if not is_checked:
+                self._check(number, shard, first, length)
+            patch[column : column + length] = shard.samples[first : first + length]
         for i in np.flatnonzero(short):
             block[i, before : before + patch_samples] = fit_length(self.read(int(rows[i])), patch_samples)
         return block
@@ -148,12 +165,16 @@ class Store:
         many are read."""
         damaged = []
         for done, number in enumerate(shards.tolist(), start=1):
+            path = shard_path(self.folder, self._names[number])
             try:
-                whole = self._crc32(number) == self._checksums[number]
-            except MusictagError:
+                shard = open_shard(path, int(self._shard_samples[number]), int(self._checksums[number]))
+                computed = shard.compute_checksums()
+                whole = computed.whole == self._checksums[number]
+                whole &= shard.checksums is None or shard.checksums.tobytes() == computed.to_bytes()
+            except DamagedShard:
                 whole = False
             if not whole:
-                damaged.append(shard_path(self.folder, self._names[number]))
+                damaged.append(path)
             on_progress(done)
         return damaged
 
@@ -165,23 +186,45 @@ class Store:
                 + "\n  ".join(map(str, damaged))
             )
 
-    def _crc32(self, number: int) -> int:
-        samples, address = self._shard(number)
-        checksum = 0
-        for first in range(0, len(samples), _READ_SAMPLES):
-            piece = samples[first : first + _READ_SAMPLES]
-            will_need(address + 2 * first, piece.nbytes)
-            checksum = zlib.crc32(piece, checksum)
-        return checksum
+    def _check(self, number: int, shard: Shard, first: int, length: int) -> None:
+        """Compares what was not compared before: the blocks of a shard that hold ``length`` samples from ``first``.
+        Raises MusictagError for one that is not what was written."""
+        blocks = self._checked.unchecked(number, first, length)
+        if not blocks:
+            return
+        if shard.checksums is None:
+            if shard.compute_checksums().whole != self._checksums[number]:
+                raise self._damaged(number, "its samples are not what was written")
+            blocks = range(num_blocks(len(shard.samples)))
+        elif (block := shard.damaged_block(blocks)) is not None:
+            begin, end = block * BLOCK_SAMPLES, min((block + 1) * BLOCK_SAMPLES, len(shard.samples))
+            raise self._damaged(number, f"samples {begin} to {end} are not what was written", begin, end)
+        self._checked.mark(number, blocks)
 
-    def _shard(self, number: int) -> tuple[np.ndarray, int]:
-        """A shard's samples and their address."""
+    def _damaged(self, number: int, why: str, begin: int = 0, end: int | None = None) -> MusictagError:
+        """The error for a shard of which samples ``begin`` to ``end`` (default: all) cannot be used."""
+        path = shard_path(self.folder, self._names[number])
+        rows = np.flatnonzero(self._shard_of_row == number)
+        rows = rows[np.argsort(self._offsets[rows])]
+        offsets, ends = self._offsets[rows], self._offsets[rows] + self.num_samples[rows]
+        there = rows[(ends > begin) & (offsets < (ends.max() if end is None else end))]
+        names = ", ".join(self._song_ids.take(pa.array(there[:_SONGS_NAMED])).to_pylist())
+        more = f" and {len(there) - _SONGS_NAMED} more" if len(there) > _SONGS_NAMED else ""
+        return MusictagError(
+            f"shard {path} is damaged: {why}. Songs in that place: {names}{more}. Delete it and type the same command "
+            f"again, which decodes the songs of this shard only:\n  rm -f {shlex.quote(str(path))}\n"
+            "`musictag prepare` with the same data and --verify finds all damaged shards, and mends them."
+        )
+
+    def _shard(self, number: int) -> Shard:
         if number not in self._open:
             path = shard_path(self.folder, self._names[number])
             if len(self._open) >= MAX_OPEN_SHARDS:
                 del self._open[next(iter(self._open))]  # the one that was mapped first
-            samples = open_shard(path, int(self._shard_samples[number]))
-            self._open[number] = samples, samples.ctypes.data
+            try:
+                self._open[number] = open_shard(path, int(self._shard_samples[number]), int(self._checksums[number]))
+            except DamagedShard as error:
+                raise self._damaged(number, str(error)) from error
         return self._open[number]
 
 
@@ -195,19 +238,36 @@ def shard_header(num_samples: int) -> bytes:
     return np.lib.format.magic(1, 0) + len(header).to_bytes(2, "little") + header.encode("ascii")
 
 
-def open_shard(path: Path, num_samples: int) -> np.ndarray:
-    """The samples of a shard (int16 N), mapped. Raises MusictagError naming it where it is missing or damaged."""
-    advice = "prepare the data again: only the songs of this shard are decoded"
+def samples_end(num_samples: int) -> int:
+    """Where the samples of a shard end and its checksums begin, in bytes."""
+    return HEADER_BYTES + 2 * num_samples
+
+
+def shard_bytes(num_samples: int) -> int:
+    """The size of a whole shard."""
+    return samples_end(num_samples) + checksum_bytes(num_samples)
+
+
+def open_shard(path: Path, num_samples: int, checksum: int) -> Shard:
+    """Maps a shard of ``num_samples`` whose CRC-32 is ``checksum``. Raises DamagedShard where it is missing, of another
+    size, or has another header or the checksums of another shard; the samples themselves are not read."""
     try:
         buffer = map_file(path)
     except (OSError, pa.ArrowException) as error:
-        raise MusictagError(f"shard {path} cannot be opened ({error}); {advice}") from error
-    wanted = HEADER_BYTES + 2 * num_samples
-    if buffer.size != wanted or buffer.slice(0, HEADER_BYTES).to_pybytes() != shard_header(num_samples):
-        raise MusictagError(
-            f"shard {path} is damaged ({buffer.size} bytes, not {wanted}, or another header): delete it and {advice}"
-        )
-    return np.frombuffer(buffer, dtype="<i2", offset=HEADER_BYTES)
+        raise DamagedShard(f"it cannot be opened ({error})") from error
+    end, wanted = samples_end(num_samples), shard_bytes(num_samples)
+    if not end <= buffer.size <= wanted:
+        raise DamagedShard(f"it has {buffer.size} bytes, not {wanted}")
+    if buffer.slice(0, HEADER_BYTES).to_pybytes() != shard_header(num_samples):
+        raise DamagedShard("it has another header")
+    samples = np.frombuffer(buffer, dtype="<i2", offset=HEADER_BYTES, count=num_samples)
+    checksums = None
+    if buffer.size == wanted:
+        will_need(buffer.address + end, wanted - end)
+        checksums = np.frombuffer(buffer, dtype="<u4", offset=end)
+        if checksums[-1] != checksum:
+            raise DamagedShard("its checksums are those of other samples")
+    return Shard(samples, samples.ctypes.data, checksums)
 
 
 def read_index(folder: Path) -> pa.Table:

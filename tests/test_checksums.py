@@ -1,0 +1,433 @@
+"""Damaged audio is not trained on: whatever is wrong with a shard is noticed when it is read, named, and mended."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from musictag import experiment
+from musictag.data import checksums as checksums_module
+from musictag.data import store as store_module
+from musictag.data.checksums import BLOCK_SAMPLES, CheckedBlocks, ShardChecksums, checksum_bytes, num_blocks
+from musictag.data.patches import EvaluationBatch, EvaluationPatches
+from musictag.data.prefetch import PrefetchingLoader
+from musictag.data.prepare import prepare
+from musictag.data.sampling import patch_starts_of_epoch, song_keys
+from musictag.data.sources.manifest import CatalogueFile
+from musictag.data.store import HEADER_BYTES, Store, read_index, samples_end, shard_bytes, shard_path
+from musictag.errors import MusictagError
+from musictag.feature_store import stored_features
+
+from .catalogues import ready
+from .experiments import TINY, compose_config, folders
+from .preparations import ENVIRONMENT, ROOT, CountingCatalogue, contents
+from .test_train import TRAIN, comparable
+
+SEED = 0
+
+
+@pytest.fixture
+def store(tiny_catalogue: Path, tmp_path: Path) -> Store:
+    """24 songs in five shards."""
+    return prepare(CatalogueFile(tiny_catalogue), tmp_path / "data", songs_per_shard=5).store
+
+
+def place(store: Store, song_id: str) -> tuple[Path, int, int]:
+    """The shard of a song, its first sample there, and its length."""
+    index = read_index(store.folder)
+    row = index["song_id"].to_pylist().index(song_id)
+    return (
+        shard_path(store.folder, index["shard"][row].as_py()),
+        index["offset"][row].as_py(),
+        index["samples"][row].as_py(),
+    )
+
+
+def flip(path: Path, byte: int, bit: int = 0) -> None:
+    with path.open("r+b") as file:
+        file.seek(byte)
+        (value,) = file.read(1)
+        file.seek(byte)
+        file.write(bytes([value ^ 1 << bit]))
+
+
+def flip_sample(store: Store, song_id: str, sample: int) -> Path:
+    """One wrong bit in a sample of a song; returns its shard."""
+    path, offset, _ = place(store, song_id)
+    flip(path, HEADER_BYTES + 2 * (offset + sample), bit=3)
+    return path
+
+
+def without_checksums(folder: Path) -> None:
+    """Makes a prepared folder what it was before there were checksums of blocks."""
+    index = read_index(folder)
+    for name, samples in zip(index["shard"].to_pylist(), index["shard_samples"].to_pylist(), strict=True):
+        os.truncate(shard_path(folder, name), samples_end(samples))
+
+
+def read_all(store: Store) -> list[bytes]:
+    return [store.read(row).tobytes() for row in range(len(store))]
+
+
+@pytest.mark.parametrize("pieces", ["one", "songs", "samples"])
+def test_checksums_do_not_depend_on_the_pieces_in_which_the_samples_come(pieces: str) -> None:
+    rng = np.random.default_rng(0)
+    samples = rng.integers(-(2**15), 2**15, 3 * BLOCK_SAMPLES + 77, dtype=np.int16)
+    cuts = {"one": [], "songs": [5, BLOCK_SAMPLES, 2 * BLOCK_SAMPLES + 1], "samples": range(1, len(samples), 1009)}
+    checksums = ShardChecksums()
+    for piece in np.split(samples, cuts[pieces]):
+        checksums.update(piece)
+    # a checksum of each block, and one of them all
+    alone = []
+    for first in range(0, len(samples), BLOCK_SAMPLES):
+        block = ShardChecksums()
+        block.update(samples[first : first + BLOCK_SAMPLES])
+        alone.append(block.to_bytes()[:4])
+    whole = np.array([checksums.whole], dtype="<u4").tobytes()
+    assert checksums.to_bytes() == b"".join(alone) + whole
+    assert len(alone) == num_blocks(len(samples)) == 4
+    assert checksum_bytes(len(samples)) == 4 * 5
+
+
+def test_whatever_bit_of_a_shard_is_wrong_its_reader_hears_of_it(store: Store) -> None:
+    """Header, samples and checksums alike: 300 single bits, in any of the shards."""
+    paths = sorted((store.folder / "shards").iterdir())
+    rng = np.random.default_rng(0)
+    whole = read_all(store)
+    for number in range(300):
+        path = paths[rng.integers(len(paths))]
+        size = path.stat().st_size
+        beginnings = [rng.integers(HEADER_BYTES), rng.integers(size), rng.integers(size - 40, size)]
+        byte, bit = int(beginnings[number % 3]), int(rng.integers(8))
+        flip(path, byte, bit)
+        with pytest.raises(MusictagError, match=rf"shard {path} is damaged: .*Songs in that place: "):
+            read_all(Store(store.folder))
+        assert [found.name for found in Store(store.folder).damaged_shards(np.arange(5))] == [path.name]
+        flip(path, byte, bit)
+    assert read_all(Store(store.folder)) == whole
+
+
+def test_only_the_songs_in_the_damaged_block_are_named_and_the_others_can_be_read(store: Store) -> None:
+    path, offset, samples = place(store, "train-03")
+    sample = samples // 2
+    flip_sample(store, "train-03", sample)
+    begin = (offset + sample) // BLOCK_SAMPLES * BLOCK_SAMPLES
+    there, names = [], [f"train-{number:02d}" for number in range(5)]
+    for name in names:
+        _, first, length = place(store, name)
+        if first < begin + BLOCK_SAMPLES and first + length > begin:
+            there.append(name)
+    assert "train-03" in there
+    assert len(there) < 5
+    for name in names:
+        (row,) = store.rows_of(np.array([name]))
+        fresh = Store(store.folder)
+        if name not in there:
+            fresh.read(row)
+            fresh.patches(np.array([row]), np.array([0]), 1000)
+            continue
+        with pytest.raises(MusictagError) as caught:
+            fresh.read(row)
+        assert f"shard {path} is damaged: samples {begin} to " in str(caught.value)
+        assert f"Songs in that place: {', '.join(there)}. " in str(caught.value)
+        assert f"rm -f {path}" in str(caught.value)
+    # what lies before and behind the block in the same song is what was written
+    (row,) = store.rows_of(np.array(["train-03"]))
+    before = begin - offset
+    assert before > 0
+    assert len(Store(store.folder).read(row, 0, before)) == before
+    with pytest.raises(MusictagError, match="train-03"):
+        Store(store.folder).patches(np.array([row]), np.array([before - 100]), 101)
+    Store(store.folder).patches(np.array([row]), np.array([before - 101]), 101)
+
+
+def test_margins_and_short_songs_are_compared_too(store: Store) -> None:
+    lengths = store.num_samples
+    (long,) = store.rows_of(np.array(["train-03"]))
+    start = int(lengths[long]) - 2000
+    _, offset, _ = place(store, "train-03")
+    boundary = (offset + start) // BLOCK_SAMPLES * BLOCK_SAMPLES - offset  # a block ends there
+    flip_sample(store, "train-03", boundary - 1)
+    store.patches(np.array([long]), np.array([boundary]), 500)
+    with pytest.raises(MusictagError, match="train-03"):
+        store.patches(np.array([long]), np.array([boundary]), 500, (1, 0))
+    short = int(np.argmin(lengths))
+    flip_sample(store, store.song_ids[short], int(lengths[short]) - 1)
+    with pytest.raises(MusictagError, match=str(store.song_ids[short])):
+        store.patches(np.array([short]), np.array([0]), int(lengths[short]) + 1000)
+
+
+def test_a_short_song_at_the_end_of_damaged_neighbours_is_none_of_theirs(store: Store) -> None:
+    """What a patch is longer than its song must not be looked for in the next one."""
+    index = read_index(store.folder)
+    last_of_shard = index["offset"].to_numpy() + index["samples"].to_numpy() == index["shard_samples"].to_numpy()
+    rows = np.flatnonzero(last_of_shard)
+    assert len(rows) == 5
+    patch = int(store.num_samples.max()) + BLOCK_SAMPLES
+    for row in rows:
+        block = store.patches(np.array([row]), np.array([0]), patch)
+        np.testing.assert_array_equal(block[0, : store.num_samples[row]], store.read(int(row)))
+
+
+def test_a_block_is_compared_once_in_a_process(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    original = checksums_module.Shard.damaged_block
+
+    def counting(shard: checksums_module.Shard, blocks: list[int]) -> int | None:
+        compared.extend(blocks)
+        return original(shard, blocks)
+
+    monkeypatch.setattr(checksums_module.Shard, "damaged_block", counting)
+    index = read_index(store.folder)
+    shards = dict(zip(index["shard"].to_pylist(), index["shard_samples"].to_pylist(), strict=True))
+    blocks = sum(num_blocks(samples) for samples in shards.values())
+    rows, starts = np.arange(24), np.zeros(24, dtype=np.int64)
+    store.patches(rows, starts, 8000)
+    some = len(compared)
+    assert 5 <= some < blocks
+    store.patches(rows, starts, 8000)
+    assert len(compared) == some
+    monkeypatch.setattr(store_module, "MAX_OPEN_SHARDS", 1)  # mapped anew, and known all the same
+    whole = read_all(store)
+    assert len(compared) == blocks
+    assert read_all(store) == whole
+    assert len(compared) == blocks
+    # another process, which may run on another machine, looks for itself
+    assert read_all(pickle.loads(pickle.dumps(store))) == whole
+    assert len(compared) == 2 * blocks
+
+
+def test_what_was_compared_is_remembered_block_by_block() -> None:
+    rng = np.random.default_rng(0)
+    samples = rng.integers(1, 40 * BLOCK_SAMPLES, 7)
+    checked = CheckedBlocks(samples)
+    known = [np.zeros(num_blocks(int(n)), dtype=bool) for n in samples]
+    for _ in range(200):
+        shards = rng.integers(0, 7, 5)
+        firsts = (rng.random(5) * samples[shards]).astype(np.int64)
+        lengths = 1 + (rng.random(5) * np.minimum(samples[shards] - firsts, 5 * BLOCK_SAMPLES)).astype(np.int64)
+        lengths = np.minimum(lengths, samples[shards] - firsts)
+        expected = []
+        for shard, first, length in zip(shards, firsts, lengths, strict=True):
+            blocks = np.arange(first // BLOCK_SAMPLES, (first + length - 1) // BLOCK_SAMPLES + 1)
+            expected.append(known[shard][blocks].all())
+            assert checked.unchecked(shard, first, length) == blocks[~known[shard][blocks]].tolist()
+        np.testing.assert_array_equal(checked.are_checked(shards, firsts, lengths), expected)
+        shard, first, length = int(shards[0]), int(firsts[0]), int(lengths[0])
+        blocks = checked.unchecked(shard, first, length)[:2]
+        checked.mark(shard, blocks)
+        known[shard][blocks] = True
+    assert any(shard.any() for shard in known)
+    assert not pickle.loads(pickle.dumps(checked)).are_checked(shards, firsts, lengths).any()
+    assert checked.unchecked(0, 0, 0) == []
+
+
+def test_what_a_million_songs_take(tmp_path: Path) -> None:
+    """20,000 shards of 64 songs of 30 s: a bit for each of 36 million blocks, and next to nothing in a pickle."""
+    checked = CheckedBlocks(np.full(18_750, 64 * 30 * 16000))
+    assert len(checked._bits) < 5e6
+    assert len(pickle.dumps(checked)) < 200_000
+    assert shard_bytes(64 * 30 * 16000) - samples_end(64 * 30 * 16000) < 0.0002 * samples_end(64 * 30 * 16000)
+
+
+@pytest.mark.parametrize("left", ["nothing", "a part", "all"])
+def test_shards_from_before_get_their_checksums_once_without_decoding(
+    tiny_catalogue: Path, tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str], left: str
+) -> None:
+    whole, heard = contents(store.folder), read_all(store)
+    paths = sorted((store.folder / "shards").iterdir())
+    if left == "a part":  # of the checksums, as a process leaves them that was killed when it wrote them
+        for path in paths[1:]:
+            os.truncate(path, path.stat().st_size - 5)
+        damaged_end = paths[1]
+        flip(damaged_end, damaged_end.stat().st_size - 1)
+    elif left == "nothing":
+        without_checksums(store.folder)
+    told = "its shards are read once, and get them"
+    for turn in range(2):
+        capsys.readouterr()
+        source = CountingCatalogue(tiny_catalogue)
+        again = prepare(source, tmp_path / "data", songs_per_shard=5).store
+        assert source.read == []
+        assert (told in capsys.readouterr().err) == (left != "all" and not turn)
+        assert contents(store.folder) == whole
+        assert read_all(again) == heard
+
+
+def test_a_shard_from_before_that_is_damaged_is_prepared_again(
+    tiny_catalogue: Path, tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = contents(store.folder)
+    without_checksums(store.folder)
+    path = flip_sample(store, "train-07", 1234)
+    # without `prepare`, a Store checks such a shard whole, whichever song is asked for
+    fresh = Store(store.folder)
+    for song_id in ("train-05", "train-09"):
+        with pytest.raises(MusictagError, match=rf"{path} is damaged: .*train-05, train-06, train-07"):
+            fresh.read(int(fresh.rows_of(np.array([song_id]))[0]))
+    fresh.read(int(fresh.rows_of(np.array(["train-00"]))[0]))
+    assert fresh.damaged_shards(np.arange(5)) == [path]
+    source = CountingCatalogue(tiny_catalogue)
+    again = prepare(source, tmp_path / "data", songs_per_shard=5).store
+    assert f"1 damaged shards are deleted, and their songs prepared again:\n  {path}" in capsys.readouterr().err
+    assert source.read == [f"train-{number:02d}" for number in range(5, 10)]
+    assert contents(store.folder) == whole
+    again.verify()
+
+
+def test_where_nothing_can_be_written_shards_from_before_are_checked_whole(
+    tiny_catalogue: Path, tmp_path: Path, store: Store
+) -> None:
+    without_checksums(store.folder)
+    before = contents(store.folder)
+    smallest = min(path.stat().st_size for path in (store.folder / "shards").iterdir())
+
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (smallest, smallest))
+
+    script = (
+        "import sys\n"
+        "from musictag.data.prepare import prepare\n"
+        "from musictag.data.sources.manifest import CatalogueFile\n"
+        "store = prepare(CatalogueFile(sys.argv[1]), sys.argv[2], songs_per_shard=5).store\n"
+        "print(sum(int(store.read(row).astype('int64').sum()) for row in range(len(store))))"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script, str(tiny_catalogue), str(tmp_path / "data")],
+        cwd=ROOT, env=ENVIRONMENT, text=True, capture_output=True, timeout=120, preexec_fn=no_room,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert "no checksums are added to" in process.stderr
+    assert "checked when they are first needed" in process.stderr
+    assert int(process.stdout) == sum(int(np.frombuffer(song, "<i2").sum(dtype=np.int64)) for song in read_all(store))
+    assert contents(store.folder) == before
+
+
+def test_a_shard_of_another_index_is_not_taken_for_the_right_one(store: Store) -> None:
+    """Whole in itself, of the right length, under the right name: the index knows better."""
+    path, _, _ = place(store, "train-00")
+    index = read_index(store.folder)
+    samples = index["shard_samples"][index["shard"].to_pylist().index(path.stem)].as_py()
+    content, other = path.read_bytes(), ShardChecksums()
+    other.update(np.arange(samples, dtype=np.int16))
+    path.write_bytes(content[:HEADER_BYTES] + np.arange(samples, dtype="<i2").tobytes() + other.to_bytes())
+    with pytest.raises(MusictagError, match="its checksums are those of other samples"):
+        read_all(Store(store.folder))
+    assert Store(store.folder).damaged_shards(np.arange(5)) == [path]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("damage", ["bit", "cut", "missing", "empty"])
+def test_the_error_is_the_same_in_whichever_process_the_audio_is_read(
+    tiny_catalogue: Path, damage: str, workers: int
+) -> None:
+    data = ready(tiny_catalogue)
+    path, _, _ = place(data.store, "test-06")
+    if damage == "bit":
+        flip_sample(data.store, "test-06", 8000)
+    elif damage == "missing":
+        path.unlink()
+    else:
+        os.truncate(path, 0 if damage == "empty" else path.stat().st_size // 2)
+    rows = data.store.rows_of(np.array(["test-06"]))
+    batches = [EvaluationBatch(np.array([0]), np.array([start]), 4000) for start in (0, 7000, 0)]
+    loader = PrefetchingLoader(
+        EvaluationPatches(data.store, rows), batch_sampler=batches, num_workers=workers, collate_fn=lambda batch: batch
+    )
+    with pytest.raises(MusictagError) as caught:
+        list(loader)
+    message = str(caught.value)
+    assert message.startswith(f"shard {path} is damaged: ")
+    named = "test-06"
+    if damage != "bit":  # nothing of the shard can be read: its first songs are named
+        named = "validation-04, test-00, test-01, test-02, test-03 and 3 more"
+    assert f"Songs in that place: {named}. " in message
+    assert "Traceback" not in message
+    assert "worker" not in message
+
+
+def run_settings(tiny_catalogue: Path, tmp_path: Path, workers: int) -> list[str]:
+    return [
+        *TINY, *folders(tmp_path), "data=manifest", f"data.path={tiny_catalogue}", f"seed={SEED}",
+        f"data.num_workers={workers}",
+    ]  # fmt: skip
+
+
+def first_sample_of_epoch(store: Store, song_id: str, epoch: int) -> int:
+    """Where the patch of half a second begins that is drawn from a song in an epoch."""
+    _, _, samples = place(store, song_id)
+    keys, draws = song_keys([song_id]), np.zeros(1, dtype=np.int64)
+    return int(patch_starts_of_epoch(keys, draws, np.array([samples]), 8000, SEED, epoch)[0])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_stops_at_damaged_audio_and_ends_as_if_it_had_never_been(
+    tiny_catalogue: Path, tmp_path: Path, workers: int
+) -> None:
+    settings = run_settings(tiny_catalogue, tmp_path, workers)
+    undamaged = experiment.run(compose_config(*settings, f"runs_dir={tmp_path / 'undamaged'}"))
+    (folder,) = (tmp_path / "data").iterdir()
+    store, whole = Store(folder), contents(folder)
+    path = flip_sample(store, "train-05", first_sample_of_epoch(store, "train-05", epoch=1))
+    config = compose_config(*settings)
+    with pytest.raises(MusictagError) as caught:
+        experiment.run(config)
+    run_dir = experiment.results_folder(config)
+    assert not (run_dir / "metrics.json").exists()
+    assert (run_dir / "error.txt").read_text() == f"{caught.value}\n"
+    for said in (str(path), "train-05", f"rm -f {path}"):
+        assert said in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    # typed again without doing what it says, it says so again
+    with pytest.raises(MusictagError, match="train-05"):
+        experiment.run(config)
+    path.unlink()
+    metrics = experiment.run(config)
+    assert comparable(metrics) == comparable(undamaged)
+    assert not (run_dir / "error.txt").exists()
+    assert json.loads((run_dir / "metrics.json").read_text())["test"] == metrics["test"]
+    assert contents(folder) == whole
+
+
+def test_a_run_on_a_shard_cut_short_decodes_its_songs_again(tiny_catalogue: Path, tmp_path: Path) -> None:
+    settings = run_settings(tiny_catalogue, tmp_path, workers=0)
+    undamaged = experiment.run(compose_config(*settings, f"runs_dir={tmp_path / 'undamaged'}"))
+    (folder,) = (tmp_path / "data").iterdir()
+    whole = contents(folder)
+    path, _, _ = place(Store(folder), "train-05")
+    os.truncate(path, path.stat().st_size // 2)
+    assert comparable(experiment.run(compose_config(*settings))) == comparable(undamaged)
+    assert contents(folder) == whole
+
+
+def test_who_trains_on_damaged_audio_sees_no_traceback(tiny_catalogue: Path, tmp_path: Path) -> None:
+    settings = run_settings(tiny_catalogue, tmp_path, workers=1)
+    data = prepare(CatalogueFile(tiny_catalogue), tmp_path / "data")
+    path = flip_sample(data.store, "train-05", first_sample_of_epoch(data.store, "train-05", epoch=1))
+    process = subprocess.run(
+        [*TRAIN, *settings], capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False
+    )
+    assert process.returncode == 1, process.stderr
+    assert f"musictag: shard {path} is damaged: " in process.stderr
+    assert "train-05" in process.stderr
+    assert "Traceback" not in process.stdout + process.stderr
+
+
+@pytest.mark.slow
+def test_features_of_damaged_audio_are_not_computed(tiny_catalogue: Path, store: Store) -> None:
+    path = flip_sample(store, "train-05", 100)
+    song_ids = np.array([f"train-{number:02d}" for number in range(10)])
+    with pytest.raises(MusictagError, match=rf"shard {path} is damaged: .*train-05") as caught:
+        stored_features(store, song_ids, workers=2)
+    assert "Traceback" not in str(caught.value)
+    path.unlink()
+    again = prepare(CatalogueFile(tiny_catalogue), store.folder.parent, songs_per_shard=5).store
+    assert np.isfinite(stored_features(again, song_ids)).all()
