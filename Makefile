@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+AUDIT  ?= .venv-audit
 ARGS   ?=
 STUDY  ?= dataset_size_small
 RUNS   ?= runs/songbook
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep report test test-slow lint format bench clean
+.PHONY: help setup train sweep report test test-slow lint format audit bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -45,8 +46,12 @@ format: setup ## format the code and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+audit: setup ## compare what is installed with the known vulnerabilities (pip-audit, in an environment of its own)
+	test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet pip-audit; }
+	$(AUDIT)/bin/pip-audit --strict --skip-editable --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') $(ARGS)
+
 bench: setup ## measure preparation, batches and models on this machine (a section: ARGS=prepare)
 	$(BIN)/python -m musictag.benchmarks $(ARGS)
 
 clean: ## remove the virtual environment and caches (data/ and runs/ stay)
-	rm -rf $(VENV) .pytest_cache .ruff_cache .coverage* htmlcov *.egg-info
+	rm -rf $(VENV) $(AUDIT) .pytest_cache .ruff_cache .coverage* htmlcov *.egg-info

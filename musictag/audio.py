@@ -26,8 +26,12 @@ _MARGIN_SECONDS = 0.1
 _BLOCK_VALUES = 2**20
 #: A damaged header may ask for any rate, and for as much memory when it is converted.
 _RATES = (1_000, 1_000_000)
+#: Minutes of one value take a few bytes: a small file may hold years. What is read is kept in memory, 115 MB an hour.
+MAX_HOURS = 12
 #: Floats this far above full scale were never divided by it.
 _HIGHEST_PEAK = 64.0
+#: libsndfile's word for a length that it does not know.
+_ENDLESS_FRAMES = 2**62
 #: Writers that cannot seek back leave a size like this in a WAV's header: it declares nothing.
 _UNDECLARED_BYTES = 0x7FFFF000
 # libsndfile shortens a cut file to what is there and tells only its log: "data : 320000 (should be 159978)"
@@ -41,9 +45,9 @@ def read_song(path: str | Path, sample_rate: int = 16000, max_seconds: float | N
     file that already has the rate comes back sample for sample. ``max_seconds`` reads the beginning only.
 
     Raises SongError where the file is missing, unreadable, empty, silent, holds samples that are not finite, declares a
-    rate that no music has, ends before the length that its header declares (WAV, AIFF, FLAC, and MP3 with a Xing or
-    Info header; Ogg and bare MP3 declare none), or is a bare MP3 of variable bit rate, of which the decoder would leave
-    out the end.
+    rate that no music has, is longer than ``MAX_HOURS`` (of which ``max_seconds`` takes the beginning), ends before the
+    length that its header declares (WAV, AIFF, FLAC, and MP3 with a Xing or Info header; Ogg and bare MP3 declare
+    none), or is a bare MP3 of variable bit rate, of which the decoder would leave out the end.
     """
     path = Path(path)
     _check_file(path)
@@ -55,13 +59,21 @@ def read_song(path: str | Path, sample_rate: int = 16000, max_seconds: float | N
             is_bare_mp3 = file.format == "MP3" and not has_length_header(path)
             wanted = float("inf") if max_seconds is None else int((max_seconds + _MARGIN_SECONDS) * rate)
             conversion, frames = _Conversion(rate, sample_rate), 0
+            most = MAX_HOURS * 3600 * rate
+            # the length is what a header says, or a guess; what is there is counted
+            if most < min(wanted, file.frames) < _ENDLESS_FRAMES:
+                raise _too_long()
             for block in _blocks(file, min(wanted, file.frames)):
-                conversion.add(block)
                 frames += len(block)
+                if frames > most:
+                    raise _too_long()
+                conversion.add(block)
             certain = chained_samples(path) if is_bare_mp3 else _declared_frames(file)
             missing = min(wanted, certain) - frames
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         raise SongError(f"cannot be read as audio: damaged, cut short, or no audio file ({_reason(error)})") from error
+    except MemoryError as error:
+        raise SongError("takes more memory than there is") from error
     if missing > TOLERATED_LOSS_SECONDS * rate:
         why = "MP3 of variable bit rate without a Xing header (ffmpeg -c copy adds one)" if is_bare_mp3 else "cut short"
         raise SongError(f"{why}: {missing / rate:.1f} s are missing")
@@ -199,6 +211,10 @@ def _declared_frames(file: soundfile.SoundFile) -> int:
     if declared_bytes >= _UNDECLARED_BYTES or not present_bytes:
         return 0
     return round(file.frames * declared_bytes / present_bytes)
+
+
+def _too_long() -> SongError:
+    return SongError(f"longer than {MAX_HOURS} hours; data.max_seconds=... takes the beginning of each song")
 
 
 def _reason(error: Exception) -> str:

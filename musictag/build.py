@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from musictag.errors import MusictagError
+from musictag.untrusted import excerpt, reason
+
+_DOTTED_NAME = re.compile(r"musictag(\.[A-Za-z_][A-Za-z0-9_]{0,99}){1,8}")
+_SHOWN = 300
 
 
 def build(spec: Mapping[str, Any], contract: type, **derived: Any) -> Any:
@@ -38,18 +43,28 @@ def build(spec: Mapping[str, Any], contract: type, **derived: Any) -> Any:
         raise MusictagError(f"{target} needs {', '.join(missing)}; its settings are: {', '.join(settable)}")
     try:
         return cls(**given, **derived)
-    except (TypeError, ValueError, RuntimeError, OverflowError, ZeroDivisionError) as error:
-        raise MusictagError(f"{target} cannot be built from {given}: {error}") from error
+    except MusictagError:
+        raise
+    except Exception as error:  # settings of anybody make constructors raise nearly anything
+        shown = str(given)
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+        raise MusictagError(f"{target} cannot be built from {shown}: {reason(error)}") from error
 
 
 def find_class(target: Any, contract: type) -> type:
-    """The class called ``target``, checked before it is used."""
-    if not isinstance(target, str) or not target.startswith("musictag."):
+    """The class called ``target``, checked before it is used.
+
+    Only modules of the package that holds the contract are imported: to import another one is to run its code.
+    """
+    if not isinstance(target, str) or not _DOTTED_NAME.fullmatch(target):
         raise MusictagError(
-            f"_target_ is {target!r}; it must be the dotted name of a class inside musictag, "
+            f"_target_ is {excerpt(target)}; it must be the dotted name of a class inside musictag, "
             f"such as musictag.frontends.waveform.SampleLevel"
         )
     module_name, _, class_name = target.rpartition(".")
+    home = contract.__module__
+    if module_name != home and not module_name.startswith(f"{home}."):
+        raise MusictagError(f"_target_ {target} is not a {contract.__name__}: those are in {home}")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,23 +11,29 @@ from typing import Any
 
 import torch
 
+from musictag.claims import check_archive
 from musictag.files import atomic_write
+
+_REASON_CHARACTERS = 300
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The plain containers and tensors in a checkpoint file, on the CPU.
+    """The plain containers and tensors in a checkpoint file, on the CPU, in little more memory than the file is long.
 
-    Raises ValueError, with the reason, for a file that is no checkpoint, is damaged, or holds anything else.
+    Raises ValueError, with the reason, for a file that is no checkpoint, is damaged, holds anything else, or claims
+    more than it has.
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            check_archive(archive, os.path.getsize(path))
             if damaged := archive.testzip():  # torch.load does not compare checksums: a flipped bit would go unseen
                 raise ValueError(f"the checksum of {damaged} does not match")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except zipfile.BadZipFile as error:
         raise ValueError("it is no checkpoint at all, or its end is missing") from error
     except Exception as error:  # damaged bytes make the unpickler raise nearly anything
-        raise ValueError(str(error).strip().partition("\n")[0] or type(error).__name__) from error
+        reason = str(error).strip().partition("\n")[0][:_REASON_CHARACTERS]
+        raise ValueError(reason or type(error).__name__) from error
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, not a checkpoint")
     return content

@@ -10,18 +10,61 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from musictag.errors import MusictagError
 from musictag.identity import available_cores
+from musictag.tree_text import checked_trees
+from musictag.untrusted import TAG_KINDS, is_one_line, read_json
 
 # libraries are imported where they are used: identities of runs are computed without them
 
 
 #: Features S×D -> scores S, float64 in [0, 1].
 Predictor = Callable[[np.ndarray], np.ndarray]
+
+#: A thousand trees of seven leaves take 1.2 MB a tag.
+MAX_MODEL_BYTES = 2**30
+
+
+def read_models(path: str | os.PathLike) -> dict[str, Any]:
+    """What a model.json holds, its containers of the right kinds: ``what``, ``features``, ``baseline``, ``tags``.
+
+    Raises OSError where the file cannot be read, and ValueError, with the reason, for anything else.
+    """
+    content = read_json(Path(path), MAX_MODEL_BYTES)
+    if not isinstance(content, dict) or not isinstance(content.get("what"), str):
+        raise ValueError("it does not say what it is")
+    tags = content.get("tags")
+    if not isinstance(content.get("baseline"), dict) or not isinstance(content.get("features"), list):
+        raise ValueError("it lacks the settings or the features")
+    if not isinstance(tags, list) or not tags or not all(map(_is_tag, tags)):
+        raise ValueError("it lacks the tags, each with a name of one line and a kind")
+    if len({tag["name"] for tag in tags}) < len(tags):
+        raise ValueError("a tag stands there twice")
+    return content
+
+
+def _is_tag(tag: Any) -> bool:
+    return (
+        isinstance(tag, dict)
+        and isinstance(tag.get("name"), str)
+        and is_one_line(tag["name"])
+        and tag.get("kind") in TAG_KINDS
+    )
+
+
+def check_scores(scores: Callable[[np.ndarray], np.ndarray], num_features: int) -> None:
+    """Raise MusictagError unless ``scores`` takes songs with so many features: models of others are found out here."""
+    try:
+        found = scores(np.zeros((1, num_features), dtype=np.float32))
+    except Exception as error:  # of LightGBM and of NumPy
+        raise MusictagError(f"its models do not fit {num_features} features: {error}") from error
+    if not np.isfinite(found).all():
+        raise MusictagError("its models answer with what is no number")
 
 
 class FeatureModel(ABC):
@@ -121,8 +164,8 @@ class Trees(FeatureModel):
         import lightgbm
 
         try:
-            booster = lightgbm.Booster(model_str=model["lightgbm"])
-        except (lightgbm.basic.LightGBMError, KeyError, TypeError) as error:
+            booster = lightgbm.Booster(model_str=checked_trees(model["lightgbm"]))
+        except (lightgbm.basic.LightGBMError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise MusictagError(f"the trees of a tag are damaged: {error}") from error
         return lambda features: np.clip(booster.predict(features, num_threads=self.threads), 0, 1)
 
@@ -198,6 +241,8 @@ class Linear(FeatureModel):
 
         try:
             weights, offset = np.array(model["weights"], dtype=np.float64), float(model["offset"])
+            if weights.ndim != 1 or not np.isfinite([*weights, offset]).all():
+                raise ValueError("one finite number for each feature is needed")
         except (KeyError, TypeError, ValueError) as error:
             raise MusictagError(f"the weights of a tag are damaged: {error}") from error
         score = expit if kind == "classification" else partial(np.clip, a_min=0, a_max=1)

@@ -5,6 +5,7 @@ Legend: B patches, N samples, K tags.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,13 +22,17 @@ from musictag.audio import from_array, read_song
 from musictag.backends import BackEnd
 from musictag.build import build
 from musictag.checkpoint import read_checkpoint, tagger_spec
+from musictag.claims import check_tensors
 from musictag.cutting import fit_length, patch_starts
 from musictag.errors import MusictagError
 from musictag.frontends import FrontEnd
 from musictag.published import locate
+from musictag.untrusted import checked_part, checked_tags, excerpt, reason
 
-TAG_KINDS = ("classification", "regression")
 MIN_SONG_SECONDS = 0.1
+#: of a patch; one hour at 16 kHz has 57,600,000
+MAX_PATCH_SAMPLES = 2**26
+_RATES = (1_000, 192_000)
 BATCH_SECONDS = 64  # audio that goes through the network at once; bounds the memory
 
 #: A file, or samples with their rate in Hz.
@@ -62,20 +67,26 @@ class Tagger(nn.Module):
     ):
         super().__init__()
         self._spec = {
-            "frontend": _plain(frontend, "frontend"),
-            "backend": _plain(backend, "backend"),
-            "tags": _checked_tags(_plain(tags, "tags")),
-            "patch_seconds": _plain(patch_seconds, "patch_seconds"),
+            "frontend": checked_part(frontend, "frontend"),
+            "backend": checked_part(backend, "backend"),
+            "tags": checked_tags(tags),
+            "patch_seconds": _checked_length(patch_seconds),
         }
-        if isinstance(patch_seconds, bool) or not isinstance(patch_seconds, int | float) or not 0 < patch_seconds < 1e5:
-            raise MusictagError(
-                f"data.patch_seconds={patch_seconds} is no length; type for example data.patch_seconds=3.0"
-            )
         self.tag_names = tuple(tag["name"] for tag in self._spec["tags"])
         self.tag_kinds = tuple(tag["kind"] for tag in self._spec["tags"])
         self.frontend: FrontEnd = build(self._spec["frontend"], FrontEnd)
         self.sample_rate = self.frontend.sample_rate
+        if not isinstance(self.sample_rate, int | float) or not _RATES[0] <= self.sample_rate <= _RATES[1]:
+            raise MusictagError(
+                f"frontend.sample_rate={self.sample_rate} is no rate of music; allowed are {_RATES[0]:,} "
+                f"to {_RATES[1]:,}"
+            )
         self.patch_samples = round(patch_seconds * self.sample_rate)
+        if self.patch_samples > MAX_PATCH_SAMPLES:
+            raise MusictagError(
+                f"data.patch_seconds={patch_seconds} is too long: {self.patch_samples:,} samples at {self.sample_rate} "
+                f"Hz, where {MAX_PATCH_SAMPLES:,} are allowed"
+            )
         #: a patch with the margins that the front-end wants to hear: N of what ``forward`` gets in training
         self.input_samples = self.patch_samples + sum(self.frontend.margin_samples)
         in_frames = self.frontend.num_frames(self.input_samples)
@@ -102,7 +113,7 @@ class Tagger(nn.Module):
     @property
     def spec(self) -> dict[str, Any]:
         """Plain dictionary with which ``Tagger(**spec)`` makes this network again, with fresh weights."""
-        return _plain(self._spec, "spec")
+        return copy.deepcopy(self._spec)
 
     @property
     def tags(self) -> list[dict[str, str]]:
@@ -177,12 +188,17 @@ class Tagger(nn.Module):
         audio = np.pad(fit_length(audio, self.patch_samples), self.frontend.margin_samples)
         patches = np.lib.stride_tricks.sliding_window_view(audio, self.input_samples)
         device = next(self.parameters()).device
-        at_once = max(1, int(BATCH_SECONDS / self.patch_seconds))
+        at_once = max(1, int(BATCH_SECONDS * self.sample_rate / self.input_samples))
         rows = []
         with evaluating(self):
             for first in range(0, len(starts), at_once):
                 block = torch.from_numpy(patches[starts[first : first + at_once]]).to(device)
-                rows.append(compute(block.float() / 32768).cpu().numpy())
+                try:
+                    rows.append(compute(block.float() / 32768).cpu().numpy())
+                except (RuntimeError, MemoryError) as error:
+                    if isinstance(error, RuntimeError) and "memory" not in str(error):
+                        raise
+                    raise MusictagError("this network needs more memory than there is") from error
         return starts, np.concatenate(rows)
 
     def _scores(self, waveform: Tensor) -> Tensor:
@@ -219,9 +235,10 @@ def load(model: str | os.PathLike, device: str | torch.device = "cpu") -> Tagger
             expected = Tagger(**spec).state_dict()
         _check_fit(expected, state)
         tagger = Tagger(**spec)
-    except MusictagError as error:
-        raise MusictagError(f"{path}: {error}") from error
-    tagger.load_state_dict(state)
+        tagger.load_state_dict(state)
+    except Exception as error:  # a spec of anybody makes the parts raise nearly anything
+        what = error if isinstance(error, MusictagError) else f"its tagger cannot be built ({reason(error)})"
+        raise MusictagError(f"{path}: {what}") from error
     try:
         return tagger.to(device).eval()
     except (RuntimeError, AssertionError) as error:
@@ -241,8 +258,14 @@ def read_tagger(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise MusictagError(
             f"{path}: its tagger is described by {sorted(map(str, spec))}, which this musictag does not know"
         )
+    if not all(isinstance(spec[part], dict) for part in ("frontend", "backend")):
+        raise MusictagError(f"{path}: its tagger is not described by dictionaries")
     prefix = "tagger."
     state = {str(key)[len(prefix) :]: value for key, value in weights.items() if str(key).startswith(prefix)}
+    try:
+        check_tensors(state)
+    except ValueError as error:
+        raise MusictagError(f"{path}: {error}") from error
     return spec, state
 
 
@@ -271,30 +294,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             layer.training = True
 
 
-def _checked_tags(tags: Any) -> list[dict[str, str]]:
-    """``tags`` with every kind filled in; raises MusictagError for anything but distinct names of known kinds."""
-    if not isinstance(tags, list) or not tags:
-        raise MusictagError("a tagger needs at least one tag: a list of dictionaries with name and kind")
-    checked = []
-    for tag in tags:
-        tag = {"kind": "classification"} | tag if isinstance(tag, dict) else {}
-        if set(tag) != {"name", "kind"} or not isinstance(tag["name"], str) or tag["kind"] not in TAG_KINDS:
-            raise MusictagError(f"{tag} is no tag; it needs a name and a kind, one of {', '.join(TAG_KINDS)}")
-        checked.append({"name": tag["name"], "kind": tag["kind"]})
-    names = [tag["name"] for tag in checked]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise MusictagError(f"tags that stand there twice: {', '.join(twice)}")
-    return checked
-
-
-def _plain(value: Any, name: str) -> Any:
-    """A deep copy of plain containers; raises MusictagError for what a checkpoint cannot hold safely."""
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _plain(item, f"{name}.{key}") for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{name}[{i}]") for i, item in enumerate(value)]
-    if value is None or type(value) in (str, int, float, bool):
-        return value
-    raise MusictagError(
-        f"{name} is a {type(value).__name__}; a tagger is described by dictionaries, lists, strings and numbers only"
-    )
+def _checked_length(seconds: Any) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e5:
+        raise MusictagError(
+            f"data.patch_seconds={excerpt(seconds)} is no length; type for example data.patch_seconds=3.0"
+        )
+    return seconds

@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from musictag.data.parquet import flat_column, open_parquet
 from musictag.errors import MusictagError
 from musictag.files import atomic_write
+from musictag.untrusted import is_one_line
 
 SPLITS = ("train", "validation", "test")
 KINDS = ("classification", "regression")
@@ -162,16 +164,20 @@ class Manifest:
         if not path.is_file():
             raise MusictagError(f"no manifest at {path}")
         try:
-            table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
-        except (pa.ArrowException, OSError) as error:
+            file = open_parquet(path)
+            named = file.schema_arrow.metadata or {}
+            if b"musictag.tags" not in named:
+                raise MusictagError(f"{path} was not written by musictag; bring your own table with data=manifest")
+            name, *lists = (named[f"musictag.{key}".encode()].decode() for key in ("name", "tags", "kinds"))
+            tags = [Tag(*pair) for pair in zip(*(text.split("\n") for text in lists), strict=True)]
+            table = pa.table({column: flat_column(file, column) for column in dict.fromkeys(file.schema_arrow.names)})
+        except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
             message = f"{path} is damaged or no Parquet file: delete it and make it again ({error})"
             raise MusictagError(message) from error
-        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-        if "musictag.tags" not in metadata:
-            raise MusictagError(f"{path} was not written by musictag; bring your own table with data=manifest")
-        names, kinds = (metadata[key].split("\n") for key in ("musictag.tags", "musictag.kinds"))
-        tags = [Tag(*pair) for pair in zip(names, kinds, strict=True)]
-        return cls(table.replace_schema_metadata(None), tags, metadata["musictag.name"])
+        try:
+            return cls(table, tags, name)
+        except MusictagError as error:
+            raise MusictagError(f"{path}: {error}") from error
 
 
 class _Problems:
@@ -196,7 +202,7 @@ def _check_tags(tags: tuple[Tag, ...], problems: _Problems) -> None:
         problems.add("no tags: there is nothing to learn")
     seen: set[str] = set()
     for tag in tags:
-        if not tag.name.strip() or "\n" in tag.name:
+        if not is_one_line(tag.name):
             problems.add(f"tag {tag.name!r}: a tag's name is one line of text")
         if tag.name in RESERVED_COLUMNS:
             problems.add(f"tag {tag.name!r}: this name is taken by a column that every manifest has")
@@ -248,6 +254,8 @@ def _check_rows(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> 
     texts = {name: pc.fill_null(table[name], "") for name in ("song_id", "path", "split")}
     for name, column in texts.items():
         report(name, pc.not_equal(pc.utf8_trim_whitespace(column), ""), "is empty")
+    for name in ("song_id", "path"):
+        report(name, pc.invert(pc.match_substring(texts[name], "\0")), "holds a NUL byte, which no name has")
     ids = texts["song_id"]
     first_rows = np.unique(pc.index_in(ids, pc.unique(ids)).to_numpy(), return_index=True)[1]
     is_first = np.zeros(len(ids), dtype=bool)

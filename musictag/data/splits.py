@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,7 @@ from musictag.ranks import is_rank_zero
 #: Shares of train, validation and test, where nobody says otherwise.
 FRACTIONS = (0.8, 0.1, 0.1)
 _FIRST_LINE = "# split made by musictag: "
+_FIRST_LINE_CHARACTERS = 1_000
 
 
 class SavedSplit:
@@ -102,7 +104,7 @@ class SavedSplit:
         remedy = f"delete {self.path} for a new split, or name another file with data.split_path=..."
         try:
             with open(self.path, encoding="utf-8", newline="") as file:
-                first = file.readline()
+                first = file.readline(_FIRST_LINE_CHARACTERS)
             about = json.loads(first.removeprefix(_FIRST_LINE)) if first.startswith(_FIRST_LINE) else None
             table = pacsv.read_csv(
                 self.path,
@@ -110,9 +112,9 @@ class SavedSplit:
                 parse_options=pacsv.ParseOptions(newlines_in_values=True),
                 convert_options=pacsv.ConvertOptions(column_types={"song_id": pa.string(), "split": pa.string()}),
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError, MemoryError, pa.ArrowException) as error:
             raise MusictagError(f"the split in {self.path} cannot be read ({error}): {remedy}") from error
-        if about is None or table.column_names != ["song_id", "split"]:
+        if not _is_about(about) or table.column_names != ["song_id", "split"]:
             raise MusictagError(f"{self.path} is no split made by musictag: {remedy}")
         if self._any_fractions and about.get("seed") == self._about["seed"]:
             self._about = about
@@ -146,6 +148,18 @@ class SavedSplit:
                 f"the split cannot be saved in {self.path} ({error.strerror}); name another file with "
                 "data.split_path=..., for example data.split_path=my-split.csv"
             ) from error
+
+
+def _is_about(about: Any) -> bool:
+    """Whether this is what ``SavedSplit`` writes into the first line."""
+    if not isinstance(about, dict) or set(about) != {"fractions", "seed"} or type(about["seed"]) is not int:
+        return False
+    shares = about["fractions"]
+    return (
+        isinstance(shares, list)
+        and len(shares) == len(SPLITS)
+        and all(type(share) in (int, float) and 0 < share < 1 for share in shares)
+    )
 
 
 def _groups(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from musictag.data.parquet import flat_column, open_parquet
 from musictag.errors import MusictagError
 
+#: The tag columns of the Million Song Dataset with all of its tags would be half a million; nobody trains on them.
+MAX_COLUMNS = 10_000
+MAX_HEADER_CHARACTERS = 2**24
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SHOWN = 20
 _OTHER_ENCODINGS = {
@@ -36,7 +41,7 @@ def column_names(path: Path) -> list[str]:
         raise MusictagError(f"no catalogue at {path}")
     try:
         if suffix == ".parquet":
-            return pq.read_schema(path).names
+            return _few(path, pq.read_schema(path).names)
         with open(path, "rb") as file:
             beginning = file.read(4)
         for mark, encoding in _OTHER_ENCODINGS.items():
@@ -47,7 +52,7 @@ def column_names(path: Path) -> list[str]:
                 )
         # bad bytes in the rows below are for whoever reads them
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            names = next(csv.reader(file, delimiter=_DELIMITERS[suffix]), [])
+            names = next(csv.reader(_beginning(path, file), delimiter=_DELIMITERS[suffix]), [])
         for name in names:
             name.encode("utf-8", "surrogateescape").decode()
     except (pa.ArrowException, OSError, csv.Error) as error:
@@ -62,7 +67,23 @@ def column_names(path: Path) -> list[str]:
         )
     if not names:
         raise MusictagError(f"{path} cannot be read as {suffix[1:]}: it is empty")
+    return _few(path, names)
+
+
+def _few(path: Path, names: list[str]) -> list[str]:
+    if len(names) > MAX_COLUMNS:
+        raise MusictagError(f"{path} has {len(names):,} columns; at most {MAX_COLUMNS:,} are read")
     return names
+
+
+def _beginning(path: Path, file: TextIO) -> Iterator[str]:
+    """Lines, as long as they can belong to a first row: what should be one may be a line of gigabytes."""
+    left = MAX_HEADER_CHARACTERS
+    while line := file.readline(left):
+        left -= len(line)
+        if not left:
+            raise MusictagError(f"{path}: the first row has more than {MAX_HEADER_CHARACTERS:,} characters")
+        yield line
 
 
 def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> dict[str, pa.ChunkedArray]:
@@ -74,7 +95,7 @@ def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> di
     try:
         if path.suffix.lower() == ".parquet":
             # column by column: a million songs whose tags are float64 need not be in memory twice
-            file = pq.ParquetFile(path)
+            file = open_parquet(path)
             columns = {name: _as_text(_column(file, name)) for name in texts}
             return columns | _all_numbers(path, {name: _column(file, name) for name in numbers})
         types = dict.fromkeys(texts, pa.string())
@@ -83,14 +104,14 @@ def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> di
         except pa.ArrowInvalid:
             # some cell is no number, or the file is damaged, which the second reading says
             table = _read_csv(path, types | dict.fromkeys(numbers, pa.string()))
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
         raise _unreadable(path, error) from error
     return {name: table[name] for name in texts} | _all_numbers(path, {name: table[name] for name in numbers})
 
 
 def _column(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
     # in one piece: a column takes a quarter less memory than the pieces in which a file of a million rows has it
-    return pa.chunked_array([file.read([name]).column(0).combine_chunks()])
+    return pa.chunked_array([flat_column(file, name).combine_chunks()])
 
 
 def as_numbers(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
@@ -102,7 +123,10 @@ def as_numbers(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
         try:
             return column.cast(pa.float32(), safe=False), np.empty(0, dtype=np.int64)
         except pa.ArrowException:
-            column = pa.chunked_array([pa.array(map(str, column.to_pylist()), pa.string())])
+            try:
+                column = _as_text(column)
+            except pa.ArrowException:
+                column = pa.chunked_array([pa.array(map(str, column.to_pylist()), pa.string())])
     column = emptied(column)
     try:
         return column.cast(pa.float32()), np.empty(0, dtype=np.int64)
@@ -136,10 +160,11 @@ class Cells:
 
     def __init__(self, path: Path) -> None:
         self.names = column_names(path)
+        self._path = path
         self.ragged: list[tuple[int, int]] = []
         try:
             if path.suffix.lower() == ".parquet":
-                self._file: pq.ParquetFile | None = pq.ParquetFile(path)
+                self._file: pq.ParquetFile | None = open_parquet(path)
                 self.num_rows = self._file.metadata.num_rows
             else:
                 self._file = None
@@ -156,7 +181,10 @@ class Cells:
             return self._table.column(position)
         name = self.names[position]
         same = [i for i, other in enumerate(self.names) if other == name]
-        return self._file.read([name]).column(same.index(position))
+        try:
+            return flat_column(self._file, name, same.index(position))
+        except (pa.ArrowException, OSError, MemoryError) as error:
+            raise _unreadable(self._path, error) from error
 
     def text(self, position: int) -> tuple[pa.ChunkedArray, list[tuple[int, str]]]:
         """A column as text, and the positions of its cells that are not UTF-8 (empty in the text), with the reason."""

@@ -13,7 +13,9 @@ from typing import Any
 
 from musictag.files import atomic_write
 from musictag.report.content import Table
+from musictag.untrusted import printable
 
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _MARKDOWN = {character: f"\\{character}" for character in "\\`*_[]<>|~$&"}
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
@@ -126,11 +128,18 @@ def to_latex(sheet: Sheet, label: str) -> str:
 
 
 def write_csv(table: Table, path: Path) -> None:
-    """Every value in full precision; an empty cell where there is none."""
+    """Every value in full precision; an empty cell where there is none.
+
+    Spreadsheets take a text that begins like a formula for one, and run it: such a text gets an apostrophe before it.
+    """
     with atomic_write(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(table.columns)
-        writer.writerows([["" if value is None else value for value in row] for row in table.rows])
+        writer.writerow(map(_no_formula, table.columns))
+        writer.writerows([["" if value is None else _no_formula(value) for value in row] for row in table.rows])
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_SIGNS) else value
 
 
 def _escape(words: str, characters: Mapping[str, str]) -> str:
@@ -138,7 +147,7 @@ def _escape(words: str, characters: Mapping[str, str]) -> str:
 
 
 def _one_line(words: str) -> str:
-    return " ".join(words.split())
+    return printable(" ".join(words.split()))
 
 
 def join(words: Sequence[Any]) -> str:

@@ -76,6 +76,8 @@ class Jamendo(PublishedFiles):
     def _load(self) -> Manifest:
         _, num_tags, published = SUBSETS[self.subset]
         songs = [(split, *song) for split, file in self._files().items() for song in _read(file)]
+        if not songs:
+            raise MusictagError(f"the lists in {self.lists} hold no song. Take them from {_REPOSITORY} again")
         splits, ids, artists, paths, durations, song_tags = zip(*songs, strict=True)
         tags = sorted(set().union(*song_tags))
         if len(tags) != num_tags:
@@ -128,5 +130,7 @@ def _read(path: Path) -> list[tuple[str, str, str, float, list[str]]]:
             song_id, artist, _album, audio, seconds, *tags = line.split("\t")
             songs.append((song_id, artist, audio, float(seconds), tags))
         except ValueError:
-            raise MusictagError(f"{path}: this line is no song: {line!r}. Take it from {_REPOSITORY} again") from None
+            raise MusictagError(
+                f"{path}: this line is no song: {line[:200]!r}. Take it from {_REPOSITORY} again"
+            ) from None
     return songs

@@ -172,6 +172,8 @@ def _read_csv(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header = next(csv.reader(file, delimiter="\t"), [])
+        if len(set(header)) < len(header):
+            raise MusictagError(f"{path} names a column twice. It is published at {_PAGE}; download it again")
         types = {name: pa.string() if name in _TEXT or columns else pa.int8() for name in header}
         options = pacsv.ConvertOptions(column_types=types, include_columns=columns)
         return pacsv.read_csv(path, parse_options=_TABS, convert_options=options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from musictag.data.splits import SavedSplit
 from musictag.data.tables import column_names, emptied, listed, read_columns
 from musictag.errors import MusictagError
 from musictag.ranks import is_rank_zero
+from musictag.untrusted import is_one_line
 
 #: A column of this name is read as ``group`` where there is no such column.
 ARTIST = "artist"
@@ -57,7 +59,9 @@ class CatalogueFile(AudioFiles):
     ) -> None:
         self.path = Path(path)
         super().__init__(self.path.parent if root is None else root, max_seconds, sample_rate)
-        self.name = name or re.sub(r"[^\w.-]+", "-", self.path.stem)
+        self.name = name or re.sub(r"[^\w.-]+", "-", self.path.stem).strip(".") or "catalogue"
+        if self.name != Path(self.name).name or self.name == ".." or not is_one_line(self.name):
+            raise MusictagError(f"data.name={self.name!r}: it names folders, so give one word, without / and ..")
         self._tags = tags
         self._split = SavedSplit(self.path, split_fractions, split_seed, split_path)
 
@@ -77,7 +81,10 @@ class CatalogueFile(AudioFiles):
         tags = [Tag(name, given.get(name) or kind_of(columns[name])) for name in names]
         # without a column of its own everything is checked before songs are assigned, and a split saved
         columns["split"] = read.get("split", pa.array(np.full(length, SPLITS[0])))
-        manifest = Manifest(pa.table(columns), tags, self.name)
+        try:
+            manifest = Manifest(pa.table(columns), tags, self.name)
+        except MusictagError as error:
+            raise MusictagError(f"{self.path}: {error}") from error
         inferred = [tag for tag in tags if not given.get(tag.name)]
         about = [_about_songs(self.path, manifest, group), *_about_tags(tags, inferred)]
         if "split" in read:
@@ -110,7 +117,7 @@ def choose_columns(
     Raises MusictagError for a table without paths or tags, for tags that it does not have, and for columns without a
     name or with the same one.
     """
-    if twice := sorted({column for column in header if header.count(column) > 1}):
+    if twice := sorted(column for column, times in Counter(header).items() if times > 1):
         raise MusictagError(f"{path}: a column name stands twice: {', '.join(twice)}")
     if "path" not in header:
         raise MusictagError(

@@ -111,6 +111,11 @@ def _artists(path: Path, ids: list[str]) -> list[str | None]:
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            # anything may hide behind a view, a query without an end for one
+            kind = connection.execute("SELECT type FROM sqlite_master WHERE name = 'songs'").fetchone()
+            if kind != ("table",):
+                raise sqlite3.DatabaseError("it has no table of songs")
             artist_of = dict(connection.execute("SELECT track_id, artist_id FROM songs"))
         finally:
             connection.close()

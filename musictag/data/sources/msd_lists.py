@@ -15,6 +15,7 @@ import numpy as np
 from musictag.data.manifest import SPLITS
 from musictag.data.sources.pickles import load_pickle
 from musictag.errors import MusictagError
+from musictag.untrusted import reason
 
 #: The tags of the standard split, in the order of 50tagList.txt and of all tag vectors.
 TAGS = (
@@ -109,7 +110,7 @@ def read_tables(folder: Path) -> SongLists:
         for song, numbers in _pairs(folder / file):
             try:
                 vectors.append(np.array(json.loads(numbers), dtype=np.float32))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 raise MusictagError(f"{folder / file}: the values of {song} cannot be read: {error}") from error
             ids.append(song)
             splits.append(split)
@@ -175,16 +176,25 @@ def _pairs(path: Path) -> list[list[str]]:
 
 def _load_array(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
+        # mapped: the header may claim more numbers than there are, and memory would be made for all of them
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is an archive of arrays")
+        return array
     except FileNotFoundError:
         files = ", ".join(file for pair in CALS_FILES.values() for file in pair)
         raise MusictagError(
             f"there is no {path}; name the folder of the split CALS with data.cals=... Needed are {files} "
             "(https://github.com/minzwon/semi-supervised-music-tagging-transformer, data/splits)"
         ) from None
-    except (ValueError, OSError, EOFError) as error:
-        raise MusictagError(f"{path} cannot be read as a NumPy array of text or numbers: {error}") from error
+    except Exception as error:  # a header is Python code that is parsed, and damage shows as almost any exception
+        raise MusictagError(f"{path} cannot be read as a NumPy array of text or numbers: {reason(error)}") from error
 
 
 def _text(value: str | bytes | int) -> str:
-    return value.decode("latin1") if isinstance(value, bytes) else str(value)
+    # nothing else: of lists that hold each other, the text may be endless
+    if isinstance(value, bytes):
+        return value.decode("latin1")
+    if not isinstance(value, str | int):
+        raise MusictagError(f"the published lists name songs by text or number, not by a {type(value).__name__}")
+    return str(value)

@@ -95,10 +95,11 @@ def files_there(root: Path, paths: Sequence[str], prepared: pa.Array) -> np.ndar
         folders.setdefault(path.rpartition("/")[0], []).append(row)
     there = np.zeros(len(paths), dtype=bool)
     for folder, rows in folders.items():
-        if paths[rows[0]].startswith("/") or ".." in folder.split("/"):
-            raise MusictagError(
-                f"the path {paths[rows[0]]} in the published lists leads out of {root}: is the list whole?"
-            )
+        for row in rows:
+            if paths[row].startswith("/") or ".." in folder.split("/") or "\0" in paths[row]:
+                raise MusictagError(
+                    f"the path {paths[row]!r} in the published lists leads out of {root}: is the list whole?"
+                )
         try:
             names = set(os.listdir(root / folder))
         except (FileNotFoundError, NotADirectoryError):

@@ -1,0 +1,183 @@
+"""Damaged and malicious checkpoints, models and pickles: each is used or refused by name, quickly, in little memory."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pytest
+import torch
+
+from musictag.feature_models import Trees
+from musictag.features import feature_names
+
+from .fuzzing import damage, flip_bits, read_all, splice, write_all
+from .models import BACKENDS, FRONTENDS, spec
+from .test_tagger import make_tagger
+
+#: What a stranger may write where a number or a list was.
+NASTY: tuple[Any, ...] = (
+    0, -1, 1, 3, 2**16, 10**6, 10**9, 2**62, 10**300, 0.5, -0.0, 1e-300, 1e300, float("inf"), float("nan"), None, True,
+    "", "x", "16000", [], [1], [10**6] * 5, [[2, 2]] * 3, [0], ["x"], {}, {"a": 1}, "musictag.frontends.FrontEnd",
+)  # fmt: skip
+
+
+def stored(content: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+def checkpoint(described: Any = None, **changes: Any) -> dict[str, Any]:
+    """A whole checkpoint's content, its tagger ``described`` otherwise."""
+    tagger = make_tagger()
+    state = {f"tagger.{name}": value for name, value in tagger.state_dict().items()}
+    return {"hyper_parameters": {"tagger": described or tagger.spec}, "state_dict": state} | changes
+
+
+def repacked(data: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
+    """An archive whose members were changed, and whose checksums are right again."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
+        for member in old.infolist():
+            new.writestr(member.filename, change(member.filename, old.read(member)))
+    return out.getvalue()
+
+
+def with_nasty_setting(rng: np.random.Generator, described: dict[str, Any]) -> dict[str, Any]:
+    """One value somewhere in the description, or a whole part of it, becomes a nasty one."""
+    described = copy.deepcopy(described)
+    place: Any = described
+    while True:
+        key = list(place)[rng.integers(len(place))] if isinstance(place, dict) else int(rng.integers(len(place)))
+        if not isinstance(place[key], dict | list) or not place[key] or rng.random() < 0.15:
+            place[key] = copy.deepcopy(NASTY[rng.integers(len(NASTY))])
+            return described
+        place = place[key]
+
+
+def damaged(count: int) -> list[bytes]:
+    """In turn: damaged bytes; a damaged description in a whole archive; a nasty setting, of parts of every kind."""
+    rng = np.random.default_rng(0)
+    whole = stored(checkpoint())
+    files = [whole]
+    while len(files) < count:
+        turn = len(files) % 3
+        if turn == 0:
+            files.append(damage(rng, whole))
+        elif turn == 1:
+            mutate = (flip_bits, splice)[rng.integers(2)]
+            files.append(repacked(whole, lambda name, data, m=mutate: m(rng, data) if name.endswith(".pkl") else data))
+        else:
+            described = make_tagger().spec | {"patch_seconds": float(rng.choice([0.5, 4.0]))}
+            described["frontend"] = spec("frontend", FRONTENDS[rng.integers(len(FRONTENDS))])
+            described["backend"] = spec("backend", BACKENDS[rng.integers(len(BACKENDS))])
+            files.append(stored(checkpoint(with_nasty_setting(rng, described))))
+    return files
+
+
+def read_damaged(count: int, folder: Path) -> None:
+    paths = write_all(folder / "models", damaged(count), ".ckpt")
+    outcomes = read_all("checkpoint", paths, folder / "empty", megabytes=1024)
+    outcomes.check(count)
+    assert paths[0] in outcomes.used
+
+
+def test_a_few_damaged_checkpoints(tmp_path: Path) -> None:
+    read_damaged(40, tmp_path)
+
+
+@pytest.mark.slow
+def test_five_hundred_damaged_checkpoints(tmp_path: Path) -> None:
+    read_damaged(500, tmp_path)
+
+
+def extreme_settings() -> list[bytes]:
+    """Every setting of every part, with extreme values."""
+    files = []
+    usual = make_tagger().spec
+    for group, names in (("frontend", FRONTENDS), ("backend", BACKENDS)):
+        for name in names:
+            part = spec(group, name)
+            for key in part:
+                for value in (0, -1, 2**24, 10**12, 1e-9, float("nan"), "x", [], [2**24] * 3, None):
+                    described = usual | {group: part | {key: value}, "patch_seconds": 4.0}
+                    files.append(stored({"hyper_parameters": {"tagger": described}, "state_dict": {}}))
+    return files
+
+
+@pytest.mark.slow
+def test_no_setting_of_any_part_costs_more_than_a_refusal(tmp_path: Path) -> None:
+    files = extreme_settings()
+    assert len(files) > 1500
+    paths = write_all(tmp_path / "models", files, ".ckpt")
+    outcomes = read_all("checkpoint", paths, tmp_path / "empty", megabytes=1024)
+    outcomes.check(len(files))
+
+
+def trees() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    songs = rng.normal(0, 1, (60, len(feature_names())))
+    targets = (songs[:, 0] > 0).astype(float)
+    model = Trees(threads=1, min_child_samples=5, max_rounds=4)
+    fitted = model.fitter(songs, songs, 0).fit("classification", targets, targets, 3.0)
+    return {
+        "what": "musictag baseline 1",
+        "features": list(feature_names()),
+        "baseline": {"_target_": "musictag.feature_models.Trees"},
+        "tags": [{"name": "a", "kind": "classification", **fitted}],
+    }
+
+
+def damaged_models(count: int) -> list[bytes]:
+    """In turn: damaged bytes of the file; of the text of its trees."""
+    rng = np.random.default_rng(0)
+    content = trees()
+    whole, text = json.dumps(content).encode(), content["tags"][0]["lightgbm"].encode()
+    files = [whole]
+    while len(files) < count:
+        if len(files) % 4 == 0:
+            files.append(damage(rng, whole))
+        else:
+            changed = (flip_bits, splice)[rng.integers(2)](rng, text[: text.index(b"end of trees") + 20])
+            content["tags"][0]["lightgbm"] = (changed + text[text.index(b"end of trees") + 20 :]).decode("latin1")
+            files.append(json.dumps(content).encode())
+    return files
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(500, marks=pytest.mark.slow)])
+def test_damaged_models_of_a_baseline(count: int, tmp_path: Path) -> None:
+    paths = write_all(tmp_path / "models", damaged_models(count), ".json")
+    outcomes = read_all("models", paths, tmp_path / "empty")
+    outcomes.check(count)
+    assert paths[0] in outcomes.used
+
+
+def test_trees_that_were_checked_are_the_same_trees() -> None:
+    from musictag.tree_text import checked_trees
+
+    text = trees()["tags"][0]["lightgbm"]
+    songs = np.random.default_rng(1).normal(0, 1, (50, len(feature_names())))
+    before, after = (lightgbm.Booster(model_str=model).predict(songs) for model in (text, checked_trees(text)))
+    np.testing.assert_array_equal(before, after)
+    assert np.ptp(before) > 0.01
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(500, marks=pytest.mark.slow)])
+def test_damaged_pickles(count: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    content = {f"TR{i}": np.arange(5.0) for i in range(4)} | {"names": ["x", b"y", 1.5]}
+    whole = [pickle.dumps(content, protocol) for protocol in range(5)]
+    files = [whole[2], *(damage(rng, whole[i % 5]) for i in range(count - 1))]
+    paths = write_all(tmp_path / "lists", files, ".cP")
+    outcomes = read_all("pickle", paths, tmp_path / "empty", megabytes=256)
+    outcomes.check(count)
+    assert paths[0] in outcomes.used

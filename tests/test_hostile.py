@@ -1,0 +1,409 @@
+"""Files made to do harm: what they ask for is refused by name, before anything is run, allocated or written.
+
+docs/security.md lists the promises that are kept here and in the fuzz tests.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import io
+import json
+import pickle
+import struct
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import torch
+
+from musictag import cli
+from musictag.checkpoint import read_checkpoint
+from musictag.data.sources.manifest import CatalogueFile
+from musictag.data.sources.pickles import load_pickle
+from musictag.data.sources.published import files_there
+from musictag.errors import MusictagError
+from musictag.report.content import Table
+from musictag.report.sheets import markdown_text, write_csv
+from musictag.tagger import load
+from musictag.untrusted import printable
+
+from .experiments import ROOT
+from .fuzzing import read_all
+from .test_fuzz_checkpoints import checkpoint, repacked, stored, trees
+from .test_tagger import BACKEND, FRONTEND, make_tagger
+
+MOTIVATED = {"_target_": "musictag.frontends.spectrogram.MusicallyMotivated"}
+CODE = [*sorted((ROOT / "musictag").rglob("*.py")), ROOT / "train.py"]
+
+
+def refused(kind: str, paths: Path | list[Path], message: str, megabytes: int = 256, seconds: int = 10) -> None:
+    """``paths`` are refused with these words by a process that has so much memory beyond its libraries."""
+    paths = paths if isinstance(paths, list) else [paths]
+    outcomes = read_all(kind, paths, paths[0].parent / "empty", megabytes, seconds)
+    outcomes.check(len(paths))
+    for path in paths:
+        assert message in outcomes.refused[path]
+
+
+# nothing is run
+
+
+def calls(path: Path) -> list[tuple[str, ast.Call]]:
+    """Every call in a file, with the dotted name of what is called."""
+    return [
+        (ast.unparse(node.func), node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    ]
+
+
+def keyword(call: ast.Call, name: str) -> str | None:
+    return next((ast.unparse(given.value) for given in call.keywords if given.arg == name), None)
+
+
+def unsafe(path: Path) -> list[str]:
+    """Calls that could run what a name or a file says."""
+    found = []
+    for name, call in calls(path):
+        last = name.rpartition(".")[2]
+        wrong = (
+            name in ("eval", "exec", "compile", "os.system", "os.popen", "__import__")
+            or keyword(call, "shell") not in (None, "False")
+            or last in ("unsafe_load", "full_load")
+            or name in ("pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "joblib.load")
+            or (name == "torch.load" and keyword(call, "weights_only") != "True")
+            or (name == "yaml.load" and keyword(call, "Loader") not in ("yaml.SafeLoader", "yaml.CSafeLoader"))
+            or (name in ("np.load", "numpy.load") and keyword(call, "allow_pickle") != "False")
+            or (last in ("load_from_checkpoint", "load_state_dict_from_url", "load_url"))
+        )  # fmt: skip
+        if wrong:
+            found.append(f"{path.name}:{call.lineno}: {ast.unparse(call)}")
+    return found
+
+
+def test_the_code_calls_nothing_that_runs_what_a_file_says() -> None:
+    assert len(CODE) > 100
+    assert [line for path in CODE for line in unsafe(path)] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "subprocess.run('ls ' + name, shell=True)", "os.system(name)", "eval(text)", "exec(text)", "pickle.load(file)",
+        "pickle.loads(data)", "torch.load(path)", "torch.load(path, weights_only=False)", "yaml.load(text)",
+        "yaml.load(text, Loader=yaml.Loader)", "np.load(path)", "np.load(path, allow_pickle=True)",
+    ],
+)  # fmt: skip
+def test_such_calls_would_be_found(line: str, tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text(f"def f():\n    return {line}\n")
+    assert len(unsafe(tmp_path / "x.py")) == 1
+
+
+def test_pickles_are_unpickled_in_two_places_only() -> None:
+    users = {path.name for path in CODE if "_Unpickler" in path.read_text() or "pickle.Unpickler" in path.read_text()}
+    assert users == {"pickles.py", "claims.py"}
+
+
+class Runs:
+    def __init__(self, function: Callable, *arguments: object) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        Runs(Path.touch, Path("ran")), Runs(subprocess.Popen, ["touch", "ran"]), Runs(bytearray, 2**40),
+        Runs(torch.Tensor, 2**40), Runs(set, [1]), b"bytes", np.zeros(2), {(1, 2): 3}, {2**80: 1}, torch.device("cpu"),
+        torch.zeros(2).to_sparse(), torch.zeros(2, device="meta"), torch.zeros(2, dtype=torch.complex64),
+    ],
+    ids=lambda thing: type(thing).__name__,
+)  # fmt: skip
+def test_a_checkpoint_holds_plain_values_and_tensors_only(
+    thing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.ckpt").write_bytes(stored(checkpoint(extra=thing)))
+    with pytest.raises(MusictagError, match=r"x\.ckpt is not a checkpoint of musictag, or is damaged: "):
+        load(tmp_path / "x.ckpt")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.ckpt"]
+
+
+def test_an_imported_module_is_one_of_parts(tmp_path: Path) -> None:
+    for target in ("musictag.cli.main", "musictag.benchmarks.__main__.sys", "musictag.frontends.__init__.Path"):
+        described = make_tagger().spec | {"frontend": {"_target_": target}}
+        (tmp_path / "x.ckpt").write_bytes(stored(checkpoint(described)))
+        with pytest.raises(MusictagError, match=r"x\.ckpt: _target_ musictag\.\S+ (is not a FrontEnd)"):
+            load(tmp_path / "x.ckpt")
+
+
+# nothing is allocated that is not there
+
+
+def test_checkpoints_that_unfold(tmp_path: Path) -> None:
+    whole = stored(checkpoint())
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.infolist():
+            content = old.read(member)
+            new.writestr(member.filename, content)
+        with new.open("archive/data/zeros", "w", force_zip64=True) as file:
+            for _ in range(512):
+                file.write(bytes(2**20))
+    path = tmp_path / "bomb.ckpt"
+    path.write_bytes(bomb.getvalue())
+    assert path.stat().st_size < 4 * 2**20
+    refused("checkpoint", path, "is compressed")
+
+
+#: What a description of a few bytes asks for.
+HUGE: list[dict[str, Any]] = [
+    {"frontend": FRONTEND | {"channels": [10**9] * 5}},
+    {"frontend": FRONTEND | {"channels": [2**24] * 5}},
+    {"frontend": FRONTEND | {"channels": [8] * 100_000}},
+    {"frontend": FRONTEND | {"sample_rate": 10**9}},
+    {"frontend": MOTIVATED | {"n_fft": 2**40}},
+    {"frontend": MOTIVATED | {"n_fft": 2**16, "num_mels": 4096}},
+    {"frontend": {"_target_": "musictag.frontends.harmonic.Harmonic", "n_fft": 2**16, "num_harmonics": 200}},
+    {"backend": {"_target_": "musictag.backends.recurrent.Recurrent", "num_layers": 10**9}},
+    {"backend": {"_target_": "musictag.backends.self_attention.SelfAttention", "num_layers": 10**7}},
+    {"tags": [{"name": str(i)} for i in range(10**6)]},
+    {"patch_seconds": 1e9},
+    {"patch_seconds": 99_999.0},
+]
+
+
+def test_networks_of_terabytes(tmp_path: Path) -> None:
+    paths = []
+    for number, described in enumerate(HUGE):
+        paths.append(tmp_path / f"huge{number}.ckpt")
+        paths[-1].write_bytes(stored(checkpoint(make_tagger().spec | described)))
+    refused("checkpoint", paths, f"{tmp_path / 'huge'}", megabytes=1024)
+
+
+def test_tensors_that_claim_more_than_they_have(tmp_path: Path) -> None:
+    large = make_tagger(frontend=FRONTEND | {"channels": [8, 8, 8, 8, 2**20]}, backend=BACKEND)
+    one = torch.zeros(())
+    state = {f"tagger.{name}": one.expand(value.shape) for name, value in large.state_dict().items()}
+    path = tmp_path / "wide.ckpt"
+    path.write_bytes(stored(checkpoint(large.spec, state_dict=state)))
+    assert path.stat().st_size < 2**16
+    del large
+    refused("checkpoint", path, "numbers in a storage of 1")
+
+    shared = torch.zeros(2**18)
+    state = {f"tagger.{i}": shared for i in range(1000)}
+    path.write_bytes(stored(checkpoint(state_dict=state)))
+    refused("checkpoint", path, "share their numbers")
+
+    def longer(name: str, content: bytes) -> bytes:
+        return content.replace(b"K\x08K", b"J\0\0\0\x40K") if name.endswith("data.pkl") else content
+
+    path.write_bytes(repacked(stored(checkpoint()), longer))
+    refused("checkpoint", path, str(path))
+
+
+@pytest.mark.parametrize("times", [60, 10**4])
+def test_lists_that_hold_themselves(times: int, tmp_path: Path) -> None:
+    nested: Any = ["x"]
+    for _ in range(times):
+        nested = [nested, nested] if times < 100 else [nested]
+    described = make_tagger().spec
+    described["frontend"]["channels"] = nested
+    path = tmp_path / "nested.ckpt"
+    if times < 100:
+        path.write_bytes(stored(checkpoint(described)))
+        refused("checkpoint", path, "more than a tagger can be described by", megabytes=1024)
+    model = tmp_path / "deep.json"
+    model.write_text("[" * 10**6 if times > 100 else '{"what": ' + "[" * 10**5 + "]" * 10**5 + "}")
+    refused("models", model, "deep.json", megabytes=512)
+
+
+def test_trees_that_walk_in_circles_or_nowhere(tmp_path: Path) -> None:
+    paths, whole = [], trees()
+    text = whole["tags"][0]["lightgbm"]
+    for was, made in (
+        ("left_child=", "left_child=0 "), ("right_child=", "right_child=99999999 "),
+        ("split_feature=", "split_feature=240000 "),
+        ("num_leaves=", "num_leaves=100000"), ("num_cat=0", "num_cat=9"), ("tree_sizes=", "tree_sizes=9999999999 x"),
+        ("leaf_value=", "leaf_value=nan "), ("is_linear=0", "is_linear=1"), ("end of trees", ""),
+    ):  # fmt: skip
+        begin = text.index(was)
+        rest = text[begin + len(was) :]
+        changed = copy.deepcopy(whole)
+        if made.endswith(" "):  # in the place of the first number
+            rest = rest.partition(" ")[2] if " " in rest.partition("\n")[0] else rest[rest.index("\n") :]
+        changed["tags"][0]["lightgbm"] = text[:begin] + made + rest
+        paths.append(tmp_path / f"{len(paths)}.json")
+        paths[-1].write_text(json.dumps(changed))
+    refused("models", paths, "the trees of a tag are damaged")
+
+
+def test_pickles_that_unfold(tmp_path: Path) -> None:
+    path = tmp_path / "list.cP"
+    path.write_bytes(b"\x80\x02K\x01r\xff\xff\xff\x7f.")  # an object with the number two billion
+    assert load_pickle(path) == 1
+    text = "x" * 10**6
+    again = b"".join(b"c_codecs\nencode\nh\x01X\x06\0\0\0latin1\x86R" for _ in range(10_000))
+    path.write_bytes(b"\x80\x02X" + struct.pack("<I", len(text)) + text.encode() + b"q\x01" + b"(" + again + b"t.")
+    refused("pickle", path, "unfolds")
+    path.write_bytes(b"\x96" + struct.pack("<Q", 2**40) + b".")
+    refused("pickle", path, "cannot be read")
+
+
+def wav(channels: int = 1, rate: int = 16000, data_bytes: int = 32000, frames: int = 16000) -> bytes:
+    samples = (np.sin(np.arange(frames) / 9) * 9000).astype("<i2").tobytes()
+    block = struct.pack("<HHIIHH", 1, channels % 2**16, rate % 2**32, 2 * rate % 2**32, 2 * channels % 2**16, 16)
+    return b"RIFF" + struct.pack("<I", 36 + data_bytes % 2**31) + b"WAVEfmt " + struct.pack("<I", 16) + block + (
+        b"data" + struct.pack("<I", data_bytes % 2**32) + samples
+    )  # fmt: skip
+
+
+def rf64(frames: int) -> bytes:
+    sizes = b"ds64" + struct.pack("<IQQQI", 28, 2 * frames + 60, 2 * frames, frames, 0)
+    return b"RF64\xff\xff\xff\xffWAVE" + sizes + wav()[12:].replace(struct.pack("<I", 32000), b"\xff\xff\xff\xff", 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (wav(channels=10_000), "cannot be read as audio"),
+        (wav(channels=0), "cannot be read as audio"),
+        (wav(rate=1), "declares 1 samples a second"),
+        (wav(rate=2**31), "cannot be read as audio"),
+        (wav(rate=2**31 - 1), "declares 2,147,483,647 samples a second"),
+    ],
+    ids=["10,000 channels", "no channel", "1 Hz", "2^31 Hz", "2^31 - 1 Hz"],
+)  # fmt: skip
+def test_headers_of_audio(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "song.wav"
+    path.write_bytes(content)
+    refused("audio", path, message, megabytes=64)
+
+
+def test_a_header_of_terabytes_costs_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "song.wav"
+    path.write_bytes(rf64(2**40))
+    outcomes = read_all("audio", [path], tmp_path / "empty", megabytes=64)
+    assert not outcomes.bugs
+    assert not outcomes.ended
+
+
+@pytest.mark.parametrize("declared", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_days_of_one_value_in_a_small_file(declared: bool, tmp_path: Path) -> None:
+    path = tmp_path / "song.flac"
+    with soundfile.SoundFile(path, "w", 1000, 1, "PCM_16") as file:
+        for _ in range(13):
+            file.write(np.full(3600 * 1000, 0.5, dtype=np.float32))
+    content = bytearray(path.read_bytes())
+    assert len(content) < 2**18
+    if not declared:
+        content[21] &= 0xF0
+        content[22:26] = bytes(4)
+        path.write_bytes(content)
+    refused("audio", path, "longer than 12 hours", megabytes=2048, seconds=120)
+
+
+def test_tables_that_unfold(tmp_path: Path) -> None:
+    path = tmp_path / "one.csv"
+    path.write_text("path,x\n" + "a" * 2**26 + ",1\n")
+    refused("catalogue", path, "one.csv cannot be read as csv")
+    path.write_text("a" * 2**26 + "\n")
+    refused("catalogue", path, "the first row has more than")
+    path.write_text("path," + ",".join(f"t{i}" for i in range(10**6)) + "\n")
+    refused("catalogue", path, "columns; at most 10,000")
+
+    path = tmp_path / "one.parquet"
+    cell = pa.array(["a" * 2**20]).dictionary_encode().dictionary
+    songs = pa.DictionaryArray.from_arrays(pa.array(np.zeros(4000, dtype=np.int32)), cell)
+    pq.write_table(pa.table({"path": songs, "x": [1.0] * 4000}), path, compression="zstd")
+    assert path.stat().st_size < 2**20
+    refused("catalogue", path, "bytes of text; at most")
+    ones = pa.array(np.ones(2**25, dtype=np.float32))
+    pages = {"row_group_size": 2**25, "data_page_size": 2**30, "max_rows_per_page": 2**25, "write_statistics": False}
+    pq.write_table(pa.table({"path": ones, "x": ones}), path, compression="zstd", **pages)
+    assert path.stat().st_size < 2**15
+    refused("catalogue", path, "cells, which its few bytes cannot hold")
+
+
+# nothing outside is reached, and names are no more than names
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x.wav", "a/../../x.wav", "..\\x.wav", "C:\\x.wav"])
+def test_no_path_of_a_table_leads_out(path: str, tmp_path: Path) -> None:
+    table = tmp_path / "music" / "c.csv"
+    table.parent.mkdir()
+    table.write_text(f"path,split,x\na.wav,train,1\n{path},train,0\n")
+    with pytest.raises(MusictagError, match=r"(?s)c\.csv lead out of .*row 2: "):
+        CatalogueFile(table).manifest()
+
+
+@pytest.mark.parametrize("path", ["/passwd", "../passwd", "a\0b"])
+def test_no_path_of_a_published_list_leads_out(path: str, tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("")
+    with pytest.raises(MusictagError, match="leads out of"):
+        files_there(tmp_path, ["passwd", path], pa.array([], pa.string()))
+
+
+def test_names_that_would_be_folders(tmp_path: Path) -> None:
+    for name in ("..", "a b", "x; rm -rf ~", "a\nb", "$(touch ran)"):
+        source = CatalogueFile(tmp_path / f"{name}.csv")
+        assert source.name == Path(source.name).name
+        assert not set(source.name) & set("/;\n $()~")
+        assert source.name not in ("", ".", "..")
+        with pytest.raises(MusictagError, match="it names folders"):
+            CatalogueFile(tmp_path / "c.csv", name=f"../{name}")
+
+
+@pytest.mark.parametrize("name", ["\x1b[2Jx", "a\nb", "a\rb", "\x9b1m", "a\0", "\ud800", " "])
+def test_tags_are_one_line_of_text(name: str, tmp_path: Path) -> None:
+    with pytest.raises(MusictagError, match="a tag's name is one line of text") as caught:
+        make_tagger(tags=[{"name": name}])
+    assert str(caught.value).isprintable()
+    if "\ud800" not in name and "\0" not in name:
+        pq.write_table(pa.table({"path": ["a"], "split": ["train"], name: [1.0]}), tmp_path / "c.parquet")
+        with pytest.raises(MusictagError, match=r"one line of text|has no name"):
+            CatalogueFile(tmp_path / "c.parquet").manifest()
+
+
+def test_what_steers_a_terminal_is_written_out() -> None:
+    assert printable("a\x1b[31mb\r\x9b\ud800\u202eü\n\t") == "a\\x1b[31mb\\r\\x9b\\ud800\u202eü\n\t"
+    assert "\x1b" not in markdown_text("\x1b]0;title\x07")
+
+
+def test_names_are_no_formulas(tmp_path: Path) -> None:
+    names = ("=1+1", "+1", "-x", "@SUM(A1)", "\t=1", " =1", "plain")
+    write_csv(Table("scores", ["tag", "score"], [[name, -0.5] for name in names]), tmp_path / "t.csv")
+    lines = (tmp_path / "t.csv").read_text().splitlines()[1:]
+    assert [line.strip('"').startswith("'") for line in lines] == [True] * 6 + [False]
+    assert all(line.endswith(",-0.5") for line in lines)
+
+
+def test_the_command_line_refuses_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.ckpt").write_bytes(stored(checkpoint(extra=Runs(bytearray, 2**40))))
+    assert cli.main(["tag", "song.wav", "--model", str(tmp_path / "x.ckpt")]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"musictag: {tmp_path / 'x.ckpt'} is not a checkpoint")
+    assert told.count("\n") == 1
+
+
+def test_whole_checkpoints_pass(tmp_path: Path) -> None:
+    (tmp_path / "x.ckpt").write_bytes(stored(checkpoint()))
+    assert load(tmp_path / "x.ckpt").tag_names == make_tagger().tag_names
+    optimiser = torch.optim.AdamW(make_tagger().parameters())
+    (tmp_path / "x.ckpt").write_bytes(stored(checkpoint(optimizer_states=[optimiser.state_dict()])))
+    assert set(read_checkpoint(tmp_path / "x.ckpt")) == {"hyper_parameters", "state_dict", "optimizer_states"}
+
+
+def test_a_pickle_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "x.ckpt").write_bytes(pickle.dumps(checkpoint()["hyper_parameters"]))
+    with pytest.raises(MusictagError, match="no checkpoint at all"):
+        load(tmp_path / "x.ckpt")
