@@ -6,8 +6,6 @@ the last one, which therefore holds the state of all the others.
 
 from __future__ import annotations
 
-import csv
-import io
 import signal
 import time
 from pathlib import Path
@@ -19,8 +17,8 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from musictag.checkpoint import read_checkpoint, write_checkpoint
-from musictag.files import atomic_write
 from musictag.interruption import Interruption, Stopped
+from musictag.results import write_history
 
 HISTORY_COLUMNS = (
     "epoch", "train_loss", "val_loss", "val_roc_auc", "val_pr_auc", "val_rmse", "learning_rate", "patches", "seconds",
@@ -84,12 +82,7 @@ class History(Callback):
         self.rows = [old for old in self.rows if old["epoch"] < row["epoch"]] + [row]
         if not trainer.is_global_zero:
             return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, HISTORY_COLUMNS)
-        writer.writeheader()
-        writer.writerows(self.rows)
-        with atomic_write(self.path, "w") as file:
-            file.write(text.getvalue())
+        write_history(self.path, self.rows)
         if trainer.logger is not None:
             speed = {"patches_per_second": row["patches"] / max(row["seconds"], 1e-9)}
             shown = {"epoch": row["epoch"], "learning_rate": row["learning_rate"], **speed}

@@ -83,9 +83,10 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
     try:
         # the other processes of this run follow the first
         with interruption.heard(), hold(run_dir) if is_rank_zero() else nullcontext():
-            if is_baseline(config):
+            metrics = read_results(run_dir)  # another process may have finished it while this one came so far
+            if metrics is None and is_baseline(config):
                 metrics = _run_baseline(config, source, run_dir)
-            else:
+            elif metrics is None:
                 metrics = _run(config, source, run_dir, interruption)
     except Stopped as stopped:
         if is_rank_zero():
@@ -138,6 +139,8 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
 
     run_dir.mkdir(parents=True, exist_ok=True)
     last = run_dir / "last.ckpt"
+    if (run_dir / "best.ckpt").exists():
+        _read_best(run_dir / "best.ckpt")  # now, and not when everything has been trained
     if trainer.is_global_zero:
         write_json(run_dir / "config.json", config)
     if last.exists():

@@ -17,26 +17,31 @@ from musictag.errors import MusictagError
 def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """A file to write to that takes the name ``path`` only once all of it is on the disk.
 
-    Raises MusictagError when the disk is full; whatever had the name before is then still there, whole.
+    Raises MusictagError when the disk is full, fails, or has become read-only; whatever had the name before is then
+    still there, whole.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": ""})) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        kept = "type the same command again: finished work is kept."
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise MusictagError(
-                f"no room to write {path} ({error.strerror}). Nothing half-written was left; free some space "
-                "and type the same command again: finished work is kept."
+                f"no room to write {path} ({error.strerror}). Nothing half-written was left; free some space and {kept}"
+            ) from error
+        if error.errno in (errno.EROFS, errno.EIO, errno.ESTALE):
+            raise MusictagError(
+                f"cannot write {path} ({error.strerror}): the disk fails, is read-only or gone. Once it is back, {kept}"
             ) from error
         raise
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # not there any more, or on a disk that has become read-only
             os.unlink(temporary)
 
 

@@ -5,6 +5,7 @@ Tables and figures are made from these files alone.
 
 from __future__ import annotations
 
+import csv
 import json
 import platform
 import subprocess
@@ -29,12 +30,18 @@ PACKAGES = (
 
 
 def read_results(run_dir: Path) -> dict[str, Any] | None:
-    """The metrics of a finished run; None if it has not finished. Raises MusictagError if the file is damaged."""
+    """The metrics of a finished run; None if it has not finished. Raises MusictagError if the file is damaged, or where
+    nothing can be read."""
     path = run_dir / "metrics.json"
-    if not path.exists():
-        return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or "test" not in content:
+            raise ValueError("it holds no test scores")
+        return content
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise MusictagError(f"cannot read {path}: {error.strerror}; another place for results: runs_dir=...") from error
     except ValueError as error:
         raise MusictagError(f"{path} is damaged: {error}. Delete it and type the same command again.") from error
 
@@ -57,6 +64,8 @@ def write_results(
     """
     train_seconds = sum(row["seconds"] for row in history)
     patches = sum(row["patches"] for row in history)
+    # once more: a run that is resumed after its last epoch has not written it, and what lies there may be damaged
+    write_history(run_dir / "history.csv", history)
     plot_curves(history, run_dir / "curves.png", best_epoch=best_epoch)
     own = {
         "validation": history[best_epoch],
@@ -120,6 +129,14 @@ def write_scores(
     }
     write_json(run_dir / "metrics.json", content)
     return content
+
+
+def write_history(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """One row an epoch, with the keys of the first as columns."""
+    with atomic_write(path, "w") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def write_predictions(

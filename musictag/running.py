@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,16 +23,19 @@ class RunsElsewhere(MusictagError):
 def hold(run_dir: Path) -> Iterator[None]:
     """Claims the folder, which need not exist yet, for as long as the context lasts; a killed process lets go of it.
 
-    Raises RunsElsewhere if another process has it.
+    Raises RunsElsewhere if another process has it, and MusictagError if nothing can be written there.
     """
     path = _lock_path(run_dir)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=_LOOK_SECONDS)
     except Timeout:
         raise RunsElsewhere(f"another process is at work on {run_dir}; wait for it, or stop it") from None
+    except OSError as error:
+        raise _not_writable(path.parents[1], error.strerror or str(error)) from error
     try:
+        _check_folder(run_dir)
         yield
     finally:
         lock.release()
@@ -53,12 +57,35 @@ def is_running(run_dir: Path) -> bool:
     return False
 
 
+def _check_folder(run_dir: Path) -> None:
+    """Now, and not when the first epoch has been trained. A folder that is not there yet will be made."""
+    if not run_dir.is_dir():
+        if run_dir.exists() or run_dir.is_symlink():
+            raise _not_writable(run_dir, "it is no folder, but a file or a link that leads nowhere")
+        return
+    # of the system: who may do everything has to respect a disk that is mounted read-only
+    if not os.access(run_dir, os.W_OK | os.X_OK):
+        raise _not_writable(run_dir, "it is read-only for you")
+
+
+def _not_writable(folder: Path, reason: str) -> MusictagError:
+    return MusictagError(
+        f"cannot write to {folder}: {reason}. Change that, or choose another place for results with runs_dir=...; "
+        "what is there is kept"
+    )
+
+
 def note_reason(run_dir: Path, reason: str) -> None:
     """Writes error.txt, unless a process has already written why."""
-    with suppress(OSError):  # the disk may be full: that is no reason to hide the first error
-        if run_dir.exists():
-            with open(run_dir / "error.txt", "x", encoding="utf-8") as file:
-                file.write(reason.rstrip() + "\n")
+    path = run_dir / "error.txt"
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(reason.rstrip() + "\n")
+    except (FileExistsError, FileNotFoundError):  # told before, or nothing has begun
+        return
+    except OSError:  # the disk may be full: that is no reason to hide the first error, and half a reason is none
+        with suppress(OSError):
+            path.unlink()
 
 
 def _lock_path(run_dir: Path) -> Path:

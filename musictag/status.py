@@ -43,7 +43,10 @@ class Job:
 
 
 def read_study_status(path: Path) -> list[Job]:
-    """The jobs of a study's list as they are now; raises MusictagError for damaged files."""
+    """The jobs of a study's list as they are now; a job whose own files are damaged has failed, and says so.
+
+    Raises MusictagError for a damaged list.
+    """
     jobs = [_look_at(path.parent, job) for job in read_jobs(path)]
     return [_with_time_left(job, jobs) for job in jobs]
 
@@ -58,10 +61,12 @@ def time_left(jobs: Sequence[Job]) -> float | None:
 
 def _look_at(parent: Path, job: dict[str, Any]) -> Job:
     folder = parent / job["run"]
-    metrics = read_results(folder)
-    epochs = _history(folder)
-    seconds = sum(float(row["seconds"]) for row in epochs)
     found = {"name": job["job"], "folder": folder, "max_epochs": job["max_epochs"], "patches": job["patches"]}
+    try:
+        metrics, epochs = read_results(folder), _history(folder)
+    except MusictagError as error:
+        return Job(**found, state="failed", epochs=0, seconds=0.0, reason=str(error))
+    seconds = sum(epochs)
     if metrics is not None:
         scores = {name: (metrics["test"][name] or {}).get("value") for name in ("roc_auc", "pr_auc", "rmse")}
         # the epochs are a part of the training; the preparation is shared
@@ -78,12 +83,18 @@ def _look_at(parent: Path, job: dict[str, Any]) -> Job:
     return Job(**found, state=state, epochs=len(epochs), seconds=seconds, reason=reason)
 
 
-def _history(folder: Path) -> list[dict[str, str]]:
+def _history(folder: Path) -> list[float]:
+    """Seconds of each epoch; raises MusictagError if the file is damaged."""
+    path = folder / "history.csv"
     try:
-        with open(folder / "history.csv", newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        with open(path, newline="", encoding="utf-8") as file:
+            return [float(row["seconds"]) for row in csv.DictReader(file)]
     except OSError:
         return []
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise MusictagError(
+            f"{path} is damaged ({type(error).__name__}: {error}): the run itself does not read it; delete it"
+        ) from error
 
 
 def _with_time_left(job: Job, jobs: Iterable[Job]) -> Job:
@@ -130,7 +141,8 @@ def show(name: str, jobs: Sequence[Job], console: Console) -> None:
             console.print(
                 f"  [red]failed[/red] {escape(job.name)}: {escape(job.reason)}", highlight=False, soft_wrap=True
             )
-            console.print(f"         {escape(str(job.folder / 'error.txt'))}", highlight=False, soft_wrap=True)
+            if (job.folder / "error.txt").exists():
+                console.print(f"         {escape(str(job.folder / 'error.txt'))}", highlight=False, soft_wrap=True)
     counts = Counter(job.state for job in jobs)
     parts = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     left = time_left(jobs)

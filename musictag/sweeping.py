@@ -137,7 +137,9 @@ def run_job(config: dict[str, Any], overrides: Sequence[str], launcher: dict[str
             if status - 128 in SIGNALS:
                 say(f"the job {' '.join(overrides)} was stopped, and has saved: the same command goes on")
                 return None
-            if status != 0:
+            if status != 0 and read_results(folder) is None:
+                if is_rank_zero() and is_running(folder):  # who began at the same moment has it
+                    raise RunsElsewhere(f"another process is at work on {folder}")
                 raise MusictagError(_why(status))
             # looked up anew: the data set may have changed since the sweep began
             folder = run_folder(config, build_source(config))

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import OverrideParseException
 from rich.console import Console
 
 from musictag.plots import result_table, tag_table
@@ -41,7 +42,12 @@ def explain(error: Exception) -> str:
             where = f"{group} has no key {name}; it has" if group else f"there is no key {name}; the keys are"
             return f"{where} {', '.join(sorted(str(k) for k in parent if k != 'hydra'))}"
         cause = cause.__cause__ or cause.__context__
-    return "\n".join(line for line in text.splitlines() if line.strip())
+    lines = [line for line in text.splitlines() if line.strip()]
+    if isinstance(error, OverrideParseException):
+        lines.append(
+            "A value with spaces, quotes or letters beyond a to z wants quotes of its own: \"key='the value'\""
+        )
+    return "\n".join(lines)
 
 
 def _parameters(metrics: dict[str, Any]) -> str:

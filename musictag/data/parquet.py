@@ -48,7 +48,8 @@ def flat_column(file: pq.ParquetFile, name: str, which: int = 0) -> pa.ChunkedAr
                 f"column {name!r} holds {written_out:,} bytes of text; at most {MAX_TEXT_BYTES:,} are read"
             )
         column = column.cast(column.type.value_type)
-    return column
+    # Python has no nanoseconds; a time is no number here anyway
+    return column.cast(pa.string()) if pa.types.is_temporal(column.type) else column
 
 
 def _text_bytes(chunk: pa.DictionaryArray) -> int:

@@ -56,9 +56,17 @@ class Prepared:
 
 
 def prepared_folder(source: Source, data_dir: str | Path, sample_rate: int = 16000) -> Path:
-    """Where the prepared audio of a source lies: sources whose songs sound alike share it."""
+    """Where the prepared audio of a source lies: sources whose songs sound alike share it. Raises MusictagError for a
+    place that cannot be."""
     identity = json.dumps(_identity(source, sample_rate), sort_keys=True)
-    return Path(data_dir) / f"{source.name}-{hashlib.blake2b(identity.encode()).hexdigest()[:8]}"
+    folder = Path(data_dir) / f"{source.name}-{hashlib.blake2b(identity.encode()).hexdigest()[:8]}"
+    try:
+        folder.exists()
+    except OSError as error:  # a name that is longer than the file system takes
+        raise MusictagError(
+            f"cannot read {folder}: {error.strerror}; choose another place with data_dir=..."
+        ) from error
+    return folder
 
 
 def prepare(

@@ -1,0 +1,104 @@
+"""A loss that is no number ends the run with the songs at hand; what was saved before is kept and finite."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from musictag import experiment
+
+from .catalogues import read_rows, write_table
+from .experiments import compose_config
+from .reliability import SETTINGS, Bench, bench, check_whole, epochs_done, only, weights
+
+TWO = (
+    "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.sync_batch_norm=false",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench(tmp_path_factory.mktemp("losses")) as made:
+        yield made
+
+
+def songs_named(reason: str) -> list[str]:
+    """The training songs that an error names."""
+    return [word.strip(" .,") for word in reason.replace("\n", " ").split() if word.startswith("train-")]
+
+
+@pytest.mark.slow
+def test_weights_that_become_nan_leave_the_epochs_before_and_the_same_command_mends_it(run: Bench) -> None:
+    """As a fault of the memory does, once, in the third epoch of three batches each."""
+    failure = {"do": "poison", "call": "training_step", "nth": 8}
+    status, said = run.lab.run(*run.words("poisoned"), failure=failure)
+    assert status == 1
+    folder = only(run.folder / "poisoned")
+    reason = (folder / "error.txt").read_text()
+    assert "the loss became nan in epoch 2" in reason
+    assert len(songs_named(reason)) == 4  # the batch
+    assert said.splitlines()[-1].startswith("musictag: the loss became nan")
+    assert not (folder / "metrics.json").exists()
+    assert epochs_done(run.folder / "poisoned") == 2
+    for name in ("last.ckpt", "best.ckpt"):
+        assert all(np.isfinite(weight).all() for weight in weights(folder, name).values())
+    assert run.lab.run(*run.words("poisoned"))[0] == 0
+    check_whole(folder, run.whole)
+
+
+@pytest.mark.slow
+def test_a_loss_that_explodes_on_one_of_two_processes_ends_both(run: Bench) -> None:
+    words = run.words("two", *TWO, *(word for word in SETTINGS if word.startswith("trainer.")))
+    failure = {"do": "poison", "call": "training_step", "nth": 8}
+    started = run.lab.start(*words, failure=failure)
+    assert started.wait() != 0
+    assert not started.children()
+    folder = only(run.folder / "two")
+    reason = (folder / "error.txt").read_text()
+    assert "the loss became nan in epoch 2" in reason
+    assert songs_named(reason)
+    for name in ("last.ckpt", "best.ckpt"):
+        assert all(np.isfinite(weight).all() for weight in weights(folder, name).values())
+    assert run.lab.run(*words)[0] == 0
+    undisturbed = [
+        word.replace(f"runs_dir={run.folder / 'two'}", f"runs_dir={run.folder / 'two whole'}") for word in words
+    ]
+    assert run.lab.run(*undisturbed)[0] == 0
+    check_whole(folder, only(run.folder / "two whole"))
+
+
+@pytest.mark.slow
+def test_a_learning_rate_that_no_float_can_follow_ends_two_processes(run: Bench) -> None:
+    settings = [word for word in SETTINGS if word.startswith("trainer.")]
+    explosive = ("trainer.learning_rate=1e30", "trainer.gradient_clip=null")
+    started = run.lab.start(*run.words("explosive", *TWO, *settings, *explosive))
+    assert started.wait() != 0
+    assert not started.children()
+    folder = only(run.folder / "explosive")
+    assert songs_named((folder / "error.txt").read_text())
+    assert not (folder / "metrics.json").exists()
+
+
+def test_silence_noise_and_unknown_tags_are_no_reason_to_fail(tiny_catalogue: Path, tmp_path: Path) -> None:
+    """What comes nearest to a damaged song in int16: digital silence, then noise as loud as it gets."""
+    rows = read_rows(tiny_catalogue)
+    for number, row in enumerate(row for row in rows if row["split"] == "train"):
+        if number < 3:
+            noise = np.random.default_rng(number).choice(np.array([-32768, 32767], np.int16), 16000)
+            soundfile.write(
+                tiny_catalogue.parent / row["path"], np.concatenate([np.zeros(32000, np.int16), noise]), 16000
+            )
+        elif number < 9:
+            row.update(high="", noisy="", brightness="")
+    write_table(tiny_catalogue, rows)
+    words = ["data=manifest", f"data.path={tiny_catalogue}", *SETTINGS, "trainer.batch_size=2"]
+    config = compose_config(*words, f"runs_dir={tmp_path / 'runs'}", f"data_dir={tmp_path / 'data'}")
+    metrics = experiment.run(config)
+    assert metrics["songs"]["train"] == 12
+    with (experiment.results_folder(config) / "history.csv").open(newline="") as file:
+        assert all(np.isfinite(float(row["train_loss"])) for row in csv.DictReader(file))
