@@ -29,6 +29,7 @@ def main(cfg: DictConfig) -> float | None:
     from musictag.errors import MusictagError
     from musictag.interruption import Stopped
     from musictag.terminal import print_results
+    from musictag.untrusted import printable
 
     try:
         config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -42,7 +43,7 @@ def main(cfg: DictConfig) -> float | None:
     except MissingMandatoryValue as error:
         sys.exit(f"musictag: {error.full_key} is needed; type {error.full_key}=...")
     except MusictagError as error:
-        sys.exit(f"musictag: {error}")
+        sys.exit(f"musictag: {printable(error)}")
     except Stopped as stopped:
         sys.exit(stopped.status)
     except KeyboardInterrupt:

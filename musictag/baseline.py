@@ -27,7 +27,7 @@ from musictag.data.datamodule import SongData
 from musictag.data.progress import Progress
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
-from musictag.feature_models import FeatureModel, can_judge
+from musictag.feature_models import FeatureModel, can_judge, check_scores, read_models
 from musictag.feature_store import stored_features
 from musictag.features import SAMPLE_RATE, feature_names, song_features
 from musictag.files import write_json
@@ -89,14 +89,14 @@ def load(path: str | os.PathLike) -> FeatureTagger:
     """
     path = Path(path) / MODEL_FILE if Path(path).is_dir() else Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_models(path)
     except FileNotFoundError as error:
         raise MusictagError(
             f"there is no {path}: give the folder of a finished baseline run, or its model.json"
         ) from error
     except (OSError, ValueError) as error:
         raise MusictagError(f"{path} is no model of a baseline, or is damaged: {error}") from error
-    if not isinstance(content, dict) or content.get("what") != _WHAT:
+    if content["what"] != _WHAT:
         raise MusictagError(f"{path} is no model of a baseline: it was not written by this version of musictag")
     if content["features"] != list(feature_names()):
         raise MusictagError(
@@ -104,7 +104,9 @@ def load(path: str | os.PathLike) -> FeatureTagger:
             "use it with the version that fitted it"
         )
     try:
-        return FeatureTagger(build(content["baseline"], FeatureModel), content["baseline"], content["tags"])
+        tagger = FeatureTagger(build(content["baseline"], FeatureModel), content["baseline"], content["tags"])
+        check_scores(tagger.scores, len(feature_names()))
+        return tagger
     except MusictagError as error:
         raise MusictagError(f"{path}: {error}") from error
 

@@ -15,6 +15,7 @@ from musictag.cli_plan import add_plan_command
 from musictag.cli_studies import add_study_commands, positive
 from musictag.errors import MusictagError, SongError
 from musictag.published import PRETRAINED
+from musictag.untrusted import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except MusictagError as error:
-        print(f"musictag: {error}", file=sys.stderr)
+        print(f"musictag: {printable(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("musictag: interrupted; the same command goes on with what is finished", file=sys.stderr)
@@ -155,7 +156,7 @@ def _tag(options: argparse.Namespace) -> int:
             results[path] = tagger.tag(path)
         except (SongError, MusictagError) as error:
             failed += 1
-            print(f"musictag: {path}: {error}", file=sys.stderr)
+            print(f"musictag: {printable(path)}: {printable(error)}", file=sys.stderr)
     if options.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
     elif results:
@@ -176,7 +177,7 @@ def _print_table(results: dict[str, dict[str, float]], kinds: dict[str, str], to
         table.add_column("measures")
     for path, scores in results.items():
         best = [(name, score) for name, score in scores.items() if kinds[name] == "classification"][:top]
-        row: list[Any] = [escape(path), "\n".join(f"{score:.2f}  {escape(name)}" for name, score in best)]
+        row: list[Any] = [escape(printable(path)), "\n".join(f"{score:.2f}  {escape(name)}" for name, score in best)]
         if regression:
             row.append("\n".join(f"{scores[name]:.2f}  {escape(name)}" for name in regression))
         table.add_row(*row)

@@ -64,10 +64,11 @@ def _prepare(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from musictag.data.check import check
+    from musictag.untrusted import printable
 
     report = check(options.catalogue, options.root, _kinds_by_tag(options.tags))
     # not through rich: paths and tags are no markup, and a row should stay one line
-    print(report)
+    print(printable(report))
     return 1 if report.errors else 0
 
 

@@ -26,6 +26,7 @@ from musictag.errors import MusictagError, SongError
 from musictag.files import atomic_write
 from musictag.tagger import AudioSource, Tagger, evaluating, load
 from musictag.transfer import digest
+from musictag.untrusted import printable
 
 PENULTIMATE = "penultimate"
 _HOW_TO_LIST = "all that can be asked for: musictag embed --model MODEL --list-layers"
@@ -230,7 +231,7 @@ def _rows(
                 raise SongError("its name is not UTF-8, which the table needs; rename it")
             seconds, features = embedder.patches(path)
         except (SongError, MusictagError) as error:
-            print(f"musictag: {path}: {error}", file=sys.stderr)
+            print(f"musictag: {printable(path)}: {printable(error)}", file=sys.stderr)
             continue
         if not patches:
             seconds, features = seconds[:1], features.mean(axis=0, keepdims=True)

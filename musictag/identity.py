@@ -95,7 +95,7 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
         if config["init_from"] is not None:
             songs["weights"] = digest(config["init_from"])
         parts = [names["frontend"], names["backend"], *([names["probe"]] if names["probe"] else [])]
-        if config["trainer"]["learning_rate_scaling"] == "none":  # then nothing reads the other key
+        if config.get("trainer", {}).get("learning_rate_scaling") == "none":  # then nothing reads the other key
             config = _without(config, ("trainer.learning_rate_scaling", "trainer.reference_batch_size"))
     identity = json.dumps(_canonical(_without(config, INDIFFERENT_KEYS)) | songs, sort_keys=True)
     parts.append(hashlib.sha256(identity.encode()).hexdigest()[:8])

@@ -6,6 +6,7 @@ the first frame's bit rate for all, and leave out the end of a file whose bit ra
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 _KBIT_MPEG1 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
@@ -25,15 +26,16 @@ def has_length_header(path: Path) -> bool:
 
 def chained_samples(path: Path) -> int:
     """Samples in the unbroken chain of layer III frames that the file begins with: a lower bound of its length."""
-    data = path.read_bytes()
-    position, samples = _tag_bytes(data[:10]), 0
-    while position + 4 <= len(data):
-        frame = _frame(data[position : position + 4])
-        if frame is None:
-            break
-        frame_bytes, frame_samples = frame
-        position += frame_bytes
-        samples += frame_samples
+    # mapped, not read: a file may be longer than the memory
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        position, samples = _tag_bytes(data[:10]), 0
+        while position + 4 <= len(data):
+            frame = _frame(data[position : position + 4])
+            if frame is None:
+                break
+            frame_bytes, frame_samples = frame
+            position += frame_bytes
+            samples += frame_samples
     return samples
 
 

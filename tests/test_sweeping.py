@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from musictag import experiment, studies, sweeping
 from musictag.errors import MusictagError
@@ -161,9 +161,8 @@ def test_slurm_gets_a_task_and_a_gpu_a_device(monkeypatch: pytest.MonkeyPatch, t
         "trainer=ddp", "trainer.devices=4", "trainer.num_nodes=2", "hydra/launcher=submitit_slurm",
         "hydra.launcher.partition=gpu",
     )  # fmt: skip
-    launcher = {
-        key: cfg.hydra.launcher[key] for key in cfg.hydra.launcher if key not in ("_target_", "submitit_folder")
-    }
+    launcher = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
+    del launcher["_target_"], launcher["submitit_folder"]
     for name in ("srun", "sbatch"):  # submitit looks whether they are there
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)

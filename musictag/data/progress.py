@@ -8,12 +8,14 @@ from types import TracebackType
 from rich import progress as rich_progress
 from rich.console import Console
 
+from musictag.untrusted import printable
+
 _LINE_EVERY_SECONDS = 10.0
 
 
 def say(message: str) -> None:
     """One line for the person who waits, on standard error."""
-    Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
+    Console(stderr=True).print(printable(message), highlight=False, markup=False, soft_wrap=True)
 
 
 class Progress:
