@@ -81,8 +81,15 @@ def test_a_killed_process_ends_the_run_with_its_reason(
     else:
         assert "Signal 9 (SIGKILL)" in said  # torchrun's report
     assert not (run_dir / "metrics.json").exists()
-    run(command, records)
+
+
+@pytest.mark.slow
+def test_a_run_of_which_a_process_was_killed_goes_on_to_the_same_end(tiny: list[str], tmp_path: Path) -> None:
+    records = tmp_path / "records"
+    hurt_and_watch([*TRAIN, *tiny], records, "SIGKILL:train:1:1:1")
+    run([*TRAIN, *tiny], records)
     run([*TRAIN, *tiny, f"runs_dir={tmp_path / 'whole'}"], tmp_path / "record")
+    run_dir = only_run(tmp_path / "runs")
     assert scores(run_dir) == scores(only_run(tmp_path / "whole"))
     assert not (run_dir / "error.txt").exists()
 

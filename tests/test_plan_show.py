@@ -86,7 +86,7 @@ def test_a_run_says_which_network_it_timed(
         assert cli.main(["plan", *SONGS, *words]) == 1
         assert message in capsys.readouterr().err
     baseline = changed_run(run_folder, tmp_path / "baseline")
-    (baseline / "metrics.json").write_text('{"baseline": "gbt"}')
+    (baseline / "metrics.json").write_text('{"baseline": "gbt", "test": {}}')
     assert cli.main(["plan", *SONGS, "--run", str(baseline)]) == 1
     assert "is a baseline" in capsys.readouterr().err
 

@@ -121,7 +121,7 @@ def test_damaged_predictions_are_named(tmp_path: Path, damage: str) -> None:
 
 
 def test_a_file_that_no_run_wrote_is_named(tmp_path: Path) -> None:
-    (tmp_path / "metrics.json").write_text('{"config": {}}')
+    (tmp_path / "metrics.json").write_text('{"config": {}, "test": {}}')
     with pytest.raises(MusictagError, match="is not what a run writes"):
         find_runs(tmp_path)
 

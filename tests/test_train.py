@@ -138,6 +138,7 @@ def test_a_run_killed_after_early_stopping_trains_no_further_epoch(tiny: list[st
     assert comparable(experiment.run(config)) == comparable(metrics)
 
 
+@pytest.mark.slow
 def test_two_processes_score_as_one(tiny: list[str], tmp_path: Path) -> None:
     # nothing is learned, so that both test the very same weights; 7 test songs over 2 ranks
     still = [
