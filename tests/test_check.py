@@ -334,7 +334,7 @@ def test_parquet_columns_of_any_type(tmp_path: Path, capsys: pytest.CaptureFixtu
     pq.write_table(pa.table(columns), tmp_path / "c.parquet")
     _, found, _ = run(capsys, tmp_path / "c.parquet")
     assert found == {
-        WORDS: ["listened: 1970-01-01 00:00:00"],
+        WORDS: ["listened: '1970-01-01 00:00:00.000'"],
         "error: values of tags outside of 0 and 1 (percents: divide by 100) (1)": ["row 5: energy 3.5"],
     }
 
