@@ -12,6 +12,7 @@ from musictag.benchmarks.figures import Figure
 from musictag.errors import MusictagError
 
 
+@pytest.mark.slow
 def test_the_data_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "_SONGS", 68)
     monkeypatch.setattr(data, "_STEPS", 5)

@@ -95,7 +95,8 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
     assert {path: path.stat().st_mtime_ns for path in run_dir.iterdir()} == written
 
 
-@pytest.mark.parametrize(("after_epochs", "workers"), [pytest.param(1, 0, marks=pytest.mark.slow), (3, 1)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("after_epochs", "workers"), [(1, 0), (3, 1)])
 def test_a_killed_run_ends_as_one_never_killed(
     tiny: list[str], tmp_path: Path, after_epochs: int, workers: int
 ) -> None:
