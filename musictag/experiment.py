@@ -263,7 +263,7 @@ def _check_checkpoint(path: Path, module: TaggingModule) -> str:
             f"{path} was trained for other tags ({len(spec['tags'])}: {_some_names(spec['tags'])}) than the data has "
             f"now ({len(tags)}: {_some_names(tags)}). Delete it to train from the start."
         )
-    finished = len(content["callbacks"].get("History", {}).get("rows", ()))
+    finished = len(content.get("callbacks", {}).get("History", {}).get("rows", ()))
     return f"Going on after {finished} finished epochs, where {path} was saved"
 
 
