@@ -38,6 +38,14 @@ def launched(launcher: str, words: list[str]) -> list[str]:
     return [*TRAIN, *words]
 
 
+def assert_weights_are_close(one: Path, other: Path) -> None:
+    """Two runs whose sums were made of the same numbers in another order."""
+    weights = [torch.load(folder / "last.ckpt", weights_only=True)["state_dict"] for folder in (one, other)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
 @pytest.mark.parametrize("launcher", ["lightning", pytest.param("torchrun", marks=pytest.mark.slow)])
 def test_two_processes_train_as_one(tiny: list[str], tmp_path: Path, launcher: str) -> None:
     run([*TRAIN, *tiny, *BATCH_OF_32], tmp_path / "alone")
@@ -66,15 +74,38 @@ def test_two_processes_train_as_one(tiny: list[str], tmp_path: Path, launcher: s
         assert by_rank[1]
         assert not by_rank[0] & by_rank[1]
 
-    # the same sums in another order
-    weights = [torch.load(folder / "last.ckpt", weights_only=True)["state_dict"] for folder in (first, second)]
-    assert weights[0].keys() == weights[1].keys()
-    for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+    assert_weights_are_close(first, second)
     predictions = [np.load(folder / "predictions.npz") for folder in (first, second)]
     np.testing.assert_array_equal(predictions[0]["song_ids"], predictions[1]["song_ids"])
     np.testing.assert_allclose(predictions[0]["scores"], predictions[1]["scores"], atol=1e-4)
     validation = [scores(folder)["validation"] for folder in (first, second)]
+    assert validation[1]["train_loss"] == pytest.approx(validation[0]["train_loss"], rel=1e-4)
+    assert validation[1]["patches"] == validation[0]["patches"] == 96
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_a_stopped_run_goes_on_with_another_number_of_processes(
+    tiny: list[str], tmp_path: Path, before: int, after: int
+) -> None:
+    """In the middle of an epoch: every patch of every batch is trained on once, by however many there are."""
+    words = [*tiny, *BATCH_OF_32, "trainer.batch_size=8", "trainer=ddp"]  # 12 batches an epoch
+    run([*TRAIN, *words, "trainer.devices=1"], tmp_path / "alone")
+    moved = [*TRAIN, *words, f"runs_dir={tmp_path / 'moved'}"]
+    records = tmp_path / "records"
+    run([*moved, f"trainer.devices={before}"], records, hurt=f"SIGTERM:train:{before - 1}:1:5", status=143)
+    assert 5 <= batches(records, "train")[-1]["batch"] < 11
+    run([*moved, f"trainer.devices={after}"], records)
+
+    def trained(folder: Path) -> Counter:
+        return Counter((row["epoch"], row["batch"], song, audio) for row in batches(folder, "train")
+                       for song, audio in zip(row["songs"], row["audio"], strict=True))  # fmt: skip
+
+    assert trained(records) == trained(tmp_path / "alone")
+    assert {row["world"] for row in batches(records, "train")} == {1, 2}
+    one, other = only_run(tmp_path / "runs"), only_run(tmp_path / "moved")
+    assert_weights_are_close(one, other)
+    validation = [scores(folder)["validation"] for folder in (one, other)]
     assert validation[1]["train_loss"] == pytest.approx(validation[0]["train_loss"], rel=1e-4)
     assert validation[1]["patches"] == validation[0]["patches"] == 96
 
