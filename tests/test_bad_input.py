@@ -152,7 +152,8 @@ def test_a_loss_that_is_no_number_stops_with_the_songs(tiny: list[str], tmp_path
     assert not (run_dir / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("share", [0.3, pytest.param(0.99, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.3, 0.99])
 def test_a_full_disk_loses_no_finished_epoch(tiny: list[str], tmp_path: Path, share: float) -> None:
     config = compose_config(*tiny, "trainer.max_epochs=4")
     never_full = experiment.run(config)

@@ -26,7 +26,6 @@ def test_the_data_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_other_sections_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "_MODELS", {"spectrogram, small": models._MODELS["spectrogram, small"]})
-    monkeypatch.setattr(songbook, "_RENDERED_SONGS", 3)
     monkeypatch.setattr(metrics, "_TEST_SETS", ((100, 5, 10),))
     training, tagging = models.benchmark()
     assert 0 < training.value < tagging.value
@@ -34,10 +33,15 @@ def test_the_other_sections_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     training, tagging = architectures.benchmark()
     assert training.what == "dieleman_waveform: training, batches of 5 x 3.00 s"
     assert 0 < training.value < tagging.value
+    assert len(list(metrics.benchmark())) == 1
+
+
+@pytest.mark.slow
+def test_the_songbook_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(songbook, "_RENDERED_SONGS", 3)
     reading, rendering = songbook.benchmark()
     assert reading.unit == "s"
     assert rendering.value > 0.5
-    assert len(list(metrics.benchmark())) == 1
 
 
 def test_the_baseline_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,7 @@ def test_table_csv_and_picture(runs, tmp_path, capsys, monkeypatch):
     assert picture.shape[1] > picture.shape[0] > 500
 
 
+@pytest.mark.slow
 def test_speeds_are_measured_side_by_side(runs, tmp_path):
     assert main(["compare", str(runs), "--study", "sizes", "--out", str(tmp_path), "--measure"]) == 0
     with (tmp_path / "sizes.csv").open(newline="") as file:

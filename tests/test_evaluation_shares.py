@@ -73,7 +73,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_songs_shared_by_processes_have_the_scores_of_one(folder: Path, world: int) -> None:
     alone = {(mode, songs): evaluate(folder, songs, mode) for songs in SONGS for mode in ("patches", "whole")}
     command = [sys.executable, "-c", SCRIPT, str(folder)]

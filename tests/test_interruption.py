@@ -88,6 +88,7 @@ def test_all_processes_stop_after_the_same_batch(tiny: list[str], tmp_path: Path
     assert_the_same(only_run(tmp_path / "whole"), only_run(tmp_path / "stopped"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_the_middle_of_its_epoch(tiny: list[str], tmp_path: Path) -> None:
     """kill -9 leaves no time to save: what is lost is what came after the last checkpoint within the epoch."""
     whole, killed = ([*TRAIN, *tiny, f"runs_dir={tmp_path / name}"] for name in ("whole", "killed"))
