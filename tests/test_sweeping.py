@@ -179,20 +179,23 @@ def test_slurm_gets_a_task_and_a_gpu_a_device(monkeypatch: pytest.MonkeyPatch, t
         assert f"#SBATCH {line}\n" in script
 
 
-#: What of Slurm the launcher talks to: a job runs at once, and each of its two tasks is told its rank.
+#: What of Slurm the launcher talks to: a job runs at once, and each of its two tasks is told its rank. Lightning makes
+#: its port of the job's number, as clusters have it: two jobs of one number at once would meet.
 SLURM = {
     "sbatch": """for script; do :; done
-export SLURM_JOB_ID=4711 SLURM_JOB_NAME=musictag SLURM_NODELIST=localhost SLURM_JOB_NODELIST=localhost SLURM_NODEID=0
-export SLURM_NTASKS=2 SLURM_NTASKS_PER_NODE=2 SLURM_JOB_NUM_NODES=1 SLURM_NNODES=1
-sh "$script" > /dev/null 2>&1 &
-echo "Submitted batch job 4711"
+export SLURM_JOB_ID=$STAND_IN_JOB SLURM_JOB_NAME=musictag SLURM_NODELIST=localhost SLURM_JOB_NODELIST=localhost
+export SLURM_NODEID=0 SLURM_NTASKS=2 SLURM_NTASKS_PER_NODE=2 SLURM_JOB_NUM_NODES=1 SLURM_NNODES=1
+(sh "$script"; touch "$0.ended") > /dev/null 2>&1 &
+echo "Submitted batch job $STAND_IN_JOB"
 """,
     "srun": """while [ "${1#--}" != "$1" ]; do case "$1" in --output|--error) shift 2;; *) shift;; esac; done
 SLURM_PROCID=1 SLURM_LOCALID=1 "$@" &
 SLURM_PROCID=0 SLURM_LOCALID=0 "$@"
 wait
 """,
-    "sacct": 'echo "JobID|State|NodeList"; echo "4711|RUNNING|localhost"\n',
+    "sacct": """[ -e "$(dirname "$0")/sbatch.ended" ] && state=COMPLETED || state=RUNNING
+echo "JobID|State|NodeList"; echo "$STAND_IN_JOB|$state|localhost"
+""",
     "scontrol": "echo localhost\n",
 }
 
@@ -204,10 +207,12 @@ def test_a_slurm_job_trains_on_all_of_its_tasks(tiny: list[str], tmp_path: Path)
     for name, script in SLURM.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}")
         (tmp_path / "bin" / name).chmod(0o755)
+    job = str(1000 + os.getpid() % 9000)
     done = sweep(
         "-m", "study=slurm", "seed=0", *tiny, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu",
         "hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=null",
         **environment(tmp_path / "records", PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"),
+        STAND_IN_JOB=job,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     (metrics,) = finished(tmp_path)
@@ -215,7 +220,7 @@ def test_a_slurm_job_trains_on_all_of_its_tasks(tiny: list[str], tmp_path: Path)
     history = (tmp_path / "runs" / metrics["data"] / metrics["run"] / "history.csv").read_text().splitlines()
     patches = dict(zip(history[0].split(","), history[1].split(","), strict=True))["patches"]
     assert int(patches) == metrics["songs"]["train"]  # of both tasks together: each song once
-    log = (tmp_path / "runs/multirun/.submitit/4711/4711_submission.sh").read_text()
+    log = (tmp_path / f"runs/multirun/.submitit/{job}/{job}_submission.sh").read_text()
     assert "#SBATCH --ntasks-per-node=2" in log
     assert "export SLURM_KILL_BAD_EXIT=1" in log  # a task that dies ends the others
     heard = [{song for row in batches(tmp_path / "records", "train") if row["rank"] == rank for song in row["songs"]}
