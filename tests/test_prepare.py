@@ -56,7 +56,7 @@ def kill_and_resume(catalogue: Path, data_dir: Path, workers: int, blocks: int, 
     process.kill()
     process.wait()
     # no worker outlives the one who started it
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 10)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 60)
     kept = finished_blocks(data_dir)
     assert blocks <= kept < 12
     source = CountingCatalogue(catalogue)
@@ -113,7 +113,7 @@ def test_interrupted_by_hand_it_keeps_finished_blocks(tiny_catalogue: Path, tmp_
     process = start(tiny_catalogue, tmp_path / "data", 2, 0.3)  # slow enough to be interrupted on a busy machine
     wait_until(lambda: finished_blocks(tmp_path / "data") >= 2)
     process.send_signal(signal.SIGINT)
-    _, output = process.communicate(timeout=20)
+    _, output = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "finished blocks are kept" in output
     assert not list((tmp_path / "data").rglob(".*.part"))
