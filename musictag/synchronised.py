@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 class _Normalised(torch.autograd.Function):
     """Batch norm with the statistics of all processes' patches, which all of them must call: an exchange forward, one
-    backward. Its passes over the patches are torch's own kernels: no slower than ordinary batch norm.
+    backward. Its passes over the patches are torch's own kernels.
     """
 
     @staticmethod
