@@ -15,6 +15,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from musictag.errors import MusictagError
+from musictag.overrides import plain_config, readable
 
 # conf/hydra/launcher/submitit_slurm.yaml names everything that its plugin knows; Hydra would rather it had another name
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is validated against ConfigStore schema")
@@ -26,16 +30,17 @@ def main(cfg: DictConfig) -> float | None:
     """Run the experiment of ``cfg``; returns what a sweeper may maximise (None: the job failed)."""
     # imported here, so that --help and mistyped options are answered at once
     from musictag import experiment, sweeping
-    from musictag.errors import MusictagError
     from musictag.interruption import Stopped
-    from musictag.terminal import print_results
+    from musictag.terminal import explain, print_results
     from musictag.untrusted import printable
 
     try:
-        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        config = plain_config(cfg)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             launcher = OmegaConf.to_container(HydraConfig.get().launcher)
-            metrics = sweeping.run_job(config, HydraConfig.get().overrides.task, launcher)
+            # not resolved: they are read once more, by the job's own process
+            overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+            metrics = sweeping.run_job(config, overrides, launcher)
             return sweeping.objective(metrics)
         metrics = experiment.run(config)
         if "hydra.mode=RUN" not in sys.argv:  # of a job, its sweep speaks
@@ -44,6 +49,8 @@ def main(cfg: DictConfig) -> float | None:
         sys.exit(f"musictag: {error.full_key} is needed; type {error.full_key}=...")
     except MusictagError as error:
         sys.exit(f"musictag: {printable(error)}")
+    except OmegaConfBaseException as error:
+        sys.exit(f"musictag: {printable(explain(error))}")
     except Stopped as stopped:
         sys.exit(stopped.status)
     except KeyboardInterrupt:
@@ -52,7 +59,7 @@ def main(cfg: DictConfig) -> float | None:
 
 if __name__ == "__main__":
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra lets the error through
-    words = sys.argv[1:]
+    words = sys.argv[1:] = readable(sys.argv[1:])
     # a job of the sweep says hydra.mode=RUN
     if any(word.startswith("sweep=") for word in words) and not any(
         word.startswith(("-", "hydra.mode")) for word in words
@@ -60,7 +67,7 @@ if __name__ == "__main__":
         sys.argv.insert(1, "--multirun")
     try:
         main()
-    except HydraException as error:
+    except (HydraException, OmegaConfBaseException) as error:
         from musictag.terminal import explain
 
         sys.exit(f"musictag: {explain(error)}")

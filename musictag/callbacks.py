@@ -6,6 +6,7 @@ the last one, which therefore holds the state of all the others.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -170,9 +171,11 @@ class EpochCheckpoint(ModelCheckpoint):
 
     def __init__(self, folder: Path, name: str, monitor: str | None = None, mode: str = "min") -> None:
         super().__init__(
-            dirpath=folder, filename=name, monitor=monitor, mode=mode, save_top_k=1, auto_insert_metric_name=False,
+            dirpath=None, filename=name, monitor=monitor, mode=mode, save_top_k=1, auto_insert_metric_name=False,
             enable_version_counter=False, save_on_train_epoch_end=True,
         )  # fmt: skip
+        # afterwards: Lightning would take a folder named ~ for the home folder, and a:: for a service in the network
+        self.dirpath = os.path.realpath(folder)
 
     @property
     def state_key(self) -> str:

@@ -25,6 +25,8 @@ from musictag.data.progress import Progress, say
 from musictag.data.store import SHARD_FOLDER
 from musictag.errors import MusictagError
 from musictag.identity import build_source, check_keys
+from musictag.overrides import plain_config, readable
+from musictag.places import expanded
 from musictag.terminal import explain
 
 #: The shipped configuration stands beside the package, in a clone of the repository.
@@ -48,18 +50,16 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = hydra_compose("train", list(overrides), return_hydra_config=True)
+            cfg = hydra_compose("train", readable(overrides), return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)  # the names of the chosen files are taken from there
         with open_dict(cfg):
             cfg.names = OmegaConf.to_container(cfg.names, resolve=True)
             del cfg["hydra"]
-        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        return plain_config(cfg)
     except MissingMandatoryValue as error:
         raise MusictagError(f"{error.full_key} is needed; type {error.full_key}=...") from error
-    except HydraException as error:
+    except (HydraException, OmegaConfBaseException) as error:
         raise MusictagError(explain(error)) from error
-    except OmegaConfBaseException as error:
-        raise MusictagError(" ".join(str(error).split())) from error
     finally:
         HydraConfig.instance().cfg = before
         GlobalHydra.instance().hydra = outer
@@ -70,7 +70,7 @@ def configuration(words: Sequence[str]) -> dict[str, Any]:
 
     Raises MusictagError as that does, and for more than one table.
     """
-    tables = [word for word in words if "=" not in word or Path(word).is_file()]
+    tables = [word for word in words if "=" not in word or os.path.isfile(os.path.expanduser(word))]
     overrides = [word for word in words if word not in tables]
     if len(tables) > 1:
         raise MusictagError(f"one table at a time, not {' and '.join(tables)}")
@@ -78,7 +78,7 @@ def configuration(words: Sequence[str]) -> dict[str, Any]:
         return compose(overrides)
     # set afterwards: what may stand in a file's name is more than what Hydra's command line can say
     config = compose(["data=manifest", *overrides, "data.path=table"])
-    config["data"]["path"] = tables[0]
+    config["data"]["path"] = expanded(tables[0], "the table's path")
     return config
 
 

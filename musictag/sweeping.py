@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from musictag.data.progress import say
 from musictag.data.sources import Source
@@ -27,6 +27,7 @@ from musictag.errors import MusictagError
 from musictag.files import write_json
 from musictag.identity import PIPELINE_KEYS, available_cores, build_source, check_keys, run_folder
 from musictag.interruption import SIGNALS, Stopped
+from musictag.overrides import readable_params
 from musictag.preparing import compose
 from musictag.ranks import is_rank_zero
 from musictag.results import read_results
@@ -49,6 +50,7 @@ class WriteDownStudy(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         try:
+            readable_params(config)
             jobs = job_overrides(config)
             if jobs is not None:
                 self._check(jobs, config.hydra.runtime.choices.data)
@@ -75,7 +77,9 @@ def job_overrides(config: DictConfig) -> list[list[str]] | None:
     if sweeper._target_ != _GRID_SWEEPER:
         return None
     params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
+    # not resolved, as Hydra hands them on
+    given = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    parsed = OverridesParser.create().parse_overrides([*params, *given])
     return BasicSweeper.split_arguments(parsed, None)[0]
 
 

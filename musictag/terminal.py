@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import OverrideParseException
+from omegaconf.errors import GrammarParseError, InterpolationResolutionError
 from rich.console import Console
 
 from musictag.plots import result_table, tag_table
@@ -31,8 +33,14 @@ BASELINE_FILES = {
 
 
 def explain(error: Exception) -> str:
-    """What Hydra says of a command line that it cannot compose, and the keys that exist where one was mistyped."""
+    """What Hydra or OmegaConf says of a command line that cannot be composed, with the keys that exist where one was
+    mistyped, and how to write what they read otherwise than it was meant."""
     text = str(error).partition("Config search path:")[0]
+    if isinstance(error, InterpolationResolutionError | GrammarParseError):
+        return (
+            f"{' '.join(text.split())}. ${{...}} stands for the value of another key; where these characters belong to "
+            "a name, write \\${ in quotes: 'key=\"a\\${b}\"'"
+        )
     cause: BaseException | None = error
     while cause is not None:
         # OmegaConf's errors know the group in which the key was looked for
@@ -89,4 +97,4 @@ def print_results(metrics: dict[str, Any], runs_dir: str) -> None:
     for name, meaning in (BASELINE_FILES if is_baseline else FILES).items():
         say(f"  {run_dir / name}  [dim]{meaning}[/dim]")
     model = "model.json" if is_baseline else "best.ckpt"
-    say(f"\nNow try:  musictag tag song.mp3 --model {run_dir / model}")
+    say(f"\nNow try:  musictag tag song.mp3 --model {shlex.quote(str(run_dir / model))}")

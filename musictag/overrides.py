@@ -1,0 +1,125 @@
+"""Words of Hydra's command line (`key=value`), and the configuration that they make as plain containers.
+
+Hydra reads a value by a grammar of its own, which knows neither ``~`` nor most of what may stand in a file's name. Here
+a path is first of all a path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from musictag.errors import MusictagError
+from musictag.places import expanded
+
+#: Every key that holds a path, and whether it may be left out as null.
+PATH_KEYS = {
+    "runs_dir": False, "data_dir": False, "init_from": True, "data.path": False, "data.root": True, "data.lists": True,
+    "data.cals": True, "data.artists": True, "data.split_path": True, "data.soundfont": True,
+}  # fmt: skip
+#: Where a value of Hydra's may begin with ~, and what of it is a path.
+_HOME = re.compile(r"(^|[,(\[:]\s*)(~[^,()\[\]{}'\"]*)")
+
+# for hydra.sweep.dir in conf/train.yaml, where Hydra makes a folder itself
+OmegaConf.register_new_resolver("home", os.path.expanduser, replace=True)
+
+
+def plain_config(cfg: DictConfig) -> dict[str, Any]:
+    """``cfg`` as plain containers, every path with ``~`` as the folder that it means.
+
+    Raises MissingMandatoryValue for a key that is not given, another error of OmegaConf for an interpolation that leads
+    nowhere, and MusictagError for a path that is empty or not a text.
+    """
+    config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    data = config["data"]
+    for key, value in data.items():  # a source of somebody's own may have other keys
+        if isinstance(value, str) and value.startswith("~"):
+            data[key] = os.path.expanduser(value)
+    for key, may_be_null in PATH_KEYS.items():
+        holder, name = (data, key.removeprefix("data.")) if key.startswith("data.") else (config, key)
+        if name not in holder or (holder[name] is None and may_be_null):
+            continue
+        if not isinstance(holder[name], str):
+            raise MusictagError(f"{key} must be a path, as text; it is {json.dumps(holder[name])}")
+        holder[name] = expanded(holder[name], key)
+    return config
+
+
+def readable(words: Sequence[str]) -> list[str]:
+    """``words`` as Hydra can read them: ``~`` is written out, and in quotes stands what only they let through.
+
+    The value of a key of PATH_KEYS is a path as it stands where there is a file or a folder of that name, or where
+    Hydra could not read it otherwise; several may stand side by side, as in ``init_from=a.ckpt,b.ckpt``. What Hydra
+    reads already stays as it is.
+    """
+    return [_readable(word) for word in words]
+
+
+def readable_params(config: DictConfig) -> None:
+    """The same for the ``hydra.sweeper.params`` of a study, in place."""
+    params = config.hydra.sweeper.get("params") or {}
+    with read_write(config.hydra):
+        for key in params:
+            value = params._get_node(key)._value()  # as it was written: interpolations are for Hydra to resolve
+            if isinstance(value, str):
+                params[key] = _readable(f"{key}={value}").removeprefix(f"{key}=")
+
+
+def _readable(word: str) -> str:
+    key, mark, value = word.partition("=")
+    if not mark or not value or key.startswith("~"):  # Hydra's ~key=value takes a key out
+        return word
+    if key.startswith("-"):  # --config-dir=~/conf
+        return f"{key}={os.path.expanduser(value)}"
+    is_path = key.lstrip("+") in PATH_KEYS and value != "null"
+    if is_path and not _is_plain(value) and os.path.lexists(os.path.expanduser(value)):
+        return f"{key}={_literal(os.path.expanduser(value))}"
+    if _is_read(value):
+        return f"{key}={_literal(value)}" if is_path and _is_number(value) else word
+    at_home = _HOME.sub(lambda found: found[1] + _literal(os.path.expanduser(found[2])), value)
+    if _is_read(at_home):
+        return f"{key}={at_home}"
+    if not is_path:
+        return word
+    parts = [part if _is_read(part) else _literal(os.path.expanduser(part)) for part in value.split(",")]
+    return f"{key}={','.join(parts)}"
+
+
+def _is_plain(value: str) -> bool:
+    """Whether it means itself to Hydra, too, and in quotes or not."""
+    return re.fullmatch(r"[A-Za-z_/.][\w/.-]*", value, re.ASCII) is not None and _is_read(value) and not _is_number(value)
+
+
+def _is_read(value: str) -> bool:
+    try:
+        _parser().parse_override(f"key={value}")
+    except HydraException:
+        return False
+    return True
+
+
+def _is_number(value: str) -> bool:
+    """Whether Hydra takes it for a number or a truth value."""
+    return isinstance(_parser().parse_override(f"key={value}").value(), int | float)
+
+
+def _literal(text: str) -> str:
+    """``text`` as a value of which nothing means anything to Hydra: in quotes, where that takes quotes."""
+    if _is_plain(text):
+        return text
+    # OmegaConf's ${...}, and the backslashes before it
+    return QuotedString(re.sub(r"(\\*)\$\{", r"\1\1\\${", text), Quote.single).with_quotes()
+
+
+@cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()
