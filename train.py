@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from musictag.errors import MusictagError
 from musictag.overrides import plain_config, readable
+from musictag.streams import write_out_what_cannot_be_encoded
 
 # conf/hydra/launcher/submitit_slurm.yaml names everything that its plugin knows; Hydra would rather it had another name
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is validated against ConfigStore schema")
@@ -59,6 +60,7 @@ def main(cfg: DictConfig) -> float | None:
 
 if __name__ == "__main__":
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra lets the error through
+    write_out_what_cannot_be_encoded()
     words = sys.argv[1:] = readable(sys.argv[1:])
     # a job of the sweep says hydra.mode=RUN
     if any(word.startswith("sweep=") for word in words) and not any(

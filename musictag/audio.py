@@ -52,7 +52,7 @@ def read_song(path: str | Path, sample_rate: int = 16000, max_seconds: float | N
     path = Path(path)
     _check_file(path)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             rate = file.samplerate
             if not _RATES[0] <= rate <= _RATES[1]:
                 raise SongError(f"declares {rate:,} samples a second: damaged, or no music")

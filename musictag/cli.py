@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from musictag import __version__
 from musictag.cli_data import add_data_commands
 from musictag.cli_plan import add_plan_command
 from musictag.cli_studies import add_study_commands, positive
-from musictag.errors import MusictagError, SongError
+from musictag.errors import MusictagError
+from musictag.interruption import Stopped
+from musictag.places import path_argument, song_argument
 from musictag.published import PRETRAINED
+from musictag.streams import drop_output, write_out_what_cannot_be_encoded
 from musictag.untrusted import printable
+
+_SONGS = "WAV, FLAC, Ogg, MP3, AIFF, ...; of a folder all audio files below it"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 1 where something could not be done."""
     parser = argparse.ArgumentParser(prog="musictag", description="Music auto-tagging.")
     parser.add_argument("--version", action="version", version=f"musictag {__version__}")
+    parser.set_defaults(kept="")  # what Ctrl-C leaves of a command, where it leaves anything
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     tag = commands.add_parser(
@@ -29,19 +32,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="tag audio files with a trained tagger",
         description="Tag audio files: any sample rate, mono or stereo, from 0.1 s. A song's score is the mean of its "
         "patches' probabilities, exactly as in the test of the run that trained the tagger (unless that ran with "
-        "evaluation.mode=whole).",
+        "evaluation.mode=whole). Results appear as songs finish, and Ctrl-C keeps them.",
     )
-    tag.add_argument("files", nargs="+", metavar="FILE", help="WAV, FLAC, Ogg, MP3, AIFF, ...")
+    tag.add_argument("files", nargs="+", type=song_argument, metavar="FILE | FOLDER", help=_SONGS)
     tag.add_argument(
         "--model",
         required=True,
+        type=path_argument,
         metavar="MODEL",
         help="best.ckpt of a finished run (model.json of a baseline), or a pretrained model",
     )
     tag.add_argument("--top", type=positive, default=5, metavar="N", help="how many tags to show (default: 5)")
-    tag.add_argument("--json", action="store_true", help="print one JSON object: all tags of every file")
+    tag.add_argument(
+        "--json", action="store_true", help="print one JSON object: all tags of every file, also after Ctrl-C"
+    )
     tag.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
-    tag.set_defaults(run=_tag)
+    tag.set_defaults(run=_tag, kept=" before the first file was tagged")
 
     _add_embed(commands)
 
@@ -62,13 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--model musicnn-msd.",
     )
     pretrained.add_argument("names", nargs="+", metavar="NAME", help=", ".join(PRETRAINED))
-    pretrained.add_argument("--wheel", metavar="FILE", help="that holds them, instead of asking pip for it")
+    pretrained.add_argument(
+        "--wheel", type=path_argument, metavar="FILE", help="that holds them, instead of asking pip for it"
+    )
     pretrained.set_defaults(run=_pretrained)
 
     add_study_commands(commands)
     add_data_commands(commands)
     add_plan_command(commands)
 
+    write_out_what_cannot_be_encoded()
     options = parser.parse_args(arguments)
     try:
         status = options.run(options)
@@ -78,11 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"musictag: {printable(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("musictag: interrupted; the same command goes on with what is finished", file=sys.stderr)
+        print(f"musictag: interrupted{options.kept}", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # whoever reads has had enough (`| head`): nothing is left to say, not even when Python closes the stream
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Stopped as stopped:  # asked twice
+        return stopped.status
+    except BrokenPipeError:  # whoever reads has had enough (`| head`)
+        drop_output()
         return 1
 
 
@@ -91,11 +101,16 @@ def _add_embed(commands: argparse._SubParsersAction) -> None:
         "embed",
         help="write features of songs from inside a trained tagger, as Parquet or npz",
         description="Write what a layer of a trained tagger makes of songs, for use elsewhere: one row a song, the "
-        "mean over its patches. Files are read and cut as by musictag tag. A file that exists is never overwritten.",
+        "mean over its patches. Files are read and cut as by musictag tag. A file that exists is never overwritten; "
+        "after Ctrl-C the songs that were finished are in it.",
     )
-    embed.add_argument("files", nargs="*", metavar="FILE", help="WAV, FLAC, Ogg, MP3, AIFF, ...")
+    embed.add_argument("files", nargs="*", type=song_argument, metavar="FILE | FOLDER", help=_SONGS)
     embed.add_argument(
-        "--model", required=True, metavar="MODEL", help="best.ckpt of a finished run, or a pretrained model"
+        "--model",
+        required=True,
+        type=path_argument,
+        metavar="MODEL",
+        help="best.ckpt of a finished run, or a pretrained model",
     )
     embed.add_argument(
         "--layer",
@@ -105,11 +120,15 @@ def _add_embed(commands: argparse._SubParsersAction) -> None:
     )
     embed.add_argument("--list-layers", action="store_true", help="print the layers that the model has, and stop")
     embed.add_argument(
-        "--out", default="embeddings.parquet", metavar="FILE", help=".parquet or .npz (default: embeddings.parquet)"
+        "--out",
+        default="embeddings.parquet",
+        type=path_argument,
+        metavar="FILE",
+        help=".parquet or .npz (default: embeddings.parquet)",
     )
     embed.add_argument("--patches", action="store_true", help="one row a patch, with the seconds at which it begins")
     embed.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
-    embed.set_defaults(run=_embed)
+    embed.set_defaults(run=_embed, kept="; nothing was written")
 
 
 def _embed(options: argparse.Namespace) -> int:
@@ -119,11 +138,7 @@ def _embed(options: argparse.Namespace) -> int:
         raise MusictagError("musictag embed takes the files to embed, or --list-layers without any")
     if options.list_layers:
         return embedding.list_layers(options.model, options.device)
-    try:
-        return embedding.main(options.files, options.model, options.layer, options.out, options.patches, options.device)
-    except KeyboardInterrupt:
-        print("musictag: interrupted; nothing was written", file=sys.stderr)
-        return 130
+    return embedding.main(options.files, options.model, options.layer, options.out, options.patches, options.device)
 
 
 def _models(options: argparse.Namespace) -> int:
@@ -141,47 +156,14 @@ def _pretrained(options: argparse.Namespace) -> int:
 
 
 def _tag(options: argparse.Namespace) -> int:
-    if options.model.endswith(".json"):
-        from musictag.baseline import load as load_baseline
+    try:
+        from musictag.tagging import main as tag
 
-        tagger = load_baseline(options.model)
-    else:
-        from musictag.tagger import load
-
-        tagger = load(options.model, device=options.device)
-    results: dict[str, dict[str, float]] = {}
-    failed = 0
-    for path in options.files:
-        try:
-            results[path] = tagger.tag(path)
-        except (SongError, MusictagError) as error:
-            failed += 1
-            print(f"musictag: {printable(path)}: {printable(error)}", file=sys.stderr)
-    if options.json:
-        print(json.dumps(results, indent=2, ensure_ascii=False))
-    elif results:
-        _print_table(results, {tag["name"]: tag["kind"] for tag in tagger.tags}, options.top)
-    return 1 if failed else 0
-
-
-def _print_table(results: dict[str, dict[str, float]], kinds: dict[str, str], top: int) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    regression = [name for name, kind in kinds.items() if kind == "regression"]
-    table = Table(title=None)
-    table.add_column("file", overflow="fold")
-    table.add_column("tags")
-    if regression:
-        table.add_column("measures")
-    for path, scores in results.items():
-        best = [(name, score) for name, score in scores.items() if kinds[name] == "classification"][:top]
-        row: list[Any] = [escape(printable(path)), "\n".join(f"{score:.2f}  {escape(name)}" for name, score in best)]
-        if regression:
-            row.append("\n".join(f"{scores[name]:.2f}  {escape(name)}" for name in regression))
-        table.add_row(*row)
-    Console().print(table)
+        return tag(options.files, options.model, options.top, options.json, options.device)
+    except KeyboardInterrupt:  # before the first file
+        if options.json:
+            print("{}")
+        raise
 
 
 if __name__ == "__main__":

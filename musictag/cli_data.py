@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from musictag.places import path_argument
+
 
 def add_data_commands(commands: argparse._SubParsersAction) -> None:
     """prepare and data."""
@@ -24,7 +26,7 @@ def _add_prepare(commands: argparse._SubParsersAction) -> None:
         "words", nargs="*", metavar="CATALOGUE | KEY=VALUE", help="a table, or as for train.py: data=... and its keys"
     )
     prepare.add_argument("--verify", action="store_true", help="also read what is there, and mend what is damaged")
-    prepare.set_defaults(run=_prepare)
+    prepare.set_defaults(run=_prepare, kept="; the same command goes on with what is finished")
 
 
 def _add_data(commands: argparse._SubParsersAction) -> None:
@@ -36,8 +38,10 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
         description="Read a catalogue and look at every file that it names; print all errors and warnings with their "
         "rows. The exit status is 1 where there is an error. Nothing is written or decoded.",
     )
-    check.add_argument("catalogue", metavar="CATALOGUE", help="a .csv, .tsv or .parquet table")
-    check.add_argument("--root", metavar="FOLDER", help="that the paths start from (default: the table's folder)")
+    check.add_argument("catalogue", type=path_argument, metavar="CATALOGUE", help="a .csv, .tsv or .parquet table")
+    check.add_argument(
+        "--root", type=path_argument, metavar="FOLDER", help="that the paths start from (default: the table's folder)"
+    )
     check.add_argument(
         "--tags",
         nargs="+",
@@ -52,7 +56,9 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
         "musictag data describe data=jamendo data.root=FOLDER.",
     )
     describe.add_argument("words", nargs="+", metavar="CATALOGUE | KEY=VALUE", help="a table, or data=... and its keys")
-    describe.add_argument("--out", metavar="FOLDER", help="for the pictures (default: describe-<name>)")
+    describe.add_argument(
+        "--out", type=path_argument, metavar="FOLDER", help="for the pictures (default: describe-<name>)"
+    )
     describe.set_defaults(run=_describe)
 
 

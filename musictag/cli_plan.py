@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from musictag.places import path_argument
+
 # what the tables of musictag/planning/assumptions.py hold
 _STORAGE = "nvme, sata, hdd, nfs or lustre"
 _GPU_LINKS = "pcie3, pcie4, pcie5, nvlink3 or nvlink4"
@@ -60,7 +62,11 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
 def _add_speed(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--patches-per-second", type=float, metavar="X", help="that one GPU trains")
     group.add_argument(
-        "--run", dest="run_folder", metavar="FOLDER", help="of a finished run: its speed, network and settings"
+        "--run",
+        dest="run_folder",
+        type=path_argument,
+        metavar="FOLDER",
+        help="of a finished run: its speed, network and settings",
     )
     group.add_argument("--measure", action="store_true", help="time training steps on this machine's device")
     group.add_argument("--gpu-model", metavar="NAME", help=f"estimate from its peak: {_GPUS} (default: a100)")

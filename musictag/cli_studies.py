@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from musictag.places import path_argument
+
 
 def add_study_commands(commands: argparse._SubParsersAction) -> None:
     """status, report and compare."""
@@ -13,7 +15,7 @@ def add_study_commands(commands: argparse._SubParsersAction) -> None:
         description="Compare the jobs that a sweep was to run with what is there: done, running, stopped (begun, but "
         "not at work now), failed and why, missing. The exit status is 1 where a job failed.",
     )
-    status.add_argument("runs", metavar="FOLDER", help="of runs, such as runs/songbook")
+    status.add_argument("runs", type=path_argument, metavar="FOLDER", help="of runs, such as runs/songbook")
     status.add_argument("--study", metavar="NAME", help="one study only")
     status.set_defaults(run=_status)
     _add_report(commands)
@@ -23,9 +25,11 @@ def add_study_commands(commands: argparse._SubParsersAction) -> None:
         description="Put the finished runs below a folder side by side: a CSV with one line a run, a table of the "
         "means over the seeds, and a picture of PR-AUC against parameters and speed.",
     )
-    compare.add_argument("runs", metavar="FOLDER", help="of runs, such as runs/songbook")
+    compare.add_argument("runs", type=path_argument, metavar="FOLDER", help="of runs, such as runs/songbook")
     compare.add_argument("--study", metavar="NAME", help="only runs that were made with study=NAME")
-    compare.add_argument("--out", metavar="FOLDER", default=".", help="for NAME.csv and NAME.png (default: here)")
+    compare.add_argument(
+        "--out", type=path_argument, metavar="FOLDER", default=".", help="for NAME.csv and NAME.png (default: here)"
+    )
     compare.add_argument(
         "--measure", action="store_true", help="measure tagging speeds here, not as the runs noted them"
     )
@@ -39,9 +43,14 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
         description="Write what the finished runs of a study say: report.html (one page that opens offline, with songs "
         "to listen to), report.md, tables.tex, CSV files and figures. Nothing is trained or decoded.",
     )
-    report.add_argument("runs", metavar="FOLDER", help="of runs, such as runs/songbook")
+    report.add_argument("runs", type=path_argument, metavar="FOLDER", help="of runs, such as runs/songbook")
     report.add_argument("--study", metavar="NAME", help="which study, where there are several")
-    report.add_argument("--out", metavar="FOLDER", help="for the files (default: report-NAME in the folder of runs)")
+    report.add_argument(
+        "--out",
+        type=path_argument,
+        metavar="FOLDER",
+        help="for the files (default: report-NAME in the folder of runs)",
+    )
     report.add_argument("--songs", type=positive, default=24, metavar="N", help="test songs on the page (default: 24)")
     report.add_argument("--no-audio", action="store_true", help="songs without their sound")
     report.add_argument(

@@ -9,7 +9,7 @@ import difflib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,17 +22,19 @@ from torch import Tensor, nn
 
 from musictag import __version__
 from musictag.data.progress import Progress
-from musictag.errors import MusictagError, SongError
+from musictag.each_song import Songs
+from musictag.errors import MusictagError
 from musictag.files import atomic_write
 from musictag.tagger import AudioSource, Tagger, evaluating, load
 from musictag.transfer import digest
-from musictag.untrusted import printable
+from musictag.untrusted import unicode_name
 
 PENULTIMATE = "penultimate"
 _HOW_TO_LIST = "all that can be asked for: musictag embed --model MODEL --list-layers"
 BLOCK_BYTES = 1 << 24  # of features that a Parquet file gets at once; bounds the memory
 
-#: A song's path as it was typed, the seconds at which its patches begin (B), their features (B×H).
+#: A song's path as it was typed (bytes that are not UTF-8 written out), the seconds at which its patches begin (B),
+#: their features (B×H).
 SongRows = tuple[str, np.ndarray, np.ndarray]
 
 
@@ -183,18 +185,20 @@ def list_layers(model: str, device: str = "cpu") -> int:
     return 0
 
 
-def main(files: Sequence[str], model: str, layer: str, out: str, patches: bool = False, device: str = "cpu") -> int:
-    """Write the features of ``files`` to ``out``; returns the exit status: 1 where a file had to be left out.
+def main(names: Sequence[str], model: str, layer: str, out: str, patches: bool = False, device: str = "cpu") -> int:
+    """Write the features of the files ``names``, and of all audio below those that are folders, to ``out``; returns the
+    exit status: 1 where a file had to be left out.
 
-    One row a song, or one a patch with ``patches``. Files that cannot be used are named on standard error. Raises
-    MusictagError, before any work, for an ``out`` that cannot be written, and where no file could be used: then, as
-    when it is interrupted, there is no ``out``.
+    One row a song, or one a patch with ``patches``. Files that cannot be used are named on standard error. Ends after
+    Ctrl-C with the songs that were finished in ``out``. Raises MusictagError, before any work, for an ``out`` that
+    cannot be written, and where no file could be used: then there is no ``out``.
     """
     path = Path(out)
     if path.suffix.lower() not in WRITERS:
         raise MusictagError(f"--out {out} must end in {' or '.join(WRITERS)}")
     if path.exists():
         raise MusictagError(f"{out} is there already; type another name after --out, or delete it")
+    songs = Songs(names)
     embedder = Embedder(load(model, device), layer)
     tagger = embedder.tagger
     about = {
@@ -205,38 +209,44 @@ def main(files: Sequence[str], model: str, layer: str, out: str, patches: bool =
         "patch_seconds": tagger.patch_seconds,
         "musictag": __version__,
     }
-    used: list[int] = []
+    rows = _Rows(songs, embedder, patches)
     try:
-        with atomic_write(path) as file:
-            with Progress("embedding", len(files), unit="files") as progress:
-                rows = _rows(embedder, files, patches, used, progress)
-                WRITERS[path.suffix.lower()](file, rows, embedder.layer.size, json.dumps(about), patches)
-            if not used:
-                raise MusictagError(f"no file could be embedded, so there is no {out}")
+        with songs.heard(), atomic_write(path) as file:
+            WRITERS[path.suffix.lower()](file, rows, embedder.layer.size, json.dumps(about), patches)
+            if not songs.done:
+                raise _Ended
+    except _Ended:
+        if (status := songs.status("were embedded, so nothing was written")) > 1:
+            return status
+        raise MusictagError(f"no file could be embedded, so there is no {out}") from None
     except OSError as error:
         raise MusictagError(f"{out} cannot be written: {error.strerror or error}") from error
-    what = _count(len(used), "song") + (f", {_count(sum(used), 'patch', 'es')}" if patches else "")
+    what = _count(songs.done, "song") + (f", {_count(rows.number, 'patch', 'es')}" if patches else "")
     print(f"{out}: {what}, {_count(embedder.layer.size, 'number')} each (layer {layer})")
-    return 0 if len(used) == len(files) else 1
+    return songs.status("are in it; for the others, give another name after --out")
 
 
-def _rows(
-    embedder: Embedder, files: Iterable[str], patches: bool, used: list[int], progress: Progress
-) -> Iterator[SongRows]:
-    """What is to be written of each file that can be read; ``used`` gets the number of its rows."""
-    for done, path in enumerate(files):
-        progress.show(done)
-        try:
-            if not _is_text(path):
-                raise SongError("its name is not UTF-8, which the table needs; rename it")
-            seconds, features = embedder.patches(path)
-        except (SongError, MusictagError) as error:
-            print(f"musictag: {printable(path)}: {printable(error)}", file=sys.stderr)
-            continue
-        if not patches:
-            seconds, features = seconds[:1], features.mean(axis=0, keepdims=True)
-        used.append(len(seconds))
-        yield path, seconds, features
+class _Ended(Exception):
+    """Before its time: the work, or a file of which nothing shall be left."""
+
+
+class _Rows:
+    """What is to be written of each song that can be used; ``number`` counts the rows."""
+
+    def __init__(self, songs: Songs, embedder: Embedder, patches: bool) -> None:
+        self.number = 0
+        self._songs, self._embedder, self._patches = songs, embedder, patches
+
+    def __iter__(self) -> Iterator[SongRows]:
+        with suppress(_Ended), Progress("embedding", len(self._songs.paths), unit="files") as progress:
+            for path, (seconds, features) in self._songs.each(self._embedder.patches):
+                if not self._patches:
+                    seconds, features = seconds[:1], features.mean(axis=0, keepdims=True)
+                self.number += len(seconds)
+                yield unicode_name(path), seconds, features
+                progress.show(self._songs.done)
+            if self._songs.is_stopped:
+                raise _Ended
 
 
 def _write_parquet(file: IO[bytes], rows: Iterable[SongRows], size: int, about: str, patches: bool) -> None:
@@ -279,15 +289,6 @@ def _blocks(rows: Iterable[SongRows], num_bytes: int) -> Iterator[tuple[list[str
             paths, parts, held = [], [], 0
     if parts:
         yield paths, *map(np.concatenate, zip(*parts, strict=True))
-
-
-def _is_text(path: str) -> bool:
-    """Whether a name on the command line is Unicode, as Parquet demands, rather than bytes of an older time."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _count(number: int, noun: str, plural: str = "s") -> str:

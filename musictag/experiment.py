@@ -150,9 +150,9 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
     else:
         module.tagger.fit_normalisation(data.normalisation_waveforms())
     try:
-        interruption.wait_for_batch(True)
+        interruption.put_off(True)
         trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None)
-        interruption.wait_for_batch(False)
+        interruption.put_off(False)
         trained = time.perf_counter()
         best = _read_best(run_dir / "best.ckpt")
         module.load_state_dict(best["state_dict"])

@@ -1,7 +1,8 @@
 """Being asked to stop: by Ctrl-C, by Slurm before a time limit, by whoever needs the machine.
 
-Training is asked by a signal, goes on to the end of a batch, saves, and then raises ``Stopped``. Elsewhere nothing
-would be gained by waiting: what is finished is on disk, and ``Stopped`` is raised at once.
+Training is asked by a signal, goes on to the end of a batch, saves, and then raises ``Stopped``. Whoever writes results
+one by one writes the one at hand to its end. Elsewhere nothing would be gained by waiting: what is finished is on disk,
+and ``Stopped`` is raised at once.
 """
 
 from __future__ import annotations
@@ -31,17 +32,21 @@ class Stopped(BaseException):
 
 
 class Interruption:
-    """Hears the signals of this process, in the context of ``heard()``; ``signum`` is the one that came, or None."""
+    """Hears the signals of this process, in the context of ``heard()``; ``signum`` is the one that came, or None.
 
-    def __init__(self) -> None:
+    ``promise``: what is said of a signal that is put off (see ``put_off``); empty: nothing.
+    """
+
+    def __init__(self, promise: str = "saving after this batch") -> None:
         self.signum: int | None = None
+        self._promise = promise
         self._waits = False
         self._came = 0.0
         self._process = os.getpid()
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Inside, a signal raises ``Stopped`` (or waits, see ``wait_for_batch``). Only the main thread hears signals:
+        """Inside, a signal raises ``Stopped`` (or waits, see ``put_off``). Only the main thread hears signals:
         in any other the context does nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -60,9 +65,9 @@ class Interruption:
             for signum in SIGNALS:
                 signal.signal(signum, self._hear)
 
-    def wait_for_batch(self, waits: bool) -> None:
-        """Whether a signal is only noted, since training looks at ``signum`` after each batch. Raises ``Stopped`` for
-        one that was noted when nobody looks any more."""
+    def put_off(self, waits: bool) -> None:
+        """Whether a signal is only noted: training looks at ``signum`` after each batch. Raises ``Stopped`` for one
+        that was noted when it is put off no longer. A second Ctrl-C, some time later, is never put off."""
         self._waits = waits
         if not waits and self.signum is not None:
             raise Stopped(self.signum)
@@ -79,7 +84,9 @@ class Interruption:
             raise Stopped(signum)
         if self.signum is None:
             self.signum, self._came = signum, time.monotonic()
+            if not self._promise:
+                return
             # print may be at work in the main program, and cannot be entered twice
             name = signal.Signals(signum).name
             again = "; Ctrl-C again stops at once" if signum == signal.SIGINT else ""
-            os.write(sys.__stderr__.fileno(), f"\n{name}: saving after this batch{again}\n".encode())
+            os.write(sys.__stderr__.fileno(), f"\n{name}: {self._promise}{again}\n".encode())

@@ -96,7 +96,9 @@ def _readable(word: str) -> str:
 
 def _is_plain(value: str) -> bool:
     """Whether it means itself to Hydra, too, and in quotes or not."""
-    return re.fullmatch(r"[A-Za-z_/.][\w/.-]*", value, re.ASCII) is not None and _is_read(value) and not _is_number(value)
+    return (
+        re.fullmatch(r"[A-Za-z_/.][\w/.-]*", value, re.ASCII) is not None and _is_read(value) and not _is_number(value)
+    )
 
 
 def _is_read(value: str) -> bool:

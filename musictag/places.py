@@ -32,3 +32,8 @@ def path_argument(text: str) -> str:
         return expanded(text, "this path")
     except MusictagError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def song_argument(text: str) -> str:
+    """The same for one of many songs, of which none may stop the others: whatever it is, it is looked up later."""
+    return os.path.expanduser(text)

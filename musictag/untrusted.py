@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
@@ -50,7 +51,14 @@ def is_one_line(text: str) -> bool:
     return bool(text.strip()) and not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
+def unicode_name(name: str) -> str:
+    """A file's name as text that can be encoded: bytes of it that are not UTF-8 are written out as ``\\xe9``."""
+    return re.sub(r"[\ud800-\udfff]", lambda found: _written(found[0]), name)
+
+
 def _written(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # what Python makes of a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
 
 

@@ -210,7 +210,7 @@ def test_signals_are_heard_in_the_main_thread_alone_and_given_back() -> None:
 def test_while_training_a_signal_waits_and_a_second_ctrl_c_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     interruption = Interruption()
     with interruption.heard():
-        interruption.wait_for_batch(True)
+        interruption.put_off(True)
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)  # the same press, which came through the parent, too
         assert interruption.signum == signal.SIGINT
@@ -219,4 +219,4 @@ def test_while_training_a_signal_waits_and_a_second_ctrl_c_does_not(monkeypatch:
         with pytest.raises(Stopped, match="SIGINT"):
             os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(Stopped):
-            interruption.wait_for_batch(False)
+            interruption.put_off(False)

@@ -1,9 +1,12 @@
-"""Paths of a catalogue: relative to the folder that holds the audio, and not leading out of it."""
+"""Paths of songs: those of a catalogue are relative to the folder that holds the audio and do not lead out of it; those
+below a folder are found.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,11 @@ import pyarrow.compute as pc
 # what may lead out; all other paths stay inside, and millions of them are passed at once
 _SUSPECT = r"^/|^[A-Za-z]:|\\|(^|/)\.\.(/|$)|\x00"
 _UNTIDY = r"//|(^|/)\.\.?(/|$)|/$"
+#: What counts as a song in a folder; whether it can be decoded is found out when it is read.
+AUDIO_SUFFIXES = (
+    ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".ape", ".au", ".caf", ".dsf", ".flac", ".m4a", ".m4b", ".mka", ".mp2",
+    ".mp3", ".mp4", ".mpc", ".oga", ".ogg", ".opus", ".spx", ".tta", ".wav", ".wave", ".webm", ".wma", ".wv",
+)  # fmt: skip
 
 
 def relative_paths(paths: pa.ChunkedArray, root: Path) -> tuple[pa.ChunkedArray, list[tuple[int, str]]]:
@@ -54,3 +62,30 @@ def _leads_out(path: str, root: Path) -> bool:
         os.path.commonpath([root, os.path.abspath(os.path.join(root, spelling))]) != str(root)
         for spelling in (path, path.replace("\\", "/"))
     )
+
+
+def songs_below(folder: str, unreadable: dict[str, str]) -> list[str]:
+    """Paths of all files below ``folder`` that are named like audio, sorted; ``unreadable`` gets folders and reasons.
+
+    Hidden files and folders are left out. Links are followed; a folder that is reached twice counts once.
+    """
+    return sorted(_walk(folder, unreadable))
+
+
+def _walk(folder: str, unreadable: dict[str, str]) -> Iterator[str]:
+    waiting, seen = [folder], set()
+    while waiting:
+        place = waiting.pop()
+        try:
+            identity = os.stat(place)
+            if (identity.st_dev, identity.st_ino) in seen:
+                continue
+            seen.add((identity.st_dev, identity.st_ino))
+            names = sorted(name for name in os.listdir(place) if not name.startswith("."))
+        except OSError as error:
+            unreadable[place] = error.strerror or str(error)
+            continue
+        paths = [os.path.join(place, name) for name in names]
+        folders = {path for path in paths if os.path.isdir(path)}
+        waiting += sorted(folders, reverse=True)
+        yield from (path for path in paths if path not in folders and Path(path).suffix.lower() in AUDIO_SUFFIXES)

@@ -1,0 +1,117 @@
+"""What `musictag tag` and `musictag embed` have in common: songs that are named or lie in folders that are, one by one.
+
+A song that cannot be used costs itself, whatever the reason; a signal ends the work between two results.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from musictag.data.paths import songs_below
+from musictag.errors import MusictagError, SongError, SongWarning
+from musictag.interruption import Interruption, Stopped
+from musictag.untrusted import printable, reason
+
+Result = TypeVar("Result")
+
+
+class Songs:
+    """The songs that ``names`` mean: files, of whatever name, and all audio below folders; each of them once.
+
+    ``paths`` are found at once. What cannot be used is named on standard error.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.done = self.failed = 0
+        self._interruption = Interruption(promise="")
+        self._stopped: int | None = None
+        found: dict[str, None] = {}
+        whole: set[str] = set()  # absolute paths of all that folders hold
+        for name in names:
+            if not os.path.isdir(name):
+                if os.path.abspath(name) not in whole:
+                    found[name] = None
+                continue
+            unreadable: dict[str, str] = {}
+            known = whole | {os.path.abspath(path) for path in found}
+            below = songs_below(name, unreadable)
+            found.update(dict.fromkeys(path for path in below if os.path.abspath(path) not in known))
+            whole.update(map(os.path.abspath, below))
+            for place, why in unreadable.items():
+                self._fail(place, f"this folder cannot be read ({why})")
+            if not below and not unreadable:
+                self._fail(name, "no file in this folder is named like audio (.mp3, .flac, .wav, ...)")
+        self.paths = list(found)
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Inside, a signal ends ``each`` and nothing else: what is being written is written to its end."""
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, SongWarning):
+                self._say(str(message))
+            else:
+                others(message, category, *where, **more)
+
+        with self._interruption.heard(), warnings.catch_warnings():
+            warnings.simplefilter("always", SongWarning)
+            others, warnings.showwarning = warnings.showwarning, show
+            self._interruption.put_off(True)
+            yield
+
+    def each(self, work: Callable[[str], Result]) -> Iterator[tuple[str, Result]]:
+        """Path and result of every song of which ``work`` makes one."""
+        for path in self.paths:
+            try:
+                result = self._attempt(work, path)
+            except (KeyboardInterrupt, Stopped) as stop:
+                self._interruption.put_off(True)
+                self._stopped = stop.status if isinstance(stop, Stopped) else 130
+                return
+            if isinstance(result, Exception):
+                self._fail(path, why_not(result))
+            else:
+                self.done += 1
+                yield path, result
+
+    def _attempt(self, work: Callable[[str], Result], path: str) -> Result | Exception:
+        try:
+            self._interruption.put_off(False)
+            return work(path)
+        except Exception as error:
+            return error
+        finally:
+            self._interruption.put_off(True)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether ``each`` ended before its time."""
+        return self._stopped is not None
+
+    def status(self, what: str) -> int:
+        """The exit status, 130 after Ctrl-C; says of how many files what is true if it did not come to its end."""
+        if not self.is_stopped:
+            return 1 if self.failed else 0
+        self._say(f"interrupted: {self.done:,} of {len(self.paths):,} files {what}")
+        return self._stopped
+
+    def _fail(self, path: str, why: str) -> None:
+        self.failed += 1
+        self._say(f"{path}: {why}")
+
+    def _say(self, text: str) -> None:
+        print(f"musictag: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def why_not(error: Exception) -> str:
+    """Why a song cannot be used: in our own words, or what a library says."""
+    if isinstance(error, SongError | MusictagError):
+        return str(error)
+    return (
+        "takes more memory than there is" if isinstance(error, MemoryError) else f"failed unexpectedly: {reason(error)}"
+    )

@@ -1,0 +1,118 @@
+"""`musictag tag`: the tags of songs, printed as each song is finished."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from musictag.each_song import Songs
+from musictag.errors import MusictagError
+from musictag.streams import drop_output, is_utf8
+from musictag.untrusted import printable, unicode_name
+
+_GAP = 2  # columns between columns
+
+
+def main(names: Sequence[str], model: str, top: int, as_json: bool, device: str) -> int:
+    """Tag the files ``names`` and all audio below those that are folders; returns the exit status.
+
+    Prints a table, or with ``as_json`` one JSON object with all tags of every file; of both, what belongs to a song as
+    soon as it is finished. Ends after Ctrl-C with what is finished, the JSON object closed. Names that are not UTF-8
+    are shown with their bytes written out (``\\xe9``). Files that cannot be used are named on standard error: status 1.
+
+    Raises MusictagError for a model that cannot be loaded, and where standard output cannot be written.
+    """
+    songs = Songs(names)
+    tagger = _load(model, device)
+    rows = _JsonRows() if as_json else _TableRows(tagger.tags, songs.paths, top)
+    with songs.heard():
+        try:
+            for path, scores in songs.each(tagger.tag):
+                _write(rows.row(path, scores))
+            _write(rows.end())
+        except BrokenPipeError:  # whoever reads has had enough
+            raise
+        except OSError as error:
+            drop_output()
+            raise MusictagError(f"standard output cannot be written: {error.strerror}") from error
+    return songs.status("were tagged")
+
+
+def _load(model: str, device: str) -> Any:
+    if model.endswith(".json"):
+        from musictag.baseline import load as load_baseline
+
+        return load_baseline(model)
+    from musictag.tagger import load
+
+    return load(model, device=device)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+class _JsonRows:
+    """One JSON object, in the pieces that songs add to it."""
+
+    def __init__(self) -> None:
+        self._before = "{\n"
+
+    def row(self, path: str, scores: dict[str, float]) -> str:
+        text = json.dumps({unicode_name(path): scores}, indent=2, ensure_ascii=not is_utf8(), allow_nan=False)
+        before, self._before = self._before, ",\n"
+        return before + text.removeprefix("{\n").removesuffix("\n}")
+
+    def end(self) -> str:
+        return "{}\n" if self._before == "{\n" else "\n}\n"
+
+
+class _TableRows:
+    """A table of which every song's row can be printed before the next is known: columns have their width from the
+    beginning."""
+
+    def __init__(self, tags: Sequence[dict[str, str]], paths: Sequence[str], top: int) -> None:
+        self._kinds = {tag["name"]: tag["kind"] for tag in tags}
+        self._top = top
+        self._console = Console()
+        of_kind = {
+            kind: [name for name in self._kinds if self._kinds[name] == kind] for kind in set(self._kinds.values())
+        }
+        self._columns = {
+            heading: max(cell_len(name) for name in of_kind[kind]) + len("0.00  ")
+            for heading, kind in (("tags", "classification"), ("measures", "regression"))
+            if kind in of_kind
+        }
+        room = self._console.width - sum(self._columns.values()) - _GAP * len(self._columns)
+        widest = max((cell_len(printable(path)) for path in paths), default=0)
+        self._columns = {"file": max(len("file"), min(widest, max(room, self._console.width // 3)))} | self._columns
+        self._is_first = True
+
+    def row(self, path: str, scores: dict[str, float]) -> str:
+        classes = [name for name in scores if self._kinds[name] == "classification"][: self._top]
+        measures = [name for name in self._kinds if self._kinds[name] == "regression"]
+        cells = {
+            "file": escape(printable(path)),
+            "tags": "\n".join(f"{scores[name]:.2f}  {escape(name)}" for name in classes),
+            "measures": "\n".join(f"{scores[name]:.2f}  {escape(name)}" for name in measures),
+        }
+        table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_header=self._is_first)
+        for heading, width in self._columns.items():
+            table.add_column(heading, width=width, overflow="fold")
+        table.add_row(*(cells[heading] for heading in self._columns))
+        with self._console.capture() as captured:
+            self._console.print(table)
+            self._console.print()
+        self._is_first = False
+        return captured.get()
+
+    def end(self) -> str:
+        return ""
