@@ -4,7 +4,7 @@ A run lives in ``runs/<data>/<frontend>-<backend>-<hash8>/``. The hash is over e
 the same command finds its own folder again: finished, it is skipped; interrupted, it is resumed from ``last.ckpt``.
 
     config.json       the configuration, resolved
-    history.csv       one row an epoch                       curves.png   the same, drawn
+    history.csv       one row an epoch, if there was one     curves.png   the same, drawn
     last.ckpt         to resume from                         best.ckpt    the tagger; musictag.load reads it
     predictions.npz   test songs, scores, targets            tags.png     test scores per tag
     metrics.json      written last: the run is finished      error.txt    why it failed, if it did
@@ -34,6 +34,7 @@ from musictag.baseline import (
 )  # fmt: skip
 from musictag.callbacks import History
 from musictag.checkpoint import read_checkpoint, tagger_spec
+from musictag.data.datamodule import SongData
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
 from musictag.explaining import explained, in_words
@@ -127,7 +128,10 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
 
     data = build_data(config, source)
     module = build_module(config, source, data)
-    started_from = initialise_from(module.tagger, config["init_from"]) if config["init_from"] is not None else None
+    will_train = config["trainer"]["max_epochs"] != 0
+    started_from = None
+    if config["init_from"] is not None:
+        started_from = initialise_from(module.tagger, config["init_from"], will_train)
     data.margin_samples = module.tagger.frontend.margin_samples
     history = History(run_dir / "history.csv", announce=not interactive())
     tracker = make_tracker(config, run_dir)
@@ -150,9 +154,13 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
     else:
         module.tagger.fit_normalisation(data.normalisation_waveforms())
     try:
-        interruption.put_off(True)
-        trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None)
-        interruption.put_off(False)
+        validation = None
+        if will_train:
+            interruption.put_off(True)
+            trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None)
+            interruption.put_off(False)
+        else:
+            validation = _judge_as_given(trainer, module, data, run_dir / "best.ckpt")
         trained = time.perf_counter()
         best = _read_best(run_dir / "best.ckpt")
         module.load_state_dict(best["state_dict"])
@@ -166,7 +174,8 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
                 tagger=module.tagger,
                 scores=module.test_scores,
                 history=history.rows,
-                best_epoch=best["epoch"],
+                best_epoch=best["epoch"] if will_train else None,
+                validation=validation,
                 seconds={
                     "prepare": prepared - began,
                     "train": trained - prepared,
@@ -188,6 +197,13 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
         if why is error:
             raise
         raise why from error
+
+
+def _judge_as_given(trainer: pl.Trainer, module: TaggingModule, data: SongData, best: Path) -> dict[str, float]:
+    """``trainer.max_epochs=0``: the weights that were given are the best ones; returns their validation scores."""
+    (values,) = trainer.validate(module, datamodule=data, verbose=False)
+    trainer.save_checkpoint(best, weights_only=True)
+    return {name: value for name, value in values.items() if name.startswith("val_")}
 
 
 def _run_baseline(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any]:

@@ -54,27 +54,32 @@ def write_results(
     tagger: Tagger,
     scores: np.ndarray,
     history: list[dict[str, Any]],
-    best_epoch: int,
+    best_epoch: int | None,
+    validation: dict[str, float] | None,
     seconds: dict[str, float],
     device: str,
 ) -> dict[str, Any]:
     """Score the test songs and write everything; returns the content of ``metrics.json``.
 
     ``scores``: float32 S×K song scores, in the order of the test songs. ``seconds``: wall-clock seconds of the stages.
+    ``validation``: of weights that were not trained here, where there is no ``history`` and no ``best_epoch``.
     """
     train_seconds = sum(row["seconds"] for row in history)
     patches = sum(row["patches"] for row in history)
-    # once more: a run that is resumed after its last epoch has not written it, and what lies there may be damaged
-    write_history(run_dir / "history.csv", history)
-    plot_curves(history, run_dir / "curves.png", best_epoch=best_epoch)
+    if history:
+        # once more: a run that is resumed after its last epoch has not written it, and what lies there may be damaged
+        write_history(run_dir / "history.csv", history)
+        plot_curves(history, run_dir / "curves.png", best_epoch=best_epoch)
     own = {
-        "validation": history[best_epoch],
+        "validation": history[best_epoch] if history else validation,
         "epochs": len(history),
         "best_epoch": best_epoch,
         "parameters": sum(p.numel() for p in tagger.parameters()),
         "parameters_trained": sum(p.numel() for p in tagger.parameters() if p.requires_grad),
         "speed": {
-            "train_audio_seconds_per_second": patches * tagger.patch_seconds / max(train_seconds, 1e-9),
+            "train_audio_seconds_per_second": patches * tagger.patch_seconds / max(train_seconds, 1e-9)
+            if history
+            else None,
             "test_audio_seconds_per_second": data.audio_seconds("test") / max(seconds["test"], 1e-9),
         },
         "seconds": {name: round(value, 3) for name, value in seconds.items()} | {"epochs": round(train_seconds, 3)},

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.errors import OverrideParseException
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError
 from rich.console import Console
+from rich.markup import escape
 
 from musictag.plots import result_table, tag_table
 from musictag.ranks import is_rank_zero
@@ -84,17 +85,20 @@ def print_results(metrics: dict[str, Any], runs_dir: str) -> None:
         rates = f"features and scores of {speed['test_audio_seconds_per_second']:,.0f} seconds of audio a second"
     else:
         title = f"{metrics['frontend']} + {metrics['backend']}"
-        about = f"{_parameters(metrics)}, best epoch {metrics['best_epoch'] + 1} of {metrics['epochs']}"
-        rates = (
-            f"trained at {speed['train_audio_seconds_per_second']:,.0f}, tested at "
-            f"{speed['test_audio_seconds_per_second']:,.0f} seconds of audio a second"
-        )
+        trained, tested = (speed[f"{stage}_audio_seconds_per_second"] for stage in ("train", "test"))
+        if trained is None:
+            about = f"{_parameters(metrics)}: the weights of {metrics['config']['init_from']} as they are"
+            rates = f"tested at {tested:,.0f} seconds of audio a second"
+        else:
+            about = f"{_parameters(metrics)}, best epoch {metrics['best_epoch'] + 1} of {metrics['epochs']}"
+            rates = f"trained at {trained:,.0f}, tested at {tested:,.0f} seconds of audio a second"
     say = partial(console.print, highlight=False, soft_wrap=True)
-    say(f"\n[bold]{title}[/bold] on [bold]{metrics['data']}[/bold]: {songs['train']:,} training songs, {about}")
+    say(f"\n[bold]{title}[/bold] on [bold]{metrics['data']}[/bold]: {songs['train']:,} training songs, {escape(about)}")
     console.print(result_table(metrics["test"], f"Song-level scores of {songs['test']:,} test songs"))
     console.print(tag_table(metrics["test"]))
     say(f"{rates} ({metrics['device']})\n")
     for name, meaning in (BASELINE_FILES if is_baseline else FILES).items():
-        say(f"  {run_dir / name}  [dim]{meaning}[/dim]")
+        if (run_dir / name).exists():
+            say(f"  {escape(str(run_dir / name))}  [dim]{meaning}[/dim]")
     model = "model.json" if is_baseline else "best.ckpt"
-    say(f"\nNow try:  musictag tag song.mp3 --model {shlex.quote(str(run_dir / model))}")
+    say(f"\nNow try:  musictag tag song.mp3 --model {escape(shlex.quote(str(run_dir / model)))}")

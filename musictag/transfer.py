@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -29,6 +29,11 @@ def check_transfer(config: Mapping[str, Any]) -> None:
     """Raise MusictagError for what can be known to be wrong with ``init_from``, ``freeze`` and ``probe`` at once."""
     if config["init_from"] is not None:
         locate(config["init_from"])
+    elif config["trainer"]["max_epochs"] == 0:
+        raise MusictagError(
+            "trainer.max_epochs=0 trains nothing: it scores weights that were trained before on the test songs; type "
+            "init_from=... as well, a checkpoint or a pretrained name"
+        )
     elif "probe" in config:
         raise MusictagError("a probe needs a trained network; type init_from=..., a checkpoint or a pretrained name")
     elif config["freeze"] is not None:
@@ -40,13 +45,14 @@ def digest(model: str) -> str:
     return hashlib.sha256(locate(model).read_bytes()).hexdigest()
 
 
-def initialise_from(tagger: Tagger, model: str) -> str:
+def initialise_from(tagger: Tagger, model: str, will_train: bool = True) -> str:
     """Give ``tagger`` the weights of checkpoint ``model``, in place; returns a sentence about what was new.
 
     The front-end, the back-end and the measured normalisation come from there. The last layer does if the tags are the
     same in the same order; else it is left as it was initialised: a new head. A probe is always new.
 
-    Raises MusictagError where the checkpoint's architecture is another than that of ``tagger``.
+    Raises MusictagError where the checkpoint's architecture is another than that of ``tagger``, and where something is
+    new that nobody ``will_train``.
     """
     path = locate(model)
     spec, weights = read_tagger(path)
@@ -65,6 +71,8 @@ def initialise_from(tagger: Tagger, model: str) -> str:
             + "; ".join(differences)
         )
     same_tags = spec["tags"] == own["tags"] and not is_probe
+    if not will_train and not same_tags:
+        raise MusictagError(_untrained(model, is_probe, spec["tags"], own["tags"]))
     if is_probe:
         weights = {key.replace("backend.", "backend.body.", 1): value for key, value in weights.items()}
     new = _new_parameters(tagger, is_probe, same_tags)
@@ -76,6 +84,24 @@ def initialise_from(tagger: Tagger, model: str) -> str:
     if same_tags:
         return f"Weights of {model}, for the same {len(spec['tags'])} tags"
     return f"Weights of {model}; the last layer is new: {len(own['tags'])} tags instead of its {len(spec['tags'])}"
+
+
+def _untrained(
+    model: str, is_probe: bool, theirs: Sequence[Mapping[str, str]], ours: Sequence[Mapping[str, str]]
+) -> str:
+    """Why nothing can be scored before there was any training."""
+    if is_probe:
+        return (
+            f"trainer.max_epochs=0 scores weights as they are, and the probe on {model} would be new; leave out probe, "
+            "or give the best.ckpt of a run with this probe as init_from"
+        )
+    known, wanted = ([f"{tag['name']}:{tag['kind']}" for tag in tags] for tags in (theirs, ours))
+    are = "the same in another order" if sorted(known) == sorted(wanted) else f"others, {len(known)} of them"
+    return (
+        f"trainer.max_epochs=0 scores weights as they are, and the tags of {model} are {are}: its last layer would be "
+        f"new. With data=manifest its own tags are chosen, in their order, by data.tags={{{','.join(known[:3])}"
+        f"{',...' if len(known) > 3 else ''}}}; or train the last layer with trainer.max_epochs=1 or more"
+    )
 
 
 def _new_parameters(tagger: Tagger, is_probe: bool, same_tags: bool) -> set[str]:

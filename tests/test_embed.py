@@ -94,20 +94,32 @@ def test_npz(patches: bool, checkpoint: str, song: str, tmp_path: Path, capsys: 
         assert json.loads(str(arrays["about"]))["layer"] == "backend.conv1"
 
 
+@pytest.mark.parametrize("ending", ["parquet", "npz"])
 def test_files_that_cannot_be_read_are_named_and_left_out(
-    checkpoint: str, song: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ending: str, checkpoint: str, song: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "broken.mp3").write_text("no music")
-    latin = os.fsdecode(b"caf\xe9.wav")  # no UTF-8
-    files = [str(tmp_path / "broken.mp3"), song, latin, "nowhere.wav"]
-    out = tmp_path / "features.parquet"
+    latin = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")  # no UTF-8
+    os.rename(write_song(tmp_path / "other.wav", 0.7, seed=1), latin)
+    files = [str(tmp_path / "broken.mp3"), latin, song, "nowhere.wav"]
+    out = tmp_path / f"features.{ending}"
     assert embed(*files, "--model", checkpoint, "--out", str(out)) == 1
-    assert pq.read_table(out)["path"].to_pylist() == [song]
+    paths = pq.read_table(out)["path"].to_pylist() if ending == "parquet" else np.load(out)["paths"].tolist()
+    assert paths == [f"{tmp_path}/caf\\xe9.wav", song]
     captured = capfd.readouterr()
-    assert captured.out == f"{out}: 1 song, 6 numbers each (layer penultimate)\n"
+    assert captured.out == f"{out}: 2 songs, 6 numbers each (layer penultimate)\n"
     assert f"{files[0]}: cannot be read as audio" in captured.err
-    assert ".wav: its name is not UTF-8" in captured.err
     assert "nowhere.wav: file not found" in captured.err
+
+
+def test_a_folder_is_embedded_with_all_that_lies_below(checkpoint: str, song: str, tmp_path: Path) -> None:
+    below = tmp_path / "music" / "more"
+    below.mkdir(parents=True)
+    other = write_song(below / "other.wav", 0.7, seed=1)
+    (below / "notes.txt").write_text("no music")
+    out = tmp_path / "features.npz"
+    assert embed(str(tmp_path / "music"), song, other, "--model", checkpoint, "--out", str(out)) == 0
+    assert np.load(out)["paths"].tolist() == [other, song]
 
 
 @pytest.mark.parametrize("ending", ["parquet", "npz"])
@@ -158,22 +170,33 @@ def test_the_list_of_layers(checkpoint: str, capsys: pytest.CaptureFixture[str])
     assert [row[0] for row in rows] == list(layers(musictag.load(checkpoint))[0])
 
 
+@pytest.mark.parametrize("block_bytes", [1, 1 << 24])  # with and without something in the file already
 def test_the_default_file_and_ctrl_c(
-    checkpoint: str, song: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    block_bytes: int,
+    checkpoint: str,
+    song: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(os.listdir())
-    for block_bytes in (1, 1 << 24):  # with and without something in the file that is being written
-        with monkeypatch.context() as patched:
-            patched.setattr(embedding, "BLOCK_BYTES", block_bytes)
-            patched.setattr(Embedder, "patches", interrupted_at("other.wav"))
-            assert embed(song, "other.wav", "--model", checkpoint) == 130
-        message = capsys.readouterr().err
-        assert "embedding: stopped after 1 of 2 files" in message
-        assert "musictag: interrupted; nothing was written" in message
-        assert sorted(os.listdir()) == before
-    assert embed(song, "--model", checkpoint) == 0
-    assert pq.read_table("embeddings.parquet").num_rows == 1
+    monkeypatch.setattr(embedding, "BLOCK_BYTES", block_bytes)
+    whole = Embedder(musictag.load(checkpoint)).song(song)
+    monkeypatch.setattr(Embedder, "patches", interrupted_at("other.wav"))
+    assert embed("other.wav", song, "--model", checkpoint) == 130
+    message = capsys.readouterr().err
+    assert "embedding: stopped after 0 of 2 files" in message
+    assert "musictag: interrupted: 0 of 2 files were embedded, so nothing was written" in message
+    assert sorted(os.listdir()) == before
+    assert embed(song, "other.wav", song, "third.wav", "--model", checkpoint) == 130
+    told = capsys.readouterr()
+    assert told.out == "embeddings.parquet: 1 song, 6 numbers each (layer penultimate)\n"
+    assert "embedding: stopped after 1 of 3 files" in told.err
+    assert "interrupted: 1 of 3 files are in it" in told.err
+    table = pq.read_table("embeddings.parquet")
+    assert table["path"].to_pylist() == [song]
+    np.testing.assert_array_equal(table["embedding"].to_pylist(), [whole])
 
 
 def interrupted_at(name: str):
