@@ -274,13 +274,12 @@ def test_the_identity_of_a_baseline(trees: list[str]) -> None:
     same = (
         "baseline.threads=3", "data.patch_seconds=7", "frontend=waveform", "backend=dense", "trainer=ddp",
         "trainer.devices=2", "objective=mse", "evaluation.batch_size=3", "logger=wandb", "study=a",
-        "data.prepare_workers=3", "model=gbt",
+        "data.prepare_workers=3", "model=gbt", "evaluation.bootstrap_resamples=21", "evaluation.confidence=0.9",
     )  # fmt: skip
     for override in same:
         assert experiment.results_folder(compose_config(*trees, override)) == plain, override
     other = (
         "seed=1", "baseline.learning_rate=0.1", "baseline.num_leaves=3", "data.train_songs=8",
-        "evaluation.bootstrap_resamples=21",
     )  # fmt: skip
     found = {experiment.results_folder(compose_config(*trees, override)) for override in other}
     assert len(found | {plain}) == len(other) + 1
