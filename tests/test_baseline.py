@@ -68,6 +68,8 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
     assert metrics["songs"] == {"train": 12, "validation": 5, "test": 7}
     assert 2 <= metrics["trees"] <= 3 * 15
     assert metrics["leaves"] >= 2 * metrics["trees"]
+    assert sum(metrics["chosen"]["num_leaves"].values()) == 3
+    assert set(metrics["chosen"]["num_leaves"]) <= {"7", "31", "127"}
     assert metrics["test"]["roc_auc"]["value"] > 0.8
     assert metrics["validation"]["val_loss"] > 0
     assert metrics["speed"]["test_audio_seconds_per_second"] > 10
@@ -171,6 +173,7 @@ def test_a_linear_run_knows_what_is_high(place: list[str], capsys: pytest.Captur
     metrics = experiment.run(compose_config(*place, "model=linear", *SMALL))
     assert metrics["run"].startswith("linear-")
     assert metrics["parameters"] == 3 * (len(feature_names()) + 1)
+    assert sum(metrics["chosen"]["penalties"].values()) == 3
     tags = {tag["name"]: tag for tag in metrics["test"]["tags"]}
     assert tags["high"]["roc_auc"] == 1
     assert tags["brightness"]["rmse"] < tags["brightness"]["rmse_of_mean"]

@@ -119,7 +119,7 @@ def score_sheet(study: Study, published: Sequence[Published], about_published: s
     foot = [[*blank, Cell("chance"), *cells, *[Cell("")] * 3]]
     for line in published:
         printed = {"roc_auc": line.roc_auc, "pr_auc": line.pr_auc}
-        cells = [Cell(printed[m], float(printed[m])) if m in printed else Cell("–") for m in study.metrics]
+        cells = [Cell(value, float(value)) if (value := printed.get(m)) else Cell("–") for m in study.metrics]
         where = f"published: {line.model} ({line.split}; {line.status}, {line.source})"
         foot.append([*blank, Cell(where), *cells, *[Cell("")] * 3])
     notes = [_how_to_read(rows, study), about_published, *_warnings(study)]
