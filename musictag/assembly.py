@@ -24,7 +24,7 @@ from musictag.interruption import Interruption
 from musictag.launching import WatchedDDP
 from musictag.synchronised import SynchroniseBatchNorms
 from musictag.tagger import Tagger
-from musictag.training import MONITORS, TaggingModule
+from musictag.training import MONITORS, PRECISIONS, TaggingModule
 from musictag.transfer import with_probe
 
 
@@ -103,6 +103,10 @@ def build_trainer(
     minutes = settings["checkpoint_minutes"]
     if minutes is not None and minutes <= 0:
         raise MusictagError(f"trainer.checkpoint_minutes={minutes} must be above 0, or null")
+    if settings["precision"] not in PRECISIONS:
+        raise MusictagError(
+            f"trainer.precision={settings['precision']} does not exist; choose one of {', '.join(PRECISIONS)}"
+        )
     # history first: what is saved within an epoch counts the batch that has just ended
     callbacks: list[pl.Callback] = [history, StepCheckpoint(run_dir / "last.ckpt", minutes, interruption)]
     if settings["early_stopping_patience"]:

@@ -167,7 +167,7 @@ def fit_tagger(
     """Fits the model of every tag and saves them all in ``run_dir``; those that are in its folder ``tags`` are taken.
 
     Songs whose target is unknown are left out, tag by tag. A tag that validation cannot judge (one class only, or all
-    unknown) gets the median of what validation chose for the others; a warning names it.
+    unknown) gets what validation chose for most others, or the median of it; a warning names it.
     """
     targets = {split: data.targets(split) for split in ("train", "validation")}
     judged = np.array([can_judge(tag.kind, targets["validation"][:, k]) for k, tag in enumerate(data.tags)])
@@ -181,7 +181,7 @@ def fit_tagger(
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         warnings.warn(
             f"validation songs cannot judge {len(names)} of {len(data.tags)} tags (one class only, or all unknown): "
-            f"{shown}. These get the median of what validation chose for the others.",
+            f"{shown}. These get what is typical of what validation chose for the others.",
             stacklevel=2,
         )
     fitter = None
@@ -191,7 +191,7 @@ def fit_tagger(
             path, tag = run_dir / _FITTED_FOLDER / f"{k:04d}.json", data.tags[k]
             if not path.exists():
                 fitter = fitter or model.fitter(features["train"], features["validation"], seed)
-                chosen = None if judged[k] else float(np.median([fitted[j]["chosen"] for j in np.flatnonzero(judged)]))
+                chosen = None if judged[k] else model.typical([fitted[j]["chosen"] for j in np.flatnonzero(judged)])
                 found = fitter.fit(tag.kind, targets["train"][:, k], targets["validation"][:, k], chosen)
                 write_json(path, {"name": tag.name, "kind": tag.kind, **found})
             fitted[k] = _read_fitted(path)

@@ -50,7 +50,7 @@ from musictag.identity import (
 from musictag.importances import IMPORTANCE_COLUMNS, write_importances
 from musictag.interruption import Interruption, Stopped
 from musictag.ranks import is_rank_zero, rank_zero_say
-from musictag.results import PACKAGES, read_results, write_results, write_scores
+from musictag.results import PACKAGES, read_results, results_as_asked, write_results, write_scores
 from musictag.running import RunsElsewhere, hold, note_reason
 from musictag.slurm import requeue
 from musictag.tracking import make_tracker
@@ -76,15 +76,18 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
         check_transfer(config)
     source = build_source(config)
     run_dir = run_folder(config, source)
-    finished = read_results(run_dir)
+    before = read_results(run_dir)
+    finished = results_as_asked(run_dir, config)
     if finished is not None:
-        rank_zero_say(f"Finished before, nothing to do: {run_dir}\nTo run it again, delete that folder.")
+        done = "nothing to do" if finished == before else "its intervals are computed anew from its predictions"
+        rank_zero_say(f"Finished before, {done}: {run_dir}\nTo run it again, delete that folder.")
         return finished
     interruption = Interruption()
     try:
         # the other processes of this run follow the first
         with interruption.heard(), hold(run_dir) if is_rank_zero() else nullcontext():
-            metrics = read_results(run_dir)  # another process may have finished it while this one came so far
+            # another process may have finished it while this one came so far
+            metrics = read_results(run_dir)
             if metrics is None and is_baseline(config):
                 metrics = _run_baseline(config, source, run_dir)
             elif metrics is None:
@@ -113,7 +116,7 @@ def results_folder(config: dict[str, Any]) -> Path:
 def results(config: dict[str, Any]) -> dict[str, Any]:
     """The metrics of the finished run of this configuration; raises MusictagError if it has not finished."""
     folder = results_folder(config)
-    finished = read_results(folder)
+    finished = results_as_asked(folder, config)
     if finished is None:
         raise MusictagError(f"there are no results in {folder}: the run has not finished")
     return finished

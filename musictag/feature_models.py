@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from musictag.untrusted import TAG_KINDS, is_one_line, read_json
 #: Features S×D -> scores S, float64 in [0, 1].
 Predictor = Callable[[np.ndarray], np.ndarray]
 
-#: A thousand trees of seven leaves take 1.2 MB a tag.
+#: A thousand trees of 31 leaves take 1.8 MB a tag.
 MAX_MODEL_BYTES = 2**30
 
 
@@ -87,8 +89,15 @@ class FeatureModel(ABC):
         """What gives songs their scores for a tag of this ``kind``; raises MusictagError for a damaged ``model``."""
 
     @abstractmethod
-    def sizes(self, models: Sequence[dict[str, Any]]) -> dict[str, int | None]:
-        """How large the models are together, for metrics.json; ``parameters`` is among the keys."""
+    def typical(self, chosen: Sequence[Any]) -> Any:
+        """What a tag gets that validation cannot judge, given what it chose for the others."""
+
+    @abstractmethod
+    def sizes(self, models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """How large the models are together, for metrics.json; ``parameters`` is among the keys.
+
+        ``chosen`` says for how many tags validation chose what.
+        """
 
 
 def _told_threads() -> int | None:
@@ -101,7 +110,7 @@ class Fitter(ABC):
     """Fits the models of the tags, one at a time."""
 
     @abstractmethod
-    def fit(self, kind: str, train: np.ndarray, validation: np.ndarray, chosen: float | None) -> dict[str, Any]:
+    def fit(self, kind: str, train: np.ndarray, validation: np.ndarray, chosen: Any | None) -> dict[str, Any]:
         """The model of a tag, given its targets in both splits (S, NaN where unknown: such songs are left out).
 
         ``chosen`` is what otherwise validation would choose; None: it does. The dictionary holds ``chosen`` and
@@ -117,33 +126,41 @@ def can_judge(kind: str, targets: np.ndarray) -> bool:
 
 class Trees(FeatureModel):
     """Gradient-boosted trees by LightGBM, stopped early on validation: log loss of a classification tag, squared error
-    of a regression tag. The same songs and settings give the same trees, on any number of threads."""
+    of a regression tag. The same songs and settings give the same trees, on any number of threads.
+
+    ``num_leaves``: sizes of a tree, of which validation chooses one for each tag: the next larger one is tried for as
+    long as its loss falls. ``max_rounds`` bounds the number of trees, which otherwise ``early_stopping_rounds`` without
+    a lower loss end.
+    """
 
     def __init__(
         self,
         *,
         learning_rate: float = 0.05,
-        num_leaves: int = 7,
+        num_leaves: int | Sequence[int] = (7, 31, 127),
         min_child_samples: int = 20,
         feature_fraction: float = 0.3,
-        max_rounds: int = 1000,
+        max_rounds: int = 5000,
         early_stopping_rounds: int = 50,
         threads: int | None = None,
     ) -> None:
         super().__init__(threads=threads)
+        sizes = [num_leaves] if isinstance(num_leaves, int) else list(num_leaves)
+        if not sizes:
+            raise MusictagError("baseline.num_leaves=[]; give one or more numbers: [7, 31, 127]")
         for name, value, low, high in (
-            ("learning_rate", learning_rate, 1e-6, 1), ("num_leaves", num_leaves, 2, 131_072),
+            ("learning_rate", learning_rate, 1e-6, 1), *(("num_leaves", size, 2, 131_072) for size in sizes),
             ("min_child_samples", min_child_samples, 1, 1e9), ("feature_fraction", feature_fraction, 1e-3, 1),
             ("max_rounds", max_rounds, 1, 1e6), ("early_stopping_rounds", early_stopping_rounds, 1, 1e6),
         ):  # fmt: skip
             if not low <= value <= high:
                 raise MusictagError(f"baseline.{name}={value}; it must lie between {low:g} and {high:g}")
+        self.num_leaves = sorted(set(sizes))
         self.min_child_samples = min_child_samples
         self.max_rounds = max_rounds
         self.early_stopping_rounds = early_stopping_rounds
         self.parameters = {
             "learning_rate": learning_rate,
-            "num_leaves": num_leaves,
             "min_child_samples": min_child_samples,
             "feature_fraction": feature_fraction,
             "num_threads": self.threads,
@@ -169,9 +186,15 @@ class Trees(FeatureModel):
             raise MusictagError(f"the trees of a tag are damaged: {error}") from error
         return lambda features: np.clip(booster.predict(features, num_threads=self.threads), 0, 1)
 
-    def sizes(self, models: Sequence[dict[str, Any]]) -> dict[str, int | None]:
-        trees = sum(model["trees"] for model in models)
-        return {"parameters": None, "trees": trees, "leaves": sum(model["leaves"] for model in models)}
+    def typical(self, chosen: Sequence[dict[str, int]]) -> dict[str, int]:
+        sizes = [one["num_leaves"] for one in chosen]
+        size = max(sorted(set(sizes)), key=sizes.count)
+        return {"num_leaves": size, "rounds": int(median(one["rounds"] for one in chosen if one["num_leaves"] == size))}
+
+    def sizes(self, models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        trees, leaves = (sum(model[name] for model in models) for name in ("trees", "leaves"))
+        sizes = _counted([model["chosen"]["num_leaves"] for model in models])
+        return {"parameters": None, "trees": trees, "leaves": leaves, "chosen": {"num_leaves": sizes}}
 
 
 class _TreeFitter(Fitter):
@@ -188,30 +211,40 @@ class _TreeFitter(Fitter):
             validation, label=np.zeros(len(validation)), params=self._parameters
         ).construct()
 
-    def fit(self, kind: str, train: np.ndarray, validation: np.ndarray, chosen: float | None) -> dict[str, Any]:
+    def fit(
+        self, kind: str, train: np.ndarray, validation: np.ndarray, chosen: dict[str, int] | None
+    ) -> dict[str, Any]:
+        songs = self._known(self._train, train)
+        if chosen is not None:
+            return _trees(self._grown(kind, songs, chosen["num_leaves"], chosen["rounds"]), **chosen)
+        judged = self._known(self._validation, validation)
+        best, least, allowed = None, float("inf"), np.count_nonzero(~np.isnan(train)) / self._settings.min_child_samples
+        for size in self._settings.num_leaves:
+            booster = self._grown(kind, songs, size, self._settings.max_rounds, judged)
+            (loss,) = booster.best_score["valid_0"].values()
+            if loss < least:
+                best, least = (booster, size), loss
+            # larger ones would do no better, or be the same for want of songs
+            if loss > least or size >= allowed:
+                break
+        booster, size = best
+        return _trees(booster, num_leaves=size, rounds=booster.best_iteration)
+
+    def _grown(self, kind: str, songs: Any, num_leaves: int, rounds: int, judged: Any = None) -> Any:
+        """A booster of so many trees, or, where there are songs to judge it, of the number that suits these best."""
         import lightgbm
 
-        booster = lightgbm.train(
-            self._parameters | ({"objective": "binary"} if kind == "classification" else {"objective": "regression"}),
-            self._known(self._train, train),
-            num_boost_round=self._settings.max_rounds if chosen is None else int(chosen),
-            valid_sets=[self._known(self._validation, validation)] if chosen is None else None,
-            callbacks=[lightgbm.early_stopping(self._settings.early_stopping_rounds, verbose=False)]
-            if chosen is None
-            else None,
+        objective = {"objective": "binary" if kind == "classification" else "regression", "num_leaves": num_leaves}
+        stopping = None
+        if judged is not None:
+            stopping = [lightgbm.early_stopping(self._settings.early_stopping_rounds, verbose=False)]
+        return lightgbm.train(
+            self._parameters | objective,
+            songs,
+            num_boost_round=rounds,
+            valid_sets=None if judged is None else [judged],
+            callbacks=stopping,
         )
-        rounds = booster.best_iteration if chosen is None else int(chosen)
-        gains = booster.feature_importance("gain", iteration=rounds)
-        text = booster.model_to_string(num_iteration=rounds)
-        return {
-            "chosen": rounds,
-            "trees": text.count("\nTree="),
-            "leaves": sum(
-                int(line[len("num_leaves=") :]) for line in text.splitlines() if line.startswith("num_leaves=")
-            ),
-            "importances": _shares(gains),
-            "lightgbm": text,
-        }
 
     def _known(self, songs: Any, targets: np.ndarray) -> Any:
         """The songs of a data set of LightGBM whose targets are known, with these as labels."""
@@ -221,23 +254,43 @@ class _TreeFitter(Fitter):
         return songs.set_label(targets[known])
 
 
+def _trees(booster: Any, num_leaves: int, rounds: int) -> dict[str, Any]:
+    """The model of a tag: the first ``rounds`` trees."""
+    text = checked_trees(booster.model_to_string(num_iteration=rounds))
+    leaves = [int(line.partition("=")[2]) for line in text.splitlines() if line.startswith("num_leaves=")]
+    return {
+        "chosen": {"num_leaves": num_leaves, "rounds": rounds},
+        "trees": len(leaves),
+        "leaves": sum(leaves),
+        "importances": shares(booster.feature_importance("gain", iteration=rounds)),
+        "lightgbm": text,
+    }
+
+
 class Linear(FeatureModel):
     """Logistic regression for classification tags, ridge regression for the others, on standardised features.
 
     ``penalties``: the weights' squares count half of this; validation chooses one for each tag.
     """
 
-    def __init__(self, *, penalties: Sequence[float] = (1, 10, 100, 1000, 10000), threads: int | None = None) -> None:
+    def __init__(
+        self, *, penalties: float | Sequence[float] = (1, 10, 100, 1000, 10000), threads: int | None = None
+    ) -> None:
         super().__init__(threads=threads)
+        penalties = [penalties] if isinstance(penalties, int | float) else penalties
         if not penalties or not all(0 < penalty < float("inf") for penalty in penalties):
             raise MusictagError(f"baseline.penalties={penalties}; give one or more positive numbers: [1, 100]")
         self.penalties = list(penalties)
 
     def fitter(self, train: np.ndarray, validation: np.ndarray, seed: int) -> Fitter:
-        return _LinearFitter(self, train, validation)
+        from musictag.regressions import LinearFitter
+
+        return LinearFitter(self, train, validation)
 
     def predictor(self, model: dict[str, Any], kind: str) -> Predictor:
         from scipy.special import expit
+
+        from musictag.regressions import line_scores
 
         try:
             weights, offset = np.array(model["weights"], dtype=np.float64), float(model["offset"])
@@ -246,58 +299,24 @@ class Linear(FeatureModel):
         except (KeyError, TypeError, ValueError) as error:
             raise MusictagError(f"the weights of a tag are damaged: {error}") from error
         score = expit if kind == "classification" else partial(np.clip, a_min=0, a_max=1)
-        return lambda features: score(features.astype(np.float64) @ weights + offset)
+        return lambda features: score(line_scores(features, weights, offset))
 
-    def sizes(self, models: Sequence[dict[str, Any]]) -> dict[str, int | None]:
-        return {"parameters": sum(len(model["weights"]) + 1 for model in models)}
+    def typical(self, chosen: Sequence[float]) -> float:
+        return float(median(chosen))
 
-
-class _LinearFitter(Fitter):
-    def __init__(self, settings: Linear, train: np.ndarray, validation: np.ndarray) -> None:
-        self._settings = settings
-        self._mean, self._scale = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
-        self._scale[self._scale < 1e-9 * np.maximum(np.abs(self._mean), 1)] = 1.0  # the same in all songs
-        self._train, self._validation = ((songs - self._mean) / self._scale for songs in (train, validation))
-
-    def fit(self, kind: str, train: np.ndarray, validation: np.ndarray, chosen: float | None) -> dict[str, Any]:
-        from threadpoolctl import threadpool_limits
-
-        known, judged = ~np.isnan(train), ~np.isnan(validation)
-        candidates = []
-        with threadpool_limits(self._settings.threads):
-            for penalty in self._settings.penalties if chosen is None else [chosen]:
-                weights, offset = _line(kind, self._train[known], train[known], penalty)
-                loss = 0.0
-                if chosen is None:
-                    loss = _loss(kind, self._validation[judged] @ weights + offset, validation[judged])
-                candidates.append((loss, penalty, weights, offset))
-        _, penalty, weights, offset = min(candidates, key=lambda candidate: candidate[0])
+    def sizes(self, models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        penalties = _counted([model["chosen"] for model in models])
         return {
-            "chosen": penalty,
-            "importances": _shares(np.abs(weights)),
-            "weights": (weights / self._scale).tolist(),
-            "offset": float(offset - weights @ (self._mean / self._scale)),
-        }
+            "parameters": sum(len(model["weights"]) + 1 for model in models), "chosen": {"penalties": penalties},
+        }  # fmt: skip
 
 
-def _line(kind: str, features: np.ndarray, targets: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
-    """Weights (D) and offset."""
-    from sklearn.linear_model import LogisticRegression, Ridge
-
-    if kind == "classification":
-        model = LogisticRegression(C=1 / penalty, max_iter=2000).fit(features, targets.astype(int))
-        return model.coef_[0], float(model.intercept_[0])
-    model = Ridge(alpha=penalty).fit(features, targets)
-    return model.coef_, float(model.intercept_)
+def _counted(chosen: Sequence[float]) -> dict[str, int]:
+    """How many tags have each of these, smallest first."""
+    return {f"{value:g}": count for value, count in sorted(Counter(chosen).items())}
 
 
-def _loss(kind: str, line: np.ndarray, targets: np.ndarray) -> float:
-    """What validation chooses by."""
-    if kind == "classification":  # -log of the probability of what is true, without an overflow
-        return float(np.logaddexp(0, np.where(targets == 1, -line, line)).mean())
-    return float(np.square(np.clip(line, 0, 1) - targets).mean())
-
-
-def _shares(values: np.ndarray) -> list[float]:
+def shares(values: np.ndarray) -> list[float]:
+    """``values`` (D) over their sum; all 0 if that is 0."""
     total = float(np.sum(values))
     return (values / total if total > 0 else np.zeros(len(values))).tolist()

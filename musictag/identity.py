@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +38,55 @@ BASELINE_KEYS = (
 NETWORK_KEYS = ("data.patch_seconds", "data.num_workers", "evaluation.mode", "evaluation.batch_size")
 #: Keys of ``data`` that belong to the pipeline; the others describe the source.
 PIPELINE_KEYS = ("patch_seconds", "train_songs", "num_workers", "prepare_workers", "max_bad_fraction")
-#: Keys that cannot change the result, and therefore not the identity of a run.
-INDIFFERENT_KEYS = (
-    "runs_dir", "data_dir", "logger", "init_from", "study", "names", "evaluation.batch_size",
-    "data.num_workers", "data.prepare_workers", "data.max_bad_fraction", "data.path", "data.root", "data.soundfont",
-    # who is in which split is the manifest's to say
-    "data.split_path", "data.split_fractions", "data.split_seed",
-    "data.lists", "data.cals", "data.artists", "data.paths", "data.audio",
-    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.bucket_mb",
-    "trainer.static_graph", "trainer.timeout_minutes", "trainer.checkpoint_minutes", "baseline.threads",
-)  # fmt: skip
+_SPLIT = "the manifest says which song is in which split, and its digest is in the identity"
+_FILES = "the songs, their files' versions and the manifest's digest are in the identity, wherever they lie"
+_SAME_SUMS = "the same sums in another order"
+#: Keys, or groups of them, that cannot change the result, and why: they are not in the identity of a run. Rounding, and
+#: noise that is drawn anew from the same distribution, as another processor brings them, make no other experiment.
+INDIFFERENT_KEYS: dict[str, str] = {
+    "runs_dir": "where results lie",
+    "data_dir": "where prepared audio lies",
+    "logger": "who is told",
+    "study": "a name for reports",
+    "names": "what they stand for is in the identity itself; they only begin the folder's name",
+    "init_from": "the digest of its weights is in the identity, whatever the file is called",
+    "evaluation.batch_size": "every patch is scored by itself",
+    "evaluation.bootstrap_resamples": "intervals come from stored predictions, without a training",
+    "evaluation.confidence": "intervals come from stored predictions, without a training",
+    "data.num_workers": "a patch is a function of seed, epoch and song, whoever cuts it",
+    "data.prepare_workers": "every song is prepared by itself",
+    "data.max_bad_fraction": "it decides whether a run begins at all",
+    "data.path": _FILES,
+    "data.root": _FILES,
+    "data.lists": _FILES,
+    "data.cals": _FILES,
+    "data.artists": "they are only reported",
+    "data.paths": _FILES,
+    "data.audio": _FILES,
+    "data.soundfont": "the digest of the file is in the identity",
+    "data.split_path": _SPLIT,
+    "data.split_fractions": _SPLIT,
+    "data.split_seed": _SPLIT,
+    "trainer.accelerator": "another device rounds otherwise",
+    "trainer.bucket_mb": _SAME_SUMS,
+    "trainer.static_graph": _SAME_SUMS,
+    "trainer.timeout_minutes": "it decides when to give up",
+    "trainer.checkpoint_minutes": "an interrupted run ends as one that was not",
+    "baseline.threads": "the same trees and lines, sooner or later",
+}
+_BATCH_NORM = "`batch_norm_shares`, in how many shares batch norm sees a batch, is in the identity instead"
+#: Keys that count under some settings of others only; what they come to is in the identity.
+CONDITIONAL_KEYS: dict[str, str] = {
+    "trainer.devices": _BATCH_NORM,
+    "trainer.num_nodes": _BATCH_NORM,
+    "trainer.strategy": _BATCH_NORM,
+    "trainer.sync_batch_norm": _BATCH_NORM,
+    "trainer.reference_batch_size": "read, and in the identity, where trainer.learning_rate_scaling is not none",
+}
 
 
 def check_keys(config: dict[str, Any]) -> None:
-    """Raise MusictagError for a key that nothing would read."""
+    """Raise MusictagError for a key that nothing would read, and for intervals of which there are none."""
     for name, known in KEYS.items():
         given = config if name == "" else config[name]
         if unknown := sorted(set(given) - set(known)):
@@ -58,6 +94,11 @@ def check_keys(config: dict[str, Any]) -> None:
             raise MusictagError(
                 f"{where} {', '.join(unknown)}; {'it has' if name else 'the keys are'} {', '.join(known)}"
             )
+    resamples, confidence = config["evaluation"]["bootstrap_resamples"], config["evaluation"]["confidence"]
+    if not isinstance(resamples, int) or resamples < 0:
+        raise MusictagError(f"evaluation.bootstrap_resamples={resamples} must be a whole number, 0 for no intervals")
+    if not isinstance(confidence, int | float) or not 0 < confidence < 1:
+        raise MusictagError(f"evaluation.confidence={confidence} must lie between 0 and 1, for example 0.95")
 
 
 def is_baseline(config: dict[str, Any]) -> bool:
@@ -80,7 +121,10 @@ def build_source(config: dict[str, Any]) -> Source:
 
 
 def run_folder(config: dict[str, Any], source: Source) -> Path:
-    """Where the run of this configuration lives: the same configuration on the same songs, the same folder."""
+    """Where the run of this configuration lives: the same configuration on the same songs, the same folder.
+
+    Raises MusictagError where ``trainer.devices`` leaves to the machine what would change the network.
+    """
     manifest = source.manifest()
     songs = {"audio": source.fingerprint(), "songs": manifest.digest()}
     if hasattr(source, "versions"):  # a mended file may be another song
@@ -95,11 +139,53 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
         if config["init_from"] is not None:
             songs["weights"] = digest(config["init_from"])
         parts = [names["frontend"], names["backend"], *([names["probe"]] if names["probe"] else [])]
-        if config.get("trainer", {}).get("learning_rate_scaling") == "none":  # then nothing reads the other key
-            config = _without(config, ("trainer.learning_rate_scaling", "trainer.reference_batch_size"))
-    identity = json.dumps(_canonical(_without(config, INDIFFERENT_KEYS)) | songs, sort_keys=True)
+        if "trainer" in config and batch_norm_shares(config["trainer"]) is None:
+            raise MusictagError(
+                "with trainer.sync_batch_norm=false every process has its own batch norms, so their number changes the "
+                f"network, and trainer.devices={config['trainer']['devices']} leaves it to the machine; type a number, "
+                "such as trainer.devices=2, or trainer.sync_batch_norm=true"
+            )
+    identity = json.dumps(_canonical(deciding(config)) | songs, sort_keys=True)
     parts.append(hashlib.sha256(identity.encode()).hexdigest()[:8])
     return Path(config["runs_dir"]) / source.name / "-".join(parts)
+
+
+def deciding(config: dict[str, Any]) -> dict[str, Any]:
+    """What of the configuration can change the result; ``trainer.batch_norm_shares`` is added where it is not one."""
+    kept = _without(config, (*INDIFFERENT_KEYS, *CONDITIONAL_KEYS))
+    trainer = config.get("trainer")
+    if trainer is None:  # a baseline
+        return kept
+    if trainer["learning_rate_scaling"] == "none":
+        kept["trainer"].pop("learning_rate_scaling")
+    else:
+        kept["trainer"]["reference_batch_size"] = trainer["reference_batch_size"]
+    if (shares := batch_norm_shares(trainer)) != 1:
+        kept["trainer"]["batch_norm_shares"] = shares
+    return kept
+
+
+def batch_norm_shares(trainer: dict[str, Any]) -> int | None:
+    """In how many shares of a batch batch norm takes its statistics: one, or without ``sync_batch_norm`` one a process.
+
+    None where ``trainer.devices`` leaves that to the machine.
+    """
+    if trainer["sync_batch_norm"] or trainer["strategy"] == "auto":  # which stands for a single process
+        return 1
+    devices = _number_of_devices(trainer["devices"])
+    return devices and devices * trainer["num_nodes"]
+
+
+def _number_of_devices(devices: Any) -> int | None:
+    """As Lightning reads it: a number, a list of devices, or either as text; None: however many there are."""
+    if isinstance(devices, str):
+        listed = [word for word in devices.split(",") if word.strip()]
+        if len(listed) > 1 or devices.strip().endswith(","):
+            return len(listed)
+        devices = int(devices) if devices.strip().isdecimal() else None
+    if isinstance(devices, list | tuple):
+        return len(devices)
+    return devices if isinstance(devices, int) and devices > 0 else None
 
 
 def prepare_workers(config: dict[str, Any]) -> int:
@@ -123,7 +209,7 @@ def _canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _without(config: dict[str, Any], keys: tuple[str, ...], prefix: str = "") -> dict[str, Any]:
+def _without(config: dict[str, Any], keys: Collection[str], prefix: str = "") -> dict[str, Any]:
     """``config`` without the dotted ``keys``."""
     return {
         key: _without(value, keys, f"{prefix}{key}.") if isinstance(value, dict) else value

@@ -9,7 +9,9 @@ import csv
 import json
 import platform
 import subprocess
+import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from musictag.errors import MusictagError
 from musictag.files import atomic_write, write_json
 from musictag.metrics import song_metrics
 from musictag.plots import plot_curves, plot_tags
+from musictag.ranks import is_rank_zero
+from musictag.running import hold
 from musictag.tagger import Tagger
 
 PACKAGES = (
@@ -44,6 +48,78 @@ def read_results(run_dir: Path) -> dict[str, Any] | None:
         raise MusictagError(f"cannot read {path}: {error.strerror}; another place for results: runs_dir=...") from error
     except ValueError as error:
         raise MusictagError(f"{path} is damaged: {error}. Delete it and type the same command again.") from error
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """``song_ids`` S, ``tags`` K, ``kinds`` K (classification | regression), ``scores`` and ``targets`` float32 S×K."""
+
+    song_ids: np.ndarray
+    tags: np.ndarray
+    kinds: np.ndarray
+    scores: np.ndarray
+    targets: np.ndarray  # NaN: unknown
+
+
+def read_predictions(run_dir: Path) -> Predictions:
+    """What a finished run says of its test songs. Raises MusictagError if the file is missing or damaged."""
+    path = run_dir / "predictions.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = Predictions(**{name: arrays[name] for name in Predictions.__dataclass_fields__})
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise MusictagError(f"{path} cannot be read ({error}); delete the folder and run it again") from error
+    shape = (len(found.song_ids), len(found.tags))
+    if found.scores.shape != shape or found.targets.shape != shape or len(found.kinds) != len(found.tags):
+        raise MusictagError(f"{path} is damaged: its arrays do not fit together; delete the folder, run it again")
+    return found
+
+
+def results_as_asked(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+    """The metrics of a finished run with the intervals that ``config["evaluation"]`` asks for; None if not finished.
+
+    Where it was finished with others, they are computed anew from its predictions and written down: no training, and
+    the scores stay what they are. Raises MusictagError for damaged files, RunsElsewhere while somebody else writes.
+    """
+    metrics = read_results(run_dir)
+    if metrics is None or _has_intervals(metrics, config) or not is_rank_zero():
+        return metrics
+    with hold(run_dir):
+        return _with_intervals(run_dir, metrics, config["evaluation"], config["seed"])
+
+
+def _has_intervals(metrics: dict[str, Any], config: dict[str, Any]) -> bool:
+    found, asked = metrics["test"], config["evaluation"]
+    return (found["resamples"], found["confidence"]) == (asked["bootstrap_resamples"], asked["confidence"])
+
+
+def _with_intervals(run_dir: Path, before: dict[str, Any], evaluation: dict[str, Any], seed: int) -> dict[str, Any]:
+    found = read_predictions(run_dir)
+    intervals = {name: evaluation[name] for name in ("bootstrap_resamples", "confidence")}
+    test = song_metrics(
+        found.scores,
+        found.targets,
+        found.tags.tolist(),
+        found.kinds.tolist(),
+        resamples=intervals["bootstrap_resamples"],
+        confidence=intervals["confidence"],
+        seed=seed,
+    )
+    if _scores(test) != _scores(before["test"]):
+        raise MusictagError(
+            f"{run_dir / 'predictions.npz'} and metrics.json beside it do not belong together, so that there are no "
+            "other intervals for them; delete the folder and run it again"
+        )
+    config = before["config"] | {"evaluation": before["config"]["evaluation"] | intervals}
+    plot_tags(test, run_dir / "tags.png")
+    write_json(run_dir / "config.json", config)
+    content = before | {"test": test, "config": config}
+    write_json(run_dir / "metrics.json", content)  # last: until then the intervals are the former ones
+    return content
+
+
+def _scores(test: dict[str, Any]) -> list[float | None]:
+    return [test[name] and round(test[name]["value"], 9) for name in ("roc_auc", "pr_auc", "rmse")]
 
 
 def write_results(

@@ -30,7 +30,7 @@ from musictag.interruption import SIGNALS, Stopped
 from musictag.overrides import readable_params
 from musictag.preparing import compose
 from musictag.ranks import is_rank_zero
-from musictag.results import read_results
+from musictag.results import read_results, results_as_asked
 from musictag.running import RunsElsewhere, is_running, note_reason
 from musictag.studies import KEYS, list_path, read_jobs
 
@@ -131,7 +131,7 @@ def run_job(config: dict[str, Any], overrides: Sequence[str], launcher: dict[str
     try:
         check_keys(config)
         folder = run_folder(config, _source(config))
-        finished = read_results(folder)
+        finished = results_as_asked(folder, config)
         # on a cluster each rank comes here: the others belong to the process that the first one has started
         if finished is None and is_rank_zero() and is_running(folder):
             raise RunsElsewhere(f"another process is at work on {folder}")

@@ -17,11 +17,14 @@ from torch import Tensor
 
 from musictag.data.sampling import noise_seed
 from musictag.errors import MusictagError
+from musictag.layers import full_precision
 from musictag.metrics import song_metrics
 from musictag.objective import Objective
 from musictag.steps import Arriving, EpochLoss, Wishes
 from musictag.tagger import Tagger
 
+#: Of training; nothing else is offered, as weights in half precision would neither learn nor score as float32 ones do.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 SCHEDULES = ("plateau", "one_cycle", "constant")
 MONITORS = {"val_loss": "min", "val_roc_auc": "max", "val_pr_auc": "max", "val_rmse": "min"}
 
@@ -30,14 +33,15 @@ class TaggingModule(pl.LightningModule):
     """A ``Tagger`` in training.
 
     ``tagger`` is the specification of a Tagger (``Tagger.spec``: plain containers), so that every checkpoint is
-    self-describing and loads with ``weights_only=True``. Optimiser: Adam (section 3 of the paper); learning-rate
-    schedules: ``plateau`` (reduce when ``monitor`` stalls), ``one_cycle`` (for a fixed small budget) and ``constant``.
+    self-describing and loads with ``weights_only=True``. Optimiser: Adam, as in the paper. Learning-rate schedules, our
+    own: ``plateau`` (reduce when ``monitor`` stalls), ``one_cycle`` (for a fixed small budget) and ``constant``.
 
     ``freeze="frontend"`` leaves the front-end as it is, for fine-tuning.
 
-    Validation and test score whole songs: the mean over a song's patches of the probabilities, collected by the
-    SongAverage that the DataModule hands out. Logged each epoch: ``train_loss``, ``val_loss`` (the objective between
-    song scores and targets), ``val_roc_auc``, ``val_pr_auc``, ``val_rmse`` (those that the tags allow).
+    Validation and test score whole songs, in float32 whatever the precision of training: the mean over a song's patches
+    of the probabilities, collected by the SongAverage that the DataModule hands out. Logged each epoch: ``train_loss``,
+    ``val_loss`` (the objective between song scores and targets), ``val_roc_auc``, ``val_pr_auc``, ``val_rmse`` (those
+    that the tags allow).
 
     Raises MusictagError for an unknown objective, schedule, monitor or part to freeze.
     """
@@ -109,7 +113,8 @@ class TaggingModule(pl.LightningModule):
         return loss
 
     def _raise_if_not_finite(self) -> None:
-        # One batch late: by then the figures have long arrived from the device and reading them stalls nothing.
+        # While training one batch late: by then the figures have long arrived from the device and reading them stalls
+        # nothing. Before anything is made of the weights, a validation or a checkpoint, at once.
         if self._unchecked is None:
             return
         arriving, songs = self._unchecked
@@ -122,7 +127,7 @@ class TaggingModule(pl.LightningModule):
                 f"the loss became {loss} in epoch {self.current_epoch}, in the batch with the songs "
                 f"{', '.join(map(str, ids))}. Listen to these; if they are sound, lower trainer.learning_rate "
                 f"(now {self.hparams.learning_rate}), lower trainer.gradient_clip, or use trainer.precision=32-true. "
-                "The checkpoints of the epochs before are kept."
+                "The checkpoints before are kept."
             )
 
     def _freeze(self) -> None:
@@ -130,13 +135,21 @@ class TaggingModule(pl.LightningModule):
             self.tagger.frontend.eval()  # its batch norms stay as they are, too
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._raise_if_not_finite()
+        # a step can ruin the weights while the loss before it was still finite
+        weights = [value for value in self.state_dict().values() if value.is_floating_point()]
+        if not torch.stack([value.isfinite().all() for value in weights]).all():
+            raise MusictagError(
+                f"weights became infinite or NaN in epoch {self.current_epoch}, and are not saved. Lower "
+                f"trainer.learning_rate (now {self.hparams.learning_rate}), lower trainer.gradient_clip, or use "
+                "trainer.precision=32-true. The checkpoints before are kept."
+            )
         checkpoint["epoch_loss"] = self._epoch_loss.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._epoch_loss.restore(checkpoint.get("epoch_loss"))
 
     def on_train_epoch_end(self) -> None:
-        self._raise_if_not_finite()
         if self.hparams.schedule == "plateau":
             # Here and not by Lightning, which steps after the checkpoint is written: a resumed run would miss a step.
             self.lr_schedulers().step(self.trainer.callback_metrics[self._monitor()])
@@ -171,6 +184,7 @@ class TaggingModule(pl.LightningModule):
     # evaluation
 
     def on_validation_epoch_start(self) -> None:
+        self._raise_if_not_finite()
         self._start_evaluation("validation")
 
     def on_test_epoch_start(self) -> None:
@@ -194,8 +208,11 @@ class TaggingModule(pl.LightningModule):
                 dist.broadcast(buffer, 0)
 
     def _evaluate(self, batch: dict[str, Tensor]) -> None:
-        logits = self.tagger(to_waveform(batch["audio"]))
-        self.song_average.update(batch["song"], self.tagger.probabilities(logits))
+        waveform = to_waveform(batch["audio"])
+        # As the tagger will be used. bfloat16 moves scores by hundredths and gives many songs the same one.
+        with full_precision(waveform):
+            scores = self.tagger.probabilities(self.tagger(waveform))
+        self.song_average.update(batch["song"], scores)
 
     def on_validation_epoch_end(self) -> None:
         scores = self.song_average.compute().float().cpu()

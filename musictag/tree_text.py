@@ -2,7 +2,7 @@
 
 Its parser is written in C++ for files that it wrote itself: numbers that do not fit together make it read where nothing
 is, or walk in circles. So the text is taken apart here, every number that it walks by is compared with the others, and
-what it is given is put together anew from what was checked.
+what it is given is put together anew from what was checked. What only describes the training is left out: half of it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,10 @@ _HEADER = (
     ("feature_infos", r"(?:(?:none|\[[-+.\deinf]+:[-+.\deinf]+\]) ?)*"), ("tree_sizes", r"(?:\d+ ?)*"),
 )  # fmt: skip
 #: Of a tree with n leaves: n - 1 numbers, one for each branching, or n, one for each leaf.
-_OF_BRANCHINGS = (
-    "split_feature", "split_gain", "threshold", "decision_type", "left_child", "right_child",
-    "internal_value", "internal_weight", "internal_count",
-)  # fmt: skip
+_OF_BRANCHINGS = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
 _WHOLE = ("split_feature", "decision_type", "left_child", "right_child")
-_OF_LEAVES = ("leaf_value", "leaf_weight", "leaf_count")
-_TREE = (
-    "num_leaves", "num_cat", *_OF_BRANCHINGS[:6], *_OF_LEAVES, *_OF_BRANCHINGS[6:], "is_linear", "shrinkage",
-)  # fmt: skip
+_TREE = ("num_leaves", "num_cat", *_OF_BRANCHINGS, "leaf_value", "is_linear", "shrinkage")
+_NOT_NEEDED = ("split_gain=", "internal_value=", "internal_weight=", "internal_count=", "leaf_weight=", "leaf_count=")
 _MAX_LEAVES = 131_072
 #: numbers, missing values go left; how they are told (none, zero, NaN)
 _DECISIONS = {0, 2, 4, 6, 8, 10}
@@ -34,7 +29,7 @@ _END = "end of trees\n\nfeature_importances:\n\nparameters:\nend of parameters\n
 
 def checked_trees(text: str) -> str:
     """``text`` as LightGBM may read it; raises ValueError, with the reason, where it could not have written it."""
-    lines = iter(text.split("\n"))
+    lines = iter([line for line in text.split("\n") if not line.startswith(_NOT_NEEDED)])
     if next(lines) != "tree":
         raise ValueError("it does not begin with the word tree")
     header = {}
@@ -74,7 +69,7 @@ def _tree(first: str, lines: Iterator[str], number: int, features: int) -> str:
     if (fields["num_cat"], fields["is_linear"]) != ("0", "0"):
         raise ValueError(f"tree {number} is of a kind that musictag does not fit")
     leaves = int(fields["num_leaves"])
-    for name in (*_OF_BRANCHINGS, *_OF_LEAVES, "shrinkage"):
+    for name in (*_OF_BRANCHINGS, "leaf_value", "shrinkage"):
         wanted = 1 if name == "shrinkage" else leaves - (name in _OF_BRANCHINGS)
         numbers = [float(word) for word in fields[name].split()]
         # a tree of a single leaf says no more than its value

@@ -68,6 +68,8 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
     assert metrics["songs"] == {"train": 12, "validation": 5, "test": 7}
     assert 2 <= metrics["trees"] <= 3 * 15
     assert metrics["leaves"] >= 2 * metrics["trees"]
+    assert sum(metrics["chosen"]["num_leaves"].values()) == 3
+    assert set(metrics["chosen"]["num_leaves"]) <= {"7", "31", "127"}
     assert metrics["test"]["roc_auc"]["value"] > 0.8
     assert metrics["validation"]["val_loss"] > 0
     assert metrics["speed"]["test_audio_seconds_per_second"] > 10
@@ -102,7 +104,7 @@ def test_metrics_have_the_keys_of_a_network_run(trees: list[str], place: list[st
 
     network = experiment.run(compose_config(*place, *TINY, "trainer.max_epochs=1"))
     metrics = experiment.run(compose_config(*trees))
-    assert set(metrics) - set(network) == {"features", "trees", "leaves"}
+    assert set(metrics) - set(network) == {"features", "trees", "leaves", "chosen"}
     assert set(network) <= set(metrics)
     for key in ("test", "speed", "songs"):
         assert set(metrics[key]) == set(network[key])
@@ -171,6 +173,7 @@ def test_a_linear_run_knows_what_is_high(place: list[str], capsys: pytest.Captur
     metrics = experiment.run(compose_config(*place, "model=linear", *SMALL))
     assert metrics["run"].startswith("linear-")
     assert metrics["parameters"] == 3 * (len(feature_names()) + 1)
+    assert sum(metrics["chosen"]["penalties"].values()) == 3
     tags = {tag["name"]: tag for tag in metrics["test"]["tags"]}
     assert tags["high"]["roc_auc"] == 1
     assert tags["brightness"]["rmse"] < tags["brightness"]["rmse_of_mean"]
@@ -190,7 +193,7 @@ def test_tags_that_validation_cannot_judge_get_what_it_chose_for_others(trees: l
         experiment.run(compose_config(*trees))
     tagger = baseline.load(experiment.results_folder(compose_config(*trees)))
     chosen = {tag["name"]: tag["chosen"] for tag in tagger.fitted}
-    assert chosen["noisy"] == int(np.median([chosen["high"], chosen["brightness"]]))
+    assert chosen["noisy"] == Trees().typical([chosen["high"], chosen["brightness"]])
     for row in rows:
         if row["split"] == "validation":
             row |= {"high": 1, "brightness": ""}
@@ -274,13 +277,12 @@ def test_the_identity_of_a_baseline(trees: list[str]) -> None:
     same = (
         "baseline.threads=3", "data.patch_seconds=7", "frontend=waveform", "backend=dense", "trainer=ddp",
         "trainer.devices=2", "objective=mse", "evaluation.batch_size=3", "logger=wandb", "study=a",
-        "data.prepare_workers=3", "model=gbt",
+        "data.prepare_workers=3", "model=gbt", "evaluation.bootstrap_resamples=21", "evaluation.confidence=0.9",
     )  # fmt: skip
     for override in same:
         assert experiment.results_folder(compose_config(*trees, override)) == plain, override
     other = (
         "seed=1", "baseline.learning_rate=0.1", "baseline.num_leaves=3", "data.train_songs=8",
-        "evaluation.bootstrap_resamples=21",
     )  # fmt: skip
     found = {experiment.results_folder(compose_config(*trees, override)) for override in other}
     assert len(found | {plain}) == len(other) + 1

@@ -55,6 +55,7 @@ def test_two_processes_train_as_one(tiny: list[str], tmp_path: Path, launcher: s
 
     # one folder, with the names that a run of one process has; each test song scored once
     first, second = only_run(tmp_path / "runs"), only_run(runs)
+    assert first.name == second.name
     assert {path.name for path in first.iterdir()} == {path.name for path in second.iterdir()}
     for stage in ("validation", "test"):
         shares = [Counter(r["audio"][i] for r in rows for i in range(len(r["audio"])))
@@ -119,6 +120,8 @@ def test_without_synchronised_batch_norm_two_processes_train_another_model(tiny:
         for runs in (tmp_path / "runs", tmp_path / "together")
     ]
     assert any(not torch.allclose(states[0][name], states[1][name], rtol=1e-3, atol=2e-5) for name in states[0])
+    # and it is another run, where the synchronised one is the same
+    assert only_run(tmp_path / "runs").name != only_run(tmp_path / "together").name
 
 
 @pytest.mark.slow

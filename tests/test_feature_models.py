@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss
+from sklearn.preprocessing import StandardScaler
 
 from musictag.errors import MusictagError
 from musictag.feature_models import FeatureModel, Linear, Trees, can_judge
@@ -21,23 +25,110 @@ def made_up(num_songs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return features.astype(np.float32), (features[:, 2] + rng.normal(0, 1, num_songs) > 50).astype(np.float32)
 
 
-def test_every_setting_of_the_trees_reaches_them() -> None:
+def test_every_setting_of_the_trees_reaches_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    grown = []
+    train = lightgbm.train
+
+    def watched(*arguments: Any, **settings: Any) -> Any:
+        grown.append(train(*arguments, **settings))
+        return grown[-1]
+
+    monkeypatch.setattr(lightgbm, "train", watched)
     given = {"learning_rate": 0.2, "num_leaves": 3, "min_child_samples": 7, "feature_fraction": 0.5}
     features, targets = made_up(200)
     fitter = Trees(**given, max_rounds=9, early_stopping_rounds=4, threads=1).fitter(features, features, seed=5)
     model = fitter.fit("classification", targets, targets, None)
+    (booster,) = grown
     for line in ("learning_rate: 0.2", "num_leaves: 3", "min_data_in_leaf: 7", "feature_fraction: 0.5", "seed: 5",
                  "deterministic: 1", "force_row_wise: 1", "num_threads: 1"):  # fmt: skip
-        assert f"[{line}]" in model["lightgbm"]
-    assert model["chosen"] == model["trees"] == 9
+        assert f"[{line}]" in booster.model_to_string()
+    assert model["chosen"] == {"num_leaves": 3, "rounds": 9}
+    assert model["trees"] == 9
     assert model["leaves"] == 27
     # what is learnt by heart helps no further song
     validation, unlike = made_up(100, seed=1)
     stopped = Trees(max_rounds=500, early_stopping_rounds=4, threads=1, min_child_samples=2).fitter(
         features, validation, seed=5
     )
-    assert 0 < stopped.fit("classification", targets, unlike, None)["chosen"] < 100
-    assert stopped.fit("classification", targets, unlike, 30)["trees"] == 30
+    assert 0 < stopped.fit("classification", targets, unlike, None)["chosen"]["rounds"] < 100
+    told = stopped.fit("classification", targets, unlike, {"num_leaves": 5, "rounds": 30})
+    assert (told["trees"], told["chosen"]) == (30, {"num_leaves": 5, "rounds": 30})
+    assert told["leaves"] == 5 * 30
+
+
+def boxes(num_songs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features, of which four decide together (the parity of their signs): no tree with few leaves can say it."""
+    features = np.random.default_rng(seed).normal(0, 1, (num_songs, 4)).astype(np.float32)
+    return features, (np.prod(np.sign(features), axis=1) > 0).astype(np.float32)
+
+
+def test_validation_chooses_the_size_of_the_trees() -> None:
+    settings = {"feature_fraction": 1.0, "max_rounds": 60, "threads": 1}
+    features, targets = boxes(4000, seed=0)
+    validation, judged = boxes(1000, seed=1)
+    fitter = Trees(num_leaves=[31, 3], **settings).fitter(features, validation, seed=0)
+    large = fitter.fit("classification", targets, judged, None)
+    assert large["chosen"]["num_leaves"] == 31
+    assert large["leaves"] > 3 * large["trees"]
+    # where one feature decides, large trees learn noise by heart
+    rng = np.random.default_rng(2)
+    simple, alike = (
+        (songs[:, 0] + rng.normal(0, 2, len(songs)) > 0).astype(np.float32) for songs in (features, validation)
+    )
+    assert fitter.fit("classification", simple, alike, None)["chosen"]["num_leaves"] == 3
+    # the choice is better than either size for all
+    for size in (3, 31):
+        alone = Trees(num_leaves=size, **settings).fitter(features, validation, seed=0)
+        of_size = [alone.fit("classification", *pair, None) for pair in ((targets, judged), (simple, alike))]
+        assert [model["chosen"]["num_leaves"] for model in of_size] == [size, size]
+        mine = [large, fitter.fit("classification", simple, alike, None)]
+        assert sum(map(validation_loss(validation, (judged, alike)), range(2), mine)) < sum(
+            map(validation_loss(validation, (judged, alike)), range(2), of_size)
+        )
+
+
+def validation_loss(features: np.ndarray, targets: tuple[np.ndarray, ...]) -> Any:
+    def loss(place: int, model: dict[str, Any]) -> float:
+        scores = Trees(threads=1).predictor(model, "classification")(features).clip(1e-6, 1 - 1e-6)
+        return float(-np.log(np.where(targets[place] == 1, scores, 1 - scores)).mean())
+
+    return loss
+
+
+def test_sizes_that_so_few_songs_cannot_fill_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    train = lightgbm.train
+
+    def watched(parameters: dict[str, Any], *arguments: Any, **settings: Any) -> Any:
+        tried.append(parameters["num_leaves"])
+        return train(parameters, *arguments, **settings)
+
+    monkeypatch.setattr(lightgbm, "train", watched)
+    features, targets = boxes(400, seed=0)
+    # the loss on the training songs themselves falls with every size
+    fitter = Trees(num_leaves=[2, 8, 16, 32, 64], max_rounds=5, threads=1).fitter(features, features, seed=0)
+    fitter.fit("classification", targets, targets, None)
+    assert tried == [2, 8, 16, 32]  # of 20 songs a leaf there are 20 at most
+    tried.clear()
+    fitter.fit("classification", np.where(np.arange(400) < 100, targets, np.nan), targets, None)
+    assert tried == [2, 8]
+
+
+def test_tags_that_nobody_judges_get_the_size_of_most_others() -> None:
+    chosen = [{"num_leaves": size, "rounds": rounds} for size, rounds in ((7, 10), (31, 100), (31, 300), (31, 110))]
+    assert Trees().typical(chosen) == {"num_leaves": 31, "rounds": 110}
+    assert Trees().typical([chosen[1], chosen[0]]) == {"num_leaves": 7, "rounds": 10}
+    assert Linear().typical([1, 10, 1000]) == 10
+    models = [{"chosen": one, "trees": one["rounds"], "leaves": 5} for one in chosen]
+    assert Trees().sizes(models)["chosen"] == {"num_leaves": {"7": 1, "31": 3}}
+    lines = [{"chosen": penalty, "weights": [0.0]} for penalty in (10000, 1, 10000, 0.5)]
+    assert Linear().sizes(lines)["chosen"] == {"penalties": {"0.5": 1, "1": 1, "10000": 2}}
+
+
+def test_one_number_is_a_list_of_one() -> None:
+    assert Trees(num_leaves=5).num_leaves == [5]
+    assert Trees(num_leaves=[9, 5, 9]).num_leaves == [5, 9]
+    assert Linear(penalties=3).penalties == [3]
 
 
 def test_threads_are_those_that_all_libraries_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,22 +180,53 @@ def test_songs_whose_target_is_unknown_are_left_out(model: FeatureModel) -> None
     assert np.mean((wrong > 0.5) == judged) < 0.7
 
 
-def test_the_linear_models_are_those_of_scikit_learn() -> None:
-    features, targets = made_up(300)
+def test_the_linear_models_are_those_of_scikit_learn_on_features_standardised_by_training_songs() -> None:
+    features, targets = made_up(3000)  # several blocks
     features[:, 5] = 7.0  # the same everywhere
-    scale = np.where(np.arange(6) == 5, 1.0, features.std(axis=0, dtype=np.float64))
-    standard = (features - features.mean(axis=0, dtype=np.float64)) / scale
-    half = np.where(np.arange(300) % 2, targets, np.nan).astype(np.float32)
+    # validation songs of another kind, which must not move what training songs are standardised by
+    validation, judged = made_up(200, seed=1)
+    validation = validation * 3 + 11
+    scaler = StandardScaler().fit(features.astype(np.float64))
+    standard = scaler.transform(features.astype(np.float64))
+    half = np.where(np.arange(3000) % 2, targets, np.nan).astype(np.float32)
     known = ~np.isnan(half)
-    fitter = Linear(penalties=[5.0], threads=1).fitter(features, features, seed=0)
-    fitted = fitter.fit("classification", half, targets, None)
-    theirs = LogisticRegression(C=0.2, max_iter=2000).fit(standard[known], targets[known])
-    scores = Linear(threads=1).predictor(fitted, "classification")(features)
-    np.testing.assert_allclose(scores, theirs.predict_proba(standard)[:, 1], atol=1e-4)
-    fitted = fitter.fit("regression", half, targets, None)
-    theirs = Ridge(alpha=5.0).fit(standard[known], targets[known])
-    scores = Linear(threads=1).predictor(fitted, "regression")(features)
-    np.testing.assert_allclose(scores, theirs.predict(standard).clip(0, 1), atol=1e-4)
+    fitter = Linear(penalties=[500.0], threads=1).fitter(features, validation, seed=0)
+    model = Linear(threads=1)
+    for kind, theirs in (("classification", LogisticRegression(C=1 / 500, tol=1e-8)), ("regression", Ridge(alpha=500))):
+        fitted = fitter.fit(kind, half, judged, None)
+        theirs.fit(standard[known], targets[known])
+        expected = theirs.predict_proba(standard)[:, 1] if kind == "classification" else theirs.predict(standard)
+        np.testing.assert_allclose(model.predictor(fitted, kind)(features), expected.clip(0, 1), atol=5e-4)
+        # what other songs are told does not depend on them, and what validation chooses from is what they are told
+        alone = Linear(penalties=[500.0], threads=1).fitter(features, features, seed=0).fit(kind, half, targets, None)
+        assert alone["weights"] == fitted["weights"]
+    penalties = [0.01, 10.0, 1e5]
+    chosen = Linear(penalties=penalties, threads=1).fitter(features, validation, seed=0)
+    fitted = chosen.fit("classification", half, judged, None)
+    losses = []
+    for penalty in penalties:
+        line = LogisticRegression(C=1 / penalty, tol=1e-8).fit(standard[known], targets[known])
+        losses.append(log_loss(judged, line.predict_proba(scaler.transform(validation.astype(np.float64)))[:, 1]))
+    assert fitted["chosen"] == penalties[int(np.argmin(losses))]
+
+
+def test_linear_models_make_one_copy_of_the_features_for_all_tags_and_penalties() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((20_000, 60), dtype=np.float32)
+    targets = (features[:, 0] > 0).astype(np.float32)
+    half = np.where(np.arange(len(targets)) % 2, targets, np.nan).astype(np.float32)
+    model = Linear(penalties=[10, 1000], threads=1)
+    model.fitter(features[:50], features[:50], seed=0).fit("regression", targets[:50], targets[:50], None)  # imports
+    tracemalloc.start()
+    try:
+        fitter = model.fitter(features, features[:100], seed=0)
+        fitter.fit("classification", targets, targets[:100], None)
+        fitter.fit("classification", half, targets[:100], None)
+        fitter.fit("regression", half, targets[:100], None)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 1.5 * features.nbytes
 
 
 def test_validation_chooses_the_penalty() -> None:
@@ -124,6 +246,8 @@ def test_validation_chooses_the_penalty() -> None:
     [
         (lambda: Trees(learning_rate=0), r"baseline\.learning_rate=0; it must lie between"),
         (lambda: Trees(num_leaves=1), r"baseline\.num_leaves=1"),
+        (lambda: Trees(num_leaves=[7, 1]), r"baseline\.num_leaves=1"),
+        (lambda: Trees(num_leaves=[]), r"baseline\.num_leaves=\[\]; give one or more numbers"),
         (lambda: Trees(feature_fraction=1.5), r"baseline\.feature_fraction=1\.5"),
         (lambda: Trees(threads=0), r"baseline\.threads=0"),
         (lambda: Linear(penalties=[]), r"baseline\.penalties=\[\]"),

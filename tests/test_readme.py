@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+import torch
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import read_write
 
-from musictag import cli, identity
+from musictag import cli, identity, sweeping
 from musictag.build import find_class
 from musictag.data.sources import Source
+from musictag.tagger import Tagger
 
 from .catalogues import synthetic_song
 from .experiments import ROOT, compose_config
+from .test_sweeping import sweep_config
 
 README = (ROOT / "README.md").read_text()
 GUIDES = ("data", "architectures", "transfer", "baseline", "studies", "wandb")
@@ -90,3 +94,27 @@ def test_every_training_command_composes(text: str) -> None:
         config = compose_config(*first_job)
         identity.check_keys(config)
         find_class(config["data"]["_target_"], Source)
+
+
+def test_the_experiment_of_a_million_songs_has_the_papers_models_and_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
+    (command,) = re.findall(r"`python train\.py ([^`\n]*1000000[^`\n]*)`", section("The paper's experiments"))
+    words = shlex.split(command)
+    sweep = sweep_config(*(word for word in words if word.startswith(("sweep=", "data="))))
+    with read_write(sweep.hydra):
+        sweep.hydra.overrides.task = words
+    jobs = [compose_config(*job) for job in sweeping.job_overrides(sweep)]
+    assert len(jobs) == 3 * 3 * 3
+    models = {job["names"]["model"]: job for job in jobs}
+    assert set(models) == {"pons_waveform9", "pons_spectrogram", "gbt"}
+    assert len(models["pons_waveform9"]["frontend"]["channels"]) == 9
+    for name in ("pons_waveform9", "pons_spectrogram"):
+        assert models[name]["data"]["patch_seconds"] == 15.0
+        assert models[name]["objective"] == "mse"
+    assert {job["data"]["train_songs"] for job in jobs} == {100_000, 500_000, 1_000_000}
+    assert {job["seed"] for job in jobs} == {0, 1, 2}
+    tags = [{"name": f"tag {k}", "kind": "classification"} for k in range(139)]
+    parts = {name: models["pons_waveform9"][name] for name in ("frontend", "backend")}
+    with torch.device("meta"):
+        network = Tagger(**parts, tags=tags, patch_seconds=15.0)
+    assert sum(weights.numel() for weights in network.parameters()) == 5_520_743

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
 from musictag import experiment
+from musictag.errors import MusictagError
+from musictag.training import TaggingModule
 
 from .catalogues import read_rows, write_table
 from .experiments import compose_config
@@ -82,6 +85,36 @@ def test_a_learning_rate_that_no_float_can_follow_ends_two_processes(run: Bench)
     folder = only(run.folder / "explosive")
     assert songs_named((folder / "error.txt").read_text())
     assert not (folder / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("batches", [2, 3, 4], ids="checkpoint {} batches before the end of the epoch".format)
+def test_no_checkpoint_is_written_after_a_loss_that_is_not_finite(
+    tiny_catalogue: Path, tmp_path: Path, batches: int
+) -> None:
+    """The first step ruins the weights, the loss of the second batch tells, and after it a checkpoint is due."""
+    words = ["data=manifest", f"data.path={tiny_catalogue}", *SETTINGS, f"trainer.batch_size={12 // batches}"]
+    words += ["trainer.learning_rate=1e30", "trainer.gradient_clip=null", "trainer.checkpoint_minutes=1e-9"]
+    config = compose_config(*words, f"runs_dir={tmp_path / 'runs'}", f"data_dir={tmp_path / 'data'}")
+    with pytest.raises(MusictagError, match=r"the loss became (nan|inf) in epoch 0") as told:
+        experiment.run(config)
+    assert len(songs_named(str(told.value))) == 12 // batches
+    assert not list(experiment.results_folder(config).glob("*.ckpt"))
+
+
+def test_weights_that_a_step_has_ruined_are_not_saved() -> None:
+    module = TaggingModule(tagger_spec())
+    checkpoint: dict[str, Any] = {}
+    module.on_save_checkpoint(checkpoint)
+    assert "epoch_loss" in checkpoint
+    next(value for name, value in module.named_buffers() if "running_var" in name)[0] = np.inf
+    with pytest.raises(MusictagError, match=r"weights became infinite or NaN in epoch 0, and are not saved\. Lower"):
+        module.on_save_checkpoint({})
+
+
+def tagger_spec() -> dict[str, Any]:
+    config = compose_config(*SETTINGS)
+    tags = [{"name": "a", "kind": "classification"}]
+    return {"frontend": config["frontend"], "backend": config["backend"], "tags": tags, "patch_seconds": 0.5}
 
 
 def test_silence_noise_and_unknown_tags_are_no_reason_to_fail(tiny_catalogue: Path, tmp_path: Path) -> None:

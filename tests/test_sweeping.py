@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from musictag import experiment, studies, sweeping
+from musictag import experiment, status, studies, sweeping
 from musictag.errors import MusictagError
 from musictag.identity import available_cores
 from musictag.running import hold
@@ -288,3 +288,17 @@ def test_a_killed_study_goes_on(tiny: list[str], tmp_path: Path) -> None:
     assert fresh.returncode == 0
     others = [json.loads(path.read_text()) for path in (tmp_path / "other").glob("*/*/metrics.json")]
     assert resumed == {metrics["seed"]: metrics["test"] for metrics in others}
+
+
+def test_other_intervals_start_no_job_again(tiny: list[str], tmp_path: Path) -> None:
+    metrics = experiment.run(compose_config(*tiny))
+    asked = compose_config(*tiny, "evaluation.confidence=0.5")
+    # the process of such a job could not even begin
+    again = sweeping.run_job(asked, [*tiny, "there.is.no.such.key=1"], {})
+    assert again is not None
+    assert again["test"]["confidence"] == 0.5
+    assert again["test"]["rmse"]["value"] == metrics["test"]["rmse"]["value"]
+    assert again["test"]["rmse"]["low"] > metrics["test"]["rmse"]["low"]
+    (listed,) = sweeping.write_down([[*tiny, "study=again", "evaluation.confidence=0.9"]])
+    (job,) = status.read_study_status(listed)
+    assert (job.state, job.folder.name) == ("done", metrics["run"])

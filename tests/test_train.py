@@ -214,6 +214,7 @@ def test_what_cannot_change_the_result_does_not_change_the_run(tiny: list[str]) 
         "logger=wandb",
         "trainer.devices=2",
         "trainer.strategy=ddp",
+        "trainer.sync_batch_norm=true",
         "data.num_workers=7",
         "study=a",
         "evaluation.batch_size=3",

@@ -18,7 +18,7 @@ class Dense(BackEnd):
     By default 100 rectified units, neither batch norm nor dropout, as in Dieleman & Schrauwen 2014, "End-to-end
     learning for music audio". Without hidden units the output sees the features themselves: the end of musicnn's vgg
     and of Choi et al. 2016 (who have no dropout there). With 512 normalised units it is the last layer of SampleCNN
-    (Lee et al. 2017), a convolution of width 1 on its only frame. Initialised as the paper's models, He's way.
+    (Lee et al. 2017), a convolution of width 1 on its only frame. Initialised as the other back-ends here, He's way.
 
     Fixed length: T must be ``in_frames``. Raises MusictagError for hidden units that are no list of numbers.
     """

@@ -31,7 +31,7 @@ def p_text(p: float) -> str:
 
 
 def _crossing_words(crossings: Sequence[Crossing], pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """By the trend lines, as in the paper; every metric of the first pair, the first metric of the others."""
+    """By the trend lines; every metric of the first pair, the first metric of the others."""
     lines = []
     for place, pair in enumerate(pairs):
         of_pair = [c for c in crossings if c.fit == "trend" and {c.system, c.other} == set(pair)]

@@ -16,8 +16,8 @@ _ROUNDS = 5
 def fit_trend(sizes: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Least squares of ``means`` (R×M) on log2 of ``sizes`` (M): R × (intercept, slope a doubling).
 
-    ``weights`` (M): how many runs each mean stands for; the line is then that of the runs. The trend line of the paper
-    is linear, too.
+    ``weights`` (M): how many runs each mean stands for; the line is then that of the runs. The paper draws linear fits
+    over the training-set size itself.
     """
     return _weighted_line(np.log2(sizes.astype(np.float64))[None], means, weights)
 

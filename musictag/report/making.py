@@ -209,7 +209,8 @@ def _sections(report: Report, resamples: int) -> list[Section]:
             sheets.append(("crossings", tables.crossing_sheet(report.crossings)))
         sheets.append(("fits", tables.fit_sheet(report.curves)))
         words = (
-            "The trend is a straight line over the doublings of the training set, as in the paper; the power law can "
+            "The trend is a straight line over the doublings of the training set (the paper's are linear fits over "
+            "the training-set size); the power law can "
         )
         words += "level off."
         found.append(Section("scaling", "With more training songs", "Scaling", words=[words], sheets=sheets))

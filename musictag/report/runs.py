@@ -7,28 +7,24 @@ all factors, and a *cell* the runs of one system under one condition, which diff
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from musictag.build import find_class
 from musictag.errors import MusictagError
 from musictag.frontends import FrontEnd
 from musictag.frontends.harmonic import Harmonic
 from musictag.frontends.spectrogram import SpectrogramFrontEnd
-from musictag.identity import INDIFFERENT_KEYS
-from musictag.results import read_results
+from musictag.identity import deciding
+from musictag.results import Predictions, read_predictions, read_results
 from musictag.studies import find_studies, read_jobs
 
 METRICS = ("roc_auc", "pr_auc", "rmse")
 FAMILIES = ("waveform", "spectrogram", "baseline")
 #: Keys that differ between the runs of a system without being what a study varies: the seed, and how long or how large.
-_NO_FACTORS = (*INDIFFERENT_KEYS, "seed", "baseline", "frontend._target_", "backend._target_", "data.num_songs")
+_NO_FACTORS = ("seed", "baseline", "frontend._target_", "backend._target_", "data.num_songs")
 _LABELS = {
     "data.train_songs": "training songs",
     "data.patch_seconds": "length of a patch (s)",
@@ -39,18 +35,8 @@ _LABELS = {
     "evaluation.mode": "a song is predicted from",
     "trainer.learning_rate": "learning rate",
     "trainer.max_epochs": "epochs",
+    "trainer.batch_norm_shares": "shares of a batch with batch norms of their own",
 }
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """``song_ids`` S, ``tags`` K, ``kinds`` K (classification | regression), ``scores`` and ``targets`` float32 S×K."""
-
-    song_ids: np.ndarray
-    tags: np.ndarray
-    kinds: np.ndarray
-    scores: np.ndarray
-    targets: np.ndarray  # NaN: unknown
 
 
 class Run:
@@ -77,16 +63,7 @@ class Run:
     @cached_property
     def predictions(self) -> Predictions:
         """Read when first asked for. Raises MusictagError if the file is missing or damaged."""
-        path = self.folder / "predictions.npz"
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                found = Predictions(**{name: arrays[name] for name in Predictions.__dataclass_fields__})
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise MusictagError(f"{path} cannot be read ({error}); delete the folder and run it again") from error
-        shape = (len(found.song_ids), len(found.tags))
-        if found.scores.shape != shape or found.targets.shape != shape or len(found.kinds) != len(found.tags):
-            raise MusictagError(f"{path} is damaged: its arrays do not fit together; delete the folder, run it again")
-        return found
+        return read_predictions(self.folder)
 
 
 class Study:
@@ -228,7 +205,7 @@ def _factors(runs: Sequence[Run]) -> list[str]:
 
 def _settings(run: Run) -> dict[str, Any]:
     """Dotted keys of what the run depends on: a baseline has no network, and all the songs are so many songs."""
-    flat = _flat(run.config)
+    flat = _flat(deciding(run.config))
     if run.family == "baseline":
         unused = ("frontend.", "backend.", "trainer.", "objective", "data.patch_seconds")
         flat = {key: value for key, value in flat.items() if not key.startswith(unused)}

@@ -70,8 +70,8 @@ class Crossing:
 def curves(study: Study, draws: Draws, metric: str, confidence: float = 0.95) -> list[Curve]:
     """The curve of each system that has this metric.
 
-    The trend line is the least-squares line over the runs, as in the paper; the power law needs three sizes. For the
-    bands each resample takes the songs of its draw, the same for all runs, draws the seeds of each size with
+    The trend line is the least-squares line of the runs over doublings; the power law needs three sizes. For the bands
+    each resample takes the songs of its draw, the same for all runs, draws the seeds of each size with
     replacement, the same for all systems, and fits again. Raises MusictagError where something else than the number of
     training songs varies.
     """

@@ -119,7 +119,7 @@ def score_sheet(study: Study, published: Sequence[Published], about_published: s
     foot = [[*blank, Cell("chance"), *cells, *[Cell("")] * 3]]
     for line in published:
         printed = {"roc_auc": line.roc_auc, "pr_auc": line.pr_auc}
-        cells = [Cell(printed[m], float(printed[m])) if m in printed else Cell("–") for m in study.metrics]
+        cells = [Cell(value, float(value)) if (value := printed.get(m)) else Cell("–") for m in study.metrics]
         where = f"published: {line.model} ({line.split}; {line.status}, {line.source})"
         foot.append([*blank, Cell(where), *cells, *[Cell("")] * 3])
     notes = [_how_to_read(rows, study), about_published, *_warnings(study)]
@@ -140,8 +140,9 @@ def _how_to_read(rows: Sequence[Row], study: Study) -> str:
         parts.append("Mean ± standard deviation over the seeds")
     if single:
         only = "; with one seed only, in brackets" if several else "One seed; in brackets"
-        confidence = study.runs[0].metrics["test"]["confidence"]
-        parts.append(f"{only} the {confidence:.0%} interval over songs")
+        levels = sorted({run.metrics["test"]["confidence"] for run in study.runs})
+        of_each = ", as each run was last asked for" if len(levels) > 1 else ""
+        parts.append(f"{only} the {join([f'{level:.0%}' for level in levels])} interval over songs{of_each}")
     bold = " Bold: the best of a condition, or equal to it in three decimals." if _any_best(rows) else ""
     lower = [METRIC_NAMES[metric] for metric in study.metrics if metric in LOWER_IS_BETTER]
     return "".join(parts) + "." + bold + (f" {join(lower)}: lower is better." if lower else "")
