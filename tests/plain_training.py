@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +55,7 @@ def write_beginning(path: Path, config: dict[str, Any], seed: int = 1) -> str:
     return f"init_from={path}"
 
 
-def read_splits(catalogue: Path) -> dict[str, Split]:
+def read_splits(catalogue: Path, tags: Sequence[str] = TAGS) -> dict[str, Split]:
     """The songs of a catalogue that catalogues.py has written."""
     with catalogue.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -62,7 +63,7 @@ def read_splits(catalogue: Path) -> dict[str, Split]:
     for split in ("train", "validation", "test"):
         own = [row for row in rows if row["split"] == split]
         audio = [soundfile.read(catalogue.parent / row["path"], dtype="float32")[0] for row in own]
-        targets = np.array([[float(row[tag] or "nan") for tag in TAGS] for row in own], dtype=np.float32)
+        targets = np.array([[float(row[tag] or "nan") for tag in tags] for row in own], dtype=np.float32)
         splits[split] = Split([row["song_id"] for row in own], audio, targets)
     return splits
 

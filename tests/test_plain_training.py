@@ -113,8 +113,7 @@ def test_a_run_that_is_stopped_and_resumed_is_what_a_plain_loop_makes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("epoch", "batch"), [(0, 1), (2, 2), (4, 0)])
-@pytest.mark.parametrize("minutes", ["15", "0.00001"])
+@pytest.mark.parametrize(("epoch", "batch", "minutes"), [(0, 1, "15"), (2, 2, "0.00001"), (4, 0, "15")])
 def test_a_run_that_is_killed_and_resumed_is_what_a_plain_loop_makes(
     tiny_catalogue: Path, tmp_path: Path, epoch: int, batch: int, minutes: str
 ) -> None:
