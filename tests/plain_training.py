@@ -84,7 +84,7 @@ def train(config: dict[str, Any]) -> Trained:
     best = stalled_at = -math.inf if rising else math.inf
     best_epoch = 0
     for epoch in range(settings["max_epochs"]):
-        batches = _batches(splits["train"], config, model.patch_samples, epoch)
+        batches = train_batches(splits["train"], config, model.patch_samples, epoch)
         per_step = settings["accumulate_batches"]
         losses = []
         model.train()
@@ -95,7 +95,9 @@ def train(config: dict[str, Any]) -> Trained:
                     all_steps = settings["max_epochs"] * math.ceil(len(batches) / per_step)
                     optimizer.param_groups[0].update(one_cycle(settings["learning_rate"], steps, all_steps))
             torch.manual_seed(noise_seed(config["seed"], epoch, number, 0))  # dropout
-            loss = _loss(config["objective"], model(audio), targets)
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings["precision"] == "bf16-mixed"):
+                logits = model(audio).float()
+            loss = _loss(config["objective"], logits, targets)
             (loss / per_step).backward()
             losses.append(loss.item())
             if (number + 1) % per_step == 0 or number + 1 == len(batches):
@@ -135,7 +137,7 @@ def one_cycle(highest: float, step: int, all_steps: int) -> dict[str, Any]:
     return {"lr": lowest + (highest - lowest) * height, "betas": (0.95 - 0.1 * height, 0.999)}
 
 
-def _batches(songs: Split, config: dict[str, Any], patch: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
+def train_batches(songs: Split, config: dict[str, Any], patch: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
     """Audio and targets of the batches of an epoch; what does not fill one is left for other epochs."""
     size, turns = config["trainer"]["batch_size"], config["trainer"]["patches_per_song"]
     order = epoch_order(len(songs.ids) * turns, config["seed"], epoch)
