@@ -30,6 +30,7 @@ class History(Callback):
     """One row an epoch, in ``history.csv`` and inside the checkpoint, so that a resumed run has all of its curves.
 
     ``seconds`` and ``patches`` count training alone, without validation, on this rank's clock and over all ranks.
+    ``learning_rate`` is that of the epoch's last step.
     """
 
     def __init__(self, path: Path, announce: bool) -> None:
@@ -37,6 +38,7 @@ class History(Callback):
         self.announce = announce  # a line an epoch where no progress bar can be shown
         self.rows: list[dict[str, float | int | None]] = []
         self._patches = 0
+        self._learning_rate: float | None = None
         self._seconds = 0.0  # of this epoch, up to _began
         self._began = 0.0
 
@@ -58,6 +60,12 @@ class History(Callback):
         self._seconds = 0.0
         self._patches = 0
 
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        # now: a schedule that steps by batch will have set the next one, which after the last step of all means nothing
+        self._learning_rate = optimizer.param_groups[0]["lr"]
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -75,7 +83,7 @@ class History(Callback):
         row = {
             "epoch": trainer.current_epoch,
             **{name: metrics.get(name) for name in HISTORY_COLUMNS[1:6]},
-            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "learning_rate": self._learning_rate,
             "patches": self._patches,
             "seconds": round(self._seconds, 3),
         }

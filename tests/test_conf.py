@@ -13,6 +13,7 @@ from musictag.data.sources import Source
 from musictag.tracking import make_tracker
 
 from .experiments import ROOT, compose_config
+from .wandb_files import recorded
 
 FILES = sorted((ROOT / "conf").glob("**/*.yaml"))
 #: What has no default: where the music lies.
@@ -47,9 +48,18 @@ def test_the_keys_of_a_data_set_are_its_settings(data: str, tmp_path: Path) -> N
     assert set(identity.PIPELINE_KEYS) <= set(config["data"])
 
 
+@pytest.mark.usefixtures("nobody_is_logged_in")
 @pytest.mark.parametrize("logger", [path.stem for path in FILES if path.parent.name == "logger"])
-def test_the_loggers_are_made(logger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("WANDB_MODE", "offline")
+def test_the_loggers_log(logger: str, tmp_path: Path) -> None:
+    """What of a real run they hold: test_options.py and test_tracking.py."""
     tracker = make_tracker(compose_config(f"logger={logger}"), tmp_path / "run-0123abcd")
+    if logger == "csv":  # history.csv is written by the run itself
+        assert tracker.lightning is False
+        tracker.close(exit_code=0)
+        assert not (tmp_path / "run-0123abcd").exists()
+        return
+    tracker.lightning.log_metrics({"epoch": 3, "val_loss": 0.25})
     tracker.close(exit_code=0)
+    _, record = recorded(tmp_path / "run-0123abcd")
+    assert [(row["epoch"], row["val_loss"]) for row in record.history] == [(3, 0.25)]
+    assert record.exit_code == 0

@@ -21,11 +21,13 @@ from musictag.errors import MusictagError
 from musictag.published import PRETRAINED, cached, locate
 from musictag.tagger import Tagger
 
+from .clip import RATE, clip
 from .models import SMALL_MULTIPLIER, SMALL_UNITS, as_trained, num_parameters
 from .tensorflow_files import tensorflow_files
+from .test_parity import draw
 
-REFERENCE = Path(__file__).parent / "reference" / "musicnn.json"
-CLIP = Path(__file__).parents[2] / "shared" / "audio" / "joram-solipsism.mp3"
+#: What musicnn's own code and librosa made of clip(); how, the file says.
+REFERENCE = json.loads((Path(__file__).parent / "reference" / "clip.json").read_text())
 TAGS = ["guitar", "no vocals", "drums"]
 #: Parameters for 50 tags, counted in the published graphs; the two of an architecture have the same.
 PARAMETERS = {"musicnn": 787_159, "vgg": 605_748}
@@ -207,14 +209,57 @@ def test_the_published_weights(name, published_wheel):
     assert "Universitat Pompeu Fabra" in read_checkpoint(cached(name))["about"]["licence"]
 
 
-@pytest.mark.skipif(not CLIP.is_file(), reason="the clip that the reference was made with is not here")
-@pytest.mark.parametrize(("name", "reference"), [("musicnn-mtt", "MTT_musicnn"), ("vgg-mtt", "MTT_vgg")])
-def test_taggrams_are_those_of_the_published_package(name, reference, published_wheel):
+# a clip, against numbers that the published package's own code gave for it
+
+
+def test_the_log_mel_of_a_clip_is_librosas() -> None:
+    """Patch after patch with the song around it, at the published settings: the frames of the whole clip."""
+    expected = REFERENCE["log_mel"]
+    tagger = tagger_of("musicnn-mtt")
+    log_mel = tagger.frontend.log_mel
+    _, patches = tagger.over_patches(log_mel, clip(), tagger.patch_samples)
+    assert patches.shape == (5, 96, 187)
+    consecutive = np.concatenate(patches[:4], axis=1)
+    chosen = [frame for frame in expected["frames"] if frame < consecutive.shape[1]]
+    values = np.array(expected["values"])
+    assert len(chosen) == 11
+    np.testing.assert_allclose(consecutive[:, chosen].T, values[:11], rtol=0, atol=5e-5)
+    # in one piece, up to the last frame
+    audio = np.pad(clip(), log_mel.margin_samples).astype(np.float32) / 32768
+    whole = log_mel(torch.from_numpy(audio)[None])[0].numpy()
+    assert whole.shape[1] == expected["num_frames"] - 1  # half of librosa's last frame lies beyond the end
+    np.testing.assert_allclose(whole[:, expected["frames"]].T, values, rtol=0, atol=5e-5)
+    assert values.max() > 4  # so that the tolerance means something
+    assert values[0].max() == 0
+
+
+@pytest.mark.parametrize("name", REFERENCE["drawn"])
+def test_drawn_weights_give_the_logits_of_the_published_graphs(name: str, tmp_path: Path) -> None:
+    """Without a network: the variables that the authors' graph was given, in a wheel, and the clip."""
+    expected = REFERENCE["drawn"][name]
+    variables = {
+        key: np.asarray(draw(expected["seed"], i, key, shape)) for i, (key, shape) in enumerate(expected["variables"])
+    }
+    wheel = write_wheel(tmp_path / "own.whl", name, variables, [f"tag {k}" for k in range(50)])
+    spec, state, _ = pretrained.convert(wheel, name)
+    tagger = Tagger(**spec)
+    tagger.load_state_dict(state)
+    _, logits = tagger.over_patches(tagger, clip(), tagger.patch_samples)
+    assert logits.shape == (5, 50)
+    np.testing.assert_allclose(logits[:4], expected["logits"], rtol=0, atol=2e-4)
+    spread = np.std(expected["logits"], axis=0)
+    assert spread.min() > 0.1  # every tag's logits differ between the parts of the clip by far more than that
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_taggrams_are_those_of_the_published_package(name: str, published_wheel: Path) -> None:
+    """To 2e-5 where its graph hears the same spectrogram; the package itself rounds that to float16 (1e-4 here)."""
     pretrained.obtain([name], published_wheel)
-    expected = json.loads(REFERENCE.read_text())[reference]
-    taggram = musictag.load(name).taggram(CLIP)
+    expected = REFERENCE["taggrams"][name]
+    taggram = musictag.load(name).taggram((clip().astype(np.float32) / 32768, RATE))
     assert list(taggram.tags) == expected["tags"]
-    # musicnn leaves out what does not fill a patch at the end
-    difference = np.abs(taggram.scores[:-1] - np.array(expected["taggram"]))
+    assert taggram.scores.shape == (5, 50)  # musicnn leaves out what does not fill a patch at the end
+    assert np.abs(taggram.scores[:4] - expected["exact"]).max() < 2e-5
+    difference = np.abs(taggram.scores[:4] - expected["rounded"])
     assert difference.max() < 2e-4
-    assert difference.mean() < 2e-5
+    assert difference.mean() < 1e-5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import time
@@ -51,19 +52,33 @@ def test_a_run_is_recorded_offline_with_everything_and_says_where(
     assert record.summary["test_pr_auc_low"] == pytest.approx(test["pr_auc"]["low"])
     assert record.summary["train_songs"] == metrics["songs"]["train"]
     assert record.summary["parameters"] == metrics["parameters"]
+    assert record.summary["test_rmse_high"] == pytest.approx(test["rmse"]["high"])
+    assert record.summary["best_val_loss"] == pytest.approx(metrics["validation"]["val_loss"])
+    assert (record.summary["epochs"], record.summary["best_epoch"]) == (2, metrics["best_epoch"])
+    assert record.summary["seconds_train"] == metrics["seconds"]["train"]
     assert summary(metrics).items() <= record.summary.items()
 
-    logged = [{row["epoch"]: row[name] for row in record.history if name in row} for name in CURVES]
-    scored = [name != "val_rmse" or test["rmse"] is not None for name in CURVES]
-    assert [sorted(curve) for curve in logged] == [[0, 1] if there else [] for there in scored]
+    # the curves are history.csv
+    with (run_dir / "history.csv").open() as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    for row in rows:
+        row["patches_per_second"] = row["patches"] / row["seconds"]
+    logged = {name: {row["epoch"]: row[name] for row in record.history if name in row} for name in CURVES}
+    for name, curve in logged.items():
+        assert curve == pytest.approx({row["epoch"]: row[name] for row in rows}, rel=1e-6), name
     assert all(record.axes[name] == "epoch" for name in CURVES)
 
     tags = record.table(folder, "tags")
     assert tags["columns"][:2] == ["name", "kind"]
-    assert [row[0] for row in tags["data"]] == [tag["name"] for tag in test["tags"]]
+    assert [dict(zip(tags["columns"], row, strict=True)) for row in tags["data"]] == test["tags"]
     songs = record.table(folder, "songs")
     assert songs["columns"] == ["song", "audio", "true tags", "predicted tags"]
-    assert len(songs["data"]) == 3
+    predictions = np.load(run_dir / "predictions.npz")
+    assert [row[0] for row in songs["data"]] == predictions["song_ids"][[0, 3, 6]].tolist()
+    for row, song in zip(songs["data"], (0, 3, 6), strict=True):
+        two = dict(zip(("high", "noisy"), predictions["scores"][song, :2], strict=True))
+        assert row[2] == ", ".join(tag for k, tag in enumerate(two) if predictions["targets"][song, k] == 1)
+        assert row[3] == ", ".join(f"{tag} {two[tag]:.2f}" for tag in sorted(two, key=lambda tag: -two[tag]))
     staged = (path for path in (run_dir / "wandb" / "artifacts").rglob("*") if path.is_file())
     clips = [path for path in staged if path.read_bytes()[:4] == b"RIFF"]
     assert len(clips) == 3

@@ -170,44 +170,6 @@ def test_two_processes_score_as_one(tiny: list[str], tmp_path: Path) -> None:
     np.testing.assert_allclose(alone["scores"], together["scores"], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ("objective=mse", "trainer.schedule=one_cycle", "trainer.accumulate_batches=2"),
-        ("trainer.precision=bf16-mixed", "trainer.schedule=constant", "trainer.gradient_clip=null"),
-        ("frontend=spectrogram_small", "evaluation.mode=whole", "trainer.monitor=val_roc_auc"),
-        (
-            "trainer.patches_per_song=3",
-            "data.train_songs=5",
-            "trainer.weight_decay=0.01",
-            "backend.batch_norm=reference",
-        ),
-    ],
-    ids=lambda overrides: overrides[0].split("=")[1],
-)
-def test_options_train(tiny: list[str], overrides: tuple[str, ...]) -> None:
-    kept = [o for o in tiny if not (overrides[0].startswith("frontend=") and o.startswith("frontend"))]
-    config = compose_config(*kept, *overrides)
-    metrics = experiment.run(config)
-    history = list(csv.DictReader((experiment.results_folder(config) / "history.csv").open()))
-    assert len(history) == 2
-    assert all(np.isfinite(float(row["train_loss"])) for row in history)
-    assert metrics["test"]["roc_auc"]["value"] > 0
-    if "data.train_songs=5" in overrides:
-        assert metrics["songs"]["train"] == 5
-        assert int(history[0]["patches"]) == 12  # 5 songs x 3 patches, in whole batches of 4
-
-
-@pytest.mark.slow
-def test_compiled_training_names_its_weights_alike(tiny: list[str]) -> None:
-    config = compose_config(*tiny, "trainer.compile=true", "trainer.max_epochs=1")
-    metrics = experiment.run(config)
-    plain = experiment.run(compose_config(*tiny, "trainer.max_epochs=1"))
-    assert metrics["test"]["roc_auc"]["value"] == pytest.approx(plain["test"]["roc_auc"]["value"], abs=0.05)
-    keys = musictag.load(experiment.results_folder(config) / "best.ckpt").state_dict()
-    assert not any("_orig_mod" in key for key in keys)
-
-
 def test_what_cannot_change_the_result_does_not_change_the_run(tiny: list[str]) -> None:
     plain = experiment.results_folder(compose_config(*tiny))
     same = (

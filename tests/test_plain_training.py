@@ -1,0 +1,127 @@
+"""Whole runs against the same training written in plain PyTorch (plain_training.py): weights, history, test scores."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from musictag import experiment
+from musictag.interruption import Stopped
+from musictag.training import TaggingModule
+
+from .experiments import TINY, compose_config, folders
+from .plain_training import Trained, train, write_beginning
+from .processes import TRAIN, only_run, run
+
+#: Every way in which settings of the trainer decide what is learnt.
+SETTINGS = {
+    "plateau": (
+        "trainer.max_epochs=5", "trainer.learning_rate=0.004", "trainer.plateau_patience=0",
+        "trainer.plateau_factor=0.3", "seed=5",
+    ),
+    "rising": (
+        "trainer.max_epochs=9", "trainer.learning_rate=0.001", "trainer.monitor=val_pr_auc",
+        "trainer.plateau_patience=0", "trainer.plateau_factor=0.5", "trainer.early_stopping_patience=2",
+        "trainer.gradient_clip=0.1", "seed=5",
+    ),
+    "one_cycle": (
+        "trainer.max_epochs=3", "trainer.learning_rate=0.01", "trainer.schedule=one_cycle", "objective=mse",
+        "trainer.accumulate_batches=2", "trainer.patches_per_song=3", "trainer.batch_size=7",
+    ),
+    "constant": (
+        "trainer.max_epochs=2", "trainer.schedule=constant", "trainer.weight_decay=0.1", "trainer.gradient_clip=null",
+        "evaluation.mode=whole", "data.patch_seconds=1.5", "data.num_workers=1",
+    ),
+}  # fmt: skip
+#: So that songs' scores differ by more than rounding after a few steps.
+MOMENTUM = ("frontend.norm_momentum=0.2", "backend.norm_momentum=0.2")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def composed(catalogue: Path, tmp_path: Path, *overrides: str) -> dict[str, Any]:
+    words = ["data=manifest", f"data.path={catalogue}", *TINY, *MOMENTUM, *folders(tmp_path), *overrides]
+    return compose_config(*words, write_beginning(tmp_path / "beginning.ckpt", compose_config(*words)))
+
+
+def assert_is(run_dir: Path, expected: Trained) -> None:
+    """What the run left is what the plain loop has made, but for rounding."""
+    with (run_dir / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(expected.rows)
+    for row, plain in zip(rows, expected.rows, strict=True):
+        assert {name: float(row[name]) for name in plain} == pytest.approx(plain, rel=1e-4, abs=1e-5)
+    best, last = (torch.load(run_dir / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    assert best["epoch"] == expected.best_epoch
+    assert last["global_step"] == expected.steps
+    for state, plain in ((best, expected.states[expected.best_epoch]), (last, expected.states[-1])):
+        weights = {name.removeprefix("tagger."): value for name, value in state["state_dict"].items()}
+        torch.testing.assert_close(weights, plain, rtol=1e-4, atol=1e-5)
+    scores = np.load(run_dir / "predictions.npz")["scores"]
+    np.testing.assert_allclose(scores, expected.test_scores, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_run_is_what_a_plain_loop_makes(tiny_catalogue: Path, tmp_path: Path, name: str) -> None:
+    config = composed(tiny_catalogue, tmp_path, *SETTINGS[name])
+    experiment.run(config)
+    expected = train(config)
+    assert_is(experiment.results_folder(config), expected)
+    # and these settings show what they are here to show
+    if config["trainer"]["schedule"] == "plateau":
+        assert len({row["learning_rate"] for row in expected.rows}) > 1
+        assert 0 < expected.best_epoch < len(expected.rows) - 1
+    assert (len(expected.rows) < config["trainer"]["max_epochs"]) == (name == "rising")
+
+
+@pytest.mark.parametrize(("name", "epoch", "batch"), [("plateau", 3, 1), ("rising", 4, 0), ("one_cycle", 1, 1)])
+def test_a_run_that_is_stopped_and_resumed_is_what_a_plain_loop_makes(
+    tiny_catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, epoch: int, batch: int
+) -> None:
+    """Nothing that a checkpoint has to hold may be lost, even if a run that is never stopped lacks it, too."""
+    config = composed(tiny_catalogue, tmp_path, *SETTINGS[name])
+    step = TaggingModule.training_step
+    begun = []
+
+    def training_step(module: TaggingModule, batch_: dict, batch_idx: int) -> torch.Tensor:
+        begun.append((module.current_epoch, batch_idx))
+        if begun[-1] == (epoch, batch) and begun.count(begun[-1]) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(module, batch_, batch_idx)
+
+    monkeypatch.setattr(TaggingModule, "training_step", training_step)
+    with pytest.raises(Stopped):
+        experiment.run(config)
+    assert begun[-1][0] == epoch
+    experiment.run(config)
+    assert len(begun) == len(set(begun))  # it went on where it was
+    assert_is(experiment.results_folder(config), train(config))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("epoch", "batch", "minutes"), [(0, 1, "15"), (2, 2, "0.00001"), (4, 0, "15")])
+def test_a_run_that_is_killed_and_resumed_is_what_a_plain_loop_makes(
+    tiny_catalogue: Path, tmp_path: Path, epoch: int, batch: int, minutes: str
+) -> None:
+    """kill -9, with and without checkpoints within the epochs."""
+    words = [*SETTINGS["plateau"], "trainer.patches_per_song=2", f"trainer.checkpoint_minutes={minutes}"]
+    config = composed(tiny_catalogue, tmp_path, *words)
+    command = [*TRAIN, "data=manifest", f"data.path={tiny_catalogue}", *TINY, *MOMENTUM, *folders(tmp_path), *words]
+    command.append(f"init_from={config['init_from']}")
+    run(command, tmp_path / "records", hurt=f"SIGKILL:train:0:{epoch}:{batch}", status=-signal.SIGKILL)
+    run(command, tmp_path / "records")
+    assert_is(only_run(tmp_path / "runs"), train(config))
