@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from musictag.report.content import LOWER_IS_BETTER, METRIC_NAMES
+from musictag.report.crossing import Crossing
 from musictag.report.runs import Study, factor_label
-from musictag.report.scaling import Crossing
 from musictag.report.scores import DECIMALS, Row, score_rows
 from musictag.report.sheets import join
 from musictag.report.systems import Difference, leading_pairs

@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from musictag.errors import MusictagError
 from musictag.plots import FAINT, new_figure
 from musictag.report.content import LOWER_IS_BETTER, METRIC_NAMES
+from musictag.report.crossing import Crossing, number
 from musictag.report.panels import (
     Value,
     draw_over,
@@ -28,7 +29,7 @@ from musictag.report.panels import (
 from musictag.report.popularity import Exclusive, Popularity
 from musictag.report.resampling import Draws, interval, over_seeds
 from musictag.report.runs import Study, describe
-from musictag.report.scaling import Crossing, Curve, number
+from musictag.report.scaling import Curve
 from musictag.report.systems import TagGain
 
 _WIDTH = 6.6  # inches: with the large letters legible when shown 390 pixels wide

@@ -11,9 +11,10 @@ from typing import Any
 
 from musictag.report.answers import p_text, setting, signed
 from musictag.report.content import LOWER_IS_BETTER, METRIC_NAMES, Table
+from musictag.report.crossing import Crossing
 from musictag.report.popularity import Exclusive, Popularity
 from musictag.report.runs import Study, factor_label
-from musictag.report.scaling import Crossing, Curve
+from musictag.report.scaling import Curve
 from musictag.report.scores import run_rows
 from musictag.report.sheets import Cell, Sheet, number, text
 from musictag.report.systems import Difference, TagGain
