@@ -53,8 +53,9 @@ def empty_study(seeds: int, sizes: Sequence[int] = SIZES, left_out: Collection[t
 def drawn(study: Study, noise: str, count: int, shared: bool = False, cross: bool = False) -> Iterator[Draws]:
     """``count`` times: scores for all runs are written into ``study``, and the resampled ones given.
 
-    ``shared``: a seed has one deviation for all sizes, not one for each. Of the variance over the songs a quarter each is
-    that of the two systems at all sizes and at each, half that of the run alone; the songs' own cancels in differences.
+    ``shared``: a seed has one deviation for all sizes, not one for each. Of the variance over the songs a quarter
+    each is that of the two systems at all sizes and at each, half that of the run alone; the songs' own cancels in
+    differences.
     """
     rng = np.random.default_rng([len(study.seeds), list(NOISES).index(noise), shared, cross])
     weights = np.concatenate(list(song_resamples(SONGS, RESAMPLES, 0)), axis=1) / SONGS
@@ -109,9 +110,10 @@ def coverage(
 
 if __name__ == "__main__":
     import sys
+
     count = int(sys.argv[1])
     for n, noise in product(SEEDS, NOISES):
         p = false_positives(n, noise, count)
-        print(n, noise, *(100*np.mean(p < l) for l in (.05,.01,.001)), flush=True)
-        if len(sys.argv)>2:
-            print('   cov', [coverage(n, noise, sh, int(sys.argv[2])) for sh in (True, False)], flush=True)
+        print(n, noise, *(100 * np.mean(p < l) for l in (0.05, 0.01, 0.001)), flush=True)
+        if len(sys.argv) > 2:
+            print("   cov", [coverage(n, noise, sh, int(sys.argv[2])) for sh in (True, False)], flush=True)
