@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from musictag.report.content import LOWER_IS_BETTER, METRIC_NAMES
+from musictag.report.crossing import Crossing
+from musictag.report.inference import few_seeds
 from musictag.report.runs import Study, factor_label
-from musictag.report.scaling import Crossing
 from musictag.report.scores import DECIMALS, Row, score_rows
 from musictag.report.sheets import join
 from musictag.report.systems import Difference, leading_pairs
@@ -35,7 +36,8 @@ def _crossing_words(crossings: Sequence[Crossing], pairs: Sequence[tuple[str, st
     lines = []
     for place, pair in enumerate(pairs):
         of_pair = [c for c in crossings if c.fit == "trend" and {c.system, c.other} == set(pair)]
-        lines += [f"{METRIC_NAMES[c.metric]}: {c.text}." for c in (of_pair[:1] if place else of_pair)]
+        shown = of_pair[:1] if place else of_pair
+        lines += [f"{METRIC_NAMES[c.metric]}: {c.text}{_alone(c.seeds) if c is shown[0] else ''}." for c in shown]
     return lines
 
 
@@ -83,10 +85,14 @@ def _difference_words(study: Study, differences: Sequence[Difference], pairs: Se
             parts.append(f"{METRIC_NAMES[d.metric]} {signed(d.value)} ({between})")
         where = setting(study.factors, last)
         one = of_last[0]
-        alone = "; with one seed each this is about two models, not two architectures" if one.seeds == 1 else ""
         pair_words = f"{one.system} minus {one.other}{f' with {where}' if where else ''}"
-        lines.append(f"Paired test, {pair_words}: {', '.join(parts)}{alone}.")
+        kind = "Paired test" if one.paired_seeds else "Test"
+        lines.append(f"{kind}, {pair_words}: {', '.join(parts)}{_alone(one.seeds)}.")
     return lines
+
+
+def _alone(seeds: int) -> str:
+    return f"; {words}" if (words := few_seeds(seeds)) else ""
 
 
 def signed(value: float) -> str:

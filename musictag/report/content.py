@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from musictag.report.crossing import Crossing
     from musictag.report.runs import Study
-    from musictag.report.scaling import Crossing, Curve
+    from musictag.report.scaling import Curve
     from musictag.report.systems import Difference
 
 #: How the scores are called where people read them, and which way is better.

@@ -13,11 +13,14 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from musictag.errors import MusictagError
 from musictag.plots import FAINT, new_figure
 from musictag.report.content import LOWER_IS_BETTER, METRIC_NAMES
+from musictag.report.crossing import Crossing, number
+from musictag.report.inference import estimate, margins
 from musictag.report.panels import (
     Value,
     draw_over,
     draw_rows,
     legend,
+    limit_to,
     looks,
     numeric_factors,
     plain,
@@ -26,10 +29,10 @@ from musictag.report.panels import (
     style,
 )
 from musictag.report.popularity import Exclusive, Popularity
-from musictag.report.resampling import Draws, interval, over_seeds
+from musictag.report.resampling import Draws, seeds_of
 from musictag.report.runs import Study, describe
-from musictag.report.scaling import Crossing, Curve, number
-from musictag.report.systems import TagGain
+from musictag.report.scaling import Curve
+from musictag.report.systems import Change, TagGain
 
 _WIDTH = 6.6  # inches: with the large letters legible when shown 390 pixels wide
 
@@ -58,6 +61,7 @@ def scaling_figure(
             axes.grid(True, axis="y")
             for curve in found:
                 _curve(axes, study, curve)
+            limit_to(axes, "y", [value for curve in found for _, _, value in curve.points])
             _crossing_marks(axes, study, marks[metric])
         sizes = sorted({size for found in curves.values() for curve in found for size in curve.sizes})
         _size_axis(panels[-1], sizes)
@@ -66,7 +70,9 @@ def scaling_figure(
             more.append(Line2D([], [], color=FAINT, linewidth=1.3, linestyle="--", label="power law"))
         legend(figure, study, more)
         most = max(len(study.cell(system, condition)) for system in study.systems for condition in study.conditions)
-        seeds = "one seed: bands are over test songs alone" if most == 1 else f"small points: up to {most} seeds each"
+        seeds = {1: "one seed: bands are over test songs alone", 2: "two seeds each tell little: wide bands"}.get(
+            most, f"small points: up to {most} seeds each"
+        )
         panels[-1].set_xlabel(f"training songs of {study.data}\n{seeds}; {study.test_songs:,} test songs")
         save(figure, path)
 
@@ -119,7 +125,7 @@ def tag_gain_figure(study: Study, gains: Sequence[TagGain], path: Path, metric: 
         raise MusictagError(f"no tag has the metric {chosen}; there are gains of {', '.join(there) or 'none'}")
     sign = -1 if chosen in LOWER_IS_BETTER else 1
     has_pair = bool(shown[0].system_gains)
-    shown.sort(key=lambda gain: -sign * gain.system_gains[0].value if has_pair else -sign * _last_mean(gain))
+    shown.sort(key=lambda gain: -sign * (_first_pair(gain)[1].value if has_pair else _last_mean(gain)))
     with style():
         figure = new_figure(8.4 if has_pair else _WIDTH, 0.24 * len(shown) + 1.9)
         panels = figure.subplots(
@@ -152,18 +158,22 @@ def tag_gain_figure(study: Study, gains: Sequence[TagGain], path: Path, metric: 
 
 
 def _differences(axes: Axes, shown: Sequence[TagGain], metric: str) -> None:
-    """The first pair's gains; those whose interval leaves out zero are dark."""
-    pair = shown[0].system_gains[0]
-    for y, gain in enumerate(shown):
-        between = next((one for one in gain.system_gains if (one.system, one.other) == (pair.system, pair.other)), None)
-        if between is not None:
-            ink = "#2b2b2b" if between.low > 0 or between.high < 0 else "#a8a8a8"
-            axes.hlines(y, between.low, between.high, color=ink, linewidth=1.4)
-            axes.plot(between.value, y, "o", color=ink, markersize=4)
+    """The first pair's gains; those that are significant after the correction are dark."""
+    (system, other), _ = _first_pair(shown[0])
+    changes = [_first_pair(gain)[1] for gain in shown]
+    for y, change in enumerate(changes):
+        ink = "#2b2b2b" if change.p_adjusted < 0.05 else "#a8a8a8"
+        axes.hlines(y, change.low, change.high, color=ink, linewidth=1.4)
+        axes.plot(change.value, y, "o", color=ink, markersize=4)
     axes.axvline(0, color="#2b2b2b", linewidth=0.9)
+    limit_to(axes, "x", [0.0, *(change.value for change in changes)])
     axes.set_title("Difference", loc="left")
     better = "left of 0: the first is better" if metric in LOWER_IS_BETTER else "right of 0: the first is better"
-    axes.set_xlabel(f"{short(pair.system)}\nminus {short(pair.other)}\n({better})")
+    axes.set_xlabel(f"{short(system)}\nminus {short(other)}\n({better})")
+
+
+def _first_pair(gain: TagGain) -> tuple[tuple[str, str], Change]:
+    return next(iter(gain.system_gains.items()))
 
 
 def _panels(study: Study, panels: Mapping[str, tuple[Sequence[Value], float | None]], path: Path) -> None:
@@ -186,6 +196,9 @@ def _panels(study: Study, panels: Mapping[str, tuple[Sequence[Value], float | No
                     axes.label_outer()
                 else:
                     draw_rows(axes, values, study, rows)
+                if any(len(value.points) > 1 for value in values):
+                    points = [point for value in values for point in value.points]
+                    limit_to(axes, "y" if factors else "x", points)
                 if reference is not None:
                     (axes.axhline if factors else axes.axvline)(reference, color="#2b2b2b", linewidth=0.9)
         if factors:
@@ -194,15 +207,14 @@ def _panels(study: Study, panels: Mapping[str, tuple[Sequence[Value], float | No
 
 
 def _cell_values(study: Study, draws: Draws, metric: str, confidence: float) -> list[Value]:
-    places = np.random.default_rng([draws.seed, 3]).random((draws.resamples, len(study.seeds)))
     found = []
     for system in study.systems:
         for condition in study.conditions:
             if runs := study.cell(system, condition):
-                points = [run.value(metric) for run in runs]
-                again = over_seeds([draws[run.folder.name][metric] for run in runs], places)
-                value = float(np.mean(points))
-                found.append(Value(system, condition, value, *interval(value, again, confidence), points))
+                mean = estimate(seeds_of(runs, draws, metric))
+                value, margin = float(mean.value), float(margins(mean, confidence))
+                low, high = max(value - margin, 0.0), min(value + margin, 1.0)
+                found.append(Value(system, condition, value, low, high, [run.value(metric) for run in runs]))
     return found
 
 
@@ -235,15 +247,17 @@ def _crossing_marks(axes: Axes, study: Study, crossings: Sequence[Crossing]) -> 
         y = low - (place + 0.35) * step
         colour = looks(study)[crossing.system].colour
         ends = crossing.low or left, crossing.high or right
-        axes.hlines(y, *ends, color=colour, linewidth=4, alpha=0.35)
+        for start, end in crossing.undecided:
+            axes.hlines(y, start or left, end or right, color=colour, linewidth=4, alpha=0.35)
         for end, known, marker in zip(ends, (crossing.low, crossing.high), "<>", strict=True):
             if known is None:  # the interval goes on where nothing was measured
                 axes.plot(end, y, marker, color=colour, markersize=6)
         axes.plot(crossing.size, y, "|", color=colour, markersize=11, markeredgewidth=2.5)
         text = f"{short(crossing.system)} overtakes {short(crossing.other)}: {number(crossing.size)}"
         in_right_half = np.log(crossing.size / left) > 0.5 * np.log(right / left)
+        beside = crossing.low if in_right_half else crossing.high  # not outside the panel
         axes.annotate(
-            text, (ends[0] if in_right_half else ends[1], y), xytext=(-7 if in_right_half else 7, 0),
+            text, (beside or crossing.size, y), xytext=(-7 if in_right_half else 7, 0),
             textcoords="offset points", va="center", ha="right" if in_right_half else "left", fontsize=9, color=FAINT,
         )  # fmt: skip
     if crossings:

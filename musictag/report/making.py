@@ -90,7 +90,9 @@ def make_report(
     is_scaling = study.factors == [SIZE]
     by_metric = {metric: curves(study, draws, metric) for metric in study.metrics} if is_scaling else {}
     crossed = [c for metric in study.metrics for c in crossings(study, draws, metric)] if is_scaling else []
-    differences = paired_test(study, draws, _pairs(study, pair)) if len(study.systems) > 1 else []
+    picked = _picks(study, pair)
+    pairs = [pair] if pair else _picked_pairs(study) if picked else None
+    differences = paired_test(study, draws, pairs, picked=picked) if len(study.systems) > 1 else []
     gains = tag_gains(study, draws, [pair] if pair else None)
     popular = popularity(study, draws)
     excluding = exclusive(study, draws)
@@ -123,7 +125,7 @@ def make_report(
     )
     for name, table in plain.items():
         write_csv(table, out / f"{name}.csv")
-    sections = _sections(report, resamples)
+    sections = _sections(report, picked)
     sheets = {key: sheet for section in sections for key, sheet in section.sheets}
     _write_text(out / "report.md", _markdown(report, sections))
     _write_text(out / "tables.tex", "\n".join(to_latex(sheet, key) for key, sheet in sheets.items()))
@@ -160,9 +162,12 @@ def _wandb_place(study: Study) -> tuple[str, str | None]:
     return (loggers[0]["project"], loggers[0]["entity"]) if loggers else (DEFAULT_PROJECT, None)
 
 
-def _pairs(study: Study, pair: tuple[str, str] | None) -> list[tuple[str, str]] | None:
-    if pair or len(study.systems) <= _MOST_PAIRED:
-        return [pair] if pair else None
+def _picks(study: Study, pair: tuple[str, str] | None) -> bool:
+    """Whether the pairs to be tested are chosen among more."""
+    return pair is None and len(study.systems) > _MOST_PAIRED
+
+
+def _picked_pairs(study: Study) -> list[tuple[str, str]]:
     leaders = {system for leading in leading_pairs(study) for system in leading}
     places = {system: place for place, system in enumerate(study.systems)}
     met = {tuple(sorted((one, other), key=places.get)) for one in leaders for other in study.systems if one != other}
@@ -199,7 +204,7 @@ def _draw(
     return drawn
 
 
-def _sections(report: Report, resamples: int) -> list[Section]:
+def _sections(report: Report, picked: bool) -> list[Section]:
     study = report.study
     published, about = published_beside(study)
     found = [Section("scores", "Scores", "Scores", sheets=[("scores", score_sheet(study, published, about))])]
@@ -210,12 +215,11 @@ def _sections(report: Report, resamples: int) -> list[Section]:
         sheets.append(("fits", tables.fit_sheet(report.curves)))
         words = (
             "The trend is a straight line over the doublings of the training set (the paper's are linear fits over "
-            "the training-set size); the power law can "
+            "the training-set size); the power law can level off."
         )
-        words += "level off."
         found.append(Section("scaling", "With more training songs", "Scaling", words=[words], sheets=sheets))
     if report.differences:
-        sheet = tables.difference_sheet(study, report.differences, resamples)
+        sheet = tables.difference_sheet(study, report.differences, picked)
         found.append(Section("differences", "Is it more than chance?", "Differences", sheets=[("differences", sheet)]))
     if report.gains:
         sheets = [(f"tags_{name}", sheet) for name, sheet in tables.gain_sheets(study, report.gains).items()]

@@ -139,7 +139,7 @@ def _figure(report: Report, name: str) -> _Figure:
 _CAPTIONS = {
     "scaling": (
         "Scores against the number of training songs",
-        "Points: runs. Lines: trend over the doublings of the training set, its band from resampled songs and seeds; "
+        "Points: runs. Lines: trend over the doublings of the training set, its 95% band over songs and seeds; "
         "dashed: power law. The numbers stand in the tables below.",
     ),
     "conditions": (

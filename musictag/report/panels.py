@@ -126,6 +126,18 @@ def row_name(system: str, condition: tuple[Any, ...]) -> str:
     return " ".join([short(system), *(plain(value) for value in condition if value is not None)])
 
 
+def limit_to(axes: Axes, side: str, values: Sequence[float]) -> None:
+    """Keep the axis ``side`` (x or y) to the ``values`` and as much room again around them.
+
+    An interval from two seeds may be ten times as long as what was measured; it is cut off there.
+    """
+    first, last = min(values), max(values)
+    room = 1.5 * (last - first)
+    low, high = getattr(axes, f"get_{side}lim")()
+    if room > 0:
+        axes.set(**{f"{side}lim": (max(low, first - room), min(high, last + room))})
+
+
 def legend(figure: Figure, study: Study, more: Sequence[Line2D] = ()) -> None:
     """The systems, outside above the panels, in as many columns as fit."""
     entries = [

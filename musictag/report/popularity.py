@@ -29,8 +29,9 @@ class Popularity:
       prevalence). Above 0: popular tags are predicted better. None with fewer than three tags.
     - ``calibration_slope``: least-squares slope over the tags of the mean score against the prevalence. 1: scores are
       in proportion; above 1: popular tags get more than their share.
-    - ``top_share``: each song has as many slots as it carries tags, at most five, filled with its highest scores; the
-      part of them that goes to the most popular fifth of the tags. ``true_share``: what the true tags give them.
+    - ``top_share``: each song has as many slots as it carries tags, at most five, filled with the highest scores of the
+      tags that are known of it; the part of them that goes to the most popular fifth of the tags. ``true_share``: what
+      the true tags give them.
 
     The intervals are over the songs.
     """
@@ -167,7 +168,7 @@ def _popularity(study: Study, draws: Draws, cell: Sequence[Run], confidence: flo
     slots = np.minimum(positive.sum(axis=1), SLOTS)
     true_slots = slots * positive[:, popular].sum(axis=1) / np.maximum(positive.sum(axis=1), 1)
     scores = [aligned(run, study.runs[0]).scores[:, reference.kinds == "classification"] for run in cell]
-    taken = np.mean([_slots_taken(own, slots, popular) for own in scores], axis=0)
+    taken = np.mean([_slots_taken(np.where(known > 0, own, -np.inf), slots, popular) for own in scores], axis=0)
     mean_scores = np.mean(scores, axis=0, dtype=np.float64)
     sums = np.concatenate([taken[:, None], slots[:, None], mean_scores * known, positive, known], axis=1)
     once = sums.sum(axis=0, keepdims=True)

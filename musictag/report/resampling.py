@@ -5,8 +5,7 @@ Legend: S songs, K tags, R resamples, D columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -93,24 +92,21 @@ def interval(value: float, resampled_values: np.ndarray, confidence: float) -> t
     return low, high
 
 
-def over_seeds(runs: Sequence[Any], places: np.ndarray) -> np.ndarray:
-    """Means over resampled seeds: ``runs`` holds one R (or R×...) array a seed, ``places`` R×N numbers in [0, 1).
+def seeds_of(runs: Sequence[Run], draws: Draws, metric: str) -> np.ndarray:
+    """The scores of n runs, as measured and in each resample: (1 + R)×n, as ``inference.estimate`` wants them."""
+    return np.stack([np.append(run.value(metric), draws[run.folder.name][metric]) for run in runs], axis=1)
 
-    Each resample draws as many seeds as there are with replacement: the first so many places say which. Arrays of
-    other runs that are drawn with the same places meet the same seeds. With n seeds the drawn means vary too little by
-    the factor (n - 1) / n; their distance from the mean of all is stretched for that. One seed leaves nothing to draw.
 
-    What is particular to one run on one song shows in both the draws of songs and those of seeds: the bands are a
-    little too wide rather than too narrow.
+def same_seeds(one: Collection[int], other: Collection[int]) -> tuple[list[int], list[int], bool]:
+    """Those seeds of two systems that are to be compared, in pairs if the last is true.
+
+    Two seeds that both have, or one where either has no more, are compared alone. Otherwise all are, a common one
+    first.
     """
-    values = np.stack(list(runs), axis=1)
-    count = values.shape[1]
-    mean = values.mean(axis=1)
-    if count == 1:
-        return mean
-    chosen = (places[:, :count] * count).astype(int)
-    drawn = np.take_along_axis(values, chosen.reshape(*chosen.shape, *[1] * (values.ndim - 2)), axis=1).mean(axis=1)
-    return mean + np.sqrt(count / (count - 1)) * (drawn - mean)
+    common = set(one) & set(other)
+    paired = len(common) >= min(2, len(one), len(other))
+    kept = [sorted(common) + ([] if paired else sorted(set(seeds) - common)) for seeds in (one, other)]
+    return kept[0], kept[1], paired
 
 
 def _by_tag(predictions: Predictions, resamples: int, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:

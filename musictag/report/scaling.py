@@ -1,10 +1,11 @@
 """Scores against the number of training songs: curves with bands, and where one system overtakes another.
 
-Legend: R resamples, M sizes, N sizes of a grid.
+Legend: n seeds, R resamples, M sizes, N sizes of a grid.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -12,12 +13,15 @@ import numpy as np
 
 from musictag.errors import MusictagError
 from musictag.report.content import LOWER_IS_BETTER
+from musictag.report.crossing import Crossing, find_crossing
 from musictag.report.fits import explained, fit_power_law, fit_trend, power_law_at, trend_at
-from musictag.report.resampling import Draws, over_seeds
+from musictag.report.inference import estimate, few_seeds, margins
+from musictag.report.resampling import Draws, same_seeds, seeds_of
 from musictag.report.runs import Study
 
 FITS = ("trend", "power law")
-_GRID = 401  # sizes at which fits are compared, evenly spaced in their logarithm
+_LEAST_SIZES = {"trend": 2, "power law": 3}
+_GRID = 161  # sizes at which fits are compared, evenly spaced in their logarithm
 _BAND = 61  # of them are enough to draw a band
 
 Band = tuple[list[float], list[float], list[float]]
@@ -29,7 +33,7 @@ class Curve:
 
     ``points`` are (size, seed, value) of the runs, ``means`` those of each of the ``sizes``. ``trend``: value at one
     song (intercept) and gain a doubling. ``power_law``: asymptote c, factor a and exponent b of c - a size^-b, for RMSE
-    of c + a size^-b. A band is (sizes, low, high): where the fit lies in the central part of the resamples. A fit is
+    of c + a size^-b. A band is (sizes, low, high): at each size the interval of the fit, over songs and seeds. A fit is
     None where there are too few sizes or nothing to fit, and ``notes`` say why, and what the bands leave out.
     """
 
@@ -47,90 +51,73 @@ class Curve:
     notes: list[str]
 
 
-@dataclass(frozen=True)
-class Crossing:
-    """From how many training songs on ``system`` is better than ``other``, up to the largest measured size.
-
-    ``size`` is None where the fits do not cross within the measured sizes; ``system`` is then the one that is behind.
-    ``low`` and ``high`` are None where the interval's end lies outside the measured sizes. ``share``: in what part of
-    the resamples ``system`` is better at the largest size. ``text`` says it all in a sentence.
-    """
-
-    system: str
-    other: str
-    metric: str
-    fit: str
-    size: float | None
-    low: float | None
-    high: float | None
-    share: float
-    text: str
-
-
 def curves(study: Study, draws: Draws, metric: str, confidence: float = 0.95) -> list[Curve]:
     """The curve of each system that has this metric.
 
-    The trend line is the least-squares line of the runs over doublings; the power law needs three sizes. For the bands
-    each resample takes the songs of its draw, the same for all runs, draws the seeds of each size with
-    replacement, the same for all systems, and fits again. Raises MusictagError where something else than the number of
-    training songs varies.
+    The trend line is the least-squares line of the runs over doublings; the power law needs three sizes. For the bands all fits are
+    made again without each of the seeds, at all sizes together, since a seed's training sets lie within each other: the
+    jackknife, which for lines is the t test over the lines of the seeds; and with the songs of each draw, the same for
+    all runs. Raises MusictagError where something else than the number of training songs varies.
     """
-    return [_curve(cells, metric, confidence) for cells in _all_cells(study, draws, metric)]
+    return [_curve(fits, metric, confidence) for fits in _all_fits(study, draws, metric)]
 
 
 def crossings(study: Study, draws: Draws, metric: str, confidence: float = 0.95) -> list[Crossing]:
     """For each pair of systems and both fits: where the one overtakes the other, within the sizes that both have.
 
-    The interval holds the central resamples of that size. A resample in which the system is better throughout counts as
-    a size below the data, one in which it is worse at the largest size as a size beyond: no line is prolonged.
+    At each size the difference of the fits is tested, paired by seed where both have the seeds. The crossing may lie
+    where it is not significant: in ``confidence`` of all studies that holds the true one. No line is prolonged beyond
+    the measured sizes.
     """
     found = []
-    for one, other in combinations(_all_cells(study, draws, metric), 2):
+    for pair in combinations(_all_fits(study, draws, metric), 2):
+        *seeds, _ = same_seeds(*(fits.seeds for fits in pair))
+        one, other = (fits.of_seeds(own) for fits, own in zip(pair, seeds, strict=True))
         low, high = max(one.sizes[0], other.sizes[0]), min(one.sizes[-1], other.sizes[-1])
         if low >= high:
             continue
         grid = np.geomspace(low, high, _GRID)
         for fit in FITS:
             if one.can(fit) and other.can(fit):
-                ahead = (one.curves_at(fit, grid) - other.curves_at(fit, grid)) * _sign(metric)
-                found.append(_crossing(one.system, other.system, metric, fit, grid, ahead, confidence))
+                ahead = _sign(metric) * one.at(fit, grid), _sign(metric) * other.at(fit, grid)
+                found.append(find_crossing(one.system, other.system, metric, fit, grid, estimate(*ahead), confidence))
     return found
 
 
-class _Cells:
-    """The mean scores of one system at each of its sizes: first as measured, then in each resample (1 + R rows)."""
+class _Fits:
+    """The scores of one system: (1 + R)×n×M, as measured and in each resample, NaN where a seed lacks a size."""
 
-    def __init__(self, study: Study, draws: Draws, metric: str, system: str, places: dict[int, np.ndarray]) -> None:
-        runs = [run for run in study.runs if run.system == system]
+    def __init__(self, system: str, metric: str, seeds: list[int], sizes: np.ndarray, scores: np.ndarray) -> None:
         self.system = system
         self.metric = metric
-        self.points = sorted((run.train_songs, run.seed, run.value(metric)) for run in runs)
-        self.sizes = np.array(sorted({run.train_songs for run in runs}))
-        self.weights = np.array([sum(run.train_songs == size for run in runs) for size in self.sizes], dtype=np.float64)
-        columns = []
-        for size in self.sizes:
-            cell = sorted((run for run in runs if run.train_songs == size), key=lambda run: run.seed)
-            again = over_seeds([draws[run.folder.name][metric] for run in cell], places[int(size)])
-            columns.append(np.concatenate([[np.mean([run.value(metric) for run in cell])], again]))
-        means = np.stack(columns, axis=1)
-        self.means = means[~np.isnan(means).any(axis=1)]
-        self._fitted: dict[str, np.ndarray] = {}
+        self.seeds = seeds
+        self.sizes = sizes
+        self.scores = scores
+        self.weights = (~np.isnan(scores[0])).sum(axis=0).astype(np.float64)
+        self.means = self._means(scores)
+
+    def of_seeds(self, seeds: Collection[int]) -> _Fits:
+        """Of these seeds alone, in their order, with the sizes that they have."""
+        if list(seeds) == self.seeds:
+            return self
+        scores = self.scores[:, [self.seeds.index(seed) for seed in seeds]]
+        there = ~np.isnan(scores[0]).all(axis=0)
+        return _Fits(self.system, self.metric, list(seeds), self.sizes[there], scores[..., there])
 
     def can(self, fit: str) -> bool:
         """Whether there are sizes enough, and for a power law a score that improves with them."""
-        if fit == "trend":
-            return len(self.sizes) >= 2
-        return len(self.sizes) >= 3 and self.fitted(fit)[0, 1] > 0
+        return len(self.sizes) >= _LEAST_SIZES[fit] and (fit == "trend" or self.fitted(fit)[0, 1] > 0)
+
+    def can_leave_out(self, fit: str) -> bool:
+        """Whether there are several seeds, and sizes enough without any one of them."""
+        return len(self.seeds) > 1 and all(len(one.sizes) >= _LEAST_SIZES[fit] for one in self._without_each())
 
     def fitted(self, fit: str) -> np.ndarray:
         """The parameters of the fit, of a power law those of the score or of the negative error: 1 + R rows."""
-        if fit not in self._fitted:
-            if fit == "trend":
-                self._fitted[fit] = fit_trend(self.sizes, self.means, self.weights)
-            else:
-                sign, bound = _sign(self.metric), 0.0 if self.metric in LOWER_IS_BETTER else 1.0
-                self._fitted[fit] = fit_power_law(self.sizes, sign * self.means, self.weights, bound)
-        return self._fitted[fit]
+        if fit == "trend":
+            return fit_trend(self.sizes, self.means, self.weights)
+        sign, bound = _sign(self.metric), 0.0 if self.metric in LOWER_IS_BETTER else 1.0
+        return fit_power_law(self.sizes, sign * self.means, self.weights, bound)
 
     def curves_at(self, fit: str, sizes: np.ndarray) -> np.ndarray:
         """The fitted scores at ``sizes`` (N): (1 + R)×N."""
@@ -138,8 +125,29 @@ class _Cells:
             return trend_at(self.fitted(fit), sizes)
         return _sign(self.metric) * power_law_at(self.fitted(fit), sizes)
 
+    def at(self, fit: str, sizes: np.ndarray) -> np.ndarray:
+        """What each seed says of the fit at ``sizes`` (N): (1 + R)×n×N, whose mean over the seeds is the fit.
 
-def _all_cells(study: Study, draws: Draws, metric: str) -> list[_Cells]:
+        These are the jackknife's pseudo-values: the fit to all seeds n times, less that without the seed n - 1 times,
+        moved to the fit. Of a line, where no seed lacks a size, they are the lines of the single seeds. Where no seed
+        can be left out there is one of them, the fit itself.
+        """
+        whole = self.curves_at(fit, sizes)[:, None]
+        if not self.can_leave_out(fit):
+            return whole
+        without = np.stack([one.curves_at(fit, sizes) for one in self._without_each()], axis=1)
+        return whole - (len(self.seeds) - 1) * (without - without.mean(axis=1, keepdims=True))
+
+    def _without_each(self) -> list[_Fits]:
+        return [self.of_seeds([own for own in self.seeds if own != seed]) for seed in self.seeds]
+
+    @staticmethod
+    def _means(scores: np.ndarray) -> np.ndarray:
+        known = ~np.isnan(scores)
+        return np.where(known, scores, 0.0).sum(axis=1) / known.sum(axis=1)
+
+
+def _all_fits(study: Study, draws: Draws, metric: str) -> list[_Fits]:
     if unfit := [key for key in study.factors if key != "data.train_songs"]:
         raise MusictagError(
             f"a scaling curve is over the number of training songs, but {', '.join(unfit)} varies in this study; "
@@ -147,45 +155,56 @@ def _all_cells(study: Study, draws: Draws, metric: str) -> list[_Cells]:
         )
     if metric not in study.metrics:
         raise MusictagError(f"not all runs have the metric {metric}; they have {', '.join(study.metrics) or 'none'}")
-    rng = np.random.default_rng([draws.seed, 1])
-    sizes = sorted({run.train_songs for run in study.runs})
-    places = {size: rng.random((draws.resamples, len(study.seeds))) for size in sizes}
-    return [_Cells(study, draws, metric, system, places) for system in study.systems]
+    found = []
+    for system in study.systems:
+        runs = [run for run in study.runs if run.system == system]
+        seeds, sizes = sorted({run.seed for run in runs}), sorted({run.train_songs for run in runs})
+        scores = np.full((1 + draws.resamples, len(seeds), len(sizes)), np.nan)
+        for run, of_run in zip(runs, seeds_of(runs, draws, metric).T, strict=True):
+            scores[:, seeds.index(run.seed), sizes.index(run.train_songs)] = of_run
+        found.append(_Fits(system, metric, seeds, np.array(sizes), scores))
+    return found
 
 
-def _curve(cells: _Cells, metric: str, confidence: float) -> Curve:
-    where = np.searchsorted(cells.sizes, [size for size, _, _ in cells.points])
-    values = np.array([value for _, _, value in cells.points])
+def _curve(fits: _Fits, metric: str, confidence: float) -> Curve:
+    rows, columns = np.nonzero(~np.isnan(fits.scores[0]))
+    points = sorted(
+        (int(fits.sizes[m]), fits.seeds[n], float(fits.scores[0, n, m])) for n, m in zip(rows, columns, strict=True)
+    )
+    where = np.searchsorted(fits.sizes, [size for size, _, _ in points])
+    values = np.array([value for _, _, value in points])
     notes = []
-    if cells.weights.max() == 1:
-        notes.append("one seed: the band is over the test songs alone")
-    elif cells.weights.min() == 1:
-        notes.append("some sizes have one seed: there the band is over the test songs alone")
-    if len(cells.sizes) < 3:
-        notes.append("no trend: one size only" if len(cells.sizes) < 2 else "no power law: it needs three sizes")
-    has_power_law = cells.can("power law")
-    if len(cells.sizes) >= 3 and not has_power_law:
+    if not fits.can_leave_out("trend"):
+        notes.append("one seed" if len(fits.seeds) == 1 else "without one of the seeds there are too few sizes")
+        notes[0] += ": the band is over the test songs alone"
+    elif words := few_seeds(len(fits.seeds)):
+        notes.append(words)
+    if len(fits.sizes) < 3:
+        notes.append("no trend: one size only" if len(fits.sizes) < 2 else "no power law: it needs three sizes")
+    has_power_law = fits.can("power law")
+    if len(fits.sizes) >= 3 and not has_power_law:
         notes.append("no power law: no curve that improves with size fits better than a constant")
 
     def band(fit: str) -> tuple[Band, float | None]:
-        grid = np.geomspace(cells.sizes[0], cells.sizes[-1], _BAND)
-        low, high = np.quantile(cells.curves_at(fit, grid)[1:], [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-        fitted_means = cells.curves_at(fit, cells.sizes)[0]
-        return (grid.tolist(), low.tolist(), high.tolist()), explained(fitted_means, cells.sizes, values, where)
+        grid = np.geomspace(fits.sizes[0], fits.sizes[-1], _BAND)
+        found = estimate(fits.at(fit, grid))
+        margin = margins(found, confidence)
+        low, high = ((found.value + side * margin).clip(0.0, 1.0).tolist() for side in (-1, 1))
+        return (grid.tolist(), low, high), explained(fits.curves_at(fit, fits.sizes)[0], fits.sizes, values, where)
 
-    trend_band, trend_r2 = band("trend") if cells.can("trend") else (None, None)
+    trend_band, trend_r2 = band("trend") if fits.can("trend") else (None, None)
     power_band, power_r2 = band("power law") if has_power_law else (None, None)
     power_law = None
     if has_power_law:
-        asymptote, factor, exponent = cells.fitted("power law")[0].tolist()
+        asymptote, factor, exponent = fits.fitted("power law")[0].tolist()
         power_law = (_sign(metric) * asymptote + 0.0, factor, exponent)  # 0.0: no negative zero
     return Curve(
-        system=cells.system,
+        system=fits.system,
         metric=metric,
-        points=[(int(size), int(seed), float(value)) for size, seed, value in cells.points],
-        sizes=[int(size) for size in cells.sizes],
-        means=cells.means[0].tolist(),
-        trend=tuple(cells.fitted("trend")[0].tolist()) if cells.can("trend") else None,
+        points=points,
+        sizes=fits.sizes.tolist(),
+        means=fits.means[0].tolist(),
+        trend=tuple(fits.fitted("trend")[0].tolist()) if fits.can("trend") else None,
         trend_band=trend_band,
         trend_r2=trend_r2,
         power_law=power_law,
@@ -193,77 +212,6 @@ def _curve(cells: _Cells, metric: str, confidence: float) -> Curve:
         power_law_r2=power_r2,
         notes=notes,
     )
-
-
-def _crossing(
-    one: str, other: str, metric: str, fit: str, grid: np.ndarray, ahead: np.ndarray, confidence: float
-) -> Crossing:
-    """``ahead``: by how much ``one`` is better at each size of the grid, (1 + R)×N, as measured first."""
-    if ahead[0, -1] < 0:
-        one, other, ahead = other, one, -ahead
-    since, changes = _ahead_since(grid, ahead)
-    within = f"within {number(grid[0])} to {number(grid[-1])} songs"
-    if not np.any(np.abs(ahead[0]) > 1e-12):
-        share = float(np.mean(ahead[1:, -1] > 0))
-        text = f"{one} and {other} do not differ {within}"
-        return Crossing(one, other, metric, fit, None, None, None, share, text)
-    if not np.isfinite(since[0]):
-        share = float(np.mean(ahead[1:, -1] < 0))
-        above = "better" if metric in LOWER_IS_BETTER else "above"
-        text = f"no crossing {within}: {one} is {above} throughout"
-        text += f" ({other} is {above} in {share:.0%} of resamples at the largest)"
-        return Crossing(other, one, metric, fit, None, None, None, share, text)
-    ordered = np.sort(since[1:])  # the quantiles of numbers that may be infinite are some of them
-    low = float(ordered[int(np.floor((1 - confidence) / 2 * (len(ordered) - 1)))])
-    high = float(ordered[int(np.ceil((1 + confidence) / 2 * (len(ordered) - 1)))])
-    text = f"{one} overtakes {other} at {number(since[0])} songs ({confidence:.0%} interval {_interval(low, high)})"
-    if changes[0] > 1:
-        text += f", the last of {changes[0]} crossings"
-    return Crossing(
-        system=one,
-        other=other,
-        metric=metric,
-        fit=fit,
-        size=float(since[0]),
-        low=low if np.isfinite(low) else None,
-        high=high if np.isfinite(high) else None,
-        share=float(np.mean(ahead[1:, -1] > 0)),
-        text=text,
-    )
-
-
-def _ahead_since(grid: np.ndarray, ahead: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per row of ``ahead`` (rows×N): the size from which on it is positive up to the last, and how often it changes.
-
-    -inf if it is positive throughout, inf if it is not positive at the last size. Between two sizes of the grid the
-    curves are taken for straight lines over the logarithm.
-    """
-    rows = np.arange(len(ahead))
-    behind = ahead <= 0
-    last = ahead.shape[1] - 1 - behind[:, ::-1].argmax(axis=1)  # the last size where it is behind, if any
-    after = np.minimum(last + 1, ahead.shape[1] - 1)
-    lows, highs = -ahead[rows, last], ahead[rows, after]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        part = np.where(lows + highs > 0, lows / (lows + highs), 0.0)
-    logs = np.log(grid)
-    since = np.exp(logs[last] + part * (logs[after] - logs[last]))
-    since = np.where(behind[:, -1], np.inf, np.where(behind.any(axis=1), since, -np.inf))
-    return since, (behind[:, 1:] != behind[:, :-1]).sum(axis=1)
-
-
-def _interval(low: float, high: float) -> str:
-    """In words; an end outside the data is said to be there, and no more."""
-    start = number(low) if np.isfinite(low) else "from below the smallest size"
-    return f"{start} to {number(high) if np.isfinite(high) else 'beyond the largest size'}"
-
-
-def number(size: float) -> str:
-    """Two digits are more than an interval over a few sizes can tell; sizes that were measured are whole already."""
-    size = float(size)
-    nearest = round(size)
-    if abs(size - nearest) < 1e-6 * size:
-        return f"{nearest:,}"
-    return f"{float(f'{size:.2g}'):,.0f}"
 
 
 def _sign(metric: str) -> int:

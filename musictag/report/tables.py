@@ -5,21 +5,25 @@ Each exists twice: as plain values for CSV and Weights & Biases, and as a sheet 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 from musictag.report.answers import p_text, setting, signed
 from musictag.report.content import LOWER_IS_BETTER, METRIC_NAMES, Table
+from musictag.report.crossing import Crossing
+from musictag.report.inference import few_seeds
 from musictag.report.popularity import Exclusive, Popularity
 from musictag.report.runs import Study, factor_label
-from musictag.report.scaling import Crossing, Curve
+from musictag.report.scaling import Curve
 from musictag.report.scores import run_rows
 from musictag.report.sheets import Cell, Sheet, number, text
-from musictag.report.systems import Difference, TagGain
+from musictag.report.systems import Change, Difference, TagGain
 
 #: More systems than that, and a table of tags shows those only that are compared with each other.
 _MOST_SYSTEMS = 4
+#: What stands in a CSV of a change, in the order of its fields.
+_ENDS = ("", "_low", "_high", "_p", "_p_adjusted")
 _BIASES = {
     "roc_auc_correlation": "prevalence and ROC-AUC",
     "pr_auc_correlation": "prevalence and PR-AUC",
@@ -74,7 +78,8 @@ def difference_table(study: Study, differences: Sequence[Difference]) -> Table:
     return Table("Paired tests", columns, rows)
 
 
-def difference_sheet(study: Study, differences: Sequence[Difference], resamples: int) -> Sheet:
+def difference_sheet(study: Study, differences: Sequence[Difference], picked: bool = False) -> Sheet:
+    """``picked``: of all pairs of systems these were chosen, and Holm's correction counts the others, too."""
     headings = ["metric", *map(factor_label, study.factors), "system", "minus", "difference", "95% interval"]
     headings += ["p", "p after Holm", "seeds"]
     rows, rules = [], set()
@@ -88,23 +93,29 @@ def difference_sheet(study: Study, differences: Sequence[Difference], resamples:
         rows.append([*cells, text(d.seeds)])
     factors = len(study.factors)
     numeric = frozenset({*range(1, 1 + factors), *range(3 + factors, len(headings))})
+    counted = "all pairs of systems, of which validation scores chose these" if picked else "all rows of a metric"
     notes = [
-        f"Both systems are scored on the same {resamples:,} resamples of the test songs; seeds are drawn with "
-        "replacement, in pairs where both have them. p is two-sided; Holm's correction is over all rows of a metric. "
-        "Bold: below 0.05 after it. RMSE: a negative difference is an improvement."
+        "Over songs and seeds: both systems are scored on the same resamples of the test songs, and compared seed by "
+        "seed where both have them; the intervals allow for how few the seeds are. p is two-sided; Holm's correction "
+        f"is over {counted}. Bold: below 0.05 after it. RMSE: a negative difference is an improvement.",
+        *_seed_notes(d.seeds for d in differences),
     ]
     return Sheet("Differences of systems", headings, rows, numeric, frozenset(rules), notes=notes)
 
 
 def crossing_table(crossings: Sequence[Crossing]) -> Table:
-    columns = ["system", "other", "metric", "fit", "size", "low", "high", "share", "text"]
-    return Table("Crossings", columns, [[asdict(c)[column] for column in columns] for c in crossings])
+    columns = ["system", "other", "metric", "fit", "size", "low", "high", "seeds", "text"]
+    return Table("Crossings", columns, [[getattr(c, column) for column in columns] for c in crossings])
 
 
 def crossing_sheet(crossings: Sequence[Crossing]) -> Sheet:
     rows = [[text(METRIC_NAMES[c.metric]), text(c.fit), Cell(c.text, c.text)] for c in crossings]
-    note = "Only within the measured sizes: no line is prolonged beyond them."
-    return Sheet("Where one system overtakes another", ["metric", "fit", "result"], rows, notes=[note])
+    notes = [
+        "Only within the measured sizes: no line is prolonged beyond them. The interval holds the sizes at which the "
+        "fits do not differ significantly, over songs and seeds; each is 95% by itself.",
+        *_seed_notes(c.seeds for c in crossings),
+    ]
+    return Sheet("Where one system overtakes another", ["metric", "fit", "result"], rows, notes=notes)
 
 
 def fit_table(curves: Mapping[str, Sequence[Curve]]) -> Table:
@@ -139,15 +150,15 @@ def fit_sheet(curves: Mapping[str, Sequence[Curve]]) -> Sheet:
 def gain_table(study: Study, gains: Sequence[TagGain]) -> Table:
     columns = ["tag", "kind", "metric", "prevalence"]
     for system in study.systems:
-        columns += [f"{system}_{name}" for name in ("first", "last", "gain", "gain_low", "gain_high")]
-    pairs = [(b.system, b.other) for b in gains[0].system_gains] if gains else []
-    columns += [f"{one}_minus_{other}{end}" for one, other in pairs for end in ("", "_low", "_high")]
+        columns += [f"{system}_{name}" for name in ("first", "last", *(f"gain{end}" for end in _ENDS))]
+    columns += [f"{one}_minus_{other}{end}" for one, other in gains[0].system_gains for end in _ENDS]
     rows = []
     for gain in gains:
         row = [gain.tag, gain.kind, gain.metric, gain.prevalence]
         for system in study.systems:
-            row += [*gain.scores[system], *gain.size_gains.get(system, (None, None, None))]
-        rows.append(row + [value for b in gain.system_gains for value in (b.value, b.low, b.high)])
+            change = gain.size_gains.get(system)
+            row += [*gain.scores[system], *(astuple(change) if change else [None] * len(_ENDS))]
+        rows.append(row + [value for change in gain.system_gains.values() for value in astuple(change)])
     return Table("Gains of the tags", columns, rows)
 
 
@@ -161,7 +172,7 @@ def gain_sheets(study: Study, gains: Sequence[TagGain]) -> dict[str, Sheet]:
 
 
 def _gain_sheet(study: Study, gains: Sequence[TagGain]) -> Sheet:
-    pairs = [(b.system, b.other) for b in gains[0].system_gains]
+    pairs = list(gains[0].system_gains)
     systems = study.systems
     if len(systems) > _MOST_SYSTEMS:
         systems = [system for system in systems if any(system in pair for pair in pairs)]
@@ -178,8 +189,13 @@ def _gain_sheet(study: Study, gains: Sequence[TagGain]) -> Sheet:
             cells.append(number(gain.scores[system][-1]))
             if system in between:
                 cells.append(_change(gain.size_gains.get(system)))
-        rows.append([*cells, *(_change((b.value, b.low, b.high)) for b in gain.system_gains)])
-    notes = ["In brackets the 95% interval over songs; bold: it leaves out zero."]
+        rows.append([*cells, *map(_change, gain.system_gains.values())])
+    notes = [
+        "In brackets the 95% interval of this one change, over songs and seeds. Bold: p below 0.05 after Benjamini and "
+        "Hochberg's correction for all changes between sizes, or between systems, of this metric: of those in bold, 5% "
+        "or fewer are chance on average.",
+        *_seed_notes(len(runs) for system in systems for c in study.conditions if (runs := study.cell(system, c))),
+    ]
     if between:
         conditions = [condition for condition in study.conditions if None not in condition]
         first, last = (setting(study.factors, conditions[place]) for place in (0, -1))
@@ -190,11 +206,19 @@ def _gain_sheet(study: Study, gains: Sequence[TagGain]) -> Sheet:
     return Sheet(title, headings, rows, frozenset(range(1, len(headings))), notes=notes)
 
 
-def _change(change: tuple[float, float, float] | None) -> Cell:
+def _change(change: Change | None) -> Cell:
     if change is None:
         return Cell("–")
-    value, low, high = change
-    return Cell(f"{signed(value)} ({signed(low)} to {signed(high)})", value, low > 0 or high < 0)
+    words = f"{signed(change.value)} ({signed(change.low)} to {signed(change.high)})"
+    return Cell(words, change.value, change.p_adjusted < 0.05)
+
+
+def _seed_notes(seeds: Iterable[int]) -> list[str]:
+    """What must be said of results that rest on so many seeds each."""
+    every = set(seeds)
+    where = " (where there are no more)" if len(every) > 1 else ""
+    found = [words for count in sorted(every) if (words := few_seeds(count))]
+    return [f"{words[:1].upper()}{words[1:]}{where}." for words in found]
 
 
 def popularity_table(study: Study, rows: Sequence[Popularity]) -> Table:

@@ -1,0 +1,116 @@
+"""How often the tests of a report err, and how often its intervals hold the truth: studies of noise, many times over.
+
+    python -m tests.null_studies
+
+prints the table of docs/report.md. Two systems have the same truth, or two lines that cross at 1,000 songs. What is
+measured is the truth with a deviation of the seed, one of the songs that all seeds share, and one of the songs in that
+run alone. All tests and intervals are those of the report.
+
+Legend: S songs, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+
+from musictag.bootstrap import song_resamples
+from musictag.report import scaling
+from musictag.report.resampling import Draws
+from musictag.report.runs import Run, Study
+from musictag.report.scaling import crossings
+from musictag.report.systems import paired_test
+
+SIZES = (250, 500, 1000, 2000)
+SEEDS = (2, 3, 5, 10)
+SONGS, RESAMPLES = 200, 200
+#: Standard deviations of ROC-AUC: of a run's seed, and of the mean over the songs of a difference of two runs. Mixed:
+#: as in sweep/results/songbook, waveform_small against spectrogram_small.
+NOISES = {"seeds": (0.006, 0.0), "songs": (0.0, 0.0046), "both": (0.006, 0.0046)}
+LINES = {"one": (0.64, 0.05), "other": (0.70, 0.02)}  # at the smallest size, and a doubling: equal at 1,000
+CROSSING = 1000
+
+
+def empty_study(seeds: int, sizes: Sequence[int] = SIZES, left_out: Collection[tuple[int, int]] = ()) -> Study:
+    """Two systems, without scores. ``left_out``: seeds and sizes that neither has."""
+    runs = []
+    for system, size, seed in product(LINES, sizes, range(seeds)):
+        if (seed, size) not in left_out:
+            metrics = {
+                "config": {"names": {"model": system}, "baseline": {"trees": 1}},
+                "seed": seed,
+                "data": "noise",
+                "songs": {"train": size, "test": SONGS},
+                "test": {"roc_auc": {"value": 0.0}, "pr_auc": None, "rmse": None},
+            }
+            runs.append(Run(Path(f"{system}-{size}-{seed}"), metrics))
+    return Study("noise", runs)
+
+
+def drawn(study: Study, noise: str, count: int, shared: bool = False, cross: bool = False) -> Iterator[Draws]:
+    """``count`` times: scores for all runs are written into ``study``, and the resampled ones given.
+
+    ``shared``: a seed has one deviation for all sizes, not one for each. Of the variance over the songs a quarter
+    each is that of the two systems at all sizes and at each, half that of the run alone; the songs' own cancels in
+    differences.
+    """
+    rng = np.random.default_rng([len(study.seeds), list(NOISES).index(noise), shared, cross])
+    weights = np.concatenate(list(song_resamples(SONGS, RESAMPLES, 0)), axis=1) / SONGS
+    of_seed, of_songs = NOISES[noise]
+    cells = [(list(LINES).index(run.system), SIZES.index(run.train_songs), run.seed) for run in study.runs]
+    system, size, seed = np.array(cells).T
+    starts, slopes = np.array(list(LINES.values())).T
+    truth = starts[system] + slopes[system] * size if cross else np.full(len(cells), 0.75)
+    for _ in range(count):
+        deviations = rng.standard_normal((2, 1 if shared else len(SIZES), len(study.seeds)))
+        deviations = np.broadcast_to(deviations, (2, len(SIZES), len(study.seeds)))
+        songs = 0.5 * (rng.standard_normal((2, len(SIZES), SONGS)) + rng.standard_normal((2, 1, SONGS)))[system, size]
+        songs += np.sqrt(0.5) * rng.standard_normal((len(cells), SONGS))
+        songs = np.sqrt(SONGS / 2) * of_songs * (songs + rng.standard_normal(SONGS))
+        expected = truth + of_seed * deviations[system, size, seed]
+        draws = Draws(SONGS, RESAMPLES, 0)
+        for run, value, again in zip(study.runs, expected + songs.mean(axis=1), songs @ weights, strict=True):
+            run.metrics["test"]["roc_auc"]["value"] = float(value)
+            draws[run.folder.name] = {"roc_auc": again - again.mean() + value}
+        yield draws
+
+
+def false_positives(seeds: int, noise: str, count: int = 4000, unpaired: bool = False) -> np.ndarray:
+    """The p values of ``count`` studies of two systems that do not differ, at one size.
+
+    ``unpaired``: the second has other seeds than the first.
+    """
+    study = empty_study(seeds, SIZES[:1])
+    if unpaired:
+        for run in study.runs:
+            run.seed += 100 * (run.system == "other")
+    return np.array([paired_test(study, draws)[0].p for draws in drawn(study, noise, count)])
+
+
+def coverage(
+    seeds: int, noise: str, shared: bool, count: int = 1500, left_out: Collection[tuple[int, int]] = ()
+) -> float:
+    """In what part of ``count`` studies the interval of the crossing holds the true one."""
+    study = empty_study(seeds, left_out=left_out)
+    held = 0
+    # lines need neither the power law beside them nor many sizes to be compared at
+    with patch.object(scaling, "FITS", ("trend",)), patch.object(scaling, "_GRID", 16):
+        for draws in drawn(study, noise, count, shared, cross=True):
+            (found,) = crossings(study, draws, "roc_auc")
+            held += any((low or 0.0) <= CROSSING <= (high or np.inf) for low, high in found.undecided)
+    return held / count
+
+
+if __name__ == "__main__":
+    print("| seeds | noise of | p < 0.05 | p < 0.001 | interval | crossing, seeds shared | not shared |")
+    print("|---:|---|---:|---:|---:|---:|---:|")
+    for seeds, noise in product(SEEDS, NOISES):
+        p = false_positives(seeds, noise)
+        errs = np.mean(p < 0.05)
+        cells = [f"{errs:.1%}", f"{np.mean(p < 0.001):.2%}", f"{1 - errs:.1%}"]
+        cells += [f"{coverage(seeds, noise, shared):.1%}" for shared in (True, False)]
+        print(f"| {seeds} | {noise} | {' | '.join(cells)} |", flush=True)
