@@ -17,7 +17,6 @@ from musictag.errors import MusictagError
 from .catalogues import read_rows, write_songs, write_table
 
 
-
 def words(path: Path) -> str:
     """The heading over a column without numbers in the table ``path``."""
     return (

@@ -193,8 +193,8 @@ def _columns(report: Report, cells: Cells, tags: Sequence[str] | Mapping[str, st
         report.error("columns without a name (pandas writes one unless told index=False)", unnamed)
     if "path" not in places:
         report.error(
-            f"there is no column path; the columns are {', '.join(cells.names)}. If they name files and tags in another "
-            f"way, this makes a catalogue of it: {catalogue_command(report.path)}"
+            f"there is no column path; the columns are {', '.join(cells.names)}. If they name files and tags "
+            f"in another way, this makes a catalogue of it: {catalogue_command(report.path)}"
         )
     if missing := [tag for tag in tags or () if tag not in places]:
         report.error("tags without a column", missing)

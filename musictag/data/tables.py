@@ -87,8 +87,8 @@ def _few(path: Path, names: list[str]) -> list[str]:
 def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> dict[str, pa.ChunkedArray]:
     """Columns by name: ``texts`` as strings, so that an identifier like 007 survives, ``numbers`` as float32.
 
-    An empty cell is null in ``numbers`` and "" or null in ``texts``; see ``as_numbers`` for what else is a number. Raises MusictagError for a file that cannot be
-    read, and naming the rows whose cells hold no number.
+    An empty cell is null in ``numbers`` and "" or null in ``texts``; ``as_numbers`` says what else is a number. Raises
+    MusictagError for a file that cannot be read, and naming the rows whose cells hold no number.
     """
     try:
         if path.suffix.lower() == ".parquet":
@@ -158,9 +158,10 @@ def listed(lines: Sequence[str], count: int | None = None, shown: int = _SHOWN) 
 class Cells:
     """A table read so that one bad cell does not hide the others: for finding everything that is wrong with it.
 
-    ``names`` are the columns in the order of the file, ``decimal_comma`` says whether 0,5 is a number; ``row_numbers`` (int64) says which row of the file each of the
+    ``names`` are the columns in the order of the file; ``row_numbers`` (int64) says which row of the file each of the
     table's is, the first below the header being 1: rows with too many or too few cells are left out and stand in
-    ``ragged`` as (row, number of cells). Raises MusictagError where the file cannot be read at all.
+    ``ragged`` as (row, number of cells). ``decimal_comma``: whether 0,5 is a number. Raises MusictagError where the
+    file cannot be read at all.
     """
 
     def __init__(self, path: Path) -> None:
