@@ -241,6 +241,8 @@ def _groups(report: Report, groups: pa.ChunkedArray, splits: np.ndarray | None) 
     unknown = f", unknown for {_counted(groups.null_count, 'song', 'songs')}" if groups.null_count else ""
     report.notes.append(f"{pc.count_distinct(groups).as_py():,} groups{unknown}")
     if splits is None:
+        if (parts := pc.count_distinct(groups).as_py() + groups.null_count) < len(SPLITS):
+            report.error(f"{parts} groups cannot be split into {', '.join(SPLITS)} without dividing one")
         return
     encoded = groups.combine_chunks().dictionary_encode()
     codes = pc.fill_null(encoded.indices, -1).to_numpy()

@@ -40,7 +40,7 @@ def check_training_tags(songs: Manifest) -> None:
     """Raises MusictagError for tags that cannot be learned from the training songs."""
     if lacking := _lacking(songs):
         only_ones = any(why == "no negative song" and songs.column(tag).null_count for tag, why in lacking.items())
-        hint = f". There are {ONLY_ONES}" if only_ones else ""
+        hint = f". These are {ONLY_ONES}" if only_ones else ""
         raise MusictagError(
             f"these tags cannot be learned from the {len(songs)} songs of the split train: "
             + ", ".join(f"{tag} ({why})" for tag, why in lacking.items())

@@ -50,9 +50,10 @@ def read_cells(
                 numbers=[values[rows[0]] for values in numbers.values()],
             )
         )
-    named = " and ".join(columns.labels) or "numbers only"
     several = len(paths) - len(empty) > len(rows_of)
-    labels.about = f"{'one row per tag' if several else 'one row per song'}, tags in column {named}"
+    labels.about = "a table with several rows for a song" if several else "a table with one row per song"
+    if columns.labels:
+        labels.about += f", tags in column {' and '.join(columns.labels)}"
     if columns.left_out:
         labels.notes.append(f"columns that are no tags, left out: {', '.join(columns.left_out)}")
     return labels

@@ -9,17 +9,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from musictag.data.cataloguing.labels import Labels, Song
-from musictag.data.cataloguing.words import find_separator, known_tags, merged_spellings, possible_separator, tags_in
+from musictag.data.cataloguing.words import (
+    find_separator,
+    known_tags,
+    merged_spellings,
+    possible_separator,
+    tags_in,
+    tidy,
+)
 from musictag.data.manifest import SPLITS
 
 
 @dataclass
 class Chosen:
-    """``tags`` most frequent first, ``has`` (S×K bool): which song has which."""
+    """``tags`` most frequent first, ``has`` (S×K bool): which song has which. ``numbers``: tags that had columns of
+    numbers already, a value for each song (None: unknown). ``groups``: artists, else albums (None: unknown)."""
 
     songs: list[Song]
     tags: list[str]
     has: np.ndarray
+    numbers: dict[str, list[float | None]]
+    groups: list[str | None] | None
 
 
 def choose(labels: Labels, separator: str | None, min_songs: int) -> Chosen:
@@ -50,7 +60,30 @@ def choose(labels: Labels, separator: str | None, min_songs: int) -> Chosen:
     has = np.zeros((len(rows), len(tags)), dtype=bool)
     for at, row in enumerate(rows):
         has[at, [place[tag] for tag in sets[row]]] = True
-    return Chosen([labels.songs[row] for row in rows], tags, has)
+    songs = [labels.songs[row] for row in rows]
+    return Chosen(songs, tags, has, _numbers(labels, songs), _groups(labels, songs))
+
+
+def _groups(labels: Labels, songs: list[Song]) -> list[str | None] | None:
+    """Who made each song, None where nobody is known, or where so few are that they could not be kept apart."""
+    groups = [tidy(song.artist or song.album) or None for song in songs]
+    known = set(filter(None, groups))
+    if not known:
+        return None
+    if len(known) + groups.count(None) < len(SPLITS) and not any(song.split for song in songs):
+        labels.notes.append(
+            f"all songs are by {' and '.join(sorted(known))}, who cannot be in three splits each: without artists"
+        )
+        return None
+    return groups
+
+
+def _numbers(labels: Labels, songs: list[Song]) -> dict[str, list[float | None]]:
+    """The columns of numbers, without those that hold the same for all songs."""
+    numbers = {name: [song.numbers[at] for song in songs] for at, name in enumerate(labels.number_columns)}
+    constant = [name for name, values in numbers.items() if len({value for value in values if value is not None}) < 2]
+    labels.drop("columns of numbers with one value only", constant)
+    return {name: values for name, values in numbers.items() if name not in constant}
 
 
 def _tag_sets(labels: Labels, separator: str | None) -> list[set[str]]:

@@ -15,6 +15,7 @@ from mutagen.apev2 import APEv2
 from mutagen.id3 import ID3, TCON
 
 from musictag.data.cataloguing.labels import Labels, Song
+from musictag.data.names import name_key
 from musictag.data.progress import Progress
 
 FIELDS = ("genre", "mood", "grouping")
@@ -88,6 +89,7 @@ def read_files(folder: Path, paths: Sequence[str], found: Sequence[FileTags], fi
     Artist and album come from the tags, else from the folders: artist/album/song.
     """
     labels = Labels(f"tags inside the files: {', '.join(fields)}", [])
+    known = {name_key(text) for tags in found for name in fields for text in tags.texts.get(name, ())}
     unreadable, from_folders = [], 0
     for path, tags in zip(paths, found, strict=True):
         if tags.problem:
@@ -97,6 +99,8 @@ def read_files(folder: Path, paths: Sequence[str], found: Sequence[FileTags], fi
         if not artist:
             artist, folder_album = _artist_and_album(PurePath(path).relative_to(folder).parts[:-1])
             album = album or folder_album
+            # a folder rock of songs with the genre rock is no artist
+            artist = "" if name_key(artist) in known else artist
             from_folders += bool(artist)
         cells = [text for name in fields for text in tags.texts.get(name, ())]
         labels.songs.append(Song(path, cells, artist=artist, album=album))

@@ -20,9 +20,10 @@ from musictag.data.cataloguing.files import FIELDS, all_file_tags, has_labels, r
 from musictag.data.cataloguing.fma import find_tracks, is_tracks, read_fma
 from musictag.data.cataloguing.folders import read_folders
 from musictag.data.cataloguing.labels import Labels, Song, audio_files, keep_usable, lies_in, linked_folders
-from musictag.data.cataloguing.words import free_names, tidy
+from musictag.data.cataloguing.words import free_names
 from musictag.data.dialect import DELIMITERS
 from musictag.data.manifest import RESERVED_COLUMNS
+from musictag.data.sources.manifest import ARTIST
 from musictag.data.tables import listed
 from musictag.errors import MusictagError
 from musictag.files import atomic_write
@@ -62,13 +63,13 @@ def make_catalogue(source: str | Path, out: str | Path, wishes: Wishes = Wishes(
     _check_inside(labels.songs, root, out)
     keep_usable(labels, root)
     chosen = choose(labels, wishes.separator, wishes.min_songs)
-    if not chosen.tags and not labels.number_columns:
+    if not chosen.tags and not chosen.numbers:
         raise MusictagError(f"no tag is left to learn in {source}.\n{_findings(labels)}")
-    names = free_names(chosen.tags, (*RESERVED_COLUMNS, "artist", *labels.number_columns))
+    names = free_names(chosen.tags, (*RESERVED_COLUMNS, ARTIST, *chosen.numbers))
     labels.notes += [
         f"tag {tag!r} has the column {name!r}, as the name is taken" for tag, name in names.items() if tag != name
     ]
-    _write(out, _columns(chosen, labels, names, root))
+    _write(out, _columns(chosen, names, root))
     return _report(source, out, root, labels, chosen, wishes)
 
 
@@ -107,14 +108,18 @@ def _read_folder(folder: Path, wishes: Wishes) -> Labels:
     paths = list(audio_files(folder))
     if not paths:
         raise MusictagError(f"no songs below {folder}: no file there ends like audio (.wav, .mp3, .flac, ...)")
-    form = wishes.form or _form_of_folder(folder, paths, wishes.fields or FIELDS[:1])
+    form = (
+        wishes.form
+        or ("files" if wishes.fields else None)
+        or _form_of_folder(folder, paths, wishes.fields or FIELDS[:1])
+    )
     _refuse_others(wishes, form)
     if form == "folders":
         labels, other = read_folders(folder, paths), "files takes the tags inside the files"
     else:
         labels = read_files(folder, paths, all_file_tags(paths), wishes.fields or FIELDS[:1])
         other = "folders takes the names of the folders"
-    if not wishes.form:
+    if not wishes.form and not wishes.fields:
         labels.about += f" (--from {other})"
     labels.drop("links to folders, which are not followed", linked_folders(folder))
     return labels
@@ -159,8 +164,8 @@ def _check_inside(songs: list[Song], root: Path, out: Path) -> None:
 
 def _outside(folder: Path, root: Path, out: Path) -> MusictagError:
     return MusictagError(
-        f"the songs lie in {folder}, not below {root}, and paths of a catalogue may not lead out of its folder. Write it "
-        f"there, with -o {shlex.quote(str(folder / out.name))}, or say with --root {shlex.quote(str(folder))} where "
+        f"the songs lie in {folder}, not below {root}, and paths of a catalogue may not lead out of its folder. Write "
+        f"it there, with -o {shlex.quote(str(folder / out.name))}, or say with --root {shlex.quote(str(folder))} where "
         "paths start from, and later to training with data.root=..."
     )
 
@@ -169,7 +174,7 @@ def _home(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path).expanduser()
 
 
-def _columns(chosen: Chosen, labels: Labels, names: dict[str, str], root: Path) -> dict[str, list[Any] | np.ndarray]:
+def _columns(chosen: Chosen, names: dict[str, str], root: Path) -> dict[str, list[Any] | np.ndarray]:
     """The catalogue, column by column; those that would be empty are left out."""
     songs = chosen.songs
     columns: dict[str, list[Any] | np.ndarray] = {}
@@ -179,13 +184,11 @@ def _columns(chosen: Chosen, labels: Labels, names: dict[str, str], root: Path) 
     columns["path"] = [os.path.relpath(song.path, root) for song in songs]
     if any(song.split for song in songs):
         columns["split"] = [song.split for song in songs]
-    groups = [tidy(song.artist or song.album) or None for song in songs]
-    if any(groups):
-        columns["artist"] = groups
+    if chosen.groups is not None:
+        columns[ARTIST] = chosen.groups
     if any(song.duration is not None for song in songs):
         columns["duration"] = [song.duration for song in songs]
-    for at, name in enumerate(labels.number_columns):
-        columns[name] = [song.numbers[at] for song in songs]
+    columns |= chosen.numbers
     for at, tag in enumerate(chosen.tags):
         columns[names[tag]] = chosen.has[:, at].astype(np.uint8)
     return columns
@@ -214,13 +217,15 @@ def _report(source: Path, out: Path, root: Path, labels: Labels, chosen: Chosen,
     counts = chosen.has.sum(axis=0)
     tags = [f"{tag} {count:,}" for tag, count in zip(chosen.tags, counts, strict=True)]
     more = f" and {len(tags) - _SHOWN_TAGS:,} more" if len(tags) > _SHOWN_TAGS else ""
-    lines = [f"{source}: {labels.about}", _findings(labels)] if _findings(labels) else [f"{source}: {labels.about}"]
-    numbers = f", and {', '.join(labels.number_columns)} as they were" if labels.number_columns else ""
-    lines.append(f"{len(tags)} tags: {', '.join(tags[:_SHOWN_TAGS])}{more}{numbers}")
-    artists = len({song.artist or song.album for song in chosen.songs} - {""})
+    lines = [f"{source}: {labels.about}", *filter(None, [_findings(labels)])]
+    if tags:
+        lines.append(f"{len(tags):,} tags: {', '.join(tags[:_SHOWN_TAGS])}{more}")
+    if chosen.numbers:
+        lines.append(f"columns of numbers, as they were: {', '.join(chosen.numbers)}")
+    artists = len(set(filter(None, chosen.groups or ())))
     known = f"{artists:,} artists" if artists else "no artists known: songs of one may come into several splits"
     lines.append(f"{out}: {len(chosen.songs):,} songs, {known}")
-    lines.append("0 means that nothing gives the song this tag; whether it would fit, nobody has said")
+    lines.append("0 means only that the song was not given the tag; it may fit nevertheless")
     place = shlex.quote(str(out))
     elsewhere = wishes.root is not None and root != Path(os.path.abspath(out.parent))
     check = f" --root {shlex.quote(str(root))}" if elsewhere else ""
