@@ -141,9 +141,7 @@ def test_files_are_found_below_another_folder_and_by_name(tmp_path: Path, capsys
     assert "files that are not there (1)" in report
     assert trainable(tmp_path / "c.csv", capsys).paths[0] == "audio/deep/m/00000.wav"
     rows = [{"path": path, "genre": tags[-1]} for path, tags in SONGS.items()]
-    report = make(
-        capsys, write_table(table, rows), "-o", tmp_path / "d.csv", "--audio", tmp_path / "audio" / "deep"
-    )
+    report = make(capsys, write_table(table, rows), "-o", tmp_path / "d.csv", "--audio", tmp_path / "audio" / "deep")
     assert "found by" not in report
     assert len(trainable(tmp_path / "d.csv", capsys)) == 9
 

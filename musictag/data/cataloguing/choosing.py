@@ -43,15 +43,18 @@ def choose(labels: Labels, separator: str | None, min_songs: int) -> Chosen:
     _merge(labels, sets)
     rows = _with_tags(labels, sets, range(len(sets)))
     gone: dict[str, str] = {}
+    had_common: set[int] = set()  # a song that has no other tag than one that all have is an example against others
     while True:
         counts = _counts(labels.songs, sets, rows)
         bad = {tag: why for tag in counts[""] if tag and (why := _why_not(tag, counts, min_songs))}
         if not bad:
             break
         gone |= bad
+        common = {tag for tag in bad if counts[""][tag] == counts[""][None]}
+        had_common.update(row for row in rows if common & sets[row])
         for tags in sets:
             tags.difference_update(bad)
-        rows = _with_tags(labels, sets, rows)
+        rows = [row for row in rows if row in had_common or _with_tags(labels, sets, [row])]
     labels.drop("tags", [f"{tag}: {why}" for tag, why in gone.items()])
     kept = set(rows)
     labels.drop("songs without any tag left", [s.path for row, s in enumerate(labels.songs) if row not in kept])
