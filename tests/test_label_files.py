@@ -66,9 +66,7 @@ def test_every_format(tmp_path: Path, name: str, write: object) -> None:
         soundfile.write(tmp_path / name, synthetic_song(1, True, False, 0.5, 0), 16000, format="OGG", subtype="OPUS")
     else:
         write_song(tmp_path / name)
-    assert file_tags(tmp_path / name) == FileTags(
-        {key: [] for key in ("genre", "mood", "grouping", "artist", "album")}
-    ) or (file_tags(tmp_path / name).texts == {})
+    assert not any(file_tags(tmp_path / name).texts.values())
     write(tmp_path / name)
     assert file_tags(tmp_path / name).texts == {
         "genre": ["Rock", "Pop"], "mood": ["happy"], "grouping": ["party"], "artist": ["Ana"], "album": ["First"]

@@ -217,7 +217,7 @@ def _read_csv(
     def on_ragged(row: pacsv.InvalidRow) -> str:
         if ragged is None:
             return "error"
-        ragged.append((row.number - 1, row.actual_columns))
+        ragged.append((row.number - 1 - dialect.skipped, row.actual_columns))
         return "skip"
 
     return pacsv.read_csv(
