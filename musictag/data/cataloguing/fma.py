@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def read_fma(tracks: Path, audio: Path | None, subset: str | None, genres: str) 
 
     Raises MusictagError where files or columns are missing.
     """
-    audio = audio or _find_audio(tracks)
+    audio = Path(os.path.abspath(audio or _find_audio(tracks)))
     names = _genre_names(tracks) if genres == "all" else {}
     labels = Labels(f"tracks.csv of FMA, genre_{genres}, audio in {audio}", [], one_cell_one_tag=genres == "top")
     absent = 0
