@@ -41,6 +41,7 @@ def build(spec: Mapping[str, Any], contract: type, **derived: Any) -> Any:
     missing = [n for n in settable if parameters[n].default is inspect.Parameter.empty and n not in given]
     if missing:
         raise MusictagError(f"{target} needs {', '.join(missing)}; its settings are: {', '.join(settable)}")
+    given = {key: _with_lists(key, value, str(parameters[key].annotation)) for key, value in given.items()}
     try:
         return cls(**given, **derived)
     except MusictagError:
@@ -49,6 +50,36 @@ def build(spec: Mapping[str, Any], contract: type, **derived: Any) -> Any:
         shown = str(given)
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
         raise MusictagError(f"{target} cannot be built from {shown}: {reason(error)}") from error
+
+
+def as_list(value: Any) -> Any:
+    """What stands where a list is expected: one word or number alone is a list of it, never its characters.
+
+    Lists, mappings and None are returned as they are.
+    """
+    return [value] if isinstance(value, str | bytes | int | float) else value
+
+
+def takes_list(annotation: str) -> bool:
+    """Whether a setting that is annotated so is a list."""
+    return annotation.startswith("Sequence[")
+
+
+def _with_lists(key: str, value: Any, annotation: str) -> Any:
+    """A setting with lists where its annotation has them; raises MusictagError for words in a list of numbers."""
+    if not takes_list(annotation):
+        return value
+    if value == "":
+        raise MusictagError(f"{key}= is empty; leave it out, or type {key}=null")
+    inner = annotation.removeprefix("Sequence[")
+    values = as_list(value)
+    if isinstance(values, Mapping) or values is None:
+        return values
+    if inner.startswith("Sequence["):
+        return [_with_lists(key, item, inner) for item in values]
+    if inner.startswith(("int", "float")) and (words := [item for item in values if isinstance(item, str | bool)]):
+        raise MusictagError(f"{key}={excerpt(words[0])} is no number; type numbers, such as {key}=[1,2]")
+    return values
 
 
 def find_class(target: Any, contract: type) -> type:

@@ -6,12 +6,69 @@ import argparse
 from collections.abc import Sequence
 
 from musictag.places import path_argument
+from musictag.cli_studies import positive
 
 
 def add_data_commands(commands: argparse._SubParsersAction) -> None:
-    """prepare and data."""
+    """catalogue, prepare and data."""
+    _add_catalogue(commands)
     _add_prepare(commands)
     _add_data(commands)
+
+
+def _add_catalogue(commands: argparse._SubParsersAction) -> None:
+    catalogue = commands.add_parser(
+        "catalogue",
+        help="make a catalogue from labels in whatever form you have them",
+        description="Make the table that training reads, one row per song and a column of 0 and 1 for each tag, from: "
+        "a folder per genre; genre, mood or grouping inside the files; a table with genres as words, one or several in "
+        "a cell or one row per tag; tracks.csv of FMA. Which of these it is, is seen from what is there. A song gets 0 "
+        "for every tag that nothing gives it. Nothing is decoded, and no file is overwritten.",
+    )
+    catalogue.add_argument("source", metavar="PATH", help="a folder of songs, or a .csv, .tsv or .parquet table")
+    catalogue.add_argument(
+        "-o", "--out", default="catalogue.csv", metavar="FILE", help=".csv (default: catalogue.csv), .tsv or .parquet"
+    )
+    catalogue.add_argument(
+        "--from",
+        dest="form",
+        choices=("folders", "files", "table", "fma"),
+        help="the form of the labels: names of folders, tags inside files, a table, FMA (default: found out)",
+    )
+    catalogue.add_argument(
+        "--min-songs", type=positive, default=3, metavar="N", help="leave out tags of fewer songs (default: 3)"
+    )
+    catalogue.add_argument(
+        "--root", metavar="FOLDER", help="that the paths in the catalogue start from (default: the catalogue's folder)"
+    )
+    catalogue.add_argument("--force", action="store_true", help="replace a file of that name")
+    files = catalogue.add_argument_group("tags inside files")
+    files.add_argument(
+        "--fields", nargs="+", choices=("genre", "mood", "grouping"), default=(), help="which (default: genre)"
+    )
+    table = catalogue.add_argument_group("tables")
+    table.add_argument(
+        "--audio",
+        metavar="FOLDER",
+        help="that the paths in the table start from (default: the table's folder); of FMA: that holds 000, 001, ...",
+    )
+    table.add_argument("--path-column", metavar="NAME", help="that names the files (default: path, file, ...)")
+    table.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="that holds tags, may be given several times (default: genre, tags, mood, ...)",
+    )
+    table.add_argument(
+        "--separator",
+        metavar="TEXT",
+        help="between the tags of a cell, also inside files; none: a cell is one tag (default: found out)",
+    )
+    fma = catalogue.add_argument_group("FMA")
+    fma.add_argument("--subset", choices=("small", "medium", "large", "full"), help="only its songs")
+    fma.add_argument("--genres", choices=("top", "all"), help="genre_top or genres_all (default: top)")
+    catalogue.set_defaults(run=_catalogue)
 
 
 def _add_prepare(commands: argparse._SubParsersAction) -> None:
@@ -60,6 +117,25 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
         "--out", type=path_argument, metavar="FOLDER", help="for the pictures (default: describe-<name>)"
     )
     describe.set_defaults(run=_describe)
+
+
+def _catalogue(options: argparse.Namespace) -> int:
+    from musictag.data.cataloguing.making import Wishes, main
+
+    wishes = Wishes(
+        form=options.form,
+        audio=options.audio,
+        root=options.root,
+        fields=options.fields,
+        path_column=options.path_column,
+        label_columns=options.column,
+        separator=options.separator,
+        subset=options.subset,
+        genres=options.genres,
+        min_songs=options.min_songs,
+        force=options.force,
+    )
+    return main(options.source, options.out, wishes)
 
 
 def _prepare(options: argparse.Namespace) -> int:

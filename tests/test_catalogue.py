@@ -102,7 +102,7 @@ def test_declared_kinds_that_do_not_fit_are_refused_with_their_rows(tmp_path: Pa
 def test_words_are_no_tag(tmp_path: Path) -> None:
     rows = [{"path": f"{i}.wav", "title": f"song {i}", "genre": "rock", "happy": i % 2} for i in range(5)]
     path = write_table(tmp_path / "c.csv", rows)
-    with pytest.raises(MusictagError, match=r"columns title, genre: no number.*data\.tags=\[happy\].*called group"):
+    with pytest.raises(MusictagError, match=r"(?s)columns title, genre: no number.*data\.tags=\[happy\].*called group"):
         CatalogueFile(path).manifest()
     assert CatalogueFile(path, tags=["happy"]).manifest().tags == (Tag("happy"),)
     write_table(path, [{"path": "a.wav", "artist": "x"}])
@@ -159,8 +159,7 @@ def test_spaces_around_numbers_do_not_matter(tmp_path: Path) -> None:
     [
         (codecs.BOM_UTF16_LE + "path,x\na,1\n".encode("utf-16-le"), "is UTF-16 text.*iconv -f UTF-16 -t UTF-8"),
         ("path,x,bäd\na,1,0\n".encode("cp1252"), "its first row is not UTF-8 .*iconv -f CP1252"),
-        (b"path;x\na;1\n", "separated by ';'"),
-        (b"path\tx\na\t1\n", r"separated by '\\t'.*as \.tsv"),
+        (b"pathx\na1\n", "no column path; its columns are pathx"),
         (b'path,x\n"a,1\nb,0\n', "cannot be read as csv"),
     ],
 )

@@ -16,10 +16,16 @@ from musictag.errors import MusictagError
 
 from .catalogues import read_rows, write_songs, write_table
 
-WORDS = (
-    "error: columns without any number: write yes and no as 1 and 0, give each tag a column of its own, and choose the "
-    "tags with --tags and data.tags where others are there too (1)"
-)
+
+def words(path: Path) -> str:
+    """The heading over a column without numbers in the table ``path``."""
+    return (
+        "error: columns without any number. If the words are tags (rock, or rock;pop), this makes a column of each: "
+        f"musictag catalogue {path} -o {path.parent / 'catalogue.csv'}; otherwise choose the tags with --tags and "
+        "data.tags (1)"
+    )
+
+
 LINKS = "(name the folder that really holds the files with --root and data.root)"
 
 
@@ -86,7 +92,7 @@ def test_a_good_catalogue_has_no_errors(tmp_path: Path, capsys: pytest.CaptureFi
 def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = good_rows(tmp_path)
     audio = tmp_path / "audio"
-    rows[1] |= {"song_id": "s0", "happy": "yes"}
+    rows[1] |= {"song_id": "s0", "happy": "maybe"}
     rows[2] |= {"song_id": " ", "energy": "1.5"}
     rows[3] |= {"path": "audio/nowhere.wav", "energy": "inf"}
     rows[4] |= {"path": "../outside.wav", "energy": "nan"}
@@ -125,7 +131,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, capsys: pytest
             "row 12: ' train'",
         ],
         "error: groups in more than one split: test scores come out too good (1)": ["g50: 1 in train, 1 in test"],
-        "error: cells of tags that hold no number (1)": ["row 2: happy 'yes'"],
+        "error: cells of tags that hold no number (1)": ["row 2: happy 'maybe'"],
         "error: cells of tags that hold no finite number (1)": ["row 4: energy 'inf'"],
         "error: values of tags outside of 0 and 1 (percents: divide by 100) (1)": ["row 3: energy '1.5'"],
         "warning: text in column song_id damaged by a conversion (1)": ["row 15: 'a\N{REPLACEMENT CHARACTER}b'"],
@@ -216,13 +222,15 @@ def test_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "error: column names with spaces around them (1)": ["' split'"],
         "error: columns without a name (pandas writes one unless told index=False) (1)": ["column 1"],
         "error: duration is not a number of seconds above 0 (1)": ["row 1: '-3'"],
-        WORDS: ["title: 'la la'"],
+        words(tmp_path / "c.csv"): ["title: 'la la'"],
         "warning: tag names with spaces around them (1)": ["' sad '"],
     }.items():
         assert found[heading] == lines
     (tmp_path / "c.csv").write_text("file,split\n0.wav,train\n")
     _, found, _ = run(capsys, tmp_path / "c.csv")
-    assert "error: there is no column path; the columns are file, split" in found
+    (heading,) = (heading for heading in found if "no column path" in heading)
+    assert heading.startswith("error: there is no column path; the columns are file, split. If they name files")
+    assert f"musictag catalogue {tmp_path / 'c.csv'} -o {tmp_path / 'catalogue.csv'}" in heading
     (tmp_path / "c.csv").write_text("path,split\n")
     _, found, _ = run(capsys, tmp_path / "c.csv")
     assert "error: the table has no rows" in found
@@ -233,7 +241,7 @@ def test_bad_bytes_and_torn_rows_hide_nothing_else(tmp_path: Path, capsys: pytes
     rows = [f"s{i},{i}.wav,x,{i % 2}".encode() for i in range(6)]
     rows[1] = b"s1,1.wav,1"
     rows[3] = "s3,3.wav,Beyoncé,1".encode("cp1252")
-    rows[5] = b"s5,5.wav,x,yes"
+    rows[5] = b"s5,5.wav,x,maybe"
     (tmp_path / "c.csv").write_bytes(b"\n".join([b"song_id,path,artist,happy", *rows[:3], b"", *rows[3:], b""]))
     write_songs(tmp_path, 6)
     (tmp_path / "4.wav").unlink()
@@ -245,7 +253,7 @@ def test_bad_bytes_and_torn_rows_hide_nothing_else(tmp_path: Path, capsys: pytes
     (line,) = found["error: text in column artist that is not UTF-8 (1)"]
     assert line.startswith(r"row 4: artist b'Beyonc\xe9' is not UTF-8 (byte 0xe9)")
     assert found["error: missing files (1)"] == ["row 5: '4.wav'"]
-    assert found["error: cells of tags that hold no number (1)"] == ["row 6: happy 'yes'"]
+    assert found["error: cells of tags that hold no number (1)"] == ["row 6: happy 'maybe'"]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +263,6 @@ def test_bad_bytes_and_torn_rows_hide_nothing_else(tmp_path: Path, capsys: pytes
         ("c.xlsx", b"x", r"a .csv, .tsv or .parquet file"),
         ("c.csv", b"", "it is empty"),
         ("c.csv", codecs.BOM_UTF16_BE + "path,x\n".encode("utf-16-be"), "is UTF-16 text"),
-        ("c.csv", b"path;x\na;1\n", "separated by ';'"),
         ("c.csv", b'path,x\n"a,1\n' + b"b,0\n" * 600_000, "a quotation mark is opened and never closed"),
         ("c.parquet", b"PAR1 nothing", "cannot be read as parquet"),
     ],
@@ -334,7 +341,7 @@ def test_parquet_columns_of_any_type(tmp_path: Path, capsys: pytest.CaptureFixtu
     pq.write_table(pa.table(columns), tmp_path / "c.parquet")
     _, found, _ = run(capsys, tmp_path / "c.parquet")
     assert found == {
-        WORDS: ["listened: '1970-01-01 00:00:00.000'"],
+        words(tmp_path / "c.parquet"): ["listened: '1970-01-01 00:00:00.000'"],
         "error: values of tags outside of 0 and 1 (percents: divide by 100) (1)": ["row 5: energy 3.5"],
     }
 

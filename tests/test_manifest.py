@@ -223,8 +223,8 @@ def test_unusable_catalogues_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MusictagError, match=r"a \.csv, \.tsv or \.parquet file"):
         CatalogueFile(tmp_path / "none.xlsx").manifest()
     path = tmp_path / "c.csv"
-    write_table(path, [row, row | {"rock": "yes"}, row | {"rock": "1,5"}])
-    with pytest.raises(MusictagError, match=r"(?s)row 2: rock 'yes'.*row 3: rock '1,5'"):
+    write_table(path, [row, row | {"rock": "maybe"}, row | {"rock": "1,5"}])
+    with pytest.raises(MusictagError, match=r"(?s)row 2: rock 'maybe'.*row 3: rock '1,5'"):
         CatalogueFile(path).manifest()
     path.write_text("song_id,path,split,rock\na,a.wav,train\n")
     with pytest.raises(MusictagError, match="cannot be read as csv"):

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 from musictag.data.check_files import check_files
 from musictag.data.check_tags import check_tags
 from musictag.data.manifest import RESERVED_COLUMNS, SPLITS
-from musictag.data.sources.manifest import ARTIST
+from musictag.data.names import DIFFER_LITTLE, listed_alike
+from musictag.data.sources.manifest import ARTIST, chosen_tags
 from musictag.data.splits import SavedSplit
-from musictag.data.tables import Cells, as_numbers, emptied, listed
+from musictag.data.tables import Cells, as_numbers, catalogue_command, emptied, listed
 from musictag.errors import MusictagError
 
 _SHOWN = 20
@@ -68,7 +69,7 @@ def check(
 
     ``path``, ``root`` and ``tags`` mean what they do in ``CatalogueFile``.
     """
-    report = Report(Path(path))
+    report, tags = Report(Path(path)), chosen_tags(tags)
     try:
         cells = Cells(report.path)
     except MusictagError as error:
@@ -100,6 +101,8 @@ def check(
     names = list(tags) if tags else [name for name in places if name not in (*RESERVED_COLUMNS, group) and name]
     if not names:
         report.error("no column of tags: add one for each tag, with 0, 1, or a value between")
+    if same := listed_alike(names):
+        report.warning(f"tags {DIFFER_LITTLE}", same)
     kinds = tags if isinstance(tags, Mapping) else {}
     check_tags(report, rows, {name: kinds.get(name) for name in names if name in places}, splits)
     return report
@@ -142,7 +145,7 @@ class Rows:
         text, wrong = self._cells.column(self._places[column]), []
         if pa.types.is_binary(text.type):
             text, wrong = self._cells.text(self._places[column])
-        values, others = as_numbers(text)
+        values, others = as_numbers(text, column != "duration", self._cells.decimal_comma)
         return values, np.union1d(others, np.array([at for at, _ in wrong], dtype=np.int64)), text
 
     def lines(self, cells: pa.ChunkedArray, positions: Sequence[int] | np.ndarray, name: str = "") -> list[str]:
@@ -165,10 +168,13 @@ def _columns(report: Report, cells: Cells, tags: Sequence[str] | Mapping[str, st
     """Where each column stands. Names with spaces around them are reported, and read as if they had none."""
     places: dict[str, int] = {}
     twice, spaced, spaced_tags, unnamed = [], [], [], []
+    names = set(cells.names)
     for position, written in enumerate(cells.names):
         name = written.strip()
         if name != written and written not in (tags or ()):
             (spaced if name in RESERVED_COLUMNS else spaced_tags).append(repr(written))
+            if name not in RESERVED_COLUMNS and name in names:
+                name = written  # then it is another tag, as in training
         else:
             name = written
         if not name:
@@ -186,7 +192,10 @@ def _columns(report: Report, cells: Cells, tags: Sequence[str] | Mapping[str, st
     if unnamed and not tags:
         report.error("columns without a name (pandas writes one unless told index=False)", unnamed)
     if "path" not in places:
-        report.error(f"there is no column path; the columns are {', '.join(cells.names)}")
+        report.error(
+            f"there is no column path; the columns are {', '.join(cells.names)}. If they name files and tags "
+            f"in another way, this makes a catalogue of it: {catalogue_command(report.path)}"
+        )
     if missing := [tag for tag in tags or () if tag not in places]:
         report.error("tags without a column", missing)
     return places
@@ -232,6 +241,8 @@ def _groups(report: Report, groups: pa.ChunkedArray, splits: np.ndarray | None) 
     unknown = f", unknown for {_counted(groups.null_count, 'song', 'songs')}" if groups.null_count else ""
     report.notes.append(f"{pc.count_distinct(groups).as_py():,} groups{unknown}")
     if splits is None:
+        if (parts := pc.count_distinct(groups).as_py() + groups.null_count) < len(SPLITS):
+            report.error(f"{parts} groups cannot be split into {', '.join(SPLITS)} without dividing one")
         return
     encoded = groups.combine_chunks().dictionary_encode()
     codes = pc.fill_null(encoded.indices, -1).to_numpy()

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from musictag.data.manifest import KINDS, SPLITS
 from musictag.data.sources.manifest import kind_of
+from musictag.data.tables import ONLY_ONES, catalogue_command
 
 if TYPE_CHECKING:
     from musictag.data.check import Report, Rows
@@ -65,8 +66,11 @@ def check_tags(report: Report, rows: Rows, tags: Mapping[str, str | None], split
         if not outside.any():  # of such a tag enough is said
             lacking.look_at(tag, kind, values, splits)
     if words:
-        what = "columns without any number: write yes and no as 1 and 0, give each tag a column of its own, and choose "
-        report.error(f"{what}the tags with --tags and data.tags where others are there too", words)
+        report.error(
+            "columns without any number. If the words are tags (rock, or rock;pop), this makes a column of each: "
+            f"{catalogue_command(report.path)}; otherwise choose the tags with --tags and data.tags",
+            words,
+        )
     for problem, what in _CELLS.items():
         if counts[problem]:
             report.error(what, problems[problem], counts[problem])
@@ -88,6 +92,7 @@ class _Lacking:
         self.constant: list[str] = []
         self.none: dict[str, list[str]] = {split: [] for split in SPLITS}
         self.few: list[str] = []
+        self.only_ones: list[str] = []
 
     def look_at(self, tag: str, kind: str, values: np.ndarray, splits: np.ndarray | None) -> None:
         known = values[~np.isnan(values)]
@@ -96,6 +101,8 @@ class _Lacking:
             return
         if (known == known[0]).all():
             line = f"{tag} (always {known[0]:g})"
+            if known[0] == 1 and kind == "classification" and len(known) < len(values):
+                self.only_ones.append(f"{tag}: 1 or nothing")
             (self.one_value if kind == "classification" else self.constant).append(line)
             return
         wholes = {"": values} if splits is None else {s: values[splits == i] for i, s in enumerate(SPLITS)}
@@ -117,6 +124,8 @@ class _Lacking:
     def tell(self, report: Report) -> None:
         if self.one_value:
             report.error(_ONE_VALUE, self.one_value)
+        if self.only_ones:
+            report.warning(f"{ONLY_ONES}, or let this write it: {catalogue_command(report.path)}", self.only_ones)
         if self.none["train"]:
             report.error("tags that cannot be learned from the split train", self.none["train"])
         for split in SPLITS[1:]:

@@ -6,6 +6,7 @@ import numpy as np
 from pytorch_lightning.utilities import rank_zero_warn
 
 from musictag.data.manifest import Manifest
+from musictag.data.tables import ONLY_ONES
 from musictag.errors import MusictagError
 
 
@@ -38,10 +39,13 @@ def _lacking(songs: Manifest) -> dict[str, str]:
 def check_training_tags(songs: Manifest) -> None:
     """Raises MusictagError for tags that cannot be learned from the training songs."""
     if lacking := _lacking(songs):
+        only_ones = any(why == "no negative song" and songs.column(tag).null_count for tag, why in lacking.items())
+        hint = f". These are {ONLY_ONES}" if only_ones else ""
         raise MusictagError(
             f"these tags cannot be learned from the {len(songs)} songs of the split train: "
             + ", ".join(f"{tag} ({why})" for tag, why in lacking.items())
             + ". Train on more songs (train_songs), or leave these tags out of the data set (tags)"
+            + hint
         )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
-from collections.abc import Iterator, Sequence
+import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -14,18 +14,27 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from musictag.data.dialect import DELIMITERS, Dialect, dialect_of
 from musictag.data.parquet import flat_column, open_parquet
 from musictag.errors import MusictagError
 
 #: The tag columns of the Million Song Dataset with all of its tags would be half a million; nobody trains on them.
 MAX_COLUMNS = 10_000
-MAX_HEADER_CHARACTERS = 2**24
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SHOWN = 20
-_OTHER_ENCODINGS = {
-    codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16",
-}  # fmt: skip
+#: What people and programs write for 1 and 0; compared without regard to case.
+ANSWERS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "t": 1.0, "f": 0.0, "y": 1.0, "n": 0.0}
+ONLY_ONES = "columns of 1 or nothing: an empty cell means unknown. Write 0 for songs that do not have the tag"
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+
+
+def catalogue_command(path: Path) -> str:
+    """What to type to get a catalogue from labels in another form: a folder, or a table that has them as words."""
+    folder = path if path.is_dir() else path.parent
+    out = next(
+        (out for out in (folder / "catalogue.csv", folder / "catalogue-tags.csv") if not out.exists()),
+        folder / "catalogue-new.csv",
+    )
+    return f"musictag catalogue {shlex.quote(str(path))} -o {shlex.quote(str(out))}"
 
 
 def column_names(path: Path) -> list[str]:
@@ -33,41 +42,40 @@ def column_names(path: Path) -> list[str]:
 
     Raises MusictagError for a file that is missing, empty, no table, not UTF-8, or separated by something else.
     """
+    return _few(path, _parquet_names(path) if _check_kind(path) == ".parquet" else _dialect(path).names)
+
+
+def _check_kind(path: Path) -> str:
+    """The suffix of a table that is there; raises MusictagError for anything else."""
     suffix = path.suffix.lower()
-    if suffix not in (*_DELIMITERS, ".parquet"):
+    if path.is_dir():
+        raise MusictagError(f"{path} is a folder, not a table. This makes a catalogue of it: {catalogue_command(path)}")
+    if suffix not in (*DELIMITERS, ".parquet"):
         hint = "; in Excel: Save as, CSV UTF-8" if suffix in (".xls", ".xlsx") else ""
         raise MusictagError(f"{path}: a catalogue is a .csv, .tsv or .parquet file{hint}")
     if not path.is_file():
         raise MusictagError(f"no catalogue at {path}")
+    return suffix
+
+
+def _dialect(path: Path) -> Dialect:
     try:
-        if suffix == ".parquet":
-            return _few(path, pq.read_schema(path).names)
-        with open(path, "rb") as file:
-            beginning = file.read(4)
-        for mark, encoding in _OTHER_ENCODINGS.items():
-            if beginning.startswith(mark):
-                raise MusictagError(
-                    f"{path} is {encoding} text, but a catalogue is UTF-8. "
-                    f"Type: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
-                )
-        # bad bytes in the rows below are for whoever reads them
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            names = next(csv.reader(_beginning(path, file), delimiter=_DELIMITERS[suffix]), [])
-        for name in names:
-            name.encode("utf-8", "surrogateescape").decode()
-    except (pa.ArrowException, OSError, csv.Error) as error:
+        dialect = dialect_of(path)
+    except (OSError, csv.Error) as error:
         raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
-        raise MusictagError(f"{path} cannot be read as {suffix[1:]}: {_not_utf8('its first row', error)}") from error
-    if len(names) == 1 and (other := [mark for mark in (";", "\t", ",") if mark in names[0]]):
-        wanted = "tabs" if suffix == ".tsv" else "commas"
-        raise MusictagError(
-            f"{path} has one column, {names[0]!r}: its cells are separated by {other[0]!r}. Save it with {wanted}, "
-            "or as .tsv with tabs"
-        )
-    if not names:
-        raise MusictagError(f"{path} cannot be read as {suffix[1:]}: it is empty")
-    return _few(path, names)
+        kind = path.suffix[1:].lower()
+        raise MusictagError(f"{path} cannot be read as {kind}: {_not_utf8('its first row', error)}") from error
+    if not dialect.names:
+        raise MusictagError(f"{path} cannot be read as {path.suffix[1:].lower()}: it is empty")
+    return dialect
+
+
+def _parquet_names(path: Path) -> list[str]:
+    try:
+        return pq.read_schema(path).names
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _few(path: Path, names: list[str]) -> list[str]:
@@ -76,21 +84,11 @@ def _few(path: Path, names: list[str]) -> list[str]:
     return names
 
 
-def _beginning(path: Path, file: TextIO) -> Iterator[str]:
-    """Lines, as long as they can belong to a first row: what should be one may be a line of gigabytes."""
-    left = MAX_HEADER_CHARACTERS
-    while line := file.readline(left):
-        left -= len(line)
-        if not left:
-            raise MusictagError(f"{path}: the first row has more than {MAX_HEADER_CHARACTERS:,} characters")
-        yield line
-
-
 def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> dict[str, pa.ChunkedArray]:
     """Columns by name: ``texts`` as strings, so that an identifier like 007 survives, ``numbers`` as float32.
 
-    An empty cell is null in ``numbers`` and "" or null in ``texts``. Raises MusictagError for a file that cannot be
-    read, and naming the rows whose cells hold no number.
+    An empty cell is null in ``numbers`` and "" or null in ``texts``; ``as_numbers`` says what else is a number. Raises
+    MusictagError for a file that cannot be read, and naming the rows whose cells hold no number.
     """
     try:
         if path.suffix.lower() == ".parquet":
@@ -98,15 +96,16 @@ def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> di
             file = open_parquet(path)
             columns = {name: _as_text(_column(file, name)) for name in texts}
             return columns | _all_numbers(path, {name: _column(file, name) for name in numbers})
-        types = dict.fromkeys(texts, pa.string())
+        types, dialect = dict.fromkeys(texts, pa.string()), _dialect(path)
         try:
-            table = _read_csv(path, types | dict.fromkeys(numbers, pa.float32()))
+            table = _read_csv(path, dialect, types | dict.fromkeys(numbers, pa.float32()))
         except pa.ArrowInvalid:
             # some cell is no number, or the file is damaged, which the second reading says
-            table = _read_csv(path, types | dict.fromkeys(numbers, pa.string()))
+            table = _read_csv(path, dialect, types | dict.fromkeys(numbers, pa.string()))
     except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
         raise _unreadable(path, error) from error
-    return {name: table[name] for name in texts} | _all_numbers(path, {name: table[name] for name in numbers})
+    read = _all_numbers(path, {name: table[name] for name in numbers}, dialect.decimal_comma)
+    return {name: table[name] for name in texts} | read
 
 
 def _column(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
@@ -114,9 +113,15 @@ def _column(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
     return pa.chunked_array([flat_column(file, name).combine_chunks()])
 
 
-def as_numbers(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
+def as_numbers(
+    column: pa.ChunkedArray, answers: bool = True, decimal_comma: bool = False
+) -> tuple[pa.ChunkedArray, np.ndarray]:
     """The numbers of a column (float32, null where the cell is empty or holds none), and the positions (int64) of the
-    cells that hold something else."""
+    cells that hold something else.
+
+    ``answers``: true and false, yes and no, and their first letters are 1 and 0, in any case. ``decimal_comma``: 0,5 is
+    a number, too.
+    """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
@@ -132,7 +137,7 @@ def as_numbers(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
         return column.cast(pa.float32()), np.empty(0, dtype=np.int64)
     except pa.ArrowInvalid:
         cells = column.combine_chunks().dictionary_encode()
-        distinct = [_as_number(text) for text in cells.dictionary.to_pylist()]
+        distinct = [_as_number(text, answers, decimal_comma) for text in cells.dictionary.to_pylist()]
         values = pa.array(distinct, pa.float32()).take(cells.indices)
         wrong = pc.and_(pc.is_valid(cells), pc.is_null(values))
         return pa.chunked_array([values]), np.flatnonzero(wrong.to_numpy(zero_copy_only=False))
@@ -155,12 +160,14 @@ class Cells:
 
     ``names`` are the columns in the order of the file; ``row_numbers`` (int64) says which row of the file each of the
     table's is, the first below the header being 1: rows with too many or too few cells are left out and stand in
-    ``ragged`` as (row, number of cells). Raises MusictagError where the file cannot be read at all.
+    ``ragged`` as (row, number of cells). ``decimal_comma``: whether 0,5 is a number. Raises MusictagError where the
+    file cannot be read at all.
     """
 
     def __init__(self, path: Path) -> None:
         self.names = column_names(path)
         self._path = path
+        self.decimal_comma = False
         self.ragged: list[tuple[int, int]] = []
         try:
             if path.suffix.lower() == ".parquet":
@@ -168,7 +175,9 @@ class Cells:
                 self.num_rows = self._file.metadata.num_rows
             else:
                 self._file = None
-                self._table = _read_csv(path, dict.fromkeys(self.names, pa.binary()), self.ragged)
+                dialect = _dialect(path)
+                self.decimal_comma = dialect.decimal_comma
+                self._table = _read_csv(path, dialect, dict.fromkeys(self.names, pa.binary()), self.ragged)
                 self.num_rows = self._table.num_rows
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(path, error) from error
@@ -202,19 +211,21 @@ class Cells:
             return pa.chunked_array([pa.array(texts, pa.string())]), wrong
 
 
-def _read_csv(path: Path, types: dict[str, pa.DataType], ragged: list[tuple[int, int]] | None = None) -> pa.Table:
+def _read_csv(
+    path: Path, dialect: Dialect, types: dict[str, pa.DataType], ragged: list[tuple[int, int]] | None = None
+) -> pa.Table:
     def on_ragged(row: pacsv.InvalidRow) -> str:
         if ragged is None:
             return "error"
-        ragged.append((row.number - 1, row.actual_columns))
+        ragged.append((row.number - 1 - dialect.skipped, row.actual_columns))
         return "skip"
 
     return pacsv.read_csv(
         path,
         # rows have numbers only where they are read one after the other
-        read_options=pacsv.ReadOptions(use_threads=ragged is None),
+        read_options=pacsv.ReadOptions(use_threads=ragged is None, skip_rows=dialect.skipped),
         parse_options=pacsv.ParseOptions(
-            delimiter=_DELIMITERS[path.suffix.lower()], newlines_in_values=True, invalid_row_handler=on_ragged
+            delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
         ),
         convert_options=pacsv.ConvertOptions(
             column_types=types, null_values=[""], include_columns=None if ragged is not None else list(types)
@@ -222,10 +233,12 @@ def _read_csv(path: Path, types: dict[str, pa.DataType], ragged: list[tuple[int,
     )
 
 
-def _all_numbers(path: Path, columns: dict[str, pa.ChunkedArray]) -> dict[str, pa.ChunkedArray]:
+def _all_numbers(
+    path: Path, columns: dict[str, pa.ChunkedArray], decimal_comma: bool = False
+) -> dict[str, pa.ChunkedArray]:
     numbers, wrong = {}, {}
     for name, column in columns.items():
-        numbers[name], rows = as_numbers(column)
+        numbers[name], rows = as_numbers(column, name != "duration", decimal_comma)
         if len(rows):
             wrong[name] = rows
     # titles, albums, genres in words: not a tag with a slip of the pen
@@ -233,7 +246,8 @@ def _all_numbers(path: Path, columns: dict[str, pa.ChunkedArray]) -> dict[str, p
         others = ",".join(name for name in columns if name not in wrong and name != "duration") or "..."
         raise MusictagError(
             f"{path}: column{'s' if len(words) > 1 else ''} {', '.join(words)}: no number stands there, so that is no "
-            f"tag. Choose the tags with data.tags=[{others}]; the column of artists or works is called group"
+            f"tag. If the words are tags (rock, or rock;pop), this makes a column of each: {catalogue_command(path)}\n"
+            f"Otherwise choose the tags with data.tags=[{others}]; the column of artists or works is called group"
         )
     if wrong:
         lines = [
@@ -241,9 +255,10 @@ def _all_numbers(path: Path, columns: dict[str, pa.ChunkedArray]) -> dict[str, p
             for name, rows in wrong.items()
             for row in rows[:_SHOWN]
         ]
+        hint = "; decimals have a point: 0.5" if any(_DECIMAL_COMMA.search(line) for line in lines) else ""
         raise MusictagError(
-            f"{path}: columns of tags and the duration must hold numbers (a tag: 0, 1, a value between, or nothing "
-            f"where unknown):\n{listed(lines, sum(map(len, wrong.values())))}"
+            f"{path}: columns of tags and the duration must hold numbers (a tag: 0 or 1, no or yes, false or true, a "
+            f"value between, or nothing where unknown{hint}):\n{listed(lines, sum(map(len, wrong.values())))}"
         )
     return numbers
 
@@ -252,7 +267,11 @@ def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.string())
 
 
-def _as_number(text: str | None) -> float | None:
+def _as_number(text: str | None, answers: bool, decimal_comma: bool) -> float | None:
+    if answers and text is not None and text.casefold() in ANSWERS:
+        return ANSWERS[text.casefold()]
+    if decimal_comma and text is not None and _DECIMAL_COMMA.fullmatch(text):
+        text = text.replace(",", ".")
     try:
         return None if text is None else pa.scalar(text).cast(pa.float32()).as_py()
     except pa.ArrowInvalid:
@@ -270,4 +289,6 @@ def _unreadable(path: Path, error: Exception) -> MusictagError:
     reason = " ".join(str(error).split())
     if "straddl" in reason or "out of sync" in reason:
         reason = f"a quotation mark is opened and never closed ({reason})"
+    if "holds lists" in reason:
+        reason += f". If they are lists of tags, this makes a column of each: {catalogue_command(path)}"
     return MusictagError(f"{path} cannot be read as {path.suffix[1:].lower()}: {reason}")

@@ -54,10 +54,10 @@ class Curve:
 def curves(study: Study, draws: Draws, metric: str, confidence: float = 0.95) -> list[Curve]:
     """The curve of each system that has this metric.
 
-    The trend line is the least-squares line of the runs over doublings; the power law needs three sizes. For the bands all fits are
-    made again without each of the seeds, at all sizes together, since a seed's training sets lie within each other: the
-    jackknife, which for lines is the t test over the lines of the seeds; and with the songs of each draw, the same for
-    all runs. Raises MusictagError where something else than the number of training songs varies.
+    The trend line is the least-squares line of the runs over doublings; the power law needs three sizes. For the bands
+    all fits are made again without each of the seeds, at all sizes together, since a seed's training sets lie within
+    each other: the jackknife, which for lines is the t test over the lines of the seeds; and with the songs of each
+    draw, the same for all runs. Raises MusictagError where something else than the number of training songs varies.
     """
     return [_curve(fits, metric, confidence) for fits in _all_fits(study, draws, metric)]
 

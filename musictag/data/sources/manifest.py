@@ -6,17 +6,20 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from musictag.build import as_list
 from musictag.data.manifest import KINDS, RESERVED_COLUMNS, SPLITS, Manifest, Tag
+from musictag.data.names import DIFFER_LITTLE, listed_alike
 from musictag.data.paths import relative_paths
 from musictag.data.progress import say
 from musictag.data.sources.files import AudioFiles
 from musictag.data.splits import SavedSplit
-from musictag.data.tables import column_names, emptied, listed, read_columns
+from musictag.data.tables import ONLY_ONES, catalogue_command, column_names, emptied, listed, read_columns
 from musictag.errors import MusictagError
 from musictag.ranks import is_rank_zero
 from musictag.untrusted import is_one_line
@@ -62,8 +65,8 @@ class CatalogueFile(AudioFiles):
         self.name = name or re.sub(r"[^\w.-]+", "-", self.path.stem).strip(".") or "catalogue"
         if self.name != Path(self.name).name or self.name == ".." or not is_one_line(self.name):
             raise MusictagError(f"data.name={self.name!r}: it names folders, so give one word, without / and ..")
-        self._tags = tags
-        self._split = SavedSplit(self.path, split_fractions, split_seed, split_path)
+        self._tags = chosen_tags(tags)
+        self._split = SavedSplit(self.path, as_list(split_fractions), split_seed, split_path)
 
     def _load(self) -> Manifest:
         header = column_names(self.path)
@@ -86,7 +89,7 @@ class CatalogueFile(AudioFiles):
         except MusictagError as error:
             raise MusictagError(f"{self.path}: {error}") from error
         inferred = [tag for tag in tags if not given.get(tag.name)]
-        about = [_about_songs(self.path, manifest, group), *_about_tags(tags, inferred)]
+        about = [_about_songs(self.path, manifest, group), *_about_tags(tags, inferred), *self._doubts(manifest)]
         if "split" in read:
             how = "column split"
         else:
@@ -104,9 +107,34 @@ class CatalogueFile(AudioFiles):
             )
         return paths
 
+    def _doubts(self, manifest: Manifest) -> list[str]:
+        """What is allowed and seldom meant."""
+        lines = [f"tags {DIFFER_LITTLE}: {same}" for same in listed_alike(tag.name for tag in manifest.tags)]
+        if ones := only_ones(manifest):
+            lines.append(f"{_some(ones)}: {ONLY_ONES}, or let this write it: {catalogue_command(self.path)}")
+        return lines
+
     def _say(self, lines: list[str]) -> None:
         if is_rank_zero():
             say("\n  ".join(lines))
+
+
+def chosen_tags(tags: object) -> Any:
+    """``data.tags`` with all names as text, as they stand in the table: 1990 is a name, too, and one name a list."""
+    if isinstance(tags, Mapping):
+        return {str(tag): kind for tag, kind in tags.items()}
+    return [str(tag) for tag in as_list(tags)] if tags not in (None, "") else None
+
+
+def only_ones(manifest: Manifest) -> list[str]:
+    """Tags of which no song is known not to have them, and some are not known at all."""
+    lacking = []
+    for tag in manifest.tags:
+        values = manifest.values(tag.name)
+        known = values[~np.isnan(values)]
+        if tag.kind == "classification" and 0 < len(known) < len(values) and (known == 1).all():
+            lacking.append(tag.name)
+    return lacking
 
 
 def choose_columns(
@@ -117,13 +145,14 @@ def choose_columns(
     Raises MusictagError for a table without paths or tags, for tags that it does not have, and for columns without a
     name or with the same one.
     """
-    if twice := sorted(column for column, times in Counter(header).items() if times > 1):
-        raise MusictagError(f"{path}: a column name stands twice: {', '.join(twice)}")
     if "path" not in header:
         raise MusictagError(
             f"{path} has no column path; its columns are {', '.join(header)}. Needed are path and one column a tag; "
-            "song_id, split, group and duration (seconds) may be there too"
+            "song_id, split, group and duration (seconds) may be there too. If files and tags are named in another "
+            f"way, this makes a catalogue of it: {catalogue_command(path)}"
         )
+    if twice := sorted(column for column, times in Counter(header).items() if times > 1):
+        raise MusictagError(f"{path}: a column name stands twice: {', '.join(twice)}")
     group = next((column for column in ("group", ARTIST) if column in header and column not in (tags or ())), None)
     if tags:
         if unknown := [tag for tag in tags if tag not in header]:
