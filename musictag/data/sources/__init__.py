@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from musictag.data.learnable import TagChoice
 from musictag.data.manifest import Manifest
 
 #: (song_id, path) -> mono int16 samples at the store's rate. Raises SongError where the song cannot be used.
@@ -21,9 +22,16 @@ class Source(ABC):
     song whose version has changed is prepared again, one whose file is gone stays as it was prepared. And
     ``expected_seconds(manifest) -> float32 S``, how long every song will be (NaN: unknown), asked of all songs or of a
     sample, to see whether the disk has room for them.
+
+    ``tag_choice`` says which tags are used; ``manifest`` has applied it to the songs that are there, and whoever finds
+    some of them unusable applies it to the rest. ``advice_on_splits`` is what to do where a split has no songs.
     """
 
     name: str
+    tag_choice: TagChoice = TagChoice()
+    advice_on_splits: str = (
+        "assign some to it in the column split, or where the split was made ask for larger data.split_fractions"
+    )
 
     @abstractmethod
     def fingerprint(self) -> dict[str, str | int | float | None]:
@@ -34,7 +42,8 @@ class Source(ABC):
 
     @abstractmethod
     def manifest(self) -> Manifest:
-        """Who is there. May be slow the first time; raises MusictagError with what to do where files are missing."""
+        """Who is there, with the chosen tags. May be slow the first time; raises MusictagError with what to do where
+        files are missing."""
 
     @abstractmethod
     def reader(self) -> SongReader:
