@@ -184,8 +184,8 @@ def fit_tagger(
     learnt = np.array([tag.name not in data.unlearnt_tags for tag in data.tags])
     if not (judged & learnt).any():
         raise MusictagError(
-            "the validation songs cannot judge any tag that can be learnt (one class only, or all unknown), and a baseline chooses by it; "
-            "move songs with and without the tags into that split"
+            "the validation songs cannot judge any tag that can be learnt (one class only, or all unknown), and a "
+            "baseline chooses by it; move songs with and without the tags into that split"
         )
     if not (judged | ~learnt).all():
         names = [data.tags[k].name for k in np.flatnonzero(~judged & learnt)]

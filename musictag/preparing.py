@@ -127,7 +127,7 @@ def summary(prepared: Prepared) -> str:
     if prepared.problems:
         lines.append(f"{len(prepared.problems):,} songs cannot be used; which and why: {store.folder / PROBLEMS_FILE}")
     if copies := list(filter(None, about_copies(manifest, prepared.firsts))):
-        lines += copies[:-1] + [f"{copies[-1]}; the whole list: {store.folder / DUPLICATES_FILE}"]
+        lines += [*copies[:-1], f"{copies[-1]}; the whole list: {store.folder / DUPLICATES_FILE}"]
     return "\n".join(lines)
 
 

@@ -36,7 +36,7 @@ def reference(tiny_catalogue: Path, tmp_path: Path) -> dict[str, str]:
     """What an undisturbed preparation of the tiny catalogue in one process leaves."""
     prepare(CatalogueFile(tiny_catalogue), tmp_path / "reference", songs_per_shard=2)
     found = contents(tmp_path / "reference")
-    assert len(found) == 12 + 4  # shards; index, problems, manifest, about
+    assert len(found) == 12 + 5  # shards; index, problems, duplicates, manifest, about
     return found
 
 
@@ -286,5 +286,5 @@ def test_another_rate_or_layout_is_another_folder(tiny_catalogue: Path, monkeypa
     folder = prepared_folder(source, "data")
     assert folder.name.startswith("catalogue-")
     assert prepared_folder(source, "data", sample_rate=8000) != folder
-    monkeypatch.setattr(preparation, "STORE_VERSION", 2)
+    monkeypatch.setattr(preparation, "STORE_VERSION", 3)
     assert prepared_folder(source, "data") != folder

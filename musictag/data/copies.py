@@ -107,8 +107,12 @@ def about_copies(manifest: Manifest, firsts: np.ndarray) -> tuple[str, str]:
 
 
 def write_duplicates(folder: Path, index: pa.Table, manifest: Manifest) -> None:
-    """Lists all copies among the prepared songs in ``folder``, whose ``index`` this is, if the list there is another: one row a song, with the
-    number of its recording, and its split and row (the first is 1) in ``manifest``, empty where it is not in there."""
+    """Lists all copies among the songs in the prepared ``folder``, whose ``index`` this is; a list that says the same
+    stays as it is.
+
+    One row a song: the number of its recording, and its split and row (the first is 1) in ``manifest``, empty where it
+    is not in there.
+    """
     groups = groups_of(same_samples(index, index["song_id"].combine_chunks()))
     rows = np.concatenate(groups) if groups else np.zeros(0, dtype=np.int64)
     songs = index.select(["song_id", "path"]).take(pa.array(rows))

@@ -90,8 +90,8 @@ class TagChoice:
 
 
 def lacking_tags(songs: Manifest, min_songs: int = 1) -> dict[str, str]:
-    """Tags with fewer than ``min_songs`` examples of one of their values among ``songs``, and what there is of them; the
-    rarest first. With one example a tag can be learnt, if badly, and scored."""
+    """Tags with fewer than ``min_songs`` examples of one of their values among ``songs``, and how many there are: the
+    rarest tag first. With one example a tag can be learnt, if badly, and scored."""
     lacking = []
     for tag in songs.tags:
         counts = _examples(tag, songs.values(tag.name))
@@ -127,4 +127,5 @@ def _unknown(unknown: Sequence[str], names: Sequence[str], data: str) -> str:
         meant |= dict.fromkeys(alike[key] for key in found[:_GUESSES])
     guess = f"; did you mean {' or '.join(meant)}?" if meant else "."
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"data.tags: {data} has no tag {', '.join(map(str, unknown))}{guess} Its tags: {', '.join(names[:_SHOWN])}{more}"
+    absent = ", ".join(map(str, unknown))
+    return f"data.tags: {data} has no tag {absent}{guess} Its tags: {', '.join(names[:_SHOWN])}{more}"
