@@ -129,14 +129,14 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
     pl.seed_everything(config["seed"], workers=True, verbose=False)
 
     data = build_data(config, source)
-    module, started_from = _model(config, source, data, source.manifest().tags)
+    module, started_from = _model(config, source, data, source.learnable_manifest().tags)
     data.margin_samples = module.tagger.frontend.margin_samples
     history = History(run_dir / "history.csv", announce=not interactive())
     tracker = make_tracker(config, run_dir)
     trainer = build_trainer(config["trainer"], run_dir, history, tracker.lightning, interruption)
     data.prepare_data()
     data.setup()
-    if data.tags != source.manifest().tags:  # some went with songs that could not be read
+    if data.tags != source.learnable_manifest().tags:  # some went with songs that could not be read
         pl.seed_everything(config["seed"], workers=True, verbose=False)
         module, started_from = _model(config, source, data, data.tags)
     check_songs(data, trainer.world_size)

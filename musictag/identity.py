@@ -81,7 +81,7 @@ def build_source(config: dict[str, Any]) -> Source:
 
 def run_folder(config: dict[str, Any], source: Source) -> Path:
     """Where the run of this configuration lives: the same configuration on the same songs, the same folder."""
-    manifest = source.manifest()
+    manifest = source.learnable_manifest()
     songs = {"audio": source.fingerprint(), "songs": manifest.digest()}
     if hasattr(source, "versions"):  # a mended file may be another song
         versions = song_versions(source, manifest, prepared_folder(source, config["data_dir"]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +100,7 @@ class SongData(pl.LightningDataModule):
         self._max_bad_fraction = max_bad_fraction
         self._begun = {"epoch": -1, "batches": 0}  # the epoch that a checkpoint was written in, and what was done of it
         self._prepared: Prepared | None = None
+        self._manifest: Manifest | None = None  # of what is prepared, without tags that went with unusable songs
         self._splits: dict[str, Manifest] | None = None
         self._unlearnt: dict[str, str] = {}
         self._rows: dict[str, np.ndarray] = {}
@@ -132,18 +132,17 @@ class SongData(pl.LightningDataModule):
             self._prepared = self._prepare()
         manifest = self._prepared.manifest
         if self._train_songs is None:  # parts of the training songs keep the tags of the whole
-            manifest = self.source.tag_choice.of(manifest)
-            self._prepared = replace(self._prepared, manifest=manifest)
+            manifest = self.source.tag_choice.learnable(manifest)
         splits = {split: manifest.split(split) for split in SPLITS}
         check_splits(splits, "usable", self.source.advice_on_splits)
         self._unlearnt = unlearnt_tags(splits["train"])
         warn_of_evaluation(manifest, splits, self._prepared.firsts, self._prepared.store.folder / DUPLICATES_FILE)
-        self._splits, self._rows = splits, {}
+        self._manifest, self._splits, self._rows = manifest, splits, {}
         # what reading the tables took, Arrow would keep for the next ones: of a million songs 300 MB
         pa.default_memory_pool().release_unused()
 
     def _prepare(self) -> Prepared:
-        manifest = self.source.manifest()
+        manifest = self.source.learnable_manifest()
         splits = {split: manifest.split(split) for split in SPLITS}
         check_splits(splits, "in the manifest", self.source.advice_on_splits)
         if self._train_songs is None:
@@ -185,7 +184,8 @@ class SongData(pl.LightningDataModule):
     @property
     def manifest(self) -> Manifest:
         """The usable songs of all splits, of the training songs those that are trained on."""
-        return self._ready().manifest
+        self._ready()
+        return self._manifest
 
     @property
     def store(self) -> Store:

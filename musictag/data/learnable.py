@@ -38,13 +38,12 @@ class TagChoice:
         self._kinds = dict(tags) if isinstance(tags, Mapping) else {}
         self._min_songs = min_songs
 
-    def of(self, manifest: Manifest) -> Manifest:
-        """The manifest with the chosen tags alone. What is left out is said on standard error.
+    def learnable(self, manifest: Manifest) -> Manifest:
+        """The manifest with those of its tags that its training songs can teach; what is left out is said on standard
+        error. Without training songs nothing is judged.
 
-        Raises MusictagError for tags that the data set does not have, for tags asked for by name that too few training
-        songs can teach, and where no tag is left. Without training songs nothing is judged.
+        Raises MusictagError where a tag that was asked for by name is among them, and where no tag is left.
         """
-        manifest = self._asked_for(manifest)
         train = manifest.split("train")
         if not self._min_songs or not len(train):
             return manifest
@@ -72,7 +71,9 @@ class TagChoice:
             )
         return manifest.with_tags(kept)
 
-    def _asked_for(self, manifest: Manifest) -> Manifest:
+    def wanted(self, manifest: Manifest) -> Manifest:
+        """The manifest with the wanted tags alone. Raises MusictagError for tags that it does not have, or twice, or of
+        another kind."""
         if self._wanted is None:
             return manifest
         by_name = {tag.name: tag for tag in manifest.tags}

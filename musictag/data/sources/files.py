@@ -73,7 +73,7 @@ class AudioFiles(Source):
 
     def manifest(self) -> Manifest:
         if self._manifest is None:
-            self._manifest = self.tag_choice.of(self._load())
+            self._manifest = self.tag_choice.wanted(self._load())
         return self._manifest
 
     def copies(self, manifest: Manifest, among: np.ndarray) -> Iterator[np.ndarray]:

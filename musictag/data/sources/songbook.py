@@ -101,7 +101,7 @@ class Songbook(Source):
     def manifest(self) -> Manifest:
         """All songs, split by split; ``path`` is the piece inside the corpus. Takes half a millisecond a song, once."""
         if self._manifest is None:
-            self._manifest = self.tag_choice.of(self._arrange_all())
+            self._manifest = self.tag_choice.wanted(self._arrange_all())
         return self._manifest
 
     def _arrange_all(self) -> Manifest:
