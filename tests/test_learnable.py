@@ -199,20 +199,20 @@ def test_a_part_of_a_published_data_set_trains(kind: str, tmp_path: Path, capsys
 @pytest.mark.parametrize("kind", ["jamendo", "magnatagatune", "msd"])
 def test_the_keys_choose_among_published_tags(kind: str, tmp_path: Path) -> None:
     own, total, learnable = words(kind, tmp_path / "music")
+    config = compose_config(*own, *folders(tmp_path))
 
-    def tags(*overrides: str) -> list[str]:
-        return names(build_source(compose_config(*own, *folders(tmp_path), *overrides)).learnable_manifest())
+    def tags(**keys: object) -> list[str]:
+        return names(build_source(config | {"data": config["data"] | keys}).learnable_manifest())
 
-    everything = tags("data.min_songs_per_tag=0")
-    assert (len(everything), len(tags()), len(tags("data.min_songs_per_tag=2"))) == (total, learnable, learnable)
-    two = [name for name in tags() if " " not in name][1::-1]
-    assert tags(f"data.tags=[{','.join(two)}]") == two
-    (rare, *_) = [name for name in everything if name not in tags()]
+    everything, some = tags(min_songs_per_tag=0), tags()
+    assert (len(everything), len(some), len(tags(min_songs_per_tag=2))) == (total, learnable, learnable)
+    assert tags(tags=some[1::-1]) == some[1::-1]
+    (rare, *_) = [name for name in everything if name not in some]
     with pytest.raises(MusictagError, match=rf"data\.tags asks for tags.*{rare}"):
-        tags(f"data.tags=[{two[0]},'{rare}']")
-    assert tags(f"data.tags=[{two[0]},'{rare}']", "data.min_songs_per_tag=0") == [two[0], rare]
+        tags(tags=[some[0], rare])
+    assert tags(tags=[some[0], rare], min_songs_per_tag=0) == [some[0], rare]
     with pytest.raises(MusictagError, match="no tag is left"):
-        tags("data.min_songs_per_tag=100")
+        tags(min_songs_per_tag=100)
 
 
 def test_a_split_without_audio_is_told_with_advice_that_can_be_followed(tmp_path: Path) -> None:
