@@ -324,6 +324,13 @@ def test_copies_that_come_later_join_the_songs_that_are_there(tmp_path: Path) ->
     check_together(splits, recordings)
 
 
+def test_files_are_only_compared_when_songs_need_a_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = unsplit(tmp_path)
+    splits = splits_of(path)
+    monkeypatch.setattr("musictag.data.sources.files.same_files", lambda *arguments: pytest.fail("looked for copies"))
+    np.testing.assert_array_equal(splits_of(path), splits)
+
+
 def test_what_is_prepared_is_known_by_its_samples(tmp_path: Path) -> None:
     path = twins(tmp_path)
     rows = [{key: value for key, value in row.items() if key != "split"} for row in read_rows(path)]
