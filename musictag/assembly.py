@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from musictag.callbacks import (
     StepCheckpoint,
 )  # fmt: skip
 from musictag.data.datamodule import SongData
+from musictag.data.manifest import Tag
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
 from musictag.identity import prepare_workers
@@ -46,14 +48,15 @@ def build_data(config: dict[str, Any], source: Source) -> SongData:
     )
 
 
-def build_module(config: dict[str, Any], source: Source, data: SongData) -> TaggingModule:
-    """The model for this data; raises MusictagError where parts, patch length and settings do not fit together."""
+def build_module(config: dict[str, Any], source: Source, data: SongData, tags: Sequence[Tag]) -> TaggingModule:
+    """The model of these tags for this data; raises MusictagError where parts, patch length and settings do not fit
+    together."""
     settings = config["trainer"]
     learning_rate = scaled_learning_rate(settings)
     spec = {
         "frontend": config["frontend"],
         "backend": with_probe(config["backend"], config["probe"]) if "probe" in config else config["backend"],
-        "tags": [{"name": tag.name, "kind": tag.kind} for tag in source.manifest().tags],
+        "tags": [{"name": tag.name, "kind": tag.kind} for tag in tags],
         "patch_seconds": config["data"]["patch_seconds"],
     }
     tagger = Tagger(**spec)

@@ -27,7 +27,14 @@ from musictag.data.datamodule import SongData
 from musictag.data.progress import Progress
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
-from musictag.feature_models import FeatureModel, can_judge, check_scores, read_models
+from musictag.feature_models import (
+    FeatureModel,
+    can_judge,
+    check_scores,
+    constant_model,
+    constant_predictor,
+    read_models,
+)  # fmt: skip
 from musictag.feature_store import stored_features
 from musictag.features import SAMPLE_RATE, feature_names, song_features
 from musictag.files import write_json
@@ -58,7 +65,9 @@ class FeatureTagger:
         self.sample_rate = SAMPLE_RATE
         self.tags = [{"name": tag["name"], "kind": tag["kind"]} for tag in fitted]
         self.tag_names = tuple(tag["name"] for tag in fitted)
-        self._predictors = [model.predictor(tag, tag["kind"]) for tag in fitted]
+        self._predictors = [
+            constant_predictor(tag) if "constant" in tag else model.predictor(tag, tag["kind"]) for tag in fitted
+        ]
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Scores in [0, 1], float32 S×K, of songs with these features, S×D."""
@@ -167,17 +176,19 @@ def fit_tagger(
     """Fits the model of every tag and saves them all in ``run_dir``; those that are in its folder ``tags`` are taken.
 
     Songs whose target is unknown are left out, tag by tag. A tag that validation cannot judge (one class only, or all
-    unknown) gets what validation chose for most others, or the median of it; a warning names it.
+    unknown) gets what validation chose for most others, or the median of it; a warning names it. One that the training
+    songs cannot teach (``data.unlearnt_tags``) gets the same score for every song (see ``constant_model``).
     """
     targets = {split: data.targets(split) for split in ("train", "validation")}
     judged = np.array([can_judge(tag.kind, targets["validation"][:, k]) for k, tag in enumerate(data.tags)])
-    if not judged.any():
+    learnt = np.array([tag.name not in data.unlearnt_tags for tag in data.tags])
+    if not (judged & learnt).any():
         raise MusictagError(
-            "the validation songs cannot judge any tag (one class only, or all unknown), and a baseline chooses by it; "
-            "move songs with and without the tags into that split"
+            "the validation songs cannot judge any tag that can be learnt (one class only, or all unknown), and a "
+            "baseline chooses by it; move songs with and without the tags into that split"
         )
-    if not judged.all():
-        names = [tag.name for tag, is_judged in zip(data.tags, judged, strict=True) if not is_judged]
+    if not (judged | ~learnt).all():
+        names = [data.tags[k].name for k in np.flatnonzero(~judged & learnt)]
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         warnings.warn(
             f"validation songs cannot judge {len(names)} of {len(data.tags)} tags (one class only, or all unknown): "
@@ -191,8 +202,12 @@ def fit_tagger(
             path, tag = run_dir / _FITTED_FOLDER / f"{k:04d}.json", data.tags[k]
             if not path.exists():
                 fitter = fitter or model.fitter(features["train"], features["validation"], seed)
-                chosen = None if judged[k] else model.typical([fitted[j]["chosen"] for j in np.flatnonzero(judged)])
-                found = fitter.fit(tag.kind, targets["train"][:, k], targets["validation"][:, k], chosen)
+                if learnt[k]:
+                    choices = [fitted[j]["chosen"] for j in np.flatnonzero(judged & learnt)] if not judged[k] else []
+                    chosen = model.typical(choices) if choices else None
+                    found = fitter.fit(tag.kind, targets["train"][:, k], targets["validation"][:, k], chosen)
+                else:
+                    found = constant_model(targets["train"][:, k], features["train"].shape[1])
                 write_json(path, {"name": tag.name, "kind": tag.kind, **found})
             fitted[k] = _read_fitted(path)
             progress.show(len(fitted))
@@ -226,7 +241,7 @@ def baseline_facts(
     scores = song_metrics(validation, targets, tagger.tag_names, kinds, resamples=0)
     loss = Objective("bce").of_probabilities(torch.from_numpy(validation), torch.from_numpy(targets))
     metrics = {f"val_{name}": scores[name] and scores[name]["value"] for name in ("roc_auc", "pr_auc", "rmse")}
-    sizes = tagger.model.sizes(tagger.fitted)
+    sizes = tagger.model.sizes([tag for tag in tagger.fitted if "constant" not in tag])
     audio_seconds = data.audio_seconds("test")
     predicting = seconds["test"] / audio_seconds
     return {

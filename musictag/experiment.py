@@ -16,6 +16,7 @@ import logging
 import signal
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from musictag.baseline import (
 from musictag.callbacks import History
 from musictag.checkpoint import read_checkpoint, tagger_spec
 from musictag.data.datamodule import SongData
+from musictag.data.manifest import Tag
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
 from musictag.explaining import explained, in_words
@@ -130,17 +132,17 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
     pl.seed_everything(config["seed"], workers=True, verbose=False)
 
     data = build_data(config, source)
-    module = build_module(config, source, data)
     will_train = config["trainer"]["max_epochs"] != 0
-    started_from = None
-    if config["init_from"] is not None:
-        started_from = initialise_from(module.tagger, config["init_from"], will_train)
+    module, started_from = _model(config, source, data, source.learnable_manifest().tags)
     data.margin_samples = module.tagger.frontend.margin_samples
     history = History(run_dir / "history.csv", announce=not interactive())
     tracker = make_tracker(config, run_dir)
     trainer = build_trainer(config["trainer"], run_dir, history, tracker.lightning, interruption)
     data.prepare_data()
     data.setup()
+    if data.tags != source.learnable_manifest().tags:  # some went with songs that could not be read
+        pl.seed_everything(config["seed"], workers=True, verbose=False)
+        module, started_from = _model(config, source, data, data.tags)
     check_songs(data, trainer.world_size)
     prepared = time.perf_counter()
 
@@ -207,6 +209,16 @@ def _judge_as_given(trainer: pl.Trainer, module: TaggingModule, data: SongData, 
     (values,) = trainer.validate(module, datamodule=data, verbose=False)
     trainer.save_checkpoint(best, weights_only=True)
     return {name: value for name, value in values.items() if name.startswith("val_")}
+
+
+def _model(
+    config: dict[str, Any], source: Source, data: SongData, tags: Sequence[Tag]
+) -> tuple[TaggingModule, str | None]:
+    """The untrained model of these tags; and in words what it starts from, where it does not from nothing."""
+    module = build_module(config, source, data, tags)
+    if config["init_from"] is None:
+        return module, None
+    return module, initialise_from(module.tagger, config["init_from"], config["trainer"]["max_epochs"] != 0)
 
 
 def _run_baseline(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 from musictag.errors import MusictagError
 from musictag.identity import available_cores
 from musictag.tree_text import checked_trees
-from musictag.untrusted import TAG_KINDS, is_one_line, read_json
+from musictag.untrusted import TAG_KINDS, excerpt, is_one_line, read_json
 
 # libraries are imported where they are used: identities of runs are computed without them
 
@@ -122,6 +122,22 @@ def can_judge(kind: str, targets: np.ndarray) -> bool:
     """Whether songs with these targets (S, NaN: unknown) can say which model of a tag is better."""
     known = targets[~np.isnan(targets)]
     return len(np.unique(known)) == 2 if kind == "classification" else len(known) > 0
+
+
+def constant_model(targets: np.ndarray, num_features: int) -> dict[str, Any]:
+    """The model of a tag that these training targets (S, NaN: unknown) cannot teach: every song gets what Laplace's
+    rule makes of them, which is their mean as if there had been a 0 and a 1 more. So it is never certain."""
+    known = targets[~np.isnan(targets)].astype(np.float64)
+    constant = (known.sum() + 1) / (len(known) + 2)
+    return {"chosen": None, "importances": [0.0] * num_features, "constant": float(constant)}
+
+
+def constant_predictor(model: dict[str, Any]) -> Predictor:
+    """What gives every song the score of a ``constant_model``; raises MusictagError for a damaged one."""
+    constant = model["constant"]
+    if not isinstance(constant, int | float) or not 0 <= constant <= 1:
+        raise MusictagError(f"the constant score of a tag is damaged: {excerpt(constant)}")
+    return lambda features: np.full(len(features), float(constant))
 
 
 class Trees(FeatureModel):

@@ -125,7 +125,7 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
 
     Raises MusictagError where ``trainer.devices`` leaves to the machine what would change the network.
     """
-    manifest = source.manifest()
+    manifest = source.learnable_manifest()
     songs = {"audio": source.fingerprint(), "songs": manifest.digest()}
     if hasattr(source, "versions"):  # a mended file may be another song
         versions = song_versions(source, manifest, prepared_folder(source, config["data_dir"]))

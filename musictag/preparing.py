@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from musictag.assembly import build_data
 from musictag.data.blocks import PROBLEMS_FILE
+from musictag.data.copies import DUPLICATES_FILE, about_copies
 from musictag.data.prepare import Prepared, readable_size
 from musictag.data.progress import Progress, say
 from musictag.data.store import SHARD_FOLDER
@@ -125,6 +126,8 @@ def summary(prepared: Prepared) -> str:
     ]
     if prepared.problems:
         lines.append(f"{len(prepared.problems):,} songs cannot be used; which and why: {store.folder / PROBLEMS_FILE}")
+    if copies := list(filter(None, about_copies(manifest, prepared.firsts))):
+        lines += [*copies[:-1], f"{copies[-1]}; the whole list: {store.folder / DUPLICATES_FILE}"]
     return "\n".join(lines)
 
 

@@ -200,6 +200,7 @@ def write_scores(
         "study": config["study"],
         "songs": {split: len(data.song_ids(split)) for split in ("train", "validation", "test")},
         "songs_unusable": len(data.problems),
+        "tags_unlearnt": list(data.unlearnt_tags),
         "test": metrics,
         **own,
         "device": device,

@@ -133,11 +133,11 @@ def test_an_empty_split_is_named(tiny: list[str], tiny_catalogue: Path) -> None:
         experiment.run(compose_config(*tiny))
 
 
-def test_a_tag_without_positives_is_named(tiny: list[str], tiny_catalogue: Path) -> None:
-    tag = tag_columns(tiny_catalogue)[0]
+def test_a_tag_without_positives_is_named_where_it_is_asked_for(tiny: list[str], tiny_catalogue: Path) -> None:
+    tag, other = tag_columns(tiny_catalogue)[:2]
     edit(tiny_catalogue, lambda row: row.update({tag: "0"} if row["split"] == "train" else {}))
     with pytest.raises(MusictagError, match=rf"{tag} \(no positive song\)"):
-        experiment.run(compose_config(*tiny))
+        experiment.run(compose_config(*tiny, f"data.tags=[{other},{tag}]"))
 
 
 def test_a_loss_that_is_no_number_stops_with_the_songs(tiny: list[str], tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ class FixedSongs:
     def fingerprint(self) -> dict[str, int]:
         return {"fixed": 1}
 
-    def manifest(self) -> Manifest:
+    def learnable_manifest(self) -> Manifest:
         class Fixed:
             def digest(self) -> str:
                 return "songs"

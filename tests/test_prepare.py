@@ -36,7 +36,7 @@ def reference(tiny_catalogue: Path, tmp_path: Path) -> dict[str, str]:
     """What an undisturbed preparation of the tiny catalogue in one process leaves."""
     prepare(CatalogueFile(tiny_catalogue), tmp_path / "reference", songs_per_shard=2)
     found = contents(tmp_path / "reference")
-    assert len(found) == 12 + 4  # shards; index, problems, manifest, about
+    assert len(found) == 12 + 5  # shards; index, problems, duplicates, manifest, about
     return found
 
 
@@ -281,10 +281,27 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(
     assert "24 songs in" in lines[-1]
 
 
+def test_what_an_earlier_version_prepared_is_named_and_not_used(
+    tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = CatalogueFile(tiny_catalogue)
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "STORE_VERSION", 1)
+        earlier = prepare(source, tmp_path / "data").store.folder
+    assert "earlier version" not in capsys.readouterr().err
+    before = contents(earlier)
+    prepared = prepare(source, tmp_path / "data")
+    assert prepared.store.folder != earlier
+    assert f"{earlier} was prepared by an earlier version of musictag" in capsys.readouterr().err
+    assert contents(earlier) == before
+    prepare(source, tmp_path / "data")
+    assert "earlier version" not in capsys.readouterr().err
+
+
 def test_another_rate_or_layout_is_another_folder(tiny_catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = CatalogueFile(tiny_catalogue)
     folder = prepared_folder(source, "data")
     assert folder.name.startswith("catalogue-")
     assert prepared_folder(source, "data", sample_rate=8000) != folder
-    monkeypatch.setattr(preparation, "STORE_VERSION", 2)
+    monkeypatch.setattr(preparation, "STORE_VERSION", 3)
     assert prepared_folder(source, "data") != folder

@@ -52,6 +52,19 @@ def test_songs_do_not_depend_on_how_many_there_are(manifest, data_dir):
     assert fewer.split("train").table.equals(manifest.split("train").table.slice(0, 5))
 
 
+def test_the_keys_choose_tags(manifest, data_dir, capsys):
+    sizes = {"num_songs": 20, "validation_songs": 2, "test_songs": 2, "seconds": SECONDS}
+    some = Songbook(data_dir, **sizes, tags=["noisy", "reel"]).manifest()
+    assert [tag.name for tag in some.tags] == ["noisy", "reel"]
+    np.testing.assert_array_equal(some.split("train").values("noisy"), manifest.split("train").values("noisy")[:20])
+    few = Songbook(data_dir, **sizes)
+    missing = [name for name in CLASSIFICATION_TAGS if not (few.manifest().split("train").values(name) == 1).any()]
+    assert 0 < len(missing) < len(CLASSIFICATION_TAGS)
+    assert not {tag.name for tag in few.learnable_manifest().tags} & set(missing)
+    assert "tags are left out because they cannot be learnt from the 20 training songs" in capsys.readouterr().err
+    assert Songbook(data_dir, **sizes, min_songs_per_tag=0).learnable_manifest().tags == TAGS
+
+
 def test_more_songs_than_pieces_are_new_arrangements_within_the_split(data_dir, monkeypatch):
     from musictag.data.songbook.corpus import Corpus
 

@@ -9,7 +9,7 @@ import pytest
 
 from musictag.errors import MusictagError
 
-from .catalogues import read_rows, ready, song_data, write_table
+from .catalogues import read_rows, song_data, write_table
 
 
 def change(catalogue: Path, **columns: object) -> None:
@@ -26,13 +26,12 @@ def test_splits_without_songs_stop_the_run(tiny_catalogue: Path) -> None:
         song_data(tiny_catalogue).prepare_data()
 
 
-@pytest.mark.parametrize(
-    ("value", "why"), [("0", "no positive song"), ("1", "no negative song"), ("", "no positive song")]
-)
-def test_tags_that_cannot_be_learned_stop_the_run(tiny_catalogue: Path, value: str, why: str) -> None:
-    change(tiny_catalogue, noisy=lambda row: value if row["split"] == "train" else row["noisy"])
-    with pytest.raises(MusictagError, match=rf"split train: noisy \({why}\)\. .*train_songs.*tags"):
-        ready(tiny_catalogue)
+def test_songs_that_teach_nothing_stop_the_run_before_they_are_prepared(tiny_catalogue: Path) -> None:
+    change(tiny_catalogue, brightness="")
+    data = song_data(tiny_catalogue, train_songs=1)
+    with pytest.raises(MusictagError, match=r"no tag can be learnt from 1 training song: .*data\.train_songs"):
+        data.prepare_data()
+    assert not list(tiny_catalogue.parent.glob("data/*"))
 
 
 def test_tags_that_cannot_be_scored_and_shared_groups_are_reported_once(tiny_catalogue: Path) -> None:

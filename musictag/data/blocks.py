@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import xxhash
 
 from musictag.data.checksums import ShardChecksums
 from musictag.data.sources import SongReader
@@ -69,7 +70,7 @@ def write_block(
     def usable(note: Callable[[Song], None]) -> Iterator[np.ndarray]:
         offset = 0
         for song in songs:
-            row = song._asdict() | {"shard": "", "offset": 0, "samples": 0, "reason": None}
+            row = song._asdict() | {"shard": "", "offset": 0, "samples": 0, "reason": None, "digest": None}
             rows.append(row)
             try:
                 if song in left_out:
@@ -80,6 +81,7 @@ def write_block(
                 row["reason"] = str(error)
             else:
                 row |= {"shard": name, "offset": offset, "samples": len(samples)}
+                row["digest"] = xxhash.xxh3_64_intdigest(np.ascontiguousarray(samples, dtype="<i2").data)
                 offset += len(samples)
                 yield samples
             on_song()

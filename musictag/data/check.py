@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from musictag.data.check_files import check_files
+from musictag.data.check_files import check_copies, check_files
 from musictag.data.check_tags import check_tags
 from musictag.data.manifest import RESERVED_COLUMNS, SPLITS
 from musictag.data.names import DIFFER_LITTLE, listed_alike
@@ -93,6 +93,8 @@ def check(
         repeated = check_files(report, rows, paths, root)
         _repeated(report, rows, repeated, "the same file a second time")
     splits = _splits(report, rows)
+    if paths is not None and root.is_dir():
+        check_copies(report, rows, repeated, root, splits)
     group = "group" if "group" in places else ARTIST
     if group in places and group not in (tags or ()):
         _groups(report, emptied(rows.text(group)), splits)

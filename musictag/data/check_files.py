@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from musictag.data.copies import crossing, groups_of, same_files
+from musictag.data.manifest import SPLITS
 from musictag.data.paths import relative_paths, tidy_paths
 from musictag.data.progress import Progress
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from musictag.data.check import Report, Rows
 
 _PROGRESS_FROM_SONGS = 20_000
+_SHOWN = 20
+_SHOWN_OF_A_GROUP = 4
 _ERRORS = {
     "missing": "missing files",
     "backslash": "missing files whose paths have backslashes; write them with / on every system",
@@ -63,6 +67,38 @@ def check_files(report: Report, rows: Rows, paths: pa.ChunkedArray, root: Path) 
         what = f"links that lead out of {root} (name the folder that really holds the files with --root and data.root)"
         report.error(what, lines, len(found["link"]))
     return tidy_paths(pc.if_else(pa.chunked_array([pa.array(usable)]), relative, pa.scalar(None, pa.string())))
+
+
+def check_copies(report: Report, rows: Rows, paths: pa.ChunkedArray, root: Path, splits: np.ndarray | None) -> None:
+    """Reports files that are the same byte for byte: those in several splits, and how many others there are.
+
+    ``paths`` as ``check_files`` returns them: a path that stands twice is its business.
+    """
+    encoded = paths.combine_chunks().dictionary_encode()
+    codes, places = np.unique(pc.fill_null(encoded.indices, -1).to_numpy(), return_index=True)
+    places = np.sort(places[codes >= 0])
+    names = paths.take(pa.array(places))
+    groups = [places[group] for group in groups_of(same_files(root, names.to_pylist()))]
+    leaked = [] if splits is None else crossing(groups, splits)
+    if leaked:
+        lines = [
+            " = ".join(
+                f"row {rows.number(at)} ({SPLITS[splits[at]] if splits[at] >= 0 else 'no split'}) {paths[at].as_py()!r}"
+                for at in group[:_SHOWN_OF_A_GROUP].tolist()
+            )
+            + (f" = {len(group) - _SHOWN_OF_A_GROUP} more" if len(group) > _SHOWN_OF_A_GROUP else "")
+            for group in leaked[:_SHOWN]
+        ]
+        report.error("identical files in more than one split: test scores come out too good", lines, len(leaked))
+    others = [group for group in groups if not any(group is known for known in leaked)]
+    if others:
+        where = "; a split that musictag makes keeps them together" if splits is None else " within one split"
+        number = sum(map(len, others)) - len(others)
+        examples = " and ".join(str(rows.number(at)) for at in others[0][:2].tolist())
+        report.notes.append(
+            f"{number:,} file{'s are copies' if number > 1 else ' is a copy'} of another one{where}, such as rows "
+            f"{examples}"
+        )
 
 
 def _conditions(paths: pa.ChunkedArray, positions: np.ndarray, root: Path) -> Iterator[tuple[int, str]]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from musictag.audio import to_float
+from musictag.data.copies import DUPLICATES_FILE
 from musictag.data.manifest import SPLITS, Manifest, Tag
 from musictag.data.patches import EvaluationBatches, EvaluationPatches, TrainBatches, TrainPatches
 from musictag.data.prefetch import PrefetchingLoader
@@ -28,7 +29,7 @@ from musictag.data.prepare import Prepared, prepare
 from musictag.data.sampling import patch_starts_of_epoch, song_keys, subset_order
 from musictag.data.sources import Source
 from musictag.data.store import Store
-from musictag.data.suitability import check_splits, check_training_tags, warn_of_evaluation
+from musictag.data.suitability import check_learnable, check_splits, unlearnt_tags, warn_of_evaluation
 from musictag.errors import MusictagError
 from musictag.metrics import SongAverage
 
@@ -56,8 +57,11 @@ class SongData(pl.LightningDataModule):
     ``epoch`` is read when an epoch begins outside of a Trainer; a Trainer's own epoch goes before it. A Trainer with
     several processes needs ``use_distributed_sampler=False``.
 
+    Tags that lost their last examples with songs that cannot be used go as the source's ``tag_choice`` says. A part of
+    the training songs (``train_songs``) keeps all tags, whether it can teach them or not: see ``unlearnt_tags``.
+
     Raises MusictagError for settings out of range, here; for an empty split, more ``train_songs`` than there are, and
-    tags without positives or without negatives among the training songs, from ``prepare_data`` or ``setup``.
+    songs that teach no tag, from ``prepare_data`` or ``setup``.
     """
 
     def __init__(
@@ -96,7 +100,9 @@ class SongData(pl.LightningDataModule):
         self._max_bad_fraction = max_bad_fraction
         self._begun = {"epoch": -1, "batches": 0}  # the epoch that a checkpoint was written in, and what was done of it
         self._prepared: Prepared | None = None
+        self._manifest: Manifest | None = None  # of what is prepared, without tags that went with unusable songs
         self._splits: dict[str, Manifest] | None = None
+        self._unlearnt: dict[str, str] = {}
         self._rows: dict[str, np.ndarray] = {}
         at_least_one = {
             "patch_seconds": self.patch_samples,
@@ -125,24 +131,27 @@ class SongData(pl.LightningDataModule):
         if self._prepared is None:
             self._prepared = self._prepare()
         manifest = self._prepared.manifest
+        if self._train_songs is None:  # parts of the training songs keep the tags of the whole
+            manifest = self.source.tag_choice.learnable(manifest)
         splits = {split: manifest.split(split) for split in SPLITS}
-        check_splits(splits, "usable")
-        check_training_tags(splits["train"])
-        warn_of_evaluation(manifest, splits)
-        self._splits, self._rows = splits, {}
+        check_splits(splits, "usable", self.source.advice_on_splits)
+        self._unlearnt = unlearnt_tags(splits["train"])
+        warn_of_evaluation(manifest, splits, self._prepared.firsts, self._prepared.store.folder / DUPLICATES_FILE)
+        self._manifest, self._splits, self._rows = manifest, splits, {}
         # what reading the tables took, Arrow would keep for the next ones: of a million songs 300 MB
         pa.default_memory_pool().release_unused()
 
     def _prepare(self) -> Prepared:
-        manifest = self.source.manifest()
+        manifest = self.source.learnable_manifest()
         splits = {split: manifest.split(split) for split in SPLITS}
-        check_splits(splits, "in the manifest")
+        check_splits(splits, "in the manifest", self.source.advice_on_splits)
         if self._train_songs is None:
             return self._prepare_songs(manifest)
         is_train = pc.equal(manifest.column("split"), "train").to_numpy(zero_copy_only=False)
         train_rows, other_rows = np.flatnonzero(is_train), np.flatnonzero(~is_train)
         order = train_rows[subset_order(song_keys(splits["train"].song_ids), self._seed)]
         taken = self._train_songs
+        check_learnable(manifest.select(order[:taken]))
         while taken <= len(order):
             prepared = self._prepare_songs(manifest.select(np.sort(np.concatenate([other_rows, order[:taken]]))))
             missing = self._train_songs - len(prepared.manifest.split("train"))
@@ -175,11 +184,18 @@ class SongData(pl.LightningDataModule):
     @property
     def manifest(self) -> Manifest:
         """The usable songs of all splits, of the training songs those that are trained on."""
-        return self._ready().manifest
+        self._ready()
+        return self._manifest
 
     @property
     def store(self) -> Store:
         return self._ready().store
+
+    @property
+    def unlearnt_tags(self) -> tuple[str, ...]:
+        """Names of the tags that have no positive, no negative or no known example among the training songs."""
+        self._ready()
+        return tuple(self._unlearnt)
 
     @property
     def problems(self) -> list[tuple[str, str, str]]:

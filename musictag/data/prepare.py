@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from musictag.data.blocks import PROBLEMS_FILE, Song, find_parts, find_shards, merge_parts, remove_parts
 from musictag.data.checksums import append_checksums
+from musictag.data.copies import same_samples, write_duplicates
 from musictag.data.crashes import forget_crashed
 from musictag.data.manifest import Manifest
 from musictag.data.parallel import Task, run_blocks
@@ -37,7 +38,7 @@ from musictag.errors import MusictagError
 from musictag.files import write_json
 
 #: Part of the folder's name: another layout of the store is another folder.
-STORE_VERSION = 1
+STORE_VERSION = 2
 ABOUT_FILE = "about.json"
 MANIFEST_FILE = "manifest.parquet"
 #: Songs in a shard: by how many there are in all, never by how many processes work or what is left to do.
@@ -48,18 +49,19 @@ _SAMPLED_SONGS = 50
 
 @dataclass(frozen=True)
 class Prepared:
-    """``manifest`` holds the usable songs only; ``problems`` the others, as (song_id, path, reason)."""
+    """``manifest`` holds the usable songs only; ``problems`` the others, as (song_id, path, reason). ``firsts`` (int64
+    S) tells which songs are the same recording (see ``musictag.data.copies``)."""
 
     manifest: Manifest
     store: Store = field(repr=False)
     problems: list[tuple[str, str, str]]
+    firsts: np.ndarray = field(repr=False)
 
 
 def prepared_folder(source: Source, data_dir: str | Path, sample_rate: int = 16000) -> Path:
     """Where the prepared audio of a source lies: sources whose songs sound alike share it. Raises MusictagError for a
     place that cannot be."""
-    identity = json.dumps(_identity(source, sample_rate), sort_keys=True)
-    folder = Path(data_dir) / f"{source.name}-{hashlib.blake2b(identity.encode()).hexdigest()[:8]}"
+    folder = _folder(source, data_dir, sample_rate, STORE_VERSION)
     try:
         folder.exists()
     except OSError as error:  # a name that is longer than the file system takes
@@ -87,7 +89,8 @@ def prepare(
     come later go to new shards. If two processes prepare the same audio, one works and the other waits for it. A song
     whose version has changed (see ``song_versions``) is read again.
 
-    A song that cannot be used is left out and listed with its reason in problems.csv. Raises MusictagError if these are
+    A song that cannot be used is left out and listed with its reason in problems.csv; songs with the same samples as
+    another one stand in duplicates.csv, and are used. Raises MusictagError if these are
     more than ``max_bad_fraction`` of the songs, if the disk is or would be full, or if the workers are killed.
     """
     manifest = source.manifest() if manifest is None else manifest
@@ -103,22 +106,41 @@ def prepare(
         pending, _ = _pending(folder, songs)
     if len(pending) or find_parts(folder):
         try:
+            if not folder.exists():
+                _tell_of_earlier(source, data_dir, sample_rate)
             (folder / SHARD_FOLDER).mkdir(parents=True, exist_ok=True)
             with folder_lock(folder, "preparing"):
                 _prepare(source, folder, manifest, songs, workers, songs_per_shard, sample_rate)
-                _usable(folder, manifest)[0].save(folder / MANIFEST_FILE)
+                _usable(read_index(folder), manifest)[0].save(folder / MANIFEST_FILE)
                 forget_crashed(folder)
                 remove_parts(folder)
         except OSError as error:
             raise MusictagError(f"cannot write to {folder}: {error}; choose another place with data_dir=...") from error
-    usable, problems = _usable(folder, manifest)
+    index = read_index(folder)
+    usable, problems = _usable(index, manifest)
     if len(problems) > max_bad_fraction * len(manifest):
         raise MusictagError(_too_many(problems, len(manifest), max_bad_fraction, folder))
-    return Prepared(usable, Store(folder), problems)
+    write_duplicates(folder, index, source.manifest())
+    return Prepared(usable, Store(folder), problems, same_samples(index, usable.column("song_id")))
 
 
-def _identity(source: Source, sample_rate: int) -> dict:
-    return {"fingerprint": source.fingerprint(), "sample_rate": sample_rate, "store_version": STORE_VERSION}
+def _identity(source: Source, sample_rate: int, version: int) -> dict:
+    return {"fingerprint": source.fingerprint(), "sample_rate": sample_rate, "store_version": version}
+
+
+def _folder(source: Source, data_dir: str | Path, sample_rate: int, version: int) -> Path:
+    identity = json.dumps(_identity(source, sample_rate, version), sort_keys=True)
+    return Path(data_dir) / f"{source.name}-{hashlib.blake2b(identity.encode()).hexdigest()[:8]}"
+
+
+def _tell_of_earlier(source: Source, data_dir: str | Path, sample_rate: int) -> None:
+    """Says which folders earlier versions of musictag made for the same songs: they only take up room."""
+    folders = (_folder(source, data_dir, sample_rate, version) for version in range(1, STORE_VERSION))
+    for folder in filter(Path.exists, folders):
+        say(
+            f"{folder} was prepared by an earlier version of musictag, which decoded otherwise: it is not used any "
+            "more, and the songs are prepared anew. It may be deleted"
+        )
 
 
 def song_versions(source: Source, manifest: Manifest, folder: Path) -> pa.Array:
@@ -199,8 +221,7 @@ def _add_checksums(folder: Path, songs: pa.Table) -> None:
         say(f"{len(damaged)} damaged shards are deleted, and their songs prepared again:\n  {listed}")
 
 
-def _usable(folder: Path, manifest: Manifest) -> tuple[Manifest, list[tuple[str, str, str]]]:
-    index = read_index(folder)
+def _usable(index: pa.Table, manifest: Manifest) -> tuple[Manifest, list[tuple[str, str, str]]]:
     there = pc.index_in(manifest.column("song_id"), index["song_id"].combine_chunks())
     reasons = index["reason"].take(there)
     unusable = pc.is_valid(reasons).to_numpy()
@@ -248,7 +269,9 @@ def _prepare(
 ) -> None:
     """Brings every song into the index; the caller owns the folder's lock."""
     what = "audio prepared by musictag: mono int16 in shards/, what lies where in index.parquet"
-    write_json(folder / ABOUT_FILE, {"what": what, "source": source.name, **_identity(source, sample_rate)})
+    write_json(
+        folder / ABOUT_FILE, {"what": what, "source": source.name, **_identity(source, sample_rate, STORE_VERSION)}
+    )
     # what an interrupted run has finished, or the process that we waited for
     merge_parts(folder, sample_rate)
     pending, _ = _pending(folder, songs)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ class SavedSplit:
 
     ``path`` is by default ``<name of the table>.split-<seed>.csv`` beside it. A song never changes its split:
     songs that are not in the file yet go to the split of their group, the others where tags and fractions lack most,
-    and the file grows. Which split a song gets depends on the songs, not on the order of the rows.
+    and the file grows. Songs that are the same recording are of one group, and so are all songs of the groups that
+    share one. Which split a song gets depends on the songs, not on the order of the rows.
 
     ``fractions`` None means those that the file was made with, and ``FRACTIONS`` where there is none yet.
 
@@ -64,8 +65,13 @@ class SavedSplit:
         self._about = {"fractions": shares, "seed": seed}
         self._any_fractions = fractions is None
 
-    def of(self, manifest: Manifest) -> tuple[np.ndarray, str]:
+    def of(
+        self, manifest: Manifest, copies: Callable[[np.ndarray], Iterable[np.ndarray]] = lambda among: ()
+    ) -> tuple[np.ndarray, str]:
         """The split of every song (S strings; the manifest's own column is not looked at), and how it came about.
+
+        ``copies`` is only asked where songs need a split, which it is told as booleans S; it answers with one or more
+        ``firsts`` of the songs (see ``musictag.data.copies``).
 
         Raises MusictagError where there are fewer than three groups, where the file is damaged or was made with other
         fractions or another seed, and where it cannot be written.
@@ -78,13 +84,14 @@ class SavedSplit:
         new = np.flatnonzero(codes < 0)
         if not len(new):
             return np.array(SPLITS, dtype=object)[codes], f"split saved in {self.path}"
-        group_of_song, keys = _groups(manifest)
+        identical = list(copies(codes < 0))
+        group_of_song, keys = _groups(manifest, identical)
         if len(keys) < len(SPLITS):
             what = f"{len(manifest)} songs of {len(keys)} groups" if len(keys) < len(manifest) else f"{len(keys)} songs"
             raise MusictagError(
                 f"{self._table_path}: {what} cannot be split into {', '.join(SPLITS)} without dividing a group: at "
-                f"least {len(SPLITS)} groups are needed (a song without one is its own). Or say in a column split "
-                "where each song belongs"
+                f"least {len(SPLITS)} groups are needed (a song without one is its own, and identical recordings are "
+                "one). Or say in a column split where each song belongs"
             )
         order = np.empty(len(keys), dtype=np.int64)
         order[subset_order(keys, self._about["seed"])] = np.arange(len(keys))
@@ -92,10 +99,12 @@ class SavedSplit:
         codes[new] = stratify(group_of_song, order, manifest, self._about["fractions"], fixed)[group_of_song[new]]
         splits = np.array(SPLITS, dtype=object)[codes]
         self._write(saved, song_ids.take(pa.array(new)), splits[new])
+        copied = np.count_nonzero(np.any([firsts >= 0 for firsts in identical], axis=0)) if identical else 0
+        together = f", {copied:,} songs that are copies of each other kept together" if copied else ""
         if len(saved):
-            return splits, f"split saved in {self.path}, now with {len(new):,} new songs"
+            return splits, f"split saved in {self.path}, now with {len(new):,} new songs{together}"
         shares = ", ".join(f"{share:g}" for share in self._about["fractions"])
-        return splits, f"split made ({shares}; seed {self._about['seed']}) and saved in {self.path}"
+        return splits, f"split made ({shares}; seed {self._about['seed']}) and saved in {self.path}{together}"
 
     def _read(self) -> pa.Table:
         """song_id and split of every song that has one; no rows where there is no file."""
@@ -162,8 +171,11 @@ def _is_about(about: Any) -> bool:
     )
 
 
-def _groups(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
-    """Each song's group as a number (int64 S), and one key a group (uint64) from its name alone."""
+def _groups(manifest: Manifest, identical: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Each song's group as a number (int64 S), and one key a group (uint64) from its name alone.
+
+    Groups that share a recording (``identical``: ``firsts`` of the songs) become one, with the first of their names.
+    """
     groups, song_ids = manifest.column("group"), manifest.column("song_id")
     # a song of unknown group is its own; the words keep it apart from a group of the same name
     names = pc.if_else(
@@ -172,7 +184,29 @@ def _groups(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
         pc.binary_join_element_wise("song", song_ids, " "),
     )
     encoded = names.dictionary_encode()
-    return encoded.indices.to_numpy().astype(np.int64), song_keys(encoded.dictionary.to_pylist())
+    group_of_song, names = encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+    pairs = [np.stack([firsts[firsts >= 0], np.flatnonzero(firsts >= 0)]) for firsts in identical]
+    pairs = group_of_song[np.concatenate(pairs, axis=1)] if pairs else np.empty((2, 0), dtype=np.int64)
+    pairs = pairs[:, pairs[0] != pairs[1]]
+    if pairs.size:
+        whole_of_group, names = _joined(pairs, names)
+        group_of_song = whole_of_group[group_of_song]
+    return group_of_song, song_keys(names)
+
+
+def _joined(pairs: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[str]]:
+    """The number of the whole that each of the groups (G ``names``) belongs to once ``pairs`` (2×P) of them are joined,
+    int64 G, and the name of every whole: the first of its groups' names, whatever their order."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(pairs.shape[1], dtype=bool), tuple(pairs)), shape=(len(names), len(names)))
+    count, wholes = connected_components(graph, directed=False)
+    first_names: list[str | None] = [None] * count
+    for whole, name in zip(wholes.tolist(), names, strict=True):
+        known = first_names[whole]
+        first_names[whole] = name if known is None else min(known, name)
+    return wholes.astype(np.int64), first_names
 
 
 def _splits_of_groups(group_of_song: np.ndarray, codes: np.ndarray, num_groups: int) -> np.ndarray:

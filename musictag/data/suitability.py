@@ -2,61 +2,65 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_warn
 
+from musictag.data.copies import about_copies
+from musictag.data.learnable import lacking_tags, listed_tags
 from musictag.data.manifest import Manifest
-from musictag.data.tables import ONLY_ONES
 from musictag.errors import MusictagError
 
 
-def check_splits(splits: dict[str, Manifest], where: str) -> None:
-    """Raises MusictagError where a split has no songs; ``where`` says of which kind."""
+def check_splits(splits: dict[str, Manifest], where: str, advice: str) -> None:
+    """Raises MusictagError where a split has no songs; ``where`` says of which kind, ``advice`` what to do."""
     if empty := [split for split, songs in splits.items() if not len(songs)]:
         counts = ", ".join(f"{split}: {len(songs)}" for split, songs in splits.items())
         raise MusictagError(
             f"no {where} song is in {' and '.join(empty)} ({counts}); training, validation and test need songs each: "
-            "assign some to it in the column split, or where the split was made ask for larger data.split_fractions"
+            f"{advice}"
         )
 
 
-def _lacking(songs: Manifest) -> dict[str, str]:
-    """Tags from which nothing can be learned, or that cannot be scored, and why."""
-    lacking = {}
-    for tag in songs.tags:
-        values = songs.values(tag.name)
-        known = values[~np.isnan(values)]
-        if tag.kind == "regression":
-            if not len(known):
-                lacking[tag.name] = "no known value"
-        elif not (known == 1).any():
-            lacking[tag.name] = "no positive song"
-        elif not (known == 0).any():
-            lacking[tag.name] = "no negative song"
+def check_learnable(songs: Manifest) -> dict[str, str]:
+    """The tags that cannot be learnt from these training songs, as happens with a small part of a data set, and why.
+    Raises MusictagError where that is true of all tags."""
+    lacking = lacking_tags(songs)
+    if len(lacking) == len(songs.tags):
+        raise MusictagError(
+            f"no tag can be learnt from {len(songs):,} training song{'s' if len(songs) > 1 else ''}: "
+            f"{listed_tags(lacking)}. Take more songs (data.train_songs)"
+        )
     return lacking
 
 
-def check_training_tags(songs: Manifest) -> None:
-    """Raises MusictagError for tags that cannot be learned from the training songs."""
-    if lacking := _lacking(songs):
-        only_ones = any(why == "no negative song" and songs.column(tag).null_count for tag, why in lacking.items())
-        hint = f". These are {ONLY_ONES}" if only_ones else ""
-        raise MusictagError(
-            f"these tags cannot be learned from the {len(songs)} songs of the split train: "
-            + ", ".join(f"{tag} ({why})" for tag, why in lacking.items())
-            + ". Train on more songs (train_songs), or leave these tags out of the data set (tags)"
-            + hint
+def unlearnt_tags(songs: Manifest) -> dict[str, str]:
+    """The same, and a warning names them."""
+    if lacking := check_learnable(songs):
+        rank_zero_warn(
+            f"{len(lacking)} of {len(songs.tags)} tags cannot be learnt from the {len(songs):,} training songs: "
+            f"{listed_tags(lacking)}. The model keeps an output for each, so that it can be compared with models "
+            "trained on more songs; their scores count, and metrics.json lists them (tags_unlearnt)"
         )
+    return lacking
 
 
-def warn_of_evaluation(manifest: Manifest, splits: dict[str, Manifest]) -> None:
-    """Warns of tags that validation or test cannot score, and of groups that make their scores too good."""
+def warn_of_evaluation(manifest: Manifest, splits: dict[str, Manifest], firsts: np.ndarray, duplicates: Path) -> None:
+    """Warns of tags that validation or test cannot score, and of groups and recordings that make their scores too good.
+
+    ``firsts`` (int64 S) says which songs are copies of each other, the file ``duplicates`` lists them.
+    """
     for split in ("validation", "test"):
-        if lacking := _lacking(splits[split]):
-            listed = ", ".join(f"{tag} ({why})" for tag, why in lacking.items())
-            rank_zero_warn(f"the split {split} cannot score these tags, which are left out of its means: {listed}")
+        if lacking := lacking_tags(splits[split]):
+            rank_zero_warn(
+                f"the split {split} cannot score these tags, which are left out of its means: {listed_tags(lacking)}"
+            )
     if leaked := manifest.leaked_groups():
         rank_zero_warn(
             f"{len(leaked)} groups (artists or works) stand in more than one split, such as {', '.join(leaked[:3])}: "
             "scores come out better than on music of others"
         )
+    across, _ = about_copies(manifest, firsts)
+    if across:
+        rank_zero_warn(f"{across}. Scores come out better than on other music; the whole list: {duplicates}")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from musictag.data.learnable import TagChoice
 from musictag.data.manifest import Manifest
 
 #: (song_id, path) -> mono int16 samples at the store's rate. Raises SongError where the song cannot be used.
@@ -21,9 +22,17 @@ class Source(ABC):
     song whose version has changed is prepared again, one whose file is gone stays as it was prepared. And
     ``expected_seconds(manifest) -> float32 S``, how long every song will be (NaN: unknown), asked of all songs or of a
     sample, to see whether the disk has room for them.
+
+    ``tag_choice`` says which tags are used; whoever finds some songs unusable asks it about the rest.
+    ``advice_on_splits`` is what to do where a split has no songs.
     """
 
     name: str
+    tag_choice: TagChoice = TagChoice()
+    _learnable: Manifest | None = None
+    advice_on_splits: str = (
+        "assign some to it in the column split, or where the split was made ask for larger data.split_fractions"
+    )
 
     @abstractmethod
     def fingerprint(self) -> dict[str, str | int | float | None]:
@@ -34,7 +43,15 @@ class Source(ABC):
 
     @abstractmethod
     def manifest(self) -> Manifest:
-        """Who is there. May be slow the first time; raises MusictagError with what to do where files are missing."""
+        """Who is there, with the tags that are wanted. May be slow the first time; raises MusictagError with what to do
+        where files are missing."""
+
+    def learnable_manifest(self) -> Manifest:
+        """Who is there, with those of the tags that can be learnt from them: what is trained on. What is left out is
+        said once; raises MusictagError as ``TagChoice.learnable`` does."""
+        if self._learnable is None:
+            self._learnable = self.tag_choice.learnable(self.manifest())
+        return self._learnable
 
     @abstractmethod
     def reader(self) -> SongReader:

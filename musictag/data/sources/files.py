@@ -4,30 +4,47 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from musictag.audio import declared_seconds, read_song
+from musictag.data.copies import same_files, same_samples
+from musictag.data.learnable import TagChoice
 from musictag.data.manifest import Manifest
+from musictag.data.prepare import prepared_folder
 from musictag.data.sources import SongReader, Source
+from musictag.data.store import INDEX_FILE, read_index
 from musictag.errors import MusictagError
 
 
 class AudioFiles(Source):
     """Songs that are files below ``root``; the paths of the manifest are relative to it.
 
-    ``max_seconds`` takes the beginning of each song only (null: all of it). Subclasses give ``name`` and ``_load``,
-    which makes the manifest, once.
+    ``max_seconds`` takes the beginning of each song only (null: all of it). ``tags`` and ``min_songs_per_tag`` choose
+    tags (see ``musictag.data.learnable``). ``data_dir`` is where audio is prepared. Subclasses give ``name`` and
+    ``_load``, which makes the manifest, once.
 
     Raises MusictagError for settings out of range.
     """
 
-    def __init__(self, root: str | Path, max_seconds: float | None = None, sample_rate: int = 16000) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        max_seconds: float | None = None,
+        sample_rate: int = 16000,
+        tags: str | Sequence[str] | Mapping[str, str | None] | None = None,
+        min_songs_per_tag: int = 1,
+        data_dir: str | Path | None = None,
+    ) -> None:
         self.root = Path(os.path.abspath(root))
         self.max_seconds = max_seconds
         self.sample_rate = sample_rate
+        self.tag_choice = TagChoice(tags, min_songs_per_tag)
+        self._data_dir = data_dir
         self._manifest: Manifest | None = None
         if max_seconds is not None and not max_seconds > 0:
             raise MusictagError(
@@ -56,8 +73,20 @@ class AudioFiles(Source):
 
     def manifest(self) -> Manifest:
         if self._manifest is None:
-            self._manifest = self._load()
+            self._manifest = self.tag_choice.wanted(self._load())
         return self._manifest
+
+    def copies(self, manifest: Manifest, among: np.ndarray) -> Iterator[np.ndarray]:
+        """Which songs are the same recording as one of those ``among`` them (booleans S): by the bytes of their files,
+        then by their samples, as far as they are prepared. See ``musictag.data.copies`` for what is handed out."""
+        yield same_files(self.root, manifest.paths.tolist(), among)
+        if (index := self._index()) is not None:
+            yield same_samples(index, manifest.column("song_id"))
+
+    def _index(self) -> pa.Table | None:
+        """The index of the prepared audio, None where there is none."""
+        folder = None if self._data_dir is None else prepared_folder(self, self._data_dir, self.sample_rate)
+        return None if folder is None or not (folder / INDEX_FILE).exists() else read_index(folder)
 
     @abstractmethod
     def _load(self) -> Manifest:

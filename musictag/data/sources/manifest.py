@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ class CatalogueFile(AudioFiles):
 
     A tag whose values are all 0 or 1 is a classification tag, one with other values in [0, 1] a regression tag; an
     empty cell means unknown. ``tags`` chooses among the tag columns, and as a mapping to "classification" or
-    "regression" (None: by its values) also decides their kinds. Paths are relative to ``root`` (default: the folder of
+    "regression" (None: by its values) also decides their kinds; ``min_songs_per_tag`` leaves out rare ones (see
+    ``musictag.data.learnable``). Paths are relative to ``root`` (default: the folder of
     the table) and may not lead out of it; links inside it are followed wherever they lead. ``name`` (default: the
     table's file name) names the folders of the prepared audio and of the runs.
 
-    Without a column ``split`` a stratified split is made that divides no group, with ``split_fractions`` of the songs
+    Without a column ``split`` a stratified split is made that divides no group and keeps identical recordings together
+    (those in ``data_dir`` are known by their samples, too), with ``split_fractions`` of the songs
     for training, validation and test (None: 0.8, 0.1, 0.1), drawn with ``split_seed``. It is saved at ``split_path``
     (default: beside the table) and kept from then on; songs that come later are added to it (see
     ``musictag.data.splits``).
@@ -59,9 +62,12 @@ class CatalogueFile(AudioFiles):
         split_path: str | Path | None = None,
         max_seconds: float | None = None,
         sample_rate: int = 16000,
+        min_songs_per_tag: int = 1,
+        data_dir: str | Path | None = None,
     ) -> None:
         self.path = Path(path)
-        super().__init__(self.path.parent if root is None else root, max_seconds, sample_rate)
+        root = self.path.parent if root is None else root
+        super().__init__(root, max_seconds, sample_rate, tags, min_songs_per_tag, data_dir)
         self.name = name or re.sub(r"[^\w.-]+", "-", self.path.stem).strip(".") or "catalogue"
         if self.name != Path(self.name).name or self.name == ".." or not is_one_line(self.name):
             raise MusictagError(f"data.name={self.name!r}: it names folders, so give one word, without / and ..")
@@ -93,7 +99,7 @@ class CatalogueFile(AudioFiles):
         if "split" in read:
             how = "column split"
         else:
-            splits, how = self._split.of(manifest)
+            splits, how = self._split.of(manifest, partial(self.copies, manifest))
             manifest = Manifest(pa.table(columns | {"split": pa.array(splits)}), tags, self.name)
         self._say([*about, *about_splits(manifest, how)])
         return manifest

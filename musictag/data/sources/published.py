@@ -8,17 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from musictag.data.manifest import SPLITS, Manifest, Tag
-from musictag.data.prepare import prepared_folder
 from musictag.data.progress import say
 from musictag.data.sources.files import AudioFiles
-from musictag.data.store import INDEX_FILE, read_index
 from musictag.errors import MusictagError
 from musictag.ranks import is_rank_zero
 
@@ -36,22 +33,19 @@ def choose(name: str, value: object, allowed: Sequence[object]) -> None:
 
 
 class PublishedFiles(AudioFiles):
-    """Songs of a published list, as far as their audio is there.
+    """Songs of a published list, as far as their audio is there: a song that is prepared counts as there, whatever
+    became of its file. The settings are those of AudioFiles."""
 
-    ``data_dir`` is where audio is prepared: a song that is prepared counts as there, whatever became of its file. The
-    other settings are those of AudioFiles.
-    """
-
-    def __init__(self, root: str | Path, data_dir: str | Path | None = None, **reading: Any) -> None:
-        super().__init__(root, **reading)
-        self._data_dir = data_dir
+    advice_on_splits = (
+        "this split is a published one, and which of its songs are used follows from the audio that is there: get the "
+        "audio of more songs, or make a table of those that you have, without a column split, and use data=manifest"
+    )
 
     def _prepared_paths(self) -> pa.Array:
         """The paths of the songs that are prepared."""
-        folder = None if self._data_dir is None else prepared_folder(self, self._data_dir, self.sample_rate)
-        if folder is None or not (folder / INDEX_FILE).exists():
+        index = self._index()
+        if index is None:
             return pa.array([], pa.string())
-        index = read_index(folder)
         return index.filter(pc.is_null(index["reason"]))["path"].combine_chunks()
 
 

@@ -7,6 +7,7 @@ each other here, and are never comparable with those on recorded music.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from musictag.data.learnable import TagChoice
 from musictag.data.manifest import SPLITS, Manifest
 from musictag.data.songbook import corpus as scores
 from musictag.data.songbook.arrange import Arrangement, arrange
@@ -38,6 +40,8 @@ class Songbook(Source):
     piece each; further ones are new arrangements of the same pieces. Pieces never cross splits, nor do variants of one
     tune or movements of one work (column ``group``). ``seed`` decides the arrangements, not the splits.
 
+    ``tags`` and ``min_songs_per_tag`` choose tags (see ``musictag.data.learnable``).
+
     ``soundfont`` names a General MIDI .sf2 or .sf3 file; None takes the one inside pretty_midi. ``workers`` processes
     read the scores the first time (about 20 s of one core). ``data_dir`` keeps them, and any .sf3 decompressed.
 
@@ -56,6 +60,8 @@ class Songbook(Source):
         seconds: float = 10.0,
         seed: int = 0,
         soundfont: str | Path | None = None,
+        tags: str | Sequence[str] | None = None,
+        min_songs_per_tag: int = 1,
         workers: int = 2,
     ) -> None:
         self.num_songs = dict(zip(SPLITS, (num_songs, validation_songs, test_songs), strict=True))
@@ -72,6 +78,7 @@ class Songbook(Source):
             raise MusictagError(f"seed={seed}: give 0 or a positive whole number")
         self.seconds = float(seconds)
         self.seed = seed
+        self.tag_choice = TagChoice(tags, min_songs_per_tag)
         self.workers = workers
         self._cache_dir = Path(data_dir)
         self._soundfont = soundfont
@@ -94,7 +101,7 @@ class Songbook(Source):
     def manifest(self) -> Manifest:
         """All songs, split by split; ``path`` is the piece inside the corpus. Takes half a millisecond a song, once."""
         if self._manifest is None:
-            self._manifest = self._arrange_all()
+            self._manifest = self.tag_choice.wanted(self._arrange_all())
         return self._manifest
 
     def _arrange_all(self) -> Manifest:
