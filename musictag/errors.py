@@ -16,3 +16,7 @@ class SongError(Exception):
 
     The message is the reason, short enough for a table cell; whoever catches it knows the song.
     """
+
+
+class SongWarning(UserWarning):
+    """A song is used although not all of its file could be; the message names the file and says what was left out."""

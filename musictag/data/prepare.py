@@ -37,7 +37,7 @@ from musictag.errors import MusictagError
 from musictag.files import write_json
 
 #: Part of the folder's name: another layout of the store is another folder.
-STORE_VERSION = 1
+STORE_VERSION = 2
 ABOUT_FILE = "about.json"
 MANIFEST_FILE = "manifest.parquet"
 #: Songs in a shard: by how many there are in all, never by how many processes work or what is left to do.

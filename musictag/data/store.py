@@ -40,6 +40,7 @@ INDEX_SCHEMA = pa.schema(
         ("shard_samples", pa.int64()),
         ("shard_crc32", pa.uint32()),  # of the shard's samples
         ("reason", pa.string()),
+        ("note", pa.string()),  # what of the file of a song that is used could not be
     ]
 )
 
