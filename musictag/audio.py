@@ -88,14 +88,14 @@ def declared_seconds(path: str | Path) -> float:
     try:
         _check_file(Path(path))
         with open(path, "rb") as file:
-            return believable_seconds(decoder.declared_seconds(file))
+            return float(believable_seconds(np.array(decoder.declared_seconds(file))))
     except (SongError, OSError, MemoryError):
         return float("nan")
 
 
-def believable_seconds(seconds: float) -> float:
-    """A length that somebody claims, NaN where no song can have it."""
-    return seconds if 0 < seconds <= MAX_HOURS * 3600 else float("nan")
+def believable_seconds(seconds: np.ndarray) -> np.ndarray:
+    """Lengths that somebody claims, NaN where no song can have them."""
+    return np.where((seconds > 0) & (seconds <= MAX_HOURS * 3600), seconds, np.nan)
 
 
 def from_array(array: np.ndarray, rate: float, sample_rate: int = 16000) -> np.ndarray:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from musictag import mp3
 from musictag.audio import declared_seconds, from_array, read_song, resample, to_float, to_int16
 from musictag.errors import MusictagError, SongError
 

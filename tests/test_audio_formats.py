@@ -138,7 +138,7 @@ def test_reading_in_blocks_changes_no_sample(
     decoded, _ = soundfile.read(path, dtype="float32")
     np.testing.assert_array_equal(whole, to_int16(resample(decoded.mean(axis=1), 48000, RATE)))
     for block_values in (2**17, 99_991, 2**12):
-        monkeypatch.setattr("musictag.audio._BLOCK_VALUES", block_values)
+        monkeypatch.setattr("musictag.decoding.pcm._BLOCK_VALUES", block_values)
         np.testing.assert_array_equal(read_song(path), whole)
         np.testing.assert_array_equal(read_song(path, max_seconds=1.7), whole[:27200])
     np.testing.assert_array_equal(from_array(decoded, 48000), whole)

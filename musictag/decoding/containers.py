@@ -50,12 +50,9 @@ class DecodedLink:
         self.seconds = self.frame_seconds = 0.0
         self.declared_seconds = float("nan")
         self.complete_bytes: bool | None = None
-        self._audio_bytes = 0
-        self._first_byte = 0
-
-    @property
-    def is_damaged(self) -> bool:
-        return self.loss.bytes > TOLERATED_BYTES or self.loss.seconds > TOLERATED_SECONDS
+        #: whether something between parts that were decoded is lost
+        self.has_holes = False
+        self._audio_bytes = self._bytes_to_last_audio = self._first_byte = 0
 
     def blocks(self) -> Iterator[Block]:
         """Raises Undecodable where the link cannot be opened, or nothing in it is audio."""
@@ -65,13 +62,17 @@ class DecodedLink:
                 raise Undecodable("there is no sound in it")
             context = stream.codec_context
             if context is None or context.name not in _CODECS:
-                raise Undecodable(f"its sound is of a kind that is not read here ({stream.name or 'unknown'})")
+                raise Undecodable(f"its sound is of a kind that is not read here ({context.name if context else 'unknown'})")
             if others := len(container.streams.audio) - 1:
                 self.loss.remarks.append(f"{others} more sound track{'s' * (others > 1)}, not read")
             context.thread_count = 1
+            gathered = Gathered(_BELIEVED_FRAMES if self._is_framed else 1)
             if context.name == "flac":
                 context.options = {"err_detect": "crccheck"}
-            gathered = Gathered(_BELIEVED_FRAMES if self._is_framed else 1)
+            elif context.name == "vorbis" and self._form is OGG and len(container.streams) == 1:
+                # FFmpeg is wrong by a block about where Vorbis ends: the last page tells
+                context.options = {"flags2": "+skip_manual"}
+                gathered = Gathered(1, priming_frames=1, most_samples=_last_position(self._window))
             for block, rate in self._gather(container, stream, gathered):
                 self.seconds += len(block) / rate
                 yield block, rate
@@ -89,11 +90,13 @@ class DecodedLink:
     def _frames(self, container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[list[av.AudioFrame]]:
         """The frames of every packet; what cannot be decoded is noted."""
         context, window = stream.codec_context, self._window
-        packets = hopeless = 0
+        packets = num_bytes = hopeless = 0
+        pending_seconds = 0.0
         try:
             for packet in container.demux(stream):
-                size = packet.size
+                size, seconds = packet.size, float((packet.duration or 0) * packet.time_base)
                 packets += 1
+                num_bytes += size
                 if window.exhausted or packets > window.size + 10_000:
                     raise Undecodable("its parts refer to each other in circles")
                 if packets == 1:
@@ -104,14 +107,18 @@ class DecodedLink:
                     frames = []  # asked for more than there is, at the end
                 except av.FFmpegError:
                     if size:
-                        self.loss.seconds += float((packet.duration or 0) * packet.time_base)
+                        self.loss.seconds += seconds
+                        pending_seconds += seconds
                         hopeless += 1
                     if hopeless > _HOPELESS_PACKETS and not self.frame_seconds:
                         return
                     continue
                 if size:
                     self._audio_bytes += size if not self._is_framed else _without_padding(packet, size)
-                    self.frame_seconds += float((packet.duration or 0) * packet.time_base)
+                    self.frame_seconds += seconds
+                    self._bytes_to_last_audio = num_bytes
+                    self.has_holes |= pending_seconds > TOLERATED_SECONDS
+                    pending_seconds = 0.0
                 if frames:
                     window.heard_audio()
                     yield frames
@@ -137,6 +144,7 @@ class DecodedLink:
             self.declared_seconds = container.duration / av.time_base
         if self._is_framed:
             self.loss.bytes += max(0, self._window.size - header - self._audio_bytes)
+            self.has_holes |= self._bytes_to_last_audio - self._audio_bytes > TOLERATED_BYTES
 
 
 def duration(file: BinaryIO, form: Format | None, link: Link) -> float:
@@ -146,6 +154,17 @@ def duration(file: BinaryIO, form: Format | None, link: Link) -> float:
             return container.duration / av.time_base if container.duration else float("nan")
     except Undecodable:
         return float("nan")
+
+
+def _last_position(window: Window) -> int | None:
+    """The number of samples at which an Ogg stream ends, by its last page; None where that does not tell."""
+    place = window.tell()
+    window.seek(max(0, window.size - 2**17))
+    tail = window.read(2**17)
+    window.seek(place)
+    page = tail.rfind(b"OggS")
+    position = int.from_bytes(tail[page + 6 : page + 14], "little", signed=True) if page >= 0 else -1
+    return position if position > 0 else None
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def _check_lengths(links: list[DecodedLink], form: Format | None, cut: bool, los
         if not TOLERATED_SECONDS < missing <= MAX_HOURS * 3600:
             continue
         # an Ogg file declares nothing: its length is read off its last page
-        if form is OGG or (link.is_damaged and link.complete_bytes is not False and not cut):
+        if form is OGG or (link.has_holes and link.complete_bytes is not False and not cut):
             loss.seconds = max(loss.seconds, missing)
         elif not link.complete_bytes:
             raise SongError(f"cut short: {missing:.1f} s are missing")

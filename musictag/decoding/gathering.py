@@ -21,11 +21,13 @@ class Gathered:
 
     Frames of another rate, layout or format than those before begin a new block, once ``believed`` of them have come
     one after the other; fewer are dropped as rubbish, and ``dropped_seconds`` tells how much that was. Frames which
-    are all that there is are kept, however few they are.
+    are all that there is are kept, however few they are. The first ``priming_frames`` are no audio, and nothing is
+    after ``most_samples``.
     """
 
-    def __init__(self, believed: int) -> None:
+    def __init__(self, believed: int, priming_frames: int = 0, most_samples: int | None = None) -> None:
         self.dropped_seconds = 0.0
+        self._priming_frames, self._samples_left = priming_frames, most_samples
         self._believed = believed
         self._kind: tuple | None = None
         self._fifo = av.AudioFifo()
@@ -33,6 +35,9 @@ class Gathered:
         self._held_kind: tuple | None = None
 
     def add(self, frame: av.AudioFrame) -> Iterator[Block]:
+        if self._priming_frames:
+            self._priming_frames -= 1
+            return
         kind = (frame.sample_rate, frame.format.name, frame.layout.name)
         if kind == self._kind:
             if self._held:
@@ -72,7 +77,11 @@ class Gathered:
 
     def _flush(self) -> Iterator[Block]:
         if self._fifo.samples and (frame := self._fifo.read(0, partial=True)):
-            yield _samples(frame), frame.sample_rate
+            samples = _samples(frame)
+            if self._samples_left is not None:
+                samples = samples[: self._samples_left]
+                self._samples_left -= len(samples)
+            yield samples, frame.sample_rate
 
 
 def _samples(frame: av.AudioFrame) -> np.ndarray:

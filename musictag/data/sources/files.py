@@ -47,7 +47,7 @@ class AudioFiles(Source):
     def expected_seconds(self, manifest: Manifest) -> np.ndarray:
         """How long every song will be, float32 S: by the manifest, else by its file's header; NaN: neither says, or
         what it says cannot be."""
-        seconds = np.array([believable_seconds(float(value)) for value in manifest.values("duration")], np.float32)
+        seconds = believable_seconds(manifest.values("duration"))
         unknown = np.flatnonzero(np.isnan(seconds))
         seconds[unknown] = [declared_seconds(self.root / path) for path in manifest.paths[unknown]]
         return seconds if self.max_seconds is None else np.minimum(seconds, self.max_seconds)
