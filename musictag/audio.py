@@ -37,6 +37,10 @@ _HIGHEST_PEAK = 64.0
 _CANCELLED_ENERGY = 1e-5
 
 
+class _TooShort(SongError):
+    """Of a file that is a reason like any other; of an array, the caller's mistake."""
+
+
 class Reading(NamedTuple):
     """A song that can be used: mono int16 (N), and a ``note`` of what of its file could not be; empty: nothing."""
 
@@ -105,8 +109,8 @@ def from_array(array: np.ndarray, rate: float, sample_rate: int = 16000) -> np.n
     shorter one is taken for the channels, of which there are at most ``MAX_CHANNELS``. Floats lie in [-1, 1]; int16 and
     int32 are divided by their full scale. ``rate`` is in Hz.
 
-    Raises MusictagError for another shape or type and for a rate that is no finite number from 1,000 to 1,000,000;
-    SongError where the samples are empty, silent, not finite or shorter than ``MIN_SECONDS``.
+    Raises MusictagError for another shape or type, for less than ``MIN_SECONDS``, and for a rate that is no finite
+    number from 1,000 to 1,000,000; SongError where the samples are empty, silent or not finite.
     """
     if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not RATES[0] <= rate <= RATES[1]:
         raise MusictagError(
@@ -133,7 +137,10 @@ def from_array(array: np.ndarray, rate: float, sample_rate: int = 16000) -> np.n
             "allowed; give (N,), (N, channels) or (channels, N)"
         )
     block = array.astype(np.float32)
-    return _converted(iter([(block, float(rate))] if block.size else []), Loss(), sample_rate, None).samples
+    try:
+        return _converted(iter([(block, float(rate))] if block.size else []), Loss(), sample_rate, None).samples
+    except _TooShort as error:
+        raise MusictagError(str(error)) from error
 
 
 def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -184,7 +191,7 @@ def _converted(blocks: Iterator[Block], loss: Loss, sample_rate: int, max_second
             break
     samples = conversion.finish()
     if len(samples) < MIN_SECONDS * sample_rate:
-        raise SongError(f"{len(samples) / sample_rate:.3f} s of audio are too short; {MIN_SECONDS} s are needed")
+        raise _TooShort(f"{len(samples) / sample_rate:.3f} s of audio are too short; {MIN_SECONDS} s are needed")
     return Reading(samples if max_seconds is None else samples[: round(max_seconds * sample_rate)], loss.note())
 
 

@@ -141,7 +141,7 @@ class Tagger(nn.Module):
         ``source`` is a file, or (samples, rate in Hz). ``top`` keeps that many tags, ``threshold`` those that score at
         least as much. A song shorter than a patch is repeated to its length.
 
-        Raises SongError for a file that cannot be read and for less than 0.1 s, MusictagError for unusable samples;
+        Raises SongError for a file that cannot be read, MusictagError for unusable samples, either for less than 0.1 s;
         issues SongWarning where something of a file could not be used.
         """
         if top is not None and top < 1:
