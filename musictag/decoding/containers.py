@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -30,6 +31,8 @@ _PROBED = "mp3,aac,ac3,eac3,dts,flac,ogg"
 _BELIEVED_FRAMES = 8
 #: Formats whose header declares how long a stream is: in these two, how long all of the file is.
 _DECLARE_FOR_ALL = (MATROSKA, ASF)
+#: What encoders put in front and behind, at most.
+_PADDING_FRAMES = 3
 _DECLARE = (FLAC.name, MP4.name, OGG.name, "WavPack", "Monkey's Audio", "True Audio")
 #: After so many packets of which nothing comes, nothing will.
 _HOPELESS_PACKETS = 2000
@@ -50,6 +53,8 @@ class DecodedLink:
         self.seconds = self.frame_seconds = 0.0
         self.declared_seconds = float("nan")
         self.complete_bytes: bool | None = None
+        #: that may be counted in the declared length, and are not heard
+        self.padding_seconds = 0.0
         #: whether something between parts that were decoded is lost
         self.has_holes = False
         self._audio_bytes = self._bytes_to_last_audio = self._first_byte = 0
@@ -142,6 +147,8 @@ class DecodedLink:
             self.declared_seconds = float(stream.duration * stream.time_base)
         elif self._form in _DECLARE_FOR_ALL and len(container.streams) == 1 and container.duration:
             self.declared_seconds = container.duration / av.time_base
+            context = stream.codec_context
+            self.padding_seconds = _PADDING_FRAMES * context.frame_size / context.sample_rate
         if self._is_framed:
             self.loss.bytes += max(0, self._window.size - header - self._audio_bytes)
             self.has_holes |= self._bytes_to_last_audio - self._audio_bytes > TOLERATED_BYTES
@@ -188,4 +195,11 @@ def _without_padding(packet: av.Packet, size: int) -> int:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
+    """FFmpeg's error in words for the owner of a song. Raises MemoryError where that is what it is."""
+    if getattr(error, "errno", None) == errno.ENOMEM:
+        raise MemoryError from error
+    if isinstance(error, EOFError):
+        return "it ends before its audio begins"
+    if isinstance(error, av.InvalidDataError):
+        return "it is damaged where it should say what it holds"
+    return str(getattr(error, "strerror", None) or error)

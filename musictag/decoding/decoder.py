@@ -42,7 +42,10 @@ def decode(file: BinaryIO, loss: Loss) -> Iterator[Block]:
     elif form in (WAV, AIFF):
         yield from _chunked(file, form, whole, loss)
     elif form.plain:
-        yield from plain_blocks(file)
+        try:
+            yield from plain_blocks(file)
+        except Undecodable:
+            yield from _links(file, form, whole, loss)
     else:
         yield from _links(file, form, whole, loss)
 
@@ -85,7 +88,7 @@ def _links(file: BinaryIO, form: Format | None, whole: Link, loss: Loss) -> Iter
     read_seconds = sum(link.seconds for link in done)
     if not read_seconds and layout.cut:
         raise SongError("cut short: the file ends before a part of it that it declares")
-    if problem and lost_bytes > LARGEST_LOST_SHARE * (whole.end - whole.begin):
+    if problem and (not read_seconds or lost_bytes > LARGEST_LOST_SHARE * (whole.end - whole.begin)):
         raise problem
     loss.bytes += lost_bytes
     _check_lengths(done, form, layout.cut, loss)
@@ -102,7 +105,7 @@ def _check_lengths(links: list[DecodedLink], form: Format | None, cut: bool, los
         behind += max(link.frame_seconds, link.seconds)
         missing = link.declared_seconds - behind
         known |= link.declared_seconds <= MAX_HOURS * 3600
-        if not TOLERATED_SECONDS < missing <= MAX_HOURS * 3600:
+        if not TOLERATED_SECONDS + link.padding_seconds < missing <= MAX_HOURS * 3600:
             continue
         # an Ogg file declares nothing: its length is read off its last page
         if form is OGG or (link.has_holes and link.complete_bytes is not False and not cut):
