@@ -1,107 +1,128 @@
 """Reading audio: any file or array becomes mono int16 at one rate, or a reason why it cannot be used.
 
-Legend: N samples.
+Who decodes a file, and what is told of one that is not whole, stands in musictag/decoding. Legend: N samples.
 """
 
 from __future__ import annotations
 
+import math
+import numbers
 import os
-import re
 import stat
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import soundfile
 import soxr
 
-from musictag.errors import MusictagError, SongError
-from musictag.mp3 import chained_samples, has_length_header
+from musictag.decoding import decoder
+from musictag.decoding.gathering import Block
+from musictag.decoding.loss import MAX_HOURS, Loss, Undecodable
+from musictag.decoding.program import find_program, program_blocks
+from musictag.errors import MusictagError, SongError, SongWarning
 
-#: A file may end this much before what its header declares: encoders round, and nothing audible is missing.
-TOLERATED_LOSS_SECONDS = 0.1
+#: Less is no song, in a data set as in what is to be tagged.
+MIN_SECONDS = 0.1
 #: Read beyond ``max_seconds``, so that the resampling filter sees what follows, as it does for the whole song.
 _MARGIN_SECONDS = 0.1
-#: Samples of all channels that are decoded at a time (4 MiB): a song of hours needs little more memory than its result.
-_BLOCK_VALUES = 2**20
 #: A damaged header may ask for any rate, and for as much memory when it is converted.
-_RATES = (1_000, 1_000_000)
-#: Minutes of one value take a few bytes: a small file may hold years. What is read is kept in memory, 115 MB an hour.
-MAX_HOURS = 12
+RATES = (1_000, 1_000_000)
+#: Of an array, and of a file: more are no channels, but samples.
+MAX_CHANNELS = 64
 #: Floats this far above full scale were never divided by it.
 _HIGHEST_PEAK = 64.0
-#: libsndfile's word for a length that it does not know.
-_ENDLESS_FRAMES = 2**62
-#: Writers that cannot seek back leave a size like this in a WAV's header: it declares nothing.
-_UNDECLARED_BYTES = 0x7FFFF000
-# libsndfile shortens a cut file to what is there and tells only its log: "data : 320000 (should be 159978)"
-_CUT_SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|Riff size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+#: The mean of channels that keeps less than this share of their energy (-50 dB) is what they do not have in common.
+_CANCELLED_ENERGY = 1e-5
+
+
+class _TooShort(SongError):
+    """Of a file that is a reason like any other; of an array, the caller's mistake."""
+
+
+class Reading(NamedTuple):
+    """A song that can be used: mono int16 (N), and a ``note`` of what of its file could not be; empty: nothing."""
+
+    samples: np.ndarray
+    note: str
 
 
 def read_song(path: str | Path, sample_rate: int = 16000, max_seconds: float | None = None) -> np.ndarray:
-    """One file (WAV, FLAC, Ogg, MP3, AIFF, ...) as mono int16 samples (N) at ``sample_rate``.
+    """One audio file as mono int16 samples (N) at ``sample_rate``; as ``read``, with SongWarning for its note."""
+    samples, note = read(path, sample_rate, max_seconds)
+    if note:
+        warnings.warn(f"{path}: {note}", SongWarning, stacklevel=2)
+    return samples
+
+
+def read(path: str | Path, sample_rate: int = 16000, max_seconds: float | None = None) -> Reading:
+    """One audio file (its bytes decide which format it has, not its name) as mono int16 samples at ``sample_rate``.
 
     Channels are averaged, the rate is converted with soxr (HQ), and values beyond full scale are clipped; a mono 16-bit
-    file that already has the rate comes back sample for sample. ``max_seconds`` reads the beginning only.
+    file that already has the rate comes back sample for sample. ``max_seconds`` reads the beginning only, and asks
+    nothing about the rest.
 
-    Raises SongError where the file is missing, unreadable, empty, silent, holds samples that are not finite, declares a
-    rate that no music has, is longer than ``MAX_HOURS`` (of which ``max_seconds`` takes the beginning), ends before the
-    length that its header declares (WAV, AIFF, FLAC, and MP3 with a Xing or Info header; Ogg and bare MP3 declare
-    none), or is a bare MP3 of variable bit rate, of which the decoder would leave out the end.
+    Raises SongError where the file is missing, unreadable, empty, silent, shorter than ``MIN_SECONDS``, holds samples
+    that are not finite, declares a rate that no music has, is longer than 12 hours (of which ``max_seconds`` takes the
+    beginning), ends before the length that its header declares, or is damaged (see docs/data.md).
     """
     path = Path(path)
     _check_file(path)
+    loss = Loss()
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:
-            rate = file.samplerate
-            if not _RATES[0] <= rate <= _RATES[1]:
-                raise SongError(f"declares {rate:,} samples a second: damaged, or no music")
-            is_bare_mp3 = file.format == "MP3" and not has_length_header(path)
-            wanted = float("inf") if max_seconds is None else int((max_seconds + _MARGIN_SECONDS) * rate)
-            conversion, frames = _Conversion(rate, sample_rate), 0
-            most = MAX_HOURS * 3600 * rate
-            # the length is what a header says, or a guess; what is there is counted
-            if most < min(wanted, file.frames) < _ENDLESS_FRAMES:
-                raise _too_long()
-            for block in _blocks(file, min(wanted, file.frames)):
-                frames += len(block)
-                if frames > most:
-                    raise _too_long()
-                conversion.add(block)
-            certain = chained_samples(path) if is_bare_mp3 else _declared_frames(file)
-            missing = min(wanted, certain) - frames
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
-        raise SongError(f"cannot be read as audio: damaged, cut short, or no audio file ({_reason(error)})") from error
+        with open(path, "rb") as file:
+            return _converted(decoder.decode(file, loss), loss, sample_rate, max_seconds)
+    except Undecodable as error:
+        reason = f"cannot be read as audio: {error}"
+        if (program := find_program()) is None:
+            raise SongError(reason) from error
+        try:
+            return _converted(program_blocks(program, path, loss := Loss()), loss, sample_rate, max_seconds)
+        except Undecodable as second:
+            raise SongError(f"{reason}; {second}") from second
+    except OSError as error:
+        raise SongError(f"cannot be read ({error.strerror or error})") from error
     except MemoryError as error:
         raise SongError("takes more memory than there is") from error
-    if missing > TOLERATED_LOSS_SECONDS * rate:
-        why = "MP3 of variable bit rate without a Xing header (ffmpeg -c copy adds one)" if is_bare_mp3 else "cut short"
-        raise SongError(f"{why}: {missing / rate:.1f} s are missing")
-    samples = conversion.finish()
-    return samples if max_seconds is None else samples[: round(max_seconds * sample_rate)]
 
 
 def declared_seconds(path: str | Path) -> float:
-    """How long a file claims to be, by its header alone; NaN where it cannot be read as audio."""
+    """How long a file claims to be; NaN where it cannot be read as audio, or claims what no song is."""
     try:
-        return soundfile.info(path).duration
-    except (soundfile.SoundFileError, OSError, TypeError, ZeroDivisionError):
+        _check_file(Path(path))
+        with open(path, "rb") as file:
+            return float(believable_seconds(np.array(decoder.declared_seconds(file))))
+    except (SongError, OSError, MemoryError):
         return float("nan")
 
 
-def from_array(array: np.ndarray, rate: int, sample_rate: int = 16000) -> np.ndarray:
+def believable_seconds(seconds: np.ndarray) -> np.ndarray:
+    """Lengths that somebody claims, NaN where no song can have them."""
+    return np.where((seconds > 0) & (seconds <= MAX_HOURS * 3600), seconds, np.nan)
+
+
+def from_array(array: np.ndarray, rate: float, sample_rate: int = 16000) -> np.ndarray:
     """Samples in memory as mono int16 (N) at ``sample_rate``, treated exactly as ``read_song`` treats a file's.
 
-    ``array`` has shape (N,), (N, channels) or (channels, N): of two dimensions, the shorter one is taken for the
-    channels. Floats lie in [-1, 1]; int16 and int32 are divided by their full scale.
+    ``array`` is mono, (N,), or has its channels last or first, (N, channels) or (channels, N): of two dimensions, the
+    shorter one is taken for the channels, of which there are at most ``MAX_CHANNELS``. Floats lie in [-1, 1]; int16 and
+    int32 are divided by their full scale. ``rate`` is in Hz.
 
-    Raises MusictagError for another shape, type or rate, SongError where the samples are empty, silent or not finite.
+    Raises MusictagError for another shape or type, for less than ``MIN_SECONDS``, and for a rate that is no finite
+    number from 1,000 to 1,000,000; SongError where the samples are empty, silent or not finite.
     """
-    array = np.asarray(array)
+    if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not RATES[0] <= rate <= RATES[1]:
+        raise MusictagError(
+            f"sample rate {rate!r}: give the number of samples a second, from {RATES[0]:,} to {RATES[1]:,}, for "
+            "example 44100"
+        )
+    try:
+        array = np.asarray(array)
+    except ValueError as error:
+        raise MusictagError(f"audio that is no array ({error}): give (N,), (N, channels) or (channels, N)") from error
     if array.ndim not in (1, 2):
         raise MusictagError(f"audio of shape {array.shape}: give (N,), (N, channels) or (channels, N)")
-    if rate <= 0:
-        raise MusictagError(f"sample rate {rate}: give the number of samples a second, for example 44100")
     if array.dtype in (np.int16, np.int32):
         array = array / -float(np.iinfo(array.dtype).min)
     elif array.dtype.kind != "f":
@@ -110,10 +131,16 @@ def from_array(array: np.ndarray, rate: int, sample_rate: int = 16000) -> np.nda
         array = array[:, None]
     elif array.shape[0] < array.shape[1]:
         array = array.T
-    conversion = _Conversion(rate, sample_rate)
-    if array.size:
-        conversion.add(array.astype(np.float32))
-    return conversion.finish()
+    if array.shape[1] > MAX_CHANNELS:
+        raise MusictagError(
+            f"audio of shape {array.shape}: neither of them can be channels, of which at most {MAX_CHANNELS} are "
+            "allowed; give (N,), (N, channels) or (channels, N)"
+        )
+    block = array.astype(np.float32)
+    try:
+        return _converted(iter([(block, float(rate))] if block.size else []), Loss(), sample_rate, None).samples
+    except _TooShort as error:
+        raise MusictagError(str(error)) from error
 
 
 def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -146,49 +173,87 @@ def _check_file(path: Path) -> None:
         raise SongError("not a file")
 
 
-def _blocks(file: soundfile.SoundFile, frames: int) -> Iterator[np.ndarray]:
-    """The first ``frames`` of a file, or what there is of them, as float32 (N, channels); a block may be overwritten
-    when the next is asked for."""
-    buffer = np.empty((min(frames, max(1, _BLOCK_VALUES // file.channels)), file.channels), dtype=np.float32)
-    while frames and len(block := file.read(out=buffer[:frames])):
-        yield block
-        frames -= len(block)
+def _converted(blocks: Iterator[Block], loss: Loss, sample_rate: int, max_seconds: float | None) -> Reading:
+    """Blocks as one song, of which ``max_seconds`` are wanted."""
+    conversion = _Conversion(sample_rate)
+    seconds, wanted = 0.0, math.inf if max_seconds is None else max_seconds + _MARGIN_SECONDS
+    for block, rate in blocks:
+        if not RATES[0] <= rate <= RATES[1]:
+            raise SongError(f"declares {rate:,} samples a second: damaged, or no music")
+        if block.shape[1] > MAX_CHANNELS:
+            raise SongError(f"declares {block.shape[1]:,} channels: damaged, or no music")
+        block = block[: math.ceil(min(wanted - seconds, 1e9) * rate)]
+        seconds += len(block) / rate
+        if seconds > MAX_HOURS * 3600:
+            raise SongError(f"longer than {MAX_HOURS} hours; data.max_seconds=... takes the beginning of each song")
+        conversion.add(block, rate)
+        if seconds >= wanted:
+            break
+    samples = conversion.finish()
+    if len(samples) < MIN_SECONDS * sample_rate:
+        raise _TooShort(f"{len(samples) / sample_rate:.3f} s of audio are too short; {MIN_SECONDS} s are needed")
+    return Reading(samples if max_seconds is None else samples[: round(max_seconds * sample_rate)], loss.note())
 
 
 class _Conversion:
     """Blocks of float32 (N, channels) to mono int16 (N) at another rate: the same samples however they are divided.
 
-    Both methods raise SongError for what cannot be used.
+    A block of another rate than that before begins anew. All methods raise SongError for what cannot be used.
     """
 
-    def __init__(self, rate: int, sample_rate: int) -> None:
-        self._stream = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, quality="HQ")
+    def __init__(self, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
+        self._rate: float | None = None
+        self._stream: soxr.ResampleStream | None = None
         self._parts: list[np.ndarray] = []
+        self._channels_energy = self._mean_energy = 0.0
 
-    def add(self, block: np.ndarray) -> None:
+    def add(self, block: np.ndarray, rate: float) -> None:
+        if not len(block):
+            return
+        if rate != self._rate:
+            self._end_rate()
+            self._rate = rate
+            same = rate == self._sample_rate
+            self._stream = None if same else soxr.ResampleStream(rate, self._sample_rate, 1, quality="HQ")
         peak = max(float(block.max()), -float(block.min()))
         if not np.isfinite(peak):
             raise SongError("holds samples that are not finite (NaN or infinity)")
         if peak > _HIGHEST_PEAK:
             raise SongError(f"samples reach {peak:.4g}, but full scale is 1: were they never divided by it?")
-        self._append(_mean_of_channels(block))
+        mono = _mean_of_channels(block)
+        if block.shape[1] > 1:
+            self._channels_energy += sum(_energy(block[:, channel]) for channel in range(block.shape[1]))
+            self._mean_energy += block.shape[1] * _energy(mono)
+        self._append(mono)
 
     def finish(self) -> np.ndarray:
         """All samples; nothing can be added afterwards."""
         if not self._parts:
             raise SongError("empty: not one sample")
-        if self._stream is not None:
-            self._append(np.empty(0, dtype=np.float32), last=True)
+        self._end_rate()
         samples = np.concatenate(self._parts)
         if not len(samples):
             raise SongError("empty: too short for one sample")
         # one step around zero is what dither makes of silence
-        if max(-int(samples.min()), int(samples.max())) <= 1:
+        silent = max(-int(samples.min()), int(samples.max())) <= 1
+        heard = math.sqrt(self._channels_energy / len(samples)) * 32768 > 1
+        if heard and self._mean_energy < _CANCELLED_ENERGY * self._channels_energy:
+            raise SongError("its channels cancel each other: their mean is silence, though they are not silent")
+        if silent:
             raise SongError("silent")
         return samples
 
+    def _end_rate(self) -> None:
+        if self._stream is not None:
+            self._append(np.empty(0, dtype=np.float32), last=True)
+
     def _append(self, mono: np.ndarray, last: bool = False) -> None:
         self._parts.append(to_int16(mono if self._stream is None else self._stream.resample_chunk(mono, last)))
+
+
+def _energy(samples: np.ndarray) -> float:
+    return float(np.dot(samples, samples))
 
 
 def _mean_of_channels(block: np.ndarray) -> np.ndarray:
@@ -200,23 +265,3 @@ def _mean_of_channels(block: np.ndarray) -> np.ndarray:
         total += block[:, channel]
     total /= np.float32(block.shape[1])
     return total
-
-
-def _declared_frames(file: soundfile.SoundFile) -> int:
-    """Length that the container declares; 0 where it declares none."""
-    cut = _CUT_SHORT.search(file.extra_info)
-    if cut is None:
-        return file.frames
-    declared_bytes, present_bytes = int(cut[1]), int(cut[2])
-    if declared_bytes >= _UNDECLARED_BYTES or not present_bytes:
-        return 0
-    return round(file.frames * declared_bytes / present_bytes)
-
-
-def _too_long() -> SongError:
-    return SongError(f"longer than {MAX_HOURS} hours; data.max_seconds=... takes the beginning of each song")
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "error_string", "") or str(error)
-    return text.strip(" .") or "no further reason given"

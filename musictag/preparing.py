@@ -124,8 +124,13 @@ def summary(prepared: Prepared) -> str:
         f"{len(manifest):,} songs, {_readable_length(samples / store.sample_rate)}, in {store.folder} "
         f"({readable_size(on_disk)} on disk)"
     ]
+    told = []
     if prepared.problems:
-        lines.append(f"{len(prepared.problems):,} songs cannot be used; which and why: {store.folder / PROBLEMS_FILE}")
+        told.append(f"{len(prepared.problems):,} songs cannot be used")
+    if prepared.notes:
+        told.append(f"{len(prepared.notes):,} are used although something of their files could not be")
+    if told:
+        lines.append(f"{', '.join(told)}; which and why: {store.folder / PROBLEMS_FILE}")
     if copies := list(filter(None, about_copies(manifest, prepared.firsts))):
         lines += [*copies[:-1], f"{copies[-1]}; the whole list: {store.folder / DUPLICATES_FILE}"]
     return "\n".join(lines)

@@ -29,7 +29,6 @@ from musictag.frontends import FrontEnd
 from musictag.published import locate
 from musictag.untrusted import checked_part, checked_tags, excerpt, reason
 
-MIN_SONG_SECONDS = 0.1
 #: of a patch; one hour at 16 kHz has 57,600,000
 MAX_PATCH_SAMPLES = 2**26
 _RATES = (1_000, 192_000)
@@ -142,7 +141,8 @@ class Tagger(nn.Module):
         ``source`` is a file, or (samples, rate in Hz). ``top`` keeps that many tags, ``threshold`` those that score at
         least as much. A song shorter than a patch is repeated to its length.
 
-        Raises SongError for a file that cannot be read, MusictagError for less than 0.1 s or unusable samples.
+        Raises SongError for a file that cannot be read, MusictagError for unusable samples, either for less than 0.1 s;
+        issues SongWarning where something of a file could not be used.
         """
         if top is not None and top < 1:
             raise MusictagError(f"top={top}; it must be at least 1")
@@ -210,16 +210,12 @@ class Tagger(nn.Module):
 
 
 def read_source(source: AudioSource, sample_rate: int) -> np.ndarray:
-    """Mono int16 samples of ``source`` at ``sample_rate``; raises as ``Tagger.tag`` does."""
+    """Mono int16 samples of ``source`` at ``sample_rate``; raises and warns as ``Tagger.tag`` does."""
     if isinstance(source, str | os.PathLike):
-        audio = read_song(source, sample_rate)
-    elif isinstance(source, tuple) and len(source) == 2:
-        audio = from_array(np.asarray(source[0]), source[1], sample_rate)
-    else:
-        raise MusictagError(f"cannot tag a {type(source).__name__}: give a path, or a tuple (samples, rate in Hz)")
-    if len(audio) < MIN_SONG_SECONDS * sample_rate:
-        raise MusictagError(f"{len(audio) / sample_rate:.3f} s of audio are too short; {MIN_SONG_SECONDS} s are needed")
-    return audio
+        return read_song(source, sample_rate)
+    if isinstance(source, tuple) and len(source) == 2:
+        return from_array(source[0], source[1], sample_rate)
+    raise MusictagError(f"cannot tag a {type(source).__name__}: give a path, or a tuple (samples, rate in Hz)")
 
 
 def load(model: str | os.PathLike, device: str | torch.device = "cpu") -> Tagger:

@@ -1,4 +1,4 @@
-"""Damaged audio of four formats: each file is used or refused, quickly, in little memory, and nothing else happens."""
+"""Damaged audio of many formats: each file is used or refused, quickly, in little memory, and nothing else happens."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from musictag import cli
 from musictag.data.prepare import prepare
 from musictag.data.sources.manifest import CatalogueFile
 
+from .audio_files import encoded
 from .catalogues import synthetic_song
 from .fuzzing import DAMAGES, read_all, write_all
 from .test_tagger import make_tagger, save
@@ -24,6 +25,9 @@ FORMATS = {
     ".mp3": {"format": "MP3", "subtype": "MPEG_LAYER_III"},
     ".ogg": {"format": "OGG", "subtype": "VORBIS"},
 }
+#: Written by PyAV (see audio_files.py).
+ENCODED = (".m4a", ".fragmented.mp4", ".mka", ".webm", ".aac", ".wma", ".wv", ".opus")
+RATES = {".webm": 48000, ".opus": 48000}
 
 
 def damaged(suffix: str, count: int) -> list[bytes]:
@@ -32,6 +36,9 @@ def damaged(suffix: str, count: int) -> list[bytes]:
     clips = []
     for rate, channels in ((8000, 1), (44100, 2), (16000, 2)):
         song = synthetic_song(0.4, True, True, 0.5, seed=rate)[:, None].repeat(channels, axis=1)
+        if suffix in ENCODED:
+            clips.append(encoded(suffix, song, RATES.get(suffix, rate), 64_000))
+            continue
         file = io.BytesIO()
         soundfile.write(file, song, rate, **FORMATS[suffix])
         clips.append(file.getvalue())
@@ -62,13 +69,13 @@ def prepared_without(crashing: list[Path], folder: Path) -> None:
     assert {Path(path) for _, path, _ in prepared.problems} == {path.relative_to(folder) for path in crashing}
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", [*FORMATS, *ENCODED])
 def test_a_few_damaged_files(suffix: str, tmp_path: Path) -> None:
     read_damaged(suffix, 40, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", [*FORMATS, *ENCODED])
 def test_five_hundred_damaged_files(suffix: str, tmp_path: Path) -> None:
     read_damaged(suffix, 500, tmp_path)
 
@@ -77,7 +84,7 @@ def test_the_command_line_names_every_file_that_it_cannot_tag(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = save(tmp_path / "best.ckpt", make_tagger())
-    paths = write_all(tmp_path / "music", [content for suffix in FORMATS for content in damaged(suffix, 5)], ".bin")
+    paths = write_all(tmp_path / "music", [content for suffix in [*FORMATS, *ENCODED] for content in damaged(suffix, 3)], ".bin")
     readable = {path.name for path in read_all("audio", paths, tmp_path / "empty").used}
     assert cli.main(["tag", *map(str, paths), "--model", str(model), "--json"]) == 1
     told = capsys.readouterr()

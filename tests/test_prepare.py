@@ -139,13 +139,40 @@ def test_a_full_disk_stops_the_work_and_nothing_half_written_counts(
     assert contents(tmp_path / "data") == reference
 
 
-def test_a_disk_too_small_is_noticed_before_starting(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_a_disk_too_small_is_noticed_before_starting(
+    tiny_catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = read_rows(tiny_catalogue)
-    write_table(tiny_catalogue, [row | {"duration": 1e12} for row in rows])
+    write_table(tiny_catalogue, [row | {"duration": 600 + 60 * (row["song_id"] == "train-02")} for row in rows])
     source = CountingCatalogue(tiny_catalogue)
-    with pytest.raises(MusictagError, match=r"24 songs need about 76[78],.* GB in .* GB are free"):
+    monkeypatch.setattr(preparation.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1e6))
+    with pytest.raises(MusictagError, match=r"24 songs need about 46\d\.\d MB in .* 1\.0 MB are free") as caught:
         prepare(source, tmp_path / "data")
+    assert " The longest of those looked at: audio/train-02.wav (11 min), audio/train-" in str(caught.value)
     assert source.read == []
+
+
+@pytest.mark.parametrize("odd", [1e12, 12.1 * 3600, -5, 0])
+def test_one_odd_length_stops_nobody(
+    tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], odd: float
+) -> None:
+    rows = read_rows(tiny_catalogue)
+    write_table(
+        tiny_catalogue, [row | {"duration": odd if row["song_id"] == "test-01" else 100} for row in rows]
+    )
+    assert len(prepare(CatalogueFile(tiny_catalogue), tmp_path / "data").manifest) == 24
+    assert "24 songs to prepare: about 7" in capsys.readouterr().err
+
+
+def test_odd_lengths_in_headers_stop_nobody(
+    tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny_catalogue.parent / "audio" / "train-00.wav"
+    data = bytearray(path.read_bytes())
+    data[4:8] = data[40:44] = (0x7F000050).to_bytes(4, "little")  # as a stream declares it: 18 hours
+    path.write_bytes(data)
+    assert len(prepare(CatalogueFile(tiny_catalogue), tmp_path / "data").manifest) == 24
+    assert "24 songs to prepare: about 2." in capsys.readouterr().err
 
 
 def test_the_space_needed_is_told_before_starting(

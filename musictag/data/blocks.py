@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
+from musictag.audio import Reading
 from musictag.data.checksums import ShardChecksums
 from musictag.data.sources import SongReader
 from musictag.data.store import (
@@ -70,17 +71,18 @@ def write_block(
     def usable(note: Callable[[Song], None]) -> Iterator[np.ndarray]:
         offset = 0
         for song in songs:
-            row = song._asdict() | {"shard": "", "offset": 0, "samples": 0, "reason": None, "digest": None}
+            row = song._asdict() | {"shard": "", "offset": 0, "samples": 0}
+            row |= {"reason": None, "digest": None, "note": None}
             rows.append(row)
             try:
                 if song in left_out:
                     raise SongError(left_out[song])
                 note(song)
-                samples = _read(reader, song)
+                samples, song_note = _read(reader, song)
             except SongError as error:
                 row["reason"] = str(error)
             else:
-                row |= {"shard": name, "offset": offset, "samples": len(samples)}
+                row |= {"shard": name, "offset": offset, "samples": len(samples), "note": song_note or None}
                 row["digest"] = xxhash.xxh3_64_intdigest(np.ascontiguousarray(samples, dtype="<i2").data)
                 offset += len(samples)
                 yield samples
@@ -95,7 +97,8 @@ def write_block(
 
 
 def merge_parts(folder: Path, sample_rate: int) -> None:
-    """Takes the parts of finished blocks into the index, and lists the unusable songs in problems.csv.
+    """Takes the parts of finished blocks into the index, and lists the songs in problems.csv that cannot be used, or of
+    which something could not be.
 
     The parts stay: as long as there are some, the work is not finished (``remove_parts`` ends it), so a kill at any
     point leaves all they hold, and doing it again does no harm. The caller owns the folder's lock.
@@ -108,11 +111,13 @@ def merge_parts(folder: Path, sample_rate: int) -> None:
         kept = index.filter(pc.invert(pc.is_in(index["song_id"], fresh["song_id"].combine_chunks())))
         index = pa.concat_tables([kept, fresh]).sort_by("song_id")
         write_index(folder / INDEX_FILE, index, sample_rate)
-    unusable = index.filter(pc.is_valid(index["reason"])).select(["song_id", "path", "reason"])
+    told = index.filter(pc.or_(pc.is_valid(index["reason"]), pc.is_valid(index["note"])))
     with atomic_write(folder / PROBLEMS_FILE, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(unusable.column_names)
-        writer.writerows(row.values() for row in unusable.to_pylist())
+        writer.writerow(["song_id", "path", "used", "reason"])
+        for row in told.to_pylist():
+            used = "no" if row["reason"] else "yes"
+            writer.writerow([row["song_id"], row["path"], used, row["reason"] or row["note"]])
 
 
 def find_parts(folder: Path) -> list[Path]:
@@ -195,18 +200,19 @@ def _noting(folder: Path, name: str) -> Iterator[Callable[[Song], None]]:
         path.unlink(missing_ok=True)
 
 
-def _read(reader: SongReader, song: Song) -> np.ndarray:
+def _read(reader: SongReader, song: Song) -> Reading:
     try:
-        samples = reader(song.song_id, song.path)
+        read = reader(song.song_id, song.path)
     except (SongError, MusictagError):
         raise
     except Exception as error:
         # a mistake in a reader is no property of the song: it must not vanish in problems.csv
         message = f"reading song {song.song_id} ({song.path}) failed: {type(error).__name__}: {error}"
         raise RuntimeError(message) from error
+    samples, note = read if isinstance(read, Reading) else (read, "")
     if samples.dtype != np.int16 or samples.ndim != 1 or not len(samples):
         raise RuntimeError(f"song {song.song_id}: the reader gave {samples.dtype} {samples.shape}, not int16 (N,)")
-    return samples
+    return Reading(samples, note)
 
 
 def _write_shard(path: Path, songs: Iterator[np.ndarray]) -> tuple[int, int]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 
+from musictag.audio import believable_seconds
 from musictag.data.blocks import PROBLEMS_FILE, Song, find_parts, find_shards, merge_parts, remove_parts
 from musictag.data.checksums import append_checksums
 from musictag.data.copies import same_samples, write_duplicates
@@ -43,18 +44,24 @@ ABOUT_FILE = "about.json"
 MANIFEST_FILE = "manifest.parquet"
 #: Songs in a shard: by how many there are in all, never by how many processes work or what is left to do.
 _SONGS_PER_SHARD, _WANTED_SHARDS = (8, 64), 64
-#: Files that are opened to see how much space all of them will need.
-_SAMPLED_SONGS = 50
+#: Files that are opened to see how much space all of them will need, and of which the longest are named.
+_SAMPLED_SONGS, _NAMED_SONGS = 50, 3
+
+
+#: song_id, path and what is to be told.
+_Told = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """``manifest`` holds the usable songs only; ``problems`` the others, as (song_id, path, reason). ``firsts`` (int64
-    S) tells which songs are the same recording (see ``musictag.data.copies``)."""
+    """``manifest`` holds the usable songs only; ``problems`` the others, as (song_id, path, reason); ``notes`` in the
+    same way those that are used although something of their files could not be. ``firsts`` (int64 S) tells which songs
+    are the same recording (see ``musictag.data.copies``)."""
 
     manifest: Manifest
     store: Store = field(repr=False)
-    problems: list[tuple[str, str, str]]
+    problems: list[_Told]
+    notes: list[_Told]
     firsts: np.ndarray = field(repr=False)
 
 
@@ -117,11 +124,11 @@ def prepare(
         except OSError as error:
             raise MusictagError(f"cannot write to {folder}: {error}; choose another place with data_dir=...") from error
     index = read_index(folder)
-    usable, problems = _usable(index, manifest)
+    usable, problems, notes = _usable(index, manifest)
     if len(problems) > max_bad_fraction * len(manifest):
         raise MusictagError(_too_many(problems, len(manifest), max_bad_fraction, folder))
     write_duplicates(folder, index, source.manifest())
-    return Prepared(usable, Store(folder), problems, same_samples(index, usable.column("song_id")))
+    return Prepared(usable, Store(folder), problems, notes, same_samples(index, usable.column("song_id")))
 
 
 def _identity(source: Source, sample_rate: int, version: int) -> dict:
@@ -221,15 +228,21 @@ def _add_checksums(folder: Path, songs: pa.Table) -> None:
         say(f"{len(damaged)} damaged shards are deleted, and their songs prepared again:\n  {listed}")
 
 
-def _usable(index: pa.Table, manifest: Manifest) -> tuple[Manifest, list[tuple[str, str, str]]]:
+def _usable(index: pa.Table, manifest: Manifest) -> tuple[Manifest, list[_Told], list[_Told]]:
+    """The usable songs, why the others are not, and what is to be told of those that are."""
     there = pc.index_in(manifest.column("song_id"), index["song_id"].combine_chunks())
-    reasons = index["reason"].take(there)
-    unusable = pc.is_valid(reasons).to_numpy()
-    if not unusable.any():
-        return manifest, []
-    bad = np.flatnonzero(unusable)
-    problems = zip(manifest.song_ids[bad], manifest.paths[bad], reasons.take(pa.array(bad)).to_pylist(), strict=True)
-    return manifest.select(np.flatnonzero(~unusable)), list(problems)
+
+    def told(column: str) -> tuple[np.ndarray, list[_Told]]:
+        words = index[column].combine_chunks().take(there)
+        rows = np.flatnonzero(pc.is_valid(words).to_numpy(zero_copy_only=False))
+        return rows, list(
+            zip(manifest.song_ids[rows], manifest.paths[rows], words.take(pa.array(rows)).to_pylist(), strict=True)
+        )
+
+    (bad, problems), (_, notes) = told("reason"), told("note")
+    if not len(bad):
+        return manifest, problems, notes
+    return manifest.select(np.setdiff1d(np.arange(len(manifest)), bad)), problems, notes
 
 
 def _too_many(problems: list[tuple[str, str, str]], num_songs: int, max_bad_fraction: float, folder: Path) -> str:
@@ -282,14 +295,15 @@ def _prepare(
     wanted = songs.take(pa.array(pending))
     rows = [Song(*row) for row in zip(*(wanted[name].to_pylist() for name in Song._fields), strict=True)]
     blocks = [rows[first : first + songs_per_shard] for first in range(0, len(rows), songs_per_shard)]
-    bytes_per_song = 2 * sample_rate * _mean_seconds(source, manifest.select(pending))
-    _check_disk(folder, bytes_per_song, len(rows))
+    seconds, sampled = _expected_seconds(source, manifest.select(pending))
+    bytes_per_song = 2 * sample_rate * _mean(seconds)
+    _check_disk(folder, bytes_per_song, len(rows), _longest(sampled, seconds))
 
     def on_block(block: list[Song], num_samples: int) -> None:
         nonlocal bytes_per_song
         if not bytes_per_song:  # nobody knew how long songs are: the first block with usable songs is the sample
             bytes_per_song = 2 * num_samples / len(block)
-            _check_disk(folder, bytes_per_song, len(rows) - len(block))
+            _check_disk(folder, bytes_per_song, len(rows) - len(block), "")
 
     task = Task(folder, sample_rate, source.reader())
     with Progress(f"preparing {source.name}", len(rows), when_stopped="; finished blocks are kept") as progress:
@@ -297,24 +311,38 @@ def _prepare(
     merge_parts(folder, sample_rate)
 
 
-def _mean_seconds(source: Source, manifest: Manifest) -> float:
-    """How long these songs are on average when they are prepared; 0 where nobody knows."""
-    seconds = manifest.values("duration")
+def _expected_seconds(source: Source, manifest: Manifest) -> tuple[np.ndarray, Manifest]:
+    """How long songs will be when they are prepared (NaN: nobody knows, or what is said cannot be), and which songs
+    these are: all of them, or a sample where files are opened to see."""
+    seconds = believable_seconds(manifest.values("duration"))
     if hasattr(source, "expected_seconds"):
-        if np.isnan(seconds).any():  # then files are opened to see: a sample of them
+        if np.isnan(seconds).any():
             manifest = manifest.select(np.unique(np.linspace(0, len(manifest) - 1, _SAMPLED_SONGS).astype(np.int64)))
-        seconds = source.expected_seconds(manifest)
+        seconds = believable_seconds(source.expected_seconds(manifest))
+    return seconds, manifest
+
+
+def _mean(seconds: np.ndarray) -> float:
+    """0 where no length is known."""
     known = seconds[~np.isnan(seconds)]
     return float(known.mean(dtype=np.float64)) if len(known) else 0.0
 
 
-def _check_disk(folder: Path, bytes_per_song: float, num_songs: int) -> None:
-    """Says how much the songs need, where that is known. Raises MusictagError where it is more than there is."""
+def _longest(manifest: Manifest, seconds: np.ndarray) -> str:
+    """The songs that want the most space, in words, where their lengths are known."""
+    order = np.argsort(np.where(np.isnan(seconds), 0, -seconds), kind="stable")[:_NAMED_SONGS]
+    named = [f"{manifest.paths[row]} ({seconds[row] / 60:.0f} min)" for row in order if not np.isnan(seconds[row])]
+    return f" The longest of those looked at: {', '.join(named)}." if named else ""
+
+
+def _check_disk(folder: Path, bytes_per_song: float, num_songs: int, longest: str) -> None:
+    """Says how much the songs need, where that is known. Raises MusictagError where it is more than there is; that
+    names the ``longest``."""
     needed, free = bytes_per_song * num_songs, shutil.disk_usage(folder).free
     if needed > free:
         raise MusictagError(
             f"{num_songs} songs need about {readable_size(needed)} in {folder}, where {readable_size(free)} are free. "
-            "Free some space, or choose a place on another disk with data_dir=...; what is prepared is kept."
+            f"Free some space, or choose a place on another disk with data_dir=...; what is prepared is kept.{longest}"
         )
     if needed:
         size, room = readable_size(needed), readable_size(free)

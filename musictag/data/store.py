@@ -41,6 +41,7 @@ INDEX_SCHEMA = pa.schema(
         ("shard_crc32", pa.uint32()),  # of the shard's samples
         ("reason", pa.string()),
         ("digest", pa.uint64()),  # XXH3 of the song's samples, null where there are none: copies have the same
+        ("note", pa.string()),  # what of the file of a song that is used could not be
     ]
 )
 

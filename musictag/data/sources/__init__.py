@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from musictag.audio import Reading
 from musictag.data.learnable import TagChoice
 from musictag.data.manifest import Manifest
 
-#: (song_id, path) -> mono int16 samples at the store's rate. Raises SongError where the song cannot be used.
-#: Must survive pickling: it is called in worker processes.
-SongReader = Callable[[str, str], np.ndarray]
+#: (song_id, path) -> mono int16 samples at the store's rate, in a Reading where there is something to say about them.
+#: Raises SongError where the song cannot be used. Must survive pickling: it is called in worker processes.
+SongReader = Callable[[str, str], np.ndarray | Reading]
 
 
 class Source(ABC):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from musictag.audio import declared_seconds, read_song
+from musictag.audio import Reading, believable_seconds, declared_seconds, read
 from musictag.data.copies import same_files, same_samples
 from musictag.data.learnable import TagChoice
 from musictag.data.manifest import Manifest
@@ -62,8 +62,9 @@ class AudioFiles(Source):
         return [_version(f"{root}{os.sep}{path}") for path in manifest.paths]
 
     def expected_seconds(self, manifest: Manifest) -> np.ndarray:
-        """How long every song will be, float32 S: by the manifest, else by its file's header; NaN: neither says."""
-        seconds = manifest.values("duration").copy()
+        """How long every song will be, float32 S: by the manifest, else by its file's header; NaN: neither says, or
+        what it says cannot be."""
+        seconds = believable_seconds(manifest.values("duration"))
         unknown = np.flatnonzero(np.isnan(seconds))
         seconds[unknown] = [declared_seconds(self.root / path) for path in manifest.paths[unknown]]
         return seconds if self.max_seconds is None else np.minimum(seconds, self.max_seconds)
@@ -93,8 +94,9 @@ class AudioFiles(Source):
         """Reads what the owners publish. Raises MusictagError with what to do where something is missing or wrong."""
 
 
-def _read(root: Path, sample_rate: int, max_seconds: float | None, song_id: str, path: str) -> np.ndarray:
-    return read_song(root / path, sample_rate, max_seconds)
+def _read(root: Path, sample_rate: int, max_seconds: float | None, song_id: str, path: str) -> np.ndarray | Reading:
+    reading = read(root / path, sample_rate, max_seconds)
+    return reading if reading.note else reading.samples
 
 
 def _version(path: str) -> str | None:

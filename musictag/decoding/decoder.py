@@ -1,0 +1,160 @@
+"""A file as blocks of samples, whoever decodes it: all that is in it, or the reason why it cannot be used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from musictag.decoding.chunks import Chunks, look_through
+from musictag.decoding.containers import DecodedLink, duration
+from musictag.decoding.formats import AIFF, OGG, WAV, Format, how_to_convert, recognise
+from musictag.decoding.gathering import Block
+from musictag.decoding.links import Layout, find_links
+from musictag.decoding.loss import (
+    LARGEST_LOST_SHARE,
+    MAX_HOURS,
+    TOLERATED_BYTES,
+    TOLERATED_SECONDS,
+    Loss,
+    Undecodable,
+)
+from musictag.decoding.pcm import plain_blocks
+from musictag.decoding.tags import Link, without_tags
+from musictag.errors import SongError
+
+
+def decode(file: BinaryIO, loss: Loss) -> Iterator[Block]:
+    """All blocks of a file, one after the other; what could not be used of it stands in ``loss`` afterwards.
+
+    Raises SongError for what is no audio, ends before the length that it declares, or is damaged beyond what ``Loss``
+    allows; and Undecodable, which is one, for what another decoder might read.
+    """
+    whole, form = _look_at(file, loss)
+    if form is None:
+        try:
+            yield from _links(file, None, whole, loss)
+        except Undecodable as error:
+            try:
+                yield from plain_blocks(file)
+            except Undecodable:
+                raise Undecodable(f"its bytes are of no format that is known here; {how_to_convert()}") from error
+    elif form in (WAV, AIFF):
+        yield from _chunked(file, form, whole, loss)
+    elif form.plain:
+        try:
+            yield from plain_blocks(file)
+        except Undecodable:
+            yield from _links(file, form, whole, loss)
+    else:
+        yield from _links(file, form, whole, loss)
+
+
+def declared_seconds(file: BinaryIO) -> float:
+    """How long a file claims to be, which may be wrong; NaN where it cannot be read as audio or claims nothing."""
+    try:
+        whole, form = _look_at(file, Loss())
+    except SongError:
+        return float("nan")
+    return duration(file, form, whole)
+
+
+def _look_at(file: BinaryIO, loss: Loss) -> tuple[Link, Format | None]:
+    size = os.fstat(file.fileno()).st_size
+    if not size:
+        raise SongError("empty file")
+    whole = without_tags(file, Link(0, size))
+    if whole.begin >= whole.end:
+        raise SongError("holds tags, but no audio")
+    form, begin = recognise(file, *whole)
+    loss.bytes += begin - whole.begin
+    return Link(begin, whole.end), form
+
+
+def _links(file: BinaryIO, form: Format | None, whole: Link, loss: Loss) -> Iterator[Block]:
+    """All links of a file by FFmpeg."""
+    layout = find_links(file, form, whole, loss) if form else Layout([whole])
+    done: list[DecodedLink] = []
+    problem, lost_bytes = None, 0
+    for link in layout.links:
+        decoded = DecodedLink(file, form, link)
+        try:
+            yield from decoded.blocks()
+            loss.add(decoded.loss)
+        except Undecodable as error:
+            problem = problem or error
+            lost_bytes += link.end - link.begin
+        done.append(decoded)
+    read_seconds = sum(link.seconds for link in done)
+    if not read_seconds and layout.cut:
+        raise SongError("cut short: the file ends before a part of it that it declares")
+    if problem and (not read_seconds or lost_bytes > LARGEST_LOST_SHARE * (whole.end - whole.begin)):
+        raise problem
+    loss.bytes += lost_bytes
+    _check_lengths(done, form, layout.cut, loss)
+    loss.check(read_seconds)
+
+
+def _check_lengths(links: list[DecodedLink], form: Format | None, cut: bool, loss: Loss) -> None:
+    """Compares what was decoded with what headers declare. Raises SongError for a file that is cut short.
+
+    The header of a joined file may speak for those behind it, too.
+    """
+    behind, known = 0.0, False
+    for link in reversed(links):
+        behind += max(link.frame_seconds, link.seconds)
+        missing = link.declared_seconds - behind
+        known |= link.declared_seconds <= MAX_HOURS * 3600
+        if not TOLERATED_SECONDS + link.padding_seconds < missing <= MAX_HOURS * 3600:
+            continue
+        # an Ogg file declares nothing: its length is read off its last page
+        if form is OGG or (link.has_holes and link.complete_bytes is not False and not cut):
+            loss.seconds = max(loss.seconds, missing)
+        elif not link.complete_bytes:
+            raise SongError(f"cut short: {missing:.1f} s are missing")
+    if cut and not known:
+        raise SongError("cut short: the file ends before a part of it that it declares")
+
+
+def _chunked(file: BinaryIO, form: Format, link: Link, loss: Loss) -> Iterator[Block]:
+    """A WAV or AIFF, and those that were joined to it."""
+    while link.begin < link.end:
+        chunks = look_through(file, form, link)
+        this, link = Link(link.begin, chunks.end), Link(chunks.end, link.end)
+        if chunks.undeclared or this.begin:
+            yield from _by_ffmpeg(file, form, this, chunks, loss)
+        else:
+            try:
+                yield from plain_blocks(file)
+            except Undecodable:
+                yield from _by_ffmpeg(file, form, this, chunks, loss)
+        if link.begin < link.end and not _begins_chunks(file, form, link):
+            _check_rest(file, this, link)
+            loss.bytes += link.end - link.begin
+            return
+
+
+def _by_ffmpeg(file: BinaryIO, form: Format, link: Link, chunks: Chunks, loss: Loss) -> Iterator[Block]:
+    decoded = DecodedLink(file, form, link)
+    yield from decoded.blocks()
+    loss.add(decoded.loss)
+    if chunks.missing_bytes:
+        raise SongError(f"cut short: {chunks.missing_bytes:,} bytes are missing")
+
+
+def _begins_chunks(file: BinaryIO, form: Format, link: Link) -> bool:
+    try:
+        return recognise(file, *link) == (form, link.begin)
+    except SongError:
+        return False
+
+
+def _check_rest(file: BinaryIO, audio: Link, rest: Link) -> None:
+    """Raises SongError where so much follows the declared end that it may well be the rest of the song."""
+    size = rest.end - rest.begin
+    if size <= max(TOLERATED_BYTES, LARGEST_LOST_SHARE * (audio.end - audio.begin)):
+        return
+    file.seek(rest.begin)
+    sample = file.read(2**20)
+    if sample.count(0) < 0.9 * len(sample):
+        raise SongError(f"its header is wrong: {size:,} bytes follow the end of the audio that it declares")
