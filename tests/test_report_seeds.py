@@ -38,6 +38,6 @@ def test_crossings_have_wider_intervals_where_seeds_differ(studies: tuple) -> No
 
 
 def test_differences_have_wider_intervals_where_seeds_differ(studies: tuple) -> None:
-        found = [paired_test(study, draws, metrics=["roc_auc"]) for study, draws in studies]
+    found = [paired_test(study, draws, metrics=["roc_auc"]) for study, draws in studies]
     widths = [np.mean([one.high - one.low for one in tested]) for tested in found]
     assert widths[1] > 1.5 * widths[0]
