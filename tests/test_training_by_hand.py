@@ -175,3 +175,11 @@ def test_one_cycle_goes_up_and_down_within_the_run(settings: list[str]) -> None:
         rate, decay = (start + (end - start) * way for start, end in (rates, decays))
         loop.adam(gradients, rate, first_decay=decay)
     assert_the_same(config, loop)
+
+
+@pytest.mark.parametrize(
+    "key", ["gradient_clip=0.1", "weight_decay=0.1", "accumulate_batches=2", "learning_rate=0.1", "schedule=plateau"]
+)
+def test_what_a_step_depends_on_makes_another_run(settings: list[str], key: str) -> None:
+    plain, other = (compose_config(*settings, *more) for more in ([], [f"trainer.{key}"]))
+    assert experiment.results_folder(other) != experiment.results_folder(plain)

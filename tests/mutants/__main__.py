@@ -1,0 +1,189 @@
+"""`python -m tests.mutants [WORDS ...]`: put in every fault, one after the other, and see whether a test fails.
+
+Each worker has a copy of the tree in a temporary folder, in which it puts a fault in, runs the fault's tests, and takes
+it out again; the working tree is never touched. The exit status is 1 where a fault survives, or cannot be tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from py_compile import PycInvalidationMode
+from queue import Queue
+from typing import NamedTuple
+
+from tests.mutants.faults import Fault, all_faults, mutated, problems
+
+ROOT = Path(__file__).resolve().parents[2]
+#: What tests need of the repository.
+COPIED = ("musictag", "conf", "sweep", "tests", "docs", "train.py", "pyproject.toml", "README.md", "Makefile")
+KILLED, SURVIVED, ERROR = "killed", "SURVIVED", "error"
+_WORDS = 8_000  # of a failed attempt that are shown
+
+
+class Result(NamedTuple):
+    """``status``: KILLED, SURVIVED or ERROR (the tests could not say); ``words``: what pytest said."""
+
+    fault: Fault
+    status: str
+    seconds: float
+    words: str
+
+
+def copy_tree(root: Path, folder: Path) -> None:
+    """What tests need of the repository at ``root``, in ``folder``.
+
+    Byte code is compiled here, and goes by the source's hash: by time and size, as it usually does, a fault of the
+    file's length that was put in and taken out within a second would stay.
+    """
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "assets.tmp")
+    for name in COPIED:
+        if (root / name).is_dir():
+            shutil.copytree(root / name, folder / name, ignore=ignored)
+        elif (root / name).exists():
+            shutil.copy2(root / name, folder / name)
+    compileall.compile_dir(folder, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """For a process, and its children, that imports what is in ``folder``, wherever this musictag is installed."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("COV_", "COVERAGE", "PYTEST"))}
+    return kept | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def run_tests(folder: Path, tests: Sequence[str], seconds: float, *more: str) -> tuple[int | None, str]:
+    """pytest's exit status (None: it took longer than ``seconds``) and its words."""
+    temporary = folder.parent / f"{folder.name}-pytest"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={temporary}", *more, *tests]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment(folder), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        words, _ = process.communicate(timeout=seconds)
+        return process.returncode, words
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)  # with the runs that its tests have started
+        words, _ = process.communicate()
+        return None, words
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def attempt(folder: Path, fault: Fault, seconds: float) -> Result:
+    """Put ``fault`` into the copy in ``folder``, run its tests, and take it out again."""
+    path = folder / fault.file
+    text = path.read_text(encoding="utf-8")
+    began = time.monotonic()
+    path.write_text(mutated(text, fault), encoding="utf-8")
+    try:
+        status, words = run_tests(folder, fault.test_ids, seconds, "-x", "--no-header")
+    finally:
+        path.write_text(text, encoding="utf-8")
+    took = time.monotonic() - began
+    if status == 1:  # tests have run, and one has failed
+        return Result(fault, KILLED, took, words)
+    if status == 0:
+        return Result(fault, SURVIVED, took, words)
+    why = f"longer than {seconds:.0f} s" if status is None else f"pytest ended with status {status}"
+    return Result(fault, ERROR, took, f"{words}\n{why}")
+
+
+def without_faults(folder: Path, tests: Sequence[str], jobs: int) -> list[str]:
+    """The tests that fail, or are skipped, while the code is as it is: they can notice nothing."""
+    report = folder / "without-faults.xml"
+    status, words = run_tests(
+        folder, tests, 3600, f"--junitxml={report}", f"--numprocesses={jobs}", "--dist=worksteal", "--no-header"
+    )
+    if status not in (0, 1):
+        return [words[-_WORDS:]]
+    found = []
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        wrong = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
+        if wrong:
+            found.append(f"{case.get('classname')}::{case.get('name')}: {wrong[0]} without any fault")
+    return found
+
+
+def chosen(faults: Sequence[Fault], words: Sequence[str]) -> list[Fault]:
+    """The faults whose description, file or tests hold one of the words; all without words."""
+    if not words:
+        return list(faults)
+    return [fault for fault in faults if any(word.lower() in " ".join(fault).lower() for word in words)]
+
+
+def try_all(root: Path, faults: Sequence[Fault], jobs: int, seconds: float, check_first: bool = True) -> list[Result]:
+    """Every fault in a copy of ``root``, ``jobs`` at a time; says how each one went. Raises SystemExit where the tests
+    do not pass without any fault."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as place, ThreadPoolExecutor(jobs) as pool:
+        folders = [Path(place) / f"tree{number}" for number in range(jobs)]
+        for folder in folders:
+            folder.mkdir()
+            copy_tree(root, folder)
+        if check_first:
+            began = time.monotonic()
+            tests = sorted({test for fault in faults for test in fault.test_ids})
+            if wrong := without_faults(folders[0], tests, jobs):
+                raise SystemExit("\n".join(["these tests can notice nothing:", *wrong]))
+            print(f"all {len(tests)} tests pass without faults ({time.monotonic() - began:.0f} s)", flush=True)
+        free: Queue[Path] = Queue()
+        for folder in folders:
+            free.put(folder)
+
+        def work(fault: Fault) -> Result:
+            folder = free.get()
+            try:
+                return attempt(folder, fault, seconds)
+            finally:
+                free.put(folder)
+
+        results = []
+        for future in as_completed([pool.submit(work, fault) for fault in faults]):
+            result = future.result()
+            results.append(result)
+            print(f"{result.status:8}  {result.seconds:5.1f} s  {result.fault.file}: {result.fault.what}", flush=True)
+        return results
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=(__doc__ or "").partition("\n")[2])
+    parser.add_argument("words", nargs="*", help="only faults whose description, file or tests hold one of these")
+    parser.add_argument("--jobs", type=int, default=min(8, os.cpu_count() or 1), help="faults at a time")
+    parser.add_argument("--seconds", type=float, default=180, help="time that the tests of a fault may take")
+    parser.add_argument("--list", action="store_true", help="print the faults and stop")
+    parser.add_argument("--unchecked", action="store_true", help="do not run the tests without faults first")
+    options = parser.parse_args(words)
+    faults = all_faults()
+    if wrong := problems(ROOT, faults):
+        print("\n".join(wrong), file=sys.stderr)
+        return 1
+    faults = chosen(faults, options.words)
+    if options.list or not faults:
+        print("\n".join(f"{fault.file}: {fault.what}" for fault in faults) or "no fault is like that")
+        return 0 if faults else 1
+    began = time.monotonic()
+    results = try_all(ROOT, faults, options.jobs, options.seconds, not options.unchecked)
+    for result in results:
+        if result.status != KILLED:
+            print(f"\n--- {result.status}: {result.fault.what}\n{result.words[-_WORDS:]}")
+    counts = Counter(result.status for result in results)
+    print(
+        f"\n{len(results)} faults: {counts[KILLED]} killed, {counts[SURVIVED]} survived, {counts[ERROR]} could not be "
+        f"tried ({time.monotonic() - began:.0f} s)"
+    )
+    return 0 if counts[KILLED] == len(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
