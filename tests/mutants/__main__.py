@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from pathlib import Path
 from py_compile import PycInvalidationMode
 from queue import Queue
@@ -29,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: What tests need of the repository.
 COPIED = ("musictag", "conf", "sweep", "tests", "docs", "train.py", "pyproject.toml", "README.md", "Makefile")
 KILLED, SURVIVED, ERROR = "killed", "SURVIVED", "error"
-_WORDS = 8_000  # of a failed attempt that are shown
+_SHOWN = 8_000  # characters of what pytest says of a survivor
 
 
 class Result(NamedTuple):
@@ -41,79 +43,84 @@ class Result(NamedTuple):
     words: str
 
 
-def copy_tree(root: Path, folder: Path) -> None:
-    """What tests need of the repository at ``root``, in ``folder``.
+class Tree:
+    """A copy of what tests need of the repository at ``root``, in ``folder``/tree, and a process that runs tests in it.
 
-    Byte code is compiled here, and goes by the source's hash: by time and size, as it usually does, a fault of the
-    file's length that was put in and taken out within a second would stay.
+    A context. Byte code is compiled here, and goes by the source's hash: by time and size, as it usually does, a fault
+    of the same length that was put in and taken out within a second would stay.
     """
-    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "assets.tmp")
-    for name in COPIED:
-        if (root / name).is_dir():
-            shutil.copytree(root / name, folder / name, ignore=ignored)
-        elif (root / name).exists():
-            shutil.copy2(root / name, folder / name)
-    compileall.compile_dir(folder, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
 
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.folder = folder / "tree"
+        self._words, self._temporary = folder / "words.txt", folder / "tmp"
+        self.folder.mkdir(parents=True)
+        for name in COPIED:
+            if (root / name).is_dir():
+                shutil.copytree(root / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif (root / name).exists():
+                shutil.copy2(root / name, self.folder / name)
+        compileall.compile_dir(self.folder, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
 
-def environment(folder: Path) -> dict[str, str]:
-    """For a process, and its children, that imports what is in ``folder``, wherever this musictag is installed."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("COV_", "COVERAGE", "PYTEST"))}
-    return kept | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    def __enter__(self) -> Tree:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("COV_", "COVERAGE", "PYTEST"))}
+        # wherever this musictag is installed, the copy's is imported, and so it is by the runs that tests start
+        own = {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+        own["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("forks.py")], cwd=self.folder, env=kept | own, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
 
-def run_tests(folder: Path, tests: Sequence[str], seconds: float, *more: str) -> tuple[int | None, str]:
-    """pytest's exit status (None: it took longer than ``seconds``) and its words."""
-    temporary = folder.parent / f"{folder.name}-pytest"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={temporary}", *more, *tests]
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment(folder), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        words, _ = process.communicate(timeout=seconds)
-        return process.returncode, words
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)  # with the runs that its tests have started
-        words, _ = process.communicate()
-        return None, words
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    def run(self, tests: Sequence[str], seconds: float, *more: str) -> tuple[int | None, str]:
+        """pytest's exit status (None: it took longer than ``seconds``) and its words."""
+        # asserts as they are compiled: what they would say more takes longer than most tests
+        arguments = ["-q", "--no-header", "--assert=plain", "-p", "no:cacheprovider", f"--basetemp={self._temporary}"]
+        arguments += [*more, *tests]
+        request = {"arguments": arguments, "words": str(self._words), "seconds": seconds}
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            while (answer := self._process.stdout.readline()) == "ready\n":
+                pass
+            return json.loads(answer), self._words.read_text(encoding="utf-8", errors="replace")
+        finally:
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
+    def attempt(self, fault: Fault, seconds: float) -> Result:
+        """Puts ``fault`` in, runs its tests, and takes it out again."""
+        path = self.folder / fault.file
+        text = path.read_text(encoding="utf-8")
+        began = time.monotonic()
+        path.write_text(mutated(text, fault), encoding="utf-8")
+        try:
+            status, words = self.run(fault.test_ids, seconds, "-x")
+        finally:
+            path.write_text(text, encoding="utf-8")
+        took = time.monotonic() - began
+        if status == 1:  # tests have run, and one has failed
+            return Result(fault, KILLED, took, words)
+        if status == 0:
+            return Result(fault, SURVIVED, took, words)
+        why = f"longer than {seconds:.0f} s" if status is None else f"pytest ended with status {status}"
+        return Result(fault, ERROR, took, f"{words}\n{why}")
 
-def attempt(folder: Path, fault: Fault, seconds: float) -> Result:
-    """Put ``fault`` into the copy in ``folder``, run its tests, and take it out again."""
-    path = folder / fault.file
-    text = path.read_text(encoding="utf-8")
-    began = time.monotonic()
-    path.write_text(mutated(text, fault), encoding="utf-8")
-    try:
-        status, words = run_tests(folder, fault.test_ids, seconds, "-x", "--no-header")
-    finally:
-        path.write_text(text, encoding="utf-8")
-    took = time.monotonic() - began
-    if status == 1:  # tests have run, and one has failed
-        return Result(fault, KILLED, took, words)
-    if status == 0:
-        return Result(fault, SURVIVED, took, words)
-    why = f"longer than {seconds:.0f} s" if status is None else f"pytest ended with status {status}"
-    return Result(fault, ERROR, took, f"{words}\n{why}")
-
-
-def without_faults(folder: Path, tests: Sequence[str], jobs: int) -> list[str]:
-    """The tests that fail, or are skipped, while the code is as it is: they can notice nothing."""
-    report = folder / "without-faults.xml"
-    status, words = run_tests(
-        folder, tests, 3600, f"--junitxml={report}", f"--numprocesses={jobs}", "--dist=worksteal", "--no-header"
-    )
-    if status not in (0, 1):
-        return [words[-_WORDS:]]
-    found = []
-    for case in ElementTree.parse(report).getroot().iter("testcase"):
-        wrong = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
-        if wrong:
-            found.append(f"{case.get('classname')}::{case.get('name')}: {wrong[0]} without any fault")
-    return found
+    def useless(self, tests: Sequence[str], seconds: float) -> list[str]:
+        """The tests that fail, or are skipped, while the code is as it is: they can notice nothing."""
+        report = self._words.with_suffix(".xml")
+        status, words = self.run(tests, seconds, f"--junitxml={report}")
+        if status not in (0, 1):
+            return [words[-_SHOWN:]]
+        found = []
+        for case in ElementTree.parse(report).getroot().iter("testcase"):
+            wrong = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
+            if wrong:
+                found.append(f"{case.get('classname')}::{case.get('name')}: {wrong[0]} without any fault")
+        return found
 
 
 def chosen(faults: Sequence[Fault], words: Sequence[str]) -> list[Fault]:
@@ -124,29 +131,35 @@ def chosen(faults: Sequence[Fault], words: Sequence[str]) -> list[Fault]:
 
 
 def try_all(root: Path, faults: Sequence[Fault], jobs: int, seconds: float, check_first: bool = True) -> list[Result]:
-    """Every fault in a copy of ``root``, ``jobs`` at a time; says how each one went. Raises SystemExit where the tests
-    do not pass without any fault."""
-    with tempfile.TemporaryDirectory(prefix="mutants-") as place, ThreadPoolExecutor(jobs) as pool:
-        folders = [Path(place) / f"tree{number}" for number in range(jobs)]
-        for folder in folders:
-            folder.mkdir()
-            copy_tree(root, folder)
+    """Every fault in a copy of ``root``, ``jobs`` at a time; says how each one went.
+
+    Raises SystemExit where the tests do not pass without any fault.
+    """
+    with ExitStack() as stack:
+        place = stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-"))
+        trees = [stack.enter_context(Tree(root, Path(place, str(number)))) for number in range(jobs)]
+        pool = stack.enter_context(ThreadPoolExecutor(jobs))
         if check_first:
             began = time.monotonic()
             tests = sorted({test for fault in faults for test in fault.test_ids})
-            if wrong := without_faults(folders[0], tests, jobs):
+            # neighbours often share what takes long
+            shares = [tests[len(tests) * i // jobs : len(tests) * (i + 1) // jobs] for i in range(jobs)]
+            checks = [
+                pool.submit(tree.useless, share, 3600) for tree, share in zip(trees, shares, strict=True) if share
+            ]
+            if wrong := [line for check in checks for line in check.result()]:
                 raise SystemExit("\n".join(["these tests can notice nothing:", *wrong]))
             print(f"all {len(tests)} tests pass without faults ({time.monotonic() - began:.0f} s)", flush=True)
-        free: Queue[Path] = Queue()
-        for folder in folders:
-            free.put(folder)
+        free: Queue[Tree] = Queue()
+        for tree in trees:
+            free.put(tree)
 
         def work(fault: Fault) -> Result:
-            folder = free.get()
+            tree = free.get()
             try:
-                return attempt(folder, fault, seconds)
+                return tree.attempt(fault, seconds)
             finally:
-                free.put(folder)
+                free.put(tree)
 
         results = []
         for future in as_completed([pool.submit(work, fault) for fault in faults]):
@@ -176,7 +189,7 @@ def main(words: Sequence[str] | None = None) -> int:
     results = try_all(ROOT, faults, options.jobs, options.seconds, not options.unchecked)
     for result in results:
         if result.status != KILLED:
-            print(f"\n--- {result.status}: {result.fault.what}\n{result.words[-_WORDS:]}")
+            print(f"\n--- {result.status}: {result.fault.what}\n{result.words[-_SHOWN:]}")
     counts = Counter(result.status for result in results)
     print(
         f"\n{len(results)} faults: {counts[KILLED]} killed, {counts[SURVIVED]} survived, {counts[ERROR]} could not be "

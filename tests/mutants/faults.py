@@ -14,8 +14,8 @@ from typing import NamedTuple
 class Fault(NamedTuple):
     """``old`` stands once in ``file`` and becomes ``new``; any of ``tests`` (pytest's names, spaces between) must fail.
 
-    ``what`` says in a few words what is then wrong, and is the fault's name. ``file`` is relative to the repository, the
-    tests are relative to the folder tests.
+    ``what`` says in a few words what is then wrong, and is the fault's name. ``file`` is relative to the repository,
+    tests are relative to its folder tests.
     """
 
     what: str
