@@ -30,6 +30,11 @@ from tests.mutants.faults import Fault, all_faults, mutated, problems
 ROOT = Path(__file__).resolve().parents[2]
 #: What tests need of the repository.
 COPIED = ("musictag", "conf", "sweep", "tests", "docs", "train.py", "pyproject.toml", "README.md", "Makefile")
+#: What nearly all tests import, in the order of what it takes.
+SLOW = (
+    "torch", "torchaudio", "torchmetrics", "pytorch_lightning", "pytorch_lightning.loggers", "scipy.signal", "pytest",
+    "matplotlib.figure", "hydra", "rich.console", "jinja2", "pyarrow.parquet", "pyarrow.compute", "pyarrow.csv",
+)  # fmt: skip
 KILLED, SURVIVED, ERROR = "killed", "SURVIVED", "error"
 _SHOWN = 8_000  # characters of what pytest says of a survivor
 
@@ -50,8 +55,9 @@ class Tree:
     of the same length that was put in and taken out within a second would stay.
     """
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, imported: Sequence[str] = SLOW) -> None:
         self.folder = folder / "tree"
+        self._imported = imported
         self._words, self._temporary = folder / "words.txt", folder / "tmp"
         self.folder.mkdir(parents=True)
         for name in COPIED:
@@ -66,10 +72,10 @@ class Tree:
         # wherever this musictag is installed, the copy's is imported, and so it is by the runs that tests start
         own = {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         own["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        command = [sys.executable, str(Path(__file__).with_name("forks.py")), *self._imported]
         self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("forks.py")], cwd=self.folder, env=kept | own, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
+            command, cwd=self.folder, env=kept | own, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,14 +136,18 @@ def chosen(faults: Sequence[Fault], words: Sequence[str]) -> list[Fault]:
     return [fault for fault in faults if any(word.lower() in " ".join(fault).lower() for word in words)]
 
 
-def try_all(root: Path, faults: Sequence[Fault], jobs: int, seconds: float, check_first: bool = True) -> list[Result]:
-    """Every fault in a copy of ``root``, ``jobs`` at a time; says how each one went.
+def try_all(
+    root: Path, faults: Sequence[Fault], jobs: int, seconds: float, check_first: bool = True,
+    imported: Sequence[str] = SLOW,
+) -> list[Result]:  # fmt: skip
+    """Every fault in a copy of ``root``, ``jobs`` at a time; says how each one went. ``imported``: what is imported
+    once for all of them.
 
     Raises SystemExit where the tests do not pass without any fault.
     """
     with ExitStack() as stack:
         place = stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-"))
-        trees = [stack.enter_context(Tree(root, Path(place, str(number)))) for number in range(jobs)]
+        trees = [stack.enter_context(Tree(root, Path(place, str(number)), imported)) for number in range(jobs)]
         pool = stack.enter_context(ThreadPoolExecutor(jobs))
         if check_first:
             began = time.monotonic()

@@ -143,7 +143,7 @@ FAULTS = (
         "musictag/results.py",
         '        seed=config["seed"],\n    )\n    plot_tags',
         "        seed=0,\n    )\n    plot_tags",
-        "test_train.py test_results.py",
+        "test_train.py::test_options_train",
     ),
     Fault(
         "what is told of validation is the last epoch's",

@@ -1,8 +1,9 @@
 """pytest again and again without importing torch and Lightning each time: this program has them, and forks.
 
-Run as a program, with a copy of the tree as its working folder. It says "ready", and then for each line of JSON on its
-standard input, {"arguments": pytest's, "words": a file for what it prints, "seconds": at most}, one line: pytest's exit
-status, or null where it took longer. Nothing of musictag or its tests is imported before a fork.
+Run as a program, with a copy of the tree as its working folder; its arguments are the modules that it imports first. It
+says "ready", and then for each line of JSON on its standard input, {"arguments": pytest's, "words": a file for what it
+prints, "seconds": at most}, one line: pytest's exit status, or null where it took longer. Nothing of musictag or its
+tests is imported before a fork.
 """
 
 from __future__ import annotations
@@ -15,12 +16,6 @@ import signal
 import sys
 import time
 from contextlib import suppress
-
-#: What nearly all tests import, in the order of what it takes.
-SLOW = (
-    "torch", "torchaudio", "torchmetrics", "pytorch_lightning", "pytorch_lightning.loggers", "scipy.signal", "pytest",
-    "matplotlib.figure", "hydra", "rich.console", "jinja2", "pyarrow.parquet", "pyarrow.compute", "pyarrow.csv",
-)  # fmt: skip
 
 
 def run(arguments: list[str], words: str) -> int:
@@ -35,21 +30,24 @@ def run(arguments: list[str], words: str) -> int:
 
 
 def wait(process: int, seconds: float) -> int | None:
-    """The status of the fork; it and all that it has started are ended after ``seconds``."""
-    deadline = time.monotonic() + seconds
+    """The status of the fork. It and all that it has started end with it, after ``seconds``, and with this program or
+    the one that started it."""
+    deadline, parent = time.monotonic() + seconds, os.getppid()
     done, status = 0, 0
-    while not done and time.monotonic() < deadline:
-        time.sleep(0.02)
-        done, status = os.waitpid(process, os.WNOHANG)
-    with suppress(ProcessLookupError):
-        os.killpg(process, signal.SIGKILL)
+    try:
+        while not done and time.monotonic() < deadline and os.getppid() == parent:
+            time.sleep(0.02)
+            done, status = os.waitpid(process, os.WNOHANG)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
     if not done:
         os.waitpid(process, 0)
     return os.waitstatus_to_exitcode(status) if done else None
 
 
 def main() -> int:
-    for name in SLOW:
+    for name in sys.argv[1:]:
         importlib.import_module(name)
     gc.freeze()  # pytest collects garbage several times, of which there is none in these
     print("ready", flush=True)
