@@ -6,15 +6,19 @@ The scores of the epochs are made up; all else is a real run.
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 
 import musictag
-from musictag import experiment
+from musictag import callbacks, experiment
 from musictag.checkpoint import read_checkpoint
 from musictag.sweeping import objective
 from musictag.training import TaggingModule
@@ -113,3 +117,27 @@ def test_without_patience_training_goes_on_to_the_last_epoch(
     script(monkeypatch, "val_loss", np.linspace(0.5, 0.9, len(SCORES)).tolist())
     metrics = experiment.run(compose_config(*settings, "trainer.early_stopping_patience=0"))
     assert (metrics["epochs"], metrics["best_epoch"]) == (len(SCORES), 0)
+
+
+def test_the_checkpoint_within_an_epoch_comes_every_so_many_minutes(
+    settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that each batch advances by 25 seconds; that it is time is agreed on a batch later."""
+    now, saved = [0.0], []
+    start, save = TaggingModule.on_train_batch_start, pl.Trainer.save_checkpoint
+
+    def on_train_batch_start(self: TaggingModule, batch: dict, batch_idx: int) -> None:
+        now[0] += 25
+        start(self, batch, batch_idx)
+
+    def save_checkpoint(self: pl.Trainer, path: Path, *more: Any, **settings: Any) -> None:
+        if not self.validating and not self.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            saved.append(self.fit_loop.epoch_loop.batch_idx)
+        save(self, path, *more, **settings)
+
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter))
+    monkeypatch.setattr(TaggingModule, "on_train_batch_start", on_train_batch_start)
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", save_checkpoint)
+    short = ["trainer.max_epochs=1", "trainer.patches_per_song=12", "trainer.checkpoint_minutes=1"]
+    experiment.run(compose_config(*settings, *short))
+    assert saved == [4, 9]  # of 12 batches; at 75 s, and 75 s after 125 s
