@@ -8,7 +8,7 @@ STUDY  ?= dataset_size_small
 RUNS   ?= runs/songbook
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep report test test-slow lint format audit bench clean
+.PHONY: help setup train sweep report test test-slow mutants lint format audit bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ test: setup ## run the tests (without those marked slow)
 
 test-slow: setup ## run all tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+mutants: setup ## put deliberate faults into a copy of the code: every one must make a test fail (some: ARGS=words)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: setup ## check format and style
 	$(BIN)/ruff format --check .

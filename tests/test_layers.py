@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from musictag.backends.residual import Residual
 from musictag.errors import MusictagError
 from musictag.layers import SameConv1d, scaled
+
+from .models import make_small_tagger
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 32, 165])
@@ -42,3 +44,21 @@ def test_multiplied_filters():
     for multiplier in (0, -1.0):
         with pytest.raises(MusictagError, match=r"frontend\.filter_multiplier"):
             scaled((16,), multiplier)
+
+
+@pytest.mark.parametrize("name", ["pons_waveform", "pons_spectrogram"])
+def test_running_statistics_take_a_hundredth_of_each_batch(name: str) -> None:
+    """As the paper's code has it: TensorFlow's momentum of 0.99."""
+    tagger = make_small_tagger(name).train()
+    norms = {key: layer for key, layer in tagger.named_modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)}
+    seen: dict[str, Tensor] = {}
+    for key, layer in norms.items():
+        layer.register_forward_pre_hook(lambda _, inputs, key=key: seen.update({key: inputs[0]}))
+    torch.manual_seed(0)
+    tagger(0.1 * torch.randn(3, tagger.input_samples))
+    assert len(norms) > 9
+    for key, layer in norms.items():
+        axes = [axis for axis in range(seen[key].ndim) if axis != 1]
+        torch.testing.assert_close(layer.running_mean, 0.01 * seen[key].mean(axes), msg=key)
+        variance = seen[key].transpose(0, 1).flatten(1).var(1)
+        torch.testing.assert_close(layer.running_var, 0.99 + 0.01 * variance, msg=key)

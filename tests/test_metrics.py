@@ -110,6 +110,15 @@ def test_tags_without_both_classes_are_left_out_and_named():
     }  # fmt: skip
 
 
+def test_chance_is_the_prevalence_among_songs_whose_target_is_known():
+    scores, targets = random_evaluation(songs=40, tags=2)
+    targets[:30, 0] = np.nan
+    targets[30:, 0] = [1, 1, 0, 0, 0, 0, 0, 0, 0, 0]
+    metrics = song_metrics(scores, targets, names_of(2), classification(2), resamples=0)
+    assert [metrics["tags"][0][key] for key in ("known", "positives", "prevalence")] == [10, 2, 0.2]
+    assert metrics["chance_pr_auc"] == pytest.approx((0.2 + targets[:, 1].mean()) / 2)
+
+
 def test_regression_tags_are_measured_by_their_error():
     scores, targets = random_evaluation(tags=4)
     targets[:, 2] = np.linspace(0, 1, 200)

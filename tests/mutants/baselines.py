@@ -1,0 +1,130 @@
+"""Faults of the baselines: features, trees, linear models."""
+
+from .faults import Fault
+
+LIBROSA = "test_features.py::test_the_descriptors_are_those_of_librosa"
+
+FAULTS = (
+    Fault(
+        "features are standardised with validation songs, too",
+        "musictag/feature_models.py",
+        "self._mean, self._scale = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)",
+        "self._mean, self._scale = (f(np.concatenate([train, validation]).astype(np.float64), 0)"
+        " for f in (np.mean, np.std))",
+        "test_leaks.py::test_features_of_validation_songs_change_no_model_of_a_baseline",
+    ),
+    Fault(
+        "validation chooses the worst penalty",
+        "musictag/feature_models.py",
+        "= min(candidates, key",
+        "= max(candidates, key",
+        "test_feature_models.py::test_validation_chooses_the_penalty",
+    ),
+    Fault(
+        "the offset of a linear model forgets the mean",
+        "musictag/feature_models.py",
+        "float(offset - weights @ (self._mean / self._scale))",
+        "float(offset)",
+        "test_feature_models.py::test_the_linear_models_are_those_of_scikit_learn",
+    ),
+    Fault(
+        "a larger penalty is a smaller one",
+        "musictag/feature_models.py",
+        "LogisticRegression(C=1 / penalty",
+        "LogisticRegression(C=penalty",
+        "test_feature_models.py::test_the_linear_models_are_those_of_scikit_learn",
+    ),
+    Fault(
+        "trees grow to the last round",
+        "musictag/feature_models.py",
+        "rounds = booster.best_iteration if chosen is None else int(chosen)",
+        "rounds = booster.current_iteration() if chosen is None else int(chosen)",
+        "test_feature_models.py::test_every_setting_of_the_trees_reaches_them",
+    ),
+    Fault(
+        "trees learn unknown songs as negative ones",
+        "musictag/feature_models.py",
+        "            songs = songs.subset(known, params=self._parameters).construct()\n"
+        "        return songs.set_label(targets[known])",
+        "            targets, known = np.nan_to_num(targets), np.arange(len(targets))\n"
+        "        return songs.set_label(targets[known])",
+        "test_feature_models.py::test_songs_whose_target_is_unknown_are_left_out",
+    ),
+    Fault(
+        "the seed of a study does not reach the trees",
+        "musictag/feature_models.py",
+        'settings.parameters | {"seed": seed}',
+        'settings.parameters | {"seed": 0}',
+        "test_feature_models.py::test_every_setting_of_the_trees_reaches_them",
+    ),
+    Fault(
+        "a tag that validation cannot judge gets the largest choice of the others",
+        "musictag/baseline.py",
+        'float(np.median([fitted[j]["chosen"]',
+        'float(np.max([fitted[j]["chosen"]',
+        "test_baseline.py::test_tags_that_validation_cannot_judge_get_what_it_chose_for_others",
+    ),
+    Fault(
+        "test songs are scored by the features of validation songs",
+        "musictag/baseline.py",
+        "np.split(features, np.cumsum([len(songs) for songs in ids])[:-1])",
+        "np.split(features, np.cumsum([len(ids[0]), len(ids[2])]))",
+        "test_baseline.py::test_a_linear_run_knows_what_is_high",
+    ),
+    Fault(
+        "a baseline trains on its validation targets",
+        "musictag/baseline.py",
+        'found = fitter.fit(tag.kind, targets["train"][:, k], targets["validation"][:, k], chosen)',
+        'found = fitter.fit(tag.kind, targets["train"][::-1, k], targets["validation"][:, k], chosen)',
+        "test_baseline.py::test_a_linear_run_knows_what_is_high",
+    ),
+    Fault(
+        "features come in the order in which they were stored",
+        "musictag/feature_store.py",
+        "features[wanted] = values",
+        "features[np.sort(wanted)] = values",
+        "test_feature_store.py::test_features_come_in_the_order_asked_for_and_are_computed_once",
+    ),
+    Fault(
+        "other audio has the features of the old one",
+        "musictag/feature_store.py",
+        '("shard", "shard_crc32", "offset", "samples")',
+        '("offset", "samples")',
+        "test_feature_store.py::test_other_audio_has_features_of_its_own",
+    ),
+    Fault(
+        "the roll-off lies at half of the magnitude",
+        "musictag/features.py",
+        "ROLLOFF = 0.85",
+        "ROLLOFF = 0.5",
+        LIBROSA,
+    ),
+    Fault(
+        "bandwidth is a mean distance",
+        "musictag/features.py",
+        'np.sqrt(np.einsum("tf,tf->t", share, np.square(distance, out=distance)))',
+        'np.einsum("tf,tf->t", share, np.abs(distance))',
+        LIBROSA,
+    ),
+    Fault(
+        "tempi are counted from a lag of none",
+        "musictag/features.py",
+        "tempogram[1:][(tempi >= low)",
+        "tempogram[:-1][(tempi >= low)",
+        "test_features.py::test_the_tempo_of_clicks",
+    ),
+    Fault(
+        "percentiles are of frames and not of songs",
+        "musictag/features.py",
+        "np.percentile(values, PERCENTILES, axis=1)",
+        "np.percentile(values, PERCENTILES[::-1], axis=1)",
+        "test_features.py::test_the_descriptors_are_those_of_librosa",
+    ),
+    Fault(
+        "importances are the smallest first",
+        "musictag/importances.py",
+        'np.argsort(-of_tag, kind="stable")',
+        'np.argsort(of_tag, kind="stable")',
+        "test_baseline.py::test_importances_are_sorted_by_tag_and_drawn",
+    ),
+)
