@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from musictag.places import path_argument
 from musictag.cli_studies import positive
+from musictag.places import path_argument
 
 
 def add_data_commands(commands: argparse._SubParsersAction) -> None:

@@ -18,11 +18,66 @@ from musictag.decoding.window import Window
 
 #: Decoders that are used. No other one, and so no picture and no film, is opened while a container is looked through.
 _CODECS = frozenset(
-    "aac aac_latm ac3 adpcm_ima_qt adpcm_ima_wav adpcm_ms alac amrnb amrwb ape als dca dsd_lsbf dsd_lsbf_planar "
-    "dsd_msbf dsd_msbf_planar eac3 flac gsm gsm_ms libopencore_amrnb libopencore_amrwb libopus mlp mp1 mp1float mp2 "
-    "mp2float mp3 mp3float mpc7 mpc8 opus pcm_alaw pcm_f32be pcm_f32le pcm_f64be pcm_f64le pcm_mulaw pcm_s16be "
-    "pcm_s16le pcm_s24be pcm_s24le pcm_s32be pcm_s32le pcm_s8 pcm_u8 speex tak truehd tta vorbis wavpack wmalossless "
-    "wmapro wmav1 wmav2 wmavoice".split()
+    [
+        "aac",
+        "aac_latm",
+        "ac3",
+        "adpcm_ima_qt",
+        "adpcm_ima_wav",
+        "adpcm_ms",
+        "alac",
+        "amrnb",
+        "amrwb",
+        "ape",
+        "als",
+        "dca",
+        "dsd_lsbf",
+        "dsd_lsbf_planar",
+        "dsd_msbf",
+        "dsd_msbf_planar",
+        "eac3",
+        "flac",
+        "gsm",
+        "gsm_ms",
+        "libopencore_amrnb",
+        "libopencore_amrwb",
+        "libopus",
+        "mlp",
+        "mp1",
+        "mp1float",
+        "mp2",
+        "mp2float",
+        "mp3",
+        "mp3float",
+        "mpc7",
+        "mpc8",
+        "opus",
+        "pcm_alaw",
+        "pcm_f32be",
+        "pcm_f32le",
+        "pcm_f64be",
+        "pcm_f64le",
+        "pcm_mulaw",
+        "pcm_s16be",
+        "pcm_s16le",
+        "pcm_s24be",
+        "pcm_s24le",
+        "pcm_s32be",
+        "pcm_s32le",
+        "pcm_s8",
+        "pcm_u8",
+        "speex",
+        "tak",
+        "truehd",
+        "tta",
+        "vorbis",
+        "wavpack",
+        "wmalossless",
+        "wmapro",
+        "wmav1",
+        "wmav2",
+        "wmavoice",
+    ]
 )
 #: Where nothing tells a format, only these are tried.
 _PROBED = "mp3,aac,ac3,eac3,dts,flac,ogg"
@@ -67,7 +122,9 @@ class DecodedLink:
                 raise Undecodable("there is no sound in it")
             context = stream.codec_context
             if context is None or context.name not in _CODECS:
-                raise Undecodable(f"its sound is of a kind that is not read here ({context.name if context else 'unknown'})")
+                raise Undecodable(
+                    f"its sound is of a kind that is not read here ({context.name if context else 'unknown'})"
+                )
             if others := len(container.streams.audio) - 1:
                 self.loss.remarks.append(f"{others} more sound track{'s' * (others > 1)}, not read")
             context.thread_count = 1
@@ -180,9 +237,7 @@ def _opened(window: Window, form: Format | None) -> Iterator[av.container.InputC
     if form is None:
         options["format_whitelist"] = _PROBED
     try:
-        container = av.open(
-            window, format=form and form.demuxer, container_options=options, metadata_errors="replace"
-        )
+        container = av.open(window, format=form and form.demuxer, container_options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
         raise Undecodable(_reason(error)) from error
     with container:
