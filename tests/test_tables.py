@@ -158,11 +158,15 @@ def test_columns_of_one_or_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
         "  b: 1 or nothing",
     ]
     capsys.readouterr()
-    manifest = CatalogueFile(path).manifest()
-    said = capsys.readouterr().err
-    assert "a, b: columns of 1 or nothing: an empty cell means unknown. Write 0 for" in said
-    with pytest.raises(MusictagError, match=r"a, b \(no negative song\).*an empty cell means unknown\. Write 0"):
-        CatalogueFile(path).learnable_manifest()
+    source = CatalogueFile(path)
+    source.manifest()
+    assert "a, b: columns of 1 or nothing: an empty cell means unknown. Write 0 for" in capsys.readouterr().err
+    assert [tag.name for tag in source.learnable_manifest().tags] == ["fine"]
+    left_out = capsys.readouterr().err
+    assert "a, b (no negative song)" in left_out
+    assert "an empty cell means unknown. Write 0 for" in left_out
+    with pytest.raises(MusictagError, match=r"asks for .*a \(no negative song\).*an empty cell means unknown\. Write 0"):
+        CatalogueFile(path, tags="a").learnable_manifest()
     assert cli.main(["catalogue", str(path), "-o", str(tmp_path / "catalogue.csv")]) == 0
     assert check(tmp_path / "catalogue.csv", capsys)[0] == 0
 

@@ -70,7 +70,8 @@ class TagChoice:
         if is_rank_zero():
             say(
                 f"{len(lacking)} of {len(manifest.tags)} tags are left out because they {why}: {listed}. "
-                f"data.min_songs_per_tag=0 keeps all {len(manifest.tags)} regardless; data.tags=[...] chooses some{hint}"
+                f"data.min_songs_per_tag=0 keeps all {len(manifest.tags)} regardless; data.tags=[...] chooses some"
+                + hint
             )
         return manifest.with_tags(kept)
 
