@@ -27,7 +27,7 @@ PATH_KEYS = {
     "data.cals": True, "data.artists": True, "data.split_path": True, "data.soundfont": True,
 }  # fmt: skip
 #: Where a value of Hydra's may begin with ~, and what of it is a path.
-_HOME = re.compile(r"(^|[,(\[:]\s*)(~[^,()\[\]{}'\"]*)")
+_HOME = re.compile(r"(^|[,(\[:]\s*)(~(?:\$\{[^{}]*\}|[^,()\[\]{}'\"])*)")
 
 # for hydra.sweep.dir in conf/train.yaml, where Hydra makes a folder itself
 OmegaConf.register_new_resolver("home", os.path.expanduser, replace=True)
@@ -57,9 +57,9 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
 def readable(words: Sequence[str]) -> list[str]:
     """``words`` as Hydra can read them: ``~`` is written out, and in quotes stands what only they let through.
 
-    The value of a key of PATH_KEYS is a path as it stands where there is a file or a folder of that name, or where
-    Hydra could not read it otherwise; several may stand side by side, as in ``init_from=a.ckpt,b.ckpt``. What Hydra
-    reads already stays as it is.
+    The value of a key of PATH_KEYS is a path as it stands, whatever is in it, where there is a file or a folder of that
+    name. Where there is none, and Hydra could not read it, it is put into quotes, in which ``${...}`` means what it
+    always does; several may stand side by side, as in ``init_from=a.ckpt,b.ckpt``. What Hydra reads stays as it is.
     """
     return [_readable(word) for word in words]
 
@@ -82,15 +82,15 @@ def _readable(word: str) -> str:
         return f"{key}={os.path.expanduser(value)}"
     is_path = key.lstrip("+") in PATH_KEYS and value != "null"
     if is_path and not _is_plain(value) and os.path.lexists(os.path.expanduser(value)):
-        return f"{key}={_literal(os.path.expanduser(value))}"
+        return f"{key}={_quoted(_escaped(os.path.expanduser(value)))}"
     if _is_read(value):
-        return f"{key}={_literal(value)}" if is_path and _is_number(value) else word
-    at_home = _HOME.sub(lambda found: found[1] + _literal(os.path.expanduser(found[2])), value)
+        return f"{key}={_quoted(value)}" if is_path and _is_number(value) else word
+    at_home = _HOME.sub(lambda found: found[1] + _quoted(os.path.expanduser(found[2])), value)
     if _is_read(at_home):
         return f"{key}={at_home}"
     if not is_path:
         return word
-    parts = [part if _is_read(part) else _literal(os.path.expanduser(part)) for part in value.split(",")]
+    parts = [part if _is_read(part) else _quoted(os.path.expanduser(part)) for part in value.split(",")]
     return f"{key}={','.join(parts)}"
 
 
@@ -114,12 +114,14 @@ def _is_number(value: str) -> bool:
     return isinstance(_parser().parse_override(f"key={value}").value(), int | float)
 
 
-def _literal(text: str) -> str:
-    """``text`` as a value of which nothing means anything to Hydra: in quotes, where that takes quotes."""
-    if _is_plain(text):
-        return text
-    # OmegaConf's ${...}, and the backslashes before it
-    return QuotedString(re.sub(r"(\\*)\$\{", r"\1\1\\${", text), Quote.single).with_quotes()
+def _quoted(text: str) -> str:
+    """``text`` as one value, in quotes where that takes quotes."""
+    return text if _is_plain(text) else QuotedString(text, Quote.single).with_quotes()
+
+
+def _escaped(text: str) -> str:
+    """``text`` so that OmegaConf takes it literally: with a backslash before ``${``, those before that doubled."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from musictag.each_song import Songs
-from musictag.errors import MusictagError
+from musictag.errors import MusictagError, SongError
 from musictag.streams import drop_output, is_utf8
 from musictag.untrusted import printable, unicode_name
 
@@ -34,7 +35,7 @@ def main(names: Sequence[str], model: str, top: int, as_json: bool, device: str)
     rows = _JsonRows() if as_json else _TableRows(tagger.tags, songs.paths, top)
     with songs.heard():
         try:
-            for path, scores in songs.each(tagger.tag):
+            for path, scores in songs.each(lambda path: _finite(tagger.tag(path))):
                 _write(rows.row(path, scores))
             _write(rows.end())
         except BrokenPipeError:  # whoever reads has had enough
@@ -55,6 +56,12 @@ def _load(model: str, device: str) -> Any:
     return load(model, device=device)
 
 
+def _finite(scores: dict[str, float]) -> dict[str, float]:
+    if not all(map(math.isfinite, scores.values())):
+        raise SongError("the model's scores are not finite: its weights are damaged, or were never sound")
+    return scores
+
+
 def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
@@ -67,7 +74,7 @@ class _JsonRows:
         self._before = "{\n"
 
     def row(self, path: str, scores: dict[str, float]) -> str:
-        text = json.dumps({unicode_name(path): scores}, indent=2, ensure_ascii=not is_utf8(), allow_nan=False)
+        text = json.dumps({unicode_name(path): scores}, indent=2, ensure_ascii=not is_utf8())
         before, self._before = self._before, ",\n"
         return before + text.removeprefix("{\n").removesuffix("\n}")
 

@@ -37,13 +37,13 @@ def explain(error: Exception) -> str:
     """What Hydra or OmegaConf says of a command line that cannot be composed, with the keys that exist where one was
     mistyped, and how to write what they read otherwise than it was meant."""
     text = str(error).partition("Config search path:")[0]
-    if isinstance(error, InterpolationResolutionError | GrammarParseError):
-        return (
-            f"{' '.join(text.split())}. ${{...}} stands for the value of another key; where these characters belong to "
-            "a name, write \\${ in quotes: 'key=\"a\\${b}\"'"
-        )
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, InterpolationResolutionError | GrammarParseError):
+            return (
+                f"{' '.join(str(cause).split())}. ${{...}} stands for the value of another key; where these characters "
+                "belong to a name, write \\${ in quotes: 'key=\"a\\${b}\"'"
+            )
         # OmegaConf's errors know the group in which the key was looked for
         parent, key = getattr(cause, "parent_node", None), getattr(cause, "full_key", None)
         if parent is not None and key and hasattr(parent, "keys"):

@@ -50,11 +50,37 @@ def test_folders_may_have_any_name(run: Bench, name: str) -> None:
     assert "Finished before" in said
 
 
-def test_a_name_that_hydra_does_not_take_without_quotes_is_explained(run: Bench) -> None:
-    status, said = run.lab.run(*run.settings, f"runs_dir={run.folder / NAMES[2]}")
+@pytest.mark.parametrize("name", [name for name in NAMES if "," not in name])
+def test_folders_need_no_quotes(run: Bench, name: str) -> None:
+    place = run.folder / "unquoted" / name
+    status, said = run.lab.run(*run.settings, f"runs_dir={place / 'runs'}", f"data_dir={place / 'data'}")
+    assert status == 0, said
+    check_whole(only(place / "runs"), run.whole)
+
+
+@pytest.mark.parametrize("typed", ["~/runs", "'~/runs'"])
+def test_the_home_folder_may_be_typed(run: Bench, typed: str, tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path)}
+    words = [*run.settings, f"runs_dir={typed}", "data_dir=~/data"]
+    status, said = run.lab.run(*words, environment=home)
+    assert status == 0, said
+    check_whole(only(tmp_path / "runs"), run.whole)
+    status, said = run.lab.run("-m", *words, "study=home", "seed=0,1", environment=home)
+    assert status == 0, said
+    assert len(list((tmp_path / "runs").glob("*/*/metrics.json"))) == 2
+    assert (tmp_path / "runs" / "multirun" / "multirun.yaml").is_file()
+    model = f"~/{only(tmp_path / 'runs').relative_to(tmp_path)}/best.ckpt"
+    song = next((run.folder / "music" / "audio").glob("*.wav"))
+    status, said = run.lab.run("tag", str(song), "--model", model, program="musictag.cli", environment=home)
+    assert status == 0, said
+    assert not Path("~").exists()
+
+
+def test_a_name_that_means_another_key_says_what_to_write(run: Bench) -> None:
+    status, said = run.lab.run(*run.settings, f"runs_dir={run.folder}/a${{b}}")
     assert status == 1
     assert "Traceback" not in said
-    assert said.splitlines()[-1].endswith("wants quotes of its own: \"key='the value'\"")
+    assert said.splitlines()[-1].endswith("write \\${ in quotes: 'key=\"a\\${b}\"'")
 
 
 def test_the_jobs_of_a_study_find_a_folder_of_any_name(run: Bench) -> None:

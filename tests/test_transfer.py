@@ -6,15 +6,18 @@ import copy
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pytorch_lightning import seed_everything
 
 import musictag
 from musictag import experiment
+from musictag.audio import read_song
 from musictag.backends.probe import Probe
 from musictag.errors import MusictagError
 from musictag.tagger import Tagger
+from musictag.terminal import print_results
 from musictag.transfer import initialise_from, with_probe
 
 from .embeddings import save
@@ -162,6 +165,59 @@ def test_runs_that_begin_with_another_ones_weights(tiny, tmp_path):
         assert metrics["parameters_trained"] == sum(p.numel() for p in probe.backend.parameters() if p.requires_grad)
         assert set(probe.tag(next(tmp_path.glob("music/audio/*.wav")))) == {"high", "noisy", "brightness"}
     assert len({first, frozen, free, probed}) == 4
+
+
+def test_no_epochs_score_the_weights_that_are_given(tiny, tmp_path, capsys):
+    trained_in, trained = run(*tiny)
+    folder, metrics = run(*tiny, "trainer.max_epochs=0", f"init_from={trained_in / 'best.ckpt'}")
+    assert metrics["test"] == trained["test"]
+    last = {name: value for name, value in trained["validation"].items() if name.startswith("val_")}
+    assert metrics["validation"] == pytest.approx(last)
+    assert (metrics["epochs"], metrics["best_epoch"]) == (0, None)
+    assert same(musictag.load(folder / "best.ckpt"), musictag.load(trained_in / "best.ckpt"))
+    written = {"metrics.json", "predictions.npz", "best.ckpt", "config.json", "tags.png"}
+    assert {path.name for path in folder.iterdir()} == written
+    # and they are those of the tagger, used for itself
+    tagger = musictag.load(folder / "best.ckpt")
+    with np.load(folder / "predictions.npz") as found:
+        for song, scores in zip(found["song_ids"], found["scores"], strict=True):
+            audio = read_song(tmp_path / "music" / "audio" / f"{song}.wav")
+            np.testing.assert_allclose(scores, tagger.predict_song(audio), atol=1e-6)
+    print_results(metrics, str(tmp_path / "runs"))
+    shown = capsys.readouterr().out
+    assert f"the weights of {trained_in / 'best.ckpt'} as they are" in shown
+    assert "history.csv" not in shown
+    assert "Finished before" not in shown
+    run(*tiny, "trainer.max_epochs=0", f"init_from={trained_in / 'best.ckpt'}")
+    assert "Finished before" in capsys.readouterr().out
+
+
+def test_no_epochs_and_a_probe_that_was_trained(tiny):
+    trained_in, _ = run(*tiny)
+    probe, trained = run(*tiny, f"init_from={trained_in / 'best.ckpt'}", "probe=linear")
+    _, metrics = run(*tiny, f"init_from={probe / 'best.ckpt'}", "probe=linear", "trainer.max_epochs=0")
+    assert metrics["test"] == trained["test"]
+
+
+def test_what_was_never_trained_is_not_scored(tiny, tmp_path):
+    config = compose_config(*tiny)
+    tags = [{"name": name, "kind": "classification"} for name in ("high", "noisy")]
+    tags.append({"name": "brightness", "kind": "regression"})
+    given = save(tmp_path / "given.ckpt", Tagger(config["frontend"], config["backend"], tags, 0.5))
+    for words, message in (
+        (["init_from=null"], r"max_epochs=0 trains nothing: .* type init_from=\.\.\. as well"),
+        (["probe=linear"], "the probe on .* would be new; leave out probe"),
+        (
+            ["data.tags=[noisy,high,brightness]"],
+            r"the same in another order: .*data\.tags=\{high:classification,noisy:",
+        ),
+        (["data.tags=[noisy]"], r"are others, 3 of them: its last layer would be new"),
+        (["data.tags={noisy:regression,high:classification,brightness:regression}"], "are others, 3 of them"),
+    ):
+        with pytest.raises(MusictagError, match=message):
+            experiment.run(compose_config(*tiny, "trainer.max_epochs=0", f"init_from={given}", *words))
+    assert not (tmp_path / "data").exists()  # before anything is decoded
+    assert not list((tmp_path / "runs").glob("*/*/metrics.json"))
 
 
 def test_the_weights_are_part_of_a_runs_identity(tiny, checkpoint, tmp_path):
