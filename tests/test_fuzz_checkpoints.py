@@ -128,7 +128,7 @@ def trees() -> dict[str, Any]:
     songs = rng.normal(0, 1, (60, len(feature_names())))
     targets = (songs[:, 0] > 0).astype(float)
     model = Trees(threads=1, min_child_samples=5, max_rounds=4)
-    fitted = model.fitter(songs, songs, 0).fit("classification", targets, targets, 3.0)
+    fitted = model.fitter(songs, songs, 0).fit("classification", targets, targets, {"num_leaves": 7, "rounds": 3})
     return {
         "what": "musictag baseline 1",
         "features": list(feature_names()),
@@ -164,8 +164,14 @@ def test_damaged_models_of_a_baseline(count: int, tmp_path: Path) -> None:
 def test_trees_that_were_checked_are_the_same_trees() -> None:
     from musictag.tree_text import checked_trees
 
-    text = trees()["tags"][0]["lightgbm"]
-    songs = np.random.default_rng(1).normal(0, 1, (50, len(feature_names())))
+    rng = np.random.default_rng(1)
+    songs = rng.normal(0, 1, (200, len(feature_names())))
+    labels = (songs[:, 0] + rng.normal(0, 1, 200) > 0) * 1.0
+    settings = {"objective": "binary", "verbosity": -1, "num_threads": 1}
+    # as LightGBM writes it, with all that describes the training
+    text = lightgbm.train(settings, lightgbm.Dataset(songs, labels), num_boost_round=5).model_to_string()
+    assert "split_gain=" in text
+    assert "split_gain=" not in checked_trees(text)
     before, after = (lightgbm.Booster(model_str=model).predict(songs) for model in (text, checked_trees(text)))
     np.testing.assert_array_equal(before, after)
     assert np.ptp(before) > 0.01

@@ -197,3 +197,11 @@ def test_help_names_what_the_tables_hold() -> None:
     }
     for text, table in tables.items():
         assert re.split(", | or ", text) == list(table)
+
+
+def test_mixed_precision_makes_training_faster_and_not_validation(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = []
+    for precision in ("32-true", "bf16-mixed"):
+        words = (*SONGS, "--patches-per-second", "1000", "--precision", precision)
+        seconds.append(planned(capsys, *words)["training"]["epoch_seconds_by_part"]["validation"])
+    assert seconds[1] == pytest.approx(2 * seconds[0])

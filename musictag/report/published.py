@@ -18,8 +18,8 @@ class Published:
     """A score with the digits that are given for it, in [0, 1]; ``pr_auc`` None where none is given.
 
     ``data``: the name of the source here. ``split``: that of the configuration, None where the source does not say.
-    ``status``: seen (in the source), counted (from files of the source) or digest (in a public digest of the source, whose
-    author says that he checked the paper).
+    ``status``: seen (in the source), counted (from files of the source) or digest (in a public digest of the source,
+    whose author says that he checked the paper).
     """
 
     model: str
