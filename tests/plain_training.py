@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import sklearn.metrics
 import soundfile
 import torch
@@ -43,6 +44,7 @@ class Trained(NamedTuple):
     best_epoch: int
     test_scores: np.ndarray
     steps: int
+    batch_losses: list[float]
 
 
 def write_beginning(path: Path, config: dict[str, Any], seed: int = 1) -> str:
@@ -80,7 +82,7 @@ def train(config: dict[str, Any]) -> Trained:
     def better(one: float, other: float, by: float = 0.0) -> bool:
         return one > other * (1 + by) if rising else one < other * (1 - by)
 
-    rows, states, steps, waited, slow_since = [], [], 0, 0, 0
+    rows, states, batch_losses, steps, waited, slow_since = [], [], [], 0, 0, 0
     best = stalled_at = -math.inf if rising else math.inf
     best_epoch = 0
     for epoch in range(settings["max_epochs"]):
@@ -105,6 +107,7 @@ def train(config: dict[str, Any]) -> Trained:
                     torch.nn.utils.clip_grad_norm_(model.parameters(), settings["gradient_clip"])
                 optimizer.step()
                 steps += 1
+        batch_losses += losses
         scores = song_scores(model, splits["validation"].audio, config["evaluation"]["mode"] == "whole")
         rows.append({"epoch": epoch, "train_loss": float(np.mean(losses))})
         rows[-1] |= {
@@ -125,7 +128,24 @@ def train(config: dict[str, Any]) -> Trained:
             break
     model.load_state_dict(states[best_epoch])
     test_scores = song_scores(model, splits["test"].audio, config["evaluation"]["mode"] == "whole")
-    return Trained(rows, states, best_epoch, test_scores, steps)
+    return Trained(rows, states, best_epoch, test_scores, steps, batch_losses)
+
+
+def assert_is(run_dir: Path, expected: Trained) -> None:
+    """What the run left is what the plain loop has made, but for rounding."""
+    with (run_dir / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(expected.rows)
+    for row, plain in zip(rows, expected.rows, strict=True):
+        assert {name: float(row[name]) for name in plain} == pytest.approx(plain, rel=1e-4, abs=1e-5)
+    best, last = (torch.load(run_dir / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    assert best["epoch"] == expected.best_epoch
+    assert last["global_step"] == expected.steps
+    for state, plain in ((best, expected.states[expected.best_epoch]), (last, expected.states[-1])):
+        weights = {name.removeprefix("tagger."): value for name, value in state["state_dict"].items()}
+        torch.testing.assert_close(weights, plain, rtol=1e-4, atol=1e-5)
+    scores = np.load(run_dir / "predictions.npz")["scores"]
+    np.testing.assert_allclose(scores, expected.test_scores, rtol=0, atol=1e-5)
 
 
 def one_cycle(highest: float, step: int, all_steps: int) -> dict[str, Any]:
@@ -162,7 +182,7 @@ def _loss(objective: str, logits: Tensor, targets: Tensor) -> Tensor:
         losses = (logits.sigmoid() - targets) ** 2
     else:
         losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return losses[known].sum() / known.sum()
+    return losses[known].sum() / known.sum().clamp(min=1)
 
 
 @torch.no_grad()

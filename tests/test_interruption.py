@@ -14,18 +14,21 @@ import torch
 from musictag.interruption import Interruption, Stopped
 from musictag.slurm import requeue
 
-from .experiments import TINY
+from .experiments import TINY, compose_config
+from .plain_training import assert_is, train, write_beginning
 from .processes import TRAIN, TWO_PROCESSES, batches, only_run, run, scores, without_seconds
 
 #: 24 batches of two patches an epoch, with dropout, a schedule that steps by batch, and accumulated gradients.
 LONG = (
     "trainer.batch_size=2", "trainer.patches_per_song=4", "trainer.schedule=one_cycle", "trainer.accumulate_batches=2",
+    "frontend.norm_momentum=0.2", "backend.norm_momentum=0.2",
 )  # fmt: skip
 
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *LONG, f"data_dir={tmp_path / 'data'}"]
+    words = ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *LONG, f"data_dir={tmp_path / 'data'}"]
+    return [*words, write_beginning(tmp_path / "beginning.ckpt", compose_config(*words))]
 
 
 def assert_the_same(one: Path, other: Path, rows: tuple[list, list] | None = None) -> None:
@@ -72,6 +75,7 @@ def test_a_run_that_is_stopped_saves_and_ends_as_one_never_stopped(
     ]
     assert both[0] == both[1]
     assert_the_same(only_run(tmp_path / "whole"), run_dir)
+    assert_is(run_dir, train(compose_config(*tiny, *words)))
 
 
 @pytest.mark.slow
@@ -100,6 +104,7 @@ def test_a_killed_run_goes_on_from_the_middle_of_its_epoch(tiny: list[str], tmp_
     trained = [row["batch"] for row in batches(records, "train") if row["epoch"] == 1]
     assert len(trained) < 24 + 6  # a few of 24 came twice
     assert_the_same(only_run(tmp_path / "whole"), only_run(tmp_path / "killed"))
+    assert_is(only_run(tmp_path / "killed"), train(compose_config(*tiny)))
 
 
 @pytest.mark.slow

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -18,7 +16,7 @@ from musictag.interruption import Stopped
 from musictag.training import TaggingModule
 
 from .experiments import TINY, compose_config, folders
-from .plain_training import Trained, train, write_beginning
+from .plain_training import assert_is, train, write_beginning
 from .processes import TRAIN, only_run, run
 
 #: Every way in which settings of the trainer decide what is learnt.
@@ -56,23 +54,6 @@ def one_thread() -> Iterator[None]:
 def composed(catalogue: Path, tmp_path: Path, *overrides: str) -> dict[str, Any]:
     words = ["data=manifest", f"data.path={catalogue}", *TINY, *MOMENTUM, *folders(tmp_path), *overrides]
     return compose_config(*words, write_beginning(tmp_path / "beginning.ckpt", compose_config(*words)))
-
-
-def assert_is(run_dir: Path, expected: Trained) -> None:
-    """What the run left is what the plain loop has made, but for rounding."""
-    with (run_dir / "history.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == len(expected.rows)
-    for row, plain in zip(rows, expected.rows, strict=True):
-        assert {name: float(row[name]) for name in plain} == pytest.approx(plain, rel=1e-4, abs=1e-5)
-    best, last = (torch.load(run_dir / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
-    assert best["epoch"] == expected.best_epoch
-    assert last["global_step"] == expected.steps
-    for state, plain in ((best, expected.states[expected.best_epoch]), (last, expected.states[-1])):
-        weights = {name.removeprefix("tagger."): value for name, value in state["state_dict"].items()}
-        torch.testing.assert_close(weights, plain, rtol=1e-4, atol=1e-5)
-    scores = np.load(run_dir / "predictions.npz")["scores"]
-    np.testing.assert_allclose(scores, expected.test_scores, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

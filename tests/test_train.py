@@ -21,6 +21,8 @@ from musictag.audio import read_song
 from musictag.errors import MusictagError
 
 from .experiments import ROOT, TINY, compose_config, folders
+from .plain_training import assert_is, read_splits, write_beginning
+from .plain_training import train as train_plainly
 
 TRAIN = (sys.executable, str(ROOT / "train.py"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "140"}
@@ -70,8 +72,13 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
     )
     assert torch.__version__.startswith(metrics["versions"]["torch"])
     assert metrics["config"]["trainer"]["batch_size"] == 4
-    assert metrics["speed"]["train_audio_seconds_per_second"] > 0
-    assert metrics["speed"]["test_audio_seconds_per_second"] > 0
+    rows = list(csv.DictReader((run_dir / "history.csv").open()))
+    heard, took = 0.5 * sum(int(row["patches"]) for row in rows), sum(float(row["seconds"]) for row in rows)
+    assert metrics["speed"]["train_audio_seconds_per_second"] == pytest.approx(heard / took)
+    heard = sum(len(audio) for audio in read_splits(tiny_catalogue)["test"].audio) / 16000
+    assert metrics["speed"]["test_audio_seconds_per_second"] == pytest.approx(
+        heard / metrics["seconds"]["test"], rel=0.1
+    )
     assert set(metrics["git"] or {"commit", "changed"}) == {"commit", "changed"}
 
     predictions = np.load(run_dir / "predictions.npz", allow_pickle=False)
@@ -100,6 +107,8 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
 def test_a_killed_run_ends_as_one_never_killed(
     tiny: list[str], tmp_path: Path, after_epochs: int, workers: int
 ) -> None:
+    tiny = [*tiny, "frontend.norm_momentum=0.2", "backend.norm_momentum=0.2"]
+    tiny.append(write_beginning(tmp_path / "beginning.ckpt", compose_config(*tiny)))
     settings = [*tiny, "trainer.max_epochs=6", "trainer.plateau_patience=0", "trainer.early_stopping_patience=3",
                 "trainer.learning_rate=0.01", f"data.num_workers={workers}"]  # fmt: skip
     whole = compose_config(*settings)
@@ -126,6 +135,7 @@ def test_a_killed_run_ends_as_one_never_killed(
     assert comparable(resumed) == comparable(never_killed)
     predictions = [np.load(experiment.results_folder(config) / "predictions.npz") for config in (whole, killed)]
     np.testing.assert_array_equal(predictions[0]["scores"], predictions[1]["scores"])
+    assert_is(run_dir, train_plainly(killed))
 
 
 def test_a_run_killed_after_early_stopping_trains_no_further_epoch(tiny: list[str]) -> None:
