@@ -50,7 +50,7 @@ FAULTS = (
         "musictag/report/systems.py",
         "    sign = -1 if metric in LOWER_IS_BETTER else 1\n    last",
         "    sign = 1\n    last",
-        "test_report_main.py::test_a_study_of_one_system_without_classification_tags",
+        "test_report_systems.py::test_where_errors_are_all_there_is_the_smallest_ones_lead",
     ),
     Fault(
         "gains are of the first condition over the last",
@@ -162,7 +162,7 @@ FAULTS = (
         "musictag/report/runs.py",
         '_NO_FACTORS = (*INDIFFERENT_KEYS, "seed",',
         '_NO_FACTORS = (*INDIFFERENT_KEYS, "seed", "trainer",',
-        "test_report_runs.py::test_systems_conditions_and_seeds_are_told_apart",
+        "test_report_runs.py::test_a_setting_of_training_is_a_factor_too",
     ),
     Fault(
         "runs on other test songs are compared",

@@ -42,7 +42,7 @@ FAULTS = (
         "tagging hears no margins",
         "musictag/tagger.py",
         "np.pad(fit_length(audio, self.patch_samples), self.frontend.margin_samples)",
-        "np.pad(fit_length(audio, self.patch_samples), sum(self.frontend.margin_samples))",
+        "np.pad(fit_length(audio, self.patch_samples), (0, sum(self.frontend.margin_samples)))",
         "test_margins.py::test_the_test_of_a_run_and_tagging_a_file_agree",
     ),
     Fault(
