@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from musictag.baseline import fit_tagger
 from musictag.errors import MusictagError
 from musictag.feature_models import FeatureModel, Linear, Trees, can_judge
 from musictag.identity import available_cores
+
+from .catalogues import read_rows, ready, write_table
 
 
 def made_up(num_songs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -38,6 +42,23 @@ def test_every_setting_of_the_trees_reaches_them() -> None:
     )
     assert 0 < stopped.fit("classification", targets, unlike, None)["chosen"] < 100
     assert stopped.fit("classification", targets, unlike, 30)["trees"] == 30
+
+
+def test_trees_end_where_validation_is_best() -> None:
+    """Not some rounds later, when it was clear that nothing better would come."""
+    features, targets = made_up(300)
+    validation, judged = made_up(200, seed=1)
+    model = Trees(max_rounds=400, early_stopping_rounds=15, learning_rate=0.2, threads=1)
+    fitter = model.fitter(features, validation, seed=0)
+    chosen = fitter.fit("classification", targets, judged, None)["chosen"]
+
+    def loss(rounds: int) -> float:
+        fitted = fitter.fit("classification", targets, judged, rounds)
+        scores = model.predictor(fitted, "classification")(validation)
+        return -float(np.mean(np.log(np.where(judged == 1, scores, 1 - scores))))
+
+    losses = {rounds: loss(rounds) for rounds in range(max(1, chosen - 10), chosen + 16)}
+    assert min(losses, key=losses.get) == chosen
 
 
 def test_threads_are_those_that_all_libraries_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,3 +167,38 @@ def test_who_can_judge() -> None:
     assert not can_judge("classification", np.array([nan]))
     assert can_judge("regression", np.array([0.5, nan]))
     assert not can_judge("regression", np.array([nan]))
+
+
+class Scripted(FeatureModel):
+    """Fits nothing: validation chooses these numbers, one after the other."""
+
+    def __init__(self, choices: list[float]) -> None:
+        super().__init__(threads=1)
+        self.choices = choices
+
+    def fitter(self, train: np.ndarray, validation: np.ndarray, seed: int) -> Scripted:
+        return self
+
+    def fit(self, kind: str, train: np.ndarray, validation: np.ndarray, chosen: float | None) -> dict[str, Any]:
+        return {"chosen": self.choices.pop(0) if chosen is None else chosen, "importances": [1.0]}
+
+    def predictor(self, model: dict[str, Any], kind: str) -> Any:
+        return lambda features: np.zeros(len(features))
+
+    def sizes(self, models: Any) -> dict[str, int | None]:
+        return {"parameters": 0}
+
+
+def test_a_tag_that_validation_cannot_judge_gets_the_median_of_the_others(tiny_catalogue: Path, tmp_path: Path) -> None:
+    rows = read_rows(tiny_catalogue)
+    for number, row in enumerate(rows):
+        row |= {"slow": number % 2, "loud": number % 2}
+        if row["split"] == "validation":
+            row["loud"] = 1
+    write_table(tiny_catalogue, rows)
+    data = ready(tiny_catalogue)
+    assert [tag.name for tag in data.tags] == ["high", "noisy", "brightness", "slow", "loud"]
+    features = {split: np.zeros((len(data.song_ids(split)), 1)) for split in ("train", "validation", "test")}
+    with pytest.warns(UserWarning, match="cannot judge 1 of 5 tags"):
+        tagger = fit_tagger(Scripted([7.0, 1.0, 100.0, 3.0]), {}, data, features, 0, tmp_path)
+    assert [tag["chosen"] for tag in tagger.fitted] == [7.0, 1.0, 100.0, 3.0, 5.0]
