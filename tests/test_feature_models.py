@@ -57,7 +57,7 @@ def test_trees_end_where_validation_is_best() -> None:
         scores = model.predictor(fitted, "classification")(validation)
         return -float(np.mean(np.log(np.where(judged == 1, scores, 1 - scores))))
 
-    losses = {rounds: loss(rounds) for rounds in range(max(1, chosen - 10), chosen + 16)}
+    losses = {rounds: loss(rounds) for rounds in range(max(1, chosen - 20), chosen + 16)}
     assert min(losses, key=losses.get) == chosen
 
 
