@@ -35,10 +35,10 @@ FAULTS = (
         "test_feature_models.py::test_the_linear_models_are_those_of_scikit_learn",
     ),
     Fault(
-        "trees grow to the last round",
+        "training songs say when trees are enough",
         "musictag/feature_models.py",
-        "rounds = booster.best_iteration if chosen is None else int(chosen)",
-        "rounds = booster.current_iteration() if chosen is None else int(chosen)",
+        "valid_sets=[self._known(self._validation, validation)]",
+        "valid_sets=[self._known(self._train, train)]",
         "test_feature_models.py::test_trees_end_where_validation_is_best",
     ),
     Fault(
