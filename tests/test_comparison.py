@@ -48,6 +48,14 @@ def test_a_row_is_what_the_run_wrote(runs):
     assert rows[0]["filter_multiplier"] == 0.5
 
 
+def test_models_come_in_the_order_of_their_mean_pr_auc():
+    scores = {"a": (0.2, 0.9), "b": (0.6, 0.6), "c": (0.1, 0.5)}  # the best single run is of a
+    rows = [{"model": model, "seed": seed, "pr_auc": of[seed]} for seed in (0, 1) for model, of in scores.items()]
+    ordered = comparison.by_model(rows)
+    assert [[row["model"] for row in seeds] for seeds in ordered] == [["b", "b"], ["a", "a"], ["c", "c"]]
+    assert [row["seed"] for row in ordered[0]] == [0, 1]
+
+
 def test_table_csv_and_picture(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     assert main(["compare", str(runs), "--study", "sizes", "--out", str(tmp_path / "out")]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import lightgbm
@@ -13,9 +14,12 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
+from musictag.baseline import fit_tagger
 from musictag.errors import MusictagError
 from musictag.feature_models import FeatureModel, Linear, Trees, can_judge
 from musictag.identity import available_cores
+
+from .catalogues import read_rows, ready, write_table
 
 
 def made_up(num_songs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -129,6 +133,23 @@ def test_one_number_is_a_list_of_one() -> None:
     assert Trees(num_leaves=5).num_leaves == [5]
     assert Trees(num_leaves=[9, 5, 9]).num_leaves == [5, 9]
     assert Linear(penalties=3).penalties == [3]
+
+
+def test_trees_end_where_validation_is_best() -> None:
+    """Not some rounds later, when it was clear that nothing better would come."""
+    features, targets = made_up(300)
+    validation, judged = made_up(200, seed=1)
+    model = Trees(num_leaves=7, max_rounds=400, early_stopping_rounds=15, learning_rate=0.2, threads=1)
+    fitter = model.fitter(features, validation, seed=0)
+    chosen = fitter.fit("classification", targets, judged, None)["chosen"]["rounds"]
+
+    def loss(rounds: int) -> float:
+        fitted = fitter.fit("classification", targets, judged, {"num_leaves": 7, "rounds": rounds})
+        scores = model.predictor(fitted, "classification")(validation)
+        return -float(np.mean(np.log(np.where(judged == 1, scores, 1 - scores))))
+
+    losses = {rounds: loss(rounds) for rounds in range(max(1, chosen - 20), chosen + 16)}
+    assert min(losses, key=losses.get) == chosen
 
 
 def test_threads_are_those_that_all_libraries_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,3 +291,38 @@ def test_who_can_judge() -> None:
     assert not can_judge("classification", np.array([nan]))
     assert can_judge("regression", np.array([0.5, nan]))
     assert not can_judge("regression", np.array([nan]))
+
+
+class Scripted(FeatureModel):
+    """Fits nothing: validation chooses these numbers, one after the other."""
+
+    def __init__(self, choices: list[float]) -> None:
+        super().__init__(threads=1)
+        self.choices = choices
+
+    def fitter(self, train: np.ndarray, validation: np.ndarray, seed: int) -> Scripted:
+        return self
+
+    def fit(self, kind: str, train: np.ndarray, validation: np.ndarray, chosen: float | None) -> dict[str, Any]:
+        return {"chosen": self.choices.pop(0) if chosen is None else chosen, "importances": [1.0]}
+
+    def predictor(self, model: dict[str, Any], kind: str) -> Any:
+        return lambda features: np.zeros(len(features))
+
+    def sizes(self, models: Any) -> dict[str, int | None]:
+        return {"parameters": 0}
+
+
+def test_a_tag_that_validation_cannot_judge_gets_the_median_of_the_others(tiny_catalogue: Path, tmp_path: Path) -> None:
+    rows = read_rows(tiny_catalogue)
+    for number, row in enumerate(rows):
+        row |= {"slow": number % 2, "loud": number % 2}
+        if row["split"] == "validation":
+            row["loud"] = 1
+    write_table(tiny_catalogue, rows)
+    data = ready(tiny_catalogue)
+    assert [tag.name for tag in data.tags] == ["high", "noisy", "brightness", "slow", "loud"]
+    features = {split: np.zeros((len(data.song_ids(split)), 1)) for split in ("train", "validation", "test")}
+    with pytest.warns(UserWarning, match="cannot judge 1 of 5 tags"):
+        tagger = fit_tagger(Scripted([7.0, 1.0, 100.0, 3.0]), {}, data, features, 0, tmp_path)
+    assert [tag["chosen"] for tag in tagger.fitted] == [7.0, 1.0, 100.0, 3.0, 5.0]

@@ -106,6 +106,18 @@ def test_the_tempo_of_clicks(bpm: int):
     assert found["tempogram clarity"] > 0.5 > noise["tempogram clarity"]
 
 
+@pytest.mark.parametrize(("frames", "band"), [(15, "120-150"), (16, "100-120"), (20, "80-100"), (24, "60-80")])
+def test_the_tempogram_knows_the_tempo_to_a_frame(frames: int, band: str):
+    """A click every so many frames of 32 ms: at 125, 117, 94 and 78 beats a minute; twice as slow is not asked for."""
+    waveform = np.zeros(20 * SAMPLE_RATE)
+    for start in range(0, len(waveform) - 800, frames * 512):
+        waveform[start : start + 800] = sine(880)[:800]
+    found = by_name(waveform)
+    bands = {name: found[f"tempogram {name} bpm"] for name in ("60-80", "80-100", "100-120", "120-150")}
+    assert max(bands, key=bands.get) == band
+    assert bands[band] > 0.5
+
+
 def test_noise_is_flat_and_bright():
     noise, tone = by_name(np.random.default_rng(0).normal(0, 0.1, 3 * SAMPLE_RATE)), by_name(sine(440))
     assert noise["flatness mean"] > 0.4 > tone["flatness mean"]

@@ -160,3 +160,19 @@ def test_frames_hops_and_what_a_frame_hears_for_settings_of_ones_own(make):
     samples = [torch.nonzero(samples).flatten() for samples in samples_by_frame[middle : middle + 2]]
     assert samples[0][-1] - samples[0][0] + 1 == frontend.receptive_samples
     assert samples[1][0] - samples[0][0] == frontend.hop_samples
+
+
+@pytest.mark.parametrize("branch", ["timbral", "temporal"])
+def test_filters_of_musicnn_are_padded_as_tensorflow_pads(branch):
+    """As many frames out as in; an even filter looks one frame further ahead than back."""
+    frontend = build_frontend("musicnn", timbral_filters=1, temporal_filters=1).eval()
+    impulse = torch.zeros(1, frontend.log_mel.num_mels, 400)
+    impulse[0, :, 200] = 1
+    for layer in [*frontend.timbral, *frontend.temporal]:
+        nn.init.ones_(layer[0].weight), nn.init.zeros_(layer[0].bias)
+    features = frontend.features(impulse)[0]
+    assert features.shape == (5, 400)
+    rows = features[:2] if branch == "timbral" else features[2:]
+    for row, frames in zip(rows, [7, 7] if branch == "timbral" else [128, 64, 32], strict=True):
+        reached = row.detach().nonzero().flatten()
+        assert (reached.min().item(), reached.max().item()) == (200 - frames // 2, 200 + (frames - 1) // 2)

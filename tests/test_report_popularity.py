@@ -84,6 +84,14 @@ def test_unknown_tags_do_not_meet(twenty: np.ndarray, tmp_path: Path) -> None:
         exclusive(study, resampled(study, 100), min_expected=0)
 
 
+def test_songs_of_which_one_tag_is_unknown_are_expected_to_have_none(twenty: np.ndarray, tmp_path: Path) -> None:
+    unheard = np.concatenate([np.full((20, 2), np.nan), np.zeros((20, 2))], axis=1)
+    targets = np.concatenate([twenty, unheard])
+    study = give(tmp_path, np.nan_to_num(targets) * 0.8 + 0.1, targets)
+    (pair,) = exclusive(study, resampled(study, 100)).pairs
+    assert (pair.tag, pair.other, pair.expected) == ("a", "b", pytest.approx(10 * 10 / 20))
+
+
 def test_slots_and_slopes_by_hand(twenty: np.ndarray, tmp_path: Path) -> None:
     """Every song has as many slots as tags: 20 songs with one, four with a second, two with a third: 26 in all."""
     (row,) = popularity(study := give(tmp_path, twenty * 0.8 + 0.1, twenty), resampled(study, 100))
@@ -107,3 +115,17 @@ def test_popular_tags_that_fare_better_are_seen(tmp_path: Path) -> None:
     assert value == pytest.approx(1)
     assert 0.5 < low <= high <= 1
     assert row.pr_auc_correlation[0] > 0.8
+
+
+def test_pr_auc_is_compared_with_prevalence_as_far_as_it_is_more_than_chance(tmp_path: Path) -> None:
+    """Tags that are heard equally well: PR-AUC itself is larger for the popular ones."""
+    rng = np.random.default_rng(2)
+    targets = (rng.random((600, 8)) < np.linspace(0.05, 0.5, 8)).astype(float)
+    scores = 1 / (1 + np.exp(-(1.2 * targets + rng.normal(0, 1, targets.shape))))
+    study = give(tmp_path, scores, targets)
+    (row,) = popularity(study, resampled(study, 100))
+    tags = study.runs[0].metrics["test"]["tags"]
+    prevalence, areas = (np.array([tag[key] for tag in tags]) for key in ("prevalence", "pr_auc"))
+    beyond_chance = spearmanr((areas - prevalence) / (1 - prevalence), prevalence).statistic
+    assert row.pr_auc_correlation[0] == pytest.approx(beyond_chance)
+    assert beyond_chance < spearmanr(areas, prevalence).statistic - 0.05

@@ -50,6 +50,13 @@ def test_a_baseline_has_no_filters(tmp_path: Path) -> None:
     assert len(study.cell("gbt", (None,))) == 1
 
 
+def test_a_setting_of_training_is_a_factor_too(tmp_path: Path) -> None:
+    write_study(tmp_path, sizes=(0.001, 0.01), seeds=(0,), factor="trainer.learning_rate")
+    study = read_study(tmp_path)
+    assert study.factors == ["trainer.learning_rate"]
+    assert study.conditions == [(0.001,), (0.01,)]
+
+
 def test_missing_seeds_are_named(tmp_path: Path) -> None:
     written = write_study(tmp_path, sizes=(250, 500), seeds=(0, 1))
     (written["waveform_small", 500, 1] / "metrics.json").unlink()

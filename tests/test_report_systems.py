@@ -127,3 +127,13 @@ def test_the_best_of_each_family_lead(study: tuple[Study, Draws], tmp_path: Path
     assert leading_pairs(read_study(tmp_path)) == [("waveform9", "waveform_small")]
     write_study(tmp_path / "one", sizes=(250,), seeds=(0,), songs=60, systems={"gbt": WITH_TREES["gbt"]})
     assert leading_pairs(read_study(tmp_path / "one")) == []
+
+
+def test_where_errors_are_all_there_is_the_smallest_ones_lead(tmp_path: Path) -> None:
+    systems = {name: System("waveform", roc_auc, 0.0) for name, roc_auc in (("a", 0.9), ("b", 0.8), ("c", 0.6))}
+    write_study(tmp_path, sizes=(250,), seeds=(0,), songs=60, tags=0, regression_tags=3, systems=systems)
+    study = read_study(tmp_path)
+    assert study.metrics == ["rmse"]
+    errors = {run.system: run.value("rmse") for run in study.runs}
+    assert errors["a"] < errors["b"] < errors["c"]
+    assert leading_pairs(study) == [("a", "b")]

@@ -69,6 +69,13 @@ def test_the_time_left_follows_what_others_of_their_kind_took(study: Path) -> No
     assert time_left([jobs[0]]) == 0
 
 
+def test_jobs_at_work_side_by_side_share_the_time(study: Path) -> None:
+    with hold(study.parent / "b1"), hold(study.parent / "c0"):
+        jobs = read_study_status(study)
+    assert [job.state for job in jobs].count("running") == 2
+    assert time_left(jobs) == pytest.approx((80 + 170 + 140) / 2)
+
+
 def test_more_patches_take_longer(tmp_path: Path) -> None:
     path = write_list(tmp_path, {"data.train_songs=100": "small", "data.train_songs=200": "large"})
     content = json.loads(path.read_text())

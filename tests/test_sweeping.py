@@ -253,6 +253,13 @@ def test_a_run_that_another_process_makes_is_left_to_it(tiny: list[str], capsys:
     assert not folder.exists()
 
 
+def test_the_patches_of_a_job_are_those_of_all_its_epochs() -> None:
+    words = ["data.train_songs=10", "trainer.patches_per_song=3", "trainer.max_epochs=7"]
+    assert sweeping.patches_to_train(compose_config(*words)) == 210
+    assert sweeping.patches_to_train(compose_config(*words[1:])) is None  # nobody has counted the songs yet
+    assert sweeping.patches_to_train(compose_config(*words, "baseline=gbt")) is None
+
+
 def test_the_objective_is_of_the_validation_songs() -> None:
     assert sweeping.objective({"validation": {"val_pr_auc": 0.4, "val_rmse": 0.1}}) == 0.4
     assert sweeping.objective({"validation": {"val_pr_auc": None, "val_rmse": 0.1}}) == -0.1

@@ -217,10 +217,12 @@ def test_the_guide_names_every_key() -> None:
     metrics = {
         "test": names | {"chance_pr_auc": 0.1, "tags_scored": 3},
         "songs": {"train": 1, "validation": 1, "test": 1},
-        "validation": {"val_loss": 0.5, "val_roc_auc": 0.5},
+        "validation": {"val_loss": 0.25, "val_roc_auc": 0.75},
         "speed": {"train_audio_seconds_per_second": 1.0},
         "seconds": {},
     } | dict.fromkeys(("parameters", "parameters_trained", "epochs", "best_epoch"), 1)
-    keys = {key.removesuffix("_low").removesuffix("_high") for key in summary(metrics)}
+    shown = summary(metrics)
+    assert (shown["best_val_loss"], shown["best_val_roc_auc"], shown["test_roc_auc_high"]) == (0.25, 0.75, 0.6)
+    keys = {key.removesuffix("_low").removesuffix("_high") for key in shown}
     assert [key for key in (*keys, *CURVES, "tags", "pr_curves", "songs") if f"`{key}`" not in guide] == []
     assert "test_pr_auc" not in keys

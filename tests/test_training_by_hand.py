@@ -19,6 +19,7 @@ from musictag.assembly import build_data, build_module
 from musictag.checkpoint import read_checkpoint
 from musictag.data.datamodule import SongData
 from musictag.data.sampling import noise_seed
+from musictag.metrics import song_metrics
 from musictag.training import TaggingModule
 
 from .experiments import TINY, compose_config, folders
@@ -187,3 +188,15 @@ def test_one_cycle_goes_up_and_down_within_the_run(settings: list[str]) -> None:
 def test_what_a_step_depends_on_makes_another_run(settings: list[str], key: str) -> None:
     plain, other = (compose_config(*settings, *more) for more in ([], [f"trainer.{key}"]))
     assert experiment.results_folder(other) != experiment.results_folder(plain)
+
+
+def test_the_intervals_of_a_run_are_drawn_with_its_seed(settings: list[str]) -> None:
+    config = compose_config(*settings, "trainer.max_epochs=1")
+    metrics = experiment.run(config)["test"]
+    found = np.load(experiment.results_folder(config) / "predictions.npz")
+    own, other = (
+        song_metrics(*(found[name] for name in ("scores", "targets", "tags", "kinds")), resamples=20, seed=seed)
+        for seed in (3, 0)
+    )
+    assert [metrics[name] for name in ("roc_auc", "pr_auc", "rmse")] == [own["roc_auc"], own["pr_auc"], own["rmse"]]
+    assert own["rmse"] != other["rmse"]

@@ -113,6 +113,12 @@ def test_another_network_is_refused(checkpoint, changes, message):
         initialise_from(Tagger(**(SPEC | changes)), checkpoint)
 
 
+def test_a_setting_that_the_checkpoint_alone_was_given_counts(tmp_path):
+    path = save(tmp_path / "htk.ckpt", tagger(1, frontend=SPEC["frontend"] | {"mel": "htk"}))
+    with pytest.raises(MusictagError, match=r"frontend\.mel=htk \(here slaney\)"):
+        initialise_from(tagger(2), path)
+
+
 def test_what_concerns_training_alone_may_differ(checkpoint):
     begun = tagger(2, backend=SPEC["backend"] | {"dropout": 0.1, "norm_momentum": 0.2})
     initialise_from(begun, checkpoint)

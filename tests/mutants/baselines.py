@@ -35,11 +35,11 @@ FAULTS = (
         "test_feature_models.py::test_the_linear_models_are_those_of_scikit_learn",
     ),
     Fault(
-        "trees grow to the last round",
+        "training songs say when trees are enough",
         "musictag/feature_models.py",
-        "rounds = booster.best_iteration if chosen is None else int(chosen)",
-        "rounds = booster.current_iteration() if chosen is None else int(chosen)",
-        "test_feature_models.py::test_every_setting_of_the_trees_reaches_them",
+        "valid_sets=[self._known(self._validation, validation)]",
+        "valid_sets=[self._known(self._train, train)]",
+        "test_feature_models.py::test_trees_end_where_validation_is_best",
     ),
     Fault(
         "trees learn unknown songs as negative ones",
@@ -62,7 +62,7 @@ FAULTS = (
         "musictag/baseline.py",
         'float(np.median([fitted[j]["chosen"]',
         'float(np.max([fitted[j]["chosen"]',
-        "test_baseline.py::test_tags_that_validation_cannot_judge_get_what_it_chose_for_others",
+        "test_feature_models.py::test_a_tag_that_validation_cannot_judge_gets_the_median_of_the_others",
     ),
     Fault(
         "test songs are scored by the features of validation songs",
@@ -90,7 +90,7 @@ FAULTS = (
         "musictag/feature_store.py",
         '("shard", "shard_crc32", "offset", "samples")',
         '("offset", "samples")',
-        "test_feature_store.py::test_other_audio_has_features_of_its_own",
+        "test_feature_store.py::test_other_audio_has_features_of_its_own[train-00]",
     ),
     Fault(
         "the roll-off lies at half of the magnitude",
@@ -111,7 +111,7 @@ FAULTS = (
         "musictag/features.py",
         "tempogram[1:][(tempi >= low)",
         "tempogram[:-1][(tempi >= low)",
-        "test_features.py::test_the_tempo_of_clicks",
+        "test_features.py::test_the_tempogram_knows_the_tempo_to_a_frame[15-120-150]",
     ),
     Fault(
         "percentiles are of frames and not of songs",

@@ -50,7 +50,7 @@ FAULTS = (
         "musictag/report/systems.py",
         "    sign = -1 if metric in LOWER_IS_BETTER else 1\n    last",
         "    sign = 1\n    last",
-        "test_report_main.py::test_a_study_of_one_system_without_classification_tags",
+        "test_report_systems.py::test_where_errors_are_all_there_is_the_smallest_ones_lead",
     ),
     Fault(
         "gains are of the first condition over the last",
@@ -148,21 +148,21 @@ FAULTS = (
         "musictag/report/popularity.py",
         "once, again = (once - at) / (1 - at), (again - at) / (1 - at)",
         "pass",
-        "test_report_popularity.py::test_popular_tags_that_fare_better_are_seen",
+        "test_report_popularity.py::test_pr_auc_is_compared_with_prevalence_as_far_as_it_is_more_than_chance",
     ),
     Fault(
         "tags exclude each other where one of them is unknown",
         "musictag/report/popularity.py",
         "together, both_known = positive.T @ positive, known.T @ known",
         "together, both_known = positive.T @ positive, np.full((known.shape[1],) * 2, len(known))",
-        "test_report_popularity.py::test_unknown_tags_do_not_meet",
+        "test_report_popularity.py::test_songs_of_which_one_tag_is_unknown_are_expected_to_have_none",
     ),
     Fault(
         "learning rates make no difference between systems",
         "musictag/report/runs.py",
         '_NO_FACTORS = (*INDIFFERENT_KEYS, "seed",',
         '_NO_FACTORS = (*INDIFFERENT_KEYS, "seed", "trainer",',
-        "test_report_runs.py::test_systems_conditions_and_seeds_are_told_apart",
+        "test_report_runs.py::test_a_setting_of_training_is_a_factor_too",
     ),
     Fault(
         "runs on other test songs are compared",
@@ -197,6 +197,6 @@ FAULTS = (
         "musictag/comparison.py",
         'key=lambda seeds: -_mean(seeds, "pr_auc")',
         'key=lambda seeds: _mean(seeds, "pr_auc")',
-        "test_comparison.py::test_table_csv_and_picture",
+        "test_comparison.py::test_models_come_in_the_order_of_their_mean_pr_auc",
     ),
 )

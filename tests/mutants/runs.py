@@ -31,7 +31,7 @@ FAULTS = (
         "musictag/identity.py",
         'songs = {"audio": source.fingerprint(), "songs": manifest.digest()}',
         'songs = {"audio": source.fingerprint()}',
-        "test_train.py::test_a_catalogue_with_other_songs_is_another_run",
+        "test_same_run.py::test_a_catalogue_that_says_something_else_makes_another_run[label]",
     ),
     Fault(
         "other weights to begin with make the same run",
@@ -80,21 +80,21 @@ FAULTS = (
         "musictag/sweeping.py",
         '    return songs * config["trainer"]["patches_per_song"] * config["trainer"]["max_epochs"]',
         '    return songs * config["trainer"]["patches_per_song"]',
-        "test_sweeping.py::test_a_sweep_is_written_down_runs_each_job_and_skips_what_is_finished",
+        "test_sweeping.py::test_the_patches_of_a_job_are_those_of_all_its_epochs",
     ),
     Fault(
         "epochs are counted twice in the time of a job",
         "musictag/status.py",
         'if stage not in ("prepare", "epochs")',
         'if stage not in ("prepare",)',
-        "test_status.py::test_every_state_is_told_apart",
+        "test_status.py::test_the_time_left_follows_what_others_of_their_kind_took",
     ),
     Fault(
         "time left takes all jobs for one after the other",
         "musictag/status.py",
         'max(1, sum(job.state == "running" for job in jobs))',
         "1",
-        "test_status.py::test_the_time_left_follows_what_others_of_their_kind_took",
+        "test_status.py::test_jobs_at_work_side_by_side_share_the_time",
     ),
     Fault(
         "a ring of GPUs sends every gradient once",
@@ -150,7 +150,7 @@ FAULTS = (
         "musictag/tracking.py",
         '(metrics.get("validation") or {}).get(key)',
         '(metrics["test"].get(key[4:]) or {}).get("value")',
-        "test_tracking.py::test_a_run_is_recorded_offline_with_everything_and_says_where",
+        "test_tracking.py::test_the_guide_names_every_key",
     ),
     Fault(
         "failure of Weights & Biases ends a run",

@@ -275,4 +275,11 @@ FAULTS = (
         "                pass\n",
         "test_own_norms.py::test_two_processes_validate_with_the_statistics_of_one",
     ),
+    Fault(
+        "training hears samples divided by 32,767",
+        "musictag/training.py",
+        "return audio.to(torch.float32) / 32768.0",
+        "return audio.to(torch.float32) / 32767.0",
+        "test_samples.py::test_training_hears_the_numbers_that_tagging_and_features_hear",
+    ),
 )

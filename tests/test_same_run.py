@@ -1,0 +1,38 @@
+"""What of a catalogue makes another run: labels, splits and unknown values, however little of the audio changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from musictag import experiment
+
+from .catalogues import read_rows, write_table
+from .experiments import TINY, compose_config, folders
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows[3].update(high=str(1 - int(rows[3]["high"]))),
+        lambda rows: rows[3].update(high=""),
+        lambda rows: rows[3].update(brightness="0.123"),
+        lambda rows: rows[3].update(split="validation"),
+        lambda rows: rows[3].update(song_id="another"),
+        lambda rows: rows.append(rows.pop(3)),
+    ],
+    ids=["label", "unknown label", "measure", "split", "name", "order"],
+)
+def test_a_catalogue_that_says_something_else_makes_another_run(
+    tiny_catalogue: Path, tmp_path: Path, change: Callable[[list[dict]], None]
+) -> None:
+    words = ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+    before = experiment.results_folder(compose_config(*words))
+    rows = read_rows(tiny_catalogue)
+    write_table(tiny_catalogue, rows)
+    assert experiment.results_folder(compose_config(*words)) == before
+    change(rows)
+    write_table(tiny_catalogue, rows)
+    assert experiment.results_folder(compose_config(*words)) != before
