@@ -50,7 +50,9 @@ def _encode(output: av.container.OutputContainer, stream: av.AudioStream, sample
     frame = av.AudioFrame.from_ndarray(planar, format="fltp", layout=context.layout.name)
     frame.sample_rate = context.sample_rate
     context.open()
-    resampler = av.AudioResampler(context.format.name, context.layout.name, context.sample_rate, context.frame_size or 1024)
+    resampler = av.AudioResampler(
+        context.format.name, context.layout.name, context.sample_rate, context.frame_size or 1024
+    )
     for part in [*resampler.resample(frame), *resampler.resample(None), None]:
         for packet in stream.encode(part):
             output.mux(packet)

@@ -84,7 +84,9 @@ def test_the_command_line_names_every_file_that_it_cannot_tag(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = save(tmp_path / "best.ckpt", make_tagger())
-    paths = write_all(tmp_path / "music", [content for suffix in [*FORMATS, *ENCODED] for content in damaged(suffix, 3)], ".bin")
+    paths = write_all(
+        tmp_path / "music", [content for suffix in [*FORMATS, *ENCODED] for content in damaged(suffix, 3)], ".bin"
+    )
     readable = {path.name for path in read_all("audio", paths, tmp_path / "empty").used}
     assert cli.main(["tag", *map(str, paths), "--model", str(model), "--json"]) == 1
     told = capsys.readouterr()

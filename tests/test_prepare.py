@@ -157,9 +157,7 @@ def test_one_odd_length_stops_nobody(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], odd: float
 ) -> None:
     rows = read_rows(tiny_catalogue)
-    write_table(
-        tiny_catalogue, [row | {"duration": odd if row["song_id"] == "test-01" else 100} for row in rows]
-    )
+    write_table(tiny_catalogue, [row | {"duration": odd if row["song_id"] == "test-01" else 100} for row in rows])
     assert len(prepare(CatalogueFile(tiny_catalogue), tmp_path / "data").manifest) == 24
     assert "24 songs to prepare: about 7" in capsys.readouterr().err
 
