@@ -9,9 +9,9 @@ from typing import BinaryIO
 
 import av
 
-from musictag.decoding.formats import ASF, FLAC, MATROSKA, MP3, MP4, OGG, Format
+from musictag.decoding.formats import ASF, FLAC, MATROSKA, MP3, MP4, OGG, PROBED, Format
 from musictag.decoding.gathering import Block, Gathered
-from musictag.decoding.loss import TOLERATED_BYTES, TOLERATED_SECONDS, Loss, Undecodable
+from musictag.decoding.loss import TOLERATED_SECONDS, Loss, Undecodable
 from musictag.decoding.mp3_header import read_length, samples_per_frame
 from musictag.decoding.tags import Link
 from musictag.decoding.window import Window
@@ -79,8 +79,6 @@ _CODECS = frozenset(
         "wmavoice",
     ]
 )
-#: Where nothing tells a format, only these are tried.
-_PROBED = "mp3,aac,ac3,eac3,dts,flac,ogg"
 #: Frames with other parameters than those before are believed if so many of them follow each other. A few bytes of
 #: rubbish may look like the beginning of a frame, but hardly ever like the same frame again and again.
 _BELIEVED_FRAMES = 8
@@ -101,17 +99,16 @@ class DecodedLink:
     (None: unknown).
     """
 
-    def __init__(self, file: BinaryIO, form: Format | None, link: Link) -> None:
+    def __init__(self, file: BinaryIO, form: Format, link: Link) -> None:
         self._window, self._form = Window(file, link), form
-        self._is_framed = form is None or form.framed
         self.loss = Loss()
         self.seconds = self.frame_seconds = 0.0
         self.declared_seconds = float("nan")
         self.complete_bytes: bool | None = None
         #: that may be counted in the declared length, and are not heard
         self.padding_seconds = 0.0
-        #: whether something between parts that were decoded is lost
-        self.has_holes = False
+        #: that may be missing although the file is whole, by the bytes of which nothing came
+        self.seconds_of_holes = 0.0
         self._audio_bytes = self._bytes_to_last_audio = self._first_byte = 0
 
     def blocks(self) -> Iterator[Block]:
@@ -128,7 +125,7 @@ class DecodedLink:
             if others := len(container.streams.audio) - 1:
                 self.loss.remarks.append(f"{others} more sound track{'s' * (others > 1)}, not read")
             context.thread_count = 1
-            gathered = Gathered(_BELIEVED_FRAMES if self._is_framed else 1)
+            gathered = Gathered(_BELIEVED_FRAMES if self._form.framed else 1)
             if context.name == "flac":
                 context.options = {"err_detect": "crccheck"}
             elif context.name == "vorbis" and self._form is OGG and len(container.streams) == 1:
@@ -144,16 +141,18 @@ class DecodedLink:
             raise Undecodable("no audio was found in it")
 
     def _gather(self, container: av.container.InputContainer, stream: av.AudioStream, to: Gathered) -> Iterator[Block]:
-        for frames in self._frames(container, stream):
-            for frame in frames:
-                yield from to.add(frame)
-        yield from to.finish()
+        try:
+            for frames in self._frames(container, stream):
+                for frame in frames:
+                    yield from to.add(frame)
+            yield from to.finish()
+        except (av.FFmpegError, ValueError) as error:
+            raise Undecodable(_reason(error)) from error
 
     def _frames(self, container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[list[av.AudioFrame]]:
         """The frames of every packet; what cannot be decoded is noted."""
         context, window = stream.codec_context, self._window
         packets = num_bytes = hopeless = 0
-        pending_seconds = 0.0
         try:
             for packet in container.demux(stream):
                 size, seconds = packet.size, float((packet.duration or 0) * packet.time_base)
@@ -167,20 +166,18 @@ class DecodedLink:
                     frames = context.decode(packet)
                 except EOFError:
                     frames = []  # asked for more than there is, at the end
-                except av.FFmpegError:
+                except av.FFmpegError as error:
+                    _reason(error)  # memory that is short is no fault of the packet
                     if size:
                         self.loss.seconds += seconds
-                        pending_seconds += seconds
                         hopeless += 1
                     if hopeless > _HOPELESS_PACKETS and not self.frame_seconds:
                         return
                     continue
                 if size:
-                    self._audio_bytes += size if not self._is_framed else _without_padding(packet, size)
+                    self._audio_bytes += size if not self._form.framed else _without_padding(packet, size)
                     self.frame_seconds += seconds
                     self._bytes_to_last_audio = num_bytes
-                    self.has_holes |= pending_seconds > TOLERATED_SECONDS
-                    pending_seconds = 0.0
                 if frames:
                     window.heard_audio()
                     yield frames
@@ -200,18 +197,31 @@ class DecodedLink:
                 self.declared_seconds = length.frames * samples_per_frame(rate) / rate
                 if length.bytes:
                     self.complete_bytes = length.bytes <= self._window.size
-        elif self._form is not None and self._form.name in _DECLARE and stream.duration:
+        elif self._form.name in _DECLARE and stream.duration:
             self.declared_seconds = float(stream.duration * stream.time_base)
         elif self._form in _DECLARE_FOR_ALL and len(container.streams) == 1 and container.duration:
             self.declared_seconds = container.duration / av.time_base
             context = stream.codec_context
             self.padding_seconds = _PADDING_FRAMES * context.frame_size / context.sample_rate
-        if self._is_framed:
+        if self._form.framed:
             self.loss.bytes += max(0, self._window.size - header - self._audio_bytes)
-            self.has_holes |= self._bytes_to_last_audio - self._audio_bytes > TOLERATED_BYTES
+        # a hole may reach to the end only where all bytes are known to be there
+        hole_bytes = self.loss.bytes if self.complete_bytes else self._bytes_to_last_audio - self._audio_bytes
+        if hole_bytes and self._audio_bytes:
+            # rubbish, and the frames around it
+            self.seconds_of_holes = 2 * self.frame_seconds * hole_bytes / self._audio_bytes + TOLERATED_SECONDS
 
 
-def duration(file: BinaryIO, form: Format | None, link: Link) -> float:
+def probe(file: BinaryIO, link: Link) -> Format | None:
+    """The format of frames that begin somewhere in a link, None where FFmpeg finds none."""
+    try:
+        with _opened(Window(file, link), None) as container:
+            return PROBED[container.format.name]
+    except Undecodable:
+        return None
+
+
+def duration(file: BinaryIO, form: Format, link: Link) -> float:
     """How many seconds a link claims to have, by its header or bit rate, which may be wrong; NaN where nobody knows."""
     try:
         with _opened(Window(file, link), form) as container:
@@ -235,7 +245,7 @@ def _last_position(window: Window) -> int | None:
 def _opened(window: Window, form: Format | None) -> Iterator[av.container.InputContainer]:
     options = {"codec_whitelist": ",".join(sorted(_CODECS)), "protocol_whitelist": "none", "max_streams": "64"}
     if form is None:
-        options["format_whitelist"] = _PROBED
+        options["format_whitelist"] = ",".join(PROBED)
     try:
         container = av.open(window, format=form and form.demuxer, container_options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from musictag.decoding.chunks import Chunks, look_through
-from musictag.decoding.containers import DecodedLink, duration
+from musictag.decoding.containers import DecodedLink, duration, probe
 from musictag.decoding.formats import AIFF, OGG, WAV, Format, how_to_convert, recognise
 from musictag.decoding.gathering import Block
-from musictag.decoding.links import Layout, find_links
+from musictag.decoding.links import find_links
 from musictag.decoding.loss import (
     LARGEST_LOST_SHARE,
     MAX_HOURS,
@@ -33,12 +33,9 @@ def decode(file: BinaryIO, loss: Loss) -> Iterator[Block]:
     whole, form = _look_at(file, loss)
     if form is None:
         try:
-            yield from _links(file, None, whole, loss)
+            yield from plain_blocks(file)  # libsndfile knows a dozen of rare formats
         except Undecodable as error:
-            try:
-                yield from plain_blocks(file)
-            except Undecodable:
-                raise Undecodable(f"its bytes are of no format that is known here; {how_to_convert()}") from error
+            raise Undecodable(f"its bytes are of no format that is known here; {how_to_convert()}") from error
     elif form in (WAV, AIFF):
         yield from _chunked(file, form, whole, loss)
     elif form.plain:
@@ -56,7 +53,7 @@ def declared_seconds(file: BinaryIO) -> float:
         whole, form = _look_at(file, Loss())
     except SongError:
         return float("nan")
-    return duration(file, form, whole)
+    return duration(file, form, whole) if form else float("nan")
 
 
 def _look_at(file: BinaryIO, loss: Loss) -> tuple[Link, Format | None]:
@@ -67,13 +64,16 @@ def _look_at(file: BinaryIO, loss: Loss) -> tuple[Link, Format | None]:
     if whole.begin >= whole.end:
         raise SongError("holds tags, but no audio")
     form, begin = recognise(file, *whole)
-    loss.bytes += begin - whole.begin
+    if form is None:
+        form = probe(file, whole)
+    file.seek(whole.begin)
+    loss.bytes += len(file.read(begin - whole.begin).lstrip(b"\0"))  # zeros are padding of the tag before
     return Link(begin, whole.end), form
 
 
-def _links(file: BinaryIO, form: Format | None, whole: Link, loss: Loss) -> Iterator[Block]:
+def _links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> Iterator[Block]:
     """All links of a file by FFmpeg."""
-    layout = find_links(file, form, whole, loss) if form else Layout([whole])
+    layout = find_links(file, form, whole, loss)
     done: list[DecodedLink] = []
     problem, lost_bytes = None, 0
     for link in layout.links:
@@ -88,14 +88,16 @@ def _links(file: BinaryIO, form: Format | None, whole: Link, loss: Loss) -> Iter
     read_seconds = sum(link.seconds for link in done)
     if not read_seconds and layout.cut:
         raise SongError("cut short: the file ends before a part of it that it declares")
-    if problem and (not read_seconds or lost_bytes > LARGEST_LOST_SHARE * (whole.end - whole.begin)):
+    # between frames, what is no audio is rubbish; elsewhere, it is a part of the song
+    too_much = not form.framed and lost_bytes > LARGEST_LOST_SHARE * (whole.end - whole.begin)
+    if problem and (too_much or not read_seconds):
         raise problem
     loss.bytes += lost_bytes
     _check_lengths(done, form, layout.cut, loss)
     loss.check(read_seconds)
 
 
-def _check_lengths(links: list[DecodedLink], form: Format | None, cut: bool, loss: Loss) -> None:
+def _check_lengths(links: list[DecodedLink], form: Format, cut: bool, loss: Loss) -> None:
     """Compares what was decoded with what headers declare. Raises SongError for a file that is cut short.
 
     The header of a joined file may speak for those behind it, too.
@@ -107,10 +109,11 @@ def _check_lengths(links: list[DecodedLink], form: Format | None, cut: bool, los
         known |= link.declared_seconds <= MAX_HOURS * 3600
         if not TOLERATED_SECONDS + link.padding_seconds < missing <= MAX_HOURS * 3600:
             continue
-        # an Ogg file declares nothing: its length is read off its last page
-        if form is OGG or (link.has_holes and link.complete_bytes is not False and not cut):
+        if form is OGG:  # it declares nothing: its length is read off its last page
             loss.seconds = max(loss.seconds, missing)
-        elif not link.complete_bytes:
+        elif link.complete_bytes or (link.seconds_of_holes and link.complete_bytes is None and not cut):
+            loss.seconds = max(loss.seconds, min(missing, link.seconds_of_holes))
+        else:
             raise SongError(f"cut short: {missing:.1f} s are missing")
     if cut and not known:
         raise SongError("cut short: the file ends before a part of it that it declares")

@@ -59,6 +59,8 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (rb"\xff[\xf0\xf1\xf8\xf9]|ADIF", AAC),
     (rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]", MP3),
 )
+#: By FFmpeg's names: what may be found where nothing at the beginning tells.
+PROBED = {form.demuxer: form for form in (MP3, AAC, FLAC, OGG)}
 #: Distinct enough to be looked for behind rubbish.
 _FOUND_LATER = (WAV, AIFF, FLAC, OGG, MATROSKA, ASF)
 #: What people take for audio, and what it is.

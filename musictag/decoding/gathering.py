@@ -12,6 +12,9 @@ Block = tuple[np.ndarray, int]
 
 #: Samples of each channel that are handed on together.
 _BLOCK_SAMPLES = 2**16
+#: PyAV looks for the end of the list of a frame's planes, which has none if there are so many: it reads beyond, and may
+#: crash. Channels are interleaved by FFmpeg first, then.
+_UNSAFE_PLANES = 8
 #: By FFmpeg's name for a sample's format: full scale.
 _FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31}
 
@@ -31,6 +34,7 @@ class Gathered:
         self._believed = believed
         self._kind: tuple | None = None
         self._fifo = av.AudioFifo()
+        self._packer: av.AudioResampler | None = None
         self._held: list[av.AudioFrame] = []
         self._held_kind: tuple | None = None
 
@@ -61,6 +65,10 @@ class Gathered:
     def _believe(self) -> Iterator[Block]:
         yield from self._flush()
         self._fifo, self._kind = av.AudioFifo(), self._held_kind
+        first = self._held[0] if self._held else None
+        self._packer = None
+        if first is not None and first.format.is_planar and first.layout.nb_channels >= _UNSAFE_PLANES:
+            self._packer = av.AudioResampler(first.format.packed.name, first.layout, first.sample_rate)
         held, self._held, self._held_kind = self._held, [], None
         for frame in held:
             yield from self._write(frame)
@@ -71,7 +79,9 @@ class Gathered:
 
     def _write(self, frame: av.AudioFrame) -> Iterator[Block]:
         frame.pts = None  # times in a file may jump; samples follow each other
-        self._fifo.write(frame)
+        for packed in self._packer.resample(frame) if self._packer else (frame,):
+            packed.pts = None
+            self._fifo.write(packed)
         if self._fifo.samples >= _BLOCK_SAMPLES:
             yield from self._flush()
 

@@ -9,7 +9,7 @@ from musictag.errors import SongError
 #: So much of a song may be missing without a word: encoders round, and nobody hears it.
 TOLERATED_SECONDS = 0.1
 #: Rubbish of this size is not worth a word: padding, a broken tag.
-TOLERATED_BYTES = 4096
+TOLERATED_BYTES = 1024
 #: Longer songs are not read, and longer lengths in a header not believed. What is read is kept in memory, 115 MB an hour.
 MAX_HOURS = 12
 #: A song of which more than this share cannot be decoded is refused.
