@@ -309,11 +309,16 @@ class Scripted(FeatureModel):
     def predictor(self, model: dict[str, Any], kind: str) -> Any:
         return lambda features: np.zeros(len(features))
 
+    def typical(self, chosen: Any) -> float:
+        return float(np.median(chosen))
+
     def sizes(self, models: Any) -> dict[str, int | None]:
         return {"parameters": 0}
 
 
-def test_a_tag_that_validation_cannot_judge_gets_the_median_of_the_others(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_a_tag_that_validation_cannot_judge_gets_what_is_typical_of_the_others(
+    tiny_catalogue: Path, tmp_path: Path
+) -> None:
     rows = read_rows(tiny_catalogue)
     for number, row in enumerate(rows):
         row |= {"slow": number % 2, "loud": number % 2}

@@ -165,7 +165,9 @@ def test_columns_of_one_or_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     left_out = capsys.readouterr().err
     assert "a, b (no negative song)" in left_out
     assert "an empty cell means unknown. Write 0 for" in left_out
-    with pytest.raises(MusictagError, match=r"asks for .*a \(no negative song\).*an empty cell means unknown\. Write 0"):
+    with pytest.raises(
+        MusictagError, match=r"asks for .*a \(no negative song\).*an empty cell means unknown\. Write 0"
+    ):
         CatalogueFile(path, tags="a").learnable_manifest()
     assert cli.main(["catalogue", str(path), "-o", str(tmp_path / "catalogue.csv")]) == 0
     assert check(tmp_path / "catalogue.csv", capsys)[0] == 0
