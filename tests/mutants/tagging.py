@@ -96,9 +96,9 @@ FAULTS = (
     ),
     Fault(
         "a file that could not be tagged leaves no trace in the exit status",
-        "musictag/cli.py",
-        "    return 1 if failed else 0\n",
-        "    return 0\n",
+        "musictag/each_song.py",
+        "            return 1 if self.failed else 0\n",
+        "            return 0\n",
         "test_cli.py::test_a_file_that_cannot_be_read_costs_itself_and_the_exit_status",
     ),
     Fault(
