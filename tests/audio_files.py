@@ -30,15 +30,18 @@ ENCODINGS: dict[str, tuple[str, str, str, dict[str, str]]] = {
 }
 
 
-def encoded(suffix: str, samples: np.ndarray, rate: int, bit_rate: int | None = None, **options: str) -> bytes:
-    """``samples`` (N) or (N, channels), floats in [-1, 1], as a whole file."""
-    container, codec, sample_format, more = ENCODINGS[suffix]
+def encoded(
+    suffix: str, samples: np.ndarray, rate: int, bit_rate: int | None = None, codec: str | None = None
+) -> bytes:
+    """``samples`` (N) or (N, channels), floats in [-1, 1], as a whole file; a WAV of any ``codec``."""
+    container, codec, sample_format, options = ENCODINGS.get(suffix, (suffix[1:], codec, None, {}))
     samples = samples[:, None] if samples.ndim == 1 else samples
+    sample = {"format": sample_format} if sample_format else {}
     layout = {1: "mono", 2: "stereo"}[samples.shape[1]]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"song{suffix}"  # some formats are written twice
-        with av.open(str(path), "w", format=container, options={**more, **options}) as output:
-            _encode(output, output.add_stream(codec, rate=rate, layout=layout, format=sample_format), samples, bit_rate)
+        with av.open(str(path), "w", format=container, options=options) as output:
+            _encode(output, output.add_stream(codec, rate=rate, layout=layout, **sample), samples, bit_rate)
         return path.read_bytes()
 
 

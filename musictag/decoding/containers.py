@@ -11,73 +11,18 @@ import av
 
 from musictag.decoding.formats import ASF, FLAC, MATROSKA, MP3, MP4, OGG, PROBED, Format
 from musictag.decoding.gathering import Block, Gathered
+from musictag.decoding.headers import largest_flac_frame, read_length, samples_per_frame
 from musictag.decoding.loss import TOLERATED_SECONDS, Loss, Undecodable
-from musictag.decoding.mp3_header import read_length, samples_per_frame
 from musictag.decoding.tags import Link
 from musictag.decoding.window import Window
 
 #: Decoders that are used. No other one, and so no picture and no film, is opened while a container is looked through.
-_CODECS = frozenset(
-    [
-        "aac",
-        "aac_latm",
-        "ac3",
-        "adpcm_ima_qt",
-        "adpcm_ima_wav",
-        "adpcm_ms",
-        "alac",
-        "amrnb",
-        "amrwb",
-        "ape",
-        "als",
-        "dca",
-        "dsd_lsbf",
-        "dsd_lsbf_planar",
-        "dsd_msbf",
-        "dsd_msbf_planar",
-        "eac3",
-        "flac",
-        "gsm",
-        "gsm_ms",
-        "libopencore_amrnb",
-        "libopencore_amrwb",
-        "libopus",
-        "mlp",
-        "mp1",
-        "mp1float",
-        "mp2",
-        "mp2float",
-        "mp3",
-        "mp3float",
-        "mpc7",
-        "mpc8",
-        "opus",
-        "pcm_alaw",
-        "pcm_f32be",
-        "pcm_f32le",
-        "pcm_f64be",
-        "pcm_f64le",
-        "pcm_mulaw",
-        "pcm_s16be",
-        "pcm_s16le",
-        "pcm_s24be",
-        "pcm_s24le",
-        "pcm_s32be",
-        "pcm_s32le",
-        "pcm_s8",
-        "pcm_u8",
-        "speex",
-        "tak",
-        "truehd",
-        "tta",
-        "vorbis",
-        "wavpack",
-        "wmalossless",
-        "wmapro",
-        "wmav1",
-        "wmav2",
-        "wmavoice",
-    ]
+_CODECS = (
+    "aac,aac_latm,ac3,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,alac,amrnb,amrwb,ape,als,dca,dsd_lsbf,dsd_lsbf_planar,"
+    "dsd_msbf,dsd_msbf_planar,eac3,flac,gsm,gsm_ms,libopencore_amrnb,libopencore_amrwb,libopus,mlp,mp1,mp1float,mp2,"
+    "mp2float,mp3,mp3float,mpc7,mpc8,opus,pcm_alaw,pcm_f32be,pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,"
+    "pcm_s16le,pcm_s24be,pcm_s24le,pcm_s32be,pcm_s32le,pcm_s8,pcm_u8,speex,tak,truehd,tta,vorbis,wavpack,wmalossless,"
+    "wmapro,wmav1,wmav2,wmavoice"
 )
 #: Frames with other parameters than those before are believed if so many of them follow each other. A few bytes of
 #: rubbish may look like the beginning of a frame, but hardly ever like the same frame again and again.
@@ -118,7 +63,7 @@ class DecodedLink:
             if stream is None:
                 raise Undecodable("there is no sound in it")
             context = stream.codec_context
-            if context is None or context.name not in _CODECS:
+            if context is None or context.name not in _CODECS.split(","):
                 raise Undecodable(
                     f"its sound is of a kind that is not read here ({context.name if context else 'unknown'})"
                 )
@@ -152,6 +97,7 @@ class DecodedLink:
     def _frames(self, container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[list[av.AudioFrame]]:
         """The frames of every packet; what cannot be decoded is noted."""
         context, window = stream.codec_context, self._window
+        largest = largest_flac_frame(_beginning(window)) if self._form is FLAC else window.size
         packets = num_bytes = hopeless = 0
         try:
             for packet in container.demux(stream):
@@ -175,7 +121,8 @@ class DecodedLink:
                         return
                     continue
                 if size:
-                    self._audio_bytes += size if not self._form.framed else _without_padding(packet, size)
+                    # what lies between frames, or behind the last one, comes with a frame
+                    self._audio_bytes += min(largest, _without_padding(packet, size) if self._form.framed else size)
                     self.frame_seconds += seconds
                     self._bytes_to_last_audio = num_bytes
                 if frames:
@@ -188,8 +135,7 @@ class DecodedLink:
         """How long the link claims to be, and which of its bytes are neither header nor audio."""
         header = self._first_byte
         if self._form is MP3:
-            self._window.seek(0)
-            length = read_length(self._window.read(4096))
+            length = read_length(_beginning(self._window))
             if length is None:
                 header = 0
             elif length.frames:
@@ -230,6 +176,14 @@ def duration(file: BinaryIO, form: Format, link: Link) -> float:
         return float("nan")
 
 
+def _beginning(window: Window) -> bytes:
+    place = window.tell()
+    window.seek(0)
+    beginning = window.read(4096)
+    window.seek(place)
+    return beginning
+
+
 def _last_position(window: Window) -> int | None:
     """The number of samples at which an Ogg stream ends, by its last page; None where that does not tell."""
     place = window.tell()
@@ -243,7 +197,7 @@ def _last_position(window: Window) -> int | None:
 
 @contextmanager
 def _opened(window: Window, form: Format | None) -> Iterator[av.container.InputContainer]:
-    options = {"codec_whitelist": ",".join(sorted(_CODECS)), "protocol_whitelist": "none", "max_streams": "64"}
+    options = {"codec_whitelist": _CODECS, "protocol_whitelist": "none", "max_streams": "64"}
     if form is None:
         options["format_whitelist"] = ",".join(PROBED)
     try:

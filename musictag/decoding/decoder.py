@@ -21,6 +21,7 @@ from musictag.decoding.loss import (
 )
 from musictag.decoding.pcm import plain_blocks
 from musictag.decoding.tags import Link, without_tags
+from musictag.decoding.window import Window
 from musictag.errors import SongError
 
 
@@ -115,7 +116,7 @@ def _check_lengths(links: list[DecodedLink], form: Format, cut: bool, loss: Loss
             loss.seconds = max(loss.seconds, min(missing, link.seconds_of_holes))
         else:
             raise SongError(f"cut short: {missing:.1f} s are missing")
-    if cut and not known:
+    if cut and (form is OGG or not known):
         raise SongError("cut short: the file ends before a part of it that it declares")
 
 
@@ -124,13 +125,11 @@ def _chunked(file: BinaryIO, form: Format, link: Link, loss: Loss) -> Iterator[B
     while link.begin < link.end:
         chunks = look_through(file, form, link)
         this, link = Link(link.begin, chunks.end), Link(chunks.end, link.end)
-        if chunks.undeclared or this.begin:
+        in_order = not (chunks.patches or this.begin)
+        try:
+            yield from plain_blocks(file if in_order else Window(file, this, chunks.patches))
+        except Undecodable:
             yield from _by_ffmpeg(file, form, this, chunks, loss)
-        else:
-            try:
-                yield from plain_blocks(file)
-            except Undecodable:
-                yield from _by_ffmpeg(file, form, this, chunks, loss)
         if link.begin < link.end and not _begins_chunks(file, form, link):
             _check_rest(file, this, link)
             loss.bytes += link.end - link.begin

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import BinaryIO
 
 from musictag.decoding import formats
@@ -28,6 +29,12 @@ _LENGTH_FRAME_BYTES = 42
 _AFTER_TAG = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]|\0\0|ID3|TAG|APETAGEX")
 
 
+#: The first bytes of what an ASF file consists of: header, data, and four kinds of index.
+_ASF_OBJECTS = tuple(
+    bytes.fromhex(name) for name in ("3026b275", "3626b275", "90080033", "d329e2d6", "f803b1fe", "d03fb73c")
+)
+
+
 @dataclass
 class Layout:
     """``links`` in their order; ``cut``: the file ends before a part of it does that it declares."""
@@ -42,14 +49,15 @@ def find_links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> Layout:
         return _joined(file, whole, _PIECES[form.name], loss)
     if form is formats.OGG:
         return _ogg(file, whole, loss)
-    if form is formats.MP3:
-        begins = [whole.begin, *sorted(set(_joints(file, whole)) - {whole.begin}), whole.end]
-        parts = (without_tags(file, Link(*ends)) for ends in zip(begins, begins[1:], strict=False))
+    if form in (formats.MP3, formats.FLAC):
+        joints = _mp3_joints if form is formats.MP3 else _flac_joints
+        begins = [whole.begin, *sorted(set(joints(file, whole)) - {whole.begin}), whole.end]
+        parts = (without_tags(file, Link(*ends)) for ends in pairwise(begins))
         return Layout([link for link in parts if link.end > link.begin])
     return Layout([whole])
 
 
-def _joints(file: BinaryIO, whole: Link) -> Iterator[int]:
+def _mp3_joints(file: BinaryIO, whole: Link) -> Iterator[int]:
     """Where another MP3 begins inside of one: at a tag, or at a frame that declares a length."""
     for place in find(file, whole, b"ID3"):
         if size := leading_tag(file, place):
@@ -64,6 +72,11 @@ def _joints(file: BinaryIO, whole: Link) -> Iterator[int]:
             for offset in range(len(before)):
                 if _LENGTH_FRAME.fullmatch(before, offset):
                     yield first + offset
+
+
+def _flac_joints(file: BinaryIO, whole: Link) -> Iterator[int]:
+    for kind in (b"\0", b"\x80"):  # the last of the blocks before the audio has the highest bit
+        yield from find(file, whole, b"fLaC" + kind + b"\0\0\x22")
 
 
 def find(file: BinaryIO, where: Link, word: bytes) -> Iterator[int]:
@@ -114,8 +127,8 @@ def _matroska_element(head: bytes) -> tuple[int | None, bool] | None:
 
 
 def _asf_object(head: bytes) -> tuple[int | None, bool] | None:
-    size, first = int.from_bytes(head[16:24], "little"), head.startswith(b"\x30\x26\xb2\x75\x8e\x66\xcf\x11")
-    return (size, first) if len(head) == 24 and size >= 24 else None
+    size = int.from_bytes(head[16:24], "little")
+    return (size, head.startswith(_ASF_OBJECTS[0])) if head[:4] in _ASF_OBJECTS and size >= 24 else None
 
 
 _PIECES: dict[str, _Piece] = {

@@ -10,7 +10,7 @@ from musictag.errors import SongError
 TOLERATED_SECONDS = 0.1
 #: Rubbish of this size is not worth a word: padding, a broken tag.
 TOLERATED_BYTES = 1024
-#: Longer songs are not read, and longer lengths in a header not believed. What is read is kept in memory, 115 MB an hour.
+#: Longer songs are not read, and longer lengths in a header not believed. An hour takes 115 MB of memory.
 MAX_HOURS = 12
 #: A song of which more than this share cannot be decoded is refused.
 LARGEST_LOST_SHARE = 0.1

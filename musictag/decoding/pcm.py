@@ -13,6 +13,7 @@ import soundfile
 from musictag.decoding.chunks import UNDECLARED_BYTES
 from musictag.decoding.gathering import Block
 from musictag.decoding.loss import MAX_HOURS, TOLERATED_SECONDS, Undecodable
+from musictag.decoding.window import Window
 from musictag.errors import SongError
 
 #: Samples of all channels that are read at a time (4 MiB).
@@ -23,25 +24,34 @@ _SUBTYPES = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 _CUT_SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|Riff size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
-def plain_blocks(file: BinaryIO) -> Iterator[Block]:
-    """The samples of a whole file.
+def plain_blocks(file: BinaryIO | Window) -> Iterator[Block]:
+    """The samples of a whole file, or of a window on a part of it, which takes longer to read.
 
     Raises Undecodable for what libsndfile does not read as plain samples, and SongError where the file ends before the
     length that its header declares.
     """
+    if isinstance(file, Window):
+        with _opened(file) as sound:
+            yield from _all_blocks(sound)
+        return
     descriptor = os.dup(file.fileno())  # not the name, by which libsndfile would guess
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        try:
-            sound = soundfile.SoundFile(descriptor, closefd=False)
-        except (soundfile.SoundFileError, TypeError) as error:
-            raise Undecodable(_reason(error)) from error
-        with sound:
-            if not sound.subtype.startswith(_SUBTYPES):
-                raise Undecodable(f"it holds {sound.subtype_info}")
+        with _opened(descriptor) as sound:
             yield from _all_blocks(sound)
     finally:
         os.close(descriptor)
+
+
+def _opened(source: int | Window) -> soundfile.SoundFile:
+    try:
+        sound = soundfile.SoundFile(source, closefd=False)
+    except (soundfile.SoundFileError, TypeError) as error:
+        raise Undecodable(_reason(error)) from error
+    if not sound.subtype.startswith(_SUBTYPES):
+        sound.close()
+        raise Undecodable(f"it holds {sound.subtype_info}")
+    return sound
 
 
 def _all_blocks(sound: soundfile.SoundFile) -> Iterator[Block]:

@@ -1,8 +1,9 @@
-"""A part of a file as FFmpeg sees it: it can neither look beyond, nor read for ever."""
+"""A part of a file as decoders see it: they can neither look beyond, nor read for ever."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import BinaryIO
 
 from musictag.decoding.tags import Link
@@ -14,13 +15,14 @@ _MOST_WITHOUT_AUDIO = 2**28
 
 
 class Window:
-    """The bytes of ``link`` as a file. It has no name, so that nobody goes by that.
+    """The bytes of ``link`` as a file. It has no name, so that nobody goes by that; ``patches`` by their place in it
+    stand for what is there.
 
     Nothing is raised here: PyAV would print what is raised while FFmpeg reads.
     """
 
-    def __init__(self, file: BinaryIO, link: Link) -> None:
-        self._file, self._link = file, link
+    def __init__(self, file: BinaryIO, link: Link, patches: Mapping[int, bytes] | None = None) -> None:
+        self._file, self._link, self._patches = file, link, patches or {}
         self._place = 0
         self._left = _READS_PER_BYTE * self.size + 2**26
         self._without_audio = 0
@@ -46,6 +48,10 @@ class Window:
             data = self._file.read(max(0, min(size, self.size - self._place)))
         except OSError:
             data = b""
+        for place, patch in self._patches.items():
+            if self._place <= place and place + len(patch) <= self._place + len(data):
+                place -= self._place
+                data = data[:place] + patch + data[place + len(patch) :]
         self._place += len(data)
         self._left -= len(data)
         self._without_audio += len(data)

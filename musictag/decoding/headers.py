@@ -1,4 +1,4 @@
-"""What the first frame of an MP3 may declare: how many frames and bytes follow (Xing, Info and VBRI headers)."""
+"""What headers tell and FFmpeg does not hand on: how long an MP3 claims to be, how large a FLAC's frames may be."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ def read_length(beginning: bytes) -> Length | None:
 def samples_per_frame(rate: int) -> int:
     """Of layer III: rates from 32 kHz are those of MPEG 1, whose frames are twice as long."""
     return 1152 if rate >= 32_000 else 576
+
+
+def largest_flac_frame(beginning: bytes) -> int:
+    """The most bytes that a frame of the FLAC that begins so can have: as it declares, or as plain samples take."""
+    samples = int.from_bytes(beginning[10:12], "big")
+    declared = int.from_bytes(beginning[15:18], "big")
+    channels, bits = (beginning[20] >> 1 & 7) + 1, (int.from_bytes(beginning[20:22], "big") >> 4 & 31) + 1
+    return declared or samples * channels * (bits + 1) // 8 + 64
 
 
 def _number(data: bytes, place: int) -> int | None:
