@@ -61,18 +61,18 @@ def same_files(root: Path, paths: Sequence[str | None], among: np.ndarray | None
     return firsts
 
 
-def same_samples(index: pa.Table, song_ids: pa.Array) -> np.ndarray:
-    """``firsts`` of the songs whose prepared samples are the same, by the index of a prepared folder.
+def same_samples(index: pa.Table, song_ids: pa.Array | None = None) -> np.ndarray:
+    """``firsts`` of the songs (None: all) whose prepared samples are the same, by the index of a prepared folder.
 
     Songs that are not in it, or cannot be used, are like no other.
     """
-    rows = pc.index_in(song_ids, index["song_id"].combine_chunks())
-    digests = index["digest"].combine_chunks().take(rows)
+    digests, lengths = (index[name].combine_chunks() for name in ("digest", "samples"))
+    if song_ids is not None:
+        rows = pc.index_in(song_ids, index["song_id"].combine_chunks())
+        digests, lengths = digests.take(rows), lengths.take(rows)
     prepared = np.flatnonzero(pc.is_valid(digests).to_numpy(zero_copy_only=False))
-    values = pc.fill_null(digests, 0).to_numpy()[prepared]
-    lengths = pc.fill_null(index["samples"].combine_chunks().take(rows), 0).to_numpy()[prepared]
-    groups = _grouped(values, lengths)
-    firsts = np.full(len(song_ids), -1, dtype=np.int64)
+    groups = _grouped(*(pc.fill_null(column, 0).to_numpy()[prepared] for column in (digests, lengths)))
+    firsts = np.full(len(digests), -1, dtype=np.int64)
     firsts[prepared[groups >= 0]] = prepared[groups[groups >= 0]]
     return firsts
 
@@ -113,7 +113,7 @@ def write_duplicates(folder: Path, index: pa.Table, manifest: Manifest) -> None:
     One row a song: the number of its recording, and its split and row (the first is 1) in ``manifest``, empty where it
     is not in there.
     """
-    groups = groups_of(same_samples(index, index["song_id"].combine_chunks()))
+    groups = groups_of(same_samples(index))
     rows = np.concatenate(groups) if groups else np.zeros(0, dtype=np.int64)
     songs = index.select(["song_id", "path"]).take(pa.array(rows))
     places = pc.index_in(songs["song_id"].combine_chunks(), manifest.column("song_id"))
