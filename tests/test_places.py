@@ -18,7 +18,7 @@ from musictag.callbacks import EpochCheckpoint
 from musictag.data.sources import Source
 from musictag.data.sources.manifest import CatalogueFile
 from musictag.errors import MusictagError
-from musictag.overrides import PATH_KEYS, plain_config, readable, readable_params
+from musictag.overrides import PATH_KEYS, plain_config, readable
 from musictag.places import expanded, path_argument, song_argument
 from musictag.preparing import compose
 
@@ -172,12 +172,15 @@ def test_the_home_of_somebody_unknown_is_refused(home: Path, monkeypatch: pytest
     assert expanded(f"~{user.pw_name}/x", "x") == f"{user.pw_dir}/x"
 
 
-def test_home_in_a_study(home: Path) -> None:
+def test_home_in_a_study(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
     config = sweep_config("sweep=dataset_size_small", "data=manifest")
     with read_write(config.hydra):
         config.hydra.sweeper.params = {"init_from": "~/a.ckpt,~/it's.ckpt", "seed": 1, "data.path": "a$b.csv,c d.csv"}
-    readable_params(config)
-    jobs = [compose(job) for job in sweeping.job_overrides(config)]
+    written: list[list[str]] = []
+    monkeypatch.setattr(sweeping, "write_down", written.extend)
+    sweeping.WriteDownStudy().on_multirun_start(config)
+    jobs = [compose(job) for job in written]
     assert [(job["init_from"], job["data"]["path"]) for job in jobs] == [
         (str(home / model), table) for model in ("a.ckpt", "it's.ckpt") for table in ("a$b.csv", "c d.csv")
     ]

@@ -182,21 +182,22 @@ def test_output_of_another_encoding(
 # one after the other
 
 
+@pytest.mark.parametrize("words", [["--json"], []])
 def test_results_are_there_as_songs_finish(
-    songs: list[str], checkpoint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str], songs: list[str], checkpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for words in (["--json"], []):
-        seen: list[str] = []
-        with monkeypatch.context() as patched:
-            at_song(3, lambda seen=seen: seen.append(capsys.readouterr().out), patched)
-            assert tag(*songs, "--model", checkpoint, *words) == 0
-        (before,) = seen
-        after = capsys.readouterr().out
-        assert ["a.wav" in before, "b.wav" in before, "c.wav" in before] == [True, True, False]
-        assert ["b.wav" in after, "c.wav" in after, "d.wav" in after] == [False, True, True]
-        if words:
-            whole = {song: musictag.load(checkpoint).tag(song) for song in songs}
-            assert before + after == json.dumps(whole, indent=2) + "\n"
+    written, seen = io.BytesIO(), []
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="utf-8"))  # keeps back what is not flushed
+    with monkeypatch.context() as patched:
+        at_song(3, lambda: seen.append(written.getvalue().decode()), patched)
+        assert tag(*songs, "--model", checkpoint, *words) == 0
+    (before,) = seen
+    after = written.getvalue().decode().removeprefix(before)
+    assert ["a.wav" in before, "b.wav" in before, "c.wav" in before] == [True, True, False]
+    assert ["b.wav" in after, "c.wav" in after, "d.wav" in after] == [False, True, True]
+    if words:
+        whole = {song: musictag.load(checkpoint).tag(song) for song in songs}
+        assert before + after == json.dumps(whole, indent=2) + "\n"
 
 
 def test_all_rows_of_the_table_are_one_table(
