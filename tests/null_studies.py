@@ -21,9 +21,9 @@ import numpy as np
 from musictag.bootstrap import song_resamples
 from musictag.report import scaling
 from musictag.report.resampling import Draws
-from musictag.report.runs import Run, Study
+from musictag.report.runs import Predictions, Run, Study
 from musictag.report.scaling import crossings
-from musictag.report.systems import paired_test
+from musictag.report.systems import TagGain, paired_test, tag_gains
 
 SIZES = (250, 500, 1000, 2000)
 SEEDS = (2, 3, 5, 10)
@@ -103,6 +103,27 @@ def coverage(
             (found,) = crossings(study, draws, "roc_auc")
             held += any((low or 0.0) <= CROSSING <= (high or np.inf) for low, high in found.undecided)
     return held / count
+
+
+def null_tags(seeds: int, tags: int, count: int) -> Iterator[list[TagGain]]:
+    """The gains of ``count`` studies of two sizes in which no tag gains and no system is better."""
+    study = empty_study(seeds, SIZES[:2])
+    names = np.array([f"tag {k}" for k in range(tags)])
+    kinds, scores = np.array(["classification"] * tags), np.zeros((SONGS, tags), dtype=np.float32)
+    for run in study.runs:
+        run.predictions = Predictions(np.arange(SONGS), names, kinds, scores, scores)
+        run.metrics["validation"] = None
+    rng = np.random.default_rng(seeds)
+    of_seed, of_songs = NOISES["both"]
+    for _ in range(count):
+        draws = Draws(SONGS, 100, 0)
+        for run in study.runs:
+            values = 0.75 + np.hypot(of_seed, of_songs) * rng.standard_normal(tags)
+            about = [{"name": name, "kind": "classification", "prevalence": 0.1} for name in names]
+            run.metrics["test"]["tags"] = [tag | {"roc_auc": float(v)} for tag, v in zip(about, values, strict=True)]
+            again = values + of_songs * rng.standard_normal((100, tags))
+            draws.by_tag[run.folder.name] = {"roc_auc": again.astype(np.float32)}
+        yield tag_gains(study, draws)
 
 
 if __name__ == "__main__":

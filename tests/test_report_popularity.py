@@ -107,3 +107,15 @@ def test_popular_tags_that_fare_better_are_seen(tmp_path: Path) -> None:
     assert value == pytest.approx(1)
     assert 0.5 < low <= high <= 1
     assert row.pr_auc_correlation[0] > 0.8
+
+
+def test_tags_that_nobody_knows_take_no_slots(twenty: np.ndarray, tmp_path: Path) -> None:
+    """Of ten songs it is unknown whether they are a, which has the highest score in all: b gets their slots."""
+    targets = twenty.copy()
+    targets[10:, 0] = np.nan
+    targets[0, 0] = 0  # so that a has songs without it
+    always_a = np.tile([0.9, 0.8, 0.2, 0.1], (20, 1)) + np.linspace(0, 0.01, 20)[:, None]
+    (row,) = popularity(study := give(tmp_path, always_a, targets), resampled(study, 100))
+    # the most popular fifth is a, carried by nine of ten; its slots are one in each of the songs where it is known
+    slots = np.nansum(targets > 0, axis=1)
+    assert row.top_share[0] == pytest.approx(10 / slots.sum())
