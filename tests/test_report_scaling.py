@@ -194,9 +194,7 @@ def test_seeds_that_lack_sizes_still_say_how_much_seeds_vary() -> None:
 
 def test_two_seeds_are_said_to_say_little() -> None:
     (curve,) = curves(*planted(0.6 + 0.05 * np.arange(4) + np.array([[0.0], [0.01]])), "roc_auc")
-    assert curve.notes == [
-        "two seeds say little about how much seeds vary: only very large differences can be told from chance"
-    ]
+    assert curve.notes == [few_seeds(2)]
     _, low, high = map(np.array, curve.trend_band)
     np.testing.assert_allclose((high - low) / 2, 12.706 * 0.005, rtol=1e-3)
 
@@ -262,8 +260,8 @@ def test_regression_alone_has_errors_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seeds", SEEDS)
 def test_nothing_is_found_where_nothing_is_as_often_as_promised(seeds: int, noise: str) -> None:
     """5% +- 1, and 3 to 6% with two seeds: no test of two keeps its level whatever part of the noise seeds make."""
-    for unpaired in (False, True):
-        p = false_positives(seeds, noise, unpaired=unpaired)
+    for other_seeds in (None, 10):
+        p = false_positives(seeds, noise, other_seeds=other_seeds)
         assert (0.03 if seeds == 2 else 0.04) - 0.003 <= np.mean(p < 0.05) <= 0.06
         assert np.mean(p < 0.001) <= 0.004
 
