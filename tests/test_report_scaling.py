@@ -259,10 +259,10 @@ def test_regression_alone_has_errors_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("noise", list(NOISES))
 @pytest.mark.parametrize("seeds", SEEDS)
 def test_nothing_is_found_where_nothing_is_as_often_as_promised(seeds: int, noise: str) -> None:
-    """5% +- 1, and 3 to 6% with two seeds: no test of two keeps its level whatever part of the noise seeds make."""
+    """5% +- 1, with two seeds 2.7 to 5.6%: no test of two keeps its level whatever part of the noise seeds make."""
     for other_seeds in (None, 10):
         p = false_positives(seeds, noise, other_seeds=other_seeds)
-        assert (0.03 if seeds == 2 else 0.04) - 0.003 <= np.mean(p < 0.05) <= 0.06
+        assert (0.024 if seeds == 2 else 0.04) <= np.mean(p < 0.05) <= 0.06
         assert np.mean(p < 0.001) <= 0.004
 
 
