@@ -12,6 +12,7 @@ Legend: S songs, R resamples.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 from itertools import product
 from pathlib import Path
 from unittest.mock import patch
@@ -20,17 +21,18 @@ import numpy as np
 
 from musictag.bootstrap import song_resamples
 from musictag.report import scaling
+from musictag.report.inference import estimate, p_values
 from musictag.report.resampling import Draws
-from musictag.report.runs import Run, Study
+from musictag.report.runs import Predictions, Run, Study
 from musictag.report.scaling import crossings
-from musictag.report.systems import paired_test
+from musictag.report.systems import TagGain, tag_gains
 
 SIZES = (250, 500, 1000, 2000)
 SEEDS = (2, 3, 5, 10)
 SONGS, RESAMPLES = 200, 200
 #: Standard deviations of ROC-AUC: of a run's seed, and of the mean over the songs of a difference of two runs. Mixed:
-#: as in sweep/results/songbook, waveform_small against spectrogram_small.
-NOISES = {"seeds": (0.006, 0.0), "songs": (0.0, 0.0046), "both": (0.006, 0.0046)}
+#: the medians of the pairs in sweep/results/songbook/dataset_size_small_*.csv.
+NOISES = {"seeds": (0.007, 0.0), "songs": (0.0, 0.0043), "both": (0.007, 0.0043)}
 LINES = {"one": (0.64, 0.05), "other": (0.70, 0.02)}  # at the smallest size, and a doubling: equal at 1,000
 CROSSING = 1000
 
@@ -51,44 +53,45 @@ def empty_study(seeds: int, sizes: Sequence[int] = SIZES, left_out: Collection[t
     return Study("noise", runs)
 
 
-def drawn(study: Study, noise: str, count: int, shared: bool = False, cross: bool = False) -> Iterator[Draws]:
-    """``count`` times: scores for all runs are written into ``study``, and the resampled ones given.
+def drawn(
+    rng: np.random.Generator, cells: np.ndarray, noise: str, shared: bool = False, truth: np.ndarray | float = 0.75
+) -> np.ndarray:
+    """(1 + R)×runs: the scores of runs of a system, at a size, with a seed (``cells``: a row each), as measured and in
+    each resample of the songs.
 
     ``shared``: a seed has one deviation for all sizes, not one for each. Of the variance over the songs a quarter
     each is that of the two systems at all sizes and at each, half that of the run alone; the songs' own cancels in
     differences.
     """
-    rng = np.random.default_rng([len(study.seeds), list(NOISES).index(noise), shared, cross])
-    weights = np.concatenate(list(song_resamples(SONGS, RESAMPLES, 0)), axis=1) / SONGS
+    system, size, seed = cells
     of_seed, of_songs = NOISES[noise]
-    cells = [(list(LINES).index(run.system), SIZES.index(run.train_songs), run.seed) for run in study.runs]
-    system, size, seed = np.array(cells).T
-    starts, slopes = np.array(list(LINES.values())).T
-    truth = starts[system] + slopes[system] * size if cross else np.full(len(cells), 0.75)
-    for _ in range(count):
-        deviations = rng.standard_normal((2, 1 if shared else len(SIZES), len(study.seeds)))
-        deviations = np.broadcast_to(deviations, (2, len(SIZES), len(study.seeds)))
-        songs = 0.5 * (rng.standard_normal((2, len(SIZES), SONGS)) + rng.standard_normal((2, 1, SONGS)))[system, size]
-        songs += np.sqrt(0.5) * rng.standard_normal((len(cells), SONGS))
-        songs = np.sqrt(SONGS / 2) * of_songs * (songs + rng.standard_normal(SONGS))
-        expected = truth + of_seed * deviations[system, size, seed]
-        draws = Draws(SONGS, RESAMPLES, 0)
-        for run, value, again in zip(study.runs, expected + songs.mean(axis=1), songs @ weights, strict=True):
-            run.metrics["test"]["roc_auc"]["value"] = float(value)
-            draws[run.folder.name] = {"roc_auc": again - again.mean() + value}
-        yield draws
+    deviations = rng.standard_normal((2, 1 if shared else len(SIZES), seed.max() + 1))
+    deviations = np.broadcast_to(deviations, (2, len(SIZES), seed.max() + 1))[system, size, seed]
+    songs = 0.5 * (rng.standard_normal((2, len(SIZES), SONGS)) + rng.standard_normal((2, 1, SONGS)))[system, size]
+    songs += np.sqrt(0.5) * rng.standard_normal((len(seed), SONGS)) + rng.standard_normal(SONGS)
+    songs *= np.sqrt(SONGS / 2) * of_songs
+    weights = np.concatenate([np.ones((SONGS, 1)), _weights()], axis=1) / SONGS
+    return truth + of_seed * deviations + (songs @ weights).T
 
 
-def false_positives(seeds: int, noise: str, count: int = 4000, unpaired: bool = False) -> np.ndarray:
-    """The p values of ``count`` studies of two systems that do not differ, at one size.
+@cache
+def _weights() -> np.ndarray:
+    return np.concatenate(list(song_resamples(SONGS, RESAMPLES, 0)), axis=1)
 
-    ``unpaired``: the second has other seeds than the first.
+
+def false_positives(seeds: int, noise: str, count: int = 4000, other_seeds: int | None = None) -> np.ndarray:
+    """The p values of ``count`` comparisons of two systems that do not differ.
+
+    ``other_seeds``: the second has so many, none of which the first has. Else they have the same.
     """
-    study = empty_study(seeds, SIZES[:1])
-    if unpaired:
-        for run in study.runs:
-            run.seed += 100 * (run.system == "other")
-    return np.array([paired_test(study, draws)[0].p for draws in drawn(study, noise, count)])
+    rng = np.random.default_rng([seeds, list(NOISES).index(noise), other_seeds or 0])
+    both = np.repeat([0, 1], [seeds, other_seeds or seeds])
+    cells = np.stack([both, 0 * both, np.concatenate([np.arange(seeds), np.arange(other_seeds or seeds)])])
+    found = []
+    for _ in range(count // 100):
+        scores = np.stack([drawn(rng, cells, noise) for _ in range(100)], axis=-1)
+        found.append(p_values(estimate(scores[:, :seeds], scores[:, seeds:])))
+    return np.concatenate(found)
 
 
 def coverage(
@@ -96,13 +99,42 @@ def coverage(
 ) -> float:
     """In what part of ``count`` studies the interval of the crossing holds the true one."""
     study = empty_study(seeds, left_out=left_out)
+    rng = np.random.default_rng([seeds, list(NOISES).index(noise), shared])
+    cells = np.array([(list(LINES).index(r.system), SIZES.index(r.train_songs), r.seed) for r in study.runs]).T
+    starts, slopes = np.array(list(LINES.values())).T
+    truth = starts[cells[0]] + slopes[cells[0]] * cells[1]
     held = 0
     # lines need neither the power law beside them nor many sizes to be compared at
     with patch.object(scaling, "FITS", ("trend",)), patch.object(scaling, "_GRID", 16):
-        for draws in drawn(study, noise, count, shared, cross=True):
+        for _ in range(count):
+            draws = Draws(SONGS, RESAMPLES, 0)
+            for run, scores in zip(study.runs, drawn(rng, cells, noise, shared, truth).T, strict=True):
+                run.metrics["test"]["roc_auc"]["value"] = float(scores[0])
+                draws[run.folder.name] = {"roc_auc": scores[1:]}
             (found,) = crossings(study, draws, "roc_auc")
             held += any((low or 0.0) <= CROSSING <= (high or np.inf) for low, high in found.undecided)
     return held / count
+
+
+def null_tags(seeds: int, tags: int, count: int) -> Iterator[list[TagGain]]:
+    """The gains of ``count`` studies of two sizes in which no tag gains and no system is better."""
+    study = empty_study(seeds, SIZES[:2])
+    names = np.array([f"tag {k}" for k in range(tags)])
+    kinds, scores = np.array(["classification"] * tags), np.zeros((SONGS, tags), dtype=np.float32)
+    for run in study.runs:
+        run.predictions = Predictions(np.arange(SONGS), names, kinds, scores, scores)
+        run.metrics["validation"] = None
+    rng = np.random.default_rng(seeds)
+    of_seed, of_songs = NOISES["both"]
+    for _ in range(count):
+        draws = Draws(SONGS, 100, 0)
+        for run in study.runs:
+            values = 0.75 + np.hypot(of_seed, of_songs) * rng.standard_normal(tags)
+            about = [{"name": name, "kind": "classification", "prevalence": 0.1} for name in names]
+            run.metrics["test"]["tags"] = [tag | {"roc_auc": float(v)} for tag, v in zip(about, values, strict=True)]
+            again = values + of_songs * rng.standard_normal((100, tags))
+            draws.by_tag[run.folder.name] = {"roc_auc": again.astype(np.float32)}
+        yield tag_gains(study, draws)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ def test_popular_tags_that_fare_better_are_seen(tmp_path: Path) -> None:
     assert row.pr_auc_correlation[0] > 0.8
 
 
+<<<<<<< HEAD
 def test_pr_auc_is_compared_with_prevalence_as_far_as_it_is_more_than_chance(tmp_path: Path) -> None:
     """Tags that are heard equally well: PR-AUC itself is larger for the popular ones."""
     rng = np.random.default_rng(2)
@@ -129,3 +130,15 @@ def test_pr_auc_is_compared_with_prevalence_as_far_as_it_is_more_than_chance(tmp
     beyond_chance = spearmanr((areas - prevalence) / (1 - prevalence), prevalence).statistic
     assert row.pr_auc_correlation[0] == pytest.approx(beyond_chance)
     assert beyond_chance < spearmanr(areas, prevalence).statistic - 0.05
+=======
+def test_tags_that_nobody_knows_take_no_slots(twenty: np.ndarray, tmp_path: Path) -> None:
+    """Of ten songs it is unknown whether they are a, which has the highest score in all: b gets their slots."""
+    targets = twenty.copy()
+    targets[10:, 0] = np.nan
+    targets[0, 0] = 0  # so that a has songs without it
+    always_a = np.tile([0.9, 0.8, 0.2, 0.1], (20, 1)) + np.linspace(0, 0.01, 20)[:, None]
+    (row,) = popularity(study := give(tmp_path, always_a, targets), resampled(study, 100))
+    # the most popular fifth is a, carried by nine of ten; its slots are one in each of the songs where it is known
+    slots = np.nansum(targets > 0, axis=1)
+    assert row.top_share[0] == pytest.approx(10 / slots.sum())
+>>>>>>> statistics

@@ -10,7 +10,7 @@ import pytest
 from musictag.bootstrap import song_resamples
 from musictag.errors import MusictagError
 from musictag.metrics import song_metrics
-from musictag.report.resampling import interval, over_seeds, resampled, weighted_sums
+from musictag.report.resampling import interval, resampled, same_seeds, seeds_of, weighted_sums
 from musictag.report.runs import Run, Study, read_study
 
 from .studies import System, write_run, write_study
@@ -163,16 +163,19 @@ def test_intervals_are_centred_on_the_value() -> None:
     assert interval(3.0, np.array([np.nan]), 0.9) == (3.0, 3.0)
 
 
-def test_drawn_seeds_vary_as_the_mean_of_seeds_does() -> None:
-    """The variance of a mean of n is s² / n with s² over n - 1: that is what the stretched draws have."""
-    seeds = [np.full(20_000, value) for value in (0.1, 0.4, 0.5)]
-    places = np.random.default_rng(0).random((20_000, 3))
-    drawn = over_seeds(seeds, places)
-    assert drawn.mean() == pytest.approx(1 / 3, abs=0.003)
-    assert drawn.std() == pytest.approx(np.std([0.1, 0.4, 0.5], ddof=1) / np.sqrt(3), rel=0.02)
-    np.testing.assert_array_equal(over_seeds(seeds[:1], places), seeds[0])
-    by_tag = over_seeds([np.stack([one, one + 1], axis=1) for one in seeds], places)
-    np.testing.assert_allclose(by_tag, np.stack([drawn, drawn + 1], axis=1))
+def test_seeds_that_both_have_are_compared() -> None:
+    assert same_seeds([2, 0, 1], [1, 2, 5]) == ([1, 2], [1, 2], True)
+    assert same_seeds([0], [0, 1, 2]) == ([0], [0], True)
+    assert same_seeds([0, 1, 2], [0, 7]) == ([0, 1, 2], [0, 7], False)
+    assert same_seeds([1, 2], [3, 2]) == ([2, 1], [2, 3], False)
+    assert same_seeds([0, 1], [2]) == ([0, 1], [2], False)
+
+
+def test_the_scores_of_seeds_begin_with_the_measured_ones(study: Study) -> None:
+    draws, cell = resampled(study, RESAMPLES), study.cell("waveform_small", (250,))
+    scores = seeds_of(cell, draws, "pr_auc")
+    assert scores[0].tolist() == [run.value("pr_auc") for run in cell]
+    assert np.array_equal(scores[1:, 1], draws[cell[1].folder.name]["pr_auc"])
 
 
 def test_values_are_those_of_the_runs_own_files(tmp_path: Path) -> None:

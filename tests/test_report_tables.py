@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -136,7 +137,12 @@ def test_csv_has_every_digit(study, tmp_path):
 def test_differences_and_gains_say_which_way_and_how_sure(study):
     draws = resampled(study, 200)
     differences = paired_test(study, draws)
-    sheet = tables.difference_sheet(study, differences, 200)
+    sheet = tables.difference_sheet(study, differences)
+    assert "all rows of a metric" in sheet.notes[0]
+    assert "which validation scores chose" in tables.difference_sheet(study, differences, picked=True).notes[0]
+    assert len(sheet.notes) == 1  # three seeds
+    two = tables.difference_sheet(study, [replace(d, seeds=2) for d in differences])
+    assert two.notes[1].startswith("Two seeds say little about how much seeds vary")
     for row, d in zip(sheet.rows, differences, strict=True):
         assert row[4].value == d.value
         assert row[4].bold == (d.p_holm < 0.05)
@@ -146,10 +152,11 @@ def test_differences_and_gains_say_which_way_and_how_sure(study):
     sheets = tables.gain_sheets(study, gains)
     assert [len(sheet.rows) for sheet in sheets.values()] == [6, 6, 2]
     first, sheet = gains[0], sheets["roc_auc"]
-    value, low, high = first.size_gains["waveform_small"]
+    change = first.size_gains["waveform_small"]
     gain = sheet.rows[0][sheet.headings.index("waveform_small: gain")]
-    assert gain.value == value
-    assert gain.bold == (low > 0 or high < 0)
+    assert gain.value == change.value
+    assert gain.bold == (change.p_adjusted < 0.05)
+    assert "Benjamini" in sheet.notes[1]
     assert "Scores with 1,000 training songs" in sheet.notes[0]
     assert "250 training songs" in sheet.notes[0]
     assert "songs with it" not in sheets["rmse"].headings

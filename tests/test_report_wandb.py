@@ -12,8 +12,8 @@ import pytest
 
 from musictag.errors import MusictagError
 from musictag.report.content import Report, Table
+from musictag.report.crossing import Crossing
 from musictag.report.runs import read_study
-from musictag.report.scaling import Crossing
 from musictag.report.wandb_report import factor_values, line_charts, log_report, means_of
 from musictag.report.wandb_workspace import build_report, build_workspace, save_workspace
 
@@ -47,7 +47,7 @@ def small_report(folder: Path, **study: Any) -> Report:
         tables={"scores": Table("Scores", ["system", "PR-AUC"], [["a", 0.5], ["published", "0.38"], ["b", None]])},
         figures={"scaling": out / "scaling.png"},
         curves={},
-        crossings=[Crossing("waveform_small", "spectrogram_small", "pr_auc", "trend", 200.0, 150.0, None, 1.0, text)],
+        crossings=[Crossing("waveform_small", "spectrogram_small", "pr_auc", "trend", 200.0, [(150.0, None)], 3, text)],
         differences=[],
         gains=[],
         popularity=[],
