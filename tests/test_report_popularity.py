@@ -117,7 +117,6 @@ def test_popular_tags_that_fare_better_are_seen(tmp_path: Path) -> None:
     assert row.pr_auc_correlation[0] > 0.8
 
 
-<<<<<<< HEAD
 def test_pr_auc_is_compared_with_prevalence_as_far_as_it_is_more_than_chance(tmp_path: Path) -> None:
     """Tags that are heard equally well: PR-AUC itself is larger for the popular ones."""
     rng = np.random.default_rng(2)
@@ -130,7 +129,8 @@ def test_pr_auc_is_compared_with_prevalence_as_far_as_it_is_more_than_chance(tmp
     beyond_chance = spearmanr((areas - prevalence) / (1 - prevalence), prevalence).statistic
     assert row.pr_auc_correlation[0] == pytest.approx(beyond_chance)
     assert beyond_chance < spearmanr(areas, prevalence).statistic - 0.05
-=======
+
+
 def test_tags_that_nobody_knows_take_no_slots(twenty: np.ndarray, tmp_path: Path) -> None:
     """Of ten songs it is unknown whether they are a, which has the highest score in all: b gets their slots."""
     targets = twenty.copy()
@@ -141,4 +141,3 @@ def test_tags_that_nobody_knows_take_no_slots(twenty: np.ndarray, tmp_path: Path
     # the most popular fifth is a, carried by nine of ten; its slots are one in each of the songs where it is known
     slots = np.nansum(targets > 0, axis=1)
     assert row.top_share[0] == pytest.approx(10 / slots.sum())
->>>>>>> statistics

@@ -133,7 +133,6 @@ def test_the_best_of_each_family_lead(study: tuple[Study, Draws], tmp_path: Path
     assert leading_pairs(read_study(tmp_path / "one")) == []
 
 
-<<<<<<< HEAD
 def test_where_errors_are_all_there_is_the_smallest_ones_lead(tmp_path: Path) -> None:
     systems = {name: System("waveform", roc_auc, 0.0) for name, roc_auc in (("a", 0.9), ("b", 0.8), ("c", 0.6))}
     write_study(tmp_path, sizes=(250,), seeds=(0,), songs=60, tags=0, regression_tags=3, systems=systems)
@@ -142,7 +141,8 @@ def test_where_errors_are_all_there_is_the_smallest_ones_lead(tmp_path: Path) ->
     errors = {run.system: run.value("rmse") for run in study.runs}
     assert errors["a"] < errors["b"] < errors["c"]
     assert leading_pairs(study) == [("a", "b")]
-=======
+
+
 def test_validation_scores_choose_whom_the_test_scores_then_test(tmp_path: Path) -> None:
     systems = {f"net{i}": System("waveform", 0.6 + 0.1 * i, 0.0) for i in range(3)}
     written = write_study(tmp_path, sizes=(250,), seeds=(0,), songs=60, tags=4, systems=systems)
@@ -179,4 +179,3 @@ def test_tags_that_do_not_differ_are_bold_in_one_table_of_twenty() -> None:
     assert uncorrected > 90
     assert 1 <= bold["sizes"] <= 11  # 5 are to be expected
     assert 1 <= bold["systems"] <= 11
->>>>>>> statistics
