@@ -43,7 +43,7 @@ FAULTS = (
         "musictag/report/inference.py",
         "min(1.0, (count - rank) * float(p_values[place]))",
         "min(1.0, float(p_values[place]))",
-        "test_report_systems.py::test_holm_by_hand",
+        "test_report_inference.py::test_holm_by_hand",
     ),
     Fault(
         "a system with a larger error leads",
