@@ -25,9 +25,16 @@ def _add_catalogue(commands: argparse._SubParsersAction) -> None:
         "a cell or one row per tag; tracks.csv of FMA. Which of these it is, is seen from what is there. A song gets 0 "
         "for every tag that nothing gives it. Nothing is decoded, and no file is overwritten.",
     )
-    catalogue.add_argument("source", metavar="PATH", help="a folder of songs, or a .csv, .tsv or .parquet table")
     catalogue.add_argument(
-        "-o", "--out", default="catalogue.csv", metavar="FILE", help=".csv (default: catalogue.csv), .tsv or .parquet"
+        "source", type=path_argument, metavar="PATH", help="a folder of songs, or a .csv, .tsv or .parquet table"
+    )
+    catalogue.add_argument(
+        "-o",
+        "--out",
+        type=path_argument,
+        default="catalogue.csv",
+        metavar="FILE",
+        help=".csv (default: catalogue.csv), .tsv or .parquet",
     )
     catalogue.add_argument(
         "--from",
@@ -39,7 +46,10 @@ def _add_catalogue(commands: argparse._SubParsersAction) -> None:
         "--min-songs", type=positive, default=3, metavar="N", help="leave out tags of fewer songs (default: 3)"
     )
     catalogue.add_argument(
-        "--root", metavar="FOLDER", help="that the paths in the catalogue start from (default: the catalogue's folder)"
+        "--root",
+        type=path_argument,
+        metavar="FOLDER",
+        help="that the paths in the catalogue start from (default: the catalogue's folder)",
     )
     catalogue.add_argument("--force", action="store_true", help="replace a file of that name")
     files = catalogue.add_argument_group("tags inside files")
@@ -49,6 +59,7 @@ def _add_catalogue(commands: argparse._SubParsersAction) -> None:
     table = catalogue.add_argument_group("tables")
     table.add_argument(
         "--audio",
+        type=path_argument,
         metavar="FOLDER",
         help="that the paths in the table start from (default: the table's folder); of FMA: that holds 000, 001, ...",
     )

@@ -56,9 +56,9 @@ def make_catalogue(source: str | Path, out: str | Path, wishes: Wishes = Wishes(
     Raises MusictagError for what cannot be read, where it is unclear what is meant, where nothing is left to learn, and
     for a file ``out`` that exists, unless ``wishes.force``.
     """
-    source, out = Path(source).expanduser(), Path(out).expanduser()
+    source, out = Path(source), Path(out)
     _check_out(source, out, wishes.force)
-    root = Path(os.path.abspath(Path(wishes.root or out.parent).expanduser()))
+    root = Path(os.path.abspath(wishes.root or out.parent))
     labels = _read(source, wishes, out, root)
     _check_inside(labels.songs, root, out)
     keep_usable(labels, root)
@@ -171,7 +171,7 @@ def _outside(folder: Path, root: Path, out: Path) -> MusictagError:
 
 
 def _home(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path).expanduser()
+    return None if path is None else Path(path)
 
 
 def _columns(chosen: Chosen, names: dict[str, str], root: Path) -> dict[str, list[Any] | np.ndarray]:
