@@ -106,7 +106,7 @@ class DecodedLink:
                 packets += 1
                 num_bytes += size
                 if window.exhausted or packets > window.size + 10_000:
-                    raise Undecodable("its parts refer to each other in circles")
+                    raise Undecodable("it has 64 MB without audio, or parts that refer to each other in circles")
                 if packets == 1:
                     self._first_byte = packet.pos or 0
                 try:
