@@ -223,7 +223,7 @@ class _Conversion:
             raise SongError(f"samples reach {peak:.4g}, but full scale is 1: were they never divided by it?")
         mono = _mean_of_channels(block)
         if block.shape[1] > 1:
-            self._channels_energy += sum(_energy(block[:, channel]) for channel in range(block.shape[1]))
+            self._channels_energy += _energy(block.ravel(order="K"))
             self._mean_energy += block.shape[1] * _energy(mono)
         self._append(mono)
 

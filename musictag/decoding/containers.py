@@ -98,14 +98,15 @@ class DecodedLink:
         """The frames of every packet; what cannot be decoded is noted."""
         context, window = stream.codec_context, self._window
         largest = largest_flac_frame(_beginning(window)) if self._form is FLAC else window.size
+        time_base = float(stream.time_base)  # fractions would take longer than decoding
         packets = num_bytes = hopeless = 0
         try:
             for packet in container.demux(stream):
-                size, seconds = packet.size, float((packet.duration or 0) * packet.time_base)
+                size, seconds = packet.size, (packet.duration or 0) * time_base
                 packets += 1
                 num_bytes += size
                 if window.exhausted or packets > window.size + 10_000:
-                    raise Undecodable("its parts refer to each other in circles")
+                    raise Undecodable("it has 64 MB without audio, or parts that refer to each other in circles")
                 if packets == 1:
                     self._first_byte = packet.pos or 0
                 try:

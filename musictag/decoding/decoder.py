@@ -83,6 +83,8 @@ def _links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> Iterator[Bl
             yield from decoded.blocks()
             loss.add(decoded.loss)
         except Undecodable as error:
+            if decoded.seconds:
+                raise
             problem = problem or error
             lost_bytes += link.end - link.begin
         done.append(decoded)

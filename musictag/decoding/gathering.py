@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import av
 import numpy as np
 
@@ -38,60 +36,58 @@ class Gathered:
         self._held: list[av.AudioFrame] = []
         self._held_kind: tuple | None = None
 
-    def add(self, frame: av.AudioFrame) -> Iterator[Block]:
+    def add(self, frame: av.AudioFrame) -> list[Block]:
+        """The blocks that are complete now: mostly none."""
         if self._priming_frames:
             self._priming_frames -= 1
-            return
+            return []
         kind = (frame.sample_rate, frame.format.name, frame.layout.name)
         if kind == self._kind:
             if self._held:
                 self._drop()
-            yield from self._write(frame)
-            return
+            return self._write(frame)
         if kind != self._held_kind:
             self._drop()
             self._held_kind = kind
         self._held.append(frame)
-        if len(self._held) >= self._believed:
-            yield from self._believe()
+        return self._believe() if len(self._held) >= self._believed else []
 
-    def finish(self) -> Iterator[Block]:
+    def finish(self) -> list[Block]:
         """What is left."""
-        if self._kind is None and not self.dropped_seconds:
-            yield from self._believe()
+        blocks = self._believe() if self._kind is None and not self.dropped_seconds else []
         self._drop()
-        yield from self._flush()
+        return blocks + self._flush()
 
-    def _believe(self) -> Iterator[Block]:
-        yield from self._flush()
-        self._fifo, self._kind = av.AudioFifo(), self._held_kind
-        first = self._held[0] if self._held else None
-        self._packer = None
-        if first is not None and first.format.is_planar and first.layout.nb_channels >= _UNSAFE_PLANES:
-            self._packer = av.AudioResampler(first.format.packed.name, first.layout, first.sample_rate)
+    def _believe(self) -> list[Block]:
+        blocks = self._flush()
+        self._fifo, self._kind, self._packer = av.AudioFifo(), self._held_kind, None
         held, self._held, self._held_kind = self._held, [], None
+        if held and held[0].format.is_planar and held[0].layout.nb_channels >= _UNSAFE_PLANES:
+            self._packer = av.AudioResampler(held[0].format.packed.name, held[0].layout, held[0].sample_rate)
         for frame in held:
-            yield from self._write(frame)
+            blocks += self._write(frame)
+        return blocks
 
     def _drop(self) -> None:
         self.dropped_seconds += sum(frame.samples / frame.sample_rate for frame in self._held if frame.sample_rate)
         self._held, self._held_kind = [], None
 
-    def _write(self, frame: av.AudioFrame) -> Iterator[Block]:
+    def _write(self, frame: av.AudioFrame) -> list[Block]:
         frame.pts = None  # times in a file may jump; samples follow each other
         for packed in self._packer.resample(frame) if self._packer else (frame,):
             packed.pts = None
             self._fifo.write(packed)
-        if self._fifo.samples >= _BLOCK_SAMPLES:
-            yield from self._flush()
+        return self._flush() if self._fifo.samples >= _BLOCK_SAMPLES else []
 
-    def _flush(self) -> Iterator[Block]:
-        if self._fifo.samples and (frame := self._fifo.read(0, partial=True)):
-            samples = _samples(frame)
-            if self._samples_left is not None:
-                samples = samples[: self._samples_left]
-                self._samples_left -= len(samples)
-            yield samples, frame.sample_rate
+    def _flush(self) -> list[Block]:
+        if not self._fifo.samples:
+            return []
+        frame = self._fifo.read(0, partial=True)
+        samples = _samples(frame)
+        if self._samples_left is not None:
+            samples = samples[: self._samples_left]
+            self._samples_left -= len(samples)
+        return [(samples, frame.sample_rate)]
 
 
 def _samples(frame: av.AudioFrame) -> np.ndarray:

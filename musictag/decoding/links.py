@@ -59,41 +59,42 @@ def find_links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> Layout:
 
 def _mp3_joints(file: BinaryIO, whole: Link) -> Iterator[int]:
     """Where another MP3 begins inside of one: at a tag, or at a frame that declares a length."""
-    for place in find(file, whole, b"ID3"):
-        if size := leading_tag(file, place):
+    for place, word in find(file, whole, b"ID3", b"Xing", b"Info", b"VBRI"):
+        if word == b"ID3":
+            size = leading_tag(file, place)
             file.seek(place + size)
-            if place + size == whole.end or _AFTER_TAG.match(file.read(8)):
+            if size and (place + size == whole.end or _AFTER_TAG.match(file.read(8))):
                 yield place
-    for name in (b"Xing", b"Info", b"VBRI"):
-        for place in find(file, whole, name):
-            first = max(whole.begin, place + len(name) - _LENGTH_FRAME_BYTES)
-            file.seek(first)
-            before = file.read(place + len(name) - first)
-            for offset in range(len(before)):
-                if _LENGTH_FRAME.fullmatch(before, offset):
-                    yield first + offset
+            continue
+        end = place + len(word)
+        first = max(whole.begin, end - _LENGTH_FRAME_BYTES)
+        file.seek(first)
+        before = file.read(end - first)
+        for offset in range(len(before)):
+            if _LENGTH_FRAME.fullmatch(before, offset):
+                yield first + offset
 
 
 def _flac_joints(file: BinaryIO, whole: Link) -> Iterator[int]:
-    for kind in (b"\0", b"\x80"):  # the last of the blocks before the audio has the highest bit
-        yield from find(file, whole, b"fLaC" + kind + b"\0\0\x22")
+    # the last of the blocks before the audio has the highest bit
+    for place, _ in find(file, whole, b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22"):
+        yield place
 
 
-def find(file: BinaryIO, where: Link, word: bytes) -> Iterator[int]:
-    """Every place at which ``word`` stands."""
-    begin = where.begin
+def find(file: BinaryIO, where: Link, *words: bytes) -> Iterator[tuple[int, bytes]]:
+    """Every place at which one of the ``words`` stands, and which: word by word in each piece of the file."""
+    begin, overlap = where.begin, max(map(len, words)) - 1
     while begin < where.end:
         file.seek(begin)
         chunk = file.read(min(_CHUNK_BYTES, where.end - begin))
-        if not chunk:
+        for word in words:
+            place = chunk.find(word)
+            while place >= 0:
+                yield begin + place, word
+                place = chunk.find(word, place + 1)
+        if begin + len(chunk) >= where.end or len(chunk) <= overlap:
             return
-        place = chunk.find(word)
-        while place >= 0:
-            yield begin + place
-            place = chunk.find(word, place + 1)
-        if begin + len(chunk) >= where.end:
-            return
-        begin += max(1, len(chunk) - len(word) + 1)
+        begin += len(chunk) - overlap
 
 
 #: (first bytes, of which some may be missing) -> size of a part of a file, None if that is unknown, and whether a file
@@ -165,7 +166,7 @@ def _ogg(file: BinaryIO, whole: Link, loss: Loss) -> Layout:
         file.seek(place)
         head = file.read(27)
         if head[:4] != b"OggS" or len(head) < 27:
-            found = next(find(file, Link(place + 1, whole.end), b"OggS"), whole.end)
+            found, _ = next(find(file, Link(place + 1, whole.end), b"OggS"), (whole.end, b""))
             loss.bytes += found - place
             place = found
             continue

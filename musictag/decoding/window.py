@@ -10,8 +10,8 @@ from musictag.decoding.tags import Link
 
 #: A demuxer may go over a file several times. One that reads more than this is led in circles.
 _READS_PER_BYTE = 8
-#: So many bytes without audio between them may be kept in memory by a parser that waits for a frame.
-_MOST_WITHOUT_AUDIO = 2**28
+#: A parser that waits for the next frame keeps all that is before it in memory.
+_MOST_WITHOUT_AUDIO = 2**26
 
 
 class Window:
