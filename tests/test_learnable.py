@@ -237,6 +237,9 @@ def test_the_tags_belong_to_the_identity_of_a_run(tmp_path: Path) -> None:
     plain = folder()
     some = ("data.min_songs_per_tag=0", "data.min_songs_per_tag=2", "data.tags=[mood/theme---mood30]")
     assert len({plain, *map(folder, some)}) == 4
+    # it is asked for first of all, so that nothing is decoded for tags that cannot be learnt
+    with pytest.raises(MusictagError, match=r"data\.tags asks for tags"):
+        folder(f"data.tags=[{MOODS[55]}]")
     # with more of its songs the data set has more tags
     numbers = (number for part in range(3) for number in range(12 * part + 7, 12 * part + 13))
     make_files(tmp_path / "music/audio", [f"{number:02d}/{number}.low.mp3" for number in numbers])

@@ -92,12 +92,12 @@ def check_copies(report: Report, rows: Rows, paths: pa.ChunkedArray, root: Path,
         report.error("identical files in more than one split: test scores come out too good", lines, len(leaked))
     others = [group for group in groups if not any(group is known for known in leaked)]
     if others:
-        where = "; a split that musictag makes keeps them together" if splits is None else " within one split"
-        number = sum(map(len, others)) - len(others)
+        number, within = sum(map(len, others)) - len(others), "" if splits is None else " in the same split"
         examples = " and ".join(str(rows.number(at)) for at in others[0][:2].tolist())
+        kept = "; a split that musictag makes keeps them together" if splits is None else ""
         report.notes.append(
-            f"{number:,} file{'s are copies' if number > 1 else ' is a copy'} of another one{where}, such as rows "
-            f"{examples}"
+            f"{number:,} file{'s are copies' if number > 1 else ' is a copy'} of another one{within}, such as rows "
+            f"{examples}{kept}"
         )
 
 
