@@ -91,12 +91,12 @@ def _read(source: Path, wishes: Wishes, out: Path, root: Path) -> Labels:
         if tracks is None:
             raise MusictagError(f"{source}: no tracks.csv of FMA, whose header has three rows, here or in fma_metadata")
         _refuse_others(wishes, "fma")
-        return read_fma(tracks, _home(wishes.audio), wishes.subset, wishes.genres or "top")
+        return read_fma(tracks, _path(wishes.audio), wishes.subset, wishes.genres or "top")
     if not source.is_dir():
         if form in ("folders", "files"):
             raise MusictagError(f"{source} is a file; --from {form} wants a folder of songs")
         _refuse_others(wishes, "table")
-        return read_cells(source, _home(wishes.audio), wishes.path_column, wishes.label_columns)
+        return read_cells(source, _path(wishes.audio), wishes.path_column, wishes.label_columns)
     if form == "table":
         raise MusictagError(f"{source} is a folder; name the table in it, and its audio with --audio")
     if not lies_in(os.path.realpath(source), os.path.realpath(root)):
@@ -170,7 +170,7 @@ def _outside(folder: Path, root: Path, out: Path) -> MusictagError:
     )
 
 
-def _home(path: str | Path | None) -> Path | None:
+def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
 
 
