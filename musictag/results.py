@@ -29,7 +29,7 @@ from musictag.tagger import Tagger
 
 PACKAGES = (
     "musictag", "torch", "torchaudio", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy",
-    "soundfile",
+    "soundfile", "av",
 )  # fmt: skip
 
 

@@ -127,7 +127,7 @@ def test_unusable_files_say_why(tmp_path: Path) -> None:
         read_song(tmp_path)
     for content, reason in (
         (b"", "^empty file$"),
-        (b"no audio at all " * 100, "^not audio, but text$"),
+        (b"no audio at all " * 100, "^cannot be read as audio: it is text$"),
         (np.random.default_rng(0).bytes(5000), "cannot be read as audio: "),
     ):
         path.write_bytes(content)
@@ -155,7 +155,7 @@ def test_the_name_of_a_file_does_not_matter(tmp_path: Path, noise: np.ndarray) -
     for suffix in ("mp3", "wav", "ogg", "flac", "raw", "m4a"):
         path = tmp_path / f"c.{suffix}"
         path.write_text("These are the words of a song.\n" * 50)
-        with pytest.raises(SongError, match="not audio, but text"):
+        with pytest.raises(SongError, match="cannot be read as audio: it is text"):
             read_song(path)
         assert math.isnan(declared_seconds(path))
 

@@ -53,7 +53,7 @@ DAMAGES = {
     Path.unlink: "file not found",
     cut_in_half: "cut short",
     os.truncate: "empty file",
-    replace_by_text: "not audio, but text",
+    replace_by_text: "cannot be read as audio: it is text",
     replace_by_folder: "not a file",
     replace_by_dangling_link: "file not found",
     replace_by_silence: "silent",
@@ -107,7 +107,7 @@ def test_bad_songs_cost_themselves_and_are_listed(tiny_catalogue: Path, tmp_path
     listed = read_rows(prepared.store.folder / "problems.csv")
     assert [row["song_id"] for row in listed] == ["test-01", "train-00"]
     assert listed[1]["reason"] == "file not found"
-    assert listed[0]["reason"] == "not audio, but text"
+    assert listed[0]["reason"] == "cannot be read as audio: it is text"
     assert {row["used"] for row in listed} == {"no"}
     assert Manifest.load(prepared.store.folder / "manifest.parquet").digest() == prepared.manifest.digest()
 

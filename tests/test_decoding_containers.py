@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import av
@@ -215,6 +216,28 @@ def test_more_sound_tracks_are_told(tmp_path: Path) -> None:
 def test_pictures_alone_are_no_song(tmp_path: Path) -> None:
     with pytest.raises(SongError, match="cannot be read as audio: there is no sound in it"):
         read_bytes(film(tracks=0), tmp_path)
+
+
+def edited(first: float, seconds: float) -> bytes:
+    """An MP4 whose edit list lets ``seconds`` be heard, from ``first`` on."""
+    data = bytearray(made(".m4a"))
+    entry = struct.pack(">I4sIIIIHH", 28, b"elst", 0, 1, int(seconds * 1000), int(first * 48000), 1, 0)
+    box = struct.pack(">I4s", 8 + len(entry), b"edts") + entry
+    for name in (b"moov", b"trak"):
+        place = data.index(name) - 4
+        data[place : place + 4] = struct.pack(">I", struct.unpack(">I", data[place : place + 4])[0] + len(box))
+    place = data.index(b"mdia") - 4
+    return bytes(data[:place] + box + data[place:])
+
+
+@pytest.mark.parametrize(("first", "seconds"), [(0, 1.0), (1, 1.0), (2, 0.5)])
+def test_what_an_edit_list_hides_is_told(first: float, seconds: float, tmp_path: Path) -> None:
+    samples, note = read_bytes(edited(first, seconds), tmp_path)
+    assert len(samples) / RATE == pytest.approx(seconds, abs=0.05)
+    assert note == f"{3 - seconds:.1f} s left out, as the file's edit list wants it"
+    samples, note = read_bytes(edited(0.02, 3.0), tmp_path)
+    check(samples)
+    assert note == ""
 
 
 @pytest.mark.parametrize("channels", [7, 8, 9, 24])

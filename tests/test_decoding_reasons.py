@@ -53,7 +53,7 @@ def test_what_is_no_audio_is_told_what_it_is(content: bytes, what: str, name: st
     path.write_bytes(content)
     with pytest.raises(SongError) as caught:
         read(path)
-    assert str(caught.value).startswith(f"not audio, but {what}")
+    assert str(caught.value).startswith(f"cannot be read as audio: it is {what}")
 
 
 @pytest.mark.parametrize("content", [b"FLV\1\5" + bytes(99), b"RIFF\x99\0\0\0AVI LIST" + bytes(99), b"OFR \x0f" * 9])
@@ -239,7 +239,7 @@ def test_an_installed_ffmpeg_is_asked_last(program: Callable[..., None], tmp_pat
     soundfile.write(tmp_path / "a.wav", NOISE, RATE)
     np.testing.assert_array_equal(read(tmp_path / "a.wav").samples, NOISE)
     (tmp_path / "a.wav").write_bytes(b"<html>")
-    with pytest.raises(SongError, match=r"^not audio, but a web page$"):
+    with pytest.raises(SongError, match=r"^cannot be read as audio: it is a web page$"):
         read(tmp_path / "a.wav")
 
 

@@ -94,7 +94,7 @@ def test_what_names_other_files_opens_none(content: str, tmp_path: Path) -> None
     other.write_bytes(encoded(".wav", tone(1, 16000), 16000, codec="pcm_s16le"))
     path = tmp_path / "song.m3u8"
     path.write_text(content.format(path=other))
-    with pytest.raises(SongError, match=r"^not audio, but "):
+    with pytest.raises(SongError, match=r"^cannot be read as audio: it is "):
         read(path)
 
 

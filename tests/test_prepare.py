@@ -152,7 +152,7 @@ def test_a_disk_too_small_is_noticed_before_starting(
     assert source.read == []
 
 
-@pytest.mark.parametrize("odd", [1e12, 12.1 * 3600, -5, 0])
+@pytest.mark.parametrize("odd", [1e12, 12.1 * 3600])
 def test_one_odd_length_stops_nobody(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], odd: float
 ) -> None:

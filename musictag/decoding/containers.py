@@ -45,7 +45,8 @@ class DecodedLink:
     """
 
     def __init__(self, file: BinaryIO, form: Format, link: Link) -> None:
-        self._window, self._form = Window(file, link), form
+        self._file, self._form, self._link = file, form, link
+        self._window = Window(file, link)
         self.loss = Loss()
         self.seconds = self.frame_seconds = 0.0
         self.declared_seconds = float("nan")
@@ -146,6 +147,8 @@ class DecodedLink:
                     self.complete_bytes = length.bytes <= self._window.size
         elif self._form.name in _DECLARE and stream.duration:
             self.declared_seconds = float(stream.duration * stream.time_base)
+            if self._form is MP4:
+                self._note_hidden(stream)
         elif self._form in _DECLARE_FOR_ALL and len(container.streams) == 1 and container.duration:
             self.declared_seconds = container.duration / av.time_base
             context = stream.codec_context
@@ -157,6 +160,15 @@ class DecodedLink:
         if hole_bytes and self._audio_bytes:
             # rubbish, and the frames around it
             self.seconds_of_holes = 2 * self.frame_seconds * hole_bytes / self._audio_bytes + TOLERATED_SECONDS
+
+    def _note_hidden(self, stream: av.AudioStream) -> None:
+        """An MP4 may say that only a part of it is to be heard."""
+        with _opened(Window(self._file, self._link), MP4, ignore_editlist="1") as container:
+            whole = container.streams[stream.index]
+            hidden = float((whole.duration or 0) * whole.time_base) - self.declared_seconds
+        padding = _PADDING_FRAMES * stream.codec_context.frame_size / stream.codec_context.sample_rate
+        if hidden > TOLERATED_SECONDS + padding:
+            self.loss.remarks.append(f"{hidden:.1f} s left out, as the file's edit list wants it")
 
 
 def probe(file: BinaryIO, link: Link) -> Format | None:
@@ -197,8 +209,8 @@ def _last_position(window: Window) -> int | None:
 
 
 @contextmanager
-def _opened(window: Window, form: Format | None) -> Iterator[av.container.InputContainer]:
-    options = {"codec_whitelist": _CODECS, "protocol_whitelist": "none", "max_streams": "64"}
+def _opened(window: Window, form: Format | None, **options: str) -> Iterator[av.container.InputContainer]:
+    options |= {"codec_whitelist": _CODECS, "protocol_whitelist": "none", "max_streams": "64"}
     if form is None:
         options["format_whitelist"] = ",".join(PROBED)
     try:

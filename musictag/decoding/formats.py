@@ -100,13 +100,13 @@ def recognise(file: BinaryIO, begin: int, end: int) -> tuple[Format | None, int]
     # an MP4 begins with the length of its first box, in four bytes of which some are zero
     for offset in dict.fromkeys((0, start)):
         if found := _match(_NO_AUDIO, head, offset):
-            raise SongError(f"not audio, but {found}")
+            raise SongError(f"cannot be read as audio: it is {found}")
         if found := _match(_NOT_READ, head, offset):
             raise Undecodable(f"{found}, which is not read here; {how_to_convert()}")
         if found := _match(_MAGIC, head, offset):
             return found, begin + offset
     if head and _is_text(head[:1024]):
-        raise SongError("not audio, but text")
+        raise SongError("cannot be read as audio: it is text")
     later = [
         (match.start(), form)
         for pattern, form in _MAGIC
