@@ -64,12 +64,12 @@ def test_the_home_folder_may_be_typed(run: Bench, typed: str, tmp_path: Path) ->
     words = [*run.settings, f"runs_dir={typed}", "data_dir=~/data"]
     status, said = run.lab.run(*words, environment=home)
     assert status == 0, said
-    check_whole(only(tmp_path / "runs"), run.whole)
+    check_whole(folder := only(tmp_path / "runs"), run.whole)
     status, said = run.lab.run("-m", *words, "study=home", "seed=0,1", environment=home)
     assert status == 0, said
     assert len(list((tmp_path / "runs").glob("*/*/metrics.json"))) == 2
     assert (tmp_path / "runs" / "multirun" / "multirun.yaml").is_file()
-    model = f"~/{only(tmp_path / 'runs').relative_to(tmp_path)}/best.ckpt"
+    model = f"~/{folder.relative_to(tmp_path)}/best.ckpt"
     song = next((run.folder / "music" / "audio").glob("*.wav"))
     status, said = run.lab.run("tag", str(song), "--model", model, program="musictag.cli", environment=home)
     assert status == 0, said
