@@ -78,7 +78,8 @@ def test_a_mistyped_command_line_is_told_what_exists(override: str, said: list[s
         (["trainer.monitor=loss"], r"choose one of val_loss"),
         (["trainer.strategy=fsdp"], r"choose one of auto, ddp"),
         (["evaluation.mode=middle"], r"choose one of patches, whole"),
-        (["trainer.precision=12"], r"look at the trainer\.\* keys"),
+        (["trainer.precision=12"], r"choose one of 32-true"),
+        (["trainer.accelerator=quantum"], r"look at the trainer\.\* keys"),
         (
             ["trainer.devices=2", "trainer.strategy=ddp", "trainer.batch_size=5"],
             r"5 / 2 = 2\.5 is not a whole number of patches each; type trainer.batch_size=4 or trainer.batch_size=6",

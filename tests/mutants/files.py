@@ -1,0 +1,90 @@
+"""Faults of what is made of people's files: decoding, labels, copies, tags that can be learnt, many songs at once."""
+
+from .faults import Fault
+
+FAULTS = (
+    Fault(
+        "bytes that were skipped are not told",
+        "musictag/decoding/loss.py",
+        "if self.bytes > TOLERATED_BYTES:",
+        "if self.bytes > 2**40:",
+        "test_decoding_mp3.py::test_what_is_no_audio_is_skipped_and_told",
+    ),
+    Fault(
+        "a song with a large hole is used",
+        "musictag/decoding/loss.py",
+        "max(TOLERATED_SECONDS, LARGEST_LOST_SHARE",
+        "max(1e9, LARGEST_LOST_SHARE",
+        "test_decoding_mp3.py::test_a_small_hole_is_told_and_a_large_one_refused",
+    ),
+    Fault(
+        "a file that is cut short is used",
+        "musictag/decoding/decoder.py",
+        '            raise SongError(f"cut short: {missing:.1f} s are missing")\n',
+        "            pass\n",
+        "test_decoding_mp3.py::test_a_file_that_ends_too_early_is_cut_short",
+    ),
+    Fault(
+        "only the first link of a chain is read",
+        "musictag/decoding/decoder.py",
+        "    for link in layout.links:\n",
+        "    for link in layout.links[:1]:\n",
+        "test_decoding_containers.py::test_every_link_of_a_chain_is_read",
+    ),
+    Fault(
+        "32-bit samples are taken for 16-bit ones",
+        "musictag/decoding/gathering.py",
+        '"s32": 2**31',
+        '"s32": 2**15',
+        "test_decoding_containers.py::test_the_bytes_decide_and_not_the_name",
+    ),
+    Fault(
+        "channels that cancel each other are called silent",
+        "musictag/audio.py",
+        "if heard and self._mean_energy",
+        "if False and self._mean_energy",
+        "test_decoding_reasons.py::test_channels_that_cancel_each_other_are_not_silent",
+    ),
+    Fault(
+        "songs of a few samples are used",
+        "musictag/audio.py",
+        "if len(samples) < MIN_SECONDS * sample_rate:",
+        "if len(samples) < 0:",
+        "test_decoding_reasons.py::test_less_than_a_tenth_of_a_second_is_no_song",
+    ),
+    Fault(
+        "a rate in kHz is taken for one in Hz",
+        "musictag/audio.py",
+        "not isinstance(rate, numbers.Real) or not RATES[0] <= rate <= RATES[1]",
+        "not isinstance(rate, numbers.Real)",
+        "test_audio.py::test_a_rate_that_no_music_has_is_refused_at_once",
+    ),
+    Fault(
+        "every song of a catalogue has every tag",
+        "musictag/data/cataloguing/making.py",
+        "chosen.has[:, at].astype(np.uint8)",
+        "np.ones(len(chosen.songs), dtype=np.uint8)",
+        "test_label_folders.py::test_a_folder_per_genre_is_a_catalogue_that_trains",
+    ),
+    Fault(
+        "a catalogue that exists is replaced",
+        "musictag/data/cataloguing/making.py",
+        "    if out.exists() and not force:\n",
+        "    if False:\n",
+        "test_label_folders.py::test_no_file_is_overwritten_unless_forced",
+    ),
+    Fault(
+        "rows of other songs count for a song",
+        "musictag/data/cataloguing/cells.py",
+        "for row in np.flatnonzero(values != 1).tolist():",
+        "for row in np.flatnonzero(values == 1).tolist():",
+        "test_label_tables.py::test_one_row_per_pair_with_a_value",
+    ),
+    Fault(
+        "tags that were asked for by name are left out without an error",
+        "musictag/data/learnable.py",
+        "        if self._wanted is not None:\n            raise",
+        "        if False:\n            raise",
+        "test_learnable.py::test_tags_that_are_asked_for_are_not_left_out_but_refused",
+    ),
+)
