@@ -31,10 +31,16 @@ ENCODINGS: dict[str, tuple[str, str, str, dict[str, str]]] = {
 
 
 def encoded(
-    suffix: str, samples: np.ndarray, rate: int, bit_rate: int | None = None, codec: str | None = None
+    suffix: str,
+    samples: np.ndarray,
+    rate: int,
+    bit_rate: int | None = None,
+    codec: str | None = None,
+    encoding: tuple[str, str, str, dict[str, str]] | None = None,
 ) -> bytes:
-    """``samples`` (N) or (N, channels), floats in [-1, 1], as a whole file; a WAV of any ``codec``."""
-    container, codec, sample_format, options = ENCODINGS.get(suffix, (suffix[1:], codec, None, {}))
+    """``samples`` (N) or (N, channels), floats in [-1, 1], as a whole file: of an ``encoding`` (by default that of the
+    suffix), or a WAV of any ``codec``."""
+    container, codec, sample_format, options = encoding or ENCODINGS.get(suffix, (suffix[1:], codec, None, {}))
     samples = samples[:, None] if samples.ndim == 1 else samples
     sample = {"format": sample_format} if sample_format else {}
     layout = {1: "mono", 2: "stereo"}[samples.shape[1]]

@@ -68,6 +68,15 @@ def test_sixteen_bits_at_the_rate_come_back_sample_for_sample(suffix: str, tmp_p
     assert note == ""
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [(".alac24.m4a", "alac"), (".mkv", "pcm_s32le"), (".mkv", "pcm_f32le")])
+def test_finer_samples_have_the_same_full_scale(suffix: str, codec: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(-30000, 30000, RATE).astype(np.int16)
+    container = {".alac24.m4a": "ipod", ".mkv": "matroska"}[suffix]
+    sample_format = {"alac": "s32p", "pcm_s32le": "s32", "pcm_f32le": "flt"}[codec]
+    data = encoded(suffix, noise / 32768, RATE, encoding=(container, codec, sample_format, {}))
+    np.testing.assert_array_equal(read_bytes(data, tmp_path).samples, noise)
+
+
 def ogg(subtype: str, rate: int) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, sweep(SECONDS, rate), rate, format="OGG", subtype=subtype)
