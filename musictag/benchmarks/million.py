@@ -94,6 +94,7 @@ def write_million(folder: Path, num_songs: int = NUM_SONGS) -> Path:
         ),
         "reason": pa.nulls(num_songs, pa.string()),
         "digest": songs.astype(np.uint64),  # as if all of them were different
+        "note": pa.nulls(len(songs), pa.string()),
     }
     write_index(prepared / INDEX_FILE, pa.table(index, schema=INDEX_SCHEMA), 16000)
     return path
