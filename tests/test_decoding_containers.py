@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from pathlib import Path
 
@@ -135,6 +136,14 @@ def test_a_file_that_declares_more_than_it_has_is_cut_short(suffix: str, kept: f
     data = made(suffix)
     with pytest.raises(SongError, match=r"^cut short: (\d\.\d s are missing|the file ends before a part of it)"):
         read_bytes(data[: int(kept * len(data))], tmp_path)
+
+
+def test_a_flac_whose_checksum_is_wrong_is_damaged(tmp_path: Path) -> None:
+    data = bytearray(encoded(".flac", sweep(10.0, RATE), RATE))
+    data[len(data) // 2] ^= 1
+    samples, note = read_bytes(bytes(data), tmp_path)
+    assert 9.5 < len(samples) / RATE < 9.9
+    assert re.match(r"0\.[123] s are damaged and left out", note)
 
 
 def pages(data: bytes) -> list[int]:

@@ -155,6 +155,18 @@ def test_what_is_no_audio_is_skipped_and_told(data: bytes, skipped: int, tmp_pat
     assert skipped - 1500 <= told < skipped + 3000
 
 
+def test_a_few_frames_of_something_else_are_rubbish(tmp_path: Path) -> None:
+    other = bare(mp3(22050, 1, "CONSTANT"))
+    with av.open(io.BytesIO(other), format="mp3") as container:
+        end = [packet.pos for packet in container.demux(audio=0) if packet.size][6]
+    samples, note = read_bytes(put_in_the_middle(other[:end]), tmp_path)
+    assert abs(len(samples) / RATE - SECONDS) < 0.05
+    assert note == "0.2 s are damaged and left out"
+    # alone, they are a song
+    samples, note = read_bytes(other[:end], tmp_path)
+    assert (len(samples) / RATE, note) == (pytest.approx(6 * 576 / 22050, abs=0.01), "")
+
+
 def test_a_little_rubbish_is_not_worth_a_word(tmp_path: Path) -> None:
     samples, note = read_bytes(VBR + b"x" * 1000, tmp_path)
     assert (note, len(samples)) == ("", SECONDS * RATE)
