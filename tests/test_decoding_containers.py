@@ -146,6 +146,15 @@ def test_a_file_that_declares_more_than_it_has_is_cut_short(suffix: str, kept: f
         read_bytes(data[: int(kept * len(data))], tmp_path)
 
 
+def test_a_flac_whose_checksum_is_wrong_is_damaged(tmp_path: Path) -> None:
+    data = bytearray(encoded(".flac", sweep(10.0, RATE), RATE))
+    for share in (0.2, 0.4, 0.6, 0.8):
+        data[int(len(data) * share)] ^= 1
+    samples, note = read_bytes(bytes(data), tmp_path)
+    assert len(samples) / RATE == pytest.approx(10 - 4 * 1152 / RATE, abs=0.01)
+    assert note.startswith("0.3 s are damaged and left out; ")
+
+
 def pages(data: bytes) -> list[int]:
     """Where the pages of an Ogg file begin."""
     places, place = [], 0

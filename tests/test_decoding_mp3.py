@@ -51,6 +51,12 @@ def declaring(frames: int, data: bytes = VBR) -> bytes:
     return data[:place] + struct.pack(">I", frames) + data[place + 4 :]
 
 
+def declaring_frames_only(frames: int) -> bytes:
+    data = declaring(frames)
+    place = data.index(b"Xing") + 4
+    return data[:place] + struct.pack(">I", 1) + data[place + 4 :]
+
+
 def declaring_nothing() -> bytes:
     """A header without a single field."""
     place = VBR.index(b"Xing") + 4
@@ -103,6 +109,7 @@ NO_NOTE = {
     "joined, constant, three times": (CBR + CBR + CBR, 3),
     "joined, bare": (bare(CBR) + bare(CBR), 2),
     "joined, the first header speaks for all": (declaring(2 * 153) + VBR, 2),
+    "joined, and it says nothing of bytes": (declaring_frames_only(2 * 153) + VBR, 2),
     "joined, tags between": (id3(300) + VBR + ID3V1 + id3(5000) + VBR + ID3V1, 2),
     "joined, of other rates and channels": (VBR + mp3(22050, 1) + mp3(48000), 3),
     "two tags, and one at the end": (id3(100) + id3(70000) + VBR + ID3V1, 1),
@@ -155,13 +162,27 @@ def test_what_is_no_audio_is_skipped_and_told(data: bytes, skipped: int, tmp_pat
     assert skipped - 1500 <= told < skipped + 3000
 
 
+def test_a_few_frames_of_something_else_are_rubbish(tmp_path: Path) -> None:
+    other = bare(mp3(22050, 1, "CONSTANT"))
+    with av.open(io.BytesIO(other), format="mp3") as container:
+        end = [packet.pos for packet in container.demux(audio=0) if packet.size][6]
+    samples, note = read_bytes(put_in_the_middle(other[:end]), tmp_path)
+    assert abs(len(samples) / RATE - SECONDS) < 0.05
+    assert note == "0.2 s are damaged and left out"
+    # alone, they are a song
+    samples, note = read_bytes(other[:end], tmp_path)
+    assert (len(samples) / RATE, note) == (pytest.approx(6 * 576 / 22050, abs=0.01), "")
+
+
 def test_a_little_rubbish_is_not_worth_a_word(tmp_path: Path) -> None:
     samples, note = read_bytes(VBR + b"x" * 1000, tmp_path)
     assert (note, len(samples)) == ("", SECONDS * RATE)
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.8, 0.95])
-@pytest.mark.parametrize("data", [VBR, CBR, with_vbri(154), id3(400) + VBR, VBR + CBR], ids=range(5))
+@pytest.mark.parametrize(
+    "data", [VBR, CBR, with_vbri(154), id3(400) + VBR, VBR + CBR, declaring_frames_only(153)], ids=range(6)
+)
 def test_a_file_that_ends_too_early_is_cut_short(data: bytes, kept: float, tmp_path: Path) -> None:
     with pytest.raises(SongError, match=r"^cut short: \d\.\d s are missing$"):
         read_bytes(data[: int(kept * len(data))], tmp_path)

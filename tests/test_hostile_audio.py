@@ -12,11 +12,16 @@ import numpy as np
 import pytest
 
 from musictag.audio import read
+from musictag.decoding.containers import _opened
+from musictag.decoding.formats import MATROSKA
+from musictag.decoding.tags import Link
+from musictag.decoding.window import Window
 from musictag.errors import SongError
 
 from .audio_files import encoded
 from .fuzzing import read_all
 from .test_audio import tone
+from .test_decoding_containers import film
 from .test_decoding_mp3 import CBR
 from .test_hostile import refused
 
@@ -69,6 +74,26 @@ def test_pictures_are_never_unpacked(container: str, tmp_path: Path) -> None:
     path.write_bytes(with_picture(container, "aac", picture(60_000)))
     outcomes = read_all("audio", [path], tmp_path / "empty", megabytes=64)
     assert outcomes.used == [path]
+
+
+def test_not_even_a_frame_of_a_film_is_decoded_to_see_what_it_is() -> None:
+    data = film()
+    with av.open(io.BytesIO(data)) as container:
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p", "FFmpeg decodes it by itself"
+    with _opened(Window(io.BytesIO(data), Link(0, len(data))), MATROSKA) as container:
+        assert container.streams.video[0].codec_context.pix_fmt is None
+
+
+def test_nobody_reads_in_circles() -> None:
+    window = Window(io.BytesIO(bytes(1000)), Link(0, 1000))
+    total = 0
+    while data := window.read(1000):
+        total += len(data)
+        window.heard_audio()
+        window.seek(0)
+        assert total < 2**27
+    assert window.exhausted
+    assert total > 2**24
 
 
 @pytest.mark.parametrize("beginning", [CBR, b"", b"ID3\4\0\0\0\0\0\0", b"OggS\0", b"\xff\xf1"], ids=range(5))

@@ -318,7 +318,7 @@ def _expected_seconds(source: Source, manifest: Manifest) -> tuple[np.ndarray, M
     if hasattr(source, "expected_seconds"):
         if np.isnan(seconds).any():
             manifest = manifest.select(np.unique(np.linspace(0, len(manifest) - 1, _SAMPLED_SONGS).astype(np.int64)))
-        seconds = believable_seconds(source.expected_seconds(manifest))
+        seconds = source.expected_seconds(manifest)
     return seconds, manifest
 
 

@@ -73,7 +73,7 @@ class DecodedLink:
             context.thread_count = 1
             gathered = Gathered(_BELIEVED_FRAMES if self._form.framed else 1)
             if context.name == "flac":
-                context.options = {"err_detect": "crccheck"}
+                context.options = {"err_detect": "crccheck+explode"}
             elif context.name == "vorbis" and self._form is OGG and len(container.streams) == 1:
                 # FFmpeg is wrong by a block about where Vorbis ends: the last page tells
                 context.options = {"flags2": "+skip_manual"}
