@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from musictag.build import as_list
 from musictag.errors import MusictagError
 from musictag.identity import available_cores
 from musictag.tree_text import checked_trees
@@ -153,7 +154,7 @@ class Trees(FeatureModel):
         self,
         *,
         learning_rate: float = 0.05,
-        num_leaves: int | Sequence[int] = (7, 31, 127),
+        num_leaves: Sequence[int] = (7, 31, 127),
         min_child_samples: int = 20,
         feature_fraction: float = 0.3,
         max_rounds: int = 5000,
@@ -161,7 +162,7 @@ class Trees(FeatureModel):
         threads: int | None = None,
     ) -> None:
         super().__init__(threads=threads)
-        sizes = [num_leaves] if isinstance(num_leaves, int) else list(num_leaves)
+        sizes = as_list(num_leaves)
         if not sizes:
             raise MusictagError("baseline.num_leaves=[]; give one or more numbers: [7, 31, 127]")
         for name, value, low, high in (
@@ -289,11 +290,9 @@ class Linear(FeatureModel):
     ``penalties``: the weights' squares count half of this; validation chooses one for each tag.
     """
 
-    def __init__(
-        self, *, penalties: float | Sequence[float] = (1, 10, 100, 1000, 10000), threads: int | None = None
-    ) -> None:
+    def __init__(self, *, penalties: Sequence[float] = (1, 10, 100, 1000, 10000), threads: int | None = None) -> None:
         super().__init__(threads=threads)
-        penalties = [penalties] if isinstance(penalties, int | float) else penalties
+        penalties = as_list(penalties)
         if not penalties or not all(0 < penalty < float("inf") for penalty in penalties):
             raise MusictagError(f"baseline.penalties={penalties}; give one or more positive numbers: [1, 100]")
         self.penalties = list(penalties)

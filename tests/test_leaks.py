@@ -28,7 +28,7 @@ def test_features_of_validation_songs_change_no_model_of_a_baseline(model: Featu
     """They choose how strong a penalty and how many trees; where that is given, they have no say at all."""
     train, targets = features(120, seed=0)
     validation, judged = features(60, seed=1)
-    chosen = 10.0
+    chosen = {"num_leaves": 7, "rounds": 10} if isinstance(model, Trees) else 10.0
     one, other = (
         model.fitter(train, songs, seed=0).fit(kind, targets, judged, chosen)
         for songs in (validation, 1000 * validation + 7)

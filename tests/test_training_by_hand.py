@@ -45,7 +45,7 @@ class Loop:
         pl.seed_everything(config["seed"], verbose=False)
         source = experiment.build_source(config)
         self.data: SongData = build_data(config, source)
-        self.module: TaggingModule = build_module(config, source, self.data)
+        self.module: TaggingModule = build_module(config, source, self.data, source.learnable_manifest().tags)
         self.data.prepare_data()
         self.data.setup()
         self.module.tagger.fit_normalisation(self.data.normalisation_waveforms())

@@ -35,8 +35,9 @@ class TagChoice:
                 f"data.min_songs_per_tag={min_songs}: give the fewest training songs with and without a tag that it is "
                 "used with, or 0 to keep every tag"
             )
-        self._wanted = ([tags] if isinstance(tags, str) else list(tags)) if tags else None
-        self._kinds = dict(tags) if isinstance(tags, Mapping) else {}
+        # a tag may be called 1990, which a command line takes for a number
+        self._wanted = [str(tag) for tag in ([tags] if isinstance(tags, str) else tags)] if tags else None
+        self._kinds = {str(tag): kind for tag, kind in tags.items()} if isinstance(tags, Mapping) else {}
         self._min_songs = min_songs
 
     def learnable(self, manifest: Manifest) -> Manifest:
