@@ -17,9 +17,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from musictag.cli.streams import write_out_what_cannot_be_encoded
 from musictag.errors import MusictagError
 from musictag.overrides import plain_config, readable
-from musictag.streams import write_out_what_cannot_be_encoded
 
 # conf/hydra/launcher/submitit_slurm.yaml names everything that its plugin knows; Hydra would rather it had another name
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is validated against ConfigStore schema")

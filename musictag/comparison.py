@@ -1,4 +1,4 @@
-"""`musictag compare`: the finished runs of a study side by side, as a CSV, a table and a picture.
+"""The finished runs of a study side by side, as a CSV, a table and a picture.
 
 Made from the runs' ``metrics.json`` alone. Legend: a row is a run, a model is what several seeds have in common.
 """
@@ -22,7 +22,6 @@ from matplotlib.text import Annotation, Text
 from matplotlib.ticker import EngFormatter
 from matplotlib.transforms import Bbox
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -231,22 +230,3 @@ def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
 def _common_area(one: Bbox, other: Bbox) -> float:
     common = Bbox.intersection(one, other)
     return 0.0 if common is None else common.width * common.height
-
-
-def main(folder: str, study: str | None, out: str, measured: bool = False) -> int:
-    """Print the table and write ``<study>.csv`` and ``<study>.png`` to folder ``out``; returns the exit status.
-
-    ``measured``: tagging speeds are measured now instead of taken from the runs.
-    """
-    rows = read_rows(Path(folder), study)
-    if measured:
-        rows = measure(rows, Path(folder))
-    target = Path(out) / (study or "comparison")
-    write_csv(rows, target.with_suffix(".csv"))
-    if rows[0]["pr_auc"] is not None:
-        plot(rows, target.with_suffix(".png"))
-    Console().print(table(rows))
-    print(f"{target}.csv  one line a run")
-    if rows[0]["pr_auc"] is not None:
-        print(f"{target}.png  PR-AUC against parameters and speed")
-    return 0

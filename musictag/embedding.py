@@ -1,4 +1,4 @@
-"""Features of songs from inside a tagger, for use elsewhere: `musictag embed`, and the same in Python.
+"""Features of songs from inside a tagger, for use elsewhere.
 
 Legend: B patches, N samples, C channels, F mel bands, T frames, H numbers in a row.
 """
@@ -6,36 +6,20 @@ Legend: B patches, N samples, C channels, F mel bands, T frames, H numbers in a 
 from __future__ import annotations
 
 import difflib
-import json
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
-from musictag import __version__
-from musictag.data.progress import Progress
-from musictag.each_song import Songs
 from musictag.errors import MusictagError
-from musictag.files import atomic_write
-from musictag.tagger import AudioSource, Tagger, evaluating, load
-from musictag.transfer import digest
-from musictag.untrusted import unicode_name
+from musictag.tagger import AudioSource, Tagger, evaluating
 
 PENULTIMATE = "penultimate"
 _HOW_TO_LIST = "all that can be asked for: musictag embed --model MODEL --list-layers"
-BLOCK_BYTES = 1 << 24  # of features that a Parquet file gets at once; bounds the memory
-
-#: A song's path as it was typed (bytes that are not UTF-8 written out), the seconds at which its patches begin (B),
-#: their features (B×H).
-SongRows = tuple[str, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -171,128 +155,6 @@ def _listening(tagger: Tagger, layer: Layer, heard: list[Tensor]) -> torch.utils
         return output.register_forward_pre_hook(lambda _module, inputs: heard.append(layer.vectors(inputs[0])))
     module = tagger.get_submodule(layer.name)
     return module.register_forward_hook(lambda _module, _inputs, output: heard.append(layer.vectors(output)))
-
-
-def list_layers(model: str, device: str = "cpu") -> int:
-    """Print the layers of ``model`` that can be embedded: name, class, what a patch becomes, H. Returns 0."""
-    usable, _ = layers(load(model, device))
-    rows = [("LAYER", "KIND", "A PATCH BECOMES", "NUMBERS")]
-    rows += [(layer.name, layer.kind, _by(layer.shape), str(layer.size)) for layer in usable.values()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for *texts, size in rows:
-        cells = [text.ljust(width) for text, width in zip(texts, widths, strict=False)]
-        print("  ".join([*cells, size.rjust(widths[-1])]))
-    return 0
-
-
-def main(names: Sequence[str], model: str, layer: str, out: str, patches: bool = False, device: str = "cpu") -> int:
-    """Write the features of the files ``names``, and of all audio below those that are folders, to ``out``; returns the
-    exit status: 1 where a file had to be left out.
-
-    One row a song, or one a patch with ``patches``. Files that cannot be used are named on standard error. Ends after
-    Ctrl-C with the songs that were finished in ``out``. Raises MusictagError, before any work, for an ``out`` that
-    cannot be written, and where no file could be used: then there is no ``out``.
-    """
-    path = Path(out)
-    if path.suffix.lower() not in WRITERS:
-        raise MusictagError(f"--out {out} must end in {' or '.join(WRITERS)}")
-    if path.exists():
-        raise MusictagError(f"{out} is there already; type another name after --out, or delete it")
-    songs = Songs(names)
-    embedder = Embedder(load(model, device), layer)
-    tagger = embedder.tagger
-    about = {
-        "model": model,
-        "model_sha256": digest(model),
-        "layer": layer,
-        "sample_rate": tagger.sample_rate,
-        "patch_seconds": tagger.patch_seconds,
-        "musictag": __version__,
-    }
-    rows = _Rows(songs, embedder, patches)
-    try:
-        with songs.heard(), atomic_write(path) as file:
-            WRITERS[path.suffix.lower()](file, rows, embedder.layer.size, json.dumps(about), patches)
-            if not songs.done:
-                raise _Ended
-    except _Ended:
-        if (status := songs.status("were embedded, so nothing was written")) > 1:
-            return status
-        raise MusictagError(f"no file could be embedded, so there is no {out}") from None
-    except OSError as error:
-        raise MusictagError(f"{out} cannot be written: {error.strerror or error}") from error
-    what = _count(songs.done, "song") + (f", {_count(rows.number, 'patch', 'es')}" if patches else "")
-    print(f"{out}: {what}, {_count(embedder.layer.size, 'number')} each (layer {layer})")
-    return songs.status("are in it; for the others, give another name after --out")
-
-
-class _Ended(Exception):
-    """Before its time: the work, or a file of which nothing shall be left."""
-
-
-class _Rows:
-    """What is to be written of each song that can be used; ``number`` counts the rows."""
-
-    def __init__(self, songs: Songs, embedder: Embedder, patches: bool) -> None:
-        self.number = 0
-        self._songs, self._embedder, self._patches = songs, embedder, patches
-
-    def __iter__(self) -> Iterator[SongRows]:
-        with suppress(_Ended), Progress("embedding", len(self._songs.paths), unit="files") as progress:
-            for path, (seconds, features) in self._songs.each(self._embedder.patches):
-                if not self._patches:
-                    seconds, features = seconds[:1], features.mean(axis=0, keepdims=True)
-                self.number += len(seconds)
-                yield unicode_name(path), seconds, features
-                progress.show(self._songs.done)
-            if self._songs.is_stopped:
-                raise _Ended
-
-
-def _write_parquet(file: IO[bytes], rows: Iterable[SongRows], size: int, about: str, patches: bool) -> None:
-    """Columns ``path``, ``seconds`` if ``patches``, ``embedding`` (lists of ``size`` float32); a block at a time."""
-    columns = {"path": pa.string(), "seconds": pa.float64(), "embedding": pa.list_(pa.float32(), size)}
-    if not patches:
-        del columns["seconds"]
-    schema = pa.schema(columns, {"about": about})
-    # features hardly ever recur: a dictionary of them would only take time
-    with pq.ParquetWriter(file, schema, use_dictionary=["path"]) as writer:
-        for paths, seconds, features in _blocks(rows, BLOCK_BYTES):
-            lists = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), size)
-            values = {"path": pa.array(paths, pa.string()), "seconds": seconds, "embedding": lists}
-            writer.write_table(pa.table({name: values[name] for name in columns}, schema))
-
-
-def _write_npz(file: IO[bytes], rows: Iterable[SongRows], size: int, about: str, patches: bool) -> None:
-    """Arrays ``paths``, ``seconds`` if ``patches``, ``embeddings`` (rows × ``size``) and ``about``, a JSON text."""
-    for paths, seconds, features in _blocks(rows, sys.maxsize):
-        arrays = {"paths": np.array(paths), "seconds": seconds, "embeddings": features, "about": np.array(about)}
-        if not patches:
-            del arrays["seconds"]
-        np.savez(file, **arrays)
-
-
-WRITERS = {".parquet": _write_parquet, ".npz": _write_npz}
-
-
-def _blocks(rows: Iterable[SongRows], num_bytes: int) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
-    """Rows of several songs in one: their paths (as often as they have rows), seconds and features."""
-    paths: list[str] = []
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
-    held = 0
-    for path, seconds, features in rows:
-        paths += [path] * len(seconds)
-        parts.append((seconds, features))
-        held += features.nbytes
-        if held >= num_bytes:
-            yield paths, *map(np.concatenate, zip(*parts, strict=True))
-            paths, parts, held = [], [], 0
-    if parts:
-        yield paths, *map(np.concatenate, zip(*parts, strict=True))
-
-
-def _count(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number:,} {noun}{plural if number != 1 else ''}"
 
 
 def _by(shape: Sequence[int]) -> str:

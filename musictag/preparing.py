@@ -1,7 +1,4 @@
-"""`musictag prepare`: decode a data set now instead of at the first training, and check what is there.
-
-The overrides are those of train.py, so that what is prepared is what training with the same words will look for.
-"""
+"""The configuration that train.py runs, composed from the same words in any program."""
 
 from __future__ import annotations
 
@@ -18,14 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import MissingMandatoryValue, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from musictag.assembly import build_data
-from musictag.data.blocks import PROBLEMS_FILE
-from musictag.data.copies import DUPLICATES_FILE, about_copies
-from musictag.data.prepare import Prepared, readable_size
-from musictag.data.progress import Progress, say
-from musictag.data.store import SHARD_FOLDER
 from musictag.errors import MusictagError
-from musictag.identity import build_source, check_keys
 from musictag.overrides import plain_config, readable
 from musictag.places import expanded
 from musictag.terminal import explain
@@ -66,6 +56,12 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
         GlobalHydra.instance().hydra = outer
 
 
+def presets() -> list[str]:
+    """Names of the files in conf/model that describe a network; the others choose a baseline, or nothing."""
+    files = (CONF / "model").glob("*.yaml")
+    return sorted(path.stem for path in files if "override /frontend" in path.read_text(encoding="utf-8"))
+
+
 def configuration(words: Sequence[str]) -> dict[str, Any]:
     """What ``compose`` makes of overrides, or of a table of one's own and overrides.
 
@@ -81,68 +77,3 @@ def configuration(words: Sequence[str]) -> dict[str, Any]:
     config = compose(["data=manifest", *overrides, "data.path=table"])
     config["data"]["path"] = expanded(tables[0], "the table's path")
     return config
-
-
-def main(words: Sequence[str], verify: bool = False) -> int:
-    """Prepare the songs that training with these words needs, and print what there is; returns the exit status.
-
-    ``words`` are overrides, or a table of one's own and overrides.
-
-    What is there is kept. ``verify`` also reads every shard whole, deletes those that are damaged, and prepares their
-    songs again.
-
-    Raises MusictagError for bad input, for what ``prepare`` cannot do, and for shards damaged again after mending.
-    """
-    config = configuration(words)
-    check_keys(config)
-    data = build_data(config, build_source(config))
-    prepared = data.prepare_data()
-    if verify and (damaged := _damaged(prepared)):
-        listed = "\n  ".join(map(str, damaged))
-        say(f"{len(damaged)} damaged shards are deleted, and their songs prepared again:\n  {listed}")
-        for path in damaged:
-            path.unlink(missing_ok=True)
-        prepared = data.prepare_data()
-        if damaged := _damaged(prepared):
-            raise MusictagError(
-                f"{len(damaged)} shards in {prepared.store.folder} are damaged although they have just been written: "
-                "the disk or the memory of this machine fails. Choose another disk with data_dir=..."
-            )
-    print(summary(prepared))
-    if verify:
-        print("every shard is whole")
-    return 0
-
-
-def summary(prepared: Prepared) -> str:
-    """Where the audio lies, how much it is, and what could not be used, in a few lines."""
-    store, manifest = prepared.store, prepared.manifest
-    samples = int(store.num_samples[store.rows_of(manifest.song_ids)].sum())
-    with os.scandir(store.folder / SHARD_FOLDER) as entries:
-        on_disk = sum(entry.stat().st_size for entry in entries if entry.name.endswith(".npy"))
-    lines = [
-        f"{len(manifest):,} songs, {_readable_length(samples / store.sample_rate)}, in {store.folder} "
-        f"({readable_size(on_disk)} on disk)"
-    ]
-    told = []
-    if prepared.problems:
-        told.append(f"{len(prepared.problems):,} songs cannot be used")
-    if prepared.notes:
-        told.append(f"{len(prepared.notes):,} are used although something of their files could not be")
-    if told:
-        lines.append(f"{', '.join(told)}; which and why: {store.folder / PROBLEMS_FILE}")
-    if copies := list(filter(None, about_copies(manifest, prepared.firsts))):
-        lines += [*copies[:-1], f"{copies[-1]}; the whole list: {store.folder / DUPLICATES_FILE}"]
-    return "\n".join(lines)
-
-
-def _readable_length(seconds: float) -> str:
-    return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
-
-
-def _damaged(prepared: Prepared) -> list[Path]:
-    """Damaged shards that hold songs of the manifest: of those that it no longer names nothing is wanted."""
-    store = prepared.store
-    shards = store.shards_of(store.rows_of(prepared.manifest.column("song_id")))
-    with Progress("verifying", len(shards), "shards") as progress:
-        return store.damaged_shards(shards, progress.show)

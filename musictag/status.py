@@ -1,9 +1,8 @@
-"""`musictag status`: which jobs of a study are done, running, failed or missing, and how long the rest will take."""
+"""Which jobs of a study are done, running, failed or missing, and how long the rest will take."""
 
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,19 +10,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from musictag.errors import MusictagError
 from musictag.results import read_results
 from musictag.running import is_running
-from musictag.studies import find_studies, read_jobs
+from musictag.studies import read_jobs
 
 #: In the order in which they are counted out. stopped: begun, and not at work now; the sweep goes on with it.
 STATES = ("done", "running", "stopped", "failed", "missing")
-_STYLES = {"done": "green", "running": "bold", "stopped": "yellow", "failed": "red", "missing": "dim"}
 
 
 @dataclass(frozen=True)
@@ -116,62 +109,6 @@ def _kind(name: str) -> list[str]:
     return [word for word in name.split() if not word.startswith(("seed=", "data.train_songs="))]
 
 
-def show(name: str, jobs: Sequence[Job], console: Console) -> None:
-    """A line for each job that is not done, and the count of all."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title=f"[bold]{escape(name)}[/bold]")
-    table.add_column("job", overflow="fold")
-    table.add_column("state", no_wrap=True)
-    table.add_column("epochs", justify="right", no_wrap=True)
-    for heading in ("ROC-AUC", "PR-AUC", "RMSE"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    for job in jobs:
-        scores = job.scores or {}
-        epochs = f"{job.epochs} of {job.max_epochs}" if job.max_epochs and job.epochs else str(job.epochs or "")
-        table.add_row(
-            escape(job.name),
-            f"[{_STYLES[job.state]}]{job.state}[/]",
-            epochs,
-            *(_number(scores.get(metric)) for metric in ("roc_auc", "pr_auc", "rmse")),
-            readable_time(job.seconds) if job.seconds else "",
-        )
-    console.print(table)
-    for job in jobs:
-        if job.reason:
-            console.print(
-                f"  [red]failed[/red] {escape(job.name)}: {escape(job.reason)}", highlight=False, soft_wrap=True
-            )
-            if (job.folder / "error.txt").exists():
-                console.print(f"         {escape(str(job.folder / 'error.txt'))}", highlight=False, soft_wrap=True)
-    counts = Counter(job.state for job in jobs)
-    parts = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    left = time_left(jobs)
-    rest = "" if left == 0.0 else "; time left not known yet" if left is None else f"; about {readable_time(left)} left"
-    console.print(f"{len(jobs)} jobs: {parts}{rest}", highlight=False)
-
-
 def readable_time(seconds: float) -> str:
     """1:02:03, or 42 s."""
     return f"{seconds:.0f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def main(folder: str, study: str | None) -> int:
-    """Print the state of the studies below ``folder``; returns the exit status: 1 where a job failed."""
-    if not Path(folder).is_dir():
-        raise MusictagError(f"there is no folder {folder}; it is where the runs are, such as runs/songbook")
-    found = list(find_studies(Path(folder)))
-    chosen = [(name, path) for name, path in found if study in (None, name)]
-    if not chosen:
-        there = f"; there are {', '.join(sorted({name for name, _ in found}))}" if found else ""
-        raise MusictagError(f"no sweep was started{f' as study {study}' if study else ''} in {folder}{there}")
-    console = Console()
-    failed = False
-    for name, path in chosen:
-        jobs = read_study_status(path)
-        show(name, jobs, console)
-        failed = failed or any(job.state == "failed" for job in jobs)
-    return 1 if failed else 0

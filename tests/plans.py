@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from musictag import cli
-from musictag.cli_plan import add_plan_command
-from musictag.planning.settings import Settings
+from musictag.cli import plan
+from musictag.cli.plan.options import Settings
 
 SONGS = ("--songs", "100000")
 SEVERAL = (*SONGS, "--gpus", "4", "--nodes", "2", "--batch-size", "256")
@@ -18,12 +18,12 @@ SEVERAL = (*SONGS, "--gpus", "4", "--nodes", "2", "--batch-size", "256")
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser()
-    add_plan_command(made.add_subparsers())
+    plan.add_arguments(made)
     return made
 
 
 def settings(*words: str) -> Settings:
-    return Settings(parser().parse_args(["plan", *words]))
+    return Settings(parser().parse_args(words))
 
 
 def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:

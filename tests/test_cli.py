@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -107,10 +108,10 @@ def test_songs_are_prepared_with_the_words_of_training(
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted(words: list[str], verify: bool) -> int:
+    def interrupted(arguments: argparse.Namespace) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("musictag.preparing.main", interrupted)
+    monkeypatch.setattr("musictag.cli.prepare.run", interrupted)
     assert cli.main(["prepare", "x.csv"]) == 130
     assert capsys.readouterr().err == "musictag: interrupted; the same command goes on with what is finished\n"
 

@@ -13,13 +13,13 @@ import pytest
 import soundfile
 
 from musictag import cli
+from musictag.cli.prepare import summary
 from musictag.data import copies
 from musictag.data.copies import groups_of, same_files
 from musictag.data.prepare import prepare, prepared_folder
 from musictag.data.sources.manifest import CatalogueFile
 from musictag.data.store import read_index
 from musictag.errors import MusictagError
-from musictag.preparing import summary
 
 from .catalogues import read_rows, ready, song_data, synthetic_song, write_table
 

@@ -16,10 +16,10 @@ import soundfile
 
 from musictag import cli
 from musictag.audio import read, read_song
+from musictag.cli.prepare import summary
 from musictag.data.prepare import prepare
 from musictag.data.sources.manifest import CatalogueFile
 from musictag.errors import SongError, SongWarning
-from musictag.preparing import summary
 
 from .audio_files import ENCODINGS, encoded
 from .catalogues import read_rows, write_table

@@ -16,7 +16,8 @@ import pytest
 import soundfile
 
 import musictag
-from musictag import cli, embedding, pretrained
+from musictag import cli, pretrained
+from musictag.cli import embed as embedding
 from musictag.embedding import Embedder, layers
 from musictag.published import cached
 from musictag.tagger import Tagger
@@ -140,7 +141,7 @@ def test_what_is_refused_before_any_work(
         return capsys.readouterr().err
 
     with monkeypatch.context() as patched:
-        patched.setattr(embedding, "load", None)  # not even the model is read
+        patched.setattr("musictag.tagger.load", None)  # not even the model is read
         assert "--out x.csv must end in .parquet or .npz" in refused(song, "--model", checkpoint, "--out", "x.csv")
         message = refused(song, "--model", checkpoint, "--out", song)
         assert "must end in" in message

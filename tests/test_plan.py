@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from musictag.planning.advice import bottleneck, warnings
-from musictag.planning.arithmetic import Numbers, exchange, index_bytes, make_plan
+from musictag.cli.plan.advice import bottleneck, warnings
+from musictag.cli.plan.arithmetic import Numbers, exchange, index_bytes, make_plan
 
 #: Two nodes of four GPUs, with round numbers.
 BY_HAND = Numbers(

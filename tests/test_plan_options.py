@@ -8,10 +8,11 @@ from functools import cache
 
 import pytest
 
-from musictag import cli, cli_plan
-from musictag.planning import assumptions
-from musictag.planning.arithmetic import make_plan
-from musictag.planning.show import as_dict
+from musictag import cli
+from musictag.cli import plan
+from musictag.cli.plan import assumptions
+from musictag.cli.plan.arithmetic import make_plan
+from musictag.cli.plan.show import as_dict
 from musictag.preparing import compose
 
 from .models import PRESETS
@@ -65,7 +66,7 @@ CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def test_every_option_is_tried() -> None:
-    there = {name for name in vars(parser().parse_args(["plan", *SONGS])) if name not in ("run", "json")}
+    there = {name for name in vars(parser().parse_args(SONGS)) if name != "json"}
     assert there == {*CHANGES, "run_folder"}  # of a run, below
 
 
@@ -190,10 +191,10 @@ def test_a_number_that_is_none_shows_the_usage(capsys: pytest.CaptureFixture[str
 
 def test_help_names_what_the_tables_hold() -> None:
     tables = {
-        cli_plan._STORAGE: assumptions.MEDIA,
-        cli_plan._GPU_LINKS: assumptions.GPU_LINKS,
-        cli_plan._NETWORKS: assumptions.NETWORKS,
-        cli_plan._GPUS: assumptions.PROCESSORS,
+        plan._STORAGE: assumptions.MEDIA,
+        plan._GPU_LINKS: assumptions.GPU_LINKS,
+        plan._NETWORKS: assumptions.NETWORKS,
+        plan._GPUS: assumptions.PROCESSORS,
     }
     for text, table in tables.items():
         assert re.split(", | or ", text) == list(table)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from musictag import experiment, preparing
+from musictag.cli.prepare import prepare
 from musictag.data.sources.manifest import CatalogueFile
 from musictag.data.store import Store
 from musictag.errors import MusictagError
-from musictag.preparing import compose, main
+from musictag.preparing import compose
 
 from .catalogues import read_rows, write_table
 from .experiments import TINY, compose_config, folders
@@ -65,7 +66,7 @@ def test_without_the_configuration_it_says_where_it_is(tmp_path: Path, monkeypat
 def test_what_is_prepared_is_what_training_finds(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(overrides) == 0
+    prepare(overrides)
     lines = capsys.readouterr().out.splitlines()
     folder = only_folder(tmp_path)
     store = Store(folder)
@@ -79,7 +80,7 @@ def test_what_is_prepared_is_what_training_finds(
 
 
 def test_a_subset_of_the_training_songs_is_prepared_alone(overrides: list[str], tmp_path: Path) -> None:
-    assert main([*overrides, "data.train_songs=4"]) == 0
+    prepare([*overrides, "data.train_songs=4"])
     assert len(Store(only_folder(tmp_path))) == 4 + 5 + 7
 
 
@@ -87,17 +88,17 @@ def test_unusable_songs_are_counted_and_their_list_is_named(
     overrides: list[str], tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tiny_catalogue.parent / "audio" / "train-00.wav").write_bytes(b"no audio")
-    assert main(overrides) == 0
+    prepare(overrides)
     problems = only_folder(tmp_path) / "problems.csv"
     assert f"1 songs cannot be used; which and why: {problems}" in capsys.readouterr().out
     assert [row["song_id"] for row in read_rows(problems)] == ["train-00"]
     with pytest.raises(MusictagError, match=r"max_bad_fraction=0\.01"):
-        main([*overrides, "data.max_bad_fraction=0.01"])
+        prepare([*overrides, "data.max_bad_fraction=0.01"])
 
 
 def test_unknown_keys_are_refused(overrides: list[str]) -> None:
     with pytest.raises(MusictagError, match="there is no key nonsense"):
-        main([*overrides, "+nonsense=1"])
+        prepare([*overrides, "+nonsense=1"])
 
 
 def test_damaged_shards_are_mended(
@@ -107,7 +108,7 @@ def test_damaged_shards_are_mended(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert main([*overrides], verify=True) == 0
+    prepare([*overrides], verify=True)
     output = capsys.readouterr()
     assert "every shard is whole" in output.out
     assert "verifying: 3 shards in" in output.err
@@ -129,11 +130,11 @@ def test_damaged_shards_are_mended(
     for damaged in (bytes(flipped), b"\0" * 128 + whole[128:]):
         read.clear()
         path.write_bytes(damaged)
-        assert main(overrides) == 0  # only reading it whole finds out
+        prepare(overrides)  # only reading it whole finds out
         assert path.read_bytes() == damaged
         assert read == []
         capsys.readouterr()
-        assert main(overrides, verify=True) == 0
+        prepare(overrides, verify=True)
         output = capsys.readouterr()
         assert f"1 damaged shards are deleted, and their songs prepared again:\n  {path}" in output.err
         assert "every shard is whole" in output.out
@@ -146,17 +147,17 @@ def test_damage_to_songs_that_nobody_asks_for_is_nobodys_business(
 ) -> None:
     rows = read_rows(tiny_catalogue)
     write_table(tiny_catalogue, rows[:-1])
-    main(overrides)
+    prepare(overrides)
     before = set((only_folder(tmp_path) / "shards").iterdir())
     write_table(tiny_catalogue, rows)
-    main(overrides)
+    prepare(overrides)
     (added,) = set((only_folder(tmp_path) / "shards").iterdir()) - before
     added.write_bytes(added.read_bytes()[:-2] + b"xy")
     write_table(tiny_catalogue, rows[:-1])
-    assert main(overrides, verify=True) == 0
+    prepare(overrides, verify=True)
     # once it is asked for again, it is
     write_table(tiny_catalogue, rows)
-    assert main(overrides, verify=True) == 0
+    prepare(overrides, verify=True)
 
 
 def test_a_disk_that_damages_what_is_written_is_reported(
@@ -171,4 +172,4 @@ def test_a_disk_that_damages_what_is_written_is_reported(
 
     monkeypatch.setattr(blocks, "shard_header", other_header)
     with pytest.raises(MusictagError, match=r"3 shards in .* although they have just been written"):
-        main(overrides, verify=True)
+        prepare(overrides, verify=True)

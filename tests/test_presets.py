@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from musictag.cli import main
+from musictag.cli.models import describe_model
 from musictag.errors import MusictagError
-from musictag.models_table import describe_model, presets
-from musictag.preparing import compose
+from musictag.preparing import compose, presets
 from musictag.tagger import Tagger
 
 from .models import CONF, PRESETS, make_small_tagger, preset

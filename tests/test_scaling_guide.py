@@ -14,7 +14,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from musictag import cli, identity
-from musictag.planning.arithmetic import index_bytes
+from musictag.cli.plan.arithmetic import index_bytes
 
 from .experiments import ROOT, compose_config
 from .plans import planned

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from musictag import cli
-from musictag.errors import MusictagError
 from musictag.files import write_json
 from musictag.running import hold
-from musictag.status import main, read_study_status, readable_time, time_left
+from musictag.status import read_study_status, readable_time, time_left
 
 
 def write_list(folder: Path, jobs: dict[str, str], **changes: Any) -> Path:
@@ -97,14 +96,16 @@ def test_the_command_prints_a_table_the_counts_and_why(study: Path, capsys: pyte
     assert "model=c seed=0: ValueError: the [reason]" in printed
     assert "0.750" in printed
     (study.parent / "c0" / "error.txt").unlink()
-    assert main(str(study.parent), "sizes") == 0
+    assert cli.main(["status", str(study.parent), "--study", "sizes"]) == 0
 
 
-def test_what_is_not_there_is_said(study: Path, tmp_path: Path) -> None:
-    with pytest.raises(MusictagError, match=r"no sweep was started as study other in .*; there are sizes"):
-        main(str(study.parent), "other")
-    with pytest.raises(MusictagError, match="there is no folder"):
-        main(str(tmp_path / "nowhere"), None)
+def test_what_is_not_there_is_said(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status", str(study.parent), "--study", "other"]) == 1
+    told = capsys.readouterr().err
+    assert "no sweep was started as study other in " in told
+    assert "; there are sizes" in told
+    assert cli.main(["status", str(tmp_path / "nowhere")]) == 1
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_times_are_readable() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import musictag
+from musictag.cli.each_song import Songs
 from musictag.data.paths import songs_below
-from musictag.each_song import Songs
 from musictag.errors import SongWarning
 
 from .embeddings import make_tagger, save

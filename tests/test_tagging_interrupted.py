@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from musictag import cli, tagging
+from musictag import cli
+from musictag.cli import tag as tagging
 from musictag.interruption import Interruption
 
 from .embeddings import write_song
@@ -82,10 +83,10 @@ def test_before_the_first_song_there_is_an_empty_object(
 @pytest.mark.parametrize(
     ("words", "target", "told"),
     [
-        (["prepare", "x.csv"], "musictag.preparing.main", "; the same command goes on with what is finished"),
-        (["embed", "x.wav", "--model", "x"], "musictag.embedding.main", "; nothing was written"),
-        (["data", "describe", "x.csv"], "musictag.describing.main", ""),
-        (["status", "x"], "musictag.status.main", ""),
+        (["prepare", "x.csv"], "musictag.cli.prepare.run", "; the same command goes on with what is finished"),
+        (["embed", "x.wav", "--model", "x"], "musictag.cli.embed.run", "; nothing was written"),
+        (["data", "describe", "x.csv"], "musictag.cli.describe.run", ""),
+        (["status", "x"], "musictag.cli.status.run", ""),
     ],
 )
 def test_what_is_said_of_an_interruption_is_true(

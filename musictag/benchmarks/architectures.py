@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from musictag.benchmarks.figures import Figure
 from musictag.benchmarks.models import speeds
-from musictag.models_table import presets
-from musictag.preparing import compose
+from musictag.preparing import compose, presets
 
 _PRESETS = presets()
 _BATCH_SECONDS = 15  # about as much audio in each batch, whatever the length of a patch

@@ -1,4 +1,4 @@
-"""`musictag report`: everything about a study, from its finished runs alone."""
+"""Everything about a study, from its finished runs alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from musictag import comparison
-from musictag.errors import MusictagError
 from musictag.files import atomic_write
 from musictag.report import about, figures, tables
 from musictag.report.answers import answers
@@ -15,63 +14,16 @@ from musictag.report.page import Page, Section, write_page
 from musictag.report.popularity import Exclusive, exclusive, popularity
 from musictag.report.published import published_beside
 from musictag.report.resampling import Draws, resampled
-from musictag.report.runs import Study, find_runs, read_study
+from musictag.report.runs import Study
 from musictag.report.scaling import crossings, curves
 from musictag.report.scores import run_rows, score_sheet, score_table
 from musictag.report.sheets import Sheet, markdown_text, to_latex, to_markdown, write_csv
 from musictag.report.songs import choose_songs, excerpts, song_data
 from musictag.report.systems import leading_pairs, paired_test, tag_gains
-from musictag.report.wandb_report import log_report
-from musictag.report.wandb_workspace import check_workspaces, save_workspace
 
 SIZE = "data.train_songs"
-DEFAULT_PROJECT = "musictag"  # as in conf/logger/wandb.yaml
 #: Of more systems than that only the best of each family are tested against all the others.
 _MOST_PAIRED = 4
-
-
-def main(
-    folder: str | Path,
-    study: str | None = None,
-    out: str | Path | None = None,
-    *,
-    songs: int = 24,
-    audio: bool = True,
-    resamples: int = 1000,
-    pair: tuple[str, str] | None = None,
-    wandb: bool = False,
-    workspace: bool = False,
-) -> Report:
-    """Write the report of a study below ``folder`` and print where it is and what it says.
-
-    ``study`` may be left out where there is only one. ``out`` (default: report-<study> in ``folder``) gets report.html,
-    report.md, tables.tex, CSV files and figures. ``pair``: test these two systems only. ``wandb``: log the report to
-    Weights & Biases, where the runs were logged; ``workspace``: save a workspace there.
-
-    Raises MusictagError where there is nothing to report, or more than one study to choose from.
-    """
-    if workspace:
-        check_workspaces()
-    folder = Path(folder)
-    found = read_study(folder, study if study is not None else _only_study(folder))
-    name = found.name or "runs"
-    target = Path(out) if out else folder / f"report-{name}"
-    command = f"musictag report {folder}{f' --study {found.name}' if found.name else ''}"
-    try:
-        report = make_report(found, target, songs=songs, audio=audio, resamples=resamples, pair=pair, command=command)
-    except OSError as error:
-        raise MusictagError(f"cannot write to {target}: {error.strerror}; choose another folder with --out") from error
-    for sentence in report.answers:
-        print(sentence)
-    for problem in found.problems:
-        print(f"incomplete: {problem}")
-    print(f"\n{target / 'report.html'}  all of it in one page\n{target / 'report.md'}  and tables.tex, *.csv, figures")
-    if wandb:
-        log_report(report, *_wandb_place(found))
-    if workspace:
-        for address in save_workspace(report, *_wandb_place(found)):
-            print(address)
-    return report
 
 
 def make_report(
@@ -145,21 +97,6 @@ def make_report(
     )
     write_page(report, page, out / "report.html")
     return report
-
-
-def _only_study(folder: Path) -> str | None:
-    runs = find_runs(folder)
-    names = {run.metrics["study"] for run in runs}
-    if len(names) > 1:
-        listed = "\n  ".join(about.list_studies(runs))
-        raise MusictagError(f"there are several studies in {folder}; choose one with --study NAME:\n  {listed}")
-    return names.pop() if names else None
-
-
-def _wandb_place(study: Study) -> tuple[str, str | None]:
-    """Project and entity of the runs that were logged to Weights & Biases; the defaults where none was."""
-    loggers = [run.config["logger"] for run in study.runs if run.config["logger"]["kind"] == "wandb"]
-    return (loggers[0]["project"], loggers[0]["entity"]) if loggers else (DEFAULT_PROJECT, None)
 
 
 def _picks(study: Study, pair: tuple[str, str] | None) -> bool:

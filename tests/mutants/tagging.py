@@ -75,7 +75,7 @@ FAULTS = (
     ),
     Fault(
         "features of a song are those of its first patch",
-        "musictag/embedding.py",
+        "musictag/cli/embed.py",
         "seconds[:1], features.mean(axis=0, keepdims=True)",
         "seconds[:1], features[:1]",
         "test_embed.py::test_parquet",
@@ -89,14 +89,14 @@ FAULTS = (
     ),
     Fault(
         "features are written with the paths of other songs",
-        "musictag/embedding.py",
+        "musictag/cli/embed.py",
         "paths += [path] * len(seconds)",
         "paths = [path] * len(seconds) + paths",
         "test_embed.py::test_parquet",
     ),
     Fault(
         "a file that could not be tagged leaves no trace in the exit status",
-        "musictag/each_song.py",
+        "musictag/cli/each_song.py",
         "            return 1 if self.failed else 0\n",
         "            return 0\n",
         "test_cli.py::test_a_file_that_cannot_be_read_costs_itself_and_the_exit_status",

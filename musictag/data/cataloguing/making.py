@@ -245,11 +245,3 @@ def _findings(labels: Labels) -> str:
             f"  left out: {what} ({len(lines):,})\n" + listed([f"  {line}" for line in lines], shown=_SHOWN_LINES)
         )
     return "\n".join(parts)
-
-
-def main(source: str, out: str, wishes: Wishes) -> int:
-    """`musictag catalogue`: make it and print the report; returns the exit status."""
-    from musictag.untrusted import printable
-
-    print(printable(make_catalogue(source, out, wishes)))
-    return 0

@@ -15,10 +15,10 @@ import torch
 
 from musictag.audio import read_song
 from musictag.benchmarks.figures import median_seconds
+from musictag.cli.plan.assumptions import PRECISIONS, PROCESSORS, Assumption, choose
 from musictag.errors import MusictagError
+from musictag.models.summary import Sketch
 from musictag.objective import Objective
-from musictag.planning.assumptions import PRECISIONS, PROCESSORS, Assumption, choose
-from musictag.planning.sketch import Sketch
 from musictag.results import read_results
 from musictag.tagger import Tagger
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import sys
@@ -13,15 +14,49 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from musictag.each_song import Songs
+from musictag.cli.parsing import add_songs, positive
+from musictag.cli.streams import drop_output, is_utf8
 from musictag.errors import MusictagError, SongError
-from musictag.streams import drop_output, is_utf8
+from musictag.places import path_argument
 from musictag.untrusted import printable, unicode_name
 
 _GAP = 2  # columns between columns
 
 
-def main(names: Sequence[str], model: str, top: int, as_json: bool, device: str) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What stands after `musictag tag`."""
+    parser.description = (
+        "Tag audio files: any sample rate, mono or stereo, from 0.1 s. A song's score is the mean of its "
+        "patches' probabilities, exactly as in the test of the run that trained the tagger (unless that ran with "
+        "evaluation.mode=whole). Results appear as songs finish, and Ctrl-C keeps them."
+    )
+    add_songs(parser, "+")
+    parser.add_argument(
+        "--model",
+        required=True,
+        type=path_argument,
+        metavar="MODEL",
+        help="best.ckpt of a finished run (model.json of a baseline), or a pretrained model",
+    )
+    parser.add_argument("--top", type=positive, default=5, metavar="N", help="how many tags to show (default: 5)")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object: all tags of every file, also after Ctrl-C"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
+    parser.set_defaults(kept=" before the first file was tagged")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Tag songs; returns the exit status. Raises MusictagError as ``tag``."""
+    try:
+        return tag(arguments.files, arguments.model, arguments.top, arguments.json, arguments.device)
+    except KeyboardInterrupt:  # before the first file
+        if arguments.json:
+            print("{}")
+        raise
+
+
+def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str) -> int:
     """Tag the files ``names`` and all audio below those that are folders; returns the exit status.
 
     Prints a table, or with ``as_json`` one JSON object with all tags of every file; of both, what belongs to a song as
@@ -30,6 +65,8 @@ def main(names: Sequence[str], model: str, top: int, as_json: bool, device: str)
 
     Raises MusictagError for a model that cannot be loaded, and where standard output cannot be written.
     """
+    from musictag.cli.each_song import Songs
+
     songs = Songs(names)
     tagger = _load(model, device)
     rows = _JsonRows() if as_json else _TableRows(tagger.tags, songs.paths, top)

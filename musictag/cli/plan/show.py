@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from musictag.cli.plan.advice import bottleneck, warnings
+from musictag.cli.plan.arithmetic import Plan
+from musictag.cli.plan.assumptions import Assumption
 from musictag.data.prepare import readable_size
-from musictag.planning.advice import bottleneck, warnings
-from musictag.planning.arithmetic import Plan
-from musictag.planning.assumptions import Assumption
-from musictag.planning.sketch import Sketch
+from musictag.models.summary import Sketch
 
 
 def as_dict(plan: Plan, model: Sketch, assumptions: Mapping[str, Assumption]) -> dict[str, Any]:

@@ -6,11 +6,9 @@ import argparse
 import math
 from typing import Any
 
-from musictag.errors import MusictagError
-from musictag.identity import available_cores
-from musictag.planning import speed
-from musictag.planning.arithmetic import Numbers
-from musictag.planning.assumptions import (
+from musictag.cli.plan import speed
+from musictag.cli.plan.arithmetic import Numbers
+from musictag.cli.plan.assumptions import (
     COPIED_MEGABYTES,
     DECODING_SOURCE,
     FORMATS,
@@ -21,7 +19,10 @@ from musictag.planning.assumptions import (
     Assumption,
     choose,
 )  # fmt: skip
-from musictag.planning.sketch import Sketch, compose_model, sketch
+from musictag.cli.plan.network import compose_model
+from musictag.errors import MusictagError
+from musictag.identity import available_cores
+from musictag.models.summary import Sketch, sketch
 
 GIVEN = "given"
 #: Options that are numbers above zero; those in the second line may be zero.

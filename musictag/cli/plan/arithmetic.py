@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from musictag.planning.assumptions import PREPARED_BYTES_A_SECOND
+from musictag.cli.plan.assumptions import PREPARED_BYTES_A_SECOND
 
 #: Gradients and statistics travel as float32, also under mixed precision.
 _GRADIENT_BYTES = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from musictag.planning.arithmetic import Plan
+from musictag.cli.plan.arithmetic import Plan
 
 #: A smaller share of a batch keeps no GPU as busy as the speed that was measured or assumed.
 _FEW_PATCHES = 8

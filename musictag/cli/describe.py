@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+import math
+import statistics
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from musictag.data.describe import PARTS, Description, TagShares, describe, song_seconds
-from musictag.data.describe_plots import plot_prevalence, plot_together
-from musictag.data.manifest import SPLITS
 from musictag.errors import MusictagError
-from musictag.identity import build_source, check_keys
-from musictag.preparing import configuration
+from musictag.places import path_argument
+
+if TYPE_CHECKING:
+    from musictag.data.describe import Description, TagShares
 
 
-def main(words: Sequence[str], out: str | Path | None = None) -> int:
-    """Describe the catalogue, or the data set of the overrides, that ``words`` name; returns the exit status.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What stands after `musictag data describe`."""
+    parser.description = (
+        "Describe a data set: musictag data describe catalogue.csv, or with the words of train.py: "
+        "musictag data describe data=jamendo data.root=FOLDER."
+    )
+    parser.add_argument("words", nargs="+", metavar="CATALOGUE | KEY=VALUE", help="a table, or data=... and its keys")
+    parser.add_argument(
+        "--out", type=path_argument, metavar="FOLDER", help="for the pictures (default: describe-<name>)"
+    )
 
-    The pictures go to the folder ``out`` (default: describe-<name>). A catalogue without a column ``split`` gets its
-    split here as it would in training. Raises MusictagError for bad input.
+
+def run(arguments: argparse.Namespace) -> int:
+    """Describe the catalogue, or the data set of the overrides; returns the exit status.
+
+    A catalogue without a column ``split`` gets its split here as it would in training. Raises MusictagError for bad
+    input.
     """
-    config = configuration(words)
+    from musictag.data.describe import describe, song_seconds
+    from musictag.data.describe_plots import plot_prevalence, plot_together
+    from musictag.identity import build_source, check_keys
+    from musictag.preparing import configuration
+
+    config = configuration(arguments.words)
     check_keys(config)
     source = build_source(config)
     manifest = source.manifest()
     seconds, where = song_seconds(source, manifest, config["data_dir"])
     description = describe(manifest, seconds)
-    folder = Path(out) if out else Path(f"describe-{source.name}")
+    folder = Path(arguments.out or f"describe-{source.name}")
     try:
         plot_prevalence(description, folder / "prevalence.png")
         drawn = plot_together(description, folder / "together.png")
@@ -55,8 +73,9 @@ def _print(description: Description, where: str) -> None:
     console.print(_tag_table(description))
     counts = description.tags_per_song
     if description.together.tags:
+        middle = statistics.median(counts.tolist())
         say(
-            f"classification tags a song: {counts.mean():.1f} in the mean, {np.median(counts):g} in the middle, "
+            f"classification tags a song: {counts.mean():.1f} in the mean, {middle:g} in the middle, "
             f"{counts.max()} at most; {int((counts == 0).sum()):,} of the songs have none"
         )
     if pairs := description.together.strongest():
@@ -64,6 +83,9 @@ def _print(description: Description, where: str) -> None:
 
 
 def _split_table(description: Description) -> Table:
+    from musictag.data.describe import PARTS
+    from musictag.data.manifest import SPLITS
+
     table = Table(title=escape(description.name), title_justify="left")
     for heading in ("split", "songs", "hours", *(["groups"] if description.groups["all"] else [])):
         table.add_column(heading, justify="left" if heading == "split" else "right")
@@ -90,13 +112,15 @@ def _about_groups(description: Description) -> str:
 
 
 def _tag_table(description: Description) -> Table:
+    from musictag.data.describe import PARTS
+
     table = Table(title="Tags: share of the songs of which the tag is known, or mean ± standard deviation")
     table.title_justify = "left"
     table.add_column("tag", overflow="fold")
     for heading in ("unknown", *PARTS):
         table.add_column(heading, justify="right")
     classes = [tag for tag in description.tags if tag.kind == "classification"]
-    ranked = sorted(classes, key=lambda tag: -np.nan_to_num(tag.mean["all"], nan=-1.0))
+    ranked = sorted(classes, key=lambda tag: 1.0 if math.isnan(tag.mean["all"]) else -tag.mean["all"])
     for tag in [*ranked, *(tag for tag in description.tags if tag.kind == "regression")]:
         last_class = bool(ranked) and tag is ranked[-1]
         unknown = _percent(tag.unknown) if tag.unknown else ""
@@ -120,7 +144,7 @@ def _pair_table(pairs: list[tuple[str, str, int, float, float]]) -> Table:
 
 def _share(tag: TagShares, part: str) -> str:
     mean = tag.mean[part]
-    if np.isnan(mean):
+    if math.isnan(mean):
         return "-"
     return _percent(mean) if tag.kind == "classification" else f"{mean:.2f} ± {tag.deviation[part]:.2f}"
 

@@ -1,4 +1,9 @@
-"""The command `musictag plan`: what a training will take, on paper."""
+"""`musictag plan`: what a training will take, on paper, before anything is bought, copied or begun.
+
+Every number comes from an assumption that is printed with where it comes from, and that an option replaces:
+``assumptions`` (tables), ``network`` (which one), ``speed`` (of one GPU, of decoding), ``options`` (from options to
+numbers), ``arithmetic`` (from numbers to a plan), ``show`` (what a person or a program reads).
+"""
 
 from __future__ import annotations
 
@@ -6,33 +11,50 @@ import argparse
 
 from musictag.places import path_argument
 
-# what the tables of musictag/planning/assumptions.py hold
+# what the tables of musictag/cli/plan/assumptions.py hold
 _STORAGE = "nvme, sata, hdd, nfs or lustre"
 _GPU_LINKS = "pcie3, pcie4, pcie5, nvlink3 or nvlink4"
 _NETWORKS = "10gbe, 25gbe, 100gbe, infiniband200 or infiniband400"
 _GPUS = "t4, v100, l4, rtx4090, a100 or h100"
 
 
-def add_plan_command(commands: argparse._SubParsersAction) -> None:
-    """plan."""
-    plan = commands.add_parser(
-        "plan",
-        help="what a training will take: hours, gigabytes, cost, bottleneck",
-        description="Work out on paper what a training takes, from assumptions that are all printed with where they "
-        "come from. Each is an option. Nothing is read or trained, unless --run or --measure asks for it.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="for example\n"
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What stands after `musictag plan`."""
+    parser.description = (
+        "Work out on paper what a training takes, from assumptions that are all printed with where they "
+        "come from. Each is an option. Nothing is read or trained, unless --run or --measure asks for it."
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        "for example\n"
         "  musictag plan --songs 1200000 --model musicnn --gpus 8 --batch-size 512 --gpu-model a100\n"
         "  musictag plan --songs 50000 --seconds 30 --run runs/songbook/spectrogram-residual-0123abcd\n\n"
-        "docs/scaling.md explains the arithmetic.",
+        "docs/scaling.md explains the arithmetic."
     )
-    plan.add_argument("words", nargs="*", metavar="KEY=VALUE", help="of frontend or backend, as for train.py")
-    plan.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    _add_data(plan.add_argument_group("data"))
-    _add_training(plan.add_argument_group("network and training"))
-    _add_speed(plan.add_argument_group("speed of one GPU (choose one; otherwise it is estimated)"))
-    _add_machines(plan.add_argument_group("machines"))
-    plan.set_defaults(run=_plan)
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="of frontend or backend, as for train.py")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    _add_data(parser.add_argument_group("data"))
+    _add_training(parser.add_argument_group("network and training"))
+    _add_speed(parser.add_argument_group("speed of one GPU (choose one; otherwise it is estimated)"))
+    _add_machines(parser.add_argument_group("machines"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the plan that the options ask for; returns the exit status.
+
+    Raises MusictagError for options that are out of range, unknown, or contradict each other.
+    """
+    from musictag.cli.plan.arithmetic import make_plan
+    from musictag.cli.plan.options import Settings
+    from musictag.cli.plan.show import as_dict, print_json, print_plan
+
+    settings = Settings(arguments)
+    plan = make_plan(settings.numbers)
+    if arguments.json:
+        print_json(as_dict(plan, settings.model, settings.assumptions))
+    else:
+        print_plan(plan, settings.model, settings.assumptions)
+    return 0
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
@@ -97,9 +119,3 @@ def _add_machines(group: argparse._ArgumentGroup) -> None:
         default=None,
         help="as trainer.sync_batch_norm (default: as in conf/trainer/ddp.yaml)",
     )
-
-
-def _plan(options: argparse.Namespace) -> int:
-    from musictag.plan import main
-
-    return main(options)

@@ -1,0 +1,48 @@
+"""`musictag compare`: the finished runs of a study side by side, as a CSV, a table and a picture."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from musictag.places import path_argument
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What stands after `musictag compare`."""
+    parser.description = (
+        "Put the finished runs below a folder side by side: a CSV with one line a run, a table of the "
+        "means over the seeds, and a picture of PR-AUC against parameters and speed."
+    )
+    parser.add_argument("runs", type=path_argument, metavar="FOLDER", help="of runs, such as runs/songbook")
+    parser.add_argument("--study", metavar="NAME", help="only runs that were made with study=NAME")
+    parser.add_argument(
+        "--out", type=path_argument, metavar="FOLDER", default=".", help="for NAME.csv and NAME.png (default: here)"
+    )
+    parser.add_argument(
+        "--measure", action="store_true", help="measure tagging speeds here, not as the runs noted them"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table and write ``<study>.csv`` and ``<study>.png``; returns the exit status.
+
+    Raises MusictagError for runs that cannot be compared.
+    """
+    from musictag.comparison import measure, plot, read_rows, table, write_csv
+
+    folder = Path(arguments.runs)
+    rows = read_rows(folder, arguments.study)
+    if arguments.measure:
+        rows = measure(rows, folder)
+    target = Path(arguments.out) / (arguments.study or "comparison")
+    write_csv(rows, target.with_suffix(".csv"))
+    if rows[0]["pr_auc"] is not None:
+        plot(rows, target.with_suffix(".png"))
+    Console().print(table(rows))
+    print(f"{target}.csv  one line a run")
+    if rows[0]["pr_auc"] is not None:
+        print(f"{target}.png  PR-AUC against parameters and speed")
+    return 0

@@ -1,0 +1,59 @@
+"""Command lines: parsers that are filled when they are used, and arguments that several verbs have."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, Union
+
+from musictag.places import song_argument
+
+#: Verb: its module, or a table of further verbs, and one line of help.
+Commands = Mapping[str, tuple[Union[str, "Commands"], str]]
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of a verb. ``module`` is imported, and adds its arguments, when the verb is used and not before."""
+
+    def __init__(self, *, module: str | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._module = module
+
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        if self._module is not None:
+            module = import_module(self._module)
+            module.add_arguments(self)
+            self.set_defaults(run=module.run)
+        return super().parse_known_args(args, namespace)
+
+
+def add_commands(parser: argparse.ArgumentParser, table: Commands) -> None:
+    """``run`` of what ``parser`` parses will be the function of that name in the verb's module."""
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
+    for verb, (content, text) in table.items():
+        if isinstance(content, str):
+            commands.add_parser(verb, help=text, module=content)
+        else:
+            add_commands(commands.add_parser(verb, help=text), content)
+
+
+def add_songs(parser: argparse.ArgumentParser, nargs: str) -> None:
+    """``files``: the songs that a command is about."""
+    parser.add_argument(
+        "files",
+        nargs=nargs,
+        type=song_argument,
+        metavar="FILE | FOLDER",
+        help="WAV, FLAC, Ogg, MP3, AIFF, ...; of a folder all audio files below it",
+    )
+
+
+def positive(text: str) -> int:
+    """The number of a command line; raises ArgumentTypeError below 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value

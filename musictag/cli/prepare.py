@@ -1,0 +1,113 @@
+"""`musictag prepare`: decode a data set now instead of at the first training, and check what is there.
+
+The overrides are those of train.py, so that what is prepared is what training with the same words will look for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from musictag.errors import MusictagError
+
+if TYPE_CHECKING:
+    from musictag.data.prepare import Prepared
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What stands after `musictag prepare`."""
+    parser.description = (
+        "Decode the songs of a data set once, in parallel, as the first training with the same words "
+        "would: musictag prepare catalogue.csv, musictag prepare data=jamendo data.root=FOLDER. Interrupted, the same "
+        "command goes on."
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="CATALOGUE | KEY=VALUE", help="a table, or as for train.py: data=... and its keys"
+    )
+    parser.add_argument("--verify", action="store_true", help="also read what is there, and mend what is damaged")
+    parser.set_defaults(kept="; the same command goes on with what is finished")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prepare the data set; returns the exit status. Raises MusictagError as ``prepare``."""
+    prepare(arguments.words, arguments.verify)
+    return 0
+
+
+def prepare(words: Sequence[str], verify: bool = False) -> None:
+    """Prepare the songs that training with these words needs, and print what there is.
+
+    ``words`` are overrides, or a table of one's own and overrides.
+
+    What is there is kept. ``verify`` also reads every shard whole, deletes those that are damaged, and prepares their
+    songs again.
+
+    Raises MusictagError for bad input, for what ``prepare_data`` cannot do, and for shards damaged again after mending.
+    """
+    from musictag.assembly import build_data
+    from musictag.data.progress import say
+    from musictag.identity import build_source, check_keys
+    from musictag.preparing import configuration
+
+    config = configuration(words)
+    check_keys(config)
+    data = build_data(config, build_source(config))
+    prepared = data.prepare_data()
+    if verify and (damaged := _damaged(prepared)):
+        listed = "\n  ".join(map(str, damaged))
+        say(f"{len(damaged)} damaged shards are deleted, and their songs prepared again:\n  {listed}")
+        for path in damaged:
+            path.unlink(missing_ok=True)
+        prepared = data.prepare_data()
+        if damaged := _damaged(prepared):
+            raise MusictagError(
+                f"{len(damaged)} shards in {prepared.store.folder} are damaged although they have just been written: "
+                "the disk or the memory of this machine fails. Choose another disk with data_dir=..."
+            )
+    print(summary(prepared))
+    if verify:
+        print("every shard is whole")
+
+
+def summary(prepared: Prepared) -> str:
+    """Where the audio lies, how much it is, and what could not be used, in a few lines."""
+    from musictag.data.blocks import PROBLEMS_FILE
+    from musictag.data.copies import DUPLICATES_FILE, about_copies
+    from musictag.data.prepare import readable_size
+    from musictag.data.store import SHARD_FOLDER
+
+    store, manifest = prepared.store, prepared.manifest
+    samples = int(store.num_samples[store.rows_of(manifest.song_ids)].sum())
+    with os.scandir(store.folder / SHARD_FOLDER) as entries:
+        on_disk = sum(entry.stat().st_size for entry in entries if entry.name.endswith(".npy"))
+    lines = [
+        f"{len(manifest):,} songs, {_readable_length(samples / store.sample_rate)}, in {store.folder} "
+        f"({readable_size(on_disk)} on disk)"
+    ]
+    told = []
+    if prepared.problems:
+        told.append(f"{len(prepared.problems):,} songs cannot be used")
+    if prepared.notes:
+        told.append(f"{len(prepared.notes):,} are used although something of their files could not be")
+    if told:
+        lines.append(f"{', '.join(told)}; which and why: {store.folder / PROBLEMS_FILE}")
+    if copies := list(filter(None, about_copies(manifest, prepared.firsts))):
+        lines += [*copies[:-1], f"{copies[-1]}; the whole list: {store.folder / DUPLICATES_FILE}"]
+    return "\n".join(lines)
+
+
+def _readable_length(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+
+
+def _damaged(prepared: Prepared) -> list[Path]:
+    """Damaged shards that hold songs of the manifest: of those that it no longer names nothing is wanted."""
+    from musictag.data.progress import Progress
+
+    store = prepared.store
+    shards = store.shards_of(store.rows_of(prepared.manifest.column("song_id")))
+    with Progress("verifying", len(shards), "shards") as progress:
+        return store.damaged_shards(shards, progress.show)

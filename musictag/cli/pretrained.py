@@ -1,0 +1,30 @@
+"""`musictag pretrained`: published weights as checkpoints in the user's cache."""
+
+from __future__ import annotations
+
+import argparse
+
+from musictag.places import path_argument
+from musictag.published import PRETRAINED
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What stands after `musictag pretrained`."""
+    parser.description = (
+        "Obtain published weights (musicnn by Pons & Serra 2019, ISC licence) and keep them as checkpoints "
+        "of musictag in the user's cache. From then on they go by name, without a network: musictag tag song.mp3 "
+        "--model musicnn-msd."
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(PRETRAINED))
+    parser.add_argument(
+        "--wheel", type=path_argument, metavar="FILE", help="that holds them, instead of asking pip for it"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Obtain the weights and print where they are; returns the exit status. Raises MusictagError as ``obtain``."""
+    from musictag.pretrained import obtain
+
+    for name, path in obtain(arguments.names, arguments.wheel).items():
+        print(f"{name} ({PRETRAINED[name].trained_on}): {path}")
+    return 0
