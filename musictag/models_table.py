@@ -12,8 +12,6 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from musictag.errors import MusictagError
-from musictag.frontends.harmonic import Harmonic
-from musictag.frontends.spectrogram import SpectrogramFrontEnd
 from musictag.preparing import CONF, compose
 from musictag.published import PRETRAINED
 from musictag.tagger import Tagger
@@ -70,22 +68,12 @@ def describe_model(name: str) -> ModelRow:
         paper=config["names"]["paper"] or "-",
         frontend=config["names"]["frontend"],
         backend=config["names"]["backend"],
-        input=_input(tagger),
+        input=f"{frontend.describe_input()}, {tagger.patch_seconds:.2f} s",
         parameters=sum(parameter.numel() for parameter in tagger.parameters()),
         gflops=counter.get_total_flops() / 1e9 / tagger.patch_seconds,
         receptive_seconds=None if frontend.receptive_samples is None else frontend.receptive_samples / rate,
         hop_seconds=frontend.hop_samples / rate,
     )
-
-
-def _input(tagger: Tagger) -> str:
-    frontend = tagger.frontend
-    seconds = f"{tagger.patch_seconds:.2f} s"
-    if isinstance(frontend, SpectrogramFrontEnd):
-        return f"{frontend.log_mel.num_mels} mel, {seconds}"
-    if isinstance(frontend, Harmonic):
-        return f"{frontend.harmonics.num_notes} notes × {frontend.harmonics.num_harmonics}, {seconds}"
-    return f"waveform, {seconds}"
 
 
 def main(names: Sequence[str] = ()) -> int:

@@ -46,7 +46,8 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
     nowhere, and MusictagError for a path that is empty or not a text.
     """
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    if config["names"]["model"] is not None:
+    names = config.get("names", {})
+    if names.get("model") is not None and names["baseline"] is None:
         _take_parts_of_their_own(config)
     data = config["data"]
     for key, value in data.items():  # a source of somebody's own may have other keys
