@@ -138,7 +138,8 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
         config = _without(config, ("baseline",))  # null, or not there at all: the same run
         if config["init_from"] is not None:
             songs["weights"] = digest(config["init_from"])
-        parts = [names["frontend"], names["backend"], *([names["probe"]] if names["probe"] else [])]
+        parts = [names["model"]] if names["model"] else [names["frontend"], names["backend"]]
+        parts += [names["probe"]] if names["probe"] else []
         if "trainer" in config and batch_norm_shares(config["trainer"]) is None:
             raise MusictagError(
                 "with trainer.sync_batch_norm=false every process has its own batch norms, so their number changes the "
@@ -146,8 +147,11 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
                 "such as trainer.devices=2, or trainer.sync_batch_norm=true"
             )
     identity = json.dumps(_canonical(deciding(config)) | songs, sort_keys=True)
-    parts.append(hashlib.sha256(identity.encode()).hexdigest()[:8])
-    return Path(config["runs_dir"]) / source.name / "-".join(parts)
+    end = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    place = Path(config["runs_dir"]) / source.name
+    # a model spelt out in settings of its parts is the same run, under the name that it was first made with
+    there = sorted(place.glob(f"*-{end}"))
+    return there[0] if there else place / "-".join([*parts, end])
 
 
 def deciding(config: dict[str, Any]) -> dict[str, Any]:

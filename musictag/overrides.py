@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
@@ -26,6 +28,7 @@ PATH_KEYS = {
     "runs_dir": False, "data_dir": False, "init_from": True, "data.path": False, "data.root": True, "data.lists": True,
     "data.cals": True, "data.artists": True, "data.split_path": True, "data.soundfont": True,
 }  # fmt: skip
+_PARTS = ("frontend", "backend")
 #: Where a value of Hydra's may begin with ~, and what of it is a path.
 _HOME = re.compile(r"(^|[,(\[:]\s*)(~(?:\$\{[^{}]*\}|[^,()\[\]{}'\"])*)")
 
@@ -36,10 +39,16 @@ OmegaConf.register_new_resolver("home", os.path.expanduser, replace=True)
 def plain_config(cfg: DictConfig) -> dict[str, Any]:
     """``cfg`` as plain containers, every path with ``~`` as the folder that it means.
 
+    A part that was chosen beside a model is what it is without it (``model=vgg backend=recurrent``). Call this while
+    Hydra is initialised.
+
     Raises MissingMandatoryValue for a key that is not given, another error of OmegaConf for an interpolation that leads
     nowhere, and MusictagError for a path that is empty or not a text.
     """
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    names = config.get("names", {})
+    if names.get("model") is not None and names["baseline"] is None:
+        _take_parts_of_their_own(config)
     data = config["data"]
     for key, value in data.items():  # a source of somebody's own may have other keys
         if isinstance(value, str) and value.startswith("~"):
@@ -52,6 +61,21 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
             raise MusictagError(f"{key} must be a path, as text; it is {json.dumps(holder[name])}")
         holder[name] = expanded(holder[name], key)
     return config
+
+
+def _take_parts_of_their_own(config: dict[str, Any]) -> None:
+    """A front-end or back-end that was chosen beside a model takes that of the model's place, without its settings.
+
+    The combination is then no longer the paper's, and is named after its parts: what is the model's after the model.
+    """
+    hydra, names = HydraConfig.get(), config["names"]
+    words = list(hydra.overrides.task)
+    chosen = [part for part in _PARTS if any(word.startswith(f"{part}=") for word in words)]
+    if not chosen:
+        return
+    alone = compose(hydra.job.config_name, [word for word in words if not word.startswith("model=")])
+    config |= {part: OmegaConf.to_container(alone[part], resolve=True) for part in chosen}
+    names |= {part: names["model"] for part in _PARTS if part not in chosen} | {"model": None, "paper": None}
 
 
 def readable(words: Sequence[str]) -> list[str]:

@@ -42,11 +42,11 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = hydra_compose("train", readable(overrides), return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)  # the names of the chosen files are taken from there
-        with open_dict(cfg):
-            cfg.names = OmegaConf.to_container(cfg.names, resolve=True)
-            del cfg["hydra"]
-        return plain_config(cfg)
+            HydraConfig.instance().set_config(cfg)  # the names of the chosen files are taken from there
+            with open_dict(cfg):
+                cfg.names = OmegaConf.to_container(cfg.names, resolve=True)
+                del cfg["hydra"]
+            return plain_config(cfg)
     except MissingMandatoryValue as error:
         raise MusictagError(f"{error.full_key} is needed; type {error.full_key}=...") from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -74,6 +74,6 @@ def configuration(words: Sequence[str]) -> dict[str, Any]:
     if not tables:
         return compose(overrides)
     # set afterwards: what may stand in a file's name is more than what Hydra's command line can say
-    config = compose(["data=manifest", *overrides, "data.path=table"])
+    config = compose(["data=catalogue", *overrides, "data.path=table"])
     config["data"]["path"] = expanded(tables[0], "the table's path")
     return config

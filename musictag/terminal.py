@@ -84,7 +84,7 @@ def print_results(metrics: dict[str, Any], runs_dir: str) -> None:
         about = f"{metrics['features']} features, {_sizes(metrics)}"
         rates = f"features and scores of {speed['test_audio_seconds_per_second']:,.0f} seconds of audio a second"
     else:
-        title = f"{metrics['frontend']} + {metrics['backend']}"
+        title = metrics["config"]["names"]["model"] or f"{metrics['frontend']} + {metrics['backend']}"
         trained, tested = (speed[f"{stage}_audio_seconds_per_second"] for stage in ("train", "test"))
         if trained is None:
             about = f"{_parameters(metrics)}: the weights of {metrics['config']['init_from']} as they are"

@@ -76,7 +76,7 @@ class WandbTracker(Tracker):
                 id=run_id(self.run_dir.name),
                 group=self.config["study"],
                 job_type="train",
-                tags=list(dict.fromkeys(names[key] for key in kept if names.get(key) not in (None, "none"))),
+                tags=list(dict.fromkeys(names[key] for key in kept if names[key])),
                 config=self.config | {"system": system_label(self.config)},
             )
             self._run.define_metric("epoch")

@@ -99,7 +99,7 @@ def _untrained(
     are = "the same in another order" if sorted(known) == sorted(wanted) else f"others, {len(known)} of them"
     return (
         f"trainer.max_epochs=0 scores weights as they are, and the tags of {model} are {are}: its last layer would be "
-        f"new. With data=manifest its own tags are chosen, in their order, by data.tags={{{','.join(known[:3])}"
+        f"new. With data=catalogue its own tags are chosen, in their order, by data.tags={{{','.join(known[:3])}"
         f"{',...' if len(known) > 3 else ''}}}; or train the last layer with trainer.max_epochs=1 or more"
     )
 

@@ -12,7 +12,6 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,8 @@ MAX_TAGS = 100_000
 MAX_NAME_CHARACTERS = 1_000
 #: Of a front-end or a back-end: values in all its lists and dictionaries, and how deep they lie in each other.
 MAX_VALUES, MAX_DEPTH = 1_000, 16
-#: No setting is a larger number than this, and those that decide about constants or loops stay further below.
+#: No setting is a larger number than this; parts themselves refuse what would be too much for them.
 LARGEST_SETTING = 2**24
-LARGEST = {"n_fft": 2**16, "num_mels": 2**12, "num_harmonics": 2**8, "bands_per_semitone": 2**6, "num_layers": 1_000}
-#: Numbers in the constants of a spectrogram, bins times bands, which no weight in the file vouches for (64 MiB).
-MAX_CONSTANTS = 2**24
-#: Notes in the range of hearing, at one band a semitone.
-_NOTES = 140
 _SHOWN = 40
 _REASON_CHARACTERS = 300
 
@@ -138,36 +132,19 @@ def checked_part(spec: Any, name: str) -> dict[str, Any]:
     spec = plain(spec, name)
     if not isinstance(spec, dict):
         raise MusictagError(f"{name} is a {type(spec).__name__}; it must be a dictionary with _target_ and settings")
-    _check_numbers(spec, name, "")
-    bins = (_number(spec, "n_fft", 512) // 2 + 1) * max(
-        _number(spec, "num_mels", 96),
-        _NOTES * _number(spec, "num_harmonics", 1) * _number(spec, "bands_per_semitone", 1),
-    )
-    if bins > MAX_CONSTANTS:
-        raise MusictagError(
-            f"{name}.n_fft={spec.get('n_fft')} with that many bands makes about {bins:,} constants; at most "
-            f"{MAX_CONSTANTS:,} are computed: type a shorter FFT or fewer bands"
-        )
+    _check_numbers(spec, name)
     return spec
 
 
-def _check_numbers(value: Any, name: str, key: str) -> None:
+def _check_numbers(value: Any, name: str) -> None:
     if isinstance(value, dict):
         for inner, item in value.items():
-            _check_numbers(item, f"{name}.{inner}", inner)
+            _check_numbers(item, f"{name}.{inner}")
     elif isinstance(value, list):
         for item in value:
-            _check_numbers(item, name, key)
-    elif isinstance(value, int | float):
-        largest = LARGEST.get(key, LARGEST_SETTING)
-        if not math.isfinite(value) or abs(value) > largest:
-            raise MusictagError(f"{name} holds {excerpt(value)}; no such setting is larger than {largest:,}")
-
-
-def _number(spec: Mapping[str, Any], key: str, default: int) -> int:
-    """A setting that counts; whoever reads it refuses what is no number."""
-    value = spec.get(key, default)
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else default
+            _check_numbers(item, name)
+    elif isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= LARGEST_SETTING):
+        raise MusictagError(f"{name} holds {excerpt(value)}; no such setting is larger than {LARGEST_SETTING:,}")
 
 
 def read_json(path: Path, max_bytes: int) -> Any:

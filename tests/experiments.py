@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
+from musictag.preparing import compose
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -15,9 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = (
     "frontend=waveform",
     "frontend.channels=[8,8,8,8,8,8]",
-    "backend=residual_small",
+    "backend=residual",
     "backend.filters=8",
     "backend.dense_units=8",
+    "backend.dropout=0.25",
+    "backend.batch_norm=per_channel",
+    "backend.norm_momentum=0.1",
     "data.patch_seconds=0.5",
     "data.num_workers=0",
     "data.prepare_workers=1",
@@ -35,11 +36,4 @@ def folders(tmp_path: Path) -> list[str]:
 
 def compose_config(*overrides: str) -> dict[str, Any]:
     """The configuration that `python train.py OVERRIDES` would run, as plain containers."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", list(overrides), return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    with open_dict(cfg):
-        names = OmegaConf.to_container(cfg.names, resolve=True)
-        del cfg["hydra"]
-        cfg.names = names
-    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    return compose(overrides)

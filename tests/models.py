@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
+from musictag.models_table import presets
 from torch import Tensor, nn
 
 from musictag.backends import BackEnd
@@ -19,16 +20,39 @@ from musictag.preparing import compose
 from musictag.tagger import Tagger
 
 CONF = Path(__file__).parent.parent / "conf"
-FRONTENDS, BACKENDS = (sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in ("frontend", "backend"))
-#: Those of networks: the others have no parts.
-PRESETS = sorted({path.stem for path in (CONF / "model").glob("*.yaml")} - {"gbt", "linear", "none"})
+#: Those of networks: baselines have no parts.
+PRESETS = presets()
+#: The files of both groups, one a class.
+CLASSES = {group: sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml")) for group in ("frontend", "backend")}
+#: What papers make of these classes, named after their models; and the back-ends that do no more than pool over time.
+VARIANTS = {
+    "frontend": [
+        "crnn", "fcn", "pons_waveform9", "samplecnn_res", "samplecnn_rese", "samplecnn_se", "self_attention_2020",
+        "short_chunk_res", "spectrogram_small", "vgg", "waveform_small",
+    ],
+    "backend": [
+        "harmonic", "samplecnn", "samplecnn_se", "self_attention_2020", "short_chunk", "vgg", "waveform_small",
+        "attention_pool", "auto_pool", "mean_pool",
+    ],
+}  # fmt: skip
+FRONTENDS, BACKENDS = (sorted(CLASSES[group] + VARIANTS[group]) for group in ("frontend", "backend"))
 #: Filters of front-ends and units of back-ends in tests in which the size does not matter.
 SMALL_MULTIPLIER = 1 / 32
 SMALL_UNITS = 8
 
 
 def spec(group: str, name: str) -> dict[str, Any]:
-    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+    """Of one of FRONTENDS or BACKENDS."""
+    return copy.deepcopy(_spec(group, name))
+
+
+@cache
+def _spec(group: str, name: str) -> dict[str, Any]:
+    if name in CLASSES[group]:
+        return compose([f"{group}={name}"])[group]
+    if name.endswith("_pool"):
+        return compose(["backend=pooling", f"backend.pooling={name.removesuffix('_pool')}"])[group]
+    return preset(name)[group]
 
 
 def build_frontend(name: str, **changes: Any) -> FrontEnd:

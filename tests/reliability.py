@@ -33,7 +33,7 @@ class Bench:
 
     def __init__(self, folder: Path, lab: Lab, settings: tuple[str, ...]) -> None:
         self.folder, self.lab = folder, lab
-        settings = ("data=manifest", f"data.path={write_catalogue(folder / 'music')}", *settings)
+        settings = ("data=catalogue", f"data.path={write_catalogue(folder / 'music')}", *settings)
         self.settings = (*settings, write_beginning(folder / "beginning.ckpt", compose_config(*settings)))
         status, said = lab.run(*self.words("undisturbed"))
         assert status == 0, said

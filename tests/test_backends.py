@@ -21,7 +21,7 @@ from .models import make_backend, num_parameters
         # 3 * 4 features to 100 units to 50 tags
         ("dense", 3, 4, 100 * 12 + 100 + 50 * 100 + 50),
         # the last layer of the public re-implementation of Choi et al. 2016: 64 channels, one frame
-        ("linear", 64, 1, 3_250),
+        ("vgg", 64, 1, 3_250),
         # SampleCNN: the convolution of width 1 (262,656), its batch norm (1,024), the output (25,650)
         ("samplecnn", 512, 1, 289_330),
         # resemul: dense 1,024 to 1,024 (1,049,600), batch norm (2,048), output (51,250)
@@ -42,7 +42,7 @@ from .models import make_backend, num_parameters
         ("attention_pool", 64, 30, 65 + 3_250),
         # one alpha a channel, and output
         ("auto_pool", 64, 30, 64 + 3_250),
-        ("max_pool", 64, 30, 3_250),
+        ("pooling", 64, 30, 3_250),
         ("mean_pool", 64, 30, 3_250),
     ],
 )

@@ -25,7 +25,7 @@ from .test_train import ENVIRONMENT, TRAIN, train
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
 
 
 def edit(catalogue: Path, change) -> None:
@@ -49,10 +49,10 @@ def tag_columns(catalogue: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("frontend=wavefrm", ["'frontend/wavefrm'", "waveform9", "spectrogram"]),
+        ("frontend=wavefrm", ["'frontend/wavefrm'", "waveform", "spectrogram"]),
         ("trainer.max_epoch=3", ["trainer has no key max_epoch; it has", "max_epochs"]),
         ("speed=3", ["there is no key speed; the keys are", "seed"]),
-        ("data=manifest", ["data.path is needed; type data.path="]),
+        ("data=catalogue", ["data.path is needed; type data.path="]),
         ("trainer.max_epochs=[3", ["input '[3'"]),
     ],
 )

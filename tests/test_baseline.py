@@ -34,7 +34,7 @@ FILES = {
 
 @pytest.fixture
 def place(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=manifest", f"data.path={tiny_catalogue}", *folders(tmp_path)]
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *folders(tmp_path)]
 
 
 @pytest.fixture
@@ -170,8 +170,8 @@ def test_a_damaged_model_of_a_tag_is_named(trees: list[str]) -> None:
 
 
 def test_a_linear_run_knows_what_is_high(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    metrics = experiment.run(compose_config(*place, "model=linear", *SMALL))
-    assert metrics["run"].startswith("linear-")
+    metrics = experiment.run(compose_config(*place, "model=baseline_logistic", *SMALL))
+    assert metrics["run"].startswith("logistic-")
     assert metrics["parameters"] == 3 * (len(feature_names()) + 1)
     assert sum(metrics["chosen"]["penalties"].values()) == 3
     tags = {tag["name"]: tag for tag in metrics["test"]["tags"]}
@@ -277,7 +277,8 @@ def test_the_identity_of_a_baseline(trees: list[str]) -> None:
     same = (
         "baseline.threads=3", "data.patch_seconds=7", "frontend=waveform", "backend=dense", "trainer=ddp",
         "trainer.devices=2", "objective=mse", "evaluation.batch_size=3", "logger=wandb", "study=a",
-        "data.prepare_workers=3", "model=gbt", "evaluation.bootstrap_resamples=21", "evaluation.confidence=0.9",
+        "data.prepare_workers=3", "model=baseline_gbt", "evaluation.bootstrap_resamples=21",
+        "evaluation.confidence=0.9",
     )  # fmt: skip
     for override in same:
         assert experiment.results_folder(compose_config(*trees, override)) == plain, override
@@ -306,7 +307,7 @@ def test_the_keys_of_a_baseline_are_its_settings(name: str) -> None:
     shipped = {key: value for key, value in config["baseline"].items() if key != "_target_"}
     defaults = {key: parameter.default for key, parameter in settings(cls).items()}
     assert {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()} == shipped
-    by_model = compose_config(f"model={name}")
+    by_model = compose_config(f"model=baseline_{name}")
     assert by_model["baseline"] == config["baseline"]
     assert by_model["names"]["baseline"] == name
 

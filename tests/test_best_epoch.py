@@ -34,7 +34,7 @@ RATE, FACTOR = 0.002, 0.3
 @pytest.fixture
 def settings(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
     words = [f"trainer.max_epochs={len(SCORES)}", f"trainer.learning_rate={RATE}", "data.train_songs=4"]
-    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *words, *folders(tmp_path)]
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *words, *folders(tmp_path)]
 
 
 def script(monkeypatch: pytest.MonkeyPatch, monitor: str, scores: Sequence[float]) -> list[dict[str, torch.Tensor]]:

@@ -95,7 +95,7 @@ def test_declared_kinds_that_do_not_fit_are_refused_with_their_rows(tmp_path: Pa
         CatalogueFile(path, tags={"a": "ranking"}).manifest()
     tags = CatalogueFile(path, tags={"b": "regression", "a": None}).manifest().tags
     assert tags == (Tag("b", "regression"), Tag("a", "regression"))
-    config = compose_config("data=manifest", f"data.path={path}", "data.tags={b:regression,a:null}")
+    config = compose_config("data=catalogue", f"data.path={path}", "data.tags={b:regression,a:null}")
     assert build_source(config).manifest().tags == tags
 
 
@@ -190,10 +190,12 @@ def test_a_split_that_is_made_is_that_of_the_configuration(tiny_catalogue: Path,
     write_table(tiny_catalogue, rows)
     saved = tmp_path / "chosen.csv"
     keys = ("data.split_fractions=[0.5,0.25,0.25]", "data.split_seed=7", f"data.split_path={saved}")
-    manifest = build_source(compose_config("data=manifest", f"data.path={tiny_catalogue}", *keys)).manifest()
+    manifest = build_source(compose_config("data=catalogue", f"data.path={tiny_catalogue}", *keys)).manifest()
     assert [len(manifest.split(split)) for split in SPLITS] == [12, 6, 6]
     assert saved.read_text().startswith('# split made by musictag: {"fractions": [0.5, 0.25, 0.25], "seed": 7}\n')
-    other = build_source(compose_config("data=manifest", f"data.path={tiny_catalogue}", "data.split_seed=8")).manifest()
+    other = build_source(
+        compose_config("data=catalogue", f"data.path={tiny_catalogue}", "data.split_seed=8")
+    ).manifest()
     assert other.digest() != manifest.digest()
     assert (tiny_catalogue.parent / "catalogue.split-8.csv").is_file()
 

@@ -84,7 +84,7 @@ def test_what_is_no_model_is_said_so(song: str, capsys: pytest.CaptureFixture[st
 def test_songs_are_prepared_with_the_words_of_training(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["data=manifest", f"data.path={tiny_catalogue}", f"data_dir={tmp_path / 'data'}", "data.prepare_workers=1"]
+    words = ["data=catalogue", f"data.path={tiny_catalogue}", f"data_dir={tmp_path / 'data'}", "data.prepare_workers=1"]
     assert cli.main(["prepare", *words]) == 0
     (folder,) = (tmp_path / "data").iterdir()
     shown = capsys.readouterr().out
@@ -98,7 +98,7 @@ def test_songs_are_prepared_with_the_words_of_training(
     audio = b"".join(path.read_bytes()[128:] for path in (folder / "shards").iterdir())
     assert len(audio) == sum(len(content) - 128 for content in shards.values())
     assert not damaged.exists() or damaged.read_bytes() == shards[damaged]
-    assert cli.main(["prepare", "data=manifest"]) == 1
+    assert cli.main(["prepare", "data=catalogue"]) == 1
     assert "type data.path=..." in capsys.readouterr().err
     # or simply the table
     assert cli.main(["prepare", str(tiny_catalogue), *words[2:]]) == 0

@@ -22,7 +22,7 @@ from .experiments import TINY, compose_config, folders
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seeds of a waveform model and one of a preset, of study ``sizes``; one more run without a study."""
     folder = tmp_path_factory.mktemp("runs")
-    tiny = ["data=manifest", f"data.path={write_catalogue(folder / 'music')}", *TINY, *folders(folder)]
+    tiny = ["data=catalogue", f"data.path={write_catalogue(folder / 'music')}", *TINY, *folders(folder)]
     for seed in (0, 1):
         experiment.run(compose_config(*tiny, "study=sizes", f"seed={seed}"))
     small = ["model=musicnn", "frontend.timbral_filters=2", "frontend.temporal_filters=1", "frontend.num_mels=16"]
@@ -35,7 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_row_is_what_the_run_wrote(runs):
     rows = comparison.read_rows(runs, "sizes")
     assert [(row["model"], row["seed"]) for row in rows] == [
-        ("musicnn", 0), ("waveform+residual_small", 0), ("waveform+residual_small", 1)
+        ("musicnn", 0), ("waveform+residual", 0), ("waveform+residual", 1)
     ]  # fmt: skip
     for row in rows:
         metrics = json.loads((runs / row["run"] / "metrics.json").read_text())

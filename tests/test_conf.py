@@ -17,7 +17,7 @@ from .wandb_files import recorded
 
 FILES = sorted((ROOT / "conf").glob("**/*.yaml"))
 #: What has no default: where the music lies.
-NEEDED = {"manifest": ["data.path=x.csv"]} | {data: ["data.root=x"] for data in ("magnatagatune", "msd", "jamendo")}
+NEEDED = {"catalogue": ["data.path=x.csv"]} | {data: ["data.root=x"] for data in ("magnatagatune", "msd", "jamendo")}
 STRUCTURE = re.compile(r"\s*(#.*|- .*|_target_: .*|\w+:|\w+: \$\{hydra.*)?$")
 
 

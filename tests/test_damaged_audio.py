@@ -61,7 +61,7 @@ def test_the_error_is_the_same_in_whichever_process_the_audio_is_read(
 
 def run_settings(tiny_catalogue: Path, tmp_path: Path, workers: int) -> list[str]:
     return [
-        *TINY, *folders(tmp_path), "data=manifest", f"data.path={tiny_catalogue}", f"seed={SEED}",
+        *TINY, *folders(tmp_path), "data=catalogue", f"data.path={tiny_catalogue}", f"seed={SEED}",
         f"data.num_workers={workers}",
     ]  # fmt: skip
 

@@ -22,7 +22,7 @@ SOON = 60  # seconds
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path), *TWO_PROCESSES]
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path), *TWO_PROCESSES]
 
 
 def hurt_and_watch(command: list[str], records: Path, hurt: str) -> tuple[int, float, str]:

@@ -156,7 +156,7 @@ def test_any_data_set_is_described_by_the_words_of_training(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "pictures"
-    words = ["data=manifest", f"data.path={tiny_catalogue}", "data.tags=[high]", f"data_dir={tmp_path}"]
+    words = ["data=catalogue", f"data.path={tiny_catalogue}", "data.tags=[high]", f"data_dir={tmp_path}"]
     assert cli.main(["data", "describe", *words, "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "noisy" not in shown
@@ -173,7 +173,7 @@ def test_what_cannot_be_described_is_said_so(
         ([str(tiny_catalogue), "other.csv"], "one table at a time"),
         (["nowhere.csv"], "no catalogue at nowhere.csv"),
         ([str(tiny_catalogue), "data.colour=red"], "data has no key colour"),
-        (["data=manifest"], "type data.path="),
+        (["data=catalogue"], "type data.path="),
         ([str(tiny_catalogue), "--out", str(tiny_catalogue)], "choose another folder with --out"),
     ):
         assert cli.main(["data", "describe", *words]) == 1

@@ -28,7 +28,7 @@ BATCH_OF_32 = (
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
 
 
 def launched(launcher: str, words: list[str]) -> list[str]:
@@ -126,7 +126,7 @@ def test_without_synchronised_batch_norm_two_processes_train_another_model(tiny:
 
 @pytest.mark.slow
 def test_a_study_trains_every_job_on_both_processes(tiny: list[str], tmp_path: Path) -> None:
-    sizes = ["model=none", "data.train_songs=6,12", "seed=0", "trainer.accelerator=cpu"]
+    sizes = ["~hydra.sweeper.params.model", "data.train_songs=6,12", "seed=0", "trainer.accelerator=cpu"]
     run([*TRAIN, "sweep=dataset_size", *TWO_PROCESSES, *tiny, *sizes], tmp_path / "records")
     finished = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/*/metrics.json")]
     assert sorted(metrics["songs"]["train"] for metrics in finished) == [6, 12]

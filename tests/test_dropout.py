@@ -14,14 +14,14 @@ from .models import as_trained, make_backend, spec
 #: Layers by back-end whose input is dropped out.
 DROPPED = {
     "residual": ("dense", "output"),
-    "residual_small": ("dense", "output"),
+    "waveform_small": ("dense", "output"),
     "musicnn": ("dense", "output"),
     "short_chunk": ("output",),
     "convolutional": ("output",),
     "recurrent": ("output",),
     "self_attention": ("output",),
 }
-RATES = {"residual": 0.5, "residual_small": 0.25, "musicnn": 0.5, "recurrent": 0.3}
+RATES = {"residual": 0.5, "waveform_small": 0.25, "musicnn": 0.5, "recurrent": 0.3}
 
 
 def inputs_of(backend: nn.Module, layer: str, features: Tensor) -> Tensor:

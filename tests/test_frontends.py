@@ -22,7 +22,7 @@ from .models import build_frontend, heard, num_parameters
     ("name", "hop", "receptive", "shortest", "frames_of_15_seconds"),
     [
         ("waveform", 2187, 4371, 4371, 108),
-        ("waveform9", 19683, 39363, 39363, 11),
+        ("pons_waveform9", 19683, 39363, 39363, 11),
         ("frame_level", 4096, 13056, 13056, 56),
         ("multi_resolution", 160, 760, 760, 1496),
         ("samplecnn", 59049, 118095, 59049, 4),
@@ -53,7 +53,7 @@ def test_sizes_in_time(name, hop, receptive, shortest, frames_of_15_seconds):
         ("short_chunk", 3_398_018, 512, 59_049, 1),
         ("short_chunk_res", 11_814_914, 512, 59_049, 2),
         # the same, without its Transformer; 15 s
-        ("self_attention", 8_863_490, 256, 240_000, 118),
+        ("self_attention_2020", 8_863_490, 256, 240_000, 118),
         # the authors' code for MagnaTagATune without its dense layers; 80,000 samples
         ("harmonic", 3_552_397, 256, 80_000, 1),
     ],
@@ -99,7 +99,7 @@ def test_filter_multiplier_scales_every_layer():
 def test_filter_multiplier_leaves_at_least_one_filter_a_layer():
     assert build_frontend("crnn", filter_multiplier=0.5).out_channels == 64
     assert build_frontend("harmonic", filter_multiplier=0.25).out_channels == 64
-    for name in ("vertical", "fcn", "vgg", "short_chunk", "self_attention", "harmonic"):
+    for name in ("vertical", "fcn", "vgg", "short_chunk", "self_attention_2020", "harmonic"):
         assert build_frontend(name, filter_multiplier=1e-6).out_channels == 1
 
 

@@ -23,7 +23,7 @@ from .test_conf import NEEDED
 FILES = sorted(
     (path.parent.name, path.stem)
     for group in ("frontend", "backend", "data", "trainer", "logger", "probe", "baseline")
-    for path in (ROOT / "conf" / group).glob("*.yaml")
+    for path in (ROOT / "conf" / group).glob("[!_]*.yaml")
 )
 #: For each key that counts under some settings only: settings and a change that make a difference, and others that do
 #: not.
@@ -154,7 +154,7 @@ def test_a_number_of_processes_that_decides_must_be_said(devices: Any) -> None:
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, "trainer.max_epochs=1", *folders(tmp_path)]
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, "trainer.max_epochs=1", *folders(tmp_path)]
 
 
 def without_intervals(metrics: dict[str, Any]) -> dict[str, Any]:

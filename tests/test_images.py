@@ -59,12 +59,12 @@ def test_residual_block(wide_in, stride):
 
 
 def test_batch_norms_of_models_published_in_torch_are_torch_s():
-    for name in ("short_chunk", "self_attention", "harmonic"):
+    for name in ("short_chunk", "self_attention_2020", "harmonic"):
         norms = [part for part in build_frontend(name, filter_multiplier=0.01).layers.modules() if hasattr(part, "eps")]
         assert norms
         assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-5, 0.1)}
 
 
 def test_fewer_bands_are_fine_where_blocks_pad():
-    assert build_frontend("self_attention", num_mels=96, filter_multiplier=0.01).out_channels == 3
+    assert build_frontend("self_attention_2020", num_mels=96, filter_multiplier=0.01).out_channels == 3
     assert build_frontend("harmonic", bands_per_semitone=4, filter_multiplier=1 / 128).out_channels == 2 * 2

@@ -25,7 +25,7 @@ def test_a_folder_per_genre_is_a_catalogue_that_trains(tmp_path: Path, capsys: p
     assert out.read_text().splitlines()[:2] == ["path,blues,hip hop,rock", "genres/blues/00000.wav,1,0,0"]
     manifest = trainable(out, capsys)
     assert tag_table(manifest)["rock"] == {f"genres/rock/{i:05d}.wav" for i in range(8)}
-    config = compose_config("data=manifest", f"data.path={out}", *TINY, "trainer.max_epochs=1", *folders(tmp_path))
+    config = compose_config("data=catalogue", f"data.path={out}", *TINY, "trainer.max_epochs=1", *folders(tmp_path))
     metrics = experiment.run(config)
     assert metrics["songs"]["train"] + metrics["songs"]["validation"] + metrics["songs"]["test"] == 24
     assert [tag["name"] for tag in metrics["test"]["tags"]] == ["blues", "hip hop", "rock"]

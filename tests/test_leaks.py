@@ -51,7 +51,7 @@ def test_normalisation_measures_training_songs_alone(tiny_catalogue: Path) -> No
 
 def test_test_songs_change_nothing_of_what_is_trained_and_kept(tiny_catalogue: Path, tmp_path: Path) -> None:
     """Every figure of every epoch is that of training and validation songs."""
-    words = ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+    words = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
     histories, scores = [], []
     for name in ("before", "after"):
         config = compose_config(*words, f"runs_dir={tmp_path / name}", f"data_dir={tmp_path / name / 'data'}")

@@ -223,7 +223,7 @@ def test_a_split_without_audio_is_told_with_advice_that_can_be_followed(tmp_path
     with pytest.raises(MusictagError, match=r"no song in the manifest.*in test|in test.*test: 0") as caught:
         experiment.run(config)
     assert "get the audio of more songs" in str(caught.value)
-    assert "column split, and use data=manifest" in str(caught.value)
+    assert "column split, and use data=catalogue" in str(caught.value)
     assert not list(tmp_path.glob("data/*"))
 
 
@@ -272,7 +272,7 @@ def test_a_tag_whose_last_song_cannot_be_read_is_left_out_of_the_run(
     rare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert spoil(rare, "rare") == 1
-    overrides = [*TINY, *folders(tmp_path), "data=manifest", f"data.path={rare}", "seed=3"]
+    overrides = [*TINY, *folders(tmp_path), "data=catalogue", f"data.path={rare}", "seed=3"]
     metrics = experiment.run(compose_config(*overrides))
     said = capsys.readouterr().err
     assert "1 of 4 tags are left out because they cannot be learnt from the 11 training songs" in said
@@ -329,13 +329,13 @@ def test_the_unlearnt_are_told_once(rare: Path) -> None:
         data.setup("test")
 
 
-@pytest.mark.parametrize("model", ["network", "gbt", "linear"])
+@pytest.mark.parametrize("model", ["network", "gbt", "logistic"])
 def test_every_model_trains_on_songs_that_lack_a_tag_and_is_scored_on_it(
     model: str, rare: Path, tmp_path: Path
 ) -> None:
     own = [] if model == "network" else [f"baseline={model}"]
     own += ["baseline.min_child_samples=2"] if model == "gbt" else []
-    overrides = [*TINY, *folders(tmp_path), "data=manifest", f"data.path={rare}", "data.train_songs=5", *own]
+    overrides = [*TINY, *folders(tmp_path), "data=catalogue", f"data.path={rare}", "data.train_songs=5", *own]
     config = compose_config(*overrides)
     metrics = experiment.run(config)
     folder = experiment.results_folder(config)
@@ -359,8 +359,8 @@ def test_every_model_trains_on_songs_that_lack_a_tag_and_is_scored_on_it(
 
 
 def test_a_damaged_constant_is_refused(rare: Path, tmp_path: Path) -> None:
-    config = compose_config(*TINY, *folders(tmp_path), "data=manifest", f"data.path={rare}", "data.train_songs=5",
-                            "baseline=linear")  # fmt: skip
+    config = compose_config(*TINY, *folders(tmp_path), "data=catalogue", f"data.path={rare}", "data.train_songs=5",
+                            "baseline=logistic")  # fmt: skip
     experiment.run(config)
     path = experiment.results_folder(config) / "model.json"
     content = json.loads(path.read_text())

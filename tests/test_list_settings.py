@@ -23,6 +23,7 @@ from musictag.transfer import PROBE
 
 from .catalogues import write_songs, write_table
 from .experiments import ROOT, compose_config
+from .models import spec
 
 CONTRACTS = {"frontend": FrontEnd, "backend": BackEnd, "data": Source, "baseline": FeatureModel, "probe": BackEnd}
 DERIVED = {"in_channels": 8, "in_frames": 8, "num_tags": 3}
@@ -37,7 +38,7 @@ def list_settings() -> list[tuple[str, str, str, str]]:
     """Group, file, key and annotation of every setting of the configuration that takes a list."""
     found = []
     for group, contract in CONTRACTS.items():
-        for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
+        for path in sorted((ROOT / "conf" / group).glob("[!_]*.yaml")):
             for key, parameter in settings(find_class(target_of(group, path.stem), contract)).items():
                 if takes_list(str(parameter.annotation)):
                     found.append((group, path.stem, key, str(parameter.annotation)))
@@ -50,7 +51,7 @@ SETTINGS = list_settings()
 def test_every_list_of_the_configuration_is_a_setting_that_is_known_to_be_one() -> None:
     known = {(group, name, key) for group, name, key, _ in SETTINGS}
     for group in CONTRACTS:
-        for path in (ROOT / "conf" / group).glob("*.yaml"):
+        for path in (ROOT / "conf" / group).glob("[!_]*.yaml"):
             for key, value in (yaml.safe_load(path.read_text()) or {}).items():
                 if isinstance(value, list) and key != "defaults":
                     assert (group, path.stem, key) in known, f"conf/{group}/{path.name}: {key}"
@@ -104,17 +105,17 @@ def test_one_tag_of_a_catalogue(tmp_path: Path) -> None:
         ("1990", ["1990"]),
         ("[1990,rock]", ["1990", "rock"]),
     ):
-        config = compose_config("data=manifest", f"data.path={path}", f"data.tags={written}")
+        config = compose_config("data=catalogue", f"data.path={path}", f"data.tags={written}")
         assert [tag.name for tag in build_source(config).manifest().tags] == names
     assert not check(path, tags="rock").errors
-    config = compose_config("data=manifest", f"data.path={path}", "data.tags={1990: regression}")
+    config = compose_config("data=catalogue", f"data.path={path}", "data.tags={1990: regression}")
     assert build_source(config).manifest().tags == (Tag("1990", "regression"),)
     with pytest.raises(MusictagError, match="has no tag column jazz"):
         CatalogueFile(path, tags="jazz").manifest()
     with pytest.raises(MusictagError, match=r"split_fractions=\[0\.8\]: give the shares"):
-        build_source(compose_config("data=manifest", f"data.path={path}", "data.split_fractions=0.8"))
+        build_source(compose_config("data=catalogue", f"data.path={path}", "data.split_fractions=0.8"))
     with pytest.raises(MusictagError, match="split_fractions='all' is no number"):
-        build_source(compose_config("data=manifest", f"data.path={path}", "data.split_fractions=all"))
+        build_source(compose_config("data=catalogue", f"data.path={path}", "data.split_fractions=all"))
 
 
 def test_one_number_of_layers() -> None:
@@ -122,6 +123,5 @@ def test_one_number_of_layers() -> None:
     same = build({"_target_": "musictag.backends.dense.Dense", "hidden_units": [16]}, BackEnd, **DERIVED)
     assert [p.shape for p in one.parameters()] == [p.shape for p in same.parameters()]
     assert np.sum([p.numel() for p in one.parameters()]) > 0
-    vgg = yaml.safe_load((ROOT / "conf" / "frontend" / "vgg.yaml").read_text())
     with pytest.raises(MusictagError, match="for each of the 1 layers"):
-        build(vgg | {"filters": 32}, FrontEnd)
+        build(spec("frontend", "vgg") | {"filters": 32}, FrontEnd)

@@ -26,7 +26,7 @@ SMALL = ("frontend.timbral_filters=2", "frontend.temporal_filters=1", "frontend.
 def test_the_test_of_a_run_and_tagging_a_file_agree(mode: str, tiny_catalogue: Path, tmp_path: Path) -> None:
     rest = [word for word in TINY if not word.startswith(("frontend", "backend"))]
     config = compose_config(
-        "data=manifest", f"data.path={tiny_catalogue}", "model=musicnn", *rest, *SMALL, *folders(tmp_path),
+        "data=catalogue", f"data.path={tiny_catalogue}", "model=musicnn", *rest, *SMALL, *folders(tmp_path),
         f"evaluation.mode={mode}", "data.num_workers=1",
     )  # fmt: skip
     experiment.run(config)

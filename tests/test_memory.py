@@ -21,7 +21,7 @@ from .processes import TRAIN, environment
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
 
 
 @pytest.mark.parametrize(

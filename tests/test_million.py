@@ -106,10 +106,10 @@ def test_the_experiment_of_the_paper_on_a_catalogue_of_this_kind(tmp_path: Path)
     path = write_table(tmp_path / "catalogue.csv", rows)
     config = compose_config(
         *[option for option in TINY if "channels" not in option and "frontend" not in option],
-        "frontend=waveform9",
+        "frontend=waveform",
         "frontend.channels=[4,4,4,4,4,4,4,4,4]",
         "objective=mse",
-        "data=manifest",
+        "data=catalogue",
         f"data.path={path}",
         "data.patch_seconds=11.5",
         "trainer.monitor=val_rmse",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -10,14 +11,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from musictag.backends import BackEnd
-from musictag.build import build, find_class
+from musictag.build import build, find_class, settings
 from musictag.errors import MusictagError
-from musictag.frontends import FrontEnd
+from musictag.frontends import FAMILIES, FrontEnd
 
 from .models import (
     BACKENDS,
-    CONF,
+    CLASSES,
     FRONTENDS,
+    PRESETS,
     SMALL_MULTIPLIER,
     build_frontend,
     make_backend,
@@ -25,6 +27,7 @@ from .models import (
     make_small_pair,
     num_parameters,
     penultimate,
+    preset,
     spec,
 )
 
@@ -180,16 +183,50 @@ def test_synchronised_batch_norms_and_the_meta_device(group, name):
     assert converted.state_dict().keys() == sketched.state_dict().keys()
 
 
-@pytest.mark.parametrize(("group", "name"), [("frontend", n) for n in FRONTENDS] + [("backend", n) for n in BACKENDS])
-def test_every_key_of_the_yaml_is_commented_and_none_is_missing(group, name):
-    lines = [line for line in (CONF / group / f"{name}.yaml").read_text().splitlines() if line]
-    assert lines[0].startswith("# ")
-    keys = {line.partition(":")[0] for line in lines if ":" in line and not line.startswith(("#", "_target_"))}
-    assert all("  # " in line for line in lines if line.partition(":")[0] in keys)
-    contract = FrontEnd if group == "frontend" else BackEnd
-    with pytest.raises(MusictagError, match="allowed: ") as refused:
-        build(spec(group, name) | {"no_such_setting": 1}, contract, in_channels=8, in_frames=8, num_tags=2)
-    computed = {"in_channels", "in_frames", "num_tags"}
-    assert keys == set(str(refused.value).partition("allowed: ")[2].split(", ")) - computed
-    cited = find_class(spec(group, name)["_target_"], contract).__doc__ or ""
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group, names in CLASSES.items() for name in names])
+def test_a_class_has_one_file_with_all_its_settings(group, name):
+    contract = {"frontend": FrontEnd, "backend": BackEnd}[group]
+    content = spec(group, name)
+    assert [other for other in CLASSES[group] if spec(group, other)["_target_"] == content["_target_"]] == [name]
+    cls = find_class(content["_target_"], contract)
+    assert set(content) - {"_target_"} == set(settings(cls)) - {"in_channels", "in_frames", "num_tags"}
+    cited = cls.__doc__ or ""
     assert "paper" in cited or any(year in cited for year in ("2014", "2016", "2017", "2018", "2019", "2020"))
+
+
+@pytest.mark.parametrize(("group", "names"), [("frontend", FRONTENDS), ("backend", BACKENDS)])
+def test_the_parts_of_every_model_are_among_those_that_are_tested(group, names):
+    tested = [spec(group, name) for name in names]
+    assert all(preset(model)[group] in tested for model in PRESETS)
+    assert all(tested.count(content) == 1 for content in tested)
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+def test_a_front_end_says_what_it_is(name):
+    with torch.device("meta"):
+        frontend = build_frontend(name)
+    assert frontend.family in FAMILIES
+    assert bool(re.fullmatch(r"\d+ (mel|notes × \d+)", frontend.describe_input())) == (frontend.family == "spectrogram")
+    assert frontend.family == "spectrogram" or frontend.describe_input() == "waveform"
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "changes", "message"),
+    [
+        (
+            "frontend",
+            "spectrogram",
+            {"n_fft": 2**16, "num_mels": 4096},
+            "make 134,221,824 constants; at most 16,777,216",
+        ),
+        ("frontend", "spectrogram", {"n_fft": 2, "num_mels": 2**17}, "of 65,536 bands, are allowed"),
+        ("frontend", "harmonic", {"n_fft": 2**16, "num_harmonics": 10}, "constants; at most 16,777,216"),
+        ("backend", "recurrent", {"num_layers": 1001}, "num_layers=1001 must lie between 1 and 1,000"),
+        ("backend", "self_attention", {"num_layers": 1001}, "num_layers=1001 must lie between 1 and 1,000"),
+    ],
+)
+def test_parts_refuse_what_no_computer_has_room_for(group, name, changes, message):
+    contract = {"frontend": FrontEnd, "backend": BackEnd}[group]
+    sizes = {"in_channels": 8, "in_frames": 8, "num_tags": 2} if group == "backend" else {}
+    with pytest.raises(MusictagError, match=message):
+        build(spec(group, name) | changes, contract, **sizes)

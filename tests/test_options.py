@@ -35,7 +35,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    words = ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *ONE_EPOCH, *folders(tmp_path)]
+    words = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *ONE_EPOCH, *folders(tmp_path)]
     return [*words, write_beginning(tmp_path / "beginning.ckpt", compose_config(*words))]
 
 
@@ -137,8 +137,8 @@ def test_the_intervals_are_those_that_were_asked_for(tiny: list[str]) -> None:
 
 def test_a_spectrogram_is_normalised_by_the_training_songs(tiny: list[str], tmp_path: Path) -> None:
     words = [word for word in tiny if not word.startswith(("frontend", "init_from"))]
-    run_dir, metrics = run(*words, "frontend=spectrogram_small", "backend.batch_norm=per_channel")
-    assert (metrics["frontend"], metrics["backend"]) == ("spectrogram_small", "residual_small")
+    run_dir, metrics = run(*words, "model=spectrogram_small")
+    assert (metrics["frontend"], metrics["backend"]) == ("spectrogram_small", "residual")
     tagger = musictag.load(run_dir / "best.ckpt")
     assert type(tagger.frontend).__name__ == "MusicallyMotivated"
     assert tagger.backend.norm2.weight.shape == (8,)  # the reference has a single one

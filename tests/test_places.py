@@ -84,7 +84,7 @@ def test_the_command_line_knows_home(home: Path) -> None:
     assert found == [f"{home}/music", f"{home}/lists", f"{home}/r", str(home)]
     assert config["init_from"] == f"{home}/x"
     with pytest.raises(MusictagError, match=r"^data\.path is empty; it needs a path"):
-        compose(["data=manifest", "data.path="])
+        compose(["data=catalogue", "data.path="])
 
 
 def test_every_path_of_every_data_set_is_such_a_key() -> None:
@@ -174,7 +174,7 @@ def test_the_home_of_somebody_unknown_is_refused(home: Path, monkeypatch: pytest
 
 def test_home_in_a_study(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
-    config = sweep_config("sweep=dataset_size_small", "data=manifest")
+    config = sweep_config("sweep=dataset_size_small", "data=catalogue")
     with read_write(config.hydra):
         config.hydra.sweeper.params = {"init_from": "~/a.ckpt,~/it's.ckpt", "seed": 1, "data.path": "a$b.csv,c d.csv"}
     written: list[list[str]] = []
@@ -204,7 +204,7 @@ def test_checkpoints_lie_where_everything_else_does(name: str, home: Path) -> No
 
 def test_a_training_is_not_lost_to_a_folder_called_like_home(home: Path, tmp_path: Path) -> None:
     table = write_catalogue(tmp_path / "music")
-    words = [*TINY, "data=manifest", f"data.path={table}", "trainer.max_epochs=1", "data_dir=~/data", "runs_dir=./~"]
+    words = [*TINY, "data=catalogue", f"data.path={table}", "trainer.max_epochs=1", "data_dir=~/data", "runs_dir=./~"]
     config = compose(words)
     folder = experiment.results_folder(config)
     experiment.run(config)

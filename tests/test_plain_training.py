@@ -52,7 +52,7 @@ def one_thread() -> Iterator[None]:
 
 
 def composed(catalogue: Path, tmp_path: Path, *overrides: str) -> dict[str, Any]:
-    words = ["data=manifest", f"data.path={catalogue}", *TINY, *MOMENTUM, *folders(tmp_path), *overrides]
+    words = ["data=catalogue", f"data.path={catalogue}", *TINY, *MOMENTUM, *folders(tmp_path), *overrides]
     return compose_config(*words, write_beginning(tmp_path / "beginning.ckpt", compose_config(*words)))
 
 
@@ -101,7 +101,7 @@ def test_a_run_that_is_killed_and_resumed_is_what_a_plain_loop_makes(
     """kill -9, with and without checkpoints within the epochs."""
     words = [*SETTINGS["plateau"], "trainer.patches_per_song=2", f"trainer.checkpoint_minutes={minutes}"]
     config = composed(tiny_catalogue, tmp_path, *words)
-    command = [*TRAIN, "data=manifest", f"data.path={tiny_catalogue}", *TINY, *MOMENTUM, *folders(tmp_path), *words]
+    command = [*TRAIN, "data=catalogue", f"data.path={tiny_catalogue}", *TINY, *MOMENTUM, *folders(tmp_path), *words]
     command.append(f"init_from={config['init_from']}")
     run(command, tmp_path / "records", hurt=f"SIGKILL:train:0:{epoch}:{batch}", status=-signal.SIGKILL)
     run(command, tmp_path / "records")

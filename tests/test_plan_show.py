@@ -24,7 +24,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     catalogue = write_catalogue(folder / "music")
     experiment.run(
         compose_config(
-            "data=manifest", f"data.path={catalogue}", *TINY, *folders(folder), "trainer.max_epochs=3", "study=planned"
+            "data=catalogue", f"data.path={catalogue}", *TINY, *folders(folder), "trainer.max_epochs=3", "study=planned"
         )
     )
     (found,) = (folder / "runs" / catalogue.stem).iterdir()

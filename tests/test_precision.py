@@ -18,13 +18,13 @@ from .experiments import TINY, compose_config, folders
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
 
 
-@pytest.mark.parametrize("frontend", ["waveform", "spectrogram_small"])
-def test_scores_are_float32_under_bfloat16(tiny: list[str], tiny_catalogue: Path, frontend: str) -> None:
-    kept = [word for word in tiny if frontend == "waveform" or not word.startswith("frontend")]
-    config = compose_config(*kept, f"frontend={frontend}", "trainer.precision=bf16-mixed")
+@pytest.mark.parametrize("front_end", ["frontend=waveform", "model=spectrogram_small"])
+def test_scores_are_float32_under_bfloat16(tiny: list[str], tiny_catalogue: Path, front_end: str) -> None:
+    kept = [word for word in tiny if front_end == "frontend=waveform" or not word.startswith("frontend")]
+    config = compose_config(*kept, front_end, "trainer.precision=bf16-mixed")
     metrics = experiment.run(config)
     run_dir = experiment.results_folder(config)
     tagger = musictag.load(run_dir / "best.ckpt")

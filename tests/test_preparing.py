@@ -19,7 +19,7 @@ from .experiments import TINY, compose_config, folders
 
 @pytest.fixture
 def overrides(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return [*TINY, *folders(tmp_path), "data=manifest", f"data.path={tiny_catalogue}"]
+    return [*TINY, *folders(tmp_path), "data=catalogue", f"data.path={tiny_catalogue}"]
 
 
 def only_folder(tmp_path: Path) -> Path:
@@ -43,7 +43,7 @@ def test_the_configuration_is_that_of_training(overrides: list[str]) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data=manifest", r"data\.path is needed; type data\.path=\.\.\."),
+        ("data=catalogue", r"data\.path is needed; type data\.path=\.\.\."),
         ("data=nonsense", r"(?s)nonsense.*manifest.*songbook"),
         ("data.nonsense=1", r"data has no key nonsense; it has .*num_songs"),
         ("data=songbook,manifest", "sweep"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -11,10 +14,13 @@ import torch
 from musictag.cli import main
 from musictag.cli.models import describe_model
 from musictag.errors import MusictagError
+from musictag.identity import run_folder
 from musictag.preparing import compose, presets
+from musictag.report.runs import system_label
 from musictag.tagger import Tagger
 
 from .models import CONF, PRESETS, make_small_tagger, preset
+from .test_baseline import FixedSongs
 
 #: For 50 tags. Counted in the authors' code or in that of a re-evaluation: SampleCNN and its variants (Kim et al. 2018,
 #: Keras), musicnn and vgg (the published weights), the paper's models (its TensorFlow graphs), self-attention (both
@@ -84,16 +90,46 @@ def test_the_table(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_parts_can_be_chosen_apart_from_the_preset(name):
-    config = compose([f"model={name}", "backend=mean_pool", "data.patch_seconds=30"])
-    assert config["backend"]["_target_"] == "musictag.backends.pooling.Pooling"
+def test_parts_can_be_chosen_beside_a_model(name):
+    """They are as they are without it, and the other part stays the model's."""
+    config = compose([f"model={name}", "backend=pooling", "backend.pooling=mean", "data.patch_seconds=30"])
+    assert config["backend"] == compose(["backend=pooling", "backend.pooling=mean"])["backend"]
+    assert config["frontend"] == preset(name)["frontend"]
     assert config["data"]["patch_seconds"] == 30
-    assert config["names"]["model"] == name
-    other = compose([f"model={name}", "frontend=waveform", "data=manifest", "data.path=x.csv"])
-    assert other["frontend"]["_target_"] == "musictag.frontends.waveform.SampleLevel"
+    names = {"frontend": name, "backend": "pooling", "model": None, "paper": None}
+    assert config["names"] == preset(name)["names"] | names
+    assert system_label(config) == f"{name}+pooling"
+    other = compose([f"model={name}", "frontend=waveform", "data=catalogue", "data.path=x.csv"])
+    assert other["frontend"] == compose(["frontend=waveform"])["frontend"]
     assert other["backend"] == preset(name)["backend"]
-    assert bool(config["names"]["paper"]) != name.endswith("_small")  # these are nobody's
+    assert bool(preset(name)["names"]["paper"]) != name.endswith("_small")  # these are nobody's
     assert (CONF / "model" / f"{name}.yaml").read_text().startswith("# @package _global_\n# ")
+
+
+def test_train_knows_parts_beside_a_model():
+    """As the function above does, from the command line itself."""
+    words = ["model=vgg", "backend=recurrent", "data=catalogue", "data.path=no/such/table.csv"]
+    done = subprocess.run(
+        [sys.executable, str(CONF.parent / "train.py"), *words], capture_output=True, text=True, timeout=120
+    )
+    assert done.stderr == "musictag: no catalogue at no/such/table.csv\n"
+
+
+def test_runs_are_named_after_their_model(tmp_path):
+    songs, own = FixedSongs(), f"runs_dir={tmp_path}"
+    folder = run_folder(compose(["model=vgg", own]), songs)
+    assert folder.name.startswith("vgg-")
+    assert run_folder(compose(["model=vgg", "backend=pooling", own]), songs).name.startswith("vgg-pooling-")
+    assert run_folder(compose(["frontend=small_filters", "backend=dense", own]), songs).name.startswith(
+        "small_filters-dense-"
+    )
+    # what makes a run is what it computes, however that is said
+    words = [f"{part}.{key}={json.dumps(value)}" for part in ("frontend", "backend")
+             for key, value in preset("vgg")[part].items() if key != "_target_" and value is not None]  # fmt: skip
+    spelt = compose(["frontend=small_filters", "backend=dense", *words, "data.patch_seconds=2.992", own])
+    assert run_folder(spelt, songs).name == folder.name.replace("vgg", "small_filters-dense")
+    folder.mkdir(parents=True)
+    assert run_folder(spelt, songs) == folder
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -92,7 +92,7 @@ def test_no_checkpoint_is_written_after_a_loss_that_is_not_finite(
     tiny_catalogue: Path, tmp_path: Path, batches: int
 ) -> None:
     """The first step ruins the weights, the loss of the second batch tells, and after it a checkpoint is due."""
-    words = ["data=manifest", f"data.path={tiny_catalogue}", *SETTINGS, f"trainer.batch_size={12 // batches}"]
+    words = ["data=catalogue", f"data.path={tiny_catalogue}", *SETTINGS, f"trainer.batch_size={12 // batches}"]
     words += ["trainer.learning_rate=1e30", "trainer.gradient_clip=null", "trainer.checkpoint_minutes=1e-9"]
     config = compose_config(*words, f"runs_dir={tmp_path / 'runs'}", f"data_dir={tmp_path / 'data'}")
     with pytest.raises(MusictagError, match=r"the loss became (nan|inf) in epoch 0") as told:
@@ -129,7 +129,7 @@ def test_silence_noise_and_unknown_tags_are_no_reason_to_fail(tiny_catalogue: Pa
         elif number < 9:
             row.update(high="", noisy="", brightness="")
     write_table(tiny_catalogue, rows)
-    words = ["data=manifest", f"data.path={tiny_catalogue}", *SETTINGS, "trainer.batch_size=2", "trainer.max_epochs=2"]
+    words = ["data=catalogue", f"data.path={tiny_catalogue}", *SETTINGS, "trainer.batch_size=2", "trainer.max_epochs=2"]
     words += ["frontend.norm_momentum=0.2", "backend.norm_momentum=0.2", *folders(tmp_path)]
     config = compose_config(*words, write_beginning(tmp_path / "beginning.ckpt", compose_config(*words)))
     metrics = experiment.run(config)

@@ -46,7 +46,7 @@ def all_seconds(run_dir: Path) -> list[float]:
 def test_a_time_of_day_that_jumps_changes_nothing(
     tiny_catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["data=manifest", f"data.path={tiny_catalogue}", *SETTINGS, f"data_dir={tmp_path / 'data'}"]
+    words = ["data=catalogue", f"data.path={tiny_catalogue}", *SETTINGS, f"data_dir={tmp_path / 'data'}"]
     configs = [compose_config(*words, f"runs_dir={tmp_path / name}") for name in ("steady", "jumping")]
     experiment.run(configs[0])
     real, calls = time.time, itertools.count()

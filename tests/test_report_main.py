@@ -178,7 +178,7 @@ def test_a_study_of_one_system_without_classification_tags(tmp_path):
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two trained runs of one study, with their prepared audio, all below one folder that relative paths start from."""
     place = tmp_path_factory.mktemp("trained")
-    tiny = ["data=manifest", f"data.path={write_catalogue(place / 'music')}", *TINY, *folders(place), "study=sizes"]
+    tiny = ["data=catalogue", f"data.path={write_catalogue(place / 'music')}", *TINY, *folders(place), "study=sizes"]
     for size in (8, 12):
         experiment.run(compose_config(*tiny, f"data.train_songs={size}"))
     return place / "runs" / "catalogue"

@@ -134,12 +134,12 @@ def test_a_file_that_no_run_wrote_is_named(tmp_path: Path) -> None:
 
 
 def test_labels() -> None:
-    names = {"frontend": "fcn", "backend": "linear", "model": "none", "baseline": None}
-    assert system_label({"names": names}) == "fcn+linear"
+    names = {"frontend": "fcn", "backend": "pooling", "model": None, "baseline": None}
+    assert system_label({"names": names}) == "fcn+pooling"
     assert system_label({"names": {**names, "model": "musicnn"}}) == "musicnn"
-    assert system_label({"names": {**names, "baseline": "gbt", "model": None}}) == "gbt"
+    assert system_label({"names": {**names, "baseline": "gbt", "model": "baseline_gbt"}}) == "gbt"
     probed = {"names": {**names, "probe": "linear"}, "init_from": "a/b/best.ckpt", "freeze": None}
-    assert system_label(probed) == "fcn+linear from best.ckpt (linear probe)"
+    assert system_label(probed) == "fcn+pooling from best.ckpt (linear probe)"
     assert factor_label("data.train_songs") == "training songs"
     assert factor_label("trainer.weight_decay") == "weight decay"
     assert describe(["data.train_songs", "backend.filters"], (1000, None)) == "(training songs 1,000)"

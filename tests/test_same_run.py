@@ -28,7 +28,7 @@ from .experiments import TINY, compose_config, folders
 def test_a_catalogue_that_says_something_else_makes_another_run(
     tiny_catalogue: Path, tmp_path: Path, change: Callable[[list[dict]], None]
 ) -> None:
-    words = ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+    words = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
     before = experiment.results_folder(compose_config(*words))
     rows = read_rows(tiny_catalogue)
     write_table(tiny_catalogue, rows)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import yaml
 
 import musictag
 from musictag.audio import read_song
 from musictag.errors import MusictagError, SongError
 from musictag.tagger import Tagger, load
+
+from .models import preset
 
 CONF = Path(__file__).parent.parent / "conf"
 RATE = 16000
@@ -67,14 +68,10 @@ def test_what_it_says_about_itself():
         tagger.eval()(torch.zeros(2, tagger.min_samples - 1))
 
 
-@pytest.mark.parametrize("frontend", ["waveform", "spectrogram_small"])
+@pytest.mark.parametrize("name", ["waveform_small", "spectrogram_small"])
 @torch.inference_mode()
-def test_spec_makes_the_same_network_again(frontend):
-    tagger = make_tagger(
-        frontend=yaml.safe_load((CONF / "frontend" / f"{frontend}.yaml").read_text()),
-        backend=yaml.safe_load((CONF / "backend" / "residual_small.yaml").read_text()),
-        patch_seconds=1.5,
-    )
+def test_spec_makes_the_same_network_again(name):
+    tagger = make_tagger(frontend=preset(name)["frontend"], backend=preset(name)["backend"], patch_seconds=1.5)
     tagger.fit_normalisation([torch.from_numpy(make_song(2).T)])
     again = Tagger(**tagger.spec)
     assert again.spec == tagger.spec

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("nobody_is_logged_in")
 
 def tiny(catalogue: Path, tmp_path: Path, *more: str) -> dict[str, Any]:
     return compose_config(
-        "data=manifest", f"data.path={catalogue}", *TINY, *folders(tmp_path), "logger=wandb", "study=a study", *more
+        "data=catalogue", f"data.path={catalogue}", *TINY, *folders(tmp_path), "logger=wandb", "study=a study", *more
     )
 
 
@@ -42,8 +42,8 @@ def test_a_run_is_recorded_offline_with_everything_and_says_where(
     folder, record = recorded(run_dir)
     assert (record.run.run_group, record.run.job_type, record.run.project) == ("a study", "train", "musictag")
     assert record.run.run_id == run_dir.name.replace("_", "-")
-    assert list(record.run.tags) == ["waveform", "residual_small"]
-    assert record.config["system"] == "waveform+residual_small"
+    assert list(record.run.tags) == ["waveform", "residual"]
+    assert record.config["system"] == "waveform+residual"
     assert record.config["trainer"]["max_epochs"] == 2
     assert record.exit_code == 0
 

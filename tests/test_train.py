@@ -44,7 +44,7 @@ def comparable(metrics: dict) -> dict:
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
 
 
 def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
@@ -52,7 +52,7 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
 ) -> None:
     first = train(*tiny)
     (run_dir,) = (tmp_path / "runs" / tiny_catalogue.stem).iterdir()
-    assert run_dir.name.startswith("waveform-residual_small-")
+    assert run_dir.name.startswith("waveform-residual-")
     assert {path.name for path in run_dir.iterdir()} == {
         "config.json", "history.csv", "last.ckpt", "best.ckpt", "predictions.npz", "tags.png", "curves.png",
         "metrics.json",

@@ -35,7 +35,7 @@ FIRST_DECAY, SECOND_DECAY, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as Kingma & Ba 
 
 @pytest.fixture
 def settings(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *SETTINGS, *folders(tmp_path)]
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *SETTINGS, *folders(tmp_path)]
 
 
 class Loop:

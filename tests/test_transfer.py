@@ -137,7 +137,7 @@ def test_a_fixed_length_needs_its_patches(tmp_path):
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, "trainer.max_epochs=1", *folders(tmp_path)]
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, "trainer.max_epochs=1", *folders(tmp_path)]
 
 
 def run(*overrides: str) -> tuple[Path, dict]:
@@ -162,7 +162,7 @@ def test_runs_that_begin_with_another_ones_weights(tiny, tmp_path):
     for kind in ("linear", "mlp"):
         probed, metrics = run(*begin, f"probe={kind}")
         probe = musictag.load(probed / "best.ckpt")
-        assert probed.name.startswith(f"waveform-residual_small-{kind}-")
+        assert probed.name.startswith(f"waveform-residual-{kind}-")
         assert same(probe.frontend, trained.frontend)
         body = {key: value for key, value in trained.backend.state_dict().items() if not key.startswith("output.")}
         for key, value in probe.backend.body.state_dict().items():

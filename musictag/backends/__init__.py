@@ -10,6 +10,11 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from musictag.errors import MusictagError
+
+#: Layers are made one by one, however few weights they have: settings come from untrusted files, too.
+MAX_LAYERS = 1_000
+
 
 class BackEnd(nn.Module, ABC):
     """``__init__(in_channels, in_frames, num_tags, ...)``; forward(features: B×C×T) -> logits: B×K.
@@ -23,3 +28,9 @@ class BackEnd(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor: ...
+
+
+def check_layers(num_layers: int) -> None:
+    """Raise MusictagError unless ``num_layers`` lies between 1 and MAX_LAYERS."""
+    if not 1 <= num_layers <= MAX_LAYERS:
+        raise MusictagError(f"backend.num_layers={num_layers} must lie between 1 and {MAX_LAYERS:,}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from musictag.backends import BackEnd
+from musictag.backends import BackEnd, check_layers
 from musictag.errors import MusictagError
 from musictag.layers import full_precision
 
@@ -44,8 +44,9 @@ class Recurrent(BackEnd):
         super().__init__()
         if cell not in CELLS:
             raise MusictagError(f"backend.cell is {cell!r}; allowed: {', '.join(CELLS)}")
-        if units < 1 or num_layers < 1:
-            raise MusictagError(f"must be at least 1: backend.units={units} backend.num_layers={num_layers}")
+        check_layers(num_layers)
+        if units < 1:
+            raise MusictagError(f"backend.units={units} must be at least 1")
         if not isinstance(bidirectional, bool):
             raise MusictagError(f"backend.bidirectional is {bidirectional!r}; allowed: true, false")
         self.directions = 2 if bidirectional else 1

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from musictag.backends import BackEnd
+from musictag.backends import BackEnd, check_layers
 from musictag.errors import MusictagError
 from musictag.layers import conv_norm_relu
 
@@ -53,11 +53,9 @@ class SelfAttention(BackEnd):
         super().__init__()
         if positions not in ("sinusoidal", "none"):
             raise MusictagError(f"backend.positions is {positions!r}; allowed: sinusoidal, none")
-        if min(hidden_units, num_layers, num_heads) < 1:
-            raise MusictagError(
-                f"must be at least 1: backend.hidden_units={hidden_units} .num_layers={num_layers} "
-                f".num_heads={num_heads}"
-            )
+        check_layers(num_layers)
+        if min(hidden_units, num_heads) < 1:
+            raise MusictagError(f"must be at least 1: backend.hidden_units={hidden_units} .num_heads={num_heads}")
         if hidden_units % num_heads:
             raise MusictagError(
                 f"backend.hidden_units={hidden_units} cannot be shared among backend.num_heads={num_heads}; "

@@ -14,7 +14,7 @@ from musictag.errors import MusictagError
 from musictag.published import PRETRAINED
 
 if TYPE_CHECKING:
-    from musictag.tagger import Tagger
+    pass
 
 NUM_TAGS = 50
 WIDE = 120  # columns of a terminal in which the parts have room, too
@@ -87,22 +87,9 @@ def describe_model(name: str) -> ModelRow:
         paper=config["names"]["paper"] or "-",
         frontend=config["names"]["frontend"],
         backend=config["names"]["backend"],
-        input=_input(found.network),
+        input=f"{frontend.describe_input()}, {found.network.patch_seconds:.2f} s",
         parameters=found.parameters,
         gflops=found.flops / 1e9 / found.patch_seconds,
         receptive_seconds=None if frontend.receptive_samples is None else frontend.receptive_samples / rate,
         hop_seconds=frontend.hop_samples / rate,
     )
-
-
-def _input(tagger: Tagger) -> str:
-    from musictag.frontends.harmonic import Harmonic
-    from musictag.frontends.spectrogram import SpectrogramFrontEnd
-
-    frontend = tagger.frontend
-    seconds = f"{tagger.patch_seconds:.2f} s"
-    if isinstance(frontend, SpectrogramFrontEnd):
-        return f"{frontend.log_mel.num_mels} mel, {seconds}"
-    if isinstance(frontend, Harmonic):
-        return f"{frontend.harmonics.num_notes} notes × {frontend.harmonics.num_harmonics}, {seconds}"
-    return f"waveform, {seconds}"

@@ -177,7 +177,7 @@ class Manifest:
             file = open_parquet(path)
             named = file.schema_arrow.metadata or {}
             if b"musictag.tags" not in named:
-                raise MusictagError(f"{path} was not written by musictag; bring your own table with data=manifest")
+                raise MusictagError(f"{path} was not written by musictag; bring your own table with data=catalogue")
             name, *lists = (named[f"musictag.{key}".encode()].decode() for key in ("name", "tags", "kinds"))
             tags = [Tag(*pair) for pair in zip(*(text.split("\n") for text in lists), strict=True)]
             table = pa.table({column: flat_column(file, column) for column in dict.fromkeys(file.schema_arrow.names)})

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import ClassVar
 
 from torch import Tensor, nn
+
+#: In the order of figures and tables. A front-end begins with layers that learn from samples, or with a spectrogram.
+FAMILIES = ("waveform", "spectrogram")
 
 
 class FrontEnd(nn.Module, ABC):
@@ -20,6 +24,7 @@ class FrontEnd(nn.Module, ABC):
     ``sample_rate``.
     """
 
+    family: ClassVar[str]  #: one of FAMILIES: with which others tables and figures show it
     sample_rate: int  #: Hz
     out_channels: int  #: C
     hop_samples: int  #: from one frame to the next
@@ -34,6 +39,10 @@ class FrontEnd(nn.Module, ABC):
     @abstractmethod
     def num_frames(self, num_samples: int) -> int:
         """T for a waveform of ``num_samples``, exactly; 0 where it is too short. Never falls as N grows."""
+
+    def describe_input(self) -> str:
+        """What its first learnt layer sees, in a word or two, for tables: ``96 mel``."""
+        return self.family
 
     def fit_normalisation(self, waveforms: Iterable[Tensor]) -> None:
         """Measure training songs, blocks of B×N float32, before training. Most front-ends have nothing to measure."""

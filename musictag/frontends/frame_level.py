@@ -30,6 +30,8 @@ class FrameLevel(FrontEnd):
     the paper does not have yet; ``norm_momentum`` is heard only then. The initialiser is He's.
     """
 
+    family = "waveform"
+
     def __init__(
         self,
         filter_samples: int = 256,

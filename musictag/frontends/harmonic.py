@@ -26,7 +26,7 @@ from musictag.frontends.images import (
     smallest_size,
     stride_of,
 )
-from musictag.frontends.log_mel import decibels, power_spectrogram
+from musictag.frontends.log_mel import check_constants, decibels, power_spectrogram
 from musictag.layers import batch_norm, conv_norm_relu, full_precision, scaled
 
 LOWEST_NOTE = 24  # C1, as a MIDI number
@@ -49,6 +49,7 @@ class HarmonicSpectrogram(nn.Module):
         highest_note = round(69 + 12 * math.log2(highest_hz / 440))
         self.n_fft, self.hop_samples, self.num_harmonics = n_fft, hop_samples, num_harmonics
         self.num_notes = max(0, highest_note - LOWEST_NOTE) * bands_per_semitone
+        check_constants(n_fft, num_harmonics * self.num_notes)
         with torch.device("cpu"):  # constants: needed even where the weights are only sketched on the meta device
             notes_F = LOWEST_NOTE + torch.arange(self.num_notes, dtype=torch.float64) / bands_per_semitone
             fundamentals_F = 440 * 2 ** ((notes_F - 69) / 12)
@@ -87,6 +88,8 @@ class Harmonic(FrontEnd):
     as many units as channels are the back-end's. Their first code has an FFT of 513 samples; here it is 512, as in
     their later study.
     """
+
+    family = "spectrogram"
 
     def __init__(
         self,
@@ -142,6 +145,9 @@ class Harmonic(FrontEnd):
         self.out_channels = channels[-1] * size_after(note_steps, num_notes)
         self.hop_samples = hop_samples * stride_of(time_steps)
         self.receptive_samples = (receptive_field(time_steps) - 1) * hop_samples + n_fft
+
+    def describe_input(self) -> str:
+        return f"{self.harmonics.num_notes} notes × {self.harmonics.num_harmonics}"
 
     def forward(self, waveform: Tensor) -> Tensor:
         image = self.harmonics(waveform)

@@ -14,6 +14,9 @@ from torchaudio import functional as audio
 from musictag.errors import MusictagError
 from musictag.layers import full_precision
 
+#: What a spectrogram may ask for before any weight vouches for it: numbers in its constants, bins times bands (64 MiB).
+MAX_CONSTANTS = 2**24
+MAX_BANDS = 2**16
 SMALLEST_POWER = 1e-10  # below it decibels would run away; torchaudio's and librosa's floor
 
 
@@ -61,6 +64,7 @@ class LogMel(nn.Module):
             raise MusictagError(
                 f"must be positive: frontend.n_fft={n_fft} .hop_samples={hop_samples} .num_mels={num_mels}"
             )
+        check_constants(n_fft, num_mels)
         if pad_mode == "song" and hop_samples > n_fft // 2:
             raise MusictagError(
                 f"frontend.pad_mode=song needs frames that overlap by half: frontend.hop_samples={hop_samples} is more "
@@ -98,6 +102,19 @@ class LogMel(nn.Module):
             return max(num_samples - self.n_fft, -self.hop_samples) // self.hop_samples + 1
         min_samples = self.n_fft // 2 + 1 if self.pad_mode == "reflect" else 1
         return num_samples // self.hop_samples + 1 if num_samples >= min_samples else 0
+
+
+def check_constants(n_fft: int, bands: int) -> None:
+    """Raise MusictagError where filters of ``bands`` on the bins of ``n_fft`` would take more memory than is allowed.
+
+    Settings come from untrusted files, too.
+    """
+    numbers = (n_fft // 2 + 1) * bands
+    if bands > MAX_BANDS or numbers > MAX_CONSTANTS:
+        raise MusictagError(
+            f"frontend.n_fft={n_fft} and {bands:,} bands make {numbers:,} constants; at most {MAX_CONSTANTS:,}, of "
+            f"{MAX_BANDS:,} bands, are allowed: choose a shorter FFT or fewer bands"
+        )
 
 
 def power_spectrogram(waveform: Tensor, window: Tensor, hop_samples: int, pad_mode: str) -> Tensor:

@@ -25,6 +25,8 @@ class MultiResolution(FrontEnd):
     numbers of filters, He's initialiser, and that the frames of all resolutions have the same sample at their centre.
     """
 
+    family = "waveform"
+
     def __init__(
         self,
         filter_samples: Sequence[int] = (16, 64, 640),

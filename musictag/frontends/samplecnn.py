@@ -38,6 +38,8 @@ class SampleCNN(FrontEnd):
     papers' 22,050 Hz.
     """
 
+    family = "waveform"
+
     def __init__(
         self,
         channels: Sequence[int] = (128, 128, 128, 256, 256, 256, 256, 256, 256, 512),

@@ -37,6 +37,8 @@ class SpectrogramFrontEnd(FrontEnd):
     on the way with a batch norm over the single channel; ``"none"`` leaves the log-mel as it is.
     """
 
+    family = "spectrogram"
+
     def __init__(
         self,
         normalise: str = "dataset",
@@ -97,6 +99,9 @@ class SpectrogramFrontEnd(FrontEnd):
         return log_mel
 
     @torch.no_grad()
+    def describe_input(self) -> str:
+        return f"{self.log_mel.num_mels} mel"
+
     def fit_normalisation(self, waveforms: Iterable[Tensor]) -> None:
         """Set mean and standard deviation from blocks of training songs, each B×N float32; exact, in float64.
 

@@ -24,6 +24,8 @@ class SampleLevel(FrontEnd):
     ``filter_multiplier`` is the paper's capacity study (section 4).
     """
 
+    family = "waveform"
+
     def __init__(
         self,
         channels: Sequence[int] = (64, 64, 64, 128, 128, 128, 256),

@@ -50,9 +50,7 @@ def sketch(config: dict[str, Any], num_tags: int) -> Sketch:
         tagger(waveform)
     names = config["names"]
     return Sketch(
-        name=names["model"]
-        if names.get("model") not in (None, "none")
-        else f"{names['frontend']} + {names['backend']}",
+        name=names["model"] or f"{names['frontend']} + {names['backend']}",
         parameters=sum(parameter.numel() for parameter in tagger.parameters()),
         batch_norms=sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tagger.modules()),
         flops=counter.get_total_flops(),

@@ -14,15 +14,13 @@ from typing import Any
 
 from musictag.build import find_class
 from musictag.errors import MusictagError
-from musictag.frontends import FrontEnd
-from musictag.frontends.harmonic import Harmonic
-from musictag.frontends.spectrogram import SpectrogramFrontEnd
+from musictag.frontends import FAMILIES, FrontEnd
 from musictag.identity import deciding
 from musictag.results import Predictions, read_predictions, read_results
 from musictag.studies import find_studies, read_jobs
 
 METRICS = ("roc_auc", "pr_auc", "rmse")
-FAMILIES = ("waveform", "spectrogram", "baseline")
+_FAMILIES = (*FAMILIES, "baseline")
 #: Keys that differ between the runs of a system without being what a study varies: the seed, and how long or how large.
 _NO_FACTORS = ("seed", "baseline", "frontend._target_", "backend._target_", "data.num_songs")
 _LABELS = {
@@ -76,7 +74,7 @@ class Study:
         for run in runs:
             run.condition = tuple(_settings(run).get(key) for key in self.factors)
         found = {run.system: run.family for run in sorted(runs, key=lambda run: run.system)}
-        self.systems = sorted(found, key=lambda system: FAMILIES.index(found[system]))
+        self.systems = sorted(found, key=lambda system: _FAMILIES.index(found[system]))
         self.conditions = sorted({run.condition for run in runs}, key=_sortable)
         self.runs = sorted(
             runs, key=lambda run: (self.systems.index(run.system), _sortable(run.condition), run.seed, run.folder.name)
@@ -157,10 +155,9 @@ def find_runs(folder: Path) -> list[Run]:
 
 
 def system_label(config: Mapping[str, Any]) -> str:
-    """What competes, in a word or two: a preset, a baseline, or front-end and back-end; and what it began with."""
+    """What competes, in a word or two: a baseline, a model, or front-end and back-end; and what it began with."""
     names = config["names"]
-    preset = None if names.get("model") == "none" else names.get("model")
-    label = preset or names.get("baseline") or f"{names['frontend']}+{names['backend']}"
+    label = names["baseline"] or names["model"] or f"{names['frontend']}+{names['backend']}"
     if config.get("init_from"):
         how = f"{names['probe']} probe" if names.get("probe") else f"{config['freeze'] or 'nothing'} frozen"
         label += f" from {Path(config['init_from']).name} ({how})"
@@ -185,8 +182,7 @@ def describe(factors: Sequence[str], condition: Sequence[Any]) -> str:
 def _family(config: Mapping[str, Any]) -> str:
     if config.get("baseline"):
         return "baseline"
-    frontend = find_class(config["frontend"]["_target_"], FrontEnd)
-    return "spectrogram" if issubclass(frontend, SpectrogramFrontEnd | Harmonic) else "waveform"
+    return find_class(config["frontend"]["_target_"], FrontEnd).family
 
 
 def _factors(runs: Sequence[Run]) -> list[str]:

@@ -233,7 +233,7 @@ def _report(source: Path, out: Path, root: Path, labels: Labels, chosen: Chosen,
     lines += [
         "Next:",
         f"  musictag data check {place}{check}",
-        f"  python train.py data=manifest data.path={place}{train}",
+        f"  python train.py data=catalogue data.path={place}{train}",
     ]
     return "\n".join(lines)
 

@@ -77,7 +77,7 @@ class MillionSongDataset(PublishedFiles):
             (songs, form), tags = read_standard(self.lists), TAGS
         advice = (
             "The data set holds numbers about the songs; the 30 s previews that papers used were 7digital's and can no "
-            "longer be had. With music of your own use data=manifest; data=jamendo is the public successor."
+            "longer be had. With music of your own use data=catalogue; data=jamendo is the public successor."
         )
         layouts = self._layouts(songs)
         paths, there = find_audio(self.root, layouts, "paths", self.paths, advice, self._prepared_paths())

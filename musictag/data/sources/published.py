@@ -38,7 +38,7 @@ class PublishedFiles(AudioFiles):
 
     advice_on_splits = (
         "this split is a published one, and which of its songs are used follows from the audio that is there: get the "
-        "audio of more songs, or make a table of those that you have, without a column split, and use data=manifest"
+        "audio of more songs, or make a table of those that you have, without a column split, and use data=catalogue"
     )
 
     def _prepared_paths(self) -> pa.Array:
