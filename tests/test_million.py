@@ -14,7 +14,7 @@ import soundfile
 
 import musictag
 from musictag import experiment
-from musictag.benchmarks import million
+from tests.benchmarks import million
 from musictag.data.datamodule import SongData
 from musictag.data.sampling import epoch_order, song_keys, subset_order
 from musictag.data.sources.manifest import CatalogueFile

@@ -14,7 +14,7 @@ import soundfile
 import torch
 
 from musictag.audio import read_song
-from musictag.benchmarks.figures import median_seconds
+from musictag.common.timing import median_seconds
 from musictag.errors import MusictagError
 from musictag.objective import Objective
 from musictag.planning.assumptions import PRECISIONS, PROCESSORS, Assumption, choose

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from musictag.benchmarks.figures import Figure
-from musictag.benchmarks.models import speeds
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.models import speeds
 from musictag.models_table import presets
 from musictag.preparing import compose
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from musictag.benchmarks.figures import Figure
+from tests.benchmarks.figures import Figure
 from musictag.data.blocks import write_index
 from musictag.data.checksums import ShardChecksums
 from musictag.data.datamodule import SongData

@@ -1,8 +1,8 @@
-"""``python -m musictag.benchmarks [section ...]``"""
+"""``python -m tests.benchmarks [section ...]``"""
 
 import sys
 
-from musictag.benchmarks import main
+from tests.benchmarks import main
 from musictag.errors import MusictagError
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from musictag.benchmarks.figures import Figure, median_seconds
+from musictag.common.timing import median_seconds
+from tests.benchmarks.figures import Figure
 from musictag.objective import Objective
 from musictag.tagger import Tagger
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from musictag.benchmarks.figures import Figure
+from tests.benchmarks.figures import Figure
 from musictag.data.sources.songbook import Songbook
 
 _RENDERED_SONGS = 60

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from musictag.benchmarks.figures import Figure
+from tests.benchmarks.figures import Figure
 from musictag.metrics import song_metrics
 
 _TEST_SETS = ((2_000, 50, 1000), (30_000, 50, 1000))

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import librosa
 import numpy as np
 
-from musictag.benchmarks.figures import Figure, median_seconds
+from musictag.common.timing import median_seconds
+from tests.benchmarks.figures import Figure
 from musictag.feature_models import Linear, Trees
 from musictag.features import HOP_SAMPLES, N_FFT, SAMPLE_RATE, feature_names, song_features
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 import soundfile
 
 from musictag.audio import read_song
-from musictag.benchmarks.bare import decode
-from musictag.benchmarks.figures import Figure
+from tests.benchmarks.bare import decode
+from tests.benchmarks.figures import Figure
 from musictag.data.manifest import Manifest, Tag
 from musictag.data.prepare import prepare
 from musictag.data.sources.files import AudioFiles
