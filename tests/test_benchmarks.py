@@ -6,10 +6,10 @@ from importlib import import_module
 
 import pytest
 
+from musictag.errors import MusictagError
 from tests import benchmarks
 from tests.benchmarks import architectures, baseline, data, metrics, models, prepare, songbook
 from tests.benchmarks.figures import Figure
-from musictag.errors import MusictagError
 
 
 @pytest.mark.slow

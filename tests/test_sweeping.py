@@ -22,7 +22,7 @@ from musictag.identity import available_cores
 from musictag.running import hold
 
 from .experiments import ROOT, TINY, compose_config, folders
-from .processes import batches, environment
+from .processes import TWO_PROCESSES, batches, environment
 from .test_conf import NEEDED
 
 SWEEPS = sorted(path.stem for path in (ROOT / "sweep").glob("*.yaml"))
@@ -209,7 +209,7 @@ def test_a_slurm_job_trains_on_all_of_its_tasks(tiny: list[str], tmp_path: Path)
         (tmp_path / "bin" / name).chmod(0o755)
     job = str(1000 + os.getpid() % 9000)
     done = sweep(
-        "-m", "study=slurm", "seed=0", *tiny, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu",
+        "-m", "study=slurm", "seed=0", *tiny, *TWO_PROCESSES,
         "hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=null",
         **environment(tmp_path / "records", PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"),
         STAND_IN_JOB=job,

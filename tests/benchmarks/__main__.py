@@ -2,8 +2,8 @@
 
 import sys
 
-from tests.benchmarks import main
 from musictag.errors import MusictagError
+from tests.benchmarks import main
 
 if __name__ == "__main__":
     try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.benchmarks.figures import Figure
-from tests.benchmarks.models import speeds
 from musictag.models_table import presets
 from musictag.preparing import compose
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.models import speeds
 
 _PRESETS = presets()
 _BATCH_SECONDS = 15  # about as much audio in each batch, whatever the length of a patch

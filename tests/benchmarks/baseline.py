@@ -9,9 +9,9 @@ import librosa
 import numpy as np
 
 from musictag.common.timing import median_seconds
-from tests.benchmarks.figures import Figure
 from musictag.feature_models import Linear, Trees
 from musictag.features import HOP_SAMPLES, N_FFT, SAMPLE_RATE, feature_names, song_features
+from tests.benchmarks.figures import Figure
 
 _SONG_SECONDS = (10, 30, 240)
 _TRAIN_SONGS, _VALIDATION_SONGS = 16_000, 2_000
