@@ -75,7 +75,7 @@ def read_soundfont(path: Path) -> bytes:
 
 
 def _riff_chunks(content: bytes, start: int, stop: int) -> dict[str, tuple[int, int]]:
-    """Name -> (offset, size) of the chunks between two offsets, those inside LIST chunks too; sizes end with ``stop``."""
+    """Name -> (offset, size) of the chunks between two offsets, also inside LIST chunks; sizes end with ``stop``."""
     found: dict[str, tuple[int, int]] = {}
     position = start
     while position + 8 <= stop:
