@@ -29,7 +29,6 @@ from musictag.data.tables import listed
 from musictag.errors import MusictagError
 from musictag.files import atomic_write
 
-FORMS = ("folders", "files", "table", "fma")
 _SAMPLE = 200
 _SHOWN_TAGS, _SHOWN_LINES = 30, 10
 
