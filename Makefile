@@ -54,7 +54,7 @@ audit: setup ## compare what is installed with the known vulnerabilities (pip-au
 	$(AUDIT)/bin/pip-audit --strict --skip-editable --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') $(ARGS)
 
 bench: setup ## measure preparation, batches and models on this machine (a section: ARGS=prepare)
-	$(BIN)/python -m musictag.benchmarks $(ARGS)
+	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 clean: ## remove the virtual environment and caches (data/ and runs/ stay)
 	rm -rf $(VENV) $(AUDIT) .pytest_cache .ruff_cache .coverage* htmlcov *.egg-info

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from musictag.errors import MusictagError
 from musictag.identity import prepare_workers
 from musictag.interruption import Interruption
 from musictag.launching import WatchedDDP
-from musictag.synchronised import SynchroniseBatchNorms
+from musictag.running import note_reason
 from musictag.tagger import Tagger
 from musictag.training import MONITORS, PRECISIONS, TaggingModule
 from musictag.transfer import with_probe
@@ -124,7 +125,6 @@ def build_trainer(
         )
     # the best first: the last one then knows of it
     callbacks += [EpochCheckpoint(run_dir, "best", monitor, MONITORS[monitor]), EpochCheckpoint(run_dir, "last")]
-    synchronise = SynchroniseBatchNorms()
     if interactive():
         callbacks.append(pl.callbacks.RichProgressBar(leave=False))
     try:
@@ -137,7 +137,8 @@ def build_trainer(
             max_epochs=settings["max_epochs"],
             gradient_clip_val=settings["gradient_clip"],
             accumulate_grad_batches=settings["accumulate_batches"],
-            plugins=[AtomicCheckpointIO(), *([synchronise] if settings["sync_batch_norm"] else [])],
+            sync_batchnorm=settings["sync_batch_norm"],
+            plugins=[AtomicCheckpointIO()],
             callbacks=callbacks,
             logger=logger,
             default_root_dir=run_dir,
@@ -159,7 +160,12 @@ def build_trainer(
     if trainer.world_size > 1 and settings["strategy"] != "ddp":
         raise MusictagError(f"{trainer.world_size} processes need trainer.strategy=ddp; type trainer=ddp")
     _check_shares(settings, trainer)
-    synchronise.on_gpus = trainer.strategy.root_device.type == "cuda"
+    if settings["sync_batch_norm"] and settings["strategy"] == "ddp" and trainer.strategy.root_device.type != "cuda":
+        raise MusictagError(
+            "trainer.sync_batch_norm=true needs GPUs: torch's SyncBatchNorm does not run on CPUs. Use "
+            "trainer.sync_batch_norm=false, with which each process normalises its own share of a batch, or "
+            "trainer.strategy=auto trainer.devices=1 for a single process"
+        )
     return trainer
 
 
@@ -178,7 +184,7 @@ def _strategy(settings: dict[str, Any], run_dir: Path) -> Any:
             "two away"
         )
     return WatchedDDP(
-        run_dir,
+        partial(note_reason, run_dir),
         # see TaggingModule._start_evaluation for the buffers
         broadcast_buffers=False,
         gradient_as_bucket_view=True,

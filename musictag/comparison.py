@@ -25,7 +25,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from musictag.benchmarks.figures import median_seconds
+from musictag.common.timing import median_seconds
 from musictag.errors import MusictagError
 from musictag.files import atomic_write
 from musictag.plots import BLUE, FAINT, ORANGE, STYLE, new_figure, save_figure

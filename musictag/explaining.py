@@ -17,7 +17,7 @@ def explained(error: BaseException, trainer: pl.Trainer, config: dict[str, Any])
     """The MusictagError that says what ``error`` means for this run; ``error`` itself where it has nothing to add."""
     if not isinstance(error, Exception) or isinstance(error, MusictagError):
         return error
-    dead = dead_process(getattr(trainer.strategy.launcher, "procs", []))
+    dead = dead_process(getattr(trainer.strategy.launcher, "children", []))
     if dead is not None:
         return MusictagError(f"{dead}, and with it the run; the same command goes on from the last checkpoint")
     if _is_out_of_memory(error):

@@ -1,7 +1,8 @@
-"""Several processes on one machine: what Lightning starts, and what happens when one of them dies.
+"""Several processes on one machine, started by Lightning: none of them survives the death of another by long.
 
-A process that waits in a collective operation for one that is dead may wait for ever. Whoever launched the processes
-must see it: torchrun and Slurm (with SLURM_KILL_BAD_EXIT) do; here is the same for those that Lightning starts.
+A process that waits in a collective operation for a dead one may wait until its timeout. torchrun and Slurm (with
+SLURM_KILL_BAD_EXIT) see to that themselves. Lightning's own process monitor kills all processes without a reason, the
+first one too, which may still be saving; and it does not notice when the first one dies.
 """
 
 from __future__ import annotations
@@ -13,56 +14,50 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from musictag.running import note_reason
-
 _LOOK_SECONDS = 0.5
-#: For the first process, which mostly notices by itself that another one is gone: it ends in good order.
+#: For the first process, which mostly notices by itself that another one is gone, and then ends in good order.
 _GRACE_SECONDS = 10.0
 
 
 class WatchedDDP(DDPStrategy):
-    """Lightning's DDP, of which no process survives another one's death by more than some seconds."""
+    """Lightning's DDP, of which no process survives another one's death by more than some seconds.
 
-    def __init__(self, run_dir: Path, **settings: Any) -> None:
+    ``on_death`` is told the reason before this process ends itself because of it.
+    """
+
+    def __init__(self, on_death: Callable[[str], None], **settings: Any) -> None:
         super().__init__(**settings)
-        self._run_dir = run_dir
+        self._on_death = on_death
 
-    def _configure_launcher(self) -> None:
-        self._launcher = _WatchingLauncher(self._run_dir, self.cluster_environment, self.num_processes, self.num_nodes)
+    def _configure_launcher(self) -> None:  # Lightning offers no public way to choose the launcher
+        self._launcher = _WatchingLauncher(self._on_death, self.cluster_environment, self.num_processes, self.num_nodes)
 
 
 class _WatchingLauncher(_SubprocessScriptLauncher):
-    """Lightning's launcher with another watchman: its own one kills all without a word, the first process included."""
-
-    def __init__(self, run_dir: Path, *settings: Any) -> None:
+    def __init__(self, on_death: Callable[[str], None], *settings: Any) -> None:
         super().__init__(*settings)
-        self._run_dir = run_dir
+        self._on_death = on_death
         self._is_watched = self._has_killed = False
+        #: What this process has started. Not in ``procs``, where Lightning's monitor would look after them.
+        self.children: list[subprocess.Popen] = []
 
     def kill(self, signum: int) -> None:
-        """Ends the processes, of which no more notice is taken."""
+        """Ends the other processes; their deaths are no reason to end this one any more."""
         self._has_killed = True
-        super().kill(signum)
+        for child in self.children:
+            child.send_signal(signum)
 
-    def launch(self, function: Callable, *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
-        environment = self.cluster_environment
-        environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
-        if not environment.creates_processes_externally:
-            self._call_children_scripts()
-            self._watch(self._dead_child, _GRACE_SECONDS)
-        elif "MUSICTAG_PARENT" in os.environ and not self._is_watched:
+    def launch(self, function: Callable, *args: Any, **kwargs: Any) -> Any:
+        if "MUSICTAG_PARENT" in os.environ and not self._is_watched:
             parent = int(os.environ["MUSICTAG_PARENT"])
             gone = "rank 0 of this run, which started the others, is gone"
             self._watch(lambda: None if os.getppid() == parent else gone, 1.0)
-        _set_num_threads_if_needed(num_processes=self.num_processes)
-        return function(*args, **kwargs)
+        return super().launch(function, *args, **kwargs)
 
     def _call_children_scripts(self) -> None:
         os.environ["MUSICTAG_PARENT"] = str(os.getpid())
@@ -70,9 +65,8 @@ class _WatchingLauncher(_SubprocessScriptLauncher):
             super()._call_children_scripts()
         finally:
             del os.environ["MUSICTAG_PARENT"]
-
-    def _dead_child(self) -> str | None:
-        return dead_process(self.procs)
+        self.children, self.procs = self.procs, []
+        self._watch(lambda: dead_process(self.children), _GRACE_SECONDS)
 
     def _watch(self, trouble: Callable[[], str | None], grace_seconds: float) -> None:
         """Ends this process some time after there is ``trouble``; a collective operation may never let it go."""
@@ -84,9 +78,9 @@ class _WatchingLauncher(_SubprocessScriptLauncher):
             time.sleep(grace_seconds)
             if self._has_killed:
                 return
-            note_reason(self._run_dir, f"{reason}; the same command goes on from the last checkpoint")
+            self._on_death(f"{reason}; the same command goes on from the last checkpoint")
             print(f"musictag: {reason}: so this one ends, too", file=sys.__stderr__, flush=True)
-            super(_WatchingLauncher, self).kill(signal.SIGKILL)
+            self.kill(signal.SIGKILL)
             os._exit(1)
 
         threading.Thread(target=look, name="watch-processes", daemon=True).start()

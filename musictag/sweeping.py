@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,7 +37,6 @@ from musictag.studies import KEYS, list_path, read_jobs
 
 _sources: dict[str, Source] = {}
 _GRACE_SECONDS = 20
-_GRID_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 class WriteDownStudy(Callback):
@@ -70,17 +70,26 @@ class WriteDownStudy(Callback):
 
 
 def job_overrides(config: DictConfig) -> list[list[str]] | None:
-    """The overrides of each job of a grid, in the order in which they run; None where they are not known beforehand."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    sweeper = config.hydra.sweeper
-    if sweeper._target_ != _GRID_SWEEPER:
+    """The overrides of each job of a grid, in the order in which Hydra's basic sweeper runs them; None where another
+    sweeper chooses them as it goes. Raises MusictagError for an interval, of which a grid cannot be made."""
+    if config.hydra.runtime.choices["hydra/sweeper"] != "basic":
         return None
-    params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     # not resolved, as Hydra hands them on
     given = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-    parsed = OverridesParser.create().parse_overrides([*params, *given])
-    return BasicSweeper.split_arguments(parsed, None)[0]
+    choices: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides([*params, *given]):
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise MusictagError(
+                f"{override.input_line}: a grid needs the values themselves, such as 0.001,0.01; an interval can only "
+                "be searched (sweep=hyperparameters)"
+            )
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+    return [list(job) for job in product(*choices.values())]
 
 
 def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:

@@ -13,7 +13,8 @@ from typing import Any
 from .experiments import ROOT
 
 TRAIN = (sys.executable, str(ROOT / "train.py"))
-TWO_PROCESSES = ("trainer=ddp", "trainer.devices=2")
+#: On CPUs, where batch norm cannot be synchronised.
+TWO_PROCESSES = ("trainer=ddp", "trainer.devices=2", "trainer.sync_batch_norm=false")
 RECORDING = str(ROOT / "tests" / "recording")
 #: Seconds after which a run hangs; machines may be slow.
 HANGS = 240

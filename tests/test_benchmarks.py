@@ -6,10 +6,10 @@ from importlib import import_module
 
 import pytest
 
-from musictag import benchmarks
-from musictag.benchmarks import architectures, baseline, data, metrics, models, prepare, songbook
-from musictag.benchmarks.figures import Figure
 from musictag.errors import MusictagError
+from tests import benchmarks
+from tests.benchmarks import architectures, baseline, data, metrics, models, prepare, songbook
+from tests.benchmarks.figures import Figure
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_every_section_can_be_run_from_the_command_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in benchmarks.SECTIONS:
-        module = import_module(f"musictag.benchmarks.{name}")
+        module = import_module(f"tests.benchmarks.{name}")
         monkeypatch.setattr(
             module, "benchmark", lambda name=name: iter([Figure(f"{name} figure", 1234.5, "songs / s")])
         )

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +17,7 @@ from musictag.data.sources.manifest import CatalogueFile
 from musictag.data.store import HEADER_BYTES, Store, read_index, samples_end, shard_bytes, shard_path
 from musictag.errors import MusictagError
 
-from .preparations import ENVIRONMENT, ROOT, CountingCatalogue, contents
+from .preparations import CountingCatalogue, contents
 
 SEED = 0
 
@@ -55,13 +52,6 @@ def flip_sample(store: Store, song_id: str, sample: int) -> Path:
     path, offset, _ = place(store, song_id)
     flip(path, HEADER_BYTES + 2 * (offset + sample), bit=3)
     return path
-
-
-def without_checksums(folder: Path) -> None:
-    """Makes a prepared folder what it was before there were checksums of blocks."""
-    index = read_index(folder)
-    for name, samples in zip(index["shard"].to_pylist(), index["shard_samples"].to_pylist(), strict=True):
-        os.truncate(shard_path(folder, name), samples_end(samples))
 
 
 def read_all(store: Store) -> list[bytes]:
@@ -229,77 +219,17 @@ def test_what_a_million_songs_take(tmp_path: Path) -> None:
     assert shard_bytes(64 * 30 * 16000) - samples_end(64 * 30 * 16000) < 0.0002 * samples_end(64 * 30 * 16000)
 
 
-@pytest.mark.parametrize("left", ["nothing", "a part", "all"])
-def test_shards_from_before_get_their_checksums_once_without_decoding(
-    tiny_catalogue: Path, tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str], left: str
-) -> None:
-    whole, heard = contents(store.folder), read_all(store)
-    paths = sorted((store.folder / "shards").iterdir())
-    if left == "a part":  # of the checksums, as a process leaves them that was killed when it wrote them
-        for path in paths[1:]:
-            os.truncate(path, path.stat().st_size - 5)
-        damaged_end = paths[1]
-        flip(damaged_end, damaged_end.stat().st_size - 1)
-    elif left == "nothing":
-        without_checksums(store.folder)
-    told = "its shards are read once, and get them"
-    for turn in range(2):
-        capsys.readouterr()
-        source = CountingCatalogue(tiny_catalogue)
-        again = prepare(source, tmp_path / "data", songs_per_shard=5).store
-        assert source.read == []
-        assert (told in capsys.readouterr().err) == (left != "all" and not turn)
-        assert contents(store.folder) == whole
-        assert read_all(again) == heard
-
-
-def test_a_shard_from_before_that_is_damaged_is_prepared_again(
-    tiny_catalogue: Path, tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_shard_without_its_checksums_is_prepared_again(tiny_catalogue: Path, tmp_path: Path, store: Store) -> None:
+    """As where the end of a file is lost."""
     whole = contents(store.folder)
-    without_checksums(store.folder)
-    path = flip_sample(store, "train-07", 1234)
-    # without `prepare`, a Store checks such a shard whole, whichever song is asked for
-    fresh = Store(store.folder)
-    for song_id in ("train-05", "train-09"):
-        with pytest.raises(MusictagError, match=rf"{path} is damaged: .*train-05, train-06, train-07"):
-            fresh.read(int(fresh.rows_of(np.array([song_id]))[0]))
-    fresh.read(int(fresh.rows_of(np.array(["train-00"]))[0]))
-    assert fresh.damaged_shards(np.arange(5)) == [path]
+    path, _, _ = place(store, "train-07")
+    os.truncate(path, path.stat().st_size - 5)
+    with pytest.raises(MusictagError, match=rf"{path} is damaged: it has \d+ bytes, not \d+"):
+        read_all(Store(store.folder))
     source = CountingCatalogue(tiny_catalogue)
-    again = prepare(source, tmp_path / "data", songs_per_shard=5).store
-    assert f"1 damaged shards are deleted, and their songs prepared again:\n  {path}" in capsys.readouterr().err
+    prepare(source, tmp_path / "data", songs_per_shard=5)
     assert source.read == [f"train-{number:02d}" for number in range(5, 10)]
     assert contents(store.folder) == whole
-    again.verify()
-
-
-def test_where_nothing_can_be_written_shards_from_before_are_checked_whole(
-    tiny_catalogue: Path, tmp_path: Path, store: Store
-) -> None:
-    without_checksums(store.folder)
-    before = contents(store.folder)
-    smallest = min(path.stat().st_size for path in (store.folder / "shards").iterdir())
-
-    def no_room() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (smallest, smallest))
-
-    script = (
-        "import sys\n"
-        "from musictag.data.prepare import prepare\n"
-        "from musictag.data.sources.manifest import CatalogueFile\n"
-        "store = prepare(CatalogueFile(sys.argv[1]), sys.argv[2], songs_per_shard=5).store\n"
-        "print(sum(int(store.read(row).astype('int64').sum()) for row in range(len(store))))"
-    )
-    process = subprocess.run(
-        [sys.executable, "-c", script, str(tiny_catalogue), str(tmp_path / "data")],
-        cwd=ROOT, env=ENVIRONMENT, text=True, capture_output=True, timeout=120, preexec_fn=no_room,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    assert "no checksums are added to" in process.stderr
-    assert "checked when they are first needed" in process.stderr
-    assert int(process.stdout) == sum(int(np.frombuffer(song, "<i2").sum(dtype=np.int64)) for song in read_all(store))
-    assert contents(store.folder) == before
 
 
 def test_a_shard_of_another_index_is_not_taken_for_the_right_one(store: Store) -> None:

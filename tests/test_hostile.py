@@ -130,7 +130,7 @@ def test_a_checkpoint_holds_plain_values_and_tensors_only(
 
 
 def test_an_imported_module_is_one_of_parts(tmp_path: Path) -> None:
-    for target in ("musictag.cli.main", "musictag.benchmarks.__main__.sys", "musictag.frontends.__init__.Path"):
+    for target in ("musictag.cli.main", "musictag.interruption.sys", "musictag.frontends.__init__.Path"):
         described = make_tagger().spec | {"frontend": {"_target_": target}}
         (tmp_path / "x.ckpt").write_bytes(stored(checkpoint(described)))
         with pytest.raises(MusictagError, match=r"x\.ckpt: _target_ musictag\.\S+ (is not a FrontEnd)"):

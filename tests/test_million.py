@@ -14,10 +14,10 @@ import soundfile
 
 import musictag
 from musictag import experiment
-from musictag.benchmarks import million
 from musictag.data.datamodule import SongData
 from musictag.data.sampling import epoch_order, song_keys, subset_order
 from musictag.data.sources.manifest import CatalogueFile
+from tests.benchmarks import million
 
 from .catalogues import synthetic_song, write_table
 from .experiments import TINY, compose_config, folders

@@ -306,23 +306,6 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(
     assert "24 songs in" in lines[-1]
 
 
-def test_what_an_earlier_version_prepared_is_named_and_not_used(
-    tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = CatalogueFile(tiny_catalogue)
-    with monkeypatch.context() as patch:
-        patch.setattr(preparation, "STORE_VERSION", 1)
-        earlier = prepare(source, tmp_path / "data").store.folder
-    assert "earlier version" not in capsys.readouterr().err
-    before = contents(earlier)
-    prepared = prepare(source, tmp_path / "data")
-    assert prepared.store.folder != earlier
-    assert f"{earlier} was prepared by an earlier version of musictag" in capsys.readouterr().err
-    assert contents(earlier) == before
-    prepare(source, tmp_path / "data")
-    assert "earlier version" not in capsys.readouterr().err
-
-
 def test_another_rate_or_layout_is_another_folder(tiny_catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = CatalogueFile(tiny_catalogue)
     folder = prepared_folder(source, "data")

@@ -141,6 +141,11 @@ def _changed_presets(content: bytes, change) -> bytes:
     return bytes(changed)
 
 
+def _with_vorbis(content: bytes) -> bytes:
+    start = content.index(b"smpl") + 8
+    return content[:start] + b"OggS" + content[start + 4 :]
+
+
 def test_a_copy_of_the_soundfont_is_as_good(tmp_path, synthesiser):
     copy = tmp_path / "mine.sf2"
     copy.write_bytes(find_soundfont().read_bytes())
@@ -155,6 +160,8 @@ def test_a_copy_of_the_soundfont_is_as_good(tmp_path, synthesiser):
         (lambda content: b"RIFF" + content[4:8] + b"WAVE" + content[12:], "is no SoundFont"),
         (lambda content: content[: len(content) // 2], "is cut short"),
         (lambda content: content.replace(b"ifil\x04\0\0\0\x02\0", b"ifil\x04\0\0\0\x04\0"), "of version 4"),
+        (lambda content: content.replace(b"ifil\x04\0\0\0\x02\0", b"ifil\x04\0\0\0\x03\0"), "convert it to .sf2"),
+        (lambda content: _with_vorbis(content), "convert it to .sf2"),
         (lambda content: content.replace(b"phdr", b"xhdr"), "no phdr chunk"),
         (lambda content: content.replace(b"shdr", b"xhdr"), "the synthesiser cannot use"),
         (
@@ -163,7 +170,18 @@ def test_a_copy_of_the_soundfont_is_as_good(tmp_path, synthesiser):
         ),
         (lambda content: _changed_presets(content, lambda p, b: (p, 1) if b == 128 else (p, b)), "bank 128 program 0"),
     ],
-    ids=["empty", "wave", "truncated", "version", "no-presets", "no-samples-table", "no-violin", "no-drums"],
+    ids=[
+        "empty",
+        "wave",
+        "truncated",
+        "version",
+        "sf3",
+        "vorbis",
+        "no-presets",
+        "no-samples-table",
+        "no-violin",
+        "no-drums",
+    ],
 )
 def test_soundfonts_that_cannot_be_used_stop_before_work(tmp_path, change, message):
     path = tmp_path / "bad.sf2"

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from musictag import experiment, status, studies, sweeping
@@ -22,7 +24,7 @@ from musictag.identity import available_cores
 from musictag.running import hold
 
 from .experiments import ROOT, TINY, compose_config, folders
-from .processes import batches, environment
+from .processes import TWO_PROCESSES, batches, environment
 from .test_conf import NEEDED
 
 SWEEPS = sorted(path.stem for path in (ROOT / "sweep").glob("*.yaml"))
@@ -53,6 +55,28 @@ def sweep(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def finished(tmp_path: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted((tmp_path / "runs").glob("*/*/metrics.json"))]
+
+
+def with_task(*words: str) -> DictConfig:
+    """The configuration of ``train.py -m WORDS``."""
+    cfg = sweep_config()
+    with read_write(cfg.hydra):
+        cfg.hydra.sweeper.params = {"seed": "0,1"}
+        cfg.hydra.overrides.task = list(words)
+    return cfg
+
+
+def test_the_jobs_of_a_grid_are_those_that_hydra_runs() -> None:
+    words = ["data.train_songs=range(2,5)", "seed=7,8,9", "+a={x:1,y:2}", "frontend.channels=[1,2],[3,4]"]
+    parsed = OverridesParser.create().parse_overrides(["seed=0,1", *words])
+    jobs = sweeping.job_overrides(with_task(*words))
+    assert jobs == BasicSweeper.split_arguments(parsed, None)[0]
+    assert len(jobs) == 3 * 3 * 2
+
+
+def test_a_grid_of_an_interval_is_refused() -> None:
+    with pytest.raises(MusictagError, match=r"learning_rate=interval\(0,1\): a grid needs the values themselves"):
+        sweeping.job_overrides(with_task("trainer.learning_rate=interval(0,1)"))
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -211,7 +235,7 @@ def test_a_slurm_job_trains_on_all_of_its_tasks(tiny: list[str], tmp_path: Path)
         (tmp_path / "bin" / name).chmod(0o755)
     job = str(1000 + os.getpid() % 9000)
     done = sweep(
-        "-m", "study=slurm", "seed=0", *tiny, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu",
+        "-m", "study=slurm", "seed=0", *tiny, *TWO_PROCESSES,
         "hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=null",
         **environment(tmp_path / "records", PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"),
         STAND_IN_JOB=job,

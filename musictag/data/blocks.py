@@ -30,7 +30,6 @@ from musictag.data.store import (
     SHARD_FOLDER,
     read_index,
     read_index_file,
-    samples_end,
     shard_bytes,
     shard_header,
     shard_path,
@@ -147,29 +146,18 @@ def find_notes(folder: Path) -> dict[Path, Song | None]:
     return notes
 
 
-class ShardsThere(NamedTuple):
-    """``rows``: which rows of the index still have their shard, by its existence and size, booleans; ``unchecked``:
-    which of the shards lack checksums of their blocks, as their names with (samples, CRC-32)."""
-
-    rows: np.ndarray
-    unchecked: dict[str, tuple[int, int]]
-
-
-def find_shards(folder: Path, index: pa.Table) -> ShardsThere:
-    """Looks which of the shards in the index are there, and whole by their size."""
+def intact_shards(folder: Path, index: pa.Table) -> np.ndarray:
+    """Which rows of the index (bool) need no shard, or have one that is there and whole by its size."""
     sizes: dict[str, int] = {}
     with suppress(FileNotFoundError), os.scandir(folder / SHARD_FOLDER) as entries:
         sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".npy")}
-    columns = ["shard", "shard_samples", "shard_crc32"]
+    columns = ["shard", "shard_samples"]
     named = index.select(columns).group_by(columns).aggregate([])
-    intact, unchecked = [""], {}
-    for shard, samples, checksum in zip(*(named[column].to_pylist() for column in columns), strict=True):
-        size = sizes.get(shard_path(folder, shard).name, 0)
-        if shard and samples_end(samples) <= size <= shard_bytes(samples):
+    intact = [""]
+    for shard, samples in zip(*(named[column].to_pylist() for column in columns), strict=True):
+        if shard and sizes.get(shard_path(folder, shard).name) == shard_bytes(samples):
             intact.append(shard)
-            if size < shard_bytes(samples):
-                unchecked[shard] = samples, checksum
-    return ShardsThere(pc.is_in(index["shard"], pa.array(intact)).to_numpy(), unchecked)
+    return pc.is_in(index["shard"], pa.array(intact)).to_numpy()
 
 
 def _block_name(songs: Sequence[Song]) -> str:

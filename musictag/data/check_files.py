@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 
 from musictag.data.copies import crossing, groups_of, same_files
 from musictag.data.manifest import SPLITS
-from musictag.data.paths import relative_paths, tidy_paths
+from musictag.data.paths import file_problem, relative_paths, tidy_paths
 from musictag.data.progress import Progress
 
 if TYPE_CHECKING:
@@ -122,30 +121,8 @@ def _conditions(paths: pa.ChunkedArray, positions: np.ndarray, root: Path) -> It
 
 
 def _condition(path: str, root: Path, real_root: str, inside: dict[str, bool]) -> str | None:
-    whole = f"{root}{os.sep}{path}"
-    try:
-        status = os.lstat(whole)
-        is_link = stat.S_ISLNK(status.st_mode)
-        if is_link:
-            status = os.stat(whole)
-    except OSError:
-        return "backslash" if "\\" in path else "missing"
-    if not stat.S_ISREG(status.st_mode):
-        return "other"
-    if not status.st_size:
-        return "empty"
-    if not os.access(whole, os.R_OK):
-        return "closed"
-    folder = os.path.dirname(whole)
-    if folder not in inside:
-        inside[folder] = _lies_in(os.path.realpath(folder), real_root)
-    if not inside[folder] or (is_link and not _lies_in(os.path.realpath(whole), real_root)):
-        return "link"
-    return None
-
-
-def _lies_in(path: str, root: str) -> bool:
-    return os.path.commonpath([path, root]) == root
+    problem = file_problem(f"{root}{os.sep}{path}", real_root, inside)
+    return "backslash" if problem == "missing" and "\\" in path else problem
 
 
 def _meant(root: Path, path: str) -> str | None:

@@ -1,15 +1,13 @@
 """Checksums of small blocks of a shard, so that audio is compared with what was written when it is read.
 
-They stand behind the samples, in the shard's own file: written, mapped and deleted with it. A shard that was prepared
-before there were any ends with its samples; ``append_checksums`` adds them. Legend: N samples, G blocks, B patches.
+They stand behind the samples, in the shard's own file: written, mapped and deleted with it.
+Legend: N samples, G blocks, B patches.
 """
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -73,11 +71,11 @@ class ShardChecksums:
 
 class Shard(NamedTuple):
     """A mapped shard: ``samples`` int16 N, the ``address`` of the first, ``checksums`` (see ``ShardChecksums``) uint32
-    G+1, or None where it was written before there were any."""
+    G+1."""
 
     samples: np.ndarray
     address: int
-    checksums: np.ndarray | None
+    checksums: np.ndarray
 
     def will_need_blocks(self, first: int, length: int) -> None:
         """Has the system begin to read the blocks that hold ``length`` samples from ``first``."""
@@ -102,20 +100,6 @@ class Shard(NamedTuple):
             will_need(self.address + 2 * first, piece.nbytes)
             checksums.update(piece)
         return checksums
-
-
-def append_checksums(path: Path, samples_end: int, checksums: bytes) -> None:
-    """Gives a shard whose samples end at byte ``samples_end`` its checksums; what stands there already is replaced.
-
-    In place, because a copy of the samples would double what is written and could run out of room. The samples are not
-    touched, and a shard whose checksums are cut short counts as one without.
-    """
-    with open(path, "r+b") as file:
-        file.truncate(samples_end)
-        file.seek(samples_end)
-        file.write(checksums)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 class CheckedBlocks:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +18,10 @@ import pyarrow.compute as pc
 _SUSPECT = r"^/|^[A-Za-z]:|\\|(^|/)\.\.(/|$)|\x00"
 _UNTIDY = r"//|(^|/)\.\.?(/|$)|/$"
 #: What counts as a song in a folder; whether it can be decoded is found out when it is read.
-AUDIO_SUFFIXES = (
+AUDIO_SUFFIXES = frozenset((
     ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".ape", ".au", ".caf", ".dsf", ".flac", ".m4a", ".m4b", ".mka", ".mp2",
     ".mp3", ".mp4", ".mpc", ".oga", ".ogg", ".opus", ".spx", ".tta", ".wav", ".wave", ".webm", ".wma", ".wv",
-)  # fmt: skip
+))  # fmt: skip
 
 
 def relative_paths(paths: pa.ChunkedArray, root: Path) -> tuple[pa.ChunkedArray, list[tuple[int, str]]]:
@@ -89,3 +90,35 @@ def _walk(folder: str, unreadable: dict[str, str]) -> Iterator[str]:
         folders = {path for path in paths if os.path.isdir(path)}
         waiting += sorted(folders, reverse=True)
         yield from (path for path in paths if path not in folders and Path(path).suffix.lower() in AUDIO_SUFFIXES)
+
+
+def lies_in(path: str, root: str) -> bool:
+    """Whether ``path`` is ``root`` or below it, by the words alone: both have been resolved."""
+    return Path(path).is_relative_to(root)
+
+
+def file_problem(path: str, real_root: str, inside: dict[str, bool]) -> str | None:
+    """What keeps a file from being read: missing | other (not a file) | empty | closed (no permission) | link (which
+    leads out of ``real_root``). None: nothing, so far as can be known without opening it.
+
+    ``inside`` remembers between calls which folders lie in ``real_root``.
+    """
+    try:
+        status = os.lstat(path)
+        is_link = stat.S_ISLNK(status.st_mode)
+        if is_link:
+            status = os.stat(path)
+    except OSError:
+        return "missing"
+    if not stat.S_ISREG(status.st_mode):
+        return "other"
+    if not status.st_size:
+        return "empty"
+    if not os.access(path, os.R_OK):
+        return "closed"
+    folder = os.path.dirname(path)
+    if folder not in inside:
+        inside[folder] = lies_in(os.path.realpath(folder), real_root)
+    if not inside[folder] or (is_link and not lies_in(os.path.realpath(path), real_root)):
+        return "link"
+    return None

@@ -17,8 +17,7 @@ import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 
 from musictag.audio import believable_seconds
-from musictag.data.blocks import PROBLEMS_FILE, Song, find_parts, find_shards, merge_parts, remove_parts
-from musictag.data.checksums import append_checksums
+from musictag.data.blocks import PROBLEMS_FILE, Song, find_parts, intact_shards, merge_parts, remove_parts
 from musictag.data.copies import same_samples, write_duplicates
 from musictag.data.crashes import forget_crashed
 from musictag.data.manifest import Manifest
@@ -28,12 +27,8 @@ from musictag.data.sources import Source
 from musictag.data.store import (
     INDEX_FILE,
     SHARD_FOLDER,
-    DamagedShard,
     Store,
-    open_shard,
     read_index,
-    samples_end,
-    shard_path,
 )
 from musictag.errors import MusictagError
 from musictag.files import write_json
@@ -68,7 +63,8 @@ class Prepared:
 def prepared_folder(source: Source, data_dir: str | Path, sample_rate: int = 16000) -> Path:
     """Where the prepared audio of a source lies: sources whose songs sound alike share it. Raises MusictagError for a
     place that cannot be."""
-    folder = _folder(source, data_dir, sample_rate, STORE_VERSION)
+    identity = json.dumps(_identity(source, sample_rate), sort_keys=True)
+    folder = Path(data_dir) / f"{source.name}-{hashlib.blake2b(identity.encode()).hexdigest()[:8]}"
     try:
         folder.exists()
     except OSError as error:  # a name that is longer than the file system takes
@@ -107,14 +103,9 @@ def prepare(
         raise MusictagError(f"workers={workers} and songs_per_shard={songs_per_shard} must be at least 1")
     folder = prepared_folder(source, data_dir, sample_rate)
     songs = _songs(source, manifest, folder)
-    pending, unchecked = _pending(folder, songs)
-    if unchecked:
-        _add_checksums(folder, songs)
-        pending, _ = _pending(folder, songs)
+    pending = _pending(folder, songs)
     if len(pending) or find_parts(folder):
         try:
-            if not folder.exists():
-                _tell_of_earlier(source, data_dir, sample_rate)
             (folder / SHARD_FOLDER).mkdir(parents=True, exist_ok=True)
             with folder_lock(folder, "preparing"):
                 _prepare(source, folder, manifest, songs, workers, songs_per_shard, sample_rate)
@@ -131,23 +122,8 @@ def prepare(
     return Prepared(usable, Store(folder), problems, notes, same_samples(index, usable.column("song_id")))
 
 
-def _identity(source: Source, sample_rate: int, version: int) -> dict:
-    return {"fingerprint": source.fingerprint(), "sample_rate": sample_rate, "store_version": version}
-
-
-def _folder(source: Source, data_dir: str | Path, sample_rate: int, version: int) -> Path:
-    identity = json.dumps(_identity(source, sample_rate, version), sort_keys=True)
-    return Path(data_dir) / f"{source.name}-{hashlib.blake2b(identity.encode()).hexdigest()[:8]}"
-
-
-def _tell_of_earlier(source: Source, data_dir: str | Path, sample_rate: int) -> None:
-    """Says which folders earlier versions of musictag made for the same songs: they only take up room."""
-    folders = (_folder(source, data_dir, sample_rate, version) for version in range(1, STORE_VERSION))
-    for folder in filter(Path.exists, folders):
-        say(
-            f"{folder} was prepared by an earlier version of musictag, which decoded otherwise: it is not used any "
-            "more, and the songs are prepared anew. It may be deleted"
-        )
+def _identity(source: Source, sample_rate: int) -> dict:
+    return {"fingerprint": source.fingerprint(), "sample_rate": sample_rate, "store_version": STORE_VERSION}
 
 
 def song_versions(source: Source, manifest: Manifest, folder: Path) -> pa.Array:
@@ -172,60 +148,19 @@ def _songs(source: Source, manifest: Manifest, folder: Path) -> pa.Table:
     return pa.table(columns | {"version": pc.fill_null(song_versions(source, manifest, folder), "")})
 
 
-def _pending(folder: Path, songs: pa.Table) -> tuple[np.ndarray, dict[str, tuple[int, int]]]:
-    """Rows of the songs that are not in the folder as they are now, int64 in ascending order; and of the shards that
-    hold the others those without checksums of their blocks (see ``find_shards``)."""
+def _pending(folder: Path, songs: pa.Table) -> np.ndarray:
+    """Rows of the songs that are not in the folder as they are now, int64 in ascending order."""
     if not (folder / INDEX_FILE).exists():
-        return np.arange(len(songs)), {}
+        return np.arange(len(songs))
     index = read_index(folder)
-    rows, unchecked = find_shards(folder, index)
+    rows = intact_shards(folder, index)
     if not rows.all():
         index = index.filter(pa.array(rows))
     there = pc.index_in(songs["song_id"].combine_chunks(), index["song_id"].combine_chunks())
     finished = pc.is_valid(there).to_numpy(zero_copy_only=False)
     for column in ("path", "version"):
         finished &= pc.fill_null(pc.equal(index[column].take(there), songs[column]), False).to_numpy()
-    if unchecked:
-        wanted = set(index["shard"].take(there.filter(pa.array(finished))).unique().to_pylist())
-        unchecked = {name: facts for name, facts in sorted(unchecked.items()) if name in wanted}
-    return np.flatnonzero(~finished), unchecked
-
-
-def _add_checksums(folder: Path, songs: pa.Table) -> None:
-    """Shards from before there were checksums of blocks get them, once, if they still are what the index says; those
-    that are not are deleted, and their songs so prepared again.
-
-    Where the folder cannot be written to, all stays as it is: a Store then checks these shards whole.
-    """
-    damaged = []
-    try:
-        with folder_lock(folder, "adding checksums to"):
-            _, unchecked = _pending(folder, songs)  # none, if the process that we waited for did it
-            if not unchecked:
-                return
-            say(f"{folder} was prepared without checksums of small blocks: its shards are read once, and get them")
-            with Progress("adding checksums", len(unchecked), "shards", "; type the same again to go on") as progress:
-                for done, (name, (samples, checksum)) in enumerate(unchecked.items(), start=1):
-                    path = shard_path(folder, name)
-                    try:
-                        computed = open_shard(path, samples, checksum).compute_checksums()
-                        whole = computed.whole == checksum
-                    except DamagedShard:
-                        whole = False
-                    if whole:
-                        append_checksums(path, samples_end(samples), computed.to_bytes())
-                    else:
-                        damaged.append(path)
-                        path.unlink()
-                    progress.show(done)
-    except OSError as error:
-        say(
-            f"no checksums are added to {folder} ({error}): shards without are read whole and checked when they are "
-            "first needed, by every process, which takes longer"
-        )
-    if damaged:
-        listed = "\n  ".join(map(str, damaged))
-        say(f"{len(damaged)} damaged shards are deleted, and their songs prepared again:\n  {listed}")
+    return np.flatnonzero(~finished)
 
 
 def _usable(index: pa.Table, manifest: Manifest) -> tuple[Manifest, list[_Told], list[_Told]]:
@@ -282,12 +217,10 @@ def _prepare(
 ) -> None:
     """Brings every song into the index; the caller owns the folder's lock."""
     what = "audio prepared by musictag: mono int16 in shards/, what lies where in index.parquet"
-    write_json(
-        folder / ABOUT_FILE, {"what": what, "source": source.name, **_identity(source, sample_rate, STORE_VERSION)}
-    )
+    write_json(folder / ABOUT_FILE, {"what": what, "source": source.name, **_identity(source, sample_rate)})
     # what an interrupted run has finished, or the process that we waited for
     merge_parts(folder, sample_rate)
-    pending, _ = _pending(folder, songs)
+    pending = _pending(folder, songs)
     if not len(pending):
         return
     # a song that is read again must not stand in two parts

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from musictag.cutting import fit_length
-from musictag.data.checksums import BLOCK_SAMPLES, CheckedBlocks, Shard, checksum_bytes, num_blocks
+from musictag.data.checksums import BLOCK_SAMPLES, CheckedBlocks, Shard, checksum_bytes
 from musictag.data.mapping import map_file, will_need
 from musictag.errors import MusictagError
 
@@ -56,8 +56,7 @@ class Store:
     Shards are mapped when first touched and hold no file descriptor; a process keeps at most ``MAX_OPEN_SHARDS`` of
     them. A pickled Store opens its shards anew, which is what worker processes do. ``num_samples`` is int64 S.
 
-    No sample leaves it that was not compared with a checksum: of its block, when a process first touches that; in a
-    shard from before there were any, of the whole shard.
+    No sample leaves it that was not compared with the checksum of its block, when a process first touches that.
 
     Raises MusictagError where the index or, when it is touched, a shard is missing or damaged; it names the songs.
     """
@@ -170,9 +169,7 @@ class Store:
             path = shard_path(self.folder, self._names[number])
             try:
                 shard = open_shard(path, int(self._shard_samples[number]), int(self._checksums[number]))
-                computed = shard.compute_checksums()
-                whole = computed.whole == self._checksums[number]
-                whole &= shard.checksums is None or shard.checksums.tobytes() == computed.to_bytes()
+                whole = shard.checksums.tobytes() == shard.compute_checksums().to_bytes()
             except DamagedShard:
                 whole = False
             if not whole:
@@ -194,11 +191,7 @@ class Store:
         blocks = self._checked.unchecked(number, first, length)
         if not blocks:
             return
-        if shard.checksums is None:
-            if shard.compute_checksums().whole != self._checksums[number]:
-                raise self._damaged(number, "its samples are not what was written")
-            blocks = range(num_blocks(len(shard.samples)))
-        elif (block := shard.damaged_block(blocks)) is not None:
+        if (block := shard.damaged_block(blocks)) is not None:
             begin, end = block * BLOCK_SAMPLES, min((block + 1) * BLOCK_SAMPLES, len(shard.samples))
             raise self._damaged(number, f"samples {begin} to {end} are not what was written", begin, end)
         self._checked.mark(number, blocks)
@@ -258,17 +251,15 @@ def open_shard(path: Path, num_samples: int, checksum: int) -> Shard:
     except (OSError, pa.ArrowException) as error:
         raise DamagedShard(f"it cannot be opened ({error})") from error
     end, wanted = samples_end(num_samples), shard_bytes(num_samples)
-    if not end <= buffer.size <= wanted:
+    if buffer.size != wanted:
         raise DamagedShard(f"it has {buffer.size} bytes, not {wanted}")
     if buffer.slice(0, HEADER_BYTES).to_pybytes() != shard_header(num_samples):
         raise DamagedShard("it has another header")
     samples = np.frombuffer(buffer, dtype="<i2", offset=HEADER_BYTES, count=num_samples)
-    checksums = None
-    if buffer.size == wanted:
-        will_need(buffer.address + end, wanted - end)
-        checksums = np.frombuffer(buffer, dtype="<u4", offset=end)
-        if checksums[-1] != checksum:
-            raise DamagedShard("its checksums are those of other samples")
+    will_need(buffer.address + end, wanted - end)
+    checksums = np.frombuffer(buffer, dtype="<u4", offset=end)
+    if checksums[-1] != checksum:
+        raise DamagedShard("its checksums are those of other samples")
     return Shard(samples, samples.ctypes.data, checksums)
 
 

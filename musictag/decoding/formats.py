@@ -31,8 +31,6 @@ MATROSKA = Format("Matroska", "matroska")
 ASF = Format("WMA", "asf")
 WAV = Format("WAV", "wav", plain=True)
 AIFF = Format("AIFF", "aiff", plain=True)
-#: Bytes that are in none of our lists: libsndfile knows a dozen of rare formats of plain samples.
-OTHER_PLAIN = Format("plain samples", "", plain=True)
 
 #: Where a file of each format says so: a pattern of its first bytes.
 _MAGIC: tuple[tuple[bytes, Format], ...] = (

@@ -248,27 +248,6 @@ FAULTS = (
         "test_distributed.py::test_the_learning_rate_follows_the_batch",
     ),
     Fault(
-        "variance within each process is taken for the variance of all",
-        "musictag/synchronised.py",
-        "(variances + (means - mean).square())",
-        "variances",
-        "test_synchronised.py::test_two_processes_normalise_as_one",
-    ),
-    Fault(
-        "running variances of several processes are biased",
-        "musictag/synchronised.py",
-        "variance * (count / (count - 1).clamp(min=1))",
-        "variance * 1.0",
-        "test_synchronised.py::test_two_processes_normalise_as_one",
-    ),
-    Fault(
-        "the gradient through the mean of all processes is left out",
-        "musictag/synchronised.py",
-        "native_batch_norm(values, -of_normal, -of_bias, mean",
-        "native_batch_norm(values, -of_normal, 0 * of_bias, mean",
-        "test_synchronised.py::test_two_processes_normalise_as_one",
-    ),
-    Fault(
         "processes evaluate with batch norms of their own",
         "musictag/training.py",
         "                dist.broadcast(buffer, 0)\n",

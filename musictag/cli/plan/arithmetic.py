@@ -17,7 +17,7 @@ _GRADIENT_BYTES = 4
 #: Of a training step, the backward pass is this share: gradients of activations and of weights, after one forward pass.
 _BACKWARD_SHARE = 2 / 3
 _MIB = 2**20
-#: Fitted to `python -m musictag.benchmarks million` at other sizes: docs/scaling.md.
+#: Fitted to `python -m tests.benchmarks million` at other sizes: docs/scaling.md.
 INDEX_BASE_BYTES = 900e6
 INDEX_SONG_BYTES = 215
 INDEX_TAG_BYTES = 4

@@ -14,8 +14,8 @@ import soundfile
 import torch
 
 from musictag.audio import read_song
-from musictag.benchmarks.figures import median_seconds
 from musictag.cli.plan.assumptions import PRECISIONS, PROCESSORS, Assumption, choose
+from musictag.common.timing import median_seconds
 from musictag.errors import MusictagError
 from musictag.models.summary import Sketch
 from musictag.objective import Objective

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from musictag.data.cataloguing.labels import AUDIO_SUFFIXES, split_name
+from musictag.data.cataloguing.labels import split_name
 from musictag.data.parquet import open_parquet
+from musictag.data.paths import AUDIO_SUFFIXES
 from musictag.data.tables import Cells, as_numbers, emptied, listed
 from musictag.errors import MusictagError
 

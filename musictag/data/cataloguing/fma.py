@@ -12,7 +12,6 @@ from musictag.data.cataloguing.words import as_list
 from musictag.errors import MusictagError
 
 SUBSETS = ("small", "medium", "large", "full")
-GENRES = ("top", "all")
 _FIELDS = {
     "subset": ("set", "subset"), "split": ("set", "split"), "top": ("track", "genre_top"),
     "all": ("track", "genres_all"), "artist": ("artist", "name"), "album": ("album", "title"),

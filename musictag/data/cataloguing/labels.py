@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: What counts as a song in a folder; whether it can be decoded is found out when it is prepared.
-AUDIO_SUFFIXES = frozenset((
-    ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".ape", ".au", ".caf", ".dsf", ".flac", ".m4a", ".m4b", ".mka", ".mp2",
-    ".mp3", ".mp4", ".mpc", ".oga", ".ogg", ".opus", ".spx", ".tta", ".wav", ".wave", ".webm", ".wma", ".wv",
-))  # fmt: skip
+from musictag.data.paths import AUDIO_SUFFIXES, file_problem
+
+_PROBLEMS = {
+    "missing": "files that are not there", "other": "what is not a file", "empty": "empty files",
+    "closed": "files that may not be read",
+}  # fmt: skip
 _SPLITS = {
     "train": "train", "training": "train", "tr": "train",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
@@ -96,10 +96,6 @@ def keep_usable(labels: Labels, root: Path) -> None:
         labels.drop(why, paths)
 
 
-def lies_in(path: str, root: str) -> bool:
-    return os.path.commonpath([path, root]) == root
-
-
 def _unusable(path: str, real_root: str, inside: dict[str, bool]) -> str | None:
     try:
         path.encode()
@@ -107,19 +103,7 @@ def _unusable(path: str, real_root: str, inside: dict[str, bool]) -> str | None:
         return "files whose names are not UTF-8, which no table can hold: rename them"
     if "\0" in path:
         return "paths with a NUL byte"
-    try:
-        status = os.lstat(path)
-        is_link = stat.S_ISLNK(status.st_mode)
-        status = os.stat(path) if is_link else status
-    except OSError:
-        return "files that are not there"
-    if not stat.S_ISREG(status.st_mode) or not status.st_size:
-        return "empty files" if stat.S_ISREG(status.st_mode) else "what is not a file"
-    if not os.access(path, os.R_OK):
-        return "files that may not be read"
-    folder = os.path.dirname(path)
-    if folder not in inside:
-        inside[folder] = lies_in(os.path.realpath(folder), real_root)
-    if not inside[folder] or (is_link and not lies_in(os.path.realpath(path), real_root)):
+    problem = file_problem(path, real_root, inside)
+    if problem == "link":
         return f"links that lead out of {real_root} (give the folder that really holds the files, also as --root)"
-    return None
+    return problem and _PROBLEMS[problem]

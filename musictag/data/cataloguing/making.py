@@ -19,16 +19,16 @@ from musictag.data.cataloguing.choosing import Chosen, choose
 from musictag.data.cataloguing.files import FIELDS, all_file_tags, has_labels, read_files
 from musictag.data.cataloguing.fma import find_tracks, is_tracks, read_fma
 from musictag.data.cataloguing.folders import read_folders
-from musictag.data.cataloguing.labels import Labels, Song, audio_files, keep_usable, lies_in, linked_folders
+from musictag.data.cataloguing.labels import Labels, Song, audio_files, keep_usable, linked_folders
 from musictag.data.cataloguing.words import free_names
 from musictag.data.dialect import DELIMITERS
 from musictag.data.manifest import RESERVED_COLUMNS
+from musictag.data.paths import lies_in
 from musictag.data.sources.manifest import ARTIST
 from musictag.data.tables import listed
 from musictag.errors import MusictagError
 from musictag.files import atomic_write
 
-FORMS = ("folders", "files", "table", "fma")
 _SAMPLE = 200
 _SHOWN_TAGS, _SHOWN_LINES = 30, 10
 

@@ -1,9 +1,11 @@
-"""A standard MIDI file of one track, as bytes: what a synthesiser needs and no more."""
+"""Notes as a standard MIDI file of one track, by mido: what a synthesiser needs and no more."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable
+import io
+from collections.abc import Iterable, Sequence
+
+from mido import Message, MetaMessage, MidiFile, MidiTrack
 
 TICKS_PER_SECOND = 1920  # 960 ticks a quarter note at MIDI's default tempo of 120 quarters a minute
 DRUM_CHANNEL = 9
@@ -11,29 +13,24 @@ _VOLUME, _PAN, _EXPRESSION, _REVERB, _CHORUS, _FINE = 7, 10, 11, 91, 93, 32
 _BEND_RANGE_CENTS = 200.0
 
 
-def channel_setup(channel: int, program: int, volume: float = 1.0, detune_cents: float = 0.0) -> bytes:
-    """Messages of a channel before its first note, each after a delta time of 0.
+def channel_setup(channel: int, program: int, volume: float = 1.0, detune_cents: float = 0.0) -> list[Message]:
+    """Messages of a channel before its first note.
 
     ``volume`` in (0, 1] is written with 14 bits. The synthesiser's own reverb and chorus are switched off: rooms are
     this package's business. ``detune_cents`` is bent, and stays within ±200.
     """
     fine = round(volume * 16383)
-    bend = 8192 + round(8192 * detune_cents / _BEND_RANGE_CENTS)
-    control = 0xB0 | channel
-    messages = [
-        bytes((0xC0 | channel, program)),
-        bytes((control, _VOLUME, fine >> 7)),
-        bytes((control, _VOLUME + _FINE, fine & 127)),
-        bytes((control, _EXPRESSION, 127)),
-        bytes((control, _PAN, 64)),
-        bytes((control, _REVERB, 0)),
-        bytes((control, _CHORUS, 0)),
-        bytes((0xE0 | channel, bend & 127, bend >> 7)),
+    controls = (
+        (_VOLUME, fine >> 7), (_VOLUME + _FINE, fine & 127), (_EXPRESSION, 127), (_PAN, 64), (_REVERB, 0), (_CHORUS, 0),
+    )  # fmt: skip
+    return [
+        Message("program_change", channel=channel, program=program),
+        *(Message("control_change", channel=channel, control=control, value=value) for control, value in controls),
+        Message("pitchwheel", channel=channel, pitch=round(8192 * detune_cents / _BEND_RANGE_CENTS)),
     ]
-    return b"".join(b"\0" + message for message in messages)
 
 
-def midi_file(setup: bytes, notes: Iterable[tuple[int, float, float, int, int]], seconds: float) -> bytes:
+def midi_file(setup: Sequence[Message], notes: Iterable[tuple[int, float, float, int, int]], seconds: float) -> bytes:
     """``setup`` from ``channel_setup``, then notes of (channel, onset, duration in seconds, pitch, velocity).
 
     The track ends after ``seconds``; what would sound longer is cut there. A note ends before the next one of the same
@@ -42,30 +39,21 @@ def midi_file(setup: bytes, notes: Iterable[tuple[int, float, float, int, int]],
     end = round(seconds * TICKS_PER_SECOND)
     rows = sorted((channel, pitch, round(onset * TICKS_PER_SECOND), duration, velocity)
                   for channel, onset, duration, pitch, velocity in notes)  # fmt: skip
-    events: list[tuple[int, int, bytes]] = []
+    events: list[tuple[int, bool, int, int, int]] = []
     for index, (channel, pitch, start, duration, velocity) in enumerate(rows):
         stop = start + max(round(duration * TICKS_PER_SECOND), 1)
         if index + 1 < len(rows) and rows[index + 1][:2] == (channel, pitch):
             stop = min(stop, max(rows[index + 1][2], start + 1))
         if start < end:
             # at equal times notes end before others start
-            events.append((start, 1, bytes((0x90 | channel, pitch, velocity))))
-            events.append((min(stop, end), 0, bytes((0x80 | channel, pitch, 0))))
-    events.sort()
-    track = [setup]
+            events += [(start, True, channel, pitch, velocity), (min(stop, end), False, channel, pitch, 0)]
+    track = MidiTrack(setup)
     now = 0
-    for tick, _, message in events:
-        track.append(_variable_length(tick - now) + message)
+    for tick, starts, channel, pitch, velocity in sorted(events):
+        kind = "note_on" if starts else "note_off"
+        track.append(Message(kind, channel=channel, note=pitch, velocity=velocity, time=tick - now))
         now = tick
-    track.append(_variable_length(end - now) + b"\xff\x2f\x00")
-    body = b"".join(track)
-    head = struct.pack(">4sIHHH", b"MThd", 6, 0, 1, TICKS_PER_SECOND // 2)
-    return head + struct.pack(">4sI", b"MTrk", len(body)) + body
-
-
-def _variable_length(number: int) -> bytes:
-    """MIDI's seven bits a byte, most significant first, all but the last with the eighth bit set."""
-    encoded = [number & 127]
-    while number := number >> 7:
-        encoded.append(number & 127 | 128)
-    return bytes(reversed(encoded))
+    track.append(MetaMessage("end_of_track", time=end - now))
+    file = io.BytesIO()
+    MidiFile(type=0, ticks_per_beat=TICKS_PER_SECOND // 2, tracks=[track]).save(file=file)
+    return file.getvalue()

@@ -32,15 +32,13 @@ _PROBE_STEP_SECONDS = 0.02
 class Synthesiser:
     """A SoundFont that has been checked, and how loud its programs are (measured when first needed).
 
-    ``cache_dir`` is where a compressed one is kept decompressed, see ``read_soundfont``.
-
     Raises MusictagError where the SoundFont cannot be used: see ``read_soundfont``, or the synthesiser refuses it.
     """
 
-    def __init__(self, soundfont: Path, cache_dir: Path | None = None) -> None:
-        self._soundfont = read_soundfont(soundfont, cache_dir)
+    def __init__(self, soundfont: Path) -> None:
+        self._soundfont = read_soundfont(soundfont)
         try:
-            midirenderer.render_wave_from(self._soundfont, midi_file(b"", [], 0.01))
+            midirenderer.render_wave_from(self._soundfont, midi_file([], [], 0.01))
         except RuntimeError as error:
             raise MusictagError(f"{soundfont} is a SoundFont that the synthesiser cannot use ({error})") from error
         self._energy_curves: dict[tuple[str, int], np.ndarray] = {}
@@ -55,7 +53,7 @@ class Synthesiser:
     def dry(self, arrangement: Arrangement, only: str | None = None) -> np.ndarray:
         """The clip without room, band and noise: float (N) at 16 kHz; ``only`` one player, as loud as in the mix."""
         volumes = self._volumes(arrangement)
-        setup, notes = b"", []
+        setup, notes = [], []
         for index, (player, volume) in enumerate(zip(arrangement.players, volumes, strict=True)):
             channel = DRUM_CHANNEL if player.is_drums else index
             setup += channel_setup(channel, player.program, volume, player.detune_cents)

@@ -1,7 +1,7 @@
 """The SoundFont: where it is, whether it can be used, which presets it has.
 
-A SoundFont is a RIFF file of form ``sfbk``. The format is described in the SoundFont Technical Specification 2.04;
-version 3 is the same with compressed samples, which ``musictag.data.songbook.sf3`` decodes for the synthesiser.
+A SoundFont is a RIFF file of form ``sfbk``. The format is described in the SoundFont Technical Specification 2.04.
+Version 3 (.sf3, never published as a standard) is the same with compressed samples, which the synthesiser cannot read.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from musictag.data.songbook.instruments import needed_presets
-from musictag.data.songbook.sf3 import cached_sf2, is_compressed, riff_chunks
 from musictag.errors import MusictagError
 
 _DEFAULT_FILE = "TimGM6mb.sf2"
 _PRESET_HEADER = struct.Struct("<20sHH14x")
-_ADVICE = "leave `soundfont` at null for the one that comes with pretty_midi, or name a General MIDI .sf2 or .sf3 file"
+_ADVICE = "leave `soundfont` at null for the one that comes with pretty_midi, or name a General MIDI .sf2 file"
 
 
 def find_soundfont(path: str | Path | None = None) -> Path:
@@ -38,18 +37,15 @@ def find_soundfont(path: str | Path | None = None) -> Path:
             return file
     raise MusictagError(
         f"pretty_midi is installed without its {_DEFAULT_FILE}: pip install --force-reinstall pretty_midi, or name "
-        "a General MIDI .sf2 or .sf3 file with `soundfont`"
+        "a General MIDI .sf2 file with `soundfont`"
     )
 
 
-def read_soundfont(path: Path, cache_dir: Path | None = None) -> bytes:
-    """The bytes of a SoundFont, as version 2, that holds every preset an arrangement may ask for.
-
-    One with compressed samples (version 3, .sf3) is decompressed first, which takes seconds; with a ``cache_dir`` the
-    result is kept there for the next process.
+def read_soundfont(path: Path) -> bytes:
+    """The bytes of a SoundFont of version 2 that holds every preset an arrangement may ask for.
 
     A program that is absent would sound as a piano or not at all, under a tag that says otherwise; so this raises
-    MusictagError for a file that is no SoundFont, is cut short or damaged, or lacks presets.
+    MusictagError for a file that is not a SoundFont, is compressed, cut short or damaged, or lacks presets.
     """
     content = path.read_bytes()
     if len(content) < 12 or content[:4] != b"RIFF" or content[8:12] != b"sfbk":
@@ -57,11 +53,17 @@ def read_soundfont(path: Path, cache_dir: Path | None = None) -> bytes:
     declared = struct.unpack_from("<I", content, 4)[0] + 8
     if declared > len(content):
         raise MusictagError(f"{path} is cut short: {len(content)} of {declared} bytes are there. Fetch it again")
-    chunks = riff_chunks(content)
+    chunks = _riff_chunks(content, 12, declared)
     if missing := [name for name in ("ifil", "smpl", "phdr") if chunks.get(name, (0, 0))[1] < 4]:
         raise MusictagError(f"{path} is a damaged SoundFont (no {', '.join(missing)} chunk): {_ADVICE}")
-    if (version := struct.unpack_from("<H", content, chunks["ifil"][0])[0]) not in (2, 3):
-        raise MusictagError(f"{path} is a SoundFont of version {version}, and only 2 and 3 can be read: {_ADVICE}")
+    version = struct.unpack_from("<H", content, chunks["ifil"][0])[0]
+    if version == 3 or content.startswith(b"OggS", chunks["smpl"][0]):
+        raise MusictagError(
+            f"{path} is a SoundFont with compressed samples (version 3, .sf3), which the synthesiser cannot read: "
+            f"convert it to .sf2, for example with Polyphone, or {_ADVICE}"
+        )
+    if version != 2:
+        raise MusictagError(f"{path} is a SoundFont of version {version}, and only 2 can be read: {_ADVICE}")
     start, size = chunks["phdr"]
     headers = list(_PRESET_HEADER.iter_unpack(content[start : start + size - size % _PRESET_HEADER.size]))
     present = {(bank, program) for _, program, bank in headers[:-1]}  # the last one marks the end
@@ -69,7 +71,24 @@ def read_soundfont(path: Path, cache_dir: Path | None = None) -> bytes:
         shown = ", ".join(f"bank {bank} program {program}" for bank, program in absent[:12])
         more = f" and {len(absent) - 12} more" if len(absent) > 12 else ""
         raise MusictagError(f"{path} lacks presets that songbook plays (counted from 0): {shown}{more}; {_ADVICE}")
-    return cached_sf2(content, path, cache_dir) if is_compressed(content, chunks) else content
+    return content
+
+
+def _riff_chunks(content: bytes, start: int, stop: int) -> dict[str, tuple[int, int]]:
+    """Name -> (offset, size) of the chunks between two offsets, also inside LIST chunks; sizes end with ``stop``."""
+    found: dict[str, tuple[int, int]] = {}
+    position = start
+    while position + 8 <= stop:
+        name, size = struct.unpack_from("<4sI", content, position)
+        if name == b"LIST":
+            found |= _riff_chunks(content, position + 12, min(position + 8 + size, stop))
+        else:
+            found[name.decode("latin-1")] = (position + 8, min(size, stop - position - 8))
+        position += 8 + size
+        # RIFF pads odd chunks with a zero, which the common writer of .sf3 files leaves out
+        if size % 2 and content[position : position + 1] == b"\0":
+            position += 1
+    return found
 
 
 @lru_cache(maxsize=8)

@@ -42,8 +42,8 @@ class Songbook(Source):
 
     ``tags`` and ``min_songs_per_tag`` choose tags (see ``musictag.data.learnable``).
 
-    ``soundfont`` names a General MIDI .sf2 or .sf3 file; None takes the one inside pretty_midi. ``workers`` processes
-    read the scores the first time (about 20 s of one core). ``data_dir`` keeps them, and any .sf3 decompressed.
+    ``soundfont`` names a General MIDI .sf2 file; None takes the one inside pretty_midi. ``workers`` processes
+    read the scores the first time (about 20 s of one core). ``data_dir`` keeps them.
 
     Raises MusictagError for numbers out of range, and from ``fingerprint`` and ``manifest`` for a SoundFont or a corpus
     that is missing or cannot be used.
@@ -106,7 +106,7 @@ class Songbook(Source):
 
     def _arrange_all(self) -> Manifest:
         # refuses what would sound wrong, before work starts
-        Synthesiser(find_soundfont(self._soundfont), self._cache_dir)
+        Synthesiser(find_soundfont(self._soundfont))
         corpus = scores.load_corpus(self._cache_dir, self.workers)
         columns: dict[str, list] = {name: [] for name in ("song_id", "path", "split", "group")}
         tag_values: dict[str, list[float | None]] = {tag.name: [] for tag in TAGS}
@@ -143,7 +143,7 @@ class SongbookReader:
         corpus, pieces = _corpus(self.cache_dir), _pieces(self.cache_dir, split)
         piece = int(pieces[int(number) % len(pieces)])
         arrangement = _arrangement(corpus, piece, split, int(number), self.seconds, self.seed)
-        return _synthesiser(self.soundfont, self.cache_dir).song(arrangement)
+        return _synthesiser(self.soundfont).song(arrangement)
 
 
 def _arrangement(corpus: scores.Corpus, piece: int, split: str, number: int, seconds: float, seed: int) -> Arrangement:
@@ -163,8 +163,8 @@ def _pieces(cache_dir: Path, split: str) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _synthesiser(soundfont: Path, cache_dir: Path) -> Synthesiser:
-    return Synthesiser(soundfont, cache_dir)
+def _synthesiser(soundfont: Path) -> Synthesiser:
+    return Synthesiser(soundfont)
 
 
 def _version(package: str) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import librosa
 import numpy as np
 
-from musictag.benchmarks.figures import Figure, median_seconds
+from musictag.common.timing import median_seconds
 from musictag.feature_models import Linear, Trees
 from musictag.features import HOP_SAMPLES, N_FFT, SAMPLE_RATE, feature_names, song_features
+from tests.benchmarks.figures import Figure
 
 _SONG_SECONDS = (10, 30, 240)
 _TRAIN_SONGS, _VALIDATION_SONGS = 16_000, 2_000

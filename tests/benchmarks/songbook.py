@@ -7,8 +7,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from musictag.benchmarks.figures import Figure
 from musictag.data.sources.songbook import Songbook
+from tests.benchmarks.figures import Figure
 
 _RENDERED_SONGS = 60
 

@@ -1,9 +1,9 @@
-"""``python -m musictag.benchmarks [section ...]``"""
+"""``python -m tests.benchmarks [section ...]``"""
 
 import sys
 
-from musictag.benchmarks import main
 from musictag.errors import MusictagError
+from tests.benchmarks import main
 
 if __name__ == "__main__":
     try:

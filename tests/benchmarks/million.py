@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from musictag.benchmarks.figures import Figure
 from musictag.data.blocks import write_index
 from musictag.data.checksums import ShardChecksums
 from musictag.data.datamodule import SongData
@@ -31,6 +30,7 @@ from musictag.data.sampling import epoch_order, song_keys, subset_order
 from musictag.data.sources.manifest import CatalogueFile
 from musictag.data.store import INDEX_FILE, INDEX_SCHEMA, SHARD_FOLDER, samples_end, shard_header, shard_path
 from musictag.metrics import song_metrics
+from tests.benchmarks.figures import Figure
 
 NUM_SONGS = 1_200_000
 CLASSIFICATION_TAGS = 100

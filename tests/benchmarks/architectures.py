@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from musictag.benchmarks.figures import Figure
-from musictag.benchmarks.models import speeds
 from musictag.preparing import compose, presets
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.models import speeds
 
 _PRESETS = presets()
 _BATCH_SECONDS = 15  # about as much audio in each batch, whatever the length of a patch

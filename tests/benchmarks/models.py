@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from musictag.benchmarks.figures import Figure, median_seconds
+from musictag.common.timing import median_seconds
 from musictag.objective import Objective
 from musictag.tagger import Tagger
+from tests.benchmarks.figures import Figure
 
 _PATCH_SECONDS = 3.0
 #: Front-end and back-end of the shipped configuration, with its numbers.

@@ -1,4 +1,4 @@
-"""Speeds of this machine, measured: ``python -m musictag.benchmarks [section ...]``; one to three minutes a section.
+"""Speeds of this machine, measured: ``python -m tests.benchmarks [section ...]``; one to three minutes a section.
 
 Figures are medians over repetitions, on one thread a process; what happens once is timed once. Run it on an idle
 machine: other work shows. Each section is a module of this package, which offers ``benchmark() -> Iterator[Figure]``.

@@ -17,12 +17,12 @@ import pyarrow as pa
 import soundfile
 
 from musictag.audio import read_song
-from musictag.benchmarks.bare import decode
-from musictag.benchmarks.figures import Figure
 from musictag.data.manifest import Manifest, Tag
 from musictag.data.prepare import prepare
 from musictag.data.sources.files import AudioFiles
 from musictag.identity import available_cores
+from tests.benchmarks.bare import decode
+from tests.benchmarks.figures import Figure
 
 _REPETITIONS = 3
 _FILES = 4

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from musictag.benchmarks.figures import Figure
-from musictag.benchmarks.million import in_fresh_process
 from musictag.data.datamodule import SongData
 from musictag.data.manifest import Manifest, Tag
 from musictag.data.sources import Source
 from musictag.data.store import SHARD_FOLDER
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.million import in_fresh_process
 
 _SONGS = 2000
 _SONG_SECONDS = 10
