@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from musictag.errors import MusictagError
+from musictag.evaluation.registry import headlines
 from musictag.results import read_results
 from musictag.running import is_running
 from musictag.studies import find_studies, read_jobs
@@ -68,7 +69,7 @@ def _look_at(parent: Path, job: dict[str, Any]) -> Job:
         return Job(**found, state="failed", epochs=0, seconds=0.0, reason=str(error))
     seconds = sum(epochs)
     if metrics is not None:
-        scores = {name: (metrics["test"][name] or {}).get("value") for name in ("roc_auc", "pr_auc", "rmse")}
+        scores = {metric.key: (metrics["test"].get(metric.key) or {}).get("value") for metric in headlines()}
         # the epochs are a part of the training; the preparation is shared
         took = sum(value for stage, value in metrics["seconds"].items() if stage not in ("prepare", "epochs"))
         return Job(**found, state="done", epochs=len(epochs), seconds=took, scores=scores)
@@ -122,8 +123,8 @@ def show(name: str, jobs: Sequence[Job], console: Console) -> None:
     table.add_column("job", overflow="fold")
     table.add_column("state", no_wrap=True)
     table.add_column("epochs", justify="right", no_wrap=True)
-    for heading in ("ROC-AUC", "PR-AUC", "RMSE"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for metric in headlines():
+        table.add_column(metric.label, justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     for job in jobs:
         scores = job.scores or {}
@@ -132,7 +133,7 @@ def show(name: str, jobs: Sequence[Job], console: Console) -> None:
             escape(job.name),
             f"[{_STYLES[job.state]}]{job.state}[/]",
             epochs,
-            *(_number(scores.get(metric)) for metric in ("roc_auc", "pr_auc", "rmse")),
+            *(metric.show(scores[metric.key]) if scores.get(metric.key) is not None else "" for metric in headlines()),
             readable_time(job.seconds) if job.seconds else "",
         )
     console.print(table)
@@ -153,10 +154,6 @@ def show(name: str, jobs: Sequence[Job], console: Console) -> None:
 def readable_time(seconds: float) -> str:
     """1:02:03, or 42 s."""
     return f"{seconds:.0f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 def main(folder: str, study: str | None) -> int:
