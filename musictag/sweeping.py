@@ -238,7 +238,7 @@ def _source(config: dict[str, Any]) -> Source:
 
 
 def objective(metrics: dict[str, Any] | None) -> float | None:
-    """What a sweeper may maximise: the first of OBJECTIVES that the *validation* songs have (negative: lower is better).
+    """What a sweeper may maximise: the first of OBJECTIVES that the *validation* songs have, negative if lower is best.
 
     None for a job that failed, or that has none of them. Choosing settings by test scores would make these scores
     worthless.

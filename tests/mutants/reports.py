@@ -48,8 +48,8 @@ FAULTS = (
     Fault(
         "a system with a larger error leads",
         "musictag/report/systems.py",
-        "sign = -1 if known[0]",
-        "sign = 1 if known[0]",
+        'sign = 1 if monitors()[known[0]] == "max" else -1',
+        "sign = 1",
         "test_report_systems.py::test_where_errors_are_all_there_is_the_smallest_ones_lead",
     ),
     Fault(
