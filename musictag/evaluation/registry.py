@@ -152,8 +152,8 @@ METRICS: dict[str, Metric] = {
         Metric("f1_best", "F1 (best)", lambda weighted: weighted.ranked[2], chance=_f1_of_all),
         # over songs, of the tags as they are ranked within each; songs without a true tag take no part
         Metric("lrap", "LRAP", lambda weighted: weighted.mean(*weighted.songs.precisions), per_tag=False),
-        # of the mean ROC-AUC over the tags, not the mean of the tags' own: the convention on AudioSet (Gemmeke et al.
-        # 2017, Hershey et al. 2017), where ROC-AUC 0.959 and d' 2.452 stand for the same scores
+        # of the mean ROC-AUC over the tags, not the mean of the tags' own: the convention on AudioSet since Hershey et
+        # al. 2017
         Metric(
             "d_prime",
             "d'",
