@@ -22,12 +22,13 @@ from musictag.data.datamodule import SongData
 from musictag.data.manifest import Tag
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
+from musictag.evaluation.registry import monitors
 from musictag.identity import prepare_workers
 from musictag.interruption import Interruption
 from musictag.launching import WatchedDDP
 from musictag.running import note_reason
 from musictag.tagger import Tagger
-from musictag.training import MONITORS, PRECISIONS, TaggingModule
+from musictag.training import PRECISIONS, TaggingModule
 from musictag.transfer import with_probe
 
 
@@ -118,13 +119,13 @@ def build_trainer(
             ResumableEarlyStopping(
                 monitor,
                 patience=settings["early_stopping_patience"],
-                mode=MONITORS[monitor],
+                mode=monitors()[monitor],
                 check_on_train_epoch_end=True,
                 check_finite=False,
             )
         )
     # the best first: the last one then knows of it
-    callbacks += [EpochCheckpoint(run_dir, "best", monitor, MONITORS[monitor]), EpochCheckpoint(run_dir, "last")]
+    callbacks += [EpochCheckpoint(run_dir, "best", monitor, monitors()[monitor]), EpochCheckpoint(run_dir, "last")]
     if interactive():
         callbacks.append(pl.callbacks.RichProgressBar(leave=False))
     try:

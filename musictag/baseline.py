@@ -27,6 +27,7 @@ from musictag.data.datamodule import SongData
 from musictag.data.progress import Progress
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
+from musictag.evaluation.registry import METRICS
 from musictag.feature_models import (
     FeatureModel,
     can_judge,
@@ -240,7 +241,7 @@ def baseline_facts(
     kinds = [tag["kind"] for tag in tagger.tags]
     scores = song_metrics(validation, targets, tagger.tag_names, kinds, resamples=0)
     loss = Objective("bce").of_probabilities(torch.from_numpy(validation), torch.from_numpy(targets))
-    metrics = {f"val_{name}": scores[name] and scores[name]["value"] for name in ("roc_auc", "pr_auc", "rmse")}
+    metrics = {f"val_{name}": scores[name] and scores[name]["value"] for name in METRICS}
     sizes = tagger.model.sizes([tag for tag in tagger.fitted if "constant" not in tag])
     audio_seconds = data.audio_seconds("test")
     predicting = seconds["test"] / audio_seconds

@@ -28,8 +28,8 @@ class Ranking:
         self._positive_songs = self._order[positive]
         self.known = len(songs)
         self.positives = len(self._positive_songs)
-        # Songs with equal scores form one group. Both metrics are sums over the groups that hold a positive song: here
-        # are their bounds among all ranked songs and among the positive ones.
+        # Songs with equal scores form one group. The metrics are sums, or the maximum, over the groups that hold a
+        # positive song: here are their bounds among all ranked songs and among the positive ones.
         first_of_group = np.concatenate([[True], ranked[1:] != ranked[:-1]])[: len(songs)]
         bounds = np.append(np.flatnonzero(first_of_group), len(songs))
         groups, first_positive = np.unique((np.cumsum(first_of_group) - 1)[positive], return_index=True)
@@ -40,14 +40,16 @@ class Ranking:
     def has_both_classes(self) -> bool:
         return 0 < self.positives < self.known
 
-    def score(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """ROC-AUC and average precision (R, R; float64) for each column of ``weights`` (S×R, whole numbers).
+    def score(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """ROC-AUC, average precision and best F1 (R each; float64) for each column of ``weights`` (S×R, whole numbers).
 
         A tie between a positive and a negative song counts one half in ROC-AUC; average precision is the step-wise sum
-        of precision over recall, tied songs entering together. Both are NaN where the weighted songs lack a class.
+        of precision over recall, tied songs entering together. F1 is that of the threshold at which it is highest, a
+        threshold for each column. All are NaN where the weighted songs lack a class.
         """
         if not self.has_both_classes:
-            return np.full(weights.shape[1], np.nan), np.full(weights.shape[1], np.nan)
+            missing = np.full(weights.shape[1], np.nan)
+            return missing, missing, missing
         total, before, retrieved = _cumulated(weights, self._order, *self._bounds)
         positives, true_before, true = _cumulated(weights, self._positive_songs, *self._positive_bounds)
         hits = true - true_before
@@ -59,7 +61,9 @@ class Ranking:
             roc_auc = area / (2.0 * positives * negatives)
             precision = true / np.maximum(retrieved, 1)
             average_precision = np.where(negatives > 0, (hits * precision).sum(axis=0) / positives, np.nan)
-        return roc_auc, average_precision
+            # no threshold between two positive songs is better than the one at the first of them
+            best_f1 = 2 * (true / (positives + retrieved)).max(axis=0)
+        return roc_auc, average_precision, np.where(positives * negatives > 0, best_f1, np.nan)
 
 
 def _cumulated(
@@ -88,8 +92,10 @@ def mean_of_known(values: np.ndarray) -> np.ndarray:
         return np.where(known, values, 0.0).sum(axis=-1) / known.sum(axis=-1)
 
 
-def centred_interval(value: float, resampled: np.ndarray, confidence: float) -> tuple[float, float] | tuple[None, None]:
-    """The central ``confidence`` of the resampled scores (R), moved so that their mean is ``value``; within [0, 1].
+def centred_interval(
+    value: float, resampled: np.ndarray, confidence: float, bounds: tuple[float, float] = (0.0, 1.0)
+) -> tuple[float, float] | tuple[None, None]:
+    """The central ``confidence`` of the resampled scores (R), moved so that their mean is ``value``; within ``bounds``.
 
     It speaks of the mean score over test sets of this size. Without the move PR-AUC would come out too high, because a
     positive song that is drawn twice improves its own precision: in simulated test sets of 60 to 1,000 songs plain 95%
@@ -99,6 +105,6 @@ def centred_interval(value: float, resampled: np.ndarray, confidence: float) -> 
     resampled = resampled[~np.isnan(resampled)]
     if not len(resampled):
         return None, None
-    bounds = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2]) - resampled.mean() + value
-    low, high = bounds.clip(0.0, 1.0).tolist()
+    ends = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2]) - resampled.mean() + value
+    low, high = ends.clip(*bounds).tolist()
     return low, high

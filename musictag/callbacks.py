@@ -18,12 +18,9 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from musictag.checkpoint import read_checkpoint, write_checkpoint
+from musictag.evaluation.registry import headlines, monitors
 from musictag.interruption import Interruption, Stopped
 from musictag.results import write_history
-
-HISTORY_COLUMNS = (
-    "epoch", "train_loss", "val_loss", "val_roc_auc", "val_pr_auc", "val_rmse", "learning_rate", "patches", "seconds",
-)  # fmt: skip
 
 
 class History(Callback):
@@ -82,7 +79,7 @@ class History(Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {
             "epoch": trainer.current_epoch,
-            **{name: metrics.get(name) for name in HISTORY_COLUMNS[1:6]},
+            **{name: metrics.get(name) for name in ("train_loss", *monitors())},
             "learning_rate": self._learning_rate,
             "patches": self._patches,
             "seconds": round(self._seconds, 3),
@@ -97,7 +94,8 @@ class History(Callback):
             shown = {"epoch": row["epoch"], "learning_rate": row["learning_rate"], **speed}
             trainer.logger.log_metrics(shown, step=trainer.global_step)
         if self.announce:
-            shown = [f"{name} {row[name]:.4g}" for name in HISTORY_COLUMNS[1:7] if row[name] is not None]
+            names = ("train_loss", "val_loss", *(f"val_{metric.key}" for metric in headlines()), "learning_rate")
+            shown = [f"{name} {row[name]:.4g}" for name in names if row[name] is not None]
             number = f"{row['epoch'] + 1:3} of {trainer.max_epochs}"
             print(f"epoch {number}  {'  '.join(shown)}  ({row['seconds']:.1f} s)", flush=True)
 

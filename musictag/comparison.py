@@ -27,6 +27,7 @@ from rich.table import Table
 
 from musictag.common.timing import median_seconds
 from musictag.errors import MusictagError
+from musictag.evaluation.registry import METRICS, Metric, headlines
 from musictag.files import atomic_write
 from musictag.plots import BLUE, FAINT, ORANGE, STYLE, new_figure, save_figure
 from musictag.report.runs import Run, read_study
@@ -34,7 +35,6 @@ from musictag.tagger import load
 
 COLOURS = {"waveform": ORANGE, "spectrogram": BLUE}
 MEASURED_SECONDS = 30  # of audio that a model tags at once when its speed is measured
-METRICS = ("roc_auc", "pr_auc", "rmse")
 #: Where a label may stand around its point, in points: the first of those with the fewest collisions.
 PLACES = [
     (x * distance, y * distance)
@@ -72,7 +72,7 @@ def row_of(run: Run) -> dict[str, Any]:
     metrics, config = run.metrics, run.config
     scores = {}
     for name in METRICS:
-        entry = metrics["test"][name] or {}
+        entry = metrics["test"].get(name) or {}
         scores |= {name: entry.get("value"), f"{name}_low": entry.get("low"), f"{name}_high": entry.get("high")}
     return {
         "model": run.system,
@@ -113,14 +113,14 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Means over the seeds, with the largest distance from them."""
     shown = Table(title=f"{_conditions(rows)}; mean and furthest seed", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("model", no_wrap=True)
-    for heading in ("params", "ROC-AUC", "PR-AUC", "RMSE", "audio s/s"):
+    for heading in ("params", *(metric.label for metric in headlines()), "audio s/s"):
         shown.add_column(heading, justify="right", no_wrap=True)
     models = by_model(rows)
     most = max(map(len, models))
     for seeds in models:
         name = escape(seeds[0]["model"]) + (f" ({len(seeds)} of {most} seeds)" if len(seeds) < most else "")
         speed = f"{_mean(seeds, 'test_audio_seconds_per_second'):,.0f}"
-        shown.add_row(name, f"{seeds[0]['parameters']:,}", *(_spread(seeds, metric) for metric in METRICS), speed)
+        shown.add_row(name, f"{seeds[0]['parameters']:,}", *(_spread(seeds, metric) for metric in headlines()), speed)
     return shown
 
 
@@ -156,12 +156,12 @@ def _conditions(rows: Sequence[Mapping[str, Any]]) -> str:
     return text + (f"; filters × {', '.join(f'{size:g}' for size in sizes)}" if sizes != [1.0] else "")
 
 
-def _spread(seeds: Sequence[Mapping[str, Any]], name: str) -> str:
-    if any(row[name] is None for row in seeds):
+def _spread(seeds: Sequence[Mapping[str, Any]], metric: Metric) -> str:
+    if any(row[metric.key] is None for row in seeds):
         return "-"
-    mean = _mean(seeds, name)
-    furthest = max(abs(row[name] - mean) for row in seeds)
-    return f"{mean:.3f}" + (f"±{furthest:.3f}".replace("±0.", "±.") if len(seeds) > 1 else "")
+    mean = _mean(seeds, metric.key)
+    furthest = max(abs(row[metric.key] - mean) for row in seeds)
+    return metric.show(mean) + (f"±{metric.show(furthest)}".replace("±0.", "±.") if len(seeds) > 1 else "")
 
 
 def _mean(seeds: Sequence[Mapping[str, Any]], name: str) -> float:

@@ -6,7 +6,7 @@ Legend: B patches, S songs, K tags, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from musictag.bootstrap import Ranking, centred_interval, mean_of_known, song_resamples
+from musictag.bootstrap import Ranking, centred_interval, song_resamples
 from musictag.errors import MusictagError
+from musictag.evaluation.registry import METRICS
+from musictag.evaluation.weighting import ScoredSongs
 
 
 class SongAverage(Metric):
@@ -83,7 +85,8 @@ def average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
 
 
 def _score_once(scores: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    area, precision = Ranking(np.asarray(scores), np.asarray(targets)).score(np.ones((len(scores), 1), dtype=np.int32))
+    ranking = Ranking(np.asarray(scores), np.asarray(targets))
+    area, precision, _ = ranking.score(np.ones((len(scores), 1), dtype=np.int32))
     return float(area[0]), float(precision[0])
 
 
@@ -102,73 +105,49 @@ def song_metrics(
     ``scores`` and ``targets`` are S×K; a target is NaN where unknown, 0 or 1 for a ``"classification"`` tag and a
     number in [0, 1] for a ``"regression"`` tag. The result holds
 
-    - ``roc_auc``, ``pr_auc``, ``rmse``: ``{"value", "low", "high"}``, the mean over the tags that can be scored and its
-      interval from ``resamples`` bootstrap resamples of the songs (all tags together, see ``centred_interval``); low
-      and high are None with ``resamples=0``. The whole entry is None where no tag can be scored.
+    - each of ``METRICS`` by its key: ``{"value", "low", "high"}``, the metric (for most the mean over the tags that can
+      be scored) and its interval from ``resamples`` bootstrap resamples of the songs (all tags together, see
+      ``centred_interval``); low and high are None with ``resamples=0``. The whole entry is None where nothing can be
+      scored.
     - ``tags_scored``, ``regression_tags_scored``; ``tags_left_out``: names of the classification tags without songs of
       both classes and of the regression tags without any known target. They are in no mean.
     - ``chance_pr_auc``: mean prevalence of the scored tags, the PR-AUC of answering at random (its ROC-AUC is 0.5).
     - ``songs``, ``resamples``, ``confidence``, and ``tags``: one entry a tag with ``name, kind, known, positives,
-      prevalence, roc_auc, pr_auc, rmse, rmse_of_mean``, None where it does not apply. ``rmse_of_mean`` is the error of
-      always answering the mean of these very targets.
+      prevalence, rmse_of_mean`` and each metric that is one of single tags, None where it does not apply.
+      ``rmse_of_mean`` is the error of always answering the mean of these very targets.
 
     In a resample, tags that happen to lack a class are left out of that resample's mean. Equal input and ``seed`` give
     equal output. Raises MusictagError for scores that are not finite and for settings out of range, ValueError for
     shapes, kinds and targets that do not fit.
     """
     _check(scores, targets, names, kinds, resamples, confidence)
-    is_ranked = np.array([kind == "classification" for kind in kinds], dtype=bool)
-    rankings = {k: Ranking(scores[:, k], targets[:, k]) for k in np.flatnonzero(is_ranked)}
-    scored = {k: ranking for k, ranking in rankings.items() if ranking.has_both_classes}
-    known = np.count_nonzero(~np.isnan(targets), axis=0)
-    measured = np.flatnonzero(~is_ranked & (known > 0))
-    errors = SquaredErrors(scores[:, measured], targets[:, measured])
-
-    def macro(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Per tag and column of weights (S×R): ROC-AUC, PR-AUC and root-MSE, each R × its tags."""
-        ranked = np.array([ranking.score(weights) for ranking in scored.values()])
-        ranked = ranked.reshape(len(scored), 2, weights.shape[1])
-        return ranked[:, 0].T, ranked[:, 1].T, errors.root_mean(weights)
-
-    by_tag = [values[0] for values in macro(np.ones((len(scores), 1), dtype=np.int32))]
-    blocks = [
-        [mean_of_known(values) for values in macro(weights)] for weights in song_resamples(len(scores), resamples, seed)
-    ]
-    resampled = [np.concatenate(values) for values in zip(*blocks, strict=True)] if blocks else [np.empty(0)] * 3
-
-    def headline(index: int) -> dict[str, float | None] | None:
-        if not len(by_tag[index]):
-            return None
-        value = float(by_tag[index].mean())
-        low, high = centred_interval(value, resampled[index], confidence)
-        return {"value": value, "low": low, "high": high}
-
-    areas, precisions = (dict(zip(scored, values.tolist(), strict=True)) for values in by_tag[:2])
-    root_errors = dict(zip(measured.tolist(), by_tag[2].tolist(), strict=True))
+    songs = ScoredSongs(scores, targets, kinds)
+    once = {key: metric.values(songs.once()) for key, metric in METRICS.items()}
+    of_tags = {key: once[key][0] for key, metric in METRICS.items() if metric.per_tag}
+    value_of = {key: float(metric.macro(once[key])[0]) for key, metric in METRICS.items()}
+    known = songs.known.sum(axis=0).tolist()
+    measured = [k for k in np.flatnonzero(~songs.is_class).tolist() if known[k]]
     tags = []
     for k, (name, kind) in enumerate(zip(names, kinds, strict=True)):
-        positives = rankings[k].positives if k in rankings else None
+        positives = int((targets[:, k] == 1).sum()) if songs.is_class[k] else None
+        own = {key: None if np.isnan(values[k]) else float(values[k]) for key, values in of_tags.items()}
         tags.append(
             {
                 "name": name,
                 "kind": kind,
-                "known": int(known[k]),
+                "known": known[k],
                 "positives": positives,
-                "prevalence": positives / int(known[k]) if positives is not None and known[k] else None,
-                "roc_auc": areas.get(k),
-                "pr_auc": precisions.get(k),
-                "rmse": root_errors.get(k),
-                "rmse_of_mean": float(np.nanstd(targets[:, k].astype(np.float64))) if k in root_errors else None,
+                "prevalence": positives / known[k] if positives is not None and known[k] else None,
+                **own,
+                "rmse_of_mean": float(np.nanstd(targets[:, k].astype(np.float64))) if k in measured else None,
             }
         )
     return {
-        "roc_auc": headline(0),
-        "pr_auc": headline(1),
-        "rmse": headline(2),
-        "tags_scored": len(scored),
-        "tags_left_out": [name for k, name in enumerate(names) if k not in scored and k not in root_errors],
+        **_with_intervals(songs, value_of, resamples, confidence, seed),
+        "tags_scored": len(songs.rankings),
+        "tags_left_out": [name for k, name in enumerate(names) if k not in songs.rankings and k not in measured],
         "regression_tags_scored": len(measured),
-        "chance_pr_auc": float(np.mean([tags[k]["prevalence"] for k in scored])) if scored else None,
+        "chance_pr_auc": float(np.mean([tags[k]["prevalence"] for k in songs.rankings])) if songs.rankings else None,
         "songs": len(scores),
         "resamples": resamples,
         "confidence": confidence,
@@ -176,19 +155,22 @@ def song_metrics(
     }
 
 
-class SquaredErrors:
-    """Squared errors of regression tags, S×K, ready to be averaged under song weights."""
-
-    def __init__(self, scores: np.ndarray, targets: np.ndarray) -> None:
-        known = ~np.isnan(targets)
-        self._known = known.astype(np.float64)
-        self._errors = np.where(known, scores.astype(np.float64) - targets, 0.0) ** 2
-
-    def root_mean(self, weights: np.ndarray) -> np.ndarray:
-        """Root of the weighted mean over the known songs, R×K; NaN where none of them has weight."""
-        weights = weights.T.astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            return np.sqrt((weights @ self._errors) / (weights @ self._known))
+def _with_intervals(
+    songs: ScoredSongs, value_of: Mapping[str, float], resamples: int, confidence: float, seed: int
+) -> dict[str, dict[str, float | None] | None]:
+    """Each metric with its interval, None where its value is NaN."""
+    metrics = [METRICS[key] for key, value in value_of.items() if not np.isnan(value)]
+    blocks = [
+        [metric.macro(metric.values(weighted)) for metric in metrics]
+        for weighted in map(songs.under, song_resamples(len(songs.scores), resamples, seed))
+    ]
+    found: dict[str, dict[str, float | None] | None] = dict.fromkeys(value_of)
+    for place, metric in enumerate(metrics):
+        again = np.concatenate([block[place] for block in blocks]) if blocks else np.empty(0)
+        value = value_of[metric.key]
+        low, high = centred_interval(value, again, confidence, metric.bounds)
+        found[metric.key] = {"value": value, "low": low, "high": high}
+    return found
 
 
 def _check(

@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from rich.markup import escape
 from rich.table import Table
 
+from musictag.evaluation.registry import METRICS, headlines
 from musictag.files import atomic_write
 
 BLUE, ORANGE, GREEN, _RED, _INK, FAINT = "#2f6f9f", "#d9822b", "#4b8f6b", "#b04a4a", "#2b2b2b", "#7a7a7a"
@@ -71,18 +72,16 @@ def plot_tags(metrics: dict[str, Any], path: str | Path) -> None:
 def plot_curves(history: Sequence[dict[str, Any]], path: str | Path, best_epoch: int | None = None) -> None:
     """Write a PNG of losses, validation scores and learning rate over the epochs, the best epoch marked.
 
-    ``history`` has one row an epoch: ``epoch`` (from 0; shown from 1), ``train_loss``, ``val_loss``, ``val_roc_auc``,
-    ``val_pr_auc``, ``val_rmse``, ``learning_rate``. A value may be missing or None; scores without any value have no
-    panel. Raises ValueError for an empty history.
+    ``history`` has one row an epoch: ``epoch`` (from 0; shown from 1), ``train_loss``, ``val_loss``, ``val_<key>`` of
+    the headline metrics, ``learning_rate``. A value may be missing or None; scores without any value have no panel.
+    Raises ValueError for an empty history.
     """
     if not history:
         raise ValueError("a history without epochs cannot be drawn")
     epochs = np.array([row["epoch"] for row in history]) + 1
     curves = {
         "Loss": {"training": ("train_loss", BLUE), "validation": ("val_loss", ORANGE)},
-        "ROC-AUC": {"validation": ("val_roc_auc", ORANGE)},
-        "PR-AUC": {"validation": ("val_pr_auc", ORANGE)},
-        "RMSE": {"validation": ("val_rmse", ORANGE)},
+        **{metric.label: {"validation": (f"val_{metric.key}", ORANGE)} for metric in headlines()},
         "Learning rate": {"learning rate": ("learning_rate", FAINT)},
     }
     values = {key: _column(history, key) for panel in curves.values() for key, _ in panel.values()}
@@ -119,13 +118,8 @@ def plot_curves(history: Sequence[dict[str, Any]], path: str | Path, best_epoch:
 
 
 def result_table(metrics: dict[str, Any], title: str) -> Table:
-    """The headline numbers for the terminal: each with its interval and its chance value, and what they rest on."""
+    """All metrics for the terminal: each with its interval and its chance value, and what they rest on."""
     measured = _scored(metrics, "rmse")
-    chances = {
-        "roc_auc": 0.5,
-        "pr_auc": metrics["chance_pr_auc"],
-        "rmse": float(np.mean([tag["rmse_of_mean"] for tag in measured])) if measured else None,
-    }
     left_out = metrics["tags_left_out"]
     caption = f"{metrics['songs']:,} songs, {metrics['tags_scored']} tags scored"
     if measured:
@@ -138,14 +132,14 @@ def result_table(metrics: dict[str, Any], title: str) -> Table:
         caption += f"; intervals from {metrics['resamples']:,} resamples of the songs"
     table = Table(title=escape(title), title_justify="left", caption=escape(caption), caption_justify="left")
     table.min_width = 72
-    table.add_column("mean over tags")
+    table.add_column("metric")
     table.add_column("score", justify="right", style="bold")
     table.add_column(f"{metrics['confidence']:.0%} interval", justify="right")
     table.add_column("chance", justify="right")
-    for key, name in (("roc_auc", "ROC-AUC"), ("pr_auc", "PR-AUC"), ("rmse", "RMSE")):
-        if metrics[key] is not None:
-            headline = metrics[key]
-            table.add_row(name, _number(headline["value"]), _interval(headline), _number(chances[key]))
+    for metric in METRICS.values():
+        if (entry := metrics[metric.key]) is not None:
+            row = metric.show(entry["value"]), _interval(entry, metric.decimals), metric.show(metric.chance(metrics))
+            table.add_row(metric.label, *row)
     return table
 
 
@@ -155,11 +149,12 @@ def tag_table(metrics: dict[str, Any], best: int = 5, worst: int = 5) -> Table:
     table = Table(title=f"Best {best} and worst {worst} tags" if len(ranked) > best + worst else "Tags")
     table.title_justify = "left"
     table.add_column("tag")
-    for heading in ("songs with it", "prevalence", "ROC-AUC", "PR-AUC"):
+    columns = [metric for metric in METRICS.values() if metric.per_tag and metric.kind != "regression"]
+    for heading in ("songs with it", "prevalence", *(metric.label for metric in columns)):
         table.add_column(heading, justify="right")
     shown = ranked if len(ranked) <= best + worst else ranked[:best] + ranked[len(ranked) - worst :]
     for place, tag in enumerate(shown):
-        numbers = f"{tag['positives']:,}", _number(tag["prevalence"]), _number(tag["roc_auc"]), _number(tag["pr_auc"])
+        numbers = f"{tag['positives']:,}", f"{tag['prevalence']:.3f}", *(m.show(tag[m.key]) for m in columns)
         table.add_row(escape(tag["name"]), *numbers, end_section=len(shown) < len(ranked) and place == best - 1)
     return table
 
@@ -172,12 +167,8 @@ def _relative_error(tag: dict[str, Any]) -> float:
     return tag["rmse"] / tag["rmse_of_mean"] if tag["rmse_of_mean"] else np.inf
 
 
-def _number(value: float) -> str:
-    return f"{value:.3f}"
-
-
-def _interval(headline: dict[str, Any]) -> str:
-    return "-" if headline["low"] is None else f"{headline['low']:.3f} to {headline['high']:.3f}"
+def _interval(entry: dict[str, Any], decimals: int = 3) -> str:
+    return "-" if entry["low"] is None else f"{entry['low']:.{decimals}f} to {entry['high']:.{decimals}f}"
 
 
 def _mean_of(headline: dict[str, Any]) -> str:

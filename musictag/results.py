@@ -20,6 +20,7 @@ import numpy as np
 
 from musictag.data.datamodule import SongData
 from musictag.errors import MusictagError
+from musictag.evaluation.registry import METRICS
 from musictag.files import atomic_write, write_json
 from musictag.metrics import song_metrics
 from musictag.plots import plot_curves, plot_tags
@@ -78,8 +79,9 @@ def read_predictions(run_dir: Path) -> Predictions:
 def results_as_asked(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     """The metrics of a finished run with the intervals that ``config["evaluation"]`` asks for; None if not finished.
 
-    Where it was finished with others, they are computed anew from its predictions and written down: no training, and
-    the scores stay what they are. Raises MusictagError for damaged files, RunsElsewhere while somebody else writes.
+    Where it was finished with others, or without a metric that there is now, they are computed anew from its
+    predictions and written down: no training, and the scores stay what they are. Raises MusictagError for damaged
+    files, RunsElsewhere while somebody else writes.
     """
     metrics = read_results(run_dir)
     if metrics is None or _has_intervals(metrics, config) or not is_rank_zero():
@@ -90,7 +92,8 @@ def results_as_asked(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | 
 
 def _has_intervals(metrics: dict[str, Any], config: dict[str, Any]) -> bool:
     found, asked = metrics["test"], config["evaluation"]
-    return (found["resamples"], found["confidence"]) == (asked["bootstrap_resamples"], asked["confidence"])
+    intervals = (found["resamples"], found["confidence"]) == (asked["bootstrap_resamples"], asked["confidence"])
+    return intervals and all(key in found for key in METRICS)
 
 
 def _with_intervals(run_dir: Path, before: dict[str, Any], evaluation: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -105,7 +108,8 @@ def _with_intervals(run_dir: Path, before: dict[str, Any], evaluation: dict[str,
         confidence=intervals["confidence"],
         seed=seed,
     )
-    if _scores(test) != _scores(before["test"]):
+    known = [key for key in METRICS if key in before["test"]]
+    if _scores(test, known) != _scores(before["test"], known):
         raise MusictagError(
             f"{run_dir / 'predictions.npz'} and metrics.json beside it do not belong together, so that there are no "
             "other intervals for them; delete the folder and run it again"
@@ -118,8 +122,8 @@ def _with_intervals(run_dir: Path, before: dict[str, Any], evaluation: dict[str,
     return content
 
 
-def _scores(test: dict[str, Any]) -> list[float | None]:
-    return [test[name] and round(test[name]["value"], 9) for name in ("roc_auc", "pr_auc", "rmse")]
+def _scores(test: dict[str, Any], keys: Sequence[str]) -> list[float | None]:
+    return [test[key] and round(test[key]["value"], 9) for key in keys]
 
 
 def write_results(
@@ -214,9 +218,9 @@ def write_scores(
 
 
 def write_history(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """One row an epoch, with the keys of the first as columns."""
+    """One row an epoch; a run that went on with more metrics than it began with has empty cells."""
     with atomic_write(path, "w") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
 

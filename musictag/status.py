@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from musictag.errors import MusictagError
+from musictag.evaluation.registry import headlines
 from musictag.results import read_results
 from musictag.running import is_running
 from musictag.studies import read_jobs
@@ -61,7 +62,7 @@ def _look_at(parent: Path, job: dict[str, Any]) -> Job:
         return Job(**found, state="failed", epochs=0, seconds=0.0, reason=str(error))
     seconds = sum(epochs)
     if metrics is not None:
-        scores = {name: (metrics["test"][name] or {}).get("value") for name in ("roc_auc", "pr_auc", "rmse")}
+        scores = {metric.key: (metrics["test"].get(metric.key) or {}).get("value") for metric in headlines()}
         # the epochs are a part of the training; the preparation is shared
         took = sum(value for stage, value in metrics["seconds"].items() if stage not in ("prepare", "epochs"))
         return Job(**found, state="done", epochs=len(epochs), seconds=took, scores=scores)

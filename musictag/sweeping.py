@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from musictag.data.progress import say
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
+from musictag.evaluation.registry import METRICS, headlines
 from musictag.files import write_json
 from musictag.identity import PIPELINE_KEYS, available_cores, build_source, check_keys, run_folder
 from musictag.interruption import SIGNALS, Stopped
@@ -35,6 +36,8 @@ from musictag.results import read_results, results_as_asked
 from musictag.running import RunsElsewhere, is_running, note_reason
 from musictag.studies import KEYS, list_path, read_jobs
 
+#: Metrics by which a sweeper may search; the second is for data without classification tags.
+OBJECTIVES = ("pr_auc", "rmse")
 _sources: dict[str, Source] = {}
 _GRACE_SECONDS = 20
 
@@ -211,9 +214,8 @@ def run_to_its_end(command: Sequence[str], environment: dict[str, str]) -> int:
 
 
 def _headline(metrics: dict[str, Any]) -> str:
-    names = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "rmse": "RMSE"}
-    test = metrics["test"]
-    return ", ".join(f"{name} {test[key]['value']:.3f}" for key, name in names.items() if test[key] is not None)
+    found = [(metric, metrics["test"].get(metric.key)) for metric in headlines()]
+    return ", ".join(f"{metric.label} {metric.show(entry['value'])}" for metric, entry in found if entry is not None)
 
 
 def _why(status: int) -> str:
@@ -245,11 +247,12 @@ def _source(config: dict[str, Any]) -> Source:
 
 
 def objective(metrics: dict[str, Any] | None) -> float | None:
-    """What a sweeper may maximise: the PR-AUC of the *validation* songs, or their negative RMSE where no tag has one.
+    """What a sweeper may maximise: the first of OBJECTIVES that the *validation* songs have, negative if lower is best.
 
-    None for a job that failed. Choosing settings by test scores would make these scores worthless.
+    None for a job that failed, or that has none of them. Choosing settings by test scores would make these scores
+    worthless.
     """
     if metrics is None:
         return None
-    scores = metrics["validation"]
-    return scores["val_pr_auc"] if scores["val_pr_auc"] is not None else -scores["val_rmse"]
+    found = {key: metrics["validation"].get(f"val_{key}") for key in OBJECTIVES}
+    return next((METRICS[key].sign * value for key, value in found.items() if value is not None), None)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from musictag.errors import MusictagError
+from musictag.evaluation.registry import METRICS, monitors
 from musictag.ranks import rank_zero_only
 from musictag.report.runs import system_label
 from musictag.wandb_runs import finish_run, run_id, start_run
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
 
 KINDS = ("csv", "wandb")
 _WANDB_KEYS = ("kind", "project", "entity", "audio_songs", "start_seconds")
-METRICS = ("roc_auc", "pr_auc", "rmse")
-CURVES = ("train_loss", "val_loss", *(f"val_{name}" for name in METRICS), "learning_rate", "patches_per_second")
 TABLE_ROWS = 10_000  # of a logged table that W&B shows
+_SUFFIXES = {"": "value", "_low": "low", "_high": "high"}
+
+
+def curve_names() -> tuple[str, ...]:
+    """What is logged each epoch."""
+    return "train_loss", *monitors(), "learning_rate", "patches_per_second"
 
 
 class Tracker:
@@ -80,7 +85,7 @@ class WandbTracker(Tracker):
                 config=self.config | {"system": system_label(self.config)},
             )
             self._run.define_metric("epoch")
-            for name in CURVES:
+            for name in curve_names():
                 self._run.define_metric(name, step_metric="epoch")
         return self._run
 
@@ -187,16 +192,14 @@ def summary(metrics: dict[str, Any]) -> dict[str, Any]:
     """What the table of runs shows of a finished run, flat, from its ``metrics.json``; without what is unknown."""
     test, numbers = metrics["test"], {}
     for name in METRICS:
-        if test[name] is not None:
-            numbers[f"test_{name}"] = test[name]["value"]
-            numbers[f"test_{name}_low"] = test[name]["low"]
-            numbers[f"test_{name}_high"] = test[name]["high"]
+        entry = test.get(name) or {}
+        numbers |= {f"test_{name}{suffix}": entry.get(key) for suffix, key in _SUFFIXES.items()}
     numbers["chance_pr_auc"] = test["chance_pr_auc"]
     numbers["tags_scored"] = test["tags_scored"]
     numbers |= {f"{split}_songs": count for split, count in metrics["songs"].items()}
     for key in ("parameters", "parameters_trained", "epochs", "best_epoch"):
         numbers[key] = metrics.get(key)
-    for key in ("val_loss", *(f"val_{name}" for name in METRICS)):
+    for key in monitors():
         numbers[f"best_{key}"] = (metrics.get("validation") or {}).get(key)
     numbers |= metrics["speed"] | {f"seconds_{stage}": value for stage, value in metrics["seconds"].items()}
     return {key: value for key, value in numbers.items() if value is not None}

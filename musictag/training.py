@@ -17,6 +17,7 @@ from torch import Tensor
 
 from musictag.data.sampling import noise_seed
 from musictag.errors import MusictagError
+from musictag.evaluation.registry import METRICS, monitors
 from musictag.layers import full_precision
 from musictag.metrics import song_metrics
 from musictag.objective import Objective
@@ -26,7 +27,6 @@ from musictag.tagger import Tagger
 #: Of training; nothing else is offered, as weights in half precision would neither learn nor score as float32 ones do.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 SCHEDULES = ("plateau", "one_cycle", "constant")
-MONITORS = {"val_loss": "min", "val_roc_auc": "max", "val_pr_auc": "max", "val_rmse": "min"}
 
 
 class TaggingModule(pl.LightningModule):
@@ -40,8 +40,8 @@ class TaggingModule(pl.LightningModule):
 
     Validation and test score whole songs, in float32 whatever the precision of training: the mean over a song's patches
     of the probabilities, collected by the SongAverage that the DataModule hands out. Logged each epoch: ``train_loss``,
-    ``val_loss`` (the objective between song scores and targets), ``val_roc_auc``, ``val_pr_auc``, ``val_rmse`` (those
-    that the tags allow).
+    ``val_loss`` (the objective between song scores and targets) and ``val_<key>`` of each of the METRICS that the tags
+    allow.
 
     Raises MusictagError for an unknown objective, schedule, monitor or part to freeze.
     """
@@ -64,8 +64,8 @@ class TaggingModule(pl.LightningModule):
         super().__init__()
         if schedule not in SCHEDULES:
             raise MusictagError(f"trainer.schedule={schedule} does not exist; choose one of {', '.join(SCHEDULES)}")
-        if monitor not in MONITORS:
-            raise MusictagError(f"trainer.monitor={monitor} does not exist; choose one of {', '.join(MONITORS)}")
+        if monitor not in monitors():
+            raise MusictagError(f"trainer.monitor={monitor} does not exist; choose one of {', '.join(monitors())}")
         if freeze not in (None, "frontend"):
             raise MusictagError(f"freeze={freeze} does not exist; allowed: frontend, null")
         self.save_hyperparameters()
@@ -171,7 +171,7 @@ class TaggingModule(pl.LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer,
-            mode=MONITORS[self.hparams.monitor],
+            mode=monitors()[self.hparams.monitor],
             factor=self.hparams.plateau_factor,
             patience=self.hparams.plateau_patience,
         )
@@ -224,16 +224,16 @@ class TaggingModule(pl.LightningModule):
             "train_loss": self._epoch_loss.mean(),
             "val_loss": float(self.objective.of_probabilities(scores, targets)),
         }
-        for name in ("roc_auc", "pr_auc", "rmse"):
-            if metrics[name] is not None:
-                values[f"val_{name}"] = metrics[name]["value"]
+        values |= {f"val_{key}": metrics[key]["value"] for key in METRICS if metrics[key] is not None}
         if self._monitor() not in values:
             raise MusictagError(
                 f"trainer.monitor={self._monitor()} cannot be computed on this validation set; "
-                f"possible here: {', '.join(name for name in values if name in MONITORS)}"
+                f"possible here: {', '.join(name for name in values if name in monitors())}"
             )
         # every rank has the same values: SongAverage has already been reduced
-        self.log_dict(values, prog_bar=True, sync_dist=False)
+        for name, value in values.items():
+            metric = METRICS.get(name.removeprefix("val_"))
+            self.log(name, value, prog_bar=metric is None or metric.headline, sync_dist=False)
 
     def on_test_epoch_end(self) -> None:
         self.test_scores = self.song_average.compute().float().cpu().numpy()

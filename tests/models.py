@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from musictag.models_table import presets
 from torch import Tensor, nn
 
 from musictag.backends import BackEnd
 from musictag.build import build
 from musictag.frontends import FrontEnd
-from musictag.preparing import compose
+from musictag.preparing import compose, presets
 from musictag.tagger import Tagger
 
 CONF = Path(__file__).parent.parent / "conf"

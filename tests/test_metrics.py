@@ -34,6 +34,14 @@ def classification(tags):
     return ["classification"] * tags
 
 
+def best_f1(y_true, y_score, sample_weight=None):
+    """The highest F1 of all thresholds."""
+    return max(
+        sklearn.metrics.f1_score(y_true, y_score >= threshold, sample_weight=sample_weight)
+        for threshold in np.unique(y_score)
+    )
+
+
 # single tags
 
 
@@ -61,12 +69,13 @@ def test_weighted_songs_equal_to_scikit_learn(decimals):
     assert weights.shape == (80, 25)
     assert (weights.sum(axis=0) == 80).all()
     for k in range(4):
-        areas, precisions = Ranking(scores[:, k], targets[:, k]).score(weights)
+        areas, precisions, f1 = Ranking(scores[:, k], targets[:, k]).score(weights)
         known = ~np.isnan(targets[:, k])
         for r in range(25):
             data = {"y_true": targets[known, k], "y_score": scores[known, k], "sample_weight": weights[known, r]}
             assert areas[r] == pytest.approx(sklearn.metrics.roc_auc_score(**data), abs=1e-12)
             assert precisions[r] == pytest.approx(sklearn.metrics.average_precision_score(**data), abs=1e-12)
+            assert f1[r] == pytest.approx(best_f1(**data), abs=1e-12)
 
 
 def test_torchmetrics_agrees_where_nothing_is_tied():
@@ -106,7 +115,7 @@ def test_tags_without_both_classes_are_left_out_and_named():
     left_out = metrics["tags"][2]
     assert left_out == {
         "name": "tag 2", "kind": "classification", "known": 200, "positives": 200, "prevalence": 1.0,
-        "roc_auc": None, "pr_auc": None, "rmse": None, "rmse_of_mean": None,
+        "roc_auc": None, "pr_auc": None, "rmse": None, "rmse_of_mean": None, "f1_best": None,
     }  # fmt: skip
 
 

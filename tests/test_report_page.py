@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from musictag.evaluation.weighting import label_ranking_precision
 from musictag.report.making import make_report
 from musictag.report.runs import read_study
-from musictag.report.songs import TOP_TAGS, choose_songs, excerpts, song_data, song_precision, start_condition
+from musictag.report.songs import TOP_TAGS, choose_songs, excerpts, song_data, start_condition
 
 from .studies import SYSTEMS, WITH_TREES, write_run, write_study
 
@@ -194,7 +195,10 @@ def test_songs_are_spread_or_differ_and_are_the_same_again(folder):
     assert len(differing) == 4
     runs = {system: study.cell(system, (1000,))[0] for system in study.systems}
     precisions = np.stack(
-        [song_precision(run.predictions.scores[:, :12], run.predictions.targets[:, :12]) for run in runs.values()]
+        [
+            label_ranking_precision(run.predictions.scores[:, :12], run.predictions.targets[:, :12])
+            for run in runs.values()
+        ]
     )
     gaps = np.nan_to_num(np.ptp(precisions, axis=0))
     assert min(gaps[song.row] for song in differing) > np.median(gaps)
@@ -214,15 +218,6 @@ def test_a_system_without_a_run_somewhere_has_no_answer_there(tmp_path):
     songs = song_data(study, choose_songs(study, 2), {})
     assert [system is None for system in songs["songs"][0]["systems"][1]] == [False, True]
     assert songs["start"] == 0
-
-
-def test_precision_of_songs_leaves_out_what_is_unknown():
-    scores = np.array([[0.9, 0.8, 0.7, 0.1], [0.9, 0.8, 0.7, 0.1], [0.5, 0.4, 0.3, 0.2], [0.5, 0.4, 0.3, 0.2]])
-    nan = np.nan
-    targets = np.array([[1, 0, 1, 0], [nan, 0, 1, 1], [0, 0, nan, 0], [1, nan, 1, 1]], dtype=np.float32)
-    found = song_precision(scores, targets)
-    assert found[:2] == pytest.approx([(1 + 2 / 3) / 2, (1 / 2 + 2 / 3) / 2])
-    assert np.isnan(found[2:]).all()
 
 
 def test_without_prepared_audio_there_are_no_players_and_the_page_says_so(folder, page):

@@ -59,14 +59,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show(name: str, jobs: Sequence[Job], console: Console) -> None:
     """A line for each job that is not done, and the count of all."""
+    from musictag.evaluation.registry import headlines
     from musictag.status import STATES, readable_time, time_left
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title=f"[bold]{escape(name)}[/bold]")
     table.add_column("job", overflow="fold")
     table.add_column("state", no_wrap=True)
     table.add_column("epochs", justify="right", no_wrap=True)
-    for heading in ("ROC-AUC", "PR-AUC", "RMSE"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for metric in headlines():
+        table.add_column(metric.label, justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     for job in jobs:
         scores = job.scores or {}
@@ -75,7 +76,7 @@ def show(name: str, jobs: Sequence[Job], console: Console) -> None:
             escape(job.name),
             f"[{_STYLES[job.state]}]{job.state}[/]",
             epochs,
-            *(_number(scores.get(metric)) for metric in ("roc_auc", "pr_auc", "rmse")),
+            *(metric.show(scores[metric.key]) if scores.get(metric.key) is not None else "" for metric in headlines()),
             readable_time(job.seconds) if job.seconds else "",
         )
     console.print(table)
@@ -91,7 +92,3 @@ def show(name: str, jobs: Sequence[Job], console: Console) -> None:
     left = time_left(jobs)
     rest = "" if left == 0.0 else "; time left not known yet" if left is None else f"; about {readable_time(left)} left"
     console.print(f"{len(jobs)} jobs: {parts}{rest}", highlight=False)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

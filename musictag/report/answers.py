@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from musictag.report.content import LOWER_IS_BETTER, METRIC_NAMES
+from musictag.evaluation.registry import METRICS
 from musictag.report.crossing import Crossing
 from musictag.report.inference import few_seeds
 from musictag.report.runs import Study, factor_label
-from musictag.report.scores import DECIMALS, Row, score_rows
+from musictag.report.scores import Row, score_rows
 from musictag.report.sheets import join
 from musictag.report.systems import Difference, leading_pairs
 
 
 def answers(study: Study, crossings: Sequence[Crossing], differences: Sequence[Difference]) -> list[str]:
-    """The most telling sentence first. Names of systems stand in them as they are."""
+    """The most telling sentence first, of the headline metrics. Names of systems stand in them as they are."""
     pairs = leading_pairs(study)
+    crossings = [one for one in crossings if METRICS[one.metric].headline]
+    differences = [one for one in differences if METRICS[one.metric].headline]
     return [*_crossing_words(crossings, pairs), *_best_words(study), *_difference_words(study, differences, pairs)]
 
 
@@ -37,14 +39,14 @@ def _crossing_words(crossings: Sequence[Crossing], pairs: Sequence[tuple[str, st
     for place, pair in enumerate(pairs):
         of_pair = [c for c in crossings if c.fit == "trend" and {c.system, c.other} == set(pair)]
         shown = of_pair[:1] if place else of_pair
-        lines += [f"{METRIC_NAMES[c.metric]}: {c.text}{_alone(c.seeds) if c is shown[0] else ''}." for c in shown]
+        lines += [f"{METRICS[c.metric].label}: {c.text}{_alone(c.seeds) if c is shown[0] else ''}." for c in shown]
     return lines
 
 
 def _best_words(study: Study) -> list[str]:
     rows = score_rows(study)
     lines = []
-    for metric in study.metrics:
+    for metric in study.headlines:
         if len(study.systems) == 1 or not study.factors:
             lines.append(_single_best(study, rows, metric))
             continue
@@ -58,16 +60,15 @@ def _best_words(study: Study) -> list[str]:
             for winners, conditions in by_winner.items()
         ]
         if parts:
-            lines.append(f"Best by {METRIC_NAMES[metric]}: {'; '.join(parts)}.")
+            lines.append(f"Best by {METRICS[metric].label}: {'; '.join(parts)}.")
     return lines
 
 
 def _single_best(study: Study, rows: Sequence[Row], metric: str) -> str:
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    best = max(rows, key=lambda row: sign * row.scores[metric].value)
+    best = max(rows, key=lambda row: METRICS[metric].sign * row.scores[metric].value)
     where = setting(study.factors, best.condition)
-    score = f"{best.scores[metric].value:.{DECIMALS}f}"
-    return f"Best by {METRIC_NAMES[metric]}: {best.system}{f' ({where})' if where else ''}, {score}."
+    score = METRICS[metric].show(best.scores[metric].value)
+    return f"Best by {METRICS[metric].label}: {best.system}{f' ({where})' if where else ''}, {score}."
 
 
 def _difference_words(study: Study, differences: Sequence[Difference], pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -81,8 +82,9 @@ def _difference_words(study: Study, differences: Sequence[Difference], pairs: Se
         parts = []
         for d in of_last:
             said = ("", "") if parts else ("95% interval ", "p after Holm ")  # once is enough
-            between = f"{said[0]}{signed(d.low)} to {signed(d.high)}, {said[1]}{p_text(d.p_holm)}"
-            parts.append(f"{METRIC_NAMES[d.metric]} {signed(d.value)} ({between})")
+            value, low, high = (signed(number, METRICS[d.metric].decimals) for number in (d.value, d.low, d.high))
+            between = f"{said[0]}{low} to {high}, {said[1]}{p_text(d.p_holm)}"
+            parts.append(f"{METRICS[d.metric].label} {value} ({between})")
         where = setting(study.factors, last)
         one = of_last[0]
         pair_words = f"{one.system} minus {one.other}{f' with {where}' if where else ''}"
@@ -95,9 +97,9 @@ def _alone(seeds: int) -> str:
     return f"; {words}" if (words := few_seeds(seeds)) else ""
 
 
-def signed(value: float) -> str:
+def signed(value: float, decimals: int = 3) -> str:
     """``+0.012`` or ``−0.012``."""
-    return f"{value:+.{DECIMALS}f}".replace("-", "−")
+    return f"{value:+.{decimals}f}".replace("-", "−")
 
 
 def _settings(factors: Sequence[str], conditions: Sequence[tuple[Any, ...]]) -> str:

@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from musictag.report.scaling import Curve
     from musictag.report.systems import Difference
 
-#: How the scores are called where people read them, and which way is better.
-METRIC_NAMES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "rmse": "RMSE"}
-LOWER_IS_BETTER = frozenset({"rmse"})
-
 
 @dataclass(frozen=True)
 class Table:

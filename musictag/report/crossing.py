@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from musictag.report.content import LOWER_IS_BETTER
+from musictag.evaluation.registry import METRICS
 from musictag.report.inference import Estimate, margins
 
 Piece = tuple[float | None, float | None]
@@ -72,7 +72,7 @@ def find_crossing(
         text = f"{one} overtakes {other} at {number(size)} songs{sure}"
         text += f", the last of {len(changes)} crossings" if len(changes) > 1 else ""
     else:
-        above = "better" if metric in LOWER_IS_BETTER else "above"
+        above = "above" if METRICS[metric].better == "max" else "better"
         text = f"no crossing {span}: {one} is {above} throughout"
         text += (
             ", but significantly at no size" if whole

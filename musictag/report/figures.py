@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from musictag.errors import MusictagError
+from musictag.evaluation.registry import METRICS
 from musictag.plots import FAINT, new_figure
-from musictag.report.content import LOWER_IS_BETTER, METRIC_NAMES
 from musictag.report.crossing import Crossing, number
 from musictag.report.inference import estimate, margins
 from musictag.report.panels import (
@@ -40,11 +40,11 @@ _WIDTH = 6.6  # inches: with the large letters legible when shown 390 pixels wid
 def scaling_figure(
     study: Study, curves: Mapping[str, Sequence[Curve]], crossings: Sequence[Crossing], path: Path
 ) -> None:
-    """One panel a metric over the training songs: runs, means, trend with its band, power law; crossings below.
+    """One panel a headline metric over the training songs: runs, means, trend with band, power law; crossings below.
 
     Of the crossings those of the trend lines are drawn, each with its interval. Raises MusictagError without curves.
     """
-    curves = {metric: found for metric, found in curves.items() if found}
+    curves = {metric: found for metric, found in curves.items() if found and metric in study.headlines}
     if not curves:
         raise MusictagError("there is no curve to draw: the study has no metric that all its runs share")
     marks = {
@@ -78,14 +78,14 @@ def scaling_figure(
 
 
 def capacity_figure(study: Study, draws: Draws, path: Path, confidence: float = 0.95) -> None:
-    """Each metric over the factors of the study that are numbers; without such a factor row by row.
+    """Each headline metric over the factors of the study that are numbers; without such a factor row by row.
 
     Means with intervals over songs and seeds, the seeds' own scores small behind them; a baseline, which lacks the
     factor, is a horizontal line. Raises MusictagError where the runs share no metric.
     """
-    if not study.metrics:
+    if not study.headlines:
         raise MusictagError("there is nothing to draw: the study has no metric that all its runs share")
-    by_metric = {metric: _cell_values(study, draws, metric, confidence) for metric in study.metrics}
+    by_metric = {metric: _cell_values(study, draws, metric, confidence) for metric in study.headlines}
     _panels(study, {_metric_title(metric): (values, None) for metric, values in by_metric.items()}, path)
 
 
@@ -123,7 +123,7 @@ def tag_gain_figure(study: Study, gains: Sequence[TagGain], path: Path, metric: 
     shown = [gain for gain in gains if gain.metric == chosen]
     if not shown:
         raise MusictagError(f"no tag has the metric {chosen}; there are gains of {', '.join(there) or 'none'}")
-    sign = -1 if chosen in LOWER_IS_BETTER else 1
+    sign = METRICS[chosen].sign
     has_pair = bool(shown[0].system_gains)
     shown.sort(key=lambda gain: -sign * (_first_pair(gain)[1].value if has_pair else _last_mean(gain)))
     with style():
@@ -168,8 +168,8 @@ def _differences(axes: Axes, shown: Sequence[TagGain], metric: str) -> None:
     axes.axvline(0, color="#2b2b2b", linewidth=0.9)
     limit_to(axes, "x", [0.0, *(change.value for change in changes)])
     axes.set_title("Difference", loc="left")
-    better = "left of 0: the first is better" if metric in LOWER_IS_BETTER else "right of 0: the first is better"
-    axes.set_xlabel(f"{short(system)}\nminus {short(other)}\n({better})")
+    side = "right" if METRICS[metric].better == "max" else "left"
+    axes.set_xlabel(f"{short(system)}\nminus {short(other)}\n({side} of 0: the first is better)")
 
 
 def _first_pair(gain: TagGain) -> tuple[tuple[str, str], Change]:
@@ -213,7 +213,7 @@ def _cell_values(study: Study, draws: Draws, metric: str, confidence: float) -> 
             if runs := study.cell(system, condition):
                 mean = estimate(seeds_of(runs, draws, metric))
                 value, margin = float(mean.value), float(margins(mean, confidence))
-                low, high = max(value - margin, 0.0), min(value + margin, 1.0)
+                low, high = np.clip([value - margin, value + margin], *METRICS[metric].bounds).tolist()
                 found.append(Value(system, condition, value, low, high, [run.value(metric) for run in runs]))
     return found
 
@@ -226,8 +226,8 @@ def _curve(axes: Axes, study: Study, curve: Curve) -> None:
         axes.plot(grid, curve.trend[0] + curve.trend[1] * np.log2(grid), color=look.colour, linewidth=1.6)
         if curve.power_law:
             asymptote, factor, exponent = curve.power_law
-            sign = 1 if curve.metric in LOWER_IS_BETTER else -1
-            axes.plot(grid, asymptote + sign * factor * grid**-exponent, "--", color=look.colour, linewidth=1.3)
+            sign = METRICS[curve.metric].sign
+            axes.plot(grid, asymptote - sign * factor * grid**-exponent, "--", color=look.colour, linewidth=1.3)
     axes.plot(
         [size for size, _, _ in curve.points], [value for _, _, value in curve.points], look.marker,
         color=look.colour, markersize=3.5, alpha=0.5,
@@ -275,7 +275,7 @@ def _size_axis(axes: Axes, sizes: Sequence[int]) -> None:
 
 
 def _metric_title(metric: str) -> str:
-    return METRIC_NAMES[metric] + (" (lower is better)" if metric in LOWER_IS_BETTER else "")
+    return METRICS[metric].label + ("" if METRICS[metric].better == "max" else " (lower is better)")
 
 
 def _last_mean(gain: TagGain) -> float:

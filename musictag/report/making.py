@@ -125,7 +125,7 @@ def _draw(
     if by_metric:
         drawn["scaling"] = out / "scaling.png"
         figures.scaling_figure(study, by_metric, crossed, drawn["scaling"])
-    elif study.metrics:
+    elif study.headlines:
         drawn["conditions"] = out / "conditions.png"
         figures.capacity_figure(study, draws, drawn["conditions"])
     trained = all(run.family != "baseline" for run in study.runs)

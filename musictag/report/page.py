@@ -15,8 +15,9 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from musictag.evaluation.registry import METRICS
 from musictag.files import atomic_write
-from musictag.report.content import METRIC_NAMES, Report
+from musictag.report.content import Report
 from musictag.report.sheets import Sheet, join
 
 HEADLINES = ("scaling", "conditions", "cost")
@@ -131,7 +132,7 @@ def _figure(report: Report, name: str) -> _Figure:
     source, kind = (svg, "svg+xml") if svg.exists() else (path, "png")
     encoded = base64.b64encode(source.read_bytes()).decode("ascii")
     title, caption = _CAPTIONS[name]
-    metrics = join([METRIC_NAMES[metric] for metric in report.study.metrics])
+    metrics = join([METRICS[metric].label for metric in report.study.headlines])
     alt = f"{title}: {metrics} of {join(report.study.systems)}. {_alt_numbers(report)}"
     return _Figure(title, f"data:image/{kind};base64,{encoded}", alt.strip(), caption)
 

@@ -6,12 +6,14 @@ Legend: S songs, K tags, R resamples, D columns.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import chain
 
 import numpy as np
 
-from musictag.bootstrap import Ranking, mean_of_known, song_resamples
+from musictag.bootstrap import mean_of_known, song_resamples
 from musictag.errors import MusictagError
-from musictag.metrics import SquaredErrors
+from musictag.evaluation.registry import METRICS, Metric
+from musictag.evaluation.weighting import ScoredSongs
 from musictag.report.runs import Predictions, Run, Study
 
 
@@ -19,7 +21,8 @@ class Draws(dict[str, dict[str, np.ndarray]]):
     """Resampled macro scores by the name of the run's folder and by metric: R float64 each.
 
     ``resamples`` and ``seed`` say how the songs were drawn, ``songs`` how many there are. ``by_tag[run][metric]`` are
-    the scores of the single tags, R×K float32, NaN for a tag that has no such score (or not in that resample).
+    the scores of the single tags, of the metrics that have such: R×K float32, NaN for a tag that has no such score (or
+    not in that resample).
     """
 
     def __init__(self, songs: int, resamples: int, seed: int) -> None:
@@ -45,15 +48,13 @@ def resampled(study: Study, resamples: int = 1000, seed: int = 0) -> Draws:
     reference = study.runs[0].predictions
     draws = Draws(len(reference.song_ids), resamples, seed)
     for run in study.runs:
-        by_tag = _by_tag(aligned(run, study.runs[0]), resamples, seed)
+        metrics = [METRICS[key] for key in study.metrics]
         draws.by_tag[run.folder.name] = {}
         draws[run.folder.name] = {}
-        for metric in study.metrics:
-            once, again = by_tag[metric]
-            macro, value = mean_of_known(again), mean_of_known(once)
-            draws[run.folder.name][metric] = macro - _mean(macro) + value
-            centred = again - _mean(again) + once
-            draws.by_tag[run.folder.name][metric] = centred.astype(np.float32)
+        for metric, (once, again) in _scored(aligned(run, study.runs[0]), metrics, resamples, seed).items():
+            draws[run.folder.name][metric.key] = _centred(metric.macro(again), metric.macro(once)[0])
+            if metric.per_tag:
+                draws.by_tag[run.folder.name][metric.key] = _centred(again, once).astype(np.float32)
     return draws
 
 
@@ -109,28 +110,20 @@ def same_seeds(one: Collection[int], other: Collection[int]) -> tuple[list[int],
     return kept[0], kept[1], paired
 
 
-def _by_tag(predictions: Predictions, resamples: int, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Per metric the scores of the tags: K as the songs are, and R×K resampled; NaN where a tag has no such score."""
-    scores, targets, kinds = predictions.scores, predictions.targets, predictions.kinds
-    rankings = {k: Ranking(scores[:, k], targets[:, k]) for k in np.flatnonzero(kinds == "classification")}
-    measured = np.flatnonzero(kinds == "regression")
-    errors = SquaredErrors(scores[:, measured], targets[:, measured])
-
-    def score(weights: np.ndarray) -> np.ndarray:
-        found = np.full((3, weights.shape[1], len(kinds)), np.nan)
-        for k, ranking in rankings.items():
-            found[0, :, k], found[1, :, k] = ranking.score(weights)
-        found[2, :, measured] = errors.root_mean(weights).T
-        return found
-
-    once = score(np.ones((len(scores), 1), dtype=np.int32))[:, 0]
-    again = np.concatenate([score(weights) for weights in song_resamples(len(scores), resamples, seed)], axis=1)
-    return {name: (once[i], again[i]) for i, name in enumerate(("roc_auc", "pr_auc", "rmse"))}
+def _scored(
+    predictions: Predictions, metrics: Sequence[Metric], resamples: int, seed: int
+) -> dict[Metric, tuple[np.ndarray, np.ndarray]]:
+    """``Metric.values`` of each metric: as the songs are, and in each resample."""
+    songs = ScoredSongs(predictions.scores, predictions.targets, predictions.kinds)
+    drawn = song_resamples(len(predictions.scores), resamples, seed)
+    weighted = chain([songs.once()], map(songs.under, drawn))
+    once, *blocks = ([metric.values(block) for metric in metrics] for block in weighted)
+    return {metric: (once[i], np.concatenate([block[i] for block in blocks])) for i, metric in enumerate(metrics)}
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the resamples (first axis) that are known; NaN where none is."""
-    return mean_of_known(values.T)
+def _centred(again: np.ndarray, once: np.ndarray) -> np.ndarray:
+    """``again`` (R, or R×K) moved so that the mean over the resamples, of those that are known, is ``once``."""
+    return again - mean_of_known(again.T) + once
 
 
 def _places(own: np.ndarray, wanted: np.ndarray) -> np.ndarray:

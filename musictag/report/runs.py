@@ -14,12 +14,12 @@ from typing import Any
 
 from musictag.build import find_class
 from musictag.errors import MusictagError
+from musictag.evaluation.registry import METRICS
 from musictag.frontends import FAMILIES, FrontEnd
 from musictag.identity import deciding
 from musictag.results import Predictions, read_predictions, read_results
 from musictag.studies import find_studies, read_jobs
 
-METRICS = ("roc_auc", "pr_auc", "rmse")
 _FAMILIES = (*FAMILIES, "baseline")
 #: Keys that differ between the runs of a system without being what a study varies: the seed, and how long or how large.
 _NO_FACTORS = ("seed", "baseline", "frontend._target_", "backend._target_", "data.num_songs")
@@ -55,8 +55,8 @@ class Run:
         return f"Run({self.folder.name}: {self.system}, {self.condition}, seed {self.seed})"
 
     def value(self, metric: str) -> float | None:
-        """The test score; None where the tags allow no such score."""
-        return (self.metrics["test"][metric] or {}).get("value")
+        """The test score; None where the tags allow no such score, or where there was no such metric then."""
+        return (self.metrics["test"].get(metric) or {}).get("value")
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -65,7 +65,11 @@ class Run:
 
 
 class Study:
-    """The finished runs that share a name, sorted by system, condition and seed."""
+    """The finished runs that share a name, sorted by system, condition and seed.
+
+    ``metrics``: keys of the METRICS that all of them have, which are compared. ``headlines``: those of them that
+    figures show. ``shown_metrics``: those that any run has, which tables show.
+    """
 
     def __init__(self, name: str | None, runs: Sequence[Run]) -> None:
         self.name = name
@@ -80,7 +84,9 @@ class Study:
             runs, key=lambda run: (self.systems.index(run.system), _sortable(run.condition), run.seed, run.folder.name)
         )
         self.seeds = sorted({run.seed for run in runs})
-        self.metrics = [name for name in METRICS if all(run.value(name) is not None for run in runs)]
+        self.metrics = [key for key in METRICS if all(run.value(key) is not None for run in runs)]
+        self.headlines = [key for key in self.metrics if METRICS[key].headline]
+        self.shown_metrics = [key for key in METRICS if any(run.value(key) is not None for run in runs)]
         self.test_songs: int = runs[0].metrics["songs"]["test"]
 
     def cell(self, system: str, condition: tuple[Any, ...]) -> list[Run]:

@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 
 from musictag.errors import MusictagError
-from musictag.report.content import LOWER_IS_BETTER
+from musictag.evaluation.registry import METRICS
 from musictag.report.crossing import Crossing, find_crossing
 from musictag.report.fits import explained, fit_power_law, fit_trend, power_law_at, trend_at
 from musictag.report.inference import estimate, few_seeds, margins
@@ -116,8 +116,8 @@ class _Fits:
         """The parameters of the fit, of a power law those of the score or of the negative error: 1 + R rows."""
         if fit == "trend":
             return fit_trend(self.sizes, self.means, self.weights)
-        sign, bound = _sign(self.metric), 0.0 if self.metric in LOWER_IS_BETTER else 1.0
-        return fit_power_law(self.sizes, sign * self.means, self.weights, bound)
+        sign = _sign(self.metric)
+        return fit_power_law(self.sizes, sign * self.means, self.weights, sign * METRICS[self.metric].perfect)
 
     def curves_at(self, fit: str, sizes: np.ndarray) -> np.ndarray:
         """The fitted scores at ``sizes`` (N): (1 + R)×N."""
@@ -189,7 +189,7 @@ def _curve(fits: _Fits, metric: str, confidence: float) -> Curve:
         grid = np.geomspace(fits.sizes[0], fits.sizes[-1], _BAND)
         found = estimate(fits.at(fit, grid))
         margin = margins(found, confidence)
-        low, high = ((found.value + side * margin).clip(0.0, 1.0).tolist() for side in (-1, 1))
+        low, high = ((found.value + side * margin).clip(*METRICS[metric].bounds).tolist() for side in (-1, 1))
         return (grid.tolist(), low, high), explained(fits.curves_at(fit, fits.sizes)[0], fits.sizes, values, where)
 
     trend_band, trend_r2 = band("trend") if fits.can("trend") else (None, None)
@@ -215,4 +215,4 @@ def _curve(fits: _Fits, metric: str, confidence: float) -> Curve:
 
 
 def _sign(metric: str) -> int:
-    return -1 if metric in LOWER_IS_BETTER else 1
+    return METRICS[metric].sign

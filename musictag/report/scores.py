@@ -6,22 +6,21 @@ Laid out as in the paper: the rows of one condition together, a column a metric.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
-from musictag.report.content import LOWER_IS_BETTER, METRIC_NAMES, Table
+from musictag.evaluation.registry import METRICS
+from musictag.report.content import Table
 from musictag.report.published import Published
 from musictag.report.runs import Run, Study, factor_label
 from musictag.report.sheets import Cell, Sheet, join, number, text
-
-DECIMALS = 3
 
 
 @dataclass(frozen=True)
 class Score:
     """Mean over the seeds; ``spread`` their standard deviation (None with one seed, where ``low`` and ``high`` are the
-    run's interval over songs). ``best``: no other system does better under this condition, to three decimals."""
+    run's interval over songs). ``best``: no other system does better under this condition, to the metric's decimals."""
 
     value: float
     spread: float | None
@@ -32,7 +31,8 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """A cell of the study. ``train_seconds``: mean wall-clock time of training; ``parameters`` None for baselines."""
+    """A cell of the study. ``scores``: by metric, without those that not all of its runs have. ``train_seconds``: mean
+    wall-clock time of training; ``parameters`` None for baselines."""
 
     system: str
     family: str
@@ -49,7 +49,7 @@ def score_rows(study: Study) -> list[Row]:
     rows = []
     for condition in study.conditions:
         cells = {system: cell for system in study.systems if (cell := study.cell(system, condition))}
-        scores = {system: {metric: _score(runs, metric) for metric in study.metrics} for system, runs in cells.items()}
+        scores = {system: _scores(runs, study.shown_metrics) for system, runs in cells.items()}
         if len(cells) > 1:
             scores = _mark_best(scores)
         rows += [_row(study, system, condition, runs, scores[system]) for system, runs in cells.items()]
@@ -57,24 +57,22 @@ def score_rows(study: Study) -> list[Row]:
 
 
 def chance(study: Study) -> dict[str, float]:
-    """What an answer that hears nothing scores: ROC-AUC 0.5, PR-AUC the mean prevalence, RMSE that of the means."""
-    test = study.runs[0].metrics["test"]
-    errors = [tag["rmse_of_mean"] for tag in test["tags"] if tag["rmse_of_mean"] is not None]
-    known = {"roc_auc": 0.5, "pr_auc": test["chance_pr_auc"], "rmse": fmean(errors) if errors else None}
-    return {metric: known[metric] for metric in study.metrics if known[metric] is not None}
+    """What an answer that hears nothing scores, of the metrics of which that is known (``Metric.chance``)."""
+    known = {key: METRICS[key].chance(study.runs[0].metrics["test"]) for key in study.shown_metrics}
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def score_table(study: Study) -> Table:
     """The means in full precision, one line a cell."""
     columns = ["system", "family", *study.factors, "seeds"]
-    for metric in study.metrics:
+    for metric in study.shown_metrics:
         columns += [metric, f"{metric}_sd", f"{metric}_low", f"{metric}_high"]
     columns += [*(f"chance_{metric}" for metric in chance(study)), "parameters", "train_seconds"]
     lines = []
     for row in score_rows(study):
         line = [row.system, row.family, *map(_plain, row.condition), row.seeds]
-        for score in row.scores.values():
-            line += [score.value, score.spread, score.low, score.high]
+        for score in map(row.scores.get, study.shown_metrics):
+            line += [score.value, score.spread, score.low, score.high] if score else [None] * 4
         lines.append([*line, *chance(study).values(), row.parameters, row.train_seconds])
     return Table("Means over the seeds", columns, lines)
 
@@ -89,8 +87,8 @@ def run_rows(study: Study) -> list[dict[str, Any]]:
         line |= {"seed": run.seed, "data": run.metrics["data"], "train_songs": run.train_songs}
         line |= {"test_songs": run.metrics["songs"]["test"], "parameters": run.parameters}
         line |= {"epochs": run.metrics["epochs"], "best_epoch": run.metrics["best_epoch"]}
-        for metric in METRIC_NAMES:
-            entry = test[metric] or {}
+        for metric in METRICS:
+            entry = test.get(metric) or {}
             line |= {metric: entry.get("value"), f"{metric}_low": entry.get("low"), f"{metric}_high": entry.get("high")}
         line |= {"tags_scored": test["tags_scored"], "chance_pr_auc": test["chance_pr_auc"]}
         line |= {f"{name}_seconds": run.metrics["seconds"].get(name) for name in ("train", "test")}
@@ -104,22 +102,22 @@ def score_sheet(study: Study, published: Sequence[Published], about_published: s
     rows = score_rows(study)
     factors = list(study.factors)
     headings = [*map(factor_label, factors), "system"]
-    headings += [METRIC_NAMES[metric] for metric in study.metrics]
+    headings += [METRICS[metric].label for metric in study.shown_metrics]
     headings += ["seeds", "parameters", "training time"]
     shown, rules = [], set()
     for place, row in enumerate(rows):
         if place and row.condition != rows[place - 1].condition:
             rules.add(place)
         cells = [*map(text, row.condition), text(row.system)]
-        cells += [_score_cell(score) for score in row.scores.values()]
+        cells += [_score_cell(metric, row.scores.get(metric)) for metric in study.shown_metrics]
         shown.append([*cells, text(row.seeds), text(row.parameters), _duration(row.train_seconds)])
     blank = [Cell("")] * len(factors)
     by_chance = chance(study)
-    cells = [number(by_chance.get(metric)) for metric in study.metrics]
+    cells = [number(by_chance.get(metric), f".{METRICS[metric].decimals}f") for metric in study.shown_metrics]
     foot = [[*blank, Cell("chance"), *cells, *[Cell("")] * 3]]
     for line in published:
         printed = {"roc_auc": line.roc_auc, "pr_auc": line.pr_auc}
-        cells = [Cell(value, float(value)) if (value := printed.get(m)) else Cell("–") for m in study.metrics]
+        cells = [Cell(value, float(value)) if (value := printed.get(m)) else Cell("–") for m in study.shown_metrics]
         where = f"published: {line.model} ({line.split}; {line.status}, {line.source})"
         foot.append([*blank, Cell(where), *cells, *[Cell("")] * 3])
     notes = [_how_to_read(rows, study), about_published, *_warnings(study)]
@@ -143,8 +141,8 @@ def _how_to_read(rows: Sequence[Row], study: Study) -> str:
         levels = sorted({run.metrics["test"]["confidence"] for run in study.runs})
         of_each = ", as each run was last asked for" if len(levels) > 1 else ""
         parts.append(f"{only} the {join([f'{level:.0%}' for level in levels])} interval over songs{of_each}")
-    bold = " Bold: the best of a condition, or equal to it in three decimals." if _any_best(rows) else ""
-    lower = [METRIC_NAMES[metric] for metric in study.metrics if metric in LOWER_IS_BETTER]
+    bold = " Bold: the best of a condition, or equal to it as shown." if _any_best(rows) else ""
+    lower = [METRICS[metric].label for metric in study.shown_metrics if METRICS[metric].better == "min"]
     return "".join(parts) + "." + bold + (f" {join(lower)}: lower is better." if lower else "")
 
 
@@ -154,6 +152,12 @@ def _any_best(rows: Sequence[Row]) -> bool:
 
 def _warnings(study: Study) -> list[str]:
     return [f"Incomplete: {'; '.join(study.problems)}."] if study.problems else []
+
+
+def _scores(runs: Sequence[Run], metrics: Sequence[str]) -> dict[str, Score]:
+    return {
+        metric: _score(runs, metric) for metric in metrics if all(run.value(metric) is not None for run in runs)
+    }  # fmt: skip
 
 
 def _score(runs: Sequence[Run], metric: str) -> Score:
@@ -166,14 +170,13 @@ def _score(runs: Sequence[Run], metric: str) -> Score:
 
 def _mark_best(scores: dict[str, dict[str, Score]]) -> dict[str, dict[str, Score]]:
     marked: dict[str, dict[str, Score]] = {system: {} for system in scores}
-    for metric in next(iter(scores.values())):
-        rounded = {system: round(of[metric].value, DECIMALS) for system, of in scores.items()}
-        best = min(rounded.values()) if metric in LOWER_IS_BETTER else max(rounded.values())
-        for system, of in scores.items():
-            score = of[metric]
-            marked[system][metric] = Score(
-                score.value, score.spread, score.low, score.high, best=rounded[system] == best
-            )
+    for metric in dict.fromkeys(key for of in scores.values() for key in of):
+        there = {system: of[metric] for system, of in scores.items() if metric in of}
+        merit = {
+            system: METRICS[metric].sign * round(of.value, METRICS[metric].decimals) for system, of in there.items()
+        }
+        for system, score in there.items():
+            marked[system][metric] = replace(score, best=merit[system] == max(merit.values()))
     return marked
 
 
@@ -191,13 +194,16 @@ def _row(study: Study, system: str, condition: tuple, runs: Sequence[Run], score
     )
 
 
-def _score_cell(score: Score) -> Cell:
-    words = f"{score.value:.{DECIMALS}f}"
+def _score_cell(metric: str, score: Score | None) -> Cell:
+    if score is None:
+        return Cell("–")
+    show = METRICS[metric].show
+    words = show(score.value)
     if score.spread is not None:
-        words += f" ± {score.spread:.{DECIMALS}f}"
+        words += f" ± {show(score.spread)}"
     elif score.low is not None:
-        words += f" ({score.low:.{DECIMALS}f} to {score.high:.{DECIMALS}f})"
-    return Cell(words, score.value, score.best)
+        words += f" ({show(score.low)} to {show(score.high)})"
+    return Cell(words.replace("-", "−"), score.value, score.best)
 
 
 def _duration(seconds: float | None) -> Cell:

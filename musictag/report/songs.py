@@ -18,6 +18,7 @@ import soundfile
 from musictag.data.prepare import prepared_folder
 from musictag.data.store import INDEX_FILE, Store
 from musictag.errors import MusictagError
+from musictag.evaluation.weighting import label_ranking_precision
 from musictag.identity import build_source
 from musictag.report.answers import setting
 from musictag.report.resampling import aligned
@@ -120,23 +121,12 @@ def excerpts(
     return {}, "; ".join(reasons)
 
 
-def song_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Average precision of each song over its known tags (S; S×K in); NaN for songs without a tag or with all."""
-    known = ~np.isnan(targets)
-    order = np.argsort(-np.where(known, scores, -np.inf), axis=1, kind="stable")
-    hits = np.take_along_axis(targets == 1, order, axis=1)
-    precision = np.cumsum(hits, axis=1) / np.arange(1, scores.shape[1] + 1)
-    positives = hits.sum(axis=1)
-    scored = (positives > 0) & (positives < known.sum(axis=1))
-    return np.where(scored, (precision * hits).sum(axis=1) / np.maximum(positives, 1), np.nan)
-
-
 def _differing(study: Study, shown: dict[str, Run], count: int) -> list[ChosenSong]:
     precisions = {}
     for system, run in shown.items():
         found = aligned(run, study.runs[0])
         ranked = found.kinds == "classification"
-        precisions[system] = song_precision(found.scores[:, ranked], found.targets[:, ranked])
+        precisions[system] = label_ranking_precision(found.scores[:, ranked], found.targets[:, ranked])
     systems = list(precisions)
     values = np.stack(list(precisions.values()))
     scored = np.flatnonzero(~np.isnan(values).any(axis=0))

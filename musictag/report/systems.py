@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from musictag.errors import MusictagError
-from musictag.report.content import LOWER_IS_BETTER
+from musictag.evaluation.registry import METRICS, monitors
 from musictag.report.inference import Estimate, benjamini_hochberg, estimate, holm, margins, p_values
 from musictag.report.resampling import Draws, same_seeds, seeds_of
 from musictag.report.runs import Run, Study
@@ -124,7 +124,7 @@ def tag_gains(
     order = study.runs[0].predictions.tags.tolist()
     about = {tag["name"]: tag for tag in study.runs[0].metrics["test"]["tags"]}
     rows = []
-    for metric in study.metrics:
+    for metric in (key for key in study.metrics if METRICS[key].per_tag):
         tags = [k for k, name in enumerate(order) if about[name][metric] is not None]
         cells = {
             (system, condition): _tag_scores(runs, draws, metric, [order[k] for k in tags], tags)
@@ -170,9 +170,9 @@ def tag_gains(
 def leading_pairs(study: Study) -> list[tuple[str, str]]:
     """The best system of each family against those of the others; the two best where there is one family.
 
-    Best by the mean over the validation songs under the study's last condition, of the first of ROC-AUC, PR-AUC, RMSE
-    and loss that all have there; the test scores, which then test the pairs, have no say. Where there is none, the
-    order of the systems decides.
+    Best by the mean over the validation songs under the study's last condition, of the first metric that all have
+    there (ROC-AUC in most studies), else of the loss; the test scores, which then test the pairs, have no say. Where
+    there is none, the order of the systems decides.
     """
     if not study.metrics or len(study.systems) < 2:
         return []
@@ -186,7 +186,7 @@ def leading_pairs(study: Study) -> list[tuple[str, str]]:
     def merit(system: str) -> float:
         if not seen[system] or not known:
             return 0.0 if seen[system] else -np.inf
-        sign = -1 if known[0].removeprefix("val_") in {*LOWER_IS_BETTER, "loss"} else 1
+        sign = 1 if monitors()[known[0]] == "max" else -1
         return sign * float(np.mean([one[known[0]] for one in seen[system]]))
 
     ranked = sorted(study.systems, key=lambda system: -merit(system))

@@ -9,19 +9,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
+from musictag.evaluation.registry import METRICS
 from musictag.report.answers import p_text, setting, signed
-from musictag.report.content import LOWER_IS_BETTER, METRIC_NAMES, Table
+from musictag.report.content import Table
 from musictag.report.crossing import Crossing
 from musictag.report.inference import few_seeds
 from musictag.report.popularity import Exclusive, Popularity
 from musictag.report.runs import Study, factor_label
 from musictag.report.scaling import Curve
 from musictag.report.scores import run_rows
-from musictag.report.sheets import Cell, Sheet, number, text
+from musictag.report.sheets import Cell, Sheet, join, number, text
 from musictag.report.systems import Change, Difference, TagGain
 
 #: More systems than that, and a table of tags shows those only that are compared with each other.
 _MOST_SYSTEMS = 4
+_BETTER_BELOW = "a negative difference is an improvement"
 #: What stands in a CSV of a change, in the order of its fields.
 _ENDS = ("", "_low", "_high", "_p", "_p_adjusted")
 _BIASES = {
@@ -40,12 +42,17 @@ def run_table(study: Study) -> Table:
 
 def run_sheet(study: Study) -> Sheet:
     """One line a run, with the little that fits on a page."""
-    headings = ["system", *map(factor_label, study.factors), "seed", *map(METRIC_NAMES.get, study.metrics)]
+    headings = [
+        "system",
+        *map(factor_label, study.factors),
+        "seed",
+        *(METRICS[metric].label for metric in study.shown_metrics),
+    ]
     headings += ["epochs", "device", "run folder"]
     rows = []
     for run in study.runs:
         cells = [text(run.system), *map(text, run.condition), text(run.seed)]
-        cells += [number(run.value(metric), ".4f") for metric in study.metrics]
+        cells += [number(run.value(key), f".{METRICS[key].decimals + 1}f") for key in study.shown_metrics]
         cells += [text(run.metrics["epochs"]), text(run.metrics["device"]), text(run.folder.name)]
         rows.append(cells)
     last = len(headings)
@@ -87,17 +94,20 @@ def difference_sheet(study: Study, differences: Sequence[Difference], picked: bo
         if place and d.metric != differences[place - 1].metric:
             rules.add(place)
         clear = d.p_holm < 0.05
-        cells = [Cell(METRIC_NAMES[d.metric], d.metric), *map(text, d.condition), text(d.system), text(d.other)]
-        cells += [Cell(signed(d.value), d.value, clear), Cell(f"{signed(d.low)} to {signed(d.high)}", d.low)]
+        value, low, high = (signed(number, METRICS[d.metric].decimals) for number in (d.value, d.low, d.high))
+        cells = [Cell(METRICS[d.metric].label, d.metric), *map(text, d.condition), text(d.system), text(d.other)]
+        cells += [Cell(value, d.value, clear), Cell(f"{low} to {high}", d.low)]
         cells += [Cell(p_text(p), p) for p in (d.p, d.p_holm)]
         rows.append([*cells, text(d.seeds)])
+    shown = dict.fromkeys(METRICS[d.metric] for d in differences)
+    lower = [metric.label for metric in shown if metric.better == "min"]
     factors = len(study.factors)
     numeric = frozenset({*range(1, 1 + factors), *range(3 + factors, len(headings))})
     counted = "all pairs of systems, of which validation scores chose these" if picked else "all rows of a metric"
     notes = [
         "Over songs and seeds: both systems are scored on the same resamples of the test songs, and compared seed by "
         "seed where both have them; the intervals allow for how few the seeds are. p is two-sided; Holm's correction "
-        f"is over {counted}. Bold: below 0.05 after it. RMSE: a negative difference is an improvement.",
+        f"is over {counted}. Bold: below 0.05 after it.{f' {join(lower)}: {_BETTER_BELOW}.' if lower else ''}",
         *_seed_notes(d.seeds for d in differences),
     ]
     return Sheet("Differences of systems", headings, rows, numeric, frozenset(rules), notes=notes)
@@ -109,7 +119,7 @@ def crossing_table(crossings: Sequence[Crossing]) -> Table:
 
 
 def crossing_sheet(crossings: Sequence[Crossing]) -> Sheet:
-    rows = [[text(METRIC_NAMES[c.metric]), text(c.fit), Cell(c.text, c.text)] for c in crossings]
+    rows = [[text(METRICS[c.metric].label), text(c.fit), Cell(c.text, c.text)] for c in crossings]
     notes = [
         "Only within the measured sizes: no line is prolonged beyond them. The interval holds the sizes at which the "
         "fits do not differ significantly, over songs and seeds; each is 95% by itself.",
@@ -133,16 +143,17 @@ def fit_sheet(curves: Mapping[str, Sequence[Curve]]) -> Sheet:
     for of_metric in curves.values():
         rules.add(len(rows))
         for curve in of_metric:
-            slope = Cell("–") if curve.trend is None else Cell(signed(curve.trend[1]), curve.trend[1])
+            decimals = METRICS[curve.metric].decimals
+            slope = Cell("–") if curve.trend is None else Cell(signed(curve.trend[1], decimals), curve.trend[1])
             law = Cell("–")
             if curve.power_law is not None:
                 asymptote, factor, exponent = curve.power_law
-                sign = "+" if curve.metric in LOWER_IS_BETTER else "−"
+                sign = "−" if METRICS[curve.metric].better == "max" else "+"
                 law = Cell(f"{asymptote:.3f} {sign} {factor:.3g} × songs^−{exponent:.2f}", asymptote)
-            cells = [text(METRIC_NAMES[curve.metric]), text(curve.system), slope, number(curve.trend_r2, ".2f"), law]
+            cells = [text(METRICS[curve.metric].label), text(curve.system), slope, number(curve.trend_r2, ".2f"), law]
             rows.append([*cells, number(curve.power_law_r2, ".2f")])
             for note in curve.notes:
-                remarks.setdefault(note, []).append(f"{curve.system} by {METRIC_NAMES[curve.metric]}")
+                remarks.setdefault(note, []).append(f"{curve.system} by {METRICS[curve.metric].label}")
     notes = [f"{note[:1].upper()}{note[1:]} ({'; '.join(of)})." for note, of in remarks.items()]
     return Sheet("Fits to the scores", headings, rows, frozenset({2, 3, 4, 5}), frozenset(rules - {0}), notes=notes)
 
@@ -200,9 +211,9 @@ def _gain_sheet(study: Study, gains: Sequence[TagGain]) -> Sheet:
         conditions = [condition for condition in study.conditions if None not in condition]
         first, last = (setting(study.factors, conditions[place]) for place in (0, -1))
         notes.insert(0, f"Scores with {last}; gain: by how much they differ from those with {first}.")
-    if metric in LOWER_IS_BETTER:
+    if METRICS[metric].better == "min":
         notes.append("A negative change is an improvement.")
-    title = f"{METRIC_NAMES[metric]} of every tag"
+    title = f"{METRICS[metric].label} of every tag"
     return Sheet(title, headings, rows, frozenset(range(1, len(headings))), notes=notes)
 
 

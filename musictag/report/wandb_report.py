@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from musictag.report.content import METRIC_NAMES, Report
+from musictag.evaluation.registry import METRICS
+from musictag.report.content import Report
 from musictag.report.runs import Run, Study, factor_label
 from musictag.wandb_runs import finish_run, run_id, start_run
 
@@ -68,7 +69,7 @@ def study_name(study: Study) -> str:
 
 
 def line_charts(study: Study) -> dict[str, Any]:
-    """Line-series charts of the mean scores, one a metric, where one number varies; else none.
+    """Line-series charts of the mean scores, one a headline metric, where one number varies; else none.
 
     Against training songs there is a second one each, over the doublings of the smallest size: W&B draws this kind of
     chart on a linear axis, which is then a logarithmic one. What has no such setting (a baseline) is a level line.
@@ -77,14 +78,14 @@ def line_charts(study: Study) -> dict[str, Any]:
 
     values = factor_values(study)
     charts = {}
-    for metric in study.metrics if len(values) > 1 else ():
+    for metric in study.headlines if len(values) > 1 else ():
         lines = {system: means_of(study, system, metric) for system in study.systems}
         for suffix, label, scaled in _scales(study, values[0]):
             charts[f"{metric}{suffix}"] = wandb.plot.line_series(
                 xs=[[scaled(x) for x in line] for line in lines.values()],
                 ys=[list(line.values()) for line in lines.values()],
                 keys=list(lines),
-                title=f"{METRIC_NAMES[metric]} of the test songs, mean over seeds",
+                title=f"{METRICS[metric].label} of the test songs, mean over seeds",
                 xname=label,
             )
     return charts

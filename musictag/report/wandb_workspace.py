@@ -12,11 +12,12 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from musictag.errors import MusictagError
+from musictag.evaluation.registry import METRICS
 from musictag.plots import BLUE, GREEN, ORANGE
-from musictag.report.content import METRIC_NAMES, Report
+from musictag.report.content import Report
 from musictag.report.runs import Study, factor_label
 from musictag.report.wandb_report import TRAIN_SONGS, factor_values, study_name
-from musictag.tracking import CURVES
+from musictag.tracking import curve_names
 from musictag.wandb_runs import has_api_key
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ FAMILY_COLOURS = {"waveform": ORANGE, "spectrogram": BLUE, "baseline": GREEN}
 _CURVE_NAMES = {
     "train_loss": "Loss, training",
     "val_loss": "Loss, validation",
-    "val_roc_auc": "ROC-AUC, validation",
-    "val_pr_auc": "PR-AUC, validation",
-    "val_rmse": "RMSE, validation",
     "learning_rate": "Learning rate",
     "patches_per_second": "Patches a second",
 }
@@ -79,7 +77,7 @@ def build_workspace(report: Report, project: str, entity: str) -> ws.Workspace:
     from wandb_workspaces import expr
 
     study = report.study
-    scores = [f"test_{metric}" for metric in study.metrics]
+    scores = [f"test_{metric}" for metric in study.headlines]
     groups = [expr.Config("system"), *(expr.Config(key) for key in study.factors)]
     sections = {
         _scores_title(study): [*score_panels(study), *chart_panels(study)],
@@ -168,31 +166,31 @@ def build_report(report: Report, project: str, entity: str) -> wr.Report:
 
 
 def score_panels(study: Study) -> list[Any]:
-    """Each test score against the number that varies, a point a run (training songs: log axis); else a bar a system."""
+    """Each headline metric against the number that varies, a point a run (training songs: log axis); else bars."""
     import wandb_workspaces.reports.v2 as wr
 
     if not factor_values(study):
         return [
             wr.BarPlot(
-                title=METRIC_NAMES[metric],
+                title=METRICS[metric].label,
                 metrics=[wr.SummaryMetric(f"test_{metric}")],
                 groupby=wr.Config("system"),
                 groupby_aggfunc="mean",
                 groupby_rangefunc="stddev",
                 max_bars_to_show=100,
             )
-            for metric in study.metrics
+            for metric in study.headlines
         ]
     (factor,) = study.factors
     x = wr.SummaryMetric("train_songs") if factor == TRAIN_SONGS else wr.Config(factor)
     return [
         wr.ScatterPlot(
-            title=f"{METRIC_NAMES[metric]} against {factor_label(factor)}",
+            title=f"{METRICS[metric].label} against {factor_label(factor)}",
             x=x,
             y=wr.SummaryMetric(f"test_{metric}"),
             log_x=factor == TRAIN_SONGS,
         )
-        for metric in study.metrics
+        for metric in study.headlines
     ]
 
 
@@ -205,9 +203,9 @@ def chart_panels(study: Study) -> list[Any]:
             f"charts/{metric}{suffix}",
             "wandb/lineseries/v0",
             fields,
-            {"title": f"{METRIC_NAMES[metric]}, mean over seeds", "xname": label or factor_label(study.factors[0])},
+            {"title": f"{METRICS[metric].label}, mean over seeds", "xname": label or factor_label(study.factors[0])},
         )
-        for metric in study.metrics
+        for metric in study.headlines
         if len(factor_values(study)) > 1
     ]
 
@@ -224,7 +222,8 @@ def curve_panels() -> list[Any]:
     """Losses, scores, learning rate and speed by epoch."""
     import wandb_workspaces.reports.v2 as wr
 
-    return [wr.LinePlot(title=_CURVE_NAMES[key], x="epoch", y=[key], title_x="epoch") for key in CURVES]
+    titles = _CURVE_NAMES | {f"val_{metric.key}": f"{metric.label}, validation" for metric in METRICS.values()}
+    return [wr.LinePlot(title=titles[key], x="epoch", y=[key], title_x="epoch") for key in curve_names()]
 
 
 def _custom_chart(key: str, preset: str, fields: dict[str, str], strings: dict[str, str]) -> Any:

@@ -48,8 +48,8 @@ FAULTS = (
     Fault(
         "a system with a larger error leads",
         "musictag/report/systems.py",
-        "sign = -1 if known[0]",
-        "sign = 1 if known[0]",
+        'sign = 1 if monitors()[known[0]] == "max" else -1',
+        "sign = 1",
         "test_report_systems.py::test_where_errors_are_all_there_is_the_smallest_ones_lead",
     ),
     Fault(
@@ -62,7 +62,7 @@ FAULTS = (
     Fault(
         "a larger error is a better one in crossings",
         "musictag/report/scaling.py",
-        "    return -1 if metric in LOWER_IS_BETTER else 1\n",
+        "    return METRICS[metric].sign\n",
         "    return 1\n",
         "test_report_scaling.py::test_errors_fall_and_their_power_law_falls_with_them",
     ),
@@ -97,8 +97,8 @@ FAULTS = (
     Fault(
         "every run has draws of its own",
         "musictag/report/resampling.py",
-        "by_tag = _by_tag(aligned(run, study.runs[0]), resamples, seed)",
-        "by_tag = _by_tag(aligned(run, study.runs[0]), resamples, seed + len(draws))",
+        "_scored(aligned(run, study.runs[0]), metrics, resamples, seed)",
+        "_scored(aligned(run, study.runs[0]), metrics, resamples, seed + len(draws))",
         "test_report_resampling.py::test_draws_are_shared_and_repeatable",
     ),
     Fault(
@@ -111,8 +111,8 @@ FAULTS = (
     Fault(
         "the largest error is bold",
         "musictag/report/scores.py",
-        "best = min(rounded.values()) if metric in LOWER_IS_BETTER else max",
-        "best = max(rounded.values()) if metric in LOWER_IS_BETTER else max",
+        "METRICS[metric].sign * round(",
+        "round(",
         "test_report_tables.py::test_the_best_of_each_condition_is_bold_and_errors_are_best_when_small",
     ),
     Fault(
@@ -180,9 +180,9 @@ FAULTS = (
     ),
     Fault(
         "chance of RMSE is the largest of the tags",
-        "musictag/report/scores.py",
-        '"rmse": fmean(errors) if errors else None}',
-        '"rmse": max(errors) if errors else None}',
+        "musictag/evaluation/registry.py",
+        "float(np.mean(errors))",
+        "float(np.max(errors))",
         "test_report_tables.py::test_chance_stands_below",
     ),
     Fault(

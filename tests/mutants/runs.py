@@ -57,15 +57,15 @@ FAULTS = (
     Fault(
         "a search maximises the error",
         "musictag/sweeping.py",
-        'else -scores["val_rmse"]',
-        'else scores["val_rmse"]',
+        "METRICS[key].sign * value",
+        "value",
         "test_sweeping.py::test_the_objective_is_of_the_validation_songs",
     ),
     Fault(
         "a search goes by test scores",
         "musictag/sweeping.py",
-        'scores = metrics["validation"]\n    return scores["val_pr_auc"] if scores["val_pr_auc"] is not None',
-        'scores = metrics["validation"]\n    return metrics["test"]["pr_auc"]["value"] if metrics["test"]["pr_auc"]',
+        'key: metrics["validation"].get(f"val_{key}") for',
+        'key: metrics["test"][key] and metrics["test"][key]["value"] for',
         "test_sweeping.py::test_the_objective_is_of_the_validation_songs",
     ),
     Fault(

@@ -1,0 +1,1 @@
+"""Song-level evaluation: what is measured (``registry``) and what the measures share (``weighting``)."""

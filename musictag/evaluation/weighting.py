@@ -1,0 +1,112 @@
+"""The songs of one evaluation under any weighting: what metrics share is sorted once, then computed once a weighting.
+
+Legend: S songs, K tags, R weightings (one, or the resamples of a bootstrap), D columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from musictag.bootstrap import Ranking
+
+#: Songs whose tags are ranked at once.
+_ROWS = 4096
+
+
+class ScoredSongs:
+    """``scores`` and ``targets`` (S×K; NaN: unknown) of tags whose ``kinds`` are classification or regression.
+
+    ``known`` (S×K) says which targets are, ``is_class`` (K) which tags are of classification.
+    """
+
+    def __init__(self, scores: np.ndarray, targets: np.ndarray, kinds: Sequence[str]) -> None:
+        self.scores = scores
+        self.targets = targets
+        self.known = ~np.isnan(targets)
+        self.is_class = np.array([kind == "classification" for kind in kinds], dtype=bool)
+
+    def tags_of(self, kind: str) -> np.ndarray:
+        """Which tags (K) are of ``kind``: classification, regression or all."""
+        return {"classification": self.is_class, "regression": ~self.is_class, "all": np.ones_like(self.is_class)}[kind]
+
+    @cached_property
+    def rankings(self) -> dict[int, Ranking]:
+        """By its number each classification tag whose known songs are of both classes."""
+        found = {int(k): Ranking(self.scores[:, k], self.targets[:, k]) for k in np.flatnonzero(self.is_class)}
+        return {k: ranking for k, ranking in found.items() if ranking.has_both_classes}
+
+    @cached_property
+    def precisions(self) -> tuple[np.ndarray, np.ndarray]:
+        """``label_ranking_precision`` of the classification tags, 0 where there is none, and 1 where there is: S."""
+        found = label_ranking_precision(self.scores[:, self.is_class], self.targets[:, self.is_class])
+        return np.nan_to_num(found), (~np.isnan(found)).astype(np.float64)
+
+    @cached_property
+    def squared_errors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the regression tags, 0 where the target is unknown, and 1 where it is known: float64, S × such tags."""
+        known = self.known[:, ~self.is_class]
+        errors = self.scores[:, ~self.is_class].astype(np.float64) - self.targets[:, ~self.is_class]
+        return np.where(known, errors, 0.0) ** 2, known.astype(np.float64)
+
+    def once(self) -> Weighted:
+        """Every song counts once: R is 1."""
+        return Weighted(self, np.ones((len(self.scores), 1), dtype=np.int32))
+
+    def under(self, weights: np.ndarray) -> Weighted:
+        """Each song counts as often as ``weights`` (S×R, whole numbers) say."""
+        return Weighted(self, weights)
+
+
+class Weighted:
+    """``songs`` under ``weights`` (S×R): what several metrics read is computed when the first asks for it."""
+
+    def __init__(self, songs: ScoredSongs, weights: np.ndarray) -> None:
+        self.songs = songs
+        self.weights = weights
+
+    @cached_property
+    def ranked(self) -> np.ndarray:
+        """ROC-AUC, PR-AUC and best F1 (see ``Ranking.score``) of every tag: 3×R×K, NaN where there is no such score."""
+        found = np.full((3, self.weights.shape[1], self.songs.scores.shape[1]), np.nan)
+        for k, ranking in self.songs.rankings.items():
+            found[:, :, k] = ranking.score(self.weights)
+        return found
+
+    def mean(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Weighted mean over the songs of ``values`` (S×D, or S), of those that are ``known`` (1, else 0): R×D, or R.
+
+        Values that are not known must be 0. NaN where no known song has weight.
+        """
+        weights = self.weights.T.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            return (weights @ values) / (weights @ known)
+
+
+def label_ranking_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Of each song (S): mean over its true tags of the share of true ones among the tags scored as high or higher.
+
+    ``scores`` and ``targets`` are S×K; unknown tags (NaN) take no part, tied ones stand at the lowest place of their
+    group, as in scikit-learn. NaN for a song without a true tag.
+    """
+    parts = [slice(first, first + _ROWS) for first in range(0, len(scores), _ROWS)]
+    found = [_label_ranking_precision(scores[part], targets[part]) for part in parts]
+    return np.concatenate(found) if found else np.empty(0)
+
+
+def _label_ranking_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    tags = scores.shape[1]
+    ranked = np.where(np.isnan(targets), -np.inf, scores)  # unknown tags come last, behind all that count
+    order = np.argsort(-ranked, axis=1)
+    ranked = np.take_along_axis(ranked, order, axis=1)
+    hits = np.take_along_axis(targets, order, axis=1) == 1
+    # the place of the last tag that is scored as high as this one
+    is_end = np.ones(ranked.shape, dtype=bool)
+    is_end[:, :-1] = ranked[:, 1:] != ranked[:, :-1]
+    ends = np.where(is_end, np.arange(tags), tags)
+    last = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
+    precision = np.take_along_axis(np.cumsum(hits, axis=1), last, axis=1) / (last + 1)
+    positives = hits.sum(axis=1)
+    return np.where(positives > 0, (precision * hits).sum(axis=1) / np.maximum(positives, 1), np.nan)
