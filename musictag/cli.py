@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         required=True,
         type=path_argument,
         metavar="MODEL",
-        help="best.ckpt of a finished run (model.json of a baseline), or a pretrained model",
+        help="folder of a finished run, tagger.safetensors or model.json in it, or a pretrained model",
     )
     tag.add_argument("--top", type=positive, default=5, metavar="N", help="how many tags to show (default: 5)")
     tag.add_argument(
@@ -63,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pretrained = commands.add_parser(
         "pretrained",
         help="make published weights usable: " + ", ".join(PRETRAINED),
-        description="Obtain published weights (musicnn by Pons & Serra 2019, ISC licence) and keep them as checkpoints "
-        "of musictag in the user's cache. From then on they go by name, without a network: musictag tag song.mp3 "
+        description="Obtain published weights (musicnn by Pons & Serra 2019, ISC licence) and keep them as taggers of "
+        "musictag in the user's cache. From then on they go by name, without a network: musictag tag song.mp3 "
         "--model musicnn-msd.",
     )
     pretrained.add_argument("names", nargs="+", metavar="NAME", help=", ".join(PRETRAINED))
@@ -110,13 +110,13 @@ def _add_embed(commands: argparse._SubParsersAction) -> None:
         required=True,
         type=path_argument,
         metavar="MODEL",
-        help="best.ckpt of a finished run, or a pretrained model",
+        help="folder of a finished run, tagger.safetensors or model.json in it, or a pretrained model",
     )
     embed.add_argument(
         "--layer",
-        default="penultimate",
         metavar="LAYER",
-        help="penultimate (default: what the last layer gets), frontend, or the name of another layer",
+        help="penultimate (default: what the last layer gets; of a baseline: its features), frontend, or the name of "
+        "another layer",
     )
     embed.add_argument("--list-layers", action="store_true", help="print the layers that the model has, and stop")
     embed.add_argument(

@@ -21,11 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from musictag import __version__
+from musictag.data.audio.read import AudioSource, read_source
 from musictag.data.progress import Progress
 from musictag.each_song import Songs
 from musictag.errors import MusictagError
 from musictag.files import atomic_write
-from musictag.tagger import AudioSource, Tagger, evaluating, load
+from musictag.inference.over_patches import evaluating, over_patches
+from musictag.inference.tagger import SongEmbedder
+from musictag.models.network import TaggingNetwork
 from musictag.transfer import digest
 from musictag.untrusted import unicode_name
 
@@ -62,22 +65,23 @@ class Layer:
         return output.clone() if output.ndim == 2 else output.movedim(self.channels + 1, 1).flatten(2).mean(-1)
 
 
-class Embedder:
-    """Songs -> features of one layer of ``tagger``: cut into patches, read and batched exactly as for tagging.
+class Embedder(SongEmbedder):
+    """Songs -> features of one layer of ``network``: cut into patches, read and batched exactly as for tagging.
 
-    ``layer`` is ``penultimate`` (what goes into the last layer, ``tagger.backend.output``: H numbers a patch) or the
+    ``layer`` is ``penultimate`` (what goes into the last layer, ``network.backend.output``: H numbers a patch) or the
     dotted name of a module, such as ``frontend`` or ``backend.convolutions.2``. Of outputs over time (B×C×T) or over
     frequency and time (B×C×F×T) it takes the mean, so that H = C. ``layers`` finds those that can be asked for.
 
     Raises MusictagError for any other name, with the reason or with names that are similar.
     """
 
-    def __init__(self, tagger: Tagger, layer: str = PENULTIMATE):
-        self.tagger = tagger
+    def __init__(self, network: TaggingNetwork, layer: str = PENULTIMATE):
+        self.network = network
+        self.patch_seconds = network.patch_seconds
         if layer == PENULTIMATE:  # known without looking
-            self.layer = _penultimate(tagger)
+            self.layer = _penultimate(network)
             return
-        usable, refused = layers(tagger)
+        usable, refused = layers(network)
         if layer in refused:
             raise MusictagError(f"layer {layer} cannot be embedded: {refused[layer]}; {_HOW_TO_LIST}")
         if layer not in usable:
@@ -86,33 +90,29 @@ class Embedder:
             raise MusictagError(f"this model has no layer {layer}{hint}; {_HOW_TO_LIST}")
         self.layer = usable[layer]
 
-    def song(self, source: AudioSource) -> np.ndarray:
-        """H float32: the mean over the song's patches. Raises as ``Tagger.tag`` does."""
-        return self.patches(source)[1].mean(axis=0)
-
     def patches(self, source: AudioSource) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds at which the patches begin (B) and their features (B×H float32). Raises as ``Tagger.tag`` does."""
-        tagger = self.tagger
-        starts, features = tagger.over_patches(self._features, tagger.read(source), tagger.patch_samples)
-        return starts / tagger.sample_rate, features
+        network = self.network
+        audio = read_source(source, network.sample_rate)
+        starts, features = over_patches(network, self._features, audio, network.patch_samples)
+        return starts / network.sample_rate, features
 
     def _features(self, waveform: Tensor) -> Tensor:
         """B×N -> B×H. The hook is gone afterwards, whatever happens."""
         heard: list[Tensor] = []
-        with _listening(self.tagger, self.layer, heard):
-            self.tagger(waveform)
+        with _listening(self.network, self.layer, heard):
+            self.network(waveform)
         expected = (len(waveform), self.layer.size)
         if [tuple(found.shape) for found in heard] != [expected]:
             raise MusictagError(f"layer {self.layer.name} of this model does not give one row of numbers a patch")
         return heard[0]
 
 
-def layers(tagger: Tagger) -> tuple[dict[str, Layer], dict[str, str]]:
+def layers(network: TaggingNetwork) -> tuple[dict[str, Layer], dict[str, str]]:
     """The layers that can be embedded, by name, and why others cannot, found by letting silence go through."""
-    seen = _outputs(tagger, tagger.input_samples)
-    longer = _outputs(tagger, 2 * tagger.input_samples, all_of_it=not tagger.backend.fixed_length)
-    usable, refused = {PENULTIMATE: _penultimate(tagger)}, {}
-    for name, module in list(tagger.named_modules())[1:]:  # without the tagger itself
+    seen = _outputs(network, network.input_samples)
+    longer = _outputs(network, 2 * network.input_samples, all_of_it=not network.backend.fixed_length)
+    usable, refused = {PENULTIMATE: _penultimate(network)}, {}
+    for name, module in list(network.named_modules())[1:]:  # without the network itself
         found = _describe(name, type(module).__name__, seen.get(name, []), longer.get(name, []))
         if isinstance(found, Layer):
             usable[name] = found
@@ -141,7 +141,7 @@ def _describe(name: str, kind: str, outputs: Sequence[Any], longer: Sequence[Any
     return Layer(name, kind, shape[1:])
 
 
-def _outputs(tagger: Tagger, num_samples: int, all_of_it: bool = True) -> dict[str, list[Any]]:
+def _outputs(network: TaggingNetwork, num_samples: int, all_of_it: bool = True) -> dict[str, list[Any]]:
     """What each module returns for two patches of ``num_samples``, call by call: a tensor's shape, or another's class.
 
     Not ``all_of_it``: of the front-end alone.
@@ -151,31 +151,33 @@ def _outputs(tagger: Tagger, num_samples: int, all_of_it: bool = True) -> dict[s
     def note(name: str, output: Any) -> None:
         seen.setdefault(name, []).append(tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__)
 
-    with ExitStack() as hooks, evaluating(tagger), torch.inference_mode():
-        for name, module in tagger.named_modules():
+    with ExitStack() as hooks, evaluating(network), torch.inference_mode():
+        for name, module in network.named_modules():
             hooks.enter_context(module.register_forward_hook(lambda _m, _in, out, name=name: note(name, out)))
-        silence = torch.zeros(2, num_samples, device=next(tagger.parameters()).device)
-        tagger(silence) if all_of_it else tagger.frontend(silence)
+        silence = torch.zeros(2, num_samples, device=next(network.parameters()).device)
+        network(silence) if all_of_it else network.frontend(silence)
     return seen
 
 
-def _penultimate(tagger: Tagger) -> Layer:
-    output = tagger.backend.output
+def _penultimate(network: TaggingNetwork) -> Layer:
+    output = network.backend.output
     return Layer(PENULTIMATE, "input of backend.output", (output.in_features,))
 
 
-def _listening(tagger: Tagger, layer: Layer, heard: list[Tensor]) -> torch.utils.hooks.RemovableHandle:
+def _listening(network: TaggingNetwork, layer: Layer, heard: list[Tensor]) -> torch.utils.hooks.RemovableHandle:
     """A hook that appends what ``layer`` makes of each batch, B×H, to ``heard``; a context that ends with it."""
     if layer.name == PENULTIMATE:
-        output: nn.Module = tagger.backend.output
+        output: nn.Module = network.backend.output
         return output.register_forward_pre_hook(lambda _module, inputs: heard.append(layer.vectors(inputs[0])))
-    module = tagger.get_submodule(layer.name)
+    module = network.get_submodule(layer.name)
     return module.register_forward_hook(lambda _module, _inputs, output: heard.append(layer.vectors(output)))
 
 
 def list_layers(model: str, device: str = "cpu") -> int:
     """Print the layers of ``model`` that can be embedded: name, class, what a patch becomes, H. Returns 0."""
-    usable, _ = layers(load(model, device))
+    from musictag.inference.load import load
+
+    usable = load(model, device).layers()
     rows = [("LAYER", "KIND", "A PATCH BECOMES", "NUMBERS")]
     rows += [(layer.name, layer.kind, _by(layer.shape), str(layer.size)) for layer in usable.values()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -185,7 +187,9 @@ def list_layers(model: str, device: str = "cpu") -> int:
     return 0
 
 
-def main(names: Sequence[str], model: str, layer: str, out: str, patches: bool = False, device: str = "cpu") -> int:
+def main(
+    names: Sequence[str], model: str, layer: str | None, out: str, patches: bool = False, device: str = "cpu"
+) -> int:
     """Write the features of the files ``names``, and of all audio below those that are folders, to ``out``; returns the
     exit status: 1 where a file had to be left out.
 
@@ -193,20 +197,22 @@ def main(names: Sequence[str], model: str, layer: str, out: str, patches: bool =
     Ctrl-C with the songs that were finished in ``out``. Raises MusictagError, before any work, for an ``out`` that
     cannot be written, and where no file could be used: then there is no ``out``.
     """
+    from musictag.inference.load import load
+
     path = Path(out)
     if path.suffix.lower() not in WRITERS:
         raise MusictagError(f"--out {out} must end in {' or '.join(WRITERS)}")
     if path.exists():
         raise MusictagError(f"{out} is there already; type another name after --out, or delete it")
     songs = Songs(names)
-    embedder = Embedder(load(model, device), layer)
-    tagger = embedder.tagger
+    tagger = load(model, device)
+    embedder = tagger.embedder(layer)
     about = {
         "model": model,
         "model_sha256": digest(model),
-        "layer": layer,
+        "layer": embedder.layer.name,
         "sample_rate": tagger.sample_rate,
-        "patch_seconds": tagger.patch_seconds,
+        "patch_seconds": embedder.patch_seconds,
         "musictag": __version__,
     }
     rows = _Rows(songs, embedder, patches)
@@ -222,7 +228,7 @@ def main(names: Sequence[str], model: str, layer: str, out: str, patches: bool =
     except OSError as error:
         raise MusictagError(f"{out} cannot be written: {error.strerror or error}") from error
     what = _count(songs.done, "song") + (f", {_count(rows.number, 'patch', 'es')}" if patches else "")
-    print(f"{out}: {what}, {_count(embedder.layer.size, 'number')} each (layer {layer})")
+    print(f"{out}: {what}, {_count(embedder.layer.size, 'number')} each (layer {embedder.layer.name})")
     return songs.status("are in it; for the others, give another name after --out")
 
 
@@ -233,7 +239,7 @@ class _Ended(Exception):
 class _Rows:
     """What is to be written of each song that can be used; ``number`` counts the rows."""
 
-    def __init__(self, songs: Songs, embedder: Embedder, patches: bool) -> None:
+    def __init__(self, songs: Songs, embedder: SongEmbedder, patches: bool) -> None:
         self.number = 0
         self._songs, self._embedder, self._patches = songs, embedder, patches
 

@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from musictag.errors import MusictagError
 from musictag.frontends.harmonic import Harmonic
 from musictag.frontends.spectrogram import SpectrogramFrontEnd
+from musictag.models.network import TaggingNetwork
 from musictag.preparing import CONF, compose
 from musictag.published import PRETRAINED
-from musictag.tagger import Tagger
 
 NUM_TAGS = 50
 WIDE = 120  # columns of a terminal in which the parts have room, too
@@ -59,28 +59,28 @@ def describe_model(name: str) -> ModelRow:
         spec = spec | {"normalise": "none"}  # what is measured before training is no parameter
     tags = [{"name": f"tag {i}"} for i in range(NUM_TAGS)]
     with torch.device("meta"):
-        tagger = Tagger(spec, config["backend"], tags, config["data"]["patch_seconds"])
-        waveform = torch.zeros(1, tagger.input_samples)
-    tagger.to("meta").eval()  # its constants, too
+        network = TaggingNetwork(spec, config["backend"], tags, config["data"]["patch_seconds"])
+        waveform = torch.zeros(1, network.input_samples)
+    network.to("meta").eval()  # its constants, too
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        tagger(waveform)
-    frontend, rate = tagger.frontend, tagger.sample_rate
+        network(waveform)
+    frontend, rate = network.frontend, network.sample_rate
     return ModelRow(
         name=name,
         paper=config["names"]["paper"] or "-",
         frontend=config["names"]["frontend"],
         backend=config["names"]["backend"],
-        input=_input(tagger),
-        parameters=sum(parameter.numel() for parameter in tagger.parameters()),
-        gflops=counter.get_total_flops() / 1e9 / tagger.patch_seconds,
+        input=_input(network),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        gflops=counter.get_total_flops() / 1e9 / network.patch_seconds,
         receptive_seconds=None if frontend.receptive_samples is None else frontend.receptive_samples / rate,
         hop_seconds=frontend.hop_samples / rate,
     )
 
 
-def _input(tagger: Tagger) -> str:
-    frontend = tagger.frontend
-    seconds = f"{tagger.patch_seconds:.2f} s"
+def _input(network: TaggingNetwork) -> str:
+    frontend = network.frontend
+    seconds = f"{network.patch_seconds:.2f} s"
     if isinstance(frontend, SpectrogramFrontEnd):
         return f"{frontend.log_mel.num_mels} mel, {seconds}"
     if isinstance(frontend, Harmonic):

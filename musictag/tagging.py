@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from musictag.each_song import Songs
 from musictag.errors import MusictagError, SongError
+from musictag.inference.load import load
 from musictag.streams import drop_output, is_utf8
 from musictag.untrusted import printable, unicode_name
 
@@ -31,7 +31,7 @@ def main(names: Sequence[str], model: str, top: int, as_json: bool, device: str)
     Raises MusictagError for a model that cannot be loaded, and where standard output cannot be written.
     """
     songs = Songs(names)
-    tagger = _load(model, device)
+    tagger = load(model, device)
     rows = _JsonRows() if as_json else _TableRows(tagger.tags, songs.paths, top)
     with songs.heard():
         try:
@@ -44,16 +44,6 @@ def main(names: Sequence[str], model: str, top: int, as_json: bool, device: str)
             drop_output()
             raise MusictagError(f"standard output cannot be written: {error.strerror}") from error
     return songs.status("were tagged")
-
-
-def _load(model: str, device: str) -> Any:
-    if model.endswith(".json"):
-        from musictag.baseline import load as load_baseline
-
-        return load_baseline(model)
-    from musictag.tagger import load
-
-    return load(model, device=device)
 
 
 def _finite(scores: dict[str, float]) -> dict[str, float]:

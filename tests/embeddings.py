@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-
 from musictag.tagger import Tagger
 
 from .models import as_trained

@@ -24,7 +24,6 @@ def read_audio(path: Path) -> None:
 
 def read_checkpoint(path: Path) -> None:
     import numpy as np
-
     from musictag.tagger import load
 
     tagger = load(path)
@@ -113,9 +112,8 @@ def warm_up(kind: str) -> str:
 
     if kind in ("checkpoint", "models"):
         import lightgbm  # noqa: F401
-        import torch
-
         import musictag.tagger
+        import torch
 
         torch.set_num_threads(1)
         torch.nn.Conv1d(1, 1, 3)(torch.zeros(1, 1, 9)).sum().backward()

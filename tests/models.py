@@ -10,13 +10,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
+from musictag.tagger import Tagger
 from torch import Tensor, nn
 
 from musictag.backends import BackEnd
 from musictag.build import build
 from musictag.frontends import FrontEnd
 from musictag.preparing import compose
-from musictag.tagger import Tagger
 
 CONF = Path(__file__).parent.parent / "conf"
 FRONTENDS, BACKENDS = (sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in ("frontend", "backend"))

@@ -20,10 +20,10 @@ import sklearn.metrics
 import soundfile
 import torch
 import torch.nn.functional as F
+from musictag.tagger import Tagger
 from torch import Tensor
 
 from musictag.data.sampling import epoch_order, noise_seed, patch_starts_of_epoch, song_keys
-from musictag.tagger import Tagger
 
 TAGS = ("high", "noisy", "brightness")
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from musictag.tagger import Tagger
 
 from musictag import cli
-from musictag.tagger import Tagger
 
 from .embeddings import make_tagger, save, write_song
 

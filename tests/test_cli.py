@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from musictag.tagger import Tagger
 
 import musictag
 from musictag import cli
-from musictag.tagger import Tagger
 
 from .experiments import ROOT
 

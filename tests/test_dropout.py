@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from musictag.tagger import Tagger
 from torch import Tensor, nn
 
 from musictag.backends import BackEnd
-from musictag.tagger import Tagger
 
 from .models import as_trained, make_backend, spec
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from musictag.tagger import Tagger
 
 import musictag
 from musictag import cli, embedding, pretrained
 from musictag.embedding import Embedder, layers
 from musictag.published import cached
-from musictag.tagger import Tagger
 
 from .embeddings import RATE, TAGS, make_tagger, save, write_song
 from .experiments import ROOT

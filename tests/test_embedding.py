@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from musictag.tagger import Tagger
 from torch import Tensor, nn
 
 from musictag.audio import read_song
 from musictag.embedding import Embedder, layers
 from musictag.errors import MusictagError, SongError
-from musictag.tagger import Tagger
 
 from .embeddings import CONNECTED, LINEAR, MUSICNN, RATE, RECURRENT, RESIDUAL, TRANSFORMER, make_tagger, write_song
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from musictag.tagger import Tagger
 
 from musictag.data.datamodule import SongData
 from musictag.data.sources.manifest import CatalogueFile
-from musictag.tagger import Tagger
 from musictag.training import to_waveform
 
 from .catalogues import write_catalogue

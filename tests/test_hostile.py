@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from musictag.tagger import load
 
 from musictag import cli
 from musictag.checkpoint import read_checkpoint
 from musictag.data.sources.pickles import load_pickle
 from musictag.errors import MusictagError
-from musictag.tagger import load
 
 from .experiments import ROOT
 from .fuzzing import read_all

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from musictag.tagger import Tagger
 
 import musictag
 from musictag import experiment
 from musictag.audio import to_float
 from musictag.build import build
 from musictag.frontends import FrontEnd
-from musictag.tagger import Tagger
 
 from .catalogues import ready
 from .experiments import TINY, compose_config, folders

@@ -7,12 +7,12 @@ import warnings
 
 import pytest
 import torch
+from musictag.tagger import Tagger
 
 from musictag.cli import main
 from musictag.errors import MusictagError
 from musictag.models_table import describe_model, presets
 from musictag.preparing import compose
-from musictag.tagger import Tagger
 
 from .models import CONF, PRESETS, make_small_tagger, preset
 

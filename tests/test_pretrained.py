@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from musictag.tagger import Tagger
 from torch import nn
 
 import musictag
@@ -19,7 +20,6 @@ from musictag.checkpoint import read_checkpoint
 from musictag.cli import main
 from musictag.errors import MusictagError
 from musictag.published import PRETRAINED, cached, locate
-from musictag.tagger import Tagger
 
 from .clip import RATE, clip
 from .models import SMALL_MULTIPLIER, SMALL_UNITS, as_trained, num_parameters

@@ -15,12 +15,12 @@ import soxr
 import torch
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from musictag.tagger import Tagger
 from omegaconf import read_write
 
 from musictag import cli, identity, sweeping
 from musictag.build import find_class
 from musictag.data.sources import Source
-from musictag.tagger import Tagger
 
 from .catalogues import synthetic_song
 from .experiments import ROOT, compose_config

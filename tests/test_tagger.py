@@ -11,11 +11,11 @@ import pytest
 import soundfile
 import torch
 import yaml
+from musictag.tagger import Tagger, load
 
 import musictag
 from musictag.audio import read_song
 from musictag.errors import MusictagError, SongError
-from musictag.tagger import Tagger, load
 
 CONF = Path(__file__).parent.parent / "conf"
 RATE = 16000

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from musictag.tagger import Tagger
 from pytorch_lightning import seed_everything
 
 import musictag
@@ -16,7 +17,6 @@ from musictag import experiment
 from musictag.audio import read_song
 from musictag.backends.probe import Probe
 from musictag.errors import MusictagError
-from musictag.tagger import Tagger
 from musictag.terminal import print_results
 from musictag.transfer import initialise_from, with_probe
 

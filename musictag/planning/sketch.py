@@ -11,9 +11,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from musictag.errors import MusictagError
+from musictag.models.network import TaggingNetwork
 from musictag.models_table import presets
 from musictag.preparing import compose
-from musictag.tagger import Tagger
 
 #: Keys that say how large a part is; the others have options of their own, or change nothing in a plan.
 _GROUPS = ("frontend.", "backend.")
@@ -24,7 +24,7 @@ class Sketch:
     """A network as `python train.py` would train it.
 
     ``parameters``: all are trained · ``batch_norms``: layers · ``flops``: of a patch, forward, multiplications and
-    additions counted apart, of convolutions and matrix products (an FFT is not counted) · ``spec``: of the Tagger.
+    additions counted apart, of convolutions and matrix products (an FFT is not counted) · ``spec``: of the network.
     """
 
     name: str
@@ -76,19 +76,19 @@ def sketch(config: dict[str, Any], num_tags: int) -> Sketch:
         "patch_seconds": config["data"]["patch_seconds"],
     }
     with torch.device("meta"):
-        tagger = Tagger(**spec)
-        waveform = torch.zeros(1, tagger.input_samples)
-    tagger.to("meta").eval()  # its constants, too
+        network = TaggingNetwork(**spec)
+        waveform = torch.zeros(1, network.input_samples)
+    network.to("meta").eval()  # its constants, too
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        tagger(waveform)
+        network(waveform)
     names = config["names"]
     return Sketch(
         name=names["model"]
         if names.get("model") not in (None, "none")
         else f"{names['frontend']} + {names['backend']}",
-        parameters=sum(parameter.numel() for parameter in tagger.parameters()),
-        batch_norms=sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tagger.modules()),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        batch_norms=sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()),
         flops=counter.get_total_flops(),
-        patch_seconds=tagger.patch_seconds,
+        patch_seconds=network.patch_seconds,
         spec=spec,
     )
