@@ -98,10 +98,11 @@ def check_targets(spec: Any, trust: Sequence[str] = ()) -> None:
             raise MusictagError(f"_target_ is {excerpt(target)}; it must be the dotted name of a class")
         package = target.partition(".")[0]
         if package not in {"musictag", *plugins} and not any(target.startswith(f"{name}.") for name in trust):
+            installed = ", ".join(sorted(plugins)) or "none is installed"
             raise MusictagError(
                 f"_target_ is {excerpt(target)}, and a file may only name classes inside musictag and of registered "
-                f"plug-ins ({', '.join(sorted(plugins)) or 'none is installed'}); if you trust that package and the file, "
-                f"use musictag.load(path, trust=[{package[:_SHOWN]!r}])"
+                f"plug-ins ({installed}); if you trust that package and the file, use musictag.load(path, "
+                f"trust=[{package!r}])"
             )
 
 

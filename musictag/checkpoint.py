@@ -1,7 +1,7 @@
 """What training leaves of a network: the tagger, to be used by anybody, and Lightning's checkpoint, to be resumed from.
 
 A tagger is a safetensors file: the tensors, and a description in JSON in the metadata, with a checksum over both. There
-is nothing to unpickle. Lightning's ``last.ckpt``, from one's own run folder, is read by torch.load with ``weights_only``.
+is nothing to unpickle. Lightning's ``last.ckpt``, in one's own run folder, is read by torch.load with ``weights_only``.
 Both are written atomically.
 """
 
@@ -66,13 +66,15 @@ def write_tagger(path: str | Path, network: TaggingNetwork, **facts: Any) -> Non
 
 def store_tagger(path: str | Path, description: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
     """Write a tagger's file as ``read_tagger`` returns it; otherwise as ``write_tagger``."""
-    text = json.dumps(description)
     # copies of their own: safetensors refuses tensors that share memory
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
-    metadata = {_DESCRIPTION: text, _CHECKSUM: _checksum(text, tensors)}
-    content = safetensors.torch.save(tensors, metadata)
+    content = _serialised(json.dumps(description), tensors)
     with atomic_write(path) as file:
         file.write(content)
+
+
+def _serialised(text: str, state: Mapping[str, Tensor]) -> bytes:
+    return safetensors.torch.save(dict(state), {_DESCRIPTION: text, _CHECKSUM: _checksum(text, state)})
 
 
 def read_tagger(path: str | Path) -> StoredTagger:
