@@ -1,23 +1,48 @@
 """musictag: which architecture for music auto-tagging at your data size? See README.md.
 
-``musictag.load`` and ``musictag.Tagger`` are imported on first use, so that ``import musictag`` costs nothing.
+    tagger = musictag.load("runs/songbook/.../tagger.safetensors")   # a run's folder, or a pretrained name
+    tagger.tag("song.mp3", top=5)                                    # {tag: score}, highest first
+    tagger.taggram("song.mp3")                                       # a Taggram: scores over time
+    tagger.embed("song.mp3")                                         # features of the song
+
+``load`` makes a ``Tagger``. Parts of your own are subclasses of ``FrontEnd`` and ``BackEnd``. What is wrong with the
+input is raised as ``MusictagError``, what is wrong with one song as ``SongError``, and ``SongWarning`` tells of a song
+that is not whole. Everything that needs torch is imported on first use, so that ``import musictag`` costs nothing.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from musictag.errors import MusictagError, SongError, SongWarning
+
 if TYPE_CHECKING:
-    from musictag.tagger import Tagger, load
+    from musictag.backends import BackEnd
+    from musictag.frontends import FrontEnd
+    from musictag.inference.load import load
+    from musictag.inference.tagger import Tagger, Taggram
 
 __version__ = version("musictag")
-__all__ = ["Tagger", "__version__", "load"]
+__all__ = [
+    "BackEnd", "FrontEnd", "MusictagError", "SongError", "SongWarning", "Tagger", "Taggram", "__version__", "load",
+]  # fmt: skip
+
+_MODULES = {
+    "BackEnd": "musictag.backends",
+    "FrontEnd": "musictag.frontends",
+    "Tagger": "musictag.inference.tagger",
+    "Taggram": "musictag.inference.tagger",
+    "load": "musictag.inference.load",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Tagger", "load"):
-        from musictag import tagger
-
-        return getattr(tagger, name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

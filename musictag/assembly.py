@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 
 from musictag.callbacks import (
     AtomicCheckpointIO,
+    BestTagger,
     EpochCheckpoint,
     History,
     ResumableEarlyStopping,
@@ -26,8 +27,9 @@ from musictag.evaluation.registry import monitors
 from musictag.identity import prepare_workers
 from musictag.interruption import Interruption
 from musictag.launching import WatchedDDP
+from musictag.models.network import TaggingNetwork
+from musictag.published import TAGGER_FILE
 from musictag.running import note_reason
-from musictag.tagger import Tagger
 from musictag.training import PRECISIONS, TaggingModule
 from musictag.transfer import with_probe
 
@@ -61,13 +63,13 @@ def build_module(config: dict[str, Any], source: Source, data: SongData, tags: S
         "tags": [{"name": tag.name, "kind": tag.kind} for tag in tags],
         "patch_seconds": config["data"]["patch_seconds"],
     }
-    tagger = Tagger(**spec)
-    rates = {"frontend.sample_rate": tagger.sample_rate, "data.sample_rate": getattr(source, "sample_rate", None)}
+    network = TaggingNetwork(**spec)
+    rates = {"frontend.sample_rate": network.sample_rate, "data.sample_rate": getattr(source, "sample_rate", None)}
     for key, rate in rates.items():
         if rate not in (None, data.sample_rate):
             raise MusictagError(f"{key}={rate}, but the audio is prepared at {data.sample_rate} Hz; leave it at that")
     return TaggingModule(
-        tagger.spec,
+        network.spec,
         objective=config["objective"],
         learning_rate=learning_rate,
         weight_decay=settings["weight_decay"],
@@ -124,8 +126,8 @@ def build_trainer(
                 check_finite=False,
             )
         )
-    # the best first: the last one then knows of it
-    callbacks += [EpochCheckpoint(run_dir, "best", monitor, monitors()[monitor]), EpochCheckpoint(run_dir, "last")]
+    # the best first: the last checkpoint then knows of it
+    callbacks += [BestTagger(run_dir / TAGGER_FILE, monitor, monitors()[monitor]), EpochCheckpoint(run_dir, "last")]
     if interactive():
         callbacks.append(pl.callbacks.RichProgressBar(leave=False))
     try:

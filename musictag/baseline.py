@@ -1,6 +1,6 @@
 """The baseline: features of whole songs and a model of each tag, over the same songs, scores and files as the networks.
 
-    model.json        all models, and the names of tags and features; ``load`` reads it
+    model.json        all models, and the names of tags and features; ``musictag.load`` reads it
     importances.csv   how much each feature counts for each tag         importances.png   those that count most
     tags/             models that are finished, while others are not: an interrupted run goes on after them
 
@@ -10,11 +10,10 @@ The other files are those of every run (musictag/experiment.py). Legend: S songs
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,97 +27,20 @@ from musictag.data.progress import Progress
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
 from musictag.evaluation.registry import METRICS
-from musictag.feature_models import (
-    FeatureModel,
-    can_judge,
-    check_scores,
-    constant_model,
-    constant_predictor,
-    read_models,
-)  # fmt: skip
+from musictag.feature_models import FeatureModel, can_judge, constant_model
 from musictag.feature_store import stored_features
 from musictag.features import SAMPLE_RATE, feature_names, song_features
 from musictag.files import write_json
 from musictag.identity import prepare_workers
+from musictag.inference.feature_tagger import FeatureTagger
 from musictag.metrics import song_metrics
 from musictag.objective import Objective
-from musictag.tagger import AudioSource, read_source
+from musictag.published import MODEL_FILE
 
-MODEL_FILE = "model.json"
 _FITTED_FOLDER = "tags"
-_WHAT = "musictag baseline 1"
 _SPLITS = ("train", "validation", "test")
 #: Songs whose features are computed again to see how long that takes.
 _TIMED_SONGS = 16
-
-
-class FeatureTagger:
-    """Tags songs by their features: what a baseline run leaves, as ``musictag.tagger.Tagger`` is what training leaves.
-
-    ``model`` predicts; ``spec`` is the plain dictionary that it was built from. ``fitted`` holds a model a tag, with
-    its ``name`` and ``kind``.
-    """
-
-    def __init__(self, model: FeatureModel, spec: Mapping[str, Any], fitted: Sequence[dict[str, Any]]) -> None:
-        self.model = model
-        self.spec = dict(spec)
-        self.fitted = list(fitted)
-        self.sample_rate = SAMPLE_RATE
-        self.tags = [{"name": tag["name"], "kind": tag["kind"]} for tag in fitted]
-        self.tag_names = tuple(tag["name"] for tag in fitted)
-        self._predictors = [
-            constant_predictor(tag) if "constant" in tag else model.predictor(tag, tag["kind"]) for tag in fitted
-        ]
-
-    def scores(self, features: np.ndarray) -> np.ndarray:
-        """Scores in [0, 1], float32 S×K, of songs with these features, S×D."""
-        return np.stack([predict(features) for predict in self._predictors], axis=1).astype(np.float32)
-
-    def predict_song(self, audio: np.ndarray) -> np.ndarray:
-        """Mono int16 samples (N) at ``sample_rate`` -> scores (K, float32)."""
-        return self.scores(song_features(to_float(audio), self.sample_rate)[None])[0]
-
-    def tag(self, source: AudioSource, top: int | None = None, threshold: float | None = None) -> dict[str, float]:
-        """Scores of a whole song by tag, highest first; arguments and errors are those of ``Tagger.tag``."""
-        if top is not None and top < 1:
-            raise MusictagError(f"top={top}; it must be at least 1")
-        scores = self.predict_song(read_source(source, self.sample_rate))
-        order = np.argsort(-scores, kind="stable")[:top]
-        return {self.tag_names[i]: float(scores[i]) for i in order if threshold is None or scores[i] >= threshold}
-
-    def save(self, path: str | Path) -> None:
-        """Everything as JSON, atomically: no pickle, so that reading it executes nothing."""
-        content = {"what": _WHAT, "features": list(feature_names()), "baseline": self.spec, "tags": self.fitted}
-        write_json(path, content)
-
-
-def load(path: str | os.PathLike) -> FeatureTagger:
-    """The tagger of a finished baseline run: its folder, or the model.json in there.
-
-    Raises MusictagError for anything else, and for a model of other features than this version computes.
-    """
-    path = Path(path) / MODEL_FILE if Path(path).is_dir() else Path(path)
-    try:
-        content = read_models(path)
-    except FileNotFoundError as error:
-        raise MusictagError(
-            f"there is no {path}: give the folder of a finished baseline run, or its model.json"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise MusictagError(f"{path} is no model of a baseline, or is damaged: {error}") from error
-    if content["what"] != _WHAT:
-        raise MusictagError(f"{path} is no model of a baseline: it was not written by this version of musictag")
-    if content["features"] != list(feature_names()):
-        raise MusictagError(
-            f"{path} was fitted to other features than this version of musictag computes: run the baseline again, or "
-            "use it with the version that fitted it"
-        )
-    try:
-        tagger = FeatureTagger(build(content["baseline"], FeatureModel), content["baseline"], content["tags"])
-        check_scores(tagger.scores, len(feature_names()))
-        return tagger
-    except MusictagError as error:
-        raise MusictagError(f"{path}: {error}") from error
 
 
 def check_baseline(config: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """From a plain dictionary to the part that it describes, and to nothing else.
 
-A spec is a dictionary of plain values with the key ``_target_``, the dotted name of a class of musictag; the other keys
-are the keyword arguments of that class. Specs stand in conf/*.yaml and inside checkpoints, so they are untrusted input.
+A spec is a dictionary of plain values with the key ``_target_``, the dotted name of a class; the other keys are the
+keyword arguments of that class. A user's own configuration may name any class that fulfils the contract. Specs inside
+files may come from strangers: ``check_targets`` decides what they may name.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
 from typing import Any
 
 from musictag.errors import MusictagError
 from musictag.untrusted import excerpt, reason
 
-_DOTTED_NAME = re.compile(r"musictag(\.[A-Za-z_][A-Za-z0-9_]{0,99}){1,8}")
+_DOTTED_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}(\.[A-Za-z_][A-Za-z0-9_]{0,99}){1,8}")
+#: Packages with parts of their own register themselves here: ``NAME = "package"``.
+PLUGINS = "musictag.plugins"
 _SHOWN = 300
 
 
@@ -24,8 +28,8 @@ def build(spec: Mapping[str, Any], contract: type, **derived: Any) -> Any:
 
     ``derived`` holds the arguments that follow from another part (``in_channels``) and so must not stand in the spec.
 
-    Raises MusictagError for a ``_target_`` outside musictag (before anything is imported), for a class that does not
-    exist or is not a ``contract``, and for unknown, missing or unusable keywords.
+    Raises MusictagError for a class that does not exist or is not a ``contract``, and for unknown, missing or unusable
+    keywords.
     """
     target = spec.get("_target_")
     cls = find_class(target, contract)
@@ -82,24 +86,56 @@ def _with_lists(key: str, value: Any, annotation: str) -> Any:
     return values
 
 
-def find_class(target: Any, contract: type) -> type:
-    """The class called ``target``, checked before it is used.
+def check_targets(spec: Any, trust: Sequence[str] = ()) -> None:
+    """Raise MusictagError where a spec from a file, or one inside it, names a class that no file may name.
 
-    Only modules of the package that holds the contract are imported: to import another one is to run its code.
+    Allowed are classes of musictag, of packages that are registered under the entry-point group ``musictag.plugins``,
+    and of the packages in ``trust``. Nothing is imported.
+    """
+    plugins = {entry.module.partition(".")[0] for entry in entry_points(group=PLUGINS)}
+    for target in _targets(spec):
+        if not isinstance(target, str) or not _DOTTED_NAME.fullmatch(target):
+            raise MusictagError(f"_target_ is {excerpt(target)}; it must be the dotted name of a class")
+        package = target.partition(".")[0]
+        if package not in {"musictag", *plugins} and not any(target.startswith(f"{name}.") for name in trust):
+            installed = ", ".join(sorted(plugins)) or "none is installed"
+            raise MusictagError(
+                f"_target_ is {excerpt(target)}, and a file may only name classes inside musictag and of registered "
+                f"plug-ins ({installed}); if you trust that package and the file, use musictag.load(path, "
+                f"trust=[{package!r}])"
+            )
+
+
+def _targets(spec: Any) -> Iterator[Any]:
+    """Everything that a spec names, and the specs inside it."""
+    if isinstance(spec, Mapping):
+        if "_target_" in spec:
+            yield spec["_target_"]
+        spec = list(spec.values())
+    if isinstance(spec, list):
+        for item in spec:
+            yield from _targets(item)
+
+
+def find_class(target: Any, contract: type) -> type:
+    """The class called ``target``; raises MusictagError unless it is a ``contract``.
+
+    Of musictag, only modules of the package that holds the contract are imported.
     """
     if not isinstance(target, str) or not _DOTTED_NAME.fullmatch(target):
         raise MusictagError(
-            f"_target_ is {excerpt(target)}; it must be the dotted name of a class inside musictag, "
+            f"_target_ is {excerpt(target)}; it must be the dotted name of a class, "
             f"such as musictag.frontends.waveform.SampleLevel"
         )
     module_name, _, class_name = target.rpartition(".")
     home = contract.__module__
-    if module_name != home and not module_name.startswith(f"{home}."):
+    is_own = module_name.partition(".")[0] == "musictag"
+    if is_own and module_name != home and not module_name.startswith(f"{home}."):
         raise MusictagError(f"_target_ {target} is not a {contract.__name__}: those are in {home}")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("musictag"):
+        if not f"{module_name}.".startswith(f"{error.name}."):
             raise  # a dependency is missing: that is not the spec's fault
         raise MusictagError(f"_target_ {target}: there is no module {module_name}") from error
     cls = getattr(module, class_name, None)

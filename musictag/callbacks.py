@@ -1,14 +1,16 @@
 """What happens around training: the history of a run, its checkpoints, and where they must agree for an exact resume.
 
-Order at the end of an epoch: the module steps its schedule, early stopping counts, the best checkpoint is written, then
-the last one, which therefore holds the state of all the others.
+Order at the end of an epoch: the module steps its schedule, early stopping counts, the tagger is written if it is the
+best, then the last checkpoint, which therefore holds the state of all the others.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from musictag.checkpoint import read_checkpoint, write_checkpoint
+from musictag.checkpoint import read_checkpoint, write_checkpoint, write_tagger
 from musictag.evaluation.registry import headlines, monitors
 from musictag.interruption import Interruption, Stopped
+from musictag.models.network import TaggingNetwork
 from musictag.results import write_history
 
 
@@ -172,21 +175,51 @@ class ResumableEarlyStopping(EarlyStopping):
             trainer.should_stop = True
 
 
-class EpochCheckpoint(ModelCheckpoint):
-    """A checkpoint with a fixed file name, whose state survives moving the run folder."""
+class BestTagger(Callback):
+    """Writes the tagger of the best epoch so far, by ``monitor``, with the validation scores of that epoch."""
 
-    def __init__(self, folder: Path, name: str, monitor: str | None = None, mode: str = "min") -> None:
+    def __init__(self, path: Path, monitor: str, mode: str) -> None:
+        self.path = path
+        self.monitor = monitor
+        self.mode = mode
+        self.best: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        score = float(trainer.callback_metrics[self.monitor])
+        if math.isnan(score):  # worse than anything that comes later
+            score = math.inf if self.mode == "min" else -math.inf
+        is_better = self.best is None or (score < self.best if self.mode == "min" else score > self.best)
+        if not is_better:
+            return
+        pl_module.check_weights()
+        self.best = score
+        if trainer.is_global_zero:
+            save_tagger(self.path, pl_module.tagger, trainer.current_epoch, trainer.callback_metrics)
+
+
+def save_tagger(path: Path, network: TaggingNetwork, epoch: int | None, metrics: Mapping[str, Any]) -> None:
+    """Write ``network``, trained up to ``epoch``, with those of ``metrics`` that are validation scores."""
+    validation = {name: float(value) for name, value in metrics.items() if name.startswith("val_")}
+    validation = {name: value for name, value in validation.items() if math.isfinite(value)}
+    write_tagger(path, network, epoch=epoch, validation=validation)
+
+
+class EpochCheckpoint(ModelCheckpoint):
+    """The last checkpoint, under a fixed file name, whose state survives moving the run folder."""
+
+    def __init__(self, folder: Path, name: str) -> None:
         super().__init__(
-            dirpath=None, filename=name, monitor=monitor, mode=mode, save_top_k=1, auto_insert_metric_name=False,
-            enable_version_counter=False, save_on_train_epoch_end=True,
+            dirpath=None, filename=name, save_top_k=1, auto_insert_metric_name=False, enable_version_counter=False,
+            save_on_train_epoch_end=True,
         )  # fmt: skip
         # afterwards: Lightning would take a folder named ~ for the home folder, and a:: for a service in the network
         self.dirpath = os.path.realpath(folder)
-
-    @property
-    def state_key(self) -> str:
-        # Lightning's key holds no file name: two checkpoints of one run would share a state
-        return f"{type(self).__name__}:{self.filename}"
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         moved = dict(state_dict, dirpath=self.dirpath)

@@ -29,9 +29,10 @@ from musictag.common.timing import median_seconds
 from musictag.errors import MusictagError
 from musictag.evaluation.registry import METRICS, Metric, headlines
 from musictag.files import atomic_write
+from musictag.inference.load import load_network
 from musictag.plots import BLUE, FAINT, ORANGE, STYLE, new_figure, save_figure
+from musictag.published import TAGGER_FILE
 from musictag.report.runs import Run, read_study
-from musictag.tagger import load
 
 COLOURS = {"waveform": ORANGE, "spectrogram": BLUE}
 MEASURED_SECONDS = 30  # of audio that a model tags at once when its speed is measured
@@ -131,20 +132,20 @@ def measure(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, A
     """
     speeds = {}
     for seeds in by_model(rows):
-        (checkpoint,) = folder.glob(f"**/{seeds[0]['run']}/best.ckpt")
+        (model,) = folder.glob(f"**/{seeds[0]['run']}/{TAGGER_FILE}")
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            speeds[seeds[0]["model"]] = pool.submit(_tagging_speed, str(checkpoint)).result()
+            speeds[seeds[0]["model"]] = pool.submit(_tagging_speed, str(model)).result()
     return [{**row, "test_audio_seconds_per_second": speeds[row["model"]]} for row in rows]
 
 
-def _tagging_speed(checkpoint: str) -> float:
-    """Seconds of audio that go through the network of ``checkpoint`` in a second."""
+def _tagging_speed(model: str) -> float:
+    """Seconds of audio that go through the network of ``model`` in a second."""
     torch.set_num_threads(1)
-    tagger = load(checkpoint)
-    waveform = 0.1 * torch.randn(max(1, round(MEASURED_SECONDS / tagger.patch_seconds)), tagger.input_samples)
+    network = load_network(model)
+    waveform = 0.1 * torch.randn(max(1, round(MEASURED_SECONDS / network.patch_seconds)), network.input_samples)
     with torch.inference_mode():
-        seconds = median_seconds(lambda: tagger(waveform))
-    return len(waveform) * tagger.patch_seconds / seconds
+        seconds = median_seconds(lambda: network(waveform))
+    return len(waveform) * network.patch_seconds / seconds
 
 
 def _conditions(rows: Sequence[Mapping[str, Any]]) -> str:

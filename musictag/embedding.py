@@ -15,8 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from musictag.data.audio.read import AudioSource, read_source
 from musictag.errors import MusictagError
-from musictag.tagger import AudioSource, Tagger, evaluating
+from musictag.inference.over_patches import evaluating, over_patches
+from musictag.inference.tagger import SongEmbedder
+from musictag.models.network import TaggingNetwork
 
 PENULTIMATE = "penultimate"
 _HOW_TO_LIST = "all that can be asked for: musictag embed --model MODEL --list-layers"
@@ -46,22 +49,23 @@ class Layer:
         return output.clone() if output.ndim == 2 else output.movedim(self.channels + 1, 1).flatten(2).mean(-1)
 
 
-class Embedder:
-    """Songs -> features of one layer of ``tagger``: cut into patches, read and batched exactly as for tagging.
+class Embedder(SongEmbedder):
+    """Songs -> features of one layer of ``network``: cut into patches, read and batched exactly as for tagging.
 
-    ``layer`` is ``penultimate`` (what goes into the last layer, ``tagger.backend.output``: H numbers a patch) or the
+    ``layer`` is ``penultimate`` (what goes into the last layer, ``network.backend.output``: H numbers a patch) or the
     dotted name of a module, such as ``frontend`` or ``backend.convolutions.2``. Of outputs over time (B×C×T) or over
     frequency and time (B×C×F×T) it takes the mean, so that H = C. ``layers`` finds those that can be asked for.
 
     Raises MusictagError for any other name, with the reason or with names that are similar.
     """
 
-    def __init__(self, tagger: Tagger, layer: str = PENULTIMATE):
-        self.tagger = tagger
+    def __init__(self, network: TaggingNetwork, layer: str = PENULTIMATE):
+        self.network = network
+        self.patch_seconds = network.patch_seconds
         if layer == PENULTIMATE:  # known without looking
-            self.layer = _penultimate(tagger)
+            self.layer = _penultimate(network)
             return
-        usable, refused = layers(tagger)
+        usable, refused = layers(network)
         if layer in refused:
             raise MusictagError(f"layer {layer} cannot be embedded: {refused[layer]}; {_HOW_TO_LIST}")
         if layer not in usable:
@@ -70,33 +74,29 @@ class Embedder:
             raise MusictagError(f"this model has no layer {layer}{hint}; {_HOW_TO_LIST}")
         self.layer = usable[layer]
 
-    def song(self, source: AudioSource) -> np.ndarray:
-        """H float32: the mean over the song's patches. Raises as ``Tagger.tag`` does."""
-        return self.patches(source)[1].mean(axis=0)
-
     def patches(self, source: AudioSource) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds at which the patches begin (B) and their features (B×H float32). Raises as ``Tagger.tag`` does."""
-        tagger = self.tagger
-        starts, features = tagger.over_patches(self._features, tagger.read(source), tagger.patch_samples)
-        return starts / tagger.sample_rate, features
+        network = self.network
+        audio = read_source(source, network.sample_rate)
+        starts, features = over_patches(network, self._features, audio, network.patch_samples)
+        return starts / network.sample_rate, features
 
     def _features(self, waveform: Tensor) -> Tensor:
         """B×N -> B×H. The hook is gone afterwards, whatever happens."""
         heard: list[Tensor] = []
-        with _listening(self.tagger, self.layer, heard):
-            self.tagger(waveform)
+        with _listening(self.network, self.layer, heard):
+            self.network(waveform)
         expected = (len(waveform), self.layer.size)
         if [tuple(found.shape) for found in heard] != [expected]:
             raise MusictagError(f"layer {self.layer.name} of this model does not give one row of numbers a patch")
         return heard[0]
 
 
-def layers(tagger: Tagger) -> tuple[dict[str, Layer], dict[str, str]]:
+def layers(network: TaggingNetwork) -> tuple[dict[str, Layer], dict[str, str]]:
     """The layers that can be embedded, by name, and why others cannot, found by letting silence go through."""
-    seen = _outputs(tagger, tagger.input_samples)
-    longer = _outputs(tagger, 2 * tagger.input_samples, all_of_it=not tagger.backend.fixed_length)
-    usable, refused = {PENULTIMATE: _penultimate(tagger)}, {}
-    for name, module in list(tagger.named_modules())[1:]:  # without the tagger itself
+    seen = _outputs(network, network.input_samples)
+    longer = _outputs(network, 2 * network.input_samples, all_of_it=not network.backend.fixed_length)
+    usable, refused = {PENULTIMATE: _penultimate(network)}, {}
+    for name, module in list(network.named_modules())[1:]:  # without the network itself
         found = _describe(name, type(module).__name__, seen.get(name, []), longer.get(name, []))
         if isinstance(found, Layer):
             usable[name] = found
@@ -125,7 +125,7 @@ def _describe(name: str, kind: str, outputs: Sequence[Any], longer: Sequence[Any
     return Layer(name, kind, shape[1:])
 
 
-def _outputs(tagger: Tagger, num_samples: int, all_of_it: bool = True) -> dict[str, list[Any]]:
+def _outputs(network: TaggingNetwork, num_samples: int, all_of_it: bool = True) -> dict[str, list[Any]]:
     """What each module returns for two patches of ``num_samples``, call by call: a tensor's shape, or another's class.
 
     Not ``all_of_it``: of the front-end alone.
@@ -135,25 +135,25 @@ def _outputs(tagger: Tagger, num_samples: int, all_of_it: bool = True) -> dict[s
     def note(name: str, output: Any) -> None:
         seen.setdefault(name, []).append(tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__)
 
-    with ExitStack() as hooks, evaluating(tagger), torch.inference_mode():
-        for name, module in tagger.named_modules():
+    with ExitStack() as hooks, evaluating(network), torch.inference_mode():
+        for name, module in network.named_modules():
             hooks.enter_context(module.register_forward_hook(lambda _m, _in, out, name=name: note(name, out)))
-        silence = torch.zeros(2, num_samples, device=next(tagger.parameters()).device)
-        tagger(silence) if all_of_it else tagger.frontend(silence)
+        silence = torch.zeros(2, num_samples, device=next(network.parameters()).device)
+        network(silence) if all_of_it else network.frontend(silence)
     return seen
 
 
-def _penultimate(tagger: Tagger) -> Layer:
-    output = tagger.backend.output
+def _penultimate(network: TaggingNetwork) -> Layer:
+    output = network.backend.output
     return Layer(PENULTIMATE, "input of backend.output", (output.in_features,))
 
 
-def _listening(tagger: Tagger, layer: Layer, heard: list[Tensor]) -> torch.utils.hooks.RemovableHandle:
+def _listening(network: TaggingNetwork, layer: Layer, heard: list[Tensor]) -> torch.utils.hooks.RemovableHandle:
     """A hook that appends what ``layer`` makes of each batch, B×H, to ``heard``; a context that ends with it."""
     if layer.name == PENULTIMATE:
-        output: nn.Module = tagger.backend.output
+        output: nn.Module = network.backend.output
         return output.register_forward_pre_hook(lambda _module, inputs: heard.append(layer.vectors(inputs[0])))
-    module = tagger.get_submodule(layer.name)
+    module = network.get_submodule(layer.name)
     return module.register_forward_hook(lambda _module, _inputs, output: heard.append(layer.vectors(output)))
 
 

@@ -5,7 +5,8 @@ the same command finds its own folder again: finished, it is skipped; interrupte
 
     config.json       the configuration, resolved
     history.csv       one row an epoch, if there was one     curves.png   the same, drawn
-    last.ckpt         to resume from                         best.ckpt    the tagger; musictag.load reads it
+    last.ckpt         to resume from
+    tagger.safetensors   the network of the best epoch; musictag.load reads it
     predictions.npz   test songs, scores, targets            tags.png     test scores per tag
     metrics.json      written last: the run is finished      error.txt    why it failed, if it did
 """
@@ -18,6 +19,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,8 @@ from musictag.baseline import (
     fit_tagger,
     remove_fitted,
 )  # fmt: skip
-from musictag.callbacks import History
-from musictag.checkpoint import read_checkpoint, tagger_spec
+from musictag.callbacks import History, save_tagger
+from musictag.checkpoint import StoredTagger, read_checkpoint, read_tagger, store_tagger, tagger_spec
 from musictag.data.datamodule import SongData
 from musictag.data.manifest import Tag
 from musictag.data.sources import Source
@@ -51,6 +53,7 @@ from musictag.identity import (
 )  # fmt: skip
 from musictag.importances import IMPORTANCE_COLUMNS, write_importances
 from musictag.interruption import Interruption, Stopped
+from musictag.published import TAGGER_FILE
 from musictag.ranks import is_rank_zero, rank_zero_say
 from musictag.results import PACKAGES, read_results, results_as_asked, write_results, write_scores
 from musictag.running import RunsElsewhere, hold, note_reason
@@ -148,8 +151,9 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
 
     run_dir.mkdir(parents=True, exist_ok=True)
     last = run_dir / "last.ckpt"
-    if (run_dir / "best.ckpt").exists():
-        _read_best(run_dir / "best.ckpt")  # now, and not when everything has been trained
+    best_path = run_dir / TAGGER_FILE
+    if best_path.exists():
+        _read_best(best_path)  # now, and not when everything has been trained
     if trainer.is_global_zero:
         write_json(run_dir / "config.json", config)
     if last.exists():
@@ -165,10 +169,10 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
             trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None)
             interruption.put_off(False)
         else:
-            validation = _judge_as_given(trainer, module, data, run_dir / "best.ckpt")
+            validation = _judge_as_given(trainer, module, data, best_path)
         trained = time.perf_counter()
-        best = _read_best(run_dir / "best.ckpt")
-        module.load_state_dict(best["state_dict"])
+        best = _read_best(best_path)
+        module.tagger.load_state_dict(best.state)
         trainer.test(module, datamodule=data, verbose=False)
         metrics = None
         if trainer.is_global_zero:
@@ -176,10 +180,10 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
                 run_dir,
                 config=config,
                 data=data,
-                tagger=module.tagger,
+                network=module.tagger,
                 scores=module.test_scores,
                 history=history.rows,
-                best_epoch=best["epoch"] if will_train else None,
+                best_epoch=best.description["epoch"],
                 validation=validation,
                 seconds={
                     "prepare": prepared - began,
@@ -187,6 +191,7 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
                     "test": module.test_seconds,
                 },
                 device=str(trainer.strategy.root_device),
+                on_scored=partial(_add_scores, best_path, best),
             )
             tracker.finish(metrics, data, module.test_scores)
         trainer.strategy.barrier()
@@ -207,8 +212,16 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
 def _judge_as_given(trainer: pl.Trainer, module: TaggingModule, data: SongData, best: Path) -> dict[str, float]:
     """``trainer.max_epochs=0``: the weights that were given are the best ones; returns their validation scores."""
     (values,) = trainer.validate(module, datamodule=data, verbose=False)
-    trainer.save_checkpoint(best, weights_only=True)
+    if trainer.is_global_zero:
+        save_tagger(best, module.tagger, None, values)
+    trainer.strategy.barrier()
     return {name: value for name, value in values.items() if name.startswith("val_")}
+
+
+def _add_scores(path: Path, stored: StoredTagger, metrics: dict[str, Any]) -> None:
+    """Write into the tagger's file, too, how it scored on the test songs."""
+    scores = {name: entry["value"] for name, entry in metrics.items() if isinstance(entry, dict) and "value" in entry}
+    store_tagger(path, stored.description | {"test": scores}, stored.state)
 
 
 def _model(
@@ -269,11 +282,11 @@ def _tidy(run_dir: Path) -> None:
         leftover.unlink()
 
 
-def _read_best(path: Path) -> dict[str, Any]:
+def _read_best(path: Path) -> StoredTagger:
     try:
-        return read_checkpoint(path)
-    except ValueError as error:
-        raise MusictagError(f"{path} cannot be read: {error}. Delete the folder to train again.") from error
+        return read_tagger(path)
+    except MusictagError as error:
+        raise MusictagError(f"{error}. Delete the folder to train again.") from error
 
 
 def _check_checkpoint(path: Path, module: TaggingModule) -> str:
@@ -286,7 +299,7 @@ def _check_checkpoint(path: Path, module: TaggingModule) -> str:
     except ValueError as error:
         raise MusictagError(
             f"{path} is damaged and cannot be resumed from: {error}. Delete it to train from the start; "
-            "best.ckpt beside it, if there is one, still holds the best model so far."
+            f"{TAGGER_FILE} beside it, if there is one, still holds the best model so far."
         ) from error
     tags = module.hparams["tagger"]["tags"]
     if spec["tags"] != tags:

@@ -15,7 +15,7 @@ from musictag.files import atomic_write
 from musictag.plots import BLUE, FAINT, GREEN, STYLE, new_figure, save_figure
 
 if TYPE_CHECKING:
-    from musictag.baseline import FeatureTagger
+    from musictag.inference.feature_tagger import FeatureTagger
 
 IMPORTANCE_COLUMNS = ("tag", "feature", "share")
 _SHOWN_FEATURES = 25

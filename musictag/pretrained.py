@@ -1,7 +1,7 @@
-"""Published weights become musictag checkpoints: the models of musicnn (Pons & Serra 2019), in the user's cache.
+"""Published weights become taggers of musictag: the models of musicnn (Pons & Serra 2019), in the user's cache.
 
 The wheel musicnn 0.1.0 holds TensorFlow checkpoints. They are read without TensorFlow, and nothing of the wheel is
-installed or executed. musicnn is published by its authors under the ISC licence, which travels with each checkpoint.
+installed or executed. musicnn is published by its authors under the ISC licence, which travels with each file.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from musictag.backends.dense import Dense
-from musictag.checkpoint import write_checkpoint
+from musictag.checkpoint import write_tagger
 from musictag.errors import MusictagError
+from musictag.models.network import TaggingNetwork
 from musictag.published import PRETRAINED, cached
-from musictag.tagger import Tagger
 from musictag.tensorflow_checkpoint import TensorFlowCheckpoint
 
 WHEEL = "musicnn-0.1.0-py3-none-any.whl"
@@ -56,7 +56,7 @@ _ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 
 def obtain(names: list[str], wheel: Path | None = None) -> dict[str, Path]:
-    """Make the checkpoints of ``names`` (keys of PRETRAINED) in the cache; those that are there stay. Paths by name.
+    """Make the taggers of ``names`` (keys of PRETRAINED) in the cache; those that are there stay. Paths by name.
 
     ``wheel`` is a file that holds the models; by default pip downloads it. Raises MusictagError for names that do not
     exist, without a network, and for a wheel that is damaged.
@@ -69,17 +69,14 @@ def obtain(names: list[str], wheel: Path | None = None) -> dict[str, Path]:
         with tempfile.TemporaryDirectory() as folder:
             archive = _checked(Path(wheel) if wheel else _download(Path(folder)))
             for name in missing:
-                spec, state, licence = convert(archive, name)
-                tagger = {f"tagger.{key}": value for key, value in state.items()}
+                network, licence = convert(archive, name)
                 about = {"name": name, "published_in": WHEEL, "licence": licence}
-                write_checkpoint(
-                    {"state_dict": tagger, "hyper_parameters": {"tagger": spec}, "about": about}, paths[name]
-                )
+                write_tagger(paths[name], network, **about)
     return paths
 
 
-def convert(wheel: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor], str]:
-    """Model ``name`` of a wheel: the tagger's specification, its weights, and the licence they come under.
+def convert(wheel: Path, name: str) -> tuple[TaggingNetwork, str]:
+    """Model ``name`` of a wheel, with its weights, and the licence they come under.
 
     Raises MusictagError where the wheel does not hold what it should.
     """
@@ -94,19 +91,19 @@ def convert(wheel: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor], 
             "tags": [{"name": label, "kind": "classification"} for label in labels],
             "patch_seconds": PATCH_SECONDS,
         }
-        tagger = Tagger(**spec)
-        _fill(tagger, TensorFlowCheckpoint(index, data))
+        network = TaggingNetwork(**spec)
+        _fill(network, TensorFlowCheckpoint(index, data))
     except (zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as error:
         raise MusictagError(f"{wheel} does not hold {name} as it was published: {error}") from error
-    return tagger.spec, tagger.state_dict(), licence
+    return network, licence
 
 
-def _fill(tagger: Tagger, variables: TensorFlowCheckpoint) -> None:
-    """Put the variables into ``tagger``, whose layers stand in the order in which the published code makes them."""
+def _fill(network: TaggingNetwork, variables: TensorFlowCheckpoint) -> None:
+    """Put the variables into ``network``, whose layers stand in the order in which the published code makes them."""
     kernels = _layer_names(variables, "conv2d", [f"{i}CNN" for i in range(1, 6)])
     dense, norms = _layer_names(variables, "dense"), _layer_names(variables, "batch_normalization")
     with torch.no_grad():
-        for layer in tagger.modules():
+        for layer in network.modules():
             if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
                 name = next(dense if isinstance(layer, nn.Linear) else kernels, MISSING)
                 _copy(layer.weight, _torch_layout(variables[f"{name}/kernel"], layer), name)
@@ -120,10 +117,10 @@ def _fill(tagger: Tagger, variables: TensorFlowCheckpoint) -> None:
                     ("moving_variance", layer.running_var),
                 ):
                     _copy(parameter, variables[f"{name}/{field}"], name)
-        if isinstance(tagger.backend, Dense):
+        if isinstance(network.backend, Dense):
             # TensorFlow flattens frames before channels, here channels come first
-            weight = tagger.backend.output.weight
-            frames = weight.shape[1] // tagger.frontend.out_channels
+            weight = network.backend.output.weight
+            frames = weight.shape[1] // network.frontend.out_channels
             reordered = weight.view(len(weight), frames, -1).transpose(1, 2).flatten(1)
             weight.copy_(reordered.clone())
     if left := [*kernels, *dense, *norms]:

@@ -1,4 +1,4 @@
-"""The pretrained models by name, and where their checkpoints are: what `--model` and `init_from` may mean."""
+"""The pretrained models by name, and where their files are: what `--model` and `init_from` may mean."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from musictag.errors import MusictagError
+
+#: The tagger of a network, and that of a baseline, in the folder of a run.
+TAGGER_FILE, MODEL_FILE = "tagger.safetensors", "model.json"
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,14 @@ PRETRAINED = {
 
 
 def cached(name: str) -> Path:
-    """Where the checkpoint of pretrained model ``name`` is, or will be."""
-    return user_cache_path("musictag", appauthor=False) / "pretrained" / f"{name}.ckpt"
+    """Where the tagger of pretrained model ``name`` is, or will be."""
+    return user_cache_path("musictag", appauthor=False) / "pretrained" / f"{name}.safetensors"
 
 
 def locate(model: str | os.PathLike) -> Path:
-    """The checkpoint that ``model`` means: a file, or a name of PRETRAINED.
+    """The file that ``model`` means: a file, the folder of a finished run, or a name of PRETRAINED.
 
-    Raises MusictagError for a name whose checkpoint is not in the cache yet, and for what is neither.
+    Raises MusictagError for a name that is not in the cache yet, and for what is none of these.
     """
     path = Path(model)
     if path.is_file():
@@ -51,10 +54,16 @@ def locate(model: str | os.PathLike) -> Path:
             )
         return cached(str(model))
     if path.is_dir():
-        raise MusictagError(f"{model} is a folder; the checkpoint of a finished run is the best.ckpt in its folder")
+        for name in (TAGGER_FILE, MODEL_FILE):
+            if (path / name).is_file():
+                return path / name
+        raise MusictagError(
+            f"{model} is a folder without a tagger; the folder of a finished run has one: {TAGGER_FILE}, or "
+            f"{MODEL_FILE} of a baseline"
+        )
     similar = difflib.get_close_matches(str(model), PRETRAINED, n=1)
     hint = f" (did you mean {similar[0]}?)" if similar else ""
     raise MusictagError(
-        f"there is no checkpoint {model}{hint}; a finished run has one in its folder: best.ckpt. "
-        f"Pretrained models go by name: {', '.join(PRETRAINED)}"
+        f"there is no tagger {model}{hint}; a finished run has one in its folder: {TAGGER_FILE}, or {MODEL_FILE} of a "
+        f"baseline. Pretrained models go by name: {', '.join(PRETRAINED)}"
     )

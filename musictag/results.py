@@ -10,7 +10,7 @@ import json
 import platform
 import subprocess
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,10 +23,10 @@ from musictag.errors import MusictagError
 from musictag.evaluation.registry import METRICS
 from musictag.files import atomic_write, write_json
 from musictag.metrics import song_metrics
+from musictag.models.network import TaggingNetwork
 from musictag.plots import plot_curves, plot_tags
 from musictag.ranks import is_rank_zero
 from musictag.running import hold
-from musictag.tagger import Tagger
 
 PACKAGES = (
     "musictag", "torch", "torchaudio", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy",
@@ -131,16 +131,18 @@ def write_results(
     *,
     config: dict[str, Any],
     data: SongData,
-    tagger: Tagger,
+    network: TaggingNetwork,
     scores: np.ndarray,
     history: list[dict[str, Any]],
     best_epoch: int | None,
     validation: dict[str, float] | None,
     seconds: dict[str, float],
     device: str,
+    on_scored: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     """Score the test songs and write everything; returns the content of ``metrics.json``.
 
+    ``on_scored`` is called with the scores of the test songs before that file says that the run is finished.
     ``scores``: float32 S×K song scores, in the order of the test songs. ``seconds``: wall-clock seconds of the stages.
     ``validation``: of weights that were not trained here, where there is no ``history`` and no ``best_epoch``.
     """
@@ -154,17 +156,19 @@ def write_results(
         "validation": history[best_epoch] if history else validation,
         "epochs": len(history),
         "best_epoch": best_epoch,
-        "parameters": sum(p.numel() for p in tagger.parameters()),
-        "parameters_trained": sum(p.numel() for p in tagger.parameters() if p.requires_grad),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "parameters_trained": sum(p.numel() for p in network.parameters() if p.requires_grad),
         "speed": {
-            "train_audio_seconds_per_second": patches * tagger.patch_seconds / max(train_seconds, 1e-9)
+            "train_audio_seconds_per_second": patches * network.patch_seconds / max(train_seconds, 1e-9)
             if history
             else None,
             "test_audio_seconds_per_second": data.audio_seconds("test") / max(seconds["test"], 1e-9),
         },
         "seconds": {name: round(value, 3) for name, value in seconds.items()} | {"epochs": round(train_seconds, 3)},
     }
-    return write_scores(run_dir, config=config, data=data, scores=scores, own=own, device=device, packages=PACKAGES)
+    return write_scores(
+        run_dir, config=config, data=data, scores=scores, own=own, device=device, packages=PACKAGES, on_scored=on_scored
+    )
 
 
 def write_scores(
@@ -176,6 +180,7 @@ def write_scores(
     own: dict[str, Any],
     device: str,
     packages: Sequence[str],
+    on_scored: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """What networks and baselines leave alike: predictions, the picture of the tags and, last, ``metrics.json``.
 
@@ -194,6 +199,8 @@ def write_scores(
         seed=config["seed"],
     )
     plot_tags(metrics, run_dir / "tags.png")
+    if on_scored is not None:
+        on_scored(metrics)
     content = {
         "run": run_dir.name,
         "data": data.source.name,

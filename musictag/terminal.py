@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from musictag.plots import result_table, tag_table
+from musictag.published import MODEL_FILE, TAGGER_FILE
 from musictag.ranks import is_rank_zero
 
 FILES = {
     "metrics.json": "all scores, the configuration, versions",
-    "best.ckpt": "the tagger",
+    TAGGER_FILE: "the tagger",
     "predictions.npz": "test songs, scores, targets",
     "tags.png": "test scores per tag",
     "curves.png": "training curves",
@@ -25,7 +26,7 @@ FILES = {
 }
 BASELINE_FILES = {
     "metrics.json": "all scores, the configuration, versions",
-    "model.json": "the tagger",
+    MODEL_FILE: "the tagger",
     "predictions.npz": "test songs, scores, targets",
     "tags.png": "test scores per tag",
     "importances.csv": "how much each feature counts for each tag",
@@ -100,5 +101,5 @@ def print_results(metrics: dict[str, Any], runs_dir: str) -> None:
     for name, meaning in (BASELINE_FILES if is_baseline else FILES).items():
         if (run_dir / name).exists():
             say(f"  {escape(str(run_dir / name))}  [dim]{meaning}[/dim]")
-    model = "model.json" if is_baseline else "best.ckpt"
+    model = MODEL_FILE if is_baseline else TAGGER_FILE
     say(f"\nNow try:  musictag tag song.mp3 --model {escape(shlex.quote(str(run_dir / model)))}")

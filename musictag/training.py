@@ -1,4 +1,4 @@
-"""Training a Tagger with Lightning: loss, optimiser, schedule, song-level validation and test.
+"""Training a network with Lightning: loss, optimiser, schedule, song-level validation and test.
 
 Legend: B patches, S songs, N samples, K tags. A batch is what ``musictag.data.datamodule.SongData`` hands out:
 ``audio`` int16 B×N, ``song`` int64 B (the song's row within its split) and, in training, ``target`` float32 B×K.
@@ -20,9 +20,9 @@ from musictag.errors import MusictagError
 from musictag.evaluation.registry import METRICS, monitors
 from musictag.layers import full_precision
 from musictag.metrics import song_metrics
+from musictag.models.network import TaggingNetwork
 from musictag.objective import Objective
 from musictag.steps import Arriving, EpochLoss, Wishes
-from musictag.tagger import Tagger
 
 #: Of training; nothing else is offered, as weights in half precision would neither learn nor score as float32 ones do.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -30,9 +30,9 @@ SCHEDULES = ("plateau", "one_cycle", "constant")
 
 
 class TaggingModule(pl.LightningModule):
-    """A ``Tagger`` in training.
+    """A ``TaggingNetwork`` in training.
 
-    ``tagger`` is the specification of a Tagger (``Tagger.spec``: plain containers), so that every checkpoint is
+    ``tagger`` is its specification (``TaggingNetwork.spec``: plain containers), so that every checkpoint is
     self-describing and loads with ``weights_only=True``. Optimiser: Adam, as in the paper. Learning-rate schedules, our
     own: ``plateau`` (reduce when ``monitor`` stalls), ``one_cycle`` (for a fixed small budget) and ``constant``.
 
@@ -69,7 +69,7 @@ class TaggingModule(pl.LightningModule):
         if freeze not in (None, "frontend"):
             raise MusictagError(f"freeze={freeze} does not exist; allowed: frontend, null")
         self.save_hyperparameters()
-        self.tagger = Tagger(**tagger)
+        self.tagger = TaggingNetwork(**tagger)
         if freeze:
             self.tagger.frontend.requires_grad_(False)
         self.objective = Objective(objective)
@@ -134,7 +134,8 @@ class TaggingModule(pl.LightningModule):
         if self.hparams.freeze:
             self.tagger.frontend.eval()  # its batch norms stay as they are, too
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def check_weights(self) -> None:
+        """Raise MusictagError where loss or weights are no longer finite, so that such weights are never saved."""
         self._raise_if_not_finite()
         # a step can ruin the weights while the loss before it was still finite
         weights = [value for value in self.state_dict().values() if value.is_floating_point()]
@@ -144,6 +145,9 @@ class TaggingModule(pl.LightningModule):
                 f"trainer.learning_rate (now {self.hparams.learning_rate}), lower trainer.gradient_clip, or use "
                 "trainer.precision=32-true. The checkpoints before are kept."
             )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_weights()
         checkpoint["epoch_loss"] = self._epoch_loss.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from musictag.backends import BackEnd
 from musictag.build import find_class, settings
+from musictag.checkpoint import read_tagger
 from musictag.errors import MusictagError
 from musictag.frontends import FrontEnd
+from musictag.models.network import TaggingNetwork
 from musictag.published import PRETRAINED, locate
-from musictag.tagger import Tagger, read_tagger
 
 PROBE = "musictag.backends.probe.Probe"
 #: Settings of training only: what was learnt with others can still be used.
@@ -32,31 +33,33 @@ def check_transfer(config: Mapping[str, Any]) -> None:
     elif config["trainer"]["max_epochs"] == 0:
         raise MusictagError(
             "trainer.max_epochs=0 trains nothing: it scores weights that were trained before on the test songs; type "
-            "init_from=... as well, a checkpoint or a pretrained name"
+            "init_from=... as well, the tagger.safetensors of a run or a pretrained name"
         )
     elif "probe" in config:
-        raise MusictagError("a probe needs a trained network; type init_from=..., a checkpoint or a pretrained name")
+        raise MusictagError(
+            "a probe needs a trained network; type init_from=..., the tagger.safetensors of a run or a pretrained name"
+        )
     elif config["freeze"] is not None:
         raise MusictagError(f"freeze={config['freeze']} keeps what was learnt before; type init_from=... as well")
 
 
 def digest(model: str) -> str:
-    """What tells the weights of checkpoint ``model`` (a file or a pretrained name) from others."""
+    """What tells the weights of ``model`` (a file, a run's folder or a pretrained name) from others."""
     return hashlib.sha256(locate(model).read_bytes()).hexdigest()
 
 
-def initialise_from(tagger: Tagger, model: str, will_train: bool = True) -> str:
-    """Give ``tagger`` the weights of checkpoint ``model``, in place; returns a sentence about what was new.
+def initialise_from(network: TaggingNetwork, model: str, will_train: bool = True) -> str:
+    """Give ``network`` the weights of tagger ``model``, in place; returns a sentence about what was new.
 
     The front-end, the back-end and the measured normalisation come from there. The last layer does if the tags are the
     same in the same order; else it is left as it was initialised: a new head. A probe is always new.
 
-    Raises MusictagError where the checkpoint's architecture is another than that of ``tagger``, and where something is
+    Raises MusictagError where the checkpoint's architecture is another than that of ``network``, and where something is
     new that nobody ``will_train``.
     """
-    path = locate(model)
-    spec, weights = read_tagger(path)
-    own = tagger.spec
+    stored = read_tagger(locate(model))
+    spec, weights = stored.spec, stored.state
+    own = network.spec
     is_probe = own["backend"]["_target_"] == PROBE and spec["backend"].get("_target_") != PROBE
     backend = own["backend"]["body"] if is_probe else own["backend"]
     differences = [
@@ -75,10 +78,10 @@ def initialise_from(tagger: Tagger, model: str, will_train: bool = True) -> str:
         raise MusictagError(_untrained(model, is_probe, spec["tags"], own["tags"]))
     if is_probe:
         weights = {key.replace("backend.", "backend.body.", 1): value for key, value in weights.items()}
-    new = _new_parameters(tagger, is_probe, same_tags)
-    state = tagger.state_dict()
+    new = _new_parameters(network, is_probe, same_tags)
+    state = network.state_dict()
     _check_shapes({key: value for key, value in state.items() if key not in new}, weights, model)
-    tagger.load_state_dict({key: state[key] if key in new else weights[key] for key in state})
+    network.load_state_dict({key: state[key] if key in new else weights[key] for key in state})
     if is_probe:
         return f"Weights of {model}; everything but the probe stays as it is"
     if same_tags:
@@ -93,7 +96,7 @@ def _untrained(
     if is_probe:
         return (
             f"trainer.max_epochs=0 scores weights as they are, and the probe on {model} would be new; leave out probe, "
-            "or give the best.ckpt of a run with this probe as init_from"
+            "or give the tagger.safetensors of a run with this probe as init_from"
         )
     known, wanted = ([f"{tag['name']}:{tag['kind']}" for tag in tags] for tags in (theirs, ours))
     are = "the same in another order" if sorted(known) == sorted(wanted) else f"others, {len(known)} of them"
@@ -104,12 +107,12 @@ def _untrained(
     )
 
 
-def _new_parameters(tagger: Tagger, is_probe: bool, same_tags: bool) -> set[str]:
+def _new_parameters(network: TaggingNetwork, is_probe: bool, same_tags: bool) -> set[str]:
     """Keys of the state dict that no checkpoint fills."""
     if is_probe:
         kept = ("frontend.", "backend.body.")
-        return {key for key in tagger.state_dict() if not key.startswith(kept)}
-    return set() if same_tags else {key for key in tagger.state_dict() if key.startswith("backend.output.")}
+        return {key for key in network.state_dict() if not key.startswith(kept)}
+    return set() if same_tags else {key for key in network.state_dict() if key.startswith("backend.output.")}
 
 
 def _differences(own: Mapping[str, Any], other: Mapping[str, Any], group: str, contract: type) -> list[str]:

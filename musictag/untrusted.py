@@ -147,6 +147,16 @@ def _check_numbers(value: Any, name: str) -> None:
         raise MusictagError(f"{name} holds {excerpt(value)}; no such setting is larger than {LARGEST_SETTING:,}")
 
 
+def parse_json(text: bytes) -> Any:
+    """What UTF-8 ``text`` says; raises ValueError, with the reason, where it is no JSON or nested too deeply."""
+    try:
+        return json.loads(text.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError("its lists lie too deep in each other") from error
+    except MemoryError as error:
+        raise ValueError("it takes more memory than there is") from error
+
+
 def read_json(path: Path, max_bytes: int) -> Any:
     """The content of a JSON file of at most ``max_bytes``.
 
@@ -154,9 +164,4 @@ def read_json(path: Path, max_bytes: int) -> Any:
     """
     if os.path.getsize(path) > max_bytes:
         raise ValueError(f"it is longer than {max_bytes:,} bytes")
-    try:
-        return json.loads(path.read_bytes().decode("utf-8"))
-    except RecursionError as error:
-        raise ValueError("its lists lie too deep in each other") from error
-    except MemoryError as error:
-        raise ValueError("it takes more memory than there is") from error
+    return parse_json(path.read_bytes())

@@ -8,7 +8,8 @@ import numpy as np
 import soundfile
 import torch
 
-from musictag.tagger import Tagger
+from musictag.checkpoint import write_tagger
+from musictag.models.network import TaggingNetwork
 
 from .models import as_trained
 
@@ -23,12 +24,12 @@ RECURRENT = {"_target_": "musictag.backends.recurrent.Recurrent"}
 LINEAR = {"_target_": "musictag.backends.dense.Dense", "hidden_units": []}
 
 
-def make_tagger(frontend: dict = WAVEFORM, backend: dict = RESIDUAL) -> Tagger:
+def make_network(frontend: dict = WAVEFORM, backend: dict = RESIDUAL) -> TaggingNetwork:
     """Weights drawn at random; batch norms as after a training."""
     torch.manual_seed(0)
-    tagger = Tagger(frontend, backend, TAGS, patch_seconds=0.5)
-    as_trained(tagger)
-    return tagger
+    network = TaggingNetwork(frontend, backend, TAGS, patch_seconds=0.5)
+    as_trained(network)
+    return network
 
 
 def write_song(path: Path, seconds: float, seed: int = 0) -> str:
@@ -38,9 +39,8 @@ def write_song(path: Path, seconds: float, seed: int = 0) -> str:
     return str(path)
 
 
-def save(path: Path, tagger: Tagger) -> str:
-    """A checkpoint that ``musictag.load`` takes; returns its path as one types it."""
+def save(path: Path, network: TaggingNetwork) -> str:
+    """A file that ``musictag.load`` takes; returns its path as one types it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {f"tagger.{name}": value for name, value in tagger.state_dict().items()}
-    torch.save({"hyper_parameters": {"tagger": tagger.spec}, "state_dict": state}, path)
+    write_tagger(path, network)
     return str(path)

@@ -22,13 +22,13 @@ def read_audio(path: Path) -> None:
     read_song(path)
 
 
-def read_checkpoint(path: Path) -> None:
+def read_tagger(path: Path) -> None:
     import numpy as np
 
-    from musictag.tagger import load
+    from musictag.inference.load import load
 
     tagger = load(path)
-    if tagger.patch_samples < 100_000:
+    if tagger.network.patch_samples < 100_000:
         tagger.tag((np.random.default_rng(0).normal(0, 0.1, 16000), 16000))
 
 
@@ -74,7 +74,7 @@ def read_models(path: Path) -> None:
 
 
 KINDS = {
-    "audio": read_audio, "checkpoint": read_checkpoint, "catalogue": read_catalogue, "manifest": read_manifest,
+    "audio": read_audio, "tagger": read_tagger, "catalogue": read_catalogue, "manifest": read_manifest,
     "pickle": read_pickle, "models": read_models,
 }  # fmt: skip
 
@@ -111,11 +111,11 @@ def warm_up(kind: str) -> str:
     import musictag.data.check
     import musictag.data.sources.manifest
 
-    if kind in ("checkpoint", "models"):
+    if kind in ("tagger", "models"):
         import lightgbm  # noqa: F401
         import torch
 
-        import musictag.tagger
+        import musictag.inference.load
 
         torch.set_num_threads(1)
         torch.nn.Conv1d(1, 1, 3)(torch.zeros(1, 1, 9)).sum().backward()

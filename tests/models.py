@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from musictag.backends import BackEnd
 from musictag.build import build
 from musictag.frontends import FrontEnd
+from musictag.models.network import TaggingNetwork
 from musictag.preparing import compose, presets
-from musictag.tagger import Tagger
 
 CONF = Path(__file__).parent.parent / "conf"
 #: Those of networks: baselines have no parts.
@@ -89,13 +89,13 @@ def preset(name: str) -> dict[str, Any]:
     return compose([f"model={name}"])
 
 
-def make_small_tagger(name: str) -> Tagger:
+def make_small_network(name: str) -> TaggingNetwork:
     """Combination ``name`` with few filters and units, for three tags."""
     config = preset(name)
     frontend = config["frontend"] | {"filter_multiplier": SMALL_MULTIPLIER}
     torch.manual_seed(0)
     tags = [{"name": f"tag {i}"} for i in range(3)]
-    tagger = Tagger(frontend, with_few_units(config["backend"]), tags, config["data"]["patch_seconds"])
+    tagger = TaggingNetwork(frontend, with_few_units(config["backend"]), tags, config["data"]["patch_seconds"])
     tagger.fit_normalisation([0.1 * torch.randn(1, 16000)])
     return tagger.eval()
 

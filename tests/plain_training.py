@@ -22,8 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from musictag.checkpoint import read_tagger, write_tagger
 from musictag.data.sampling import epoch_order, noise_seed, patch_starts_of_epoch, song_keys
-from musictag.tagger import Tagger
+from musictag.models.network import TaggingNetwork
 
 TAGS = ("high", "noisy", "brightness")
 
@@ -48,12 +49,11 @@ class Trained(NamedTuple):
 
 
 def write_beginning(path: Path, config: dict[str, Any], seed: int = 1) -> str:
-    """A checkpoint of fresh weights for ``config``; returns the override with which a run begins with them."""
+    """A tagger of fresh weights for ``config``; returns the override with which a run begins with them."""
     torch.manual_seed(seed)
     tags = [{"name": name, "kind": "regression" if name == "brightness" else "classification"} for name in TAGS]
-    tagger = Tagger(config["frontend"], config["backend"], tags, config["data"]["patch_seconds"])
-    state = {f"tagger.{name}": value for name, value in tagger.state_dict().items()}
-    torch.save({"state_dict": state, "hyper_parameters": {"tagger": tagger.spec}}, path)
+    network = TaggingNetwork(config["frontend"], config["backend"], tags, config["data"]["patch_seconds"])
+    write_tagger(path, network)
     return f"init_from={path}"
 
 
@@ -71,11 +71,11 @@ def read_splits(catalogue: Path, tags: Sequence[str] = TAGS) -> dict[str, Split]
 
 
 def train(config: dict[str, Any]) -> Trained:
-    """The run of ``config``, which begins with a checkpoint of ``write_beginning``, on one CPU in float32."""
+    """The run of ``config``, which begins with a tagger of ``write_beginning``, on one CPU in float32."""
     settings, splits = config["trainer"], read_splits(Path(config["data"]["path"]))
-    beginning = torch.load(config["init_from"], weights_only=True)
-    model = Tagger(**beginning["hyper_parameters"]["tagger"])
-    model.load_state_dict({name.removeprefix("tagger."): value for name, value in beginning["state_dict"].items()})
+    beginning = read_tagger(config["init_from"])
+    model = TaggingNetwork(**beginning.spec)
+    model.load_state_dict(beginning.state)
     optimizer = torch.optim.Adam(model.parameters(), settings["learning_rate"], weight_decay=settings["weight_decay"])
     monitor, rising = settings["monitor"], settings["monitor"] != "val_loss"
 
@@ -138,11 +138,11 @@ def assert_is(run_dir: Path, expected: Trained) -> None:
     assert len(rows) == len(expected.rows)
     for row, plain in zip(rows, expected.rows, strict=True):
         assert {name: float(row[name]) for name in plain} == pytest.approx(plain, rel=1e-4, abs=1e-5)
-    best, last = (torch.load(run_dir / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
-    assert best["epoch"] == expected.best_epoch
+    best, last = read_tagger(run_dir / "tagger.safetensors"), torch.load(run_dir / "last.ckpt", weights_only=True)
+    assert best.description["epoch"] == expected.best_epoch
     assert last["global_step"] == expected.steps
-    for state, plain in ((best, expected.states[expected.best_epoch]), (last, expected.states[-1])):
-        weights = {name.removeprefix("tagger."): value for name, value in state["state_dict"].items()}
+    last_weights = {name.removeprefix("tagger."): value for name, value in last["state_dict"].items()}
+    for weights, plain in ((best.state, expected.states[expected.best_epoch]), (last_weights, expected.states[-1])):
         torch.testing.assert_close(weights, plain, rtol=1e-4, atol=1e-5)
     scores = np.load(run_dir / "predictions.npz")["scores"]
     np.testing.assert_allclose(scores, expected.test_scores, rtol=0, atol=1e-5)
@@ -186,7 +186,7 @@ def _loss(objective: str, logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def song_scores(model: Tagger, songs: list[np.ndarray], whole: bool = False) -> np.ndarray:
+def song_scores(model: TaggingNetwork, songs: list[np.ndarray], whole: bool = False) -> np.ndarray:
     """S×K: the mean over a song's patches, one after the other, the last of which ends with the song."""
     model.eval()
     patch, scores = model.patch_samples, []

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from musictag.checkpoint import read_tagger
+
 from .catalogues import write_catalogue
 from .experiments import TINY, compose_config
 from .failures import Lab, labs
@@ -34,7 +36,7 @@ class Bench:
     def __init__(self, folder: Path, lab: Lab, settings: tuple[str, ...]) -> None:
         self.folder, self.lab = folder, lab
         settings = ("data=catalogue", f"data.path={write_catalogue(folder / 'music')}", *settings)
-        self.settings = (*settings, write_beginning(folder / "beginning.ckpt", compose_config(*settings)))
+        self.settings = (*settings, write_beginning(folder / "beginning.safetensors", compose_config(*settings)))
         status, said = lab.run(*self.words("undisturbed"))
         assert status == 0, said
         self.whole = only(folder / "undisturbed")
@@ -72,9 +74,12 @@ def outcome(run_dir: Path) -> dict[str, Any]:
     return metrics | {"predictions": (run_dir / "predictions.npz").read_bytes()}
 
 
-def weights(run_dir: Path, name: str = "best.ckpt") -> dict[str, np.ndarray]:
-    content = torch.load(run_dir / name, weights_only=True)
-    return {key: tensor.numpy() for key, tensor in content["state_dict"].items()}
+def weights(run_dir: Path, name: str = "tagger.safetensors") -> dict[str, np.ndarray]:
+    if name.endswith(".ckpt"):
+        state = torch.load(run_dir / name, weights_only=True)["state_dict"]
+    else:
+        state = read_tagger(run_dir / name).state
+    return {key.removeprefix("tagger."): tensor.numpy() for key, tensor in state.items()}
 
 
 def check_whole(run_dir: Path, expected: Path) -> None:

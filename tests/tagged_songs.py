@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from musictag import cli
-from musictag.tagger import Tagger
+from musictag.inference.tagger import Tagger
 
-from .embeddings import make_tagger, save, write_song
+from .embeddings import make_network, save, write_song
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> str:
-    return save(tmp_path / "best.ckpt", make_tagger())
+    return save(tmp_path / "tagger.safetensors", make_network())
 
 
 @pytest.fixture

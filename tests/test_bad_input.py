@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 import musictag
 from musictag import experiment
+from musictag.checkpoint import read_tagger, store_tagger
 from musictag.errors import MusictagError
 
 from .experiments import ROOT, TINY, compose_config, folders
@@ -158,7 +158,7 @@ def test_a_loss_that_is_no_number_stops_with_the_songs(tiny: list[str], tmp_path
 def test_a_full_disk_loses_no_finished_epoch(tiny: list[str], tmp_path: Path, share: float) -> None:
     config = compose_config(*tiny, "trainer.max_epochs=4")
     never_full = experiment.run(config)
-    room = int(share * (experiment.results_folder(config) / "best.ckpt").stat().st_size)
+    room = int(share * (experiment.results_folder(config) / "tagger.safetensors").stat().st_size)
     settings = [*tiny, "trainer.max_epochs=4", f"runs_dir={tmp_path / 'full'}"]
 
     def small_disk() -> None:
@@ -179,13 +179,13 @@ def test_a_full_disk_loses_no_finished_epoch(tiny: list[str], tmp_path: Path, sh
 def test_a_checkpoint_that_would_build_anything_else_is_refused(tiny: list[str], tmp_path: Path) -> None:
     config = compose_config(*tiny, "trainer.max_epochs=1")
     experiment.run(config)
-    checkpoint = torch.load(experiment.results_folder(config) / "best.ckpt", weights_only=True)
-    checkpoint["hyper_parameters"]["tagger"]["frontend"]["_target_"] = "os.system"
-    torch.save(checkpoint, tmp_path / "evil.ckpt")
+    stored = read_tagger(experiment.results_folder(config) / "tagger.safetensors")
+    stored.description["frontend"]["_target_"] = "os.system"
+    store_tagger(tmp_path / "evil.safetensors", stored.description, stored.state)
     with pytest.raises(MusictagError, match="inside musictag"):
-        musictag.load(tmp_path / "evil.ckpt")
+        musictag.load(tmp_path / "evil.safetensors")
     done = subprocess.run(
-        [sys.executable, "-m", "musictag.cli", "tag", "x.wav", "--model", str(tmp_path / "evil.ckpt")],
+        [sys.executable, "-m", "musictag.cli", "tag", "x.wav", "--model", str(tmp_path / "evil.safetensors")],
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 1

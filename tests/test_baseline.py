@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musictag import baseline, cli, experiment, identity, terminal
+import musictag
+from musictag import cli, experiment, identity, terminal
 from musictag.build import find_class, settings
 from musictag.data.manifest import Manifest
 from musictag.errors import MusictagError
 from musictag.feature_models import FeatureModel, Linear, Trees
 from musictag.features import feature_names
 from musictag.importances import importance_rows, plot_importances
+from musictag.inference.feature_tagger import FeatureTagger
 from musictag.tracking import Tracker
 
 from .catalogues import read_rows, write_table
@@ -77,7 +79,7 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
     assert "frontend" not in metrics["config"]
 
     predictions = np.load(run_dir / "predictions.npz", allow_pickle=False)
-    tagger = baseline.load(run_dir)
+    tagger = musictag.load(run_dir)
     assert predictions["tags"].tolist() == list(tagger.tag_names)
     rows = {row["song_id"]: row["path"] for row in csv.DictReader(tiny_catalogue.open())}
     for song_id, scores in zip(predictions["song_ids"], predictions["scores"], strict=True):
@@ -191,7 +193,7 @@ def test_tags_that_validation_cannot_judge_get_what_it_chose_for_others(trees: l
     write_table(tiny_catalogue, rows)
     with pytest.warns(UserWarning, match=r"cannot judge 1 of 3 tags .*: noisy\."):
         experiment.run(compose_config(*trees))
-    tagger = baseline.load(experiment.results_folder(compose_config(*trees)))
+    tagger = musictag.load(experiment.results_folder(compose_config(*trees)))
     chosen = {tag["name"]: tag["chosen"] for tag in tagger.fitted}
     assert chosen["noisy"] == Trees().typical([chosen["high"], chosen["brightness"]])
     for row in rows:
@@ -318,8 +320,8 @@ def test_only_models_of_baselines_are_loaded(tmp_path: Path) -> None:
     spec = {"_target_": "musictag.feature_models.Linear"}
     fitted = model.fitter(features, features, 0).fit("classification", targets, targets, None)
     path = tmp_path / "model.json"
-    baseline.FeatureTagger(model, spec, [{"name": "a", "kind": "classification", **fitted}]).save(path)
-    assert 0 <= baseline.load(tmp_path).tag((np.random.default_rng(1).normal(0, 0.1, 8000), 16000))["a"] <= 1
+    FeatureTagger(model, spec, [{"name": "a", "kind": "classification", **fitted}]).save(path)
+    assert 0 <= musictag.load(tmp_path).tag((np.random.default_rng(1).normal(0, 0.1, 8000), 16000))["a"] <= 1
     content = json.loads(path.read_text())
     for change, message in (
         ({"features": ["tempo"]}, "fitted to other features"),
@@ -330,12 +332,12 @@ def test_only_models_of_baselines_are_loaded(tmp_path: Path) -> None:
     ):
         path.write_text(json.dumps(content | change))
         with pytest.raises(MusictagError, match=message):
-            baseline.load(path)
+            musictag.load(path)
     path.write_text("{")
     with pytest.raises(MusictagError, match="or is damaged"):
-        baseline.load(path)
-    with pytest.raises(MusictagError, match="give the folder of a finished baseline run"):
-        baseline.load(tmp_path / "nothing.json")
+        musictag.load(path)
+    with pytest.raises(MusictagError, match="there is no tagger"):
+        musictag.load(tmp_path / "nothing.json")
 
 
 def test_importances_are_sorted_by_tag_and_drawn(tmp_path: Path) -> None:

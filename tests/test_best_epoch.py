@@ -19,7 +19,7 @@ import torch
 
 import musictag
 from musictag import callbacks, experiment
-from musictag.checkpoint import read_checkpoint
+from musictag.checkpoint import read_checkpoint, read_tagger
 from musictag.sweeping import objective
 from musictag.training import TaggingModule
 
@@ -72,17 +72,17 @@ def test_the_best_epoch_is_kept_and_training_ends_when_none_is_better(
     config = compose_config(*settings, f"trainer.monitor={monitor}", "trainer.early_stopping_patience=4")
     metrics = experiment.run(config)
     folder = experiment.results_folder(config)
-    assert metrics["best_epoch"] == read_checkpoint(folder / "best.ckpt")["epoch"] == 1
+    assert metrics["best_epoch"] == read_tagger(folder / "tagger.safetensors").description["epoch"] == 1
     assert metrics["epochs"] == 6  # four epochs, 2 to 5, were no better than epoch 1
     # what is told of validation is that epoch's, and it is what a search for settings goes by
     assert metrics["validation"]["epoch"] == 1
     assert metrics["validation"][monitor] == pytest.approx(scores_of(monitor)[1])
     assert objective(metrics) == metrics["validation"]["val_pr_auc"]
     # its weights are kept, and they are the ones that the test songs are scored with
-    kept = musictag.load(folder / "best.ckpt")
-    for name, value in kept.state_dict().items():
+    kept = musictag.load(folder / "tagger.safetensors")
+    for name, value in kept.network.state_dict().items():
         assert torch.equal(value, states[1][name]), name
-    assert not torch.equal(kept.backend.output.weight, states[5]["backend.output.weight"])
+    assert not torch.equal(kept.network.backend.output.weight, states[5]["backend.output.weight"])
     predictions = np.load(folder / "predictions.npz")
     source = experiment.build_source(config)
     paths = dict(zip(source.manifest().song_ids, source.manifest().paths, strict=True))

@@ -15,7 +15,8 @@ import torch
 
 import musictag
 from musictag import cli
-from musictag.tagger import Tagger
+from musictag.checkpoint import write_tagger
+from musictag.models.network import TaggingNetwork
 
 from .experiments import ROOT
 
@@ -27,10 +28,9 @@ def checkpoint(tmp_path: Path) -> str:
     torch.manual_seed(0)
     frontend = {"_target_": "musictag.frontends.waveform.SampleLevel", "channels": [4, 4, 4, 4]}
     backend = {"_target_": "musictag.backends.residual.Residual", "filters": 4, "dense_units": 4}
-    tagger = Tagger(frontend, backend, TAGS, patch_seconds=0.5)
-    state = {f"tagger.{name}": value for name, value in tagger.state_dict().items()}
-    torch.save({"hyper_parameters": {"tagger": tagger.spec}, "state_dict": state}, tmp_path / "best.ckpt")
-    return str(tmp_path / "best.ckpt")
+    network = TaggingNetwork(frontend, backend, TAGS, patch_seconds=0.5)
+    write_tagger(tmp_path / "tagger.safetensors", network)
+    return str(tmp_path / "tagger.safetensors")
 
 
 @pytest.fixture
@@ -73,8 +73,8 @@ def test_a_file_that_cannot_be_read_costs_itself_and_the_exit_status(
 
 
 def test_what_is_no_model_is_said_so(song: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["tag", song, "--model", "nowhere.ckpt"]) == 1
-    assert "no checkpoint nowhere.ckpt" in capsys.readouterr().err
+    assert cli.main(["tag", song, "--model", "nowhere.safetensors"]) == 1
+    assert "no tagger nowhere.safetensors" in capsys.readouterr().err
     assert cli.main(["tag", song, "--model", song]) == 1
     assert "is not a checkpoint of musictag" in capsys.readouterr().err
     with pytest.raises(SystemExit):

@@ -117,7 +117,10 @@ def test_what_cannot_be_compared(runs, tmp_path, capsys):
 def test_two_settings_of_a_model_are_not_taken_for_two_seeds(runs, tmp_path, capsys):
     (one, *_) = [row for row in comparison.read_rows(runs, "sizes") if row["model"] == "musicnn"]
     metrics = json.loads((runs / one["run"] / "metrics.json").read_text())
-    tuned = {"config": metrics["config"] | {"init_from": "runs/best.ckpt", "freeze": "frontend"}, "run": "tuned"}
+    tuned = {
+        "config": metrics["config"] | {"init_from": "runs/tagger.safetensors", "freeze": "frontend"},
+        "run": "tuned",
+    }
     for folder, changes in (("a", {}), ("b", {"run": "twin"}), ("tuned", tuned)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "metrics.json").write_text(json.dumps(metrics | changes))
@@ -125,4 +128,4 @@ def test_two_settings_of_a_model_are_not_taken_for_two_seeds(runs, tmp_path, cap
     assert "b are both musicnn with seed 0, under settings that no table" in capsys.readouterr().err
     (tmp_path / "b" / "metrics.json").unlink()
     rows = comparison.read_rows(tmp_path)
-    assert [row["model"] for row in rows] == ["musicnn", "musicnn from best.ckpt (frontend frozen)"]
+    assert [row["model"] for row in rows] == ["musicnn", "musicnn from tagger.safetensors (frontend frozen)"]

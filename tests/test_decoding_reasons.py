@@ -20,12 +20,13 @@ from musictag.cli.prepare import summary
 from musictag.data.prepare import prepare
 from musictag.data.sources.manifest import CatalogueFile
 from musictag.errors import SongError, SongWarning
+from musictag.inference.network_tagger import NetworkTagger
 
 from .audio_files import ENCODINGS, encoded
 from .catalogues import read_rows, write_table
 from .experiments import ROOT
 from .test_audio import RATE, tone
-from .test_tagger import make_tagger, save
+from .test_tagger import make_network, save
 
 NO_AUDIO = {
     "an HTML page": (b"<!DOCTYPE html><html><head><title>404 Not Found</title></head></html>", "a web page"),
@@ -150,14 +151,14 @@ def test_who_tags_is_warned_with_the_name_of_the_song(tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
     with_rubbish(path)
     with pytest.warns(SongWarning, match=r"/song\.mp3: 20,000 bytes that are no audio were skipped$"):
-        make_tagger().tag(path)
+        NetworkTagger(make_network()).tag(path)
     with pytest.warns(SongWarning, match="20,000 bytes"):
         assert abs(len(read_song(path)) - 2 * RATE) < 0.02 * RATE
 
 
 def test_no_library_says_anything_about_a_song(tmp_path: Path) -> None:
     """Whatever goes wrong inside of them: a terminal shows our words only, which name the song."""
-    model = save(tmp_path / "best.ckpt", make_tagger())
+    model = save(tmp_path / "tagger.safetensors", make_network())
     rng = np.random.default_rng(0)
     names = []
     for number, suffix in enumerate((*ENCODINGS, ".wav", ".ogg", ".mp3")):
@@ -279,7 +280,7 @@ def test_a_program_that_cannot_be_started_is_no_help(program: Callable[..., None
 
 
 def test_the_command_line_tags_what_the_library_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = save(tmp_path / "best.ckpt", make_tagger())
+    model = save(tmp_path / "tagger.safetensors", make_network())
     path = tmp_path / "song.mp3"
     path.write_bytes(encoded(".m4a", tone(2, 44100), 44100))
     assert cli.main(["tag", str(path), "--model", str(model), "--json"]) == 0

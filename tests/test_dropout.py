@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from musictag.backends import BackEnd
-from musictag.tagger import Tagger
+from musictag.inference.network_tagger import NetworkTagger
+from musictag.models.network import TaggingNetwork
 
 from .models import as_trained, make_backend, spec
 
@@ -66,17 +67,20 @@ def test_dropout_stands_before_every_dense_layer_in_training_alone(name: str, la
 
 def test_a_tagger_tags_the_same_twice_even_while_it_is_in_training() -> None:
     torch.manual_seed(0)
-    tagger = Tagger(
+    network = TaggingNetwork(
         {"_target_": "musictag.frontends.waveform.SampleLevel", "channels": [8, 8, 8, 8]},
         {"_target_": "musictag.backends.residual.Residual", "filters": 8, "dense_units": 8},
         [{"name": "loud"}, {"name": "fast"}],
         patch_seconds=0.5,
     )
-    as_trained(tagger)
+    as_trained(network)
     song = (1000 * torch.randn(20_000)).to(torch.int16).numpy(), 16_000
-    evaluated = tagger.eval().tag(song)
-    statistics = {name: value.clone() for name, value in tagger.named_buffers()}
-    assert tagger.train().tag(song) == tagger.tag(song) == evaluated
-    for name, value in tagger.named_buffers():  # nor does tagging teach the batch norms anything
+    tagger = NetworkTagger(network)
+    network.eval()
+    evaluated = tagger.tag(song)
+    statistics = {name: value.clone() for name, value in network.named_buffers()}
+    network.train()
+    assert tagger.tag(song) == tagger.tag(song) == evaluated
+    for name, value in network.named_buffers():  # nor does tagging teach the batch norms anything
         assert torch.equal(value, statistics[name]), name
-    assert all(module.training for module in tagger.modules())
+    assert all(module.training for module in network.modules())

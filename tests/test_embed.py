@@ -19,10 +19,12 @@ import musictag
 from musictag import cli, pretrained
 from musictag.cli import embed as embedding
 from musictag.embedding import Embedder, layers
+from musictag.inference.load import load_network
+from musictag.inference.network_tagger import NetworkTagger
+from musictag.models.network import TaggingNetwork
 from musictag.published import cached
-from musictag.tagger import Tagger
 
-from .embeddings import RATE, TAGS, make_tagger, save, write_song
+from .embeddings import RATE, TAGS, make_network, save, write_song
 from .experiments import ROOT
 
 DOCUMENTATION = ROOT / "docs" / "transfer.md"
@@ -35,7 +37,7 @@ def song(tmp_path: Path) -> str:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> str:
-    return save(tmp_path / "best.ckpt", make_tagger())
+    return save(tmp_path / "tagger.safetensors", make_network())
 
 
 def embed(*words: str) -> int:
@@ -55,7 +57,7 @@ def test_parquet(
     assert table.column_names == (["path", "seconds", "embedding"] if patches else ["path", "embedding"])
     assert pq.ParquetFile(out).num_row_groups == (2 if block_bytes == 1 else 1)
     found = np.array(table["embedding"].to_pylist(), np.float32)
-    embedder = Embedder(musictag.load(checkpoint))
+    embedder = Embedder(load_network(checkpoint))
     if patches:
         assert table["path"].to_pylist() == [song] * 4 + files[1:]
         assert table["seconds"].to_pylist() == [0, 0.5, 1.0, 1.2, 0]
@@ -82,7 +84,7 @@ def test_npz(patches: bool, checkpoint: str, song: str, tmp_path: Path, capsys: 
     songs = "2 songs, 5 patches" if patches else "2 songs"
     assert capsys.readouterr().out == f"{out}: {songs}, 8 numbers each (layer backend.conv1)\n"
     with np.load(out, allow_pickle=False) as arrays:
-        embedder = Embedder(musictag.load(checkpoint), "backend.conv1")
+        embedder = Embedder(load_network(checkpoint), "backend.conv1")
         assert arrays["embeddings"].dtype == np.float32
         if patches:
             assert arrays["paths"].tolist() == [song] * 4 + files[1:]
@@ -141,7 +143,7 @@ def test_what_is_refused_before_any_work(
         return capsys.readouterr().err
 
     with monkeypatch.context() as patched:
-        patched.setattr("musictag.tagger.load", None)  # not even the model is read
+        patched.setattr("musictag.inference.load.load", None)  # not even the model is read
         assert "--out x.csv must end in .parquet or .npz" in refused(song, "--model", checkpoint, "--out", "x.csv")
         message = refused(song, "--model", checkpoint, "--out", song)
         assert "must end in" in message
@@ -153,9 +155,9 @@ def test_what_is_refused_before_any_work(
             assert "takes the files to embed, or --list-layers" in refused(*words, "--model", checkpoint)
     monkeypatch.chdir(tmp_path)
     assert "no layer backend.conv4; similar names: " in refused(song, "--model", checkpoint, "--layer", "backend.conv4")
-    assert "there is no checkpoint x.ckpt" in refused(song, "--model", "x.ckpt")
+    assert "there is no tagger x.safetensors" in refused(song, "--model", "x.safetensors")
     assert "song.wav/x.npz cannot be written: " in refused(song, "--model", checkpoint, "--out", f"{song}/x.npz")
-    assert sorted(os.listdir(tmp_path)) == ["best.ckpt", "old.npz", "song.wav"]
+    assert sorted(os.listdir(tmp_path)) == ["old.npz", "song.wav", "tagger.safetensors"]
     with pytest.raises(SystemExit):
         embed(song)
 
@@ -166,9 +168,9 @@ def test_the_list_of_layers(checkpoint: str, capsys: pytest.CaptureFixture[str])
     assert head.split() == ["LAYER", "KIND", "A", "PATCH", "BECOMES", "NUMBERS"]
     rows = [line.split() for line in lines]
     assert rows[0] == ["penultimate", "input", "of", "backend.output", "6", "6"]
-    frames = musictag.load(checkpoint).frontend.num_frames(8000)
+    frames = load_network(checkpoint).frontend.num_frames(8000)
     assert ["frontend", "SampleLevel", f"8×{frames}", "8"] in rows
-    assert [row[0] for row in rows] == list(layers(musictag.load(checkpoint))[0])
+    assert [row[0] for row in rows] == list(musictag.load(checkpoint).layers())
 
 
 @pytest.mark.parametrize("block_bytes", [1, 1 << 24])  # with and without something in the file already
@@ -183,7 +185,7 @@ def test_the_default_file_and_ctrl_c(
     monkeypatch.chdir(tmp_path)
     before = sorted(os.listdir())
     monkeypatch.setattr(embedding, "BLOCK_BYTES", block_bytes)
-    whole = Embedder(musictag.load(checkpoint)).song(song)
+    whole = Embedder(load_network(checkpoint)).song(song)
     monkeypatch.setattr(Embedder, "patches", interrupted_at("other.wav"))
     assert embed("other.wav", song, "--model", checkpoint) == 130
     message = capsys.readouterr().err
@@ -222,8 +224,8 @@ def test_the_documentation_works(
     assert len(code) == 4
 
     monkeypatch.setattr("musictag.published.user_cache_path", lambda *_, **__: tmp_path / "cache")
-    tagger = Tagger(**pretrained._ARCHITECTURES["musicnn"], tags=TAGS, patch_seconds=pretrained.PATCH_SECONDS)
-    save(cached("musicnn-msd"), tagger)
+    network = TaggingNetwork(**pretrained._ARCHITECTURES["musicnn"], tags=TAGS, patch_seconds=pretrained.PATCH_SECONDS)
+    save(cached("musicnn-msd"), network)
     monkeypatch.chdir(tmp_path)
     for seed in range(10):
         folder = Path(("rock", "jazz")[seed % 2])
@@ -242,11 +244,11 @@ def test_the_documentation_works(
     assert names["features"].shape == (10, 200)
     assert names["about"]["model"] == "musicnn-msd"
     for path, row in zip(names["paths"], names["features"], strict=True):
-        np.testing.assert_allclose(row, tagger.eval().embed(path), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(row, NetworkTagger(network.eval()).embed(path), rtol=1e-4, atol=1e-5)
     assert names["rows"].shape == (1, 561)
 
     published = [line.split("|") for line in text.splitlines() if "`backend." in line or "`penultimate` |" in line]
-    usable, _ = layers(tagger)
+    usable, _ = layers(network)
     for _, _, layer, numbers, _ in published:
         size = usable[re.findall(r"`([a-z_.0-9]{4,})`", layer)[0]].size
         assert int(numbers) == (size // 2 if "[" in layer else size)

@@ -67,13 +67,13 @@ def test_the_scores_of_a_run_are_those_of_its_patches(catalogue: Path, tmp_path:
     config = compose_config("data=catalogue", f"data.path={catalogue}", *TINY, *folders(tmp_path), *words, *learning)
     metrics = experiment.run(config)
     run_dir = experiment.results_folder(config)
-    tagger = musictag.load(run_dir / "best.ckpt")
+    network = musictag.load(run_dir / "tagger.safetensors").network
     splits = read_splits(catalogue, TAGS)
     lengths = [len(audio) for audio in splits["test"].audio]
     assert min(lengths) < PATCH < max(lengths)
     assert any(length > PATCH and length % PATCH for length in lengths)
 
-    scores = song_scores(tagger, splits["test"].audio, whole=mode == "whole")
+    scores = song_scores(network, splits["test"].audio, whole=mode == "whole")
     stored = np.load(run_dir / "predictions.npz")
     assert stored["song_ids"].tolist() == splits["test"].ids
     np.testing.assert_array_equal(stored["targets"], splits["test"].targets)
@@ -93,7 +93,7 @@ def test_the_scores_of_a_run_are_those_of_its_patches(catalogue: Path, tmp_path:
     scored = [expected["tags"][name]["prevalence"] for name in ("high", "noisy")]
     assert test["chance_pr_auc"] == pytest.approx(np.mean(scored))
 
-    scores = song_scores(tagger, splits["validation"].audio, whole=mode == "whole")
+    scores = song_scores(network, splits["validation"].audio, whole=mode == "whole")
     expected = by_hand(scores, splits["validation"].targets)
     with (run_dir / "history.csv").open() as file:
         best = list(csv.DictReader(file))[metrics["best_epoch"]]

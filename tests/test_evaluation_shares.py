@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from musictag.data.datamodule import SongData
 from musictag.data.sources.manifest import CatalogueFile
-from musictag.tagger import Tagger
+from musictag.models.network import TaggingNetwork
 from musictag.training import to_waveform
 
 from .catalogues import write_catalogue
@@ -32,7 +32,7 @@ def evaluate(folder: Path, songs: int, mode: str) -> tuple[np.ndarray, list[int]
     data.prepare_data()
     data.setup()
     torch.manual_seed(0)
-    tagger = Tagger(
+    tagger = TaggingNetwork(
         frontend={"_target_": "musictag.frontends.waveform.SampleLevel", "channels": [8] * 6},
         backend={"_target_": "musictag.backends.residual.Residual", "filters": 8, "dense_units": 8},
         tags=[{"name": tag.name, "kind": tag.kind} for tag in data.tags],

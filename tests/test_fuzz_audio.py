@@ -17,7 +17,7 @@ from musictag.data.sources.manifest import CatalogueFile
 from .audio_files import encoded
 from .catalogues import synthetic_song
 from .fuzzing import DAMAGES, read_all, write_all
-from .test_tagger import make_tagger, save
+from .test_tagger import make_network, save
 
 FORMATS = {
     ".wav": {"format": "WAV", "subtype": "PCM_16"},
@@ -83,7 +83,7 @@ def test_five_hundred_damaged_files(suffix: str, tmp_path: Path) -> None:
 def test_the_command_line_names_every_file_that_it_cannot_tag(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = save(tmp_path / "best.ckpt", make_tagger())
+    model = save(tmp_path / "tagger.safetensors", make_network())
     paths = write_all(
         tmp_path / "music", [content for suffix in [*FORMATS, *ENCODED] for content in damaged(suffix, 3)], ".bin"
     )

@@ -1,27 +1,25 @@
-"""Damaged and malicious checkpoints, models and pickles: each is used or refused by name, quickly, in little memory."""
+"""Damaged and malicious taggers, models and pickles: each is used or refused by name, quickly, in little memory."""
 
 from __future__ import annotations
 
 import copy
-import io
 import json
 import pickle
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightgbm
 import numpy as np
 import pytest
-import torch
+from torch import Tensor
 
+from musictag import checkpoint
 from musictag.feature_models import Trees
 from musictag.features import feature_names
 
 from .fuzzing import damage, flip_bits, read_all, splice, write_all
 from .models import BACKENDS, FRONTENDS, spec
-from .test_tagger import make_tagger
+from .test_tagger import make_network
 
 #: What a stranger may write where a number or a list was.
 NASTY: tuple[Any, ...] = (
@@ -30,87 +28,86 @@ NASTY: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def stored(content: Any) -> bytes:
-    file = io.BytesIO()
-    torch.save(content, file)
-    return file.getvalue()
+def stored(text: str, state: dict[str, Tensor] | None = None) -> bytes:
+    """A tagger's file with this description, its checksum right."""
+    return checkpoint._serialised(text, make_network().state_dict() if state is None else state)
 
 
-def checkpoint(described: Any = None, **changes: Any) -> dict[str, Any]:
-    """A whole checkpoint's content, its tagger ``described`` otherwise."""
-    tagger = make_tagger()
-    state = {f"tagger.{name}": value for name, value in tagger.state_dict().items()}
-    return {"hyper_parameters": {"tagger": described or tagger.spec}, "state_dict": state} | changes
+def described(**changes: Any) -> str:
+    """The description of a whole file, changed."""
+    network = make_network()
+    return json.dumps({"format": 1, **network.spec, "sample_rate": network.sample_rate, "epoch": 3} | changes)
 
 
-def repacked(data: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
-    """An archive whose members were changed, and whose checksums are right again."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
-        for member in old.infolist():
-            new.writestr(member.filename, change(member.filename, old.read(member)))
-    return out.getvalue()
-
-
-def with_nasty_setting(rng: np.random.Generator, described: dict[str, Any]) -> dict[str, Any]:
+def with_nasty_setting(rng: np.random.Generator, spec: dict[str, Any]) -> dict[str, Any]:
     """One value somewhere in the description, or a whole part of it, becomes a nasty one."""
-    described = copy.deepcopy(described)
-    place: Any = described
+    spec = copy.deepcopy(spec)
+    place: Any = spec
     while True:
         key = list(place)[rng.integers(len(place))] if isinstance(place, dict) else int(rng.integers(len(place)))
         if not isinstance(place[key], dict | list) or not place[key] or rng.random() < 0.15:
             place[key] = copy.deepcopy(NASTY[rng.integers(len(NASTY))])
-            return described
+            return spec
         place = place[key]
 
 
 def damaged(count: int) -> list[bytes]:
-    """In turn: damaged bytes; a damaged description in a whole archive; a nasty setting, of parts of every kind."""
+    """In turn: damaged bytes; a damaged header or description in a whole file; a nasty setting, of all parts."""
     rng = np.random.default_rng(0)
-    whole = stored(checkpoint())
+    text = described()
+    whole = stored(text)
     files = [whole]
     while len(files) < count:
-        turn = len(files) % 3
+        turn, mutate = len(files) % 4, (flip_bits, splice)[rng.integers(2)]
         if turn == 0:
             files.append(damage(rng, whole))
         elif turn == 1:
-            mutate = (flip_bits, splice)[rng.integers(2)]
-            files.append(repacked(whole, lambda name, data, m=mutate: m(rng, data) if name.endswith(".pkl") else data))
+            files.append(stored(mutate(rng, text.encode()).decode("latin1")))
+        elif turn == 2:
+            header = mutate(rng, header_of(whole))
+            files.append(with_header(whole, header))
         else:
-            described = make_tagger().spec | {"patch_seconds": float(rng.choice([0.5, 4.0]))}
-            described["frontend"] = spec("frontend", FRONTENDS[rng.integers(len(FRONTENDS))])
-            described["backend"] = spec("backend", BACKENDS[rng.integers(len(BACKENDS))])
-            files.append(stored(checkpoint(with_nasty_setting(rng, described))))
+            made = make_network().spec | {"patch_seconds": float(rng.choice([0.5, 4.0]))}
+            made["frontend"] = spec("frontend", FRONTENDS[rng.integers(len(FRONTENDS))])
+            made["backend"] = spec("backend", BACKENDS[rng.integers(len(BACKENDS))])
+            files.append(stored(described(**with_nasty_setting(rng, made))))
     return files
 
 
+def header_of(data: bytes) -> bytes:
+    return data[8 : 8 + int.from_bytes(data[:8], "little")]
+
+
+def with_header(data: bytes, header: bytes) -> bytes:
+    return len(header).to_bytes(8, "little") + header + data[8 + len(header_of(data)) :]
+
+
 def read_damaged(count: int, folder: Path) -> None:
-    paths = write_all(folder / "models", damaged(count), ".ckpt")
-    outcomes = read_all("checkpoint", paths, folder / "empty", megabytes=1024)
+    paths = write_all(folder / "models", damaged(count), ".safetensors")
+    outcomes = read_all("tagger", paths, folder / "empty", megabytes=1024)
     outcomes.check(count)
     assert paths[0] in outcomes.used
 
 
-def test_a_few_damaged_checkpoints(tmp_path: Path) -> None:
+def test_a_few_damaged_taggers(tmp_path: Path) -> None:
     read_damaged(40, tmp_path)
 
 
 @pytest.mark.slow
-def test_five_hundred_damaged_checkpoints(tmp_path: Path) -> None:
+def test_five_hundred_damaged_taggers(tmp_path: Path) -> None:
     read_damaged(500, tmp_path)
 
 
 def extreme_settings() -> list[bytes]:
     """Every setting of every part, with extreme values."""
     files = []
-    usual = make_tagger().spec
     for group, names in (("frontend", FRONTENDS), ("backend", BACKENDS)):
         for name in names:
             part = spec(group, name)
             for key in part:
                 for value in (0, -1, 2**24, 10**12, 1e-9, float("nan"), "x", [], [2**24] * 3, None):
-                    described = usual | {group: part | {key: value}, "patch_seconds": 4.0}
-                    files.append(stored({"hyper_parameters": {"tagger": described}, "state_dict": {}}))
+                    changes = {group: part | {key: value}, "patch_seconds": 4.0}
+                    files.append(stored(described(**changes), {}))
     return files
 
 
@@ -118,8 +115,8 @@ def extreme_settings() -> list[bytes]:
 def test_no_setting_of_any_part_costs_more_than_a_refusal(tmp_path: Path) -> None:
     files = extreme_settings()
     assert len(files) > 1500
-    paths = write_all(tmp_path / "models", files, ".ckpt")
-    outcomes = read_all("checkpoint", paths, tmp_path / "empty", megabytes=1024)
+    paths = write_all(tmp_path / "models", files, ".safetensors")
+    outcomes = read_all("tagger", paths, tmp_path / "empty", megabytes=1024)
     outcomes.check(len(files))
 
 

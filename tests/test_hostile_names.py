@@ -15,7 +15,7 @@ from musictag.report.content import Table
 from musictag.report.sheets import markdown_text, write_csv
 from musictag.untrusted import printable
 
-from .test_tagger import make_tagger
+from .test_tagger import make_network
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x.wav", "a/../../x.wav", "..\\x.wav", "C:\\x.wav"])
@@ -47,7 +47,7 @@ def test_names_that_would_be_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["\x1b[2Jx", "a\nb", "a\rb", "\x9b1m", "a\0", "\ud800", " "])
 def test_tags_are_one_line_of_text(name: str, tmp_path: Path) -> None:
     with pytest.raises(MusictagError, match="a tag's name is one line of text") as caught:
-        make_tagger(tags=[{"name": name}])
+        make_network(tags=[{"name": name}])
     assert str(caught.value).isprintable()
     if "\ud800" not in name and "\0" not in name:
         pq.write_table(pa.table({"path": ["a"], "split": ["train"], name: [1.0]}), tmp_path / "c.parquet")

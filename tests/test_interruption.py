@@ -28,7 +28,7 @@ LONG = (
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
     words = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *LONG, f"data_dir={tmp_path / 'data'}"]
-    return [*words, write_beginning(tmp_path / "beginning.ckpt", compose_config(*words))]
+    return [*words, write_beginning(tmp_path / "beginning.safetensors", compose_config(*words))]
 
 
 def assert_the_same(one: Path, other: Path, rows: tuple[list, list] | None = None) -> None:

@@ -10,7 +10,7 @@ from musictag.backends.residual import Residual
 from musictag.errors import MusictagError
 from musictag.layers import SameConv1d, scaled
 
-from .models import make_small_tagger
+from .models import make_small_network
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 32, 165])
@@ -49,7 +49,7 @@ def test_multiplied_filters():
 @pytest.mark.parametrize("name", ["pons_waveform", "pons_spectrogram"])
 def test_running_statistics_take_a_hundredth_of_each_batch(name: str) -> None:
     """As the paper's code has it: TensorFlow's momentum of 0.99."""
-    tagger = make_small_tagger(name).train()
+    tagger = make_small_network(name).train()
     norms = {key: layer for key, layer in tagger.named_modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)}
     seen: dict[str, Tensor] = {}
     for key, layer in norms.items():

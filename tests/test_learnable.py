@@ -15,7 +15,7 @@ import pytest
 from pytorch_lightning.utilities import rank_zero_only
 
 import musictag
-from musictag import baseline, experiment
+from musictag import experiment
 from musictag.data.learnable import TagChoice, lacking_tags
 from musictag.data.manifest import SPLITS, Manifest, Tag
 from musictag.data.sampling import song_keys, subset_order
@@ -192,7 +192,7 @@ def test_a_part_of_a_published_data_set_trains(kind: str, tmp_path: Path, capsys
     assert sum("are left out because" in line for line in said) == 1
     assert len(metrics["test"]["tags"]) == learnable
     assert metrics["tags_unlearnt"] == []
-    tagger = musictag.load(experiment.results_folder(compose_config(*overrides)) / "best.ckpt")
+    tagger = musictag.load(experiment.results_folder(compose_config(*overrides)) / "tagger.safetensors")
     assert [tag["name"] for tag in tagger.tags] == [tag["name"] for tag in metrics["test"]["tags"]]
 
 
@@ -278,7 +278,7 @@ def test_a_tag_whose_last_song_cannot_be_read_is_left_out_of_the_run(
     assert "1 of 4 tags are left out because they cannot be learnt from the 11 training songs" in said
     assert [tag["name"] for tag in metrics["test"]["tags"]] == ["high", "noisy", "brightness"]
     folder = experiment.results_folder(compose_config(*overrides))
-    assert [tag["name"] for tag in musictag.load(folder / "best.ckpt").tags] == ["high", "noisy", "brightness"]
+    assert [tag["name"] for tag in musictag.load(folder / "tagger.safetensors").tags] == ["high", "noisy", "brightness"]
     # the weights are those of a run on the tags that are left
     chosen = [*overrides, "data.tags=[high,noisy,brightness]"]
     assert experiment.run(compose_config(*chosen))["test"] == metrics["test"]
@@ -352,7 +352,7 @@ def test_every_model_trains_on_songs_that_lack_a_tag_and_is_scored_on_it(
     # a prior of a song with it and one without, and five songs without it
     np.testing.assert_allclose(scores, 1 / 7)
     assert (tag["roc_auc"], tag["pr_auc"]) == (0.5, pytest.approx(tag["prevalence"]))
-    tagger = baseline.load(folder)
+    tagger = musictag.load(folder)
     song = rare.parent / read_rows(rare)[-1]["path"]
     assert tagger.tag(song)["rare"] == pytest.approx(1 / 7)
     assert metrics["parameters"] in (None, 3 * (metrics["features"] + 1))
@@ -368,7 +368,7 @@ def test_a_damaged_constant_is_refused(rare: Path, tmp_path: Path) -> None:
         content["tags"][3]["constant"] = constant
         path.write_text(json.dumps(content))
         with pytest.raises(MusictagError, match="constant score of a tag is damaged"):
-            baseline.load(path)
+            musictag.load(path)
 
 
 def test_values_without_any_known_get_the_middle(tiny_catalogue: Path) -> None:

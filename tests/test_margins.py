@@ -14,7 +14,8 @@ from musictag import experiment
 from musictag.audio import to_float
 from musictag.build import build
 from musictag.frontends import FrontEnd
-from musictag.tagger import Tagger
+from musictag.inference.network_tagger import NetworkTagger
+from musictag.models.network import TaggingNetwork
 
 from .catalogues import ready
 from .experiments import TINY, compose_config, folders
@@ -31,8 +32,9 @@ def test_the_test_of_a_run_and_tagging_a_file_agree(mode: str, tiny_catalogue: P
     )  # fmt: skip
     experiment.run(config)
     folder = experiment.results_folder(config)
-    tagger = musictag.load(folder / "best.ckpt")
-    before, after = tagger.frontend.margin_samples
+    tagger = musictag.load(folder / "tagger.safetensors")
+    network = tagger.network
+    before, after = network.frontend.margin_samples
     assert (before, after) == (256, 0)
     rows = {row["song_id"]: row["path"] for row in csv.DictReader(tiny_catalogue.open())}
     with np.load(folder / "predictions.npz") as predictions:
@@ -44,8 +46,8 @@ def test_the_test_of_a_run_and_tagging_a_file_agree(mode: str, tiny_catalogue: P
             else:
                 whole = torch.from_numpy(to_float(tagger.read(path)))[None]
                 with torch.inference_mode():
-                    logits = tagger(torch.nn.functional.pad(whole, (before, after)))
-                expected = tagger.probabilities(logits)[0]
+                    logits = network(torch.nn.functional.pad(whole, (before, after)))
+                expected = network.probabilities(logits)[0]
             np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
@@ -64,15 +66,15 @@ def test_every_batch_has_the_margins(tiny_catalogue: Path) -> None:
 def test_consecutive_patches_see_the_frames_of_the_song() -> None:
     """The taggram of a song is what a spectrogram of the whole song, cut into patches, gives."""
     config = compose_config("model=musicnn", *SMALL, "data.patch_seconds=0.32")
-    tagger = Tagger(config["frontend"], config["backend"], [{"name": "a"}, {"name": "b"}], 0.32).eval()
+    network = TaggingNetwork(config["frontend"], config["backend"], [{"name": "a"}, {"name": "b"}], 0.32).eval()
     rng = np.random.default_rng(0)
     song = (3000 * rng.standard_normal(16000)).astype(np.int16)
-    taggram = tagger.taggram((song, 16000))
+    taggram = NetworkTagger(network).taggram((song, 16000))
     centred = build(config["frontend"] | {"pad_mode": "constant"}, FrontEnd)
-    centred.load_state_dict(tagger.frontend.state_dict())
+    centred.load_state_dict(network.frontend.state_dict())
     with torch.inference_mode():
         whole = centred.eval().spectrogram(torch.from_numpy(to_float(song))[None])
-        frames = tagger.patch_samples // 256
+        frames = network.patch_samples // 256
         patches = torch.cat([whole[:, :, i * frames : (i + 1) * frames] for i in range(3)])
-        logits = tagger.backend(tagger.frontend.features(patches))
-    np.testing.assert_allclose(taggram.scores[:3], tagger.probabilities(logits), atol=1e-5)
+        logits = network.backend(network.frontend.features(patches))
+    np.testing.assert_allclose(taggram.scores[:3], network.probabilities(logits), atol=1e-5)

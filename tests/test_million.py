@@ -120,10 +120,10 @@ def test_the_experiment_of_the_paper_on_a_catalogue_of_this_kind(tmp_path: Path)
     assert (test["tags_scored"], test["regression_tags_scored"]) == (100, 39)
     run_dir = experiment.results_folder(config)
     assert json.loads((run_dir / "metrics.json").read_text())["test"] == test
-    tagger = musictag.load(run_dir / "best.ckpt")
+    network = musictag.load(run_dir / "tagger.safetensors").network
     names = [name for name in rows[0] if name.startswith(("class", "measure"))]
     splits = read_splits(path, names)
-    scores, targets = song_scores(tagger, splits["test"].audio), splits["test"].targets
+    scores, targets = song_scores(network, splits["test"].audio), splits["test"].targets
     with np.load(run_dir / "predictions.npz") as predictions:
         np.testing.assert_allclose(predictions["scores"], scores, rtol=0, atol=1e-6)
         scores = predictions["scores"].astype(np.float64)  # of which two may be the same
@@ -135,6 +135,6 @@ def test_the_experiment_of_the_paper_on_a_catalogue_of_this_kind(tmp_path: Path)
     for name, values in by_hand.items():
         assert test[name]["value"] == pytest.approx(np.mean(values), abs=1e-6)
         assert test[name]["low"] < test[name]["value"] < test[name]["high"]
-    scores = song_scores(tagger, splits["validation"].audio)
+    scores = song_scores(network, splits["validation"].audio)
     squared = np.mean((scores - splits["validation"].targets) ** 2)
     assert metrics["validation"]["val_loss"] == pytest.approx(squared, abs=1e-6)

@@ -16,6 +16,7 @@ import torch
 
 import musictag
 from musictag import experiment
+from musictag.checkpoint import read_tagger
 from musictag.training import TaggingModule
 
 from .experiments import TINY, compose_config, folders
@@ -36,7 +37,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
     words = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *ONE_EPOCH, *folders(tmp_path)]
-    return [*words, write_beginning(tmp_path / "beginning.ckpt", compose_config(*words))]
+    return [*words, write_beginning(tmp_path / "beginning.safetensors", compose_config(*words))]
 
 
 def run(*overrides: str) -> tuple[Path, dict[str, Any]]:
@@ -139,7 +140,7 @@ def test_a_spectrogram_is_normalised_by_the_training_songs(tiny: list[str], tmp_
     words = [word for word in tiny if not word.startswith(("frontend", "init_from"))]
     run_dir, metrics = run(*words, "model=spectrogram_small")
     assert (metrics["frontend"], metrics["backend"]) == ("spectrogram_small", "residual")
-    tagger = musictag.load(run_dir / "best.ckpt")
+    tagger = musictag.load(run_dir).network
     assert type(tagger.frontend).__name__ == "MusicallyMotivated"
     assert tagger.backend.norm2.weight.shape == (8,)  # the reference has a single one
     config = compose_config(*words, "trainer.batch_size=12")
@@ -167,5 +168,5 @@ def test_compiled_training_learns_the_same_and_names_its_weights_alike(tiny: lis
     compiled = weights(run_dir)
     assert compiled.keys() == plain.keys()
     assert distance(compiled, plain) < 1e-3
-    assert distance(compiled, weights(Path(still[-3].partition("=")[2]).parent, "beginning")) > 1e-3
-    assert not any("_orig_mod" in key for key in musictag.load(run_dir / "best.ckpt").state_dict())
+    assert distance(compiled, read_tagger(still[-3].partition("=")[2]).state) > 1e-3
+    assert not any("_orig_mod" in key for key in musictag.load(run_dir).network.state_dict())

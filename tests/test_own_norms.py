@@ -23,7 +23,7 @@ def test_two_processes_validate_with_the_statistics_of_one(tiny_catalogue: Path,
     own = ["backend.norm_momentum=0.9", "frontend.norm_momentum=0.9"]
     run([*TRAIN, *words, *own, "trainer.max_epochs=1"], tmp_path / "records")
     run_dir = only_run(tmp_path / "runs")
-    kept = musictag.load(run_dir / "best.ckpt")
+    kept = musictag.load(run_dir / "tagger.safetensors")
     data = ready(tiny_catalogue)
     paths = {row["song_id"]: row["path"] for row in csv.DictReader(tiny_catalogue.open(newline=""))}
     tagged = [kept.tag(tiny_catalogue.parent / paths[song_id]) for song_id in data.song_ids("validation")]

@@ -199,7 +199,7 @@ def test_the_jobs_of_a_sweep_are_not_resolved_twice(home: Path) -> None:
 
 @pytest.mark.parametrize("name", ["./~", "a::b", "s3::b", "memory:x", "two words {epoch}"])
 def test_checkpoints_lie_where_everything_else_does(name: str, home: Path) -> None:
-    assert Path(EpochCheckpoint(Path(name) / "x", "best").dirpath) == (Path.cwd() / name / "x").resolve()
+    assert Path(EpochCheckpoint(Path(name) / "x", "last").dirpath) == (Path.cwd() / name / "x").resolve()
 
 
 def test_a_training_is_not_lost_to_a_folder_called_like_home(home: Path, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_training_is_not_lost_to_a_folder_called_like_home(home: Path, tmp_pat
     config = compose(words)
     folder = experiment.results_folder(config)
     experiment.run(config)
-    found = {"best.ckpt", "last.ckpt", "config.json", "history.csv", "metrics.json", "predictions.npz"}
+    found = {"tagger.safetensors", "last.ckpt", "config.json", "history.csv", "metrics.json", "predictions.npz"}
     assert found <= set(os.listdir(folder))
     assert folder.parents[1] == Path.cwd() / "~"
     assert os.listdir(home) == ["data"]

@@ -53,7 +53,7 @@ def one_thread() -> Iterator[None]:
 
 def composed(catalogue: Path, tmp_path: Path, *overrides: str) -> dict[str, Any]:
     words = ["data=catalogue", f"data.path={catalogue}", *TINY, *MOMENTUM, *folders(tmp_path), *overrides]
-    return compose_config(*words, write_beginning(tmp_path / "beginning.ckpt", compose_config(*words)))
+    return compose_config(*words, write_beginning(tmp_path / "beginning.safetensors", compose_config(*words)))
 
 
 @pytest.mark.parametrize("name", SETTINGS)

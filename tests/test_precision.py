@@ -27,7 +27,7 @@ def test_scores_are_float32_under_bfloat16(tiny: list[str], tiny_catalogue: Path
     config = compose_config(*kept, front_end, "trainer.precision=bf16-mixed")
     metrics = experiment.run(config)
     run_dir = experiment.results_folder(config)
-    tagger = musictag.load(run_dir / "best.ckpt")
+    tagger = musictag.load(run_dir / "tagger.safetensors")
     paths = {row["song_id"]: tiny_catalogue.parent / row["path"] for row in csv.DictReader(tiny_catalogue.open())}
     with np.load(run_dir / "predictions.npz") as stored:
         song_ids, scores, targets = (stored[name] for name in ("song_ids", "scores", "targets"))

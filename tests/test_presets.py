@@ -15,11 +15,11 @@ from musictag.cli import main
 from musictag.cli.models import describe_model
 from musictag.errors import MusictagError
 from musictag.identity import run_folder
+from musictag.models.network import TaggingNetwork
 from musictag.preparing import compose, presets
 from musictag.report.runs import system_label
-from musictag.tagger import Tagger
 
-from .models import CONF, PRESETS, make_small_tagger, preset
+from .models import CONF, PRESETS, make_small_network, preset
 from .test_baseline import FixedSongs
 
 #: For 50 tags. Counted in the authors' code or in that of a re-evaluation: SampleCNN and its variants (Kim et al. 2018,
@@ -134,7 +134,7 @@ def test_runs_are_named_after_their_model(tmp_path):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_compiled_and_exported_models_give_the_same(name):
-    tagger = make_small_tagger(name)
+    tagger = make_small_network(name)
     waveform = 0.1 * torch.randn(2, tagger.input_samples)
     with torch.no_grad():
         plain = tagger(waveform)
@@ -150,7 +150,7 @@ def test_compiled_and_exported_models_give_the_same(name):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_half_precision_is_close(name):
-    tagger = make_small_tagger(name)
+    tagger = make_small_network(name)
     waveform = 0.1 * torch.randn(2, tagger.input_samples)
     with torch.inference_mode():
         plain = tagger.probabilities(tagger(waveform))
@@ -164,7 +164,7 @@ def test_half_precision_is_close(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_compiled_training_gives_the_same(name):
     """With the real compiler, forwards and backwards."""
-    tagger = make_small_tagger(name)
+    tagger = make_small_network(name)
     waveform = 0.1 * torch.randn(2, tagger.input_samples)
     tagger(waveform).square().sum().backward()
     plain = {key: parameter.grad.clone() for key, parameter in tagger.named_parameters()}
@@ -182,4 +182,4 @@ def test_compiled_training_gives_the_same(name):
 def test_patches_that_are_too_short_for_a_preset_say_what_to_type():
     config = compose(["model=fcn", "data.patch_seconds=10"])
     with pytest.raises(MusictagError, match=r"type data\.patch_seconds=27\.\d+ or more"):
-        Tagger(config["frontend"], config["backend"], [{"name": "a"}], config["data"]["patch_seconds"])
+        TaggingNetwork(config["frontend"], config["backend"], [{"name": "a"}], config["data"]["patch_seconds"])

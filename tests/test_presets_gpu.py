@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from .models import PRESETS, make_small_tagger
+from .models import PRESETS, make_small_network
 
 pytestmark = [
     pytest.mark.gpu,
@@ -15,7 +15,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_same_probabilities(name):
-    tagger = make_small_tagger(name)
+    tagger = make_small_network(name)
     waveform = 0.1 * torch.randn(2, tagger.input_samples)
     with torch.inference_mode():
         expected = tagger.probabilities(tagger(waveform))
@@ -29,7 +29,7 @@ def test_the_same_probabilities(name):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_training_in_half_precision(name):
-    tagger = make_small_tagger(name).cuda().train()
+    tagger = make_small_network(name).cuda().train()
     waveform = 0.1 * torch.randn(4, tagger.input_samples, device="cuda")
     targets = torch.rand(4, 3, device="cuda").round()
     with torch.autocast("cuda", torch.bfloat16):

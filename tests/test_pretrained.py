@@ -15,11 +15,12 @@ from torch import nn
 import musictag
 from musictag import pretrained
 from musictag.backends.dense import Dense
-from musictag.checkpoint import read_checkpoint
+from musictag.checkpoint import read_tagger
 from musictag.cli import main
 from musictag.errors import MusictagError
+from musictag.inference.over_patches import over_patches
+from musictag.models.network import TaggingNetwork
 from musictag.published import PRETRAINED, cached, locate
-from musictag.tagger import Tagger
 
 from .clip import RATE, clip
 from .models import SMALL_MULTIPLIER, SMALL_UNITS, as_trained, num_parameters
@@ -57,15 +58,17 @@ def published_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(f"the published weights cannot be had here: {error}")
 
 
-def tagger_of(name: str) -> Tagger:
+def network_of(name: str) -> TaggingNetwork:
     architecture = pretrained._ARCHITECTURES[PRETRAINED[name].architecture]
     torch.manual_seed(1)
-    tagger = Tagger(**architecture, tags=[{"name": tag} for tag in TAGS], patch_seconds=pretrained.PATCH_SECONDS)
+    tagger = TaggingNetwork(
+        **architecture, tags=[{"name": tag} for tag in TAGS], patch_seconds=pretrained.PATCH_SECONDS
+    )
     as_trained(tagger)
     return tagger.eval()
 
 
-def variables_of(tagger: Tagger) -> dict[str, np.ndarray]:
+def variables_of(tagger: TaggingNetwork) -> dict[str, np.ndarray]:
     """What TensorFlow would have saved: kernels (time, frequency, in, out), dense ones (time and channels, out)."""
     variables: dict[str, np.ndarray] = {"beta1_power": np.float32(0.5) * np.ones((), np.float32)}
     counts = {"conv": 0, "dense": 0, "norm": 0}
@@ -117,23 +120,23 @@ def write_wheel(path: Path, name: str, variables: dict[str, np.ndarray], labels:
 def test_sizes_are_the_published_ones(name):
     tags = [{"name": f"tag {i}"} for i in range(50)]
     with torch.device("meta"):
-        tagger = Tagger(**pretrained._ARCHITECTURES[name], tags=tags, patch_seconds=pretrained.PATCH_SECONDS)
+        tagger = TaggingNetwork(**pretrained._ARCHITECTURES[name], tags=tags, patch_seconds=pretrained.PATCH_SECONDS)
     assert num_parameters(tagger) == PARAMETERS[name]
 
 
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_a_wheel_becomes_a_tagger_that_goes_by_name(name, tmp_path, monkeypatch):
-    original = tagger_of(name)
+    original = network_of(name)
     wheel = write_wheel(tmp_path / "own.whl", name, variables_of(original))
     monkeypatch.setattr(pretrained, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
     assert pretrained.obtain([name], wheel) == {name: cached(name)}
     tagger = musictag.load(name)
     assert tagger.tag_names == tuple(TAGS)
-    waveform = 0.1 * torch.randn(2, tagger.input_samples)
+    waveform = 0.1 * torch.randn(2, original.input_samples)
     with torch.inference_mode():
-        torch.testing.assert_close(tagger(waveform), original(waveform))
-    assert read_checkpoint(cached(name))["about"]["licence"] == "Permission is granted"
+        torch.testing.assert_close(tagger.network(waveform), original(waveform))
+    assert read_tagger(cached(name)).description["licence"] == "Permission is granted"
     wheel.unlink()
     pretrained.obtain([name], wheel)  # it is there: nothing is read
 
@@ -141,7 +144,7 @@ def test_a_wheel_becomes_a_tagger_that_goes_by_name(name, tmp_path, monkeypatch)
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("name", ["musicnn-mtt", "vgg-msd"])
 def test_other_contents_are_refused(name, tmp_path):
-    variables = variables_of(tagger_of(name))
+    variables = variables_of(network_of(name))
     convolution = "1CNN" if "vgg" in name else "conv2d"
     wrong = {
         "there is no float32 variable dense/bias": {k: v for k, v in variables.items() if k != "dense/bias"},
@@ -192,7 +195,7 @@ def test_names_and_files(tmp_path, capsys):
         locate("musicnn")
     with pytest.raises(MusictagError, match=r"did you mean musicnn-mtt\?"):
         locate("musicnn-mmt")
-    with pytest.raises(MusictagError, match=r"is a folder; the checkpoint of a finished run is the best\.ckpt"):
+    with pytest.raises(MusictagError, match=r"is a folder without a tagger"):
         locate(tmp_path)
     (tmp_path / "vgg-msd").touch()
     assert locate(tmp_path / "vgg-msd") == tmp_path / "vgg-msd"
@@ -205,8 +208,8 @@ def test_the_published_weights(name, published_wheel):
     pretrained.obtain([name], published_wheel)
     tagger = musictag.load(name)
     assert len(tagger.tags) == 50
-    assert num_parameters(tagger) == PARAMETERS[PRETRAINED[name].architecture]
-    assert "Universitat Pompeu Fabra" in read_checkpoint(cached(name))["about"]["licence"]
+    assert num_parameters(tagger.network) == PARAMETERS[PRETRAINED[name].architecture]
+    assert "Universitat Pompeu Fabra" in read_tagger(cached(name)).description["licence"]
 
 
 # a clip, against numbers that the published package's own code gave for it
@@ -215,9 +218,9 @@ def test_the_published_weights(name, published_wheel):
 def test_the_log_mel_of_a_clip_is_librosas() -> None:
     """Patch after patch with the song around it, at the published settings: the frames of the whole clip."""
     expected = REFERENCE["log_mel"]
-    tagger = tagger_of("musicnn-mtt")
-    log_mel = tagger.frontend.log_mel
-    _, patches = tagger.over_patches(log_mel, clip(), tagger.patch_samples)
+    network = network_of("musicnn-mtt")
+    log_mel = network.frontend.log_mel
+    _, patches = over_patches(network, log_mel, clip(), network.patch_samples)
     assert patches.shape == (5, 96, 187)
     consecutive = np.concatenate(patches[:4], axis=1)
     chosen = [frame for frame in expected["frames"] if frame < consecutive.shape[1]]
@@ -241,10 +244,8 @@ def test_drawn_weights_give_the_logits_of_the_published_graphs(name: str, tmp_pa
         key: np.asarray(draw(expected["seed"], i, key, shape)) for i, (key, shape) in enumerate(expected["variables"])
     }
     wheel = write_wheel(tmp_path / "own.whl", name, variables, [f"tag {k}" for k in range(50)])
-    spec, state, _ = pretrained.convert(wheel, name)
-    tagger = Tagger(**spec)
-    tagger.load_state_dict(state)
-    _, logits = tagger.over_patches(tagger, clip(), tagger.patch_samples)
+    network, _ = pretrained.convert(wheel, name)
+    _, logits = over_patches(network, network, clip(), network.patch_samples)
     assert logits.shape == (5, 50)
     np.testing.assert_allclose(logits[:4], expected["logits"], rtol=0, atol=2e-4)
     spread = np.std(expected["logits"], axis=0)

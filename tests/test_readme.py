@@ -20,7 +20,7 @@ from omegaconf import read_write
 from musictag import cli, identity, sweeping
 from musictag.build import find_class
 from musictag.data.sources import Source
-from musictag.tagger import Tagger
+from musictag.models.network import TaggingNetwork
 
 from .catalogues import synthetic_song
 from .experiments import ROOT, compose_config
@@ -116,5 +116,5 @@ def test_the_experiment_of_a_million_songs_has_the_papers_models_and_lengths(mon
     tags = [{"name": f"tag {k}", "kind": "classification"} for k in range(139)]
     parts = {name: models["pons_waveform9"][name] for name in ("frontend", "backend")}
     with torch.device("meta"):
-        network = Tagger(**parts, tags=tags, patch_seconds=15.0)
+        network = TaggingNetwork(**parts, tags=tags, patch_seconds=15.0)
     assert sum(weights.numel() for weights in network.parameters()) == 5_520_743

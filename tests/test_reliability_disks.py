@@ -37,8 +37,8 @@ def seen(disk: Disk, run: Bench) -> Path:
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (
-                ("config.json", 1), ("history.csv", 2), ("best.ckpt", 1), ("curves.png", 1), ("predictions.npz", 1),
-                ("tags.png", 1), ("metrics.json", 1),
+                ("config.json", 1), ("history.csv", 2), ("tagger.safetensors", 1), ("curves.png", 1),
+                ("predictions.npz", 1), ("tags.png", 1), ("metrics.json", 1),
             )
         ),
     ],

@@ -75,11 +75,11 @@ def test_a_damaged_best_checkpoint_is_named_and_never_scored(run: Bench, stopped
     runs = run.folder / f"{how} best"
     shutil.copytree(stopped, runs)
     folder = only(runs)
-    damage(folder / "best.ckpt", how)
+    damage(folder / "tagger.safetensors", how)
     status, said = run.lab.run(*run.words(runs))
     assert status == 1
     assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith(f"musictag: {folder / 'best.ckpt'} cannot be read: ")
+    assert said.splitlines()[-1].startswith(f"musictag: {folder / 'tagger.safetensors'} cannot be read: ")
     assert "Delete the folder to train again" in said.splitlines()[-1]
     assert not (folder / "metrics.json").exists()
     assert said.splitlines()[-1] == f"musictag: {(folder / 'error.txt').read_text().strip()}"

@@ -56,7 +56,8 @@ def test_kills_at_twenty_random_moments_change_nothing(run: Bench) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "file", ["history.csv", "best.ckpt", "last.ckpt", "curves.png", "predictions.npz", "tags.png", "metrics.json"]
+    "file",
+    ["history.csv", "tagger.safetensors", "last.ckpt", "curves.png", "predictions.npz", "tags.png", "metrics.json"],
 )
 def test_a_kill_at_any_step_of_writing_a_file_changes_nothing(run: Bench, file: str) -> None:
     runs = f"writing-{file}"

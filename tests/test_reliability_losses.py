@@ -48,7 +48,7 @@ def test_weights_that_become_nan_leave_the_epochs_before_and_the_same_command_me
     assert said.splitlines()[-1].startswith("musictag: the loss became nan")
     assert not (folder / "metrics.json").exists()
     assert epochs_done(run.folder / "poisoned") == 2
-    for name in ("last.ckpt", "best.ckpt"):
+    for name in ("last.ckpt", "tagger.safetensors"):
         assert all(np.isfinite(weight).all() for weight in weights(folder, name).values())
     assert run.lab.run(*run.words("poisoned"))[0] == 0
     check_whole(folder, run.whole)
@@ -65,7 +65,7 @@ def test_a_loss_that_explodes_on_one_of_two_processes_ends_both(run: Bench) -> N
     reason = (folder / "error.txt").read_text()
     assert "the loss became nan in epoch 2" in reason
     assert songs_named(reason)
-    for name in ("last.ckpt", "best.ckpt"):
+    for name in ("last.ckpt", "tagger.safetensors"):
         assert all(np.isfinite(weight).all() for weight in weights(folder, name).values())
     assert run.lab.run(*words)[0] == 0
     undisturbed = [
@@ -131,7 +131,7 @@ def test_silence_noise_and_unknown_tags_are_no_reason_to_fail(tiny_catalogue: Pa
     write_table(tiny_catalogue, rows)
     words = ["data=catalogue", f"data.path={tiny_catalogue}", *SETTINGS, "trainer.batch_size=2", "trainer.max_epochs=2"]
     words += ["frontend.norm_momentum=0.2", "backend.norm_momentum=0.2", *folders(tmp_path)]
-    config = compose_config(*words, write_beginning(tmp_path / "beginning.ckpt", compose_config(*words)))
+    config = compose_config(*words, write_beginning(tmp_path / "beginning.safetensors", compose_config(*words)))
     metrics = experiment.run(config)
     assert metrics["songs"]["train"] == 12
     expected = train(config)

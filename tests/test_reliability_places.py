@@ -69,7 +69,7 @@ def test_the_home_folder_may_be_typed(run: Bench, typed: str, tmp_path: Path) ->
     assert status == 0, said
     assert len(list((tmp_path / "runs").glob("*/*/metrics.json"))) == 2
     assert (tmp_path / "runs" / "multirun" / "multirun.yaml").is_file()
-    model = f"~/{folder.relative_to(tmp_path)}/best.ckpt"
+    model = f"~/{folder.relative_to(tmp_path)}/tagger.safetensors"
     song = next((run.folder / "music" / "audio").glob("*.wav"))
     status, said = run.lab.run("tag", str(song), "--model", model, program="musictag.cli", environment=home)
     assert status == 0, said
@@ -161,7 +161,7 @@ def test_no_home_no_locale_and_a_full_tmp_change_nothing(run: Bench, tmp_path: P
         assert status == 0, said
         folder = only(run.folder / "plain")
         status, said = lab.run(
-            "tag", str(run.folder / "größe" / "audio" / "test-00.wav"), "--model", str(folder / "best.ckpt"),
+            "tag", str(run.folder / "größe" / "audio" / "test-00.wav"), "--model", str(folder / "tagger.safetensors"),
             program="musictag.cli",
         )  # fmt: skip
         assert status == 0, said

@@ -138,8 +138,8 @@ def test_labels() -> None:
     assert system_label({"names": names}) == "fcn+pooling"
     assert system_label({"names": {**names, "model": "musicnn"}}) == "musicnn"
     assert system_label({"names": {**names, "baseline": "gbt", "model": "baseline_gbt"}}) == "gbt"
-    probed = {"names": {**names, "probe": "linear"}, "init_from": "a/b/best.ckpt", "freeze": None}
-    assert system_label(probed) == "fcn+pooling from best.ckpt (linear probe)"
+    probed = {"names": {**names, "probe": "linear"}, "init_from": "a/b/tagger.safetensors", "freeze": None}
+    assert system_label(probed) == "fcn+pooling from tagger.safetensors (linear probe)"
     assert factor_label("data.train_songs") == "training songs"
     assert factor_label("trainer.weight_decay") == "weight decay"
     assert describe(["data.train_songs", "backend.filters"], (1000, None)) == "(training songs 1,000)"

@@ -16,7 +16,7 @@ from musictag.cli.each_song import Songs
 from musictag.data.paths import songs_below
 from musictag.errors import SongWarning
 
-from .embeddings import make_tagger, save
+from .embeddings import make_network, save
 from .tagged_songs import at_song, checkpoint, fail_with, songs, tag  # noqa: F401
 
 # ruff: noqa: F811
@@ -84,7 +84,7 @@ def test_home_is_a_folder_too(
     songs: list[str], checkpoint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOME", str(Path(checkpoint).parent))
-    assert tag("~/here/a.wav", "~nobody-there/b.wav", "--model", "~/best.ckpt", "--json") == 1
+    assert tag("~/here/a.wav", "~nobody-there/b.wav", "--model", "~/tagger.safetensors", "--json") == 1
     told = capsys.readouterr()
     assert list(json.loads(told.out)) == [os.path.abspath("a.wav")]
     assert "~nobody-there/b.wav: file not found" in told.err
@@ -199,9 +199,9 @@ def test_whatever_happens_to_one_song_costs_that_song(
 def test_scores_that_are_no_numbers_are_no_json(
     songs: list[str], checkpoint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tagger = make_tagger()
-    tagger.backend.output.bias.data.fill_(float("nan"))
-    save(Path(checkpoint), tagger)
+    network = make_network()
+    network.backend.output.bias.data.fill_(float("nan"))
+    save(Path(checkpoint), network)
     assert tag(*songs[:2], "--json", "--model", checkpoint) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {}

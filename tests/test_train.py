@@ -54,7 +54,7 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
     (run_dir,) = (tmp_path / "runs" / tiny_catalogue.stem).iterdir()
     assert run_dir.name.startswith("waveform-residual-")
     assert {path.name for path in run_dir.iterdir()} == {
-        "config.json", "history.csv", "last.ckpt", "best.ckpt", "predictions.npz", "tags.png", "curves.png",
+        "config.json", "history.csv", "last.ckpt", "tagger.safetensors", "predictions.npz", "tags.png", "curves.png",
         "metrics.json",
     }  # fmt: skip
     assert "ROC-AUC" in first.stdout
@@ -82,7 +82,7 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
     assert set(metrics["git"] or {"commit", "changed"}) == {"commit", "changed"}
 
     predictions = np.load(run_dir / "predictions.npz", allow_pickle=False)
-    tagger = musictag.load(run_dir / "best.ckpt")
+    tagger = musictag.load(run_dir / "tagger.safetensors")
     assert predictions["tags"].tolist() == list(tagger.tag_names)
     assert predictions["scores"].shape == (metrics["songs"]["test"], len(tagger.tag_names))
 
@@ -92,7 +92,7 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
         path = tiny_catalogue.parent / rows[str(song_id)]
         tagged = tagger.tag(path)
         np.testing.assert_allclose([tagged[name] for name in tagger.tag_names], scores, atol=1e-5)
-    assert cli.main(["tag", str(path), str(path), "--model", str(run_dir / "best.ckpt"), "--json"]) == 0
+    assert cli.main(["tag", str(path), str(path), "--model", str(run_dir / "tagger.safetensors"), "--json"]) == 0
     (printed,) = json.loads(capsys.readouterr().out).values()
     assert printed == pytest.approx(tagged)
 
@@ -108,7 +108,7 @@ def test_a_killed_run_ends_as_one_never_killed(
     tiny: list[str], tmp_path: Path, after_epochs: int, workers: int
 ) -> None:
     tiny = [*tiny, "frontend.norm_momentum=0.2", "backend.norm_momentum=0.2"]
-    tiny.append(write_beginning(tmp_path / "beginning.ckpt", compose_config(*tiny)))
+    tiny.append(write_beginning(tmp_path / "beginning.safetensors", compose_config(*tiny)))
     settings = [*tiny, "trainer.max_epochs=6", "trainer.plateau_patience=0", "trainer.early_stopping_patience=3",
                 "trainer.learning_rate=0.01", f"data.num_workers={workers}"]  # fmt: skip
     whole = compose_config(*settings)

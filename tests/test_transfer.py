@@ -16,7 +16,7 @@ from musictag import experiment
 from musictag.audio import read_song
 from musictag.backends.probe import Probe
 from musictag.errors import MusictagError
-from musictag.tagger import Tagger
+from musictag.models.network import TaggingNetwork
 from musictag.terminal import print_results
 from musictag.transfer import initialise_from, with_probe
 
@@ -38,16 +38,16 @@ SPEC = {
 OTHER_TAGS = [{"name": name, "kind": "classification"} for name in ("soft", "slow", "long")]
 
 
-def tagger(seed: int, **changes: object) -> Tagger:
+def network(seed: int, **changes: object) -> TaggingNetwork:
     seed_everything(seed, verbose=False)
-    made = Tagger(**(copy.deepcopy(SPEC) | changes))
+    made = TaggingNetwork(**(copy.deepcopy(SPEC) | changes))
     made.fit_normalisation([torch.randn(2, 4000) * (seed + 1)])
     return made.eval()
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> str:
-    return save(tmp_path / "trained.ckpt", tagger(1))
+    return save(tmp_path / "trained.safetensors", network(1))
 
 
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -56,18 +56,18 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
 
 
 def test_the_same_tags_take_everything(checkpoint):
-    begun = tagger(2)
+    begun = network(2)
     assert initialise_from(begun, checkpoint) == f"Weights of {checkpoint}, for the same 2 tags"
-    assert same(begun, tagger(1))
+    assert same(begun, network(1))
     waveform = torch.randn(2, 8000)
-    torch.testing.assert_close(begun(waveform), musictag.load(checkpoint)(waveform))  # normalisation included
+    torch.testing.assert_close(begun(waveform), musictag.load(checkpoint).network(waveform))  # normalisation included
 
 
 @pytest.mark.parametrize("tags", [OTHER_TAGS, SPEC["tags"][::-1]])
 def test_other_tags_get_a_new_head(checkpoint, tags):
-    begun, untouched = tagger(2, tags=tags), tagger(2, tags=tags)
+    begun, untouched = network(2, tags=tags), network(2, tags=tags)
     assert "the last layer is new" in initialise_from(begun, checkpoint)
-    trained = tagger(1)
+    trained = network(1)
     assert same(begun.backend.output, untouched.backend.output)
     assert same(begun.frontend, trained.frontend)
     assert same(begun.backend.convolutions, trained.backend.convolutions)
@@ -77,10 +77,10 @@ def test_other_tags_get_a_new_head(checkpoint, tags):
 @pytest.mark.parametrize("tags", [OTHER_TAGS, SPEC["tags"]])
 def test_a_probe_hears_the_penultimate_features_of_the_checkpoint(checkpoint, tags, tmp_path):
     spec = with_probe(SPEC["backend"], {"hidden_units": [7]})
-    begun = tagger(2, tags=tags, backend=spec)
+    begun = network(2, tags=tags, backend=spec)
     assert "everything but the probe" in initialise_from(begun, checkpoint)
-    assert same(begun.frontend, tagger(1).frontend)
-    probe, body = begun.backend, tagger(1).backend
+    assert same(begun.frontend, network(1).frontend)
+    probe, body = begun.backend, network(1).backend
     assert isinstance(probe, Probe)
     assert (probe.output.in_features, probe.output.out_features) == (7, len(tags))
     features = torch.randn(3, begun.frontend.out_channels, 16)
@@ -92,8 +92,8 @@ def test_a_probe_hears_the_penultimate_features_of_the_checkpoint(checkpoint, ta
     learning = [name for name, parameter in probe.named_parameters() if parameter.requires_grad]
     assert all(name.startswith(("hidden.", "output.")) for name in learning)
     # a probe that was trained goes on as what it is
-    again = tagger(3, tags=tags, backend=spec)
-    initialise_from(again, save(tmp_path / "probe.ckpt", begun))
+    again = network(3, tags=tags, backend=spec)
+    initialise_from(again, save(tmp_path / "probe.safetensors", begun))
     assert same(again, begun)
 
 
@@ -110,26 +110,26 @@ def test_a_probe_hears_the_penultimate_features_of_the_checkpoint(checkpoint, ta
 )  # fmt: skip
 def test_another_network_is_refused(checkpoint, changes, message):
     with pytest.raises(MusictagError, match=message):
-        initialise_from(Tagger(**(SPEC | changes)), checkpoint)
+        initialise_from(TaggingNetwork(**(SPEC | changes)), checkpoint)
 
 
 def test_a_setting_that_the_checkpoint_alone_was_given_counts(tmp_path):
-    path = save(tmp_path / "htk.ckpt", tagger(1, frontend=SPEC["frontend"] | {"mel": "htk"}))
+    path = save(tmp_path / "htk.safetensors", network(1, frontend=SPEC["frontend"] | {"mel": "htk"}))
     with pytest.raises(MusictagError, match=r"frontend\.mel=htk \(here slaney\)"):
-        initialise_from(tagger(2), path)
+        initialise_from(network(2), path)
 
 
 def test_what_concerns_training_alone_may_differ(checkpoint):
-    begun = tagger(2, backend=SPEC["backend"] | {"dropout": 0.1, "norm_momentum": 0.2})
+    begun = network(2, backend=SPEC["backend"] | {"dropout": 0.1, "norm_momentum": 0.2})
     initialise_from(begun, checkpoint)
-    assert same(begun, tagger(1))
+    assert same(begun, network(1))
 
 
 def test_a_fixed_length_needs_its_patches(tmp_path):
     fixed = {"backend": {"_target_": "musictag.backends.dense.Dense", "hidden_units": [4]}}
-    path = save(tmp_path / "fixed.ckpt", tagger(1, **fixed))
+    path = save(tmp_path / "fixed.safetensors", network(1, **fixed))
     with pytest.raises(MusictagError, match=r"look at data\.patch_seconds"):
-        initialise_from(tagger(2, **fixed, patch_seconds=0.7), path)
+        initialise_from(network(2, **fixed, patch_seconds=0.7), path)
 
 
 # whole runs
@@ -149,19 +149,20 @@ def run(*overrides: str) -> tuple[Path, dict]:
 
 def test_runs_that_begin_with_another_ones_weights(tiny, tmp_path):
     first, _ = run(*tiny)
-    trained = musictag.load(first / "best.ckpt")
+    trained = musictag.load(first / "tagger.safetensors").network
 
-    begin = [*tiny, f"init_from={first / 'best.ckpt'}"]
+    begin = [*tiny, f"init_from={first / 'tagger.safetensors'}"]
     frozen, _ = run(*begin, "freeze=frontend")
-    tuned = musictag.load(frozen / "best.ckpt")
+    tuned = musictag.load(frozen / "tagger.safetensors").network
     assert same(tuned.frontend, trained.frontend)  # its batch norms, too
     assert not same(tuned.backend, trained.backend)
     free, _ = run(*begin)
-    assert not same(musictag.load(free / "best.ckpt").frontend, trained.frontend)
+    assert not same(musictag.load(free / "tagger.safetensors").network.frontend, trained.frontend)
 
     for kind in ("linear", "mlp"):
         probed, metrics = run(*begin, f"probe={kind}")
-        probe = musictag.load(probed / "best.ckpt")
+        tagger = musictag.load(probed / "tagger.safetensors")
+        probe = tagger.network
         assert probed.name.startswith(f"waveform-residual-{kind}-")
         assert same(probe.frontend, trained.frontend)
         body = {key: value for key, value in trained.backend.state_dict().items() if not key.startswith("output.")}
@@ -169,39 +170,39 @@ def test_runs_that_begin_with_another_ones_weights(tiny, tmp_path):
             torch.testing.assert_close(value, body[key], rtol=0, atol=0)
         assert metrics["parameters"] == sum(p.numel() for p in probe.parameters())
         assert metrics["parameters_trained"] == sum(p.numel() for p in probe.backend.parameters() if p.requires_grad)
-        assert set(probe.tag(next(tmp_path.glob("music/audio/*.wav")))) == {"high", "noisy", "brightness"}
+        assert set(tagger.tag(next(tmp_path.glob("music/audio/*.wav")))) == {"high", "noisy", "brightness"}
     assert len({first, frozen, free, probed}) == 4
 
 
 def test_no_epochs_score_the_weights_that_are_given(tiny, tmp_path, capsys):
     trained_in, trained = run(*tiny)
-    folder, metrics = run(*tiny, "trainer.max_epochs=0", f"init_from={trained_in / 'best.ckpt'}")
+    folder, metrics = run(*tiny, "trainer.max_epochs=0", f"init_from={trained_in / 'tagger.safetensors'}")
     assert metrics["test"] == trained["test"]
     last = {name: value for name, value in trained["validation"].items() if name.startswith("val_")}
     assert metrics["validation"] == pytest.approx(last)
     assert (metrics["epochs"], metrics["best_epoch"]) == (0, None)
-    assert same(musictag.load(folder / "best.ckpt"), musictag.load(trained_in / "best.ckpt"))
-    written = {"metrics.json", "predictions.npz", "best.ckpt", "config.json", "tags.png"}
+    assert same(musictag.load(folder).network, musictag.load(trained_in).network)
+    written = {"metrics.json", "predictions.npz", "tagger.safetensors", "config.json", "tags.png"}
     assert {path.name for path in folder.iterdir()} == written
     # and they are those of the tagger, used for itself
-    tagger = musictag.load(folder / "best.ckpt")
+    tagger = musictag.load(folder / "tagger.safetensors")
     with np.load(folder / "predictions.npz") as found:
         for song, scores in zip(found["song_ids"], found["scores"], strict=True):
             audio = read_song(tmp_path / "music" / "audio" / f"{song}.wav")
             np.testing.assert_allclose(scores, tagger.predict_song(audio), atol=1e-6)
     print_results(metrics, str(tmp_path / "runs"))
     shown = capsys.readouterr().out
-    assert f"the weights of {trained_in / 'best.ckpt'} as they are" in shown
+    assert f"the weights of {trained_in / 'tagger.safetensors'} as they are" in shown
     assert "history.csv" not in shown
     assert "Finished before" not in shown
-    run(*tiny, "trainer.max_epochs=0", f"init_from={trained_in / 'best.ckpt'}")
+    run(*tiny, "trainer.max_epochs=0", f"init_from={trained_in / 'tagger.safetensors'}")
     assert "Finished before" in capsys.readouterr().out
 
 
 def test_no_epochs_and_a_probe_that_was_trained(tiny):
     trained_in, _ = run(*tiny)
-    probe, trained = run(*tiny, f"init_from={trained_in / 'best.ckpt'}", "probe=linear")
-    _, metrics = run(*tiny, f"init_from={probe / 'best.ckpt'}", "probe=linear", "trainer.max_epochs=0")
+    probe, trained = run(*tiny, f"init_from={trained_in / 'tagger.safetensors'}", "probe=linear")
+    _, metrics = run(*tiny, f"init_from={probe / 'tagger.safetensors'}", "probe=linear", "trainer.max_epochs=0")
     assert metrics["test"] == trained["test"]
 
 
@@ -209,7 +210,7 @@ def test_what_was_never_trained_is_not_scored(tiny, tmp_path):
     config = compose_config(*tiny)
     tags = [{"name": name, "kind": "classification"} for name in ("high", "noisy")]
     tags.append({"name": "brightness", "kind": "regression"})
-    given = save(tmp_path / "given.ckpt", Tagger(config["frontend"], config["backend"], tags, 0.5))
+    given = save(tmp_path / "given.safetensors", TaggingNetwork(config["frontend"], config["backend"], tags, 0.5))
     for words, message in (
         (["init_from=null"], r"max_epochs=0 trains nothing: .* type init_from=\.\.\. as well"),
         (["probe=linear"], "the probe on .* would be new; leave out probe"),
@@ -229,9 +230,9 @@ def test_what_was_never_trained_is_not_scored(tiny, tmp_path):
 def test_the_weights_are_part_of_a_runs_identity(tiny, checkpoint, tmp_path):
     plain = experiment.results_folder(compose_config(*tiny))
     begun = experiment.results_folder(compose_config(*tiny, f"init_from={checkpoint}"))
-    moved = Path(checkpoint).rename(tmp_path / "elsewhere.ckpt")
+    moved = Path(checkpoint).rename(tmp_path / "elsewhere.safetensors")
     assert experiment.results_folder(compose_config(*tiny, f"init_from={moved}")) == begun != plain
-    save(moved, tagger(5))
+    save(moved, network(5))
     assert experiment.results_folder(compose_config(*tiny, f"init_from={moved}")) not in (begun, plain)
 
 

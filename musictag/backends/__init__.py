@@ -19,7 +19,7 @@ MAX_LAYERS = 1_000
 class BackEnd(nn.Module, ABC):
     """``__init__(in_channels, in_frames, num_tags, ...)``; forward(features: B×C×T) -> logits: B×K.
 
-    The three sizes are computed by the Tagger, never typed. Must be constructible on torch's ``meta`` device.
+    The three sizes are computed by the TaggingNetwork, never typed. Must be constructible on torch's ``meta`` device.
     """
 
     min_frames: int  #: the smallest T that it takes

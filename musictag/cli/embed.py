@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from musictag.cli.each_song import Songs
-    from musictag.embedding import Embedder
+    from musictag.inference.tagger import SongEmbedder
 
     #: A song's path as it was typed (bytes that are not UTF-8 written out), the seconds at which its patches begin (B),
     #: their features (B×H).
@@ -44,13 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=path_argument,
         metavar="MODEL",
-        help="best.ckpt of a finished run, or a pretrained model",
+        help="folder of a finished run, tagger.safetensors or model.json in it, or a pretrained model",
     )
     parser.add_argument(
         "--layer",
-        default="penultimate",
         metavar="LAYER",
-        help="penultimate (default: what the last layer gets), frontend, or the name of another layer",
+        help="penultimate (default: what the last layer gets; of a baseline: its features), frontend, or the name of "
+        "another layer",
     )
     parser.add_argument("--list-layers", action="store_true", help="print the layers that the model has, and stop")
     parser.add_argument(
@@ -76,10 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def list_layers(model: str, device: str = "cpu") -> int:
     """Print the layers of ``model`` that can be embedded: name, class, what a patch becomes, H. Returns 0."""
-    from musictag.embedding import layers
-    from musictag.tagger import load
+    from musictag.inference.load import load
 
-    usable, _ = layers(load(model, device))
+    usable = load(model, device).layers()
     rows = [("LAYER", "KIND", "A PATCH BECOMES", "NUMBERS")]
     rows += [(layer.name, layer.kind, "×".join(map(str, layer.shape)), str(layer.size)) for layer in usable.values()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -89,7 +88,9 @@ def list_layers(model: str, device: str = "cpu") -> int:
     return 0
 
 
-def embed(names: Sequence[str], model: str, layer: str, out: str, patches: bool = False, device: str = "cpu") -> int:
+def embed(
+    names: Sequence[str], model: str, layer: str | None, out: str, patches: bool = False, device: str = "cpu"
+) -> int:
     """Write the features of the files ``names``, and of all audio below those that are folders, to ``out``; returns the
     exit status: 1 where a file had to be left out.
 
@@ -98,8 +99,7 @@ def embed(names: Sequence[str], model: str, layer: str, out: str, patches: bool 
     cannot be written, and where no file could be used: then there is no ``out``.
     """
     from musictag.cli.each_song import Songs
-    from musictag.embedding import Embedder
-    from musictag.tagger import load
+    from musictag.inference.load import load
     from musictag.transfer import digest
 
     path = Path(out)
@@ -108,14 +108,14 @@ def embed(names: Sequence[str], model: str, layer: str, out: str, patches: bool 
     if path.exists():
         raise MusictagError(f"{out} is there already; type another name after --out, or delete it")
     songs = Songs(names)
-    embedder = Embedder(load(model, device), layer)
-    tagger = embedder.tagger
+    tagger = load(model, device)
+    embedder = tagger.embedder(layer)
     about = {
         "model": model,
         "model_sha256": digest(model),
-        "layer": layer,
+        "layer": embedder.layer.name,
         "sample_rate": tagger.sample_rate,
-        "patch_seconds": tagger.patch_seconds,
+        "patch_seconds": embedder.patch_seconds,
         "musictag": __version__,
     }
     rows = _Rows(songs, embedder, patches)
@@ -131,7 +131,7 @@ def embed(names: Sequence[str], model: str, layer: str, out: str, patches: bool 
     except OSError as error:
         raise MusictagError(f"{out} cannot be written: {error.strerror or error}") from error
     what = _count(songs.done, "song") + (f", {_count(rows.number, 'patch', 'es')}" if patches else "")
-    print(f"{out}: {what}, {_count(embedder.layer.size, 'number')} each (layer {layer})")
+    print(f"{out}: {what}, {_count(embedder.layer.size, 'number')} each (layer {embedder.layer.name})")
     return songs.status("are in it; for the others, give another name after --out")
 
 
@@ -142,7 +142,7 @@ class _Ended(Exception):
 class _Rows:
     """What is to be written of each song that can be used; ``number`` counts the rows."""
 
-    def __init__(self, songs: Songs, embedder: Embedder, patches: bool) -> None:
+    def __init__(self, songs: Songs, embedder: SongEmbedder, patches: bool) -> None:
         self.number = 0
         self._songs, self._embedder, self._patches = songs, embedder, patches
 

@@ -7,7 +7,6 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=path_argument,
         metavar="MODEL",
-        help="best.ckpt of a finished run (model.json of a baseline), or a pretrained model",
+        help="folder of a finished run, tagger.safetensors or model.json in it, or a pretrained model",
     )
     parser.add_argument("--top", type=positive, default=5, metavar="N", help="how many tags to show (default: 5)")
     parser.add_argument(
@@ -66,9 +65,10 @@ def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str) 
     Raises MusictagError for a model that cannot be loaded, and where standard output cannot be written.
     """
     from musictag.cli.each_song import Songs
+    from musictag.inference.load import load
 
     songs = Songs(names)
-    tagger = _load(model, device)
+    tagger = load(model, device)
     rows = _JsonRows() if as_json else _TableRows(tagger.tags, songs.paths, top)
     with songs.heard():
         try:
@@ -81,16 +81,6 @@ def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str) 
             drop_output()
             raise MusictagError(f"standard output cannot be written: {error.strerror}") from error
     return songs.status("were tagged")
-
-
-def _load(model: str, device: str) -> Any:
-    if model.endswith(".json"):
-        from musictag.baseline import load as load_baseline
-
-        return load_baseline(model)
-    from musictag.tagger import load
-
-    return load(model, device=device)
 
 
 def _finite(scores: dict[str, float]) -> dict[str, float]:

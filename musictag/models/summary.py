@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from musictag.tagger import Tagger
+from musictag.models.network import TaggingNetwork
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Sketch:
     """A network as `python train.py` would train it.
 
     ``parameters``: all are trained · ``batch_norms``: layers · ``flops``: of a patch, forward, multiplications and
-    additions counted apart, of convolutions and matrix products (an FFT is not counted) · ``spec``: of the Tagger ·
-    ``network``: the Tagger on the meta device, which has shapes and no numbers.
+    additions counted apart, of convolutions and matrix products (an FFT is not counted) · ``spec``: of the network ·
+    ``network``: it, on the meta device, which has shapes and no numbers.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Sketch:
     flops: int
     patch_seconds: float
     spec: dict[str, Any]
-    network: Tagger
+    network: TaggingNetwork
 
 
 def sketch(config: dict[str, Any], num_tags: int) -> Sketch:
@@ -43,18 +43,18 @@ def sketch(config: dict[str, Any], num_tags: int) -> Sketch:
         "patch_seconds": config["data"]["patch_seconds"],
     }
     with torch.device("meta"):
-        tagger = Tagger(**spec)
-        waveform = torch.zeros(1, tagger.input_samples)
-    tagger.to("meta").eval()  # its constants, too
+        network = TaggingNetwork(**spec)
+        waveform = torch.zeros(1, network.input_samples)
+    network.to("meta").eval()  # its constants, too
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        tagger(waveform)
+        network(waveform)
     names = config["names"]
     return Sketch(
         name=names["model"] or f"{names['frontend']} + {names['backend']}",
-        parameters=sum(parameter.numel() for parameter in tagger.parameters()),
-        batch_norms=sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tagger.modules()),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        batch_norms=sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()),
         flops=counter.get_total_flops(),
-        patch_seconds=tagger.patch_seconds,
+        patch_seconds=network.patch_seconds,
         spec=spec,
-        network=tagger,
+        network=network,
     )

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from musictag.common.timing import median_seconds
+from musictag.models.network import TaggingNetwork
 from musictag.objective import Objective
-from musictag.tagger import Tagger
 from tests.benchmarks.figures import Figure
 
 _PATCH_SECONDS = 3.0
@@ -69,21 +69,21 @@ def _speeds(
     torch.set_num_threads(1)
     torch.manual_seed(0)
     tags = [{"name": f"tag {number}"} for number in range(_MODEL_TAGS)]
-    tagger = Tagger(frontend, backend, tags, patch_seconds)
-    waveform = 0.1 * torch.randn(batch_size, tagger.input_samples)
-    tagger.fit_normalisation([waveform])
+    network = TaggingNetwork(frontend, backend, tags, patch_seconds)
+    waveform = 0.1 * torch.randn(batch_size, network.input_samples)
+    network.fit_normalisation([waveform])
     targets = torch.zeros(batch_size, _MODEL_TAGS)
     objective = Objective("bce")
     audio_seconds = batch_size * patch_seconds
 
     def train() -> None:
-        tagger.zero_grad()
-        objective(tagger(waveform), targets).backward()
+        network.zero_grad()
+        objective(network(waveform), targets).backward()
 
     def tag() -> None:
         with torch.inference_mode():
-            tagger(waveform)
+            network(waveform)
 
     training = audio_seconds / median_seconds(train)
-    tagger.eval()
+    network.eval()
     return training, audio_seconds / median_seconds(tag)

@@ -17,10 +17,10 @@ from musictag.audio import read_song
 from musictag.cli.plan.assumptions import PRECISIONS, PROCESSORS, Assumption, choose
 from musictag.common.timing import median_seconds
 from musictag.errors import MusictagError
+from musictag.models.network import TaggingNetwork
 from musictag.models.summary import Sketch
 from musictag.objective import Objective
 from musictag.results import read_results
-from musictag.tagger import Tagger
 
 #: Forward and backward against forward alone: the backward pass computes gradients of activations and of weights.
 TRAINING_FLOPS = 3
@@ -93,21 +93,21 @@ def measured_speed(model: Sketch, batch_size: int, precision: str) -> Assumption
     device = torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu")
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
-    tagger = Tagger(**model.spec)
-    audio = torch.from_numpy(rng.integers(-3000, 3000, (batch_size, tagger.input_samples), dtype=np.int16))
-    tagger.fit_normalisation([_waveform(audio)])
-    tagger.to(device)
-    targets = torch.zeros(batch_size, len(tagger.tag_names), device=device)
+    network = TaggingNetwork(**model.spec)
+    audio = torch.from_numpy(rng.integers(-3000, 3000, (batch_size, network.input_samples), dtype=np.int16))
+    network.fit_normalisation([_waveform(audio)])
+    network.to(device)
+    targets = torch.zeros(batch_size, len(network.tag_names), device=device)
     objective = Objective("bce")
-    optimiser = torch.optim.Adam(tagger.parameters())
+    optimiser = torch.optim.Adam(network.parameters())
     dtype = getattr(torch, PRECISIONS[precision])
 
     def train() -> None:
         optimiser.zero_grad()
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss = objective(tagger(_waveform(audio.to(device))), targets)
+            loss = objective(network(_waveform(audio.to(device))), targets)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(tagger.parameters(), 5.0)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
         loss.item()  # the device has finished
 

@@ -1,0 +1,26 @@
+"""Songs from wherever they are, a file or memory, as mono int16 samples at one rate."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from musictag.audio import from_array, read_song
+from musictag.errors import MusictagError
+
+#: A file, or samples with their rate in Hz.
+AudioSource = str | os.PathLike | tuple[np.ndarray, int]
+
+
+def read_source(source: AudioSource, sample_rate: int) -> np.ndarray:
+    """Mono int16 samples (N) of ``source`` at ``sample_rate``.
+
+    Raises SongError for a file that cannot be read, MusictagError for unusable samples, either for less than 0.1 s;
+    issues SongWarning where part of a file could not be used.
+    """
+    if isinstance(source, str | os.PathLike):
+        return read_song(source, sample_rate)
+    if isinstance(source, tuple) and len(source) == 2:
+        return from_array(source[0], source[1], sample_rate)
+    raise MusictagError(f"cannot tag a {type(source).__name__}: give a path, or a tuple (samples, rate in Hz)")

@@ -1,0 +1,57 @@
+"""From a file or a name to a tagger: the one place that knows which kinds of files there are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+
+from musictag.build import check_targets
+from musictag.checkpoint import check_fit, read_tagger
+from musictag.errors import MusictagError
+from musictag.inference.feature_tagger import read_feature_tagger
+from musictag.inference.network_tagger import NetworkTagger
+from musictag.inference.tagger import Tagger
+from musictag.models.network import TaggingNetwork
+from musictag.published import locate
+from musictag.untrusted import reason
+
+
+def load(model: str | os.PathLike, device: str | torch.device = "cpu", trust: Sequence[str] = ()) -> Tagger:
+    """The tagger that a run left, ready to tag.
+
+    ``model`` is the tagger.safetensors of a network, the model.json of a baseline, the folder of a finished run with
+    either, or the name of a pretrained model. A network works on ``device``, a baseline always on the CPU. No
+    configuration file is needed.
+
+    The file is read as untrusted: nothing in it is executed. It may name classes of musictag, of packages that are
+    registered under the entry-point group ``musictag.plugins``, and of the packages in ``trust``; that is decided
+    before anything is imported. Raises MusictagError for whatever is not such a file.
+    """
+    path = locate(model)
+    if path.suffix == ".json":
+        return read_feature_tagger(path, trust)
+    return NetworkTagger(load_network(path, device, trust))
+
+
+def load_network(
+    model: str | os.PathLike, device: str | torch.device = "cpu", trust: Sequence[str] = ()
+) -> TaggingNetwork:
+    """The network of a tagger, in evaluation mode; arguments and errors are those of ``load``."""
+    path = locate(model)
+    stored = read_tagger(path)
+    try:
+        check_targets(stored.spec, trust)
+        with torch.device("meta"):  # shapes without memory: a wrong file shall not cost any
+            expected = TaggingNetwork(**stored.spec).state_dict()
+        check_fit(expected, stored.state)
+        network = TaggingNetwork(**stored.spec)
+        network.load_state_dict(stored.state)
+    except Exception as error:  # a spec of anybody makes the parts raise nearly anything
+        what = error if isinstance(error, MusictagError) else f"its tagger cannot be built ({reason(error)})"
+        raise MusictagError(f"{path}: {what}") from error
+    try:
+        return network.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise MusictagError(f"device={device} cannot be used here: {error}") from error

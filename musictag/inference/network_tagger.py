@@ -1,0 +1,50 @@
+"""A trained network in use: songs are cut into patches, and a song's score is the mean over them.
+
+Legend: B patches, N samples, K tags.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from torch import Tensor
+
+from musictag.data.audio.read import AudioSource
+from musictag.embedding import PENULTIMATE, Embedder, Layer, layers
+from musictag.errors import MusictagError
+from musictag.inference.over_patches import over_patches
+from musictag.inference.tagger import Tagger, Taggram
+from musictag.models.network import TaggingNetwork
+
+
+class NetworkTagger(Tagger):
+    """Tags songs with ``network``, on the device that it is on.
+
+    A song's score is the mean over its patches (section 2 of the paper); one shorter than a patch is repeated to its
+    length.
+    """
+
+    def __init__(self, network: TaggingNetwork) -> None:
+        super().__init__(network.tags, network.sample_rate)
+        self.network = network
+
+    def predict_song(self, audio: np.ndarray) -> np.ndarray:
+        return over_patches(self.network, self._scores, audio, self.network.patch_samples)[1].mean(axis=0)
+
+    def taggram(self, source: AudioSource, hop_seconds: float | None = None) -> Taggram:
+        hop_seconds = self.network.patch_seconds if hop_seconds is None else hop_seconds
+        hop_samples = round(hop_seconds * self.sample_rate) if math.isfinite(hop_seconds) else 0
+        if hop_samples < 1:
+            raise MusictagError(f"hop_seconds={hop_seconds}; it must be at least one sample, {1 / self.sample_rate} s")
+        starts, scores = over_patches(self.network, self._scores, self.read(source), hop_samples)
+        return Taggram(times=starts / self.sample_rate, tags=self.tag_names, scores=scores)
+
+    def embedder(self, layer: str | None = None) -> Embedder:
+        return Embedder(self.network, PENULTIMATE if layer is None else layer)
+
+    def layers(self) -> dict[str, Layer]:
+        return layers(self.network)[0]
+
+    def _scores(self, waveform: Tensor) -> Tensor:
+        return self.network.probabilities(self.network(waveform))

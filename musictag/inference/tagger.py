@@ -1,0 +1,104 @@
+"""What ``musictag.load`` returns: a Tagger, whichever kind of model it holds.
+
+Legend: B patches, N samples, K tags, H numbers of an embedding.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from musictag.data.audio.read import AudioSource, read_source
+from musictag.errors import MusictagError
+
+if TYPE_CHECKING:
+    from musictag.embedding import Layer
+
+
+@dataclass(frozen=True)
+class Taggram:
+    """Tags over time. ``times``: seconds at which patches begin, B · ``tags``: K names · ``scores``: B×K in [0, 1]."""
+
+    times: np.ndarray
+    tags: tuple[str, ...]
+    scores: np.ndarray
+
+
+class SongEmbedder(ABC):
+    """Songs -> features of one layer of a tagger. ``patch_seconds``: of what a row is computed; None: a whole song."""
+
+    layer: Layer
+    patch_seconds: float | None
+
+    def song(self, source: AudioSource) -> np.ndarray:
+        """H float32: the mean over the song's patches. Raises as ``Tagger.tag`` does."""
+        return self.patches(source)[1].mean(axis=0)
+
+    @abstractmethod
+    def patches(self, source: AudioSource) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds at which the patches begin (B) and their features (B×H float32). Raises as ``Tagger.tag`` does."""
+
+
+class Tagger(ABC):
+    """Scores songs by tag: a trained network, or a baseline.
+
+    ``tags`` holds a dictionary for each tag, with ``name`` and ``kind`` (``classification`` or ``regression``), in the
+    order of the scores. ``sample_rate`` is that of the audio that the model hears, in Hz.
+    """
+
+    def __init__(self, tags: Iterable[Mapping[str, str]], sample_rate: float) -> None:
+        self.tags = [{"name": tag["name"], "kind": tag["kind"]} for tag in tags]
+        self.tag_names = tuple(tag["name"] for tag in self.tags)
+        self.tag_kinds = tuple(tag["kind"] for tag in self.tags)
+        self.sample_rate = sample_rate
+
+    def tag(self, source: AudioSource, top: int | None = None, threshold: float | None = None) -> dict[str, float]:
+        """Scores of a whole song by tag, highest first.
+
+        ``source`` is a file, or (samples, rate in Hz). ``top`` keeps that many tags, ``threshold`` those that score at
+        least as much.
+
+        Raises SongError for a file that cannot be read, MusictagError for unusable samples, either for less than 0.1 s;
+        issues SongWarning where part of a file could not be used.
+        """
+        if top is not None and top < 1:
+            raise MusictagError(f"top={top}; it must be at least 1")
+        scores = self.predict_song(self.read(source))
+        order = np.argsort(-scores, kind="stable")[:top]
+        return {self.tag_names[i]: float(scores[i]) for i in order if threshold is None or scores[i] >= threshold}
+
+    def embed(self, source: AudioSource, layer: str | None = None) -> np.ndarray:
+        """Features of a whole song, H float32: the mean over its patches of what ``layer`` makes of them.
+
+        None is the penultimate layer of a network, and the features of a baseline. For many songs, or for a row per
+        patch: ``embedder``. Raises as ``tag`` does, and MusictagError for a layer that the model does not have.
+        """
+        return self.embedder(layer).song(source)
+
+    def read(self, source: AudioSource) -> np.ndarray:
+        """Mono int16 samples (N) of ``source`` at ``sample_rate``, as in the prepared audio of a data set."""
+        return read_source(source, self.sample_rate)
+
+    @abstractmethod
+    def predict_song(self, audio: np.ndarray) -> np.ndarray:
+        """Mono int16 samples (N) at ``sample_rate`` -> scores (K, float32)."""
+
+    @abstractmethod
+    def taggram(self, source: AudioSource, hop_seconds: float | None = None) -> Taggram:
+        """Scores over time, a row every ``hop_seconds`` (default: patch after patch, as in ``tag``).
+
+        The last patch ends with the song, so it may come sooner after the one before. Raises as ``tag`` does, and
+        MusictagError for a model that hears whole songs only.
+        """
+
+    @abstractmethod
+    def embedder(self, layer: str | None = None) -> SongEmbedder:
+        """What computes ``embed`` of many songs: the layer is looked for once. Raises as ``embed`` does."""
+
+    @abstractmethod
+    def layers(self) -> dict[str, Layer]:
+        """The layers that ``embed`` takes, by name."""

@@ -1,0 +1,120 @@
+"""The network: front-end, back-end and the names of the tags in one, for training and for use.
+
+Legend: B patches, N samples, K tags.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from musictag.backends import BackEnd
+from musictag.build import build
+from musictag.errors import MusictagError
+from musictag.frontends import FrontEnd
+from musictag.untrusted import checked_part, checked_tags, excerpt
+
+#: of a patch; one hour at 16 kHz has 57,600,000
+MAX_PATCH_SAMPLES = 2**26
+_RATES = (1_000, 192_000)
+
+
+class TaggingNetwork(nn.Module):
+    """A network that hears ``patch_seconds`` of music and says how probable each tag is.
+
+    ``frontend`` and ``backend`` are specs (see musictag/build.py); ``tags`` holds a dictionary a tag, with
+    ``name`` and ``kind`` (``classification`` or ``regression``), in the order of the outputs. Plain containers only:
+    together they are ``spec``, from which ``TaggingNetwork(**spec)`` makes the same network again.
+
+    Raises MusictagError for specs that cannot be built, and for patches shorter than the parts need.
+    """
+
+    def __init__(
+        self,
+        frontend: Mapping[str, Any],
+        backend: Mapping[str, Any],
+        tags: Iterable[Mapping[str, str]],
+        patch_seconds: float,
+    ):
+        super().__init__()
+        self._spec = {
+            "frontend": checked_part(frontend, "frontend"),
+            "backend": checked_part(backend, "backend"),
+            "tags": checked_tags(tags),
+            "patch_seconds": _checked_length(patch_seconds),
+        }
+        self.tag_names = tuple(tag["name"] for tag in self._spec["tags"])
+        self.tag_kinds = tuple(tag["kind"] for tag in self._spec["tags"])
+        self.frontend: FrontEnd = build(self._spec["frontend"], FrontEnd)
+        self.sample_rate = self.frontend.sample_rate
+        if not isinstance(self.sample_rate, int | float) or not _RATES[0] <= self.sample_rate <= _RATES[1]:
+            raise MusictagError(
+                f"frontend.sample_rate={self.sample_rate} is no rate of music; allowed are {_RATES[0]:,} "
+                f"to {_RATES[1]:,}"
+            )
+        self.patch_samples = round(patch_seconds * self.sample_rate)
+        if self.patch_samples > MAX_PATCH_SAMPLES:
+            raise MusictagError(
+                f"data.patch_seconds={patch_seconds} is too long: {self.patch_samples:,} samples at {self.sample_rate} "
+                f"Hz, where {MAX_PATCH_SAMPLES:,} are allowed"
+            )
+        #: a patch with the margins that the front-end wants to hear: N of what ``forward`` gets in training
+        self.input_samples = self.patch_samples + sum(self.frontend.margin_samples)
+        in_frames = self.frontend.num_frames(self.input_samples)
+        self.backend: BackEnd = build(
+            self._spec["backend"],
+            BackEnd,
+            in_channels=self.frontend.out_channels,
+            in_frames=max(in_frames, 1),  # none at all is refused below, in words
+            num_tags=len(self.tag_names),
+        )
+        needed = self.frontend.samples_for(self.backend.min_frames)
+        if self.input_samples < needed:
+            needed -= sum(self.frontend.margin_samples)
+            seconds = math.ceil(1e4 * needed / self.sample_rate) / 1e4
+            raise MusictagError(
+                f"data.patch_seconds={patch_seconds} is too short: {self.patch_samples} samples at {self.sample_rate} "
+                f"Hz make {in_frames} frames of {type(self.frontend).__name__}, and {type(self.backend).__name__} "
+                f"needs {self.backend.min_frames}, which takes {needed} samples; "
+                f"type data.patch_seconds={seconds} or more"
+            )
+        #: the shortest waveform that ``forward`` takes
+        self.min_samples = self.input_samples if self.backend.fixed_length else needed
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Plain dictionary with which ``TaggingNetwork(**spec)`` makes this network again, with fresh weights."""
+        return copy.deepcopy(self._spec)
+
+    @property
+    def tags(self) -> list[dict[str, str]]:
+        """Name and kind of each tag, in the order of the outputs."""
+        return self.spec["tags"]
+
+    @property
+    def patch_seconds(self) -> float:
+        return self.patch_samples / self.sample_rate
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Waveform B×N float32 in [-1, 1] -> logits B×K."""
+        return self.backend(self.frontend(waveform))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits -> probabilities (and values of regression tags) in [0, 1], float32 also under autocast."""
+        return logits.float().sigmoid()
+
+    def fit_normalisation(self, waveforms: Iterable[Tensor]) -> None:
+        """Let the front-end measure the training songs, blocks of B×N float32, where it has anything to measure."""
+        self.frontend.fit_normalisation(waveforms)
+
+
+def _checked_length(seconds: Any) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e5:
+        raise MusictagError(
+            f"data.patch_seconds={excerpt(seconds)} is no length; type for example data.patch_seconds=3.0"
+        )
+    return seconds
