@@ -22,7 +22,8 @@ from musictag.plots import result_table, tag_table
 from musictag.report.making import make_report
 from musictag.report.runs import read_study
 from musictag.results import results_as_asked
-from musictag.status import Job, show
+from musictag.cli.status import show
+from musictag.status import Job
 
 from .experiments import TINY, compose_config, folders
 from .studies import write_study
