@@ -28,9 +28,15 @@ def commands(table: Commands = cli.COMMANDS, before: tuple[str, ...] = ()) -> It
             yield from commands(content, (*before, verb))
 
 
-def imported_by(*code: str) -> set[str]:
-    """Top-level names of the modules that are there after ``code``, in a fresh interpreter."""
-    program = "\n".join((*code, "import sys; print('\\n' + ' '.join({name.split('.')[0] for name in sys.modules}))"))
+ALL = list(commands())
+
+
+def imported_by_help_of(*verbs: tuple[str, ...]) -> set[str]:
+    """The modules that are there after the help of these verbs, in a fresh interpreter."""
+    lines = ["import sys", "from musictag import cli"]
+    for words in verbs:
+        lines += ["try:", f"    cli.main({[*words, '--help']})", "except SystemExit:", "    pass"]
+    program = "\n".join([*lines, "print('\\n' + ' '.join(sys.modules))"])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines()[-1].split())
 
@@ -39,11 +45,11 @@ def test_every_module_of_a_verb_is_in_the_table() -> None:
     modules = [import_module(f"musictag.cli.{name}") for _, name, _ in pkgutil.iter_modules(cli.__path__)
                if name != "__main__"]  # fmt: skip
     verbs = {module.__name__ for module in modules if hasattr(module, "run")}
-    assert verbs == {module for _, module in commands()}
-    assert all(words[-1] == module.rpartition(".")[2] for words, module in commands())
+    assert verbs == {module for _, module in ALL}
+    assert all(words[-1] == module.rpartition(".")[2] for words, module in ALL)
 
 
-@pytest.mark.parametrize(("words", "module"), commands())
+@pytest.mark.parametrize(("words", "module"), ALL)
 def test_every_verb_has_its_own_parser(words: tuple[str, ...], module: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main([*words, "--help"])
@@ -56,7 +62,9 @@ def test_every_verb_has_its_own_parser(words: tuple[str, ...], module: str, caps
     assert stopped.value.code == 2
 
 
-def test_the_help_lists_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_lists_all_verbs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # no word is broken
+
     def lines(table: Commands, *words: str) -> None:
         with pytest.raises(SystemExit):
             cli.main([*words, "--help"])
@@ -70,21 +78,13 @@ def test_the_help_lists_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    help_of = "from musictag import cli\ntry:\n    cli.main({} + ['--help'])\nexcept SystemExit:\n    pass"
-    alone = imported_by(help_of.format([]))
-    assert not alone & HEAVY
-    assert "rich" not in alone
-    assert not imported_by(*(help_of.format(list(words)) for words, _ in commands())) & HEAVY
+    assert not imported_by_help_of(()) & {*HEAVY, "rich"}
+    assert not imported_by_help_of(*(words for words, _ in ALL)) & HEAVY
 
 
 def test_one_verb_imports_no_other() -> None:
-    code = (
-        "import sys\nfrom musictag import cli\ntry:\n    cli.main(['data', 'check', '--help'])\nexcept SystemExit: pass"
-    )
-    program = f"{code}\nprint('\\n' + ' '.join(name for name in sys.modules if name.startswith('musictag.cli.')))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.splitlines()[-1].split())
-    assert loaded & {module for _, module in commands()} == {"musictag.cli.check"}
+    loaded = imported_by_help_of(("data", "check"))
+    assert loaded & {module for _, module in ALL} == {"musictag.cli.check"}
 
 
 def test_the_library_does_not_know_its_commands() -> None:
