@@ -12,7 +12,6 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 

@@ -26,12 +26,12 @@ class SmallFilters(ImageFrontEnd):
     C is the last of ``filters`` times their number. Glorot's uniform initialiser, Keras's and TensorFlow's default.
 
     The defaults are the four layers of Choi, Fazekas & Sandler 2016, *Automatic tagging using deep convolutional neural
-    networks* (FCN-4). Other published stacks are files in conf/model: the convolutions of Choi et al. 2017 (crnn),
-    *Convolutional recurrent neural networks for music classification*, and the VGG-like baseline of Pons & Serra 2019 (vgg),
-    *musicnn: pre-trained convolutional neural networks for music audio tagging*. Choi's models hear 12 kHz: at 16 kHz
-    the window and hop have as many milliseconds, and the bands end at 6 kHz, so that 29.1 s are 1366 frames as there.
-    Deviations from Choi's code: one batch norm for all bands of the input instead of one each, and no 37 frames of
-    zeros beside it.
+    networks* (FCN-4). Other published stacks are files in conf/model: ``crnn``, the convolutions of Choi et al. 2017,
+    *Convolutional recurrent neural networks for music classification*, and ``vgg``, the VGG-like baseline of Pons &
+    Serra 2019, *musicnn: pre-trained convolutional neural networks for music audio tagging*. Choi's models hear 12 kHz:
+    at 16 kHz the window and hop have as many milliseconds, and the bands end at 6 kHz, so that 29.1 s are 1366 frames
+    as there. Deviations from Choi's code: one batch norm for all bands of the input instead of one each, and no 37
+    frames of zeros beside it.
     """
 
     def __init__(
