@@ -45,7 +45,7 @@ def build(spec: Mapping[str, Any], contract: type, **derived: Any) -> Any:
     missing = [n for n in settable if parameters[n].default is inspect.Parameter.empty and n not in given]
     if missing:
         raise MusictagError(f"{target} needs {', '.join(missing)}; its settings are: {', '.join(settable)}")
-    given = {key: _with_lists(key, value, str(parameters[key].annotation)) for key, value in given.items()}
+    given = _with_lists(given, parameters)
     try:
         return cls(**given, **derived)
     except MusictagError:
@@ -69,7 +69,22 @@ def takes_list(annotation: str) -> bool:
     return annotation.startswith("Sequence[")
 
 
-def _with_lists(key: str, value: Any, annotation: str) -> Any:
+def with_lists(spec: Mapping[str, Any], contract: type) -> dict[str, Any]:
+    """``spec`` as ``build`` reads it: ``hidden_units: 16`` and ``hidden_units: [16]`` are one setting.
+
+    Raises MusictagError for a class that ``build`` refuses, and for words in a list of numbers.
+    """
+    return _with_lists(spec, settings(find_class(spec.get("_target_"), contract)))
+
+
+def _with_lists(given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    return {
+        key: _list_of(key, value, str(parameters[key].annotation)) if key in parameters else value
+        for key, value in given.items()
+    }
+
+
+def _list_of(key: str, value: Any, annotation: str) -> Any:
     """A setting with lists where its annotation has them; raises MusictagError for words in a list of numbers."""
     if not takes_list(annotation):
         return value
@@ -80,7 +95,7 @@ def _with_lists(key: str, value: Any, annotation: str) -> Any:
     if isinstance(values, Mapping) or values is None:
         return values
     if inner.startswith("Sequence["):
-        return [_with_lists(key, item, inner) for item in values]
+        return [_list_of(key, item, inner) for item in values]
     if inner.startswith(("int", "float")) and (words := [item for item in values if isinstance(item, str | bool)]):
         raise MusictagError(f"{key}={excerpt(words[0])} is no number; type numbers, such as {key}=[1,2]")
     return values

@@ -9,11 +9,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from musictag.build import build, find_class, settings
+from musictag.backends import BackEnd
+from musictag.build import build, find_class, settings, with_lists
 from musictag.data.prepare import prepared_folder, song_versions
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
 from musictag.features import feature_digest
+from musictag.frontends import FrontEnd
 from musictag.transfer import digest
 
 #: Every key that is read, by group; those of front-end, back-end, data and logger are checked by who reads them.
@@ -131,6 +133,7 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
         versions = song_versions(source, manifest, prepared_folder(source, config["data_dir"]))
         songs["files"] = hashlib.sha256("\n".join(v or "" for v in versions.to_pylist()).encode()).hexdigest()
     names = config["names"]
+    config = _with_lists(config)
     if is_baseline(config):
         config, songs["features"] = baseline_config(config), feature_digest()
         parts = [names["baseline"]]
@@ -202,6 +205,16 @@ def prepare_workers(config: dict[str, Any]) -> int:
 def available_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _with_lists(config: dict[str, Any]) -> dict[str, Any]:
+    """``config`` with lists where its parts have them: data.tags=rock and data.tags=[rock] are one experiment."""
+    from musictag.feature_models import FeatureModel  # which imports this module, for the number of cores
+
+    contracts = {"data": Source, "frontend": FrontEnd, "backend": BackEnd, "baseline": FeatureModel}
+    return config | {
+        group: with_lists(config[group], contract) for group, contract in contracts.items() if config.get(group)
+    }
 
 
 def _canonical(value: Any) -> Any:

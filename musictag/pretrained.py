@@ -42,7 +42,7 @@ _ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "vgg": {
         "frontend": {
-            "_target_": "musictag.frontends.squares.SmallSquares",
+            "_target_": "musictag.frontends.squares.SmallFilters",
             "filters": [128] * 5,
             "poolings": [[1, 4], [2, 2], [2, 2], [2, 2], [4, 4]],
             "strides": [[2, 2], [2, 2], [2, 2], [2, 2], [4, 4]],

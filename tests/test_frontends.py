@@ -11,7 +11,7 @@ from musictag.frontends.frame_level import FrameLevel
 from musictag.frontends.multi_resolution import MultiResolution
 from musictag.frontends.samplecnn import SampleCNN
 from musictag.frontends.short_chunk import ShortChunk
-from musictag.frontends.squares import SmallSquares
+from musictag.frontends.squares import SmallFilters
 from musictag.frontends.vertical import SingleVertical
 from musictag.frontends.waveform import SampleLevel
 
@@ -143,7 +143,7 @@ def test_what_a_frame_hears_and_how_many_there_are(make):
     "make",
     [
         lambda **small: SingleVertical(filters=(2, 2), kernel_frames=3, pool_frames=2, normalise="none", **small),
-        lambda **small: SmallSquares((2, 3), ((1, 4), (2, 2)), ((2, 2), (2, 3)), (0, 0), norm="after", **small),
+        lambda **small: SmallFilters((2, 3), ((1, 4), (2, 2)), ((2, 2), (2, 3)), (0, 0), norm="after", **small),
         lambda **small: ShortChunk((2, 2), ((2, 2), (2, 1)), **small),
         lambda **small: ShortChunk((2, 3), ((2, 3), (1, 2)), residual=True, **small),
     ],

@@ -33,7 +33,7 @@ CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cores": ((*SONGS, "--cores", "2"), ("--cores", "32")),
     "model": (SONGS, ("--model", "musicnn")),
     "frontend": (SONGS, ("--frontend", "waveform")),
-    "backend": (SONGS, ("--backend", "attention_pool")),
+    "backend": (SONGS, ("--backend", "pooling")),
     "patch_seconds": (SONGS, ("--patch-seconds", "15")),
     "epochs": (SONGS, ("--epochs", "10")),
     "patches_per_song": (SONGS, ("--patches-per-song", "4")),

@@ -36,3 +36,15 @@ def test_a_catalogue_that_says_something_else_makes_another_run(
     change(rows)
     write_table(tiny_catalogue, rows)
     assert experiment.results_folder(compose_config(*words)) != before
+
+
+@pytest.mark.parametrize(
+    ("one", "same"),
+    [("data.tags=high", "data.tags=[high]"), ("frontend.channels=8", "frontend.channels=[8]")],
+)
+def test_one_word_or_number_and_a_list_of_it_are_one_run(
+    tiny_catalogue: Path, tmp_path: Path, one: str, same: str
+) -> None:
+    words = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+    found = [experiment.results_folder(compose_config(*words, *more)) for more in ([one], [same], [])]
+    assert found[0] == found[1] != found[2]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from musictag.errors import MusictagError
-from musictag.frontends.squares import SmallSquares
+from musictag.frontends.squares import SmallFilters
 
 from .models import build_frontend, draw, normed
 
@@ -20,7 +20,7 @@ from .models import build_frontend, draw, normed
 @pytest.mark.parametrize(("activation", "function"), [("relu", F.relu), ("elu", F.elu)])
 @torch.inference_mode()
 def test_order_of_the_layers_and_bands_left_become_channels(norm, activation, function):
-    frontend = SmallSquares(
+    frontend = SmallFilters(
         filters=(3, 4), poolings=((2, 3), (2, 2)), strides=((2, 1), (2, 2)), dropouts=(0.5, 0.5),
         activation=activation, norm=norm, num_mels=13,
     ).eval()  # fmt: skip
@@ -46,7 +46,7 @@ def test_dropout_has_a_share_for_each_layer():
     settings = {"filters": (8, 8), "poolings": ((1, 1), (1, 1)), "activation": "elu"}
     spectrogram = torch.randn(2, 96, 30)
     for dropouts, expected in (((0.0, 0.75), 0.75), ((0.75, 0.0), 0.0)):
-        frontend = SmallSquares(dropouts=dropouts, **settings)
+        frontend = SmallFilters(dropouts=dropouts, **settings)
         assert (frontend.features(spectrogram) == 0).float().mean().item() == pytest.approx(expected, abs=0.01)
         assert (frontend.layers[0](spectrogram[:, None]) == 0).float().mean().item() == pytest.approx(
             dropouts[0], abs=0.01
@@ -56,7 +56,7 @@ def test_dropout_has_a_share_for_each_layer():
 
 def test_squares_begin_as_glorot_s():
     torch.manual_seed(0)
-    conv = SmallSquares(filters=(64, 128), poolings=((2, 2),) * 2, dropouts=(0, 0)).layers[1][0]
+    conv = SmallFilters(filters=(64, 128), poolings=((2, 2),) * 2, dropouts=(0, 0)).layers[1][0]
     limit = sqrt(6 / (9 * 64 + 9 * 128))
     assert 0.99 * limit < conv.weight.abs().max().item() <= limit
     assert conv.weight.std().item() == pytest.approx(limit / sqrt(3), rel=0.01)

@@ -1,6 +1,7 @@
 """Front-ends turn a waveform into a sequence of features (section 2 of the paper). One family a file.
 
-A new one is a subclass of ``FrontEnd`` and a file in conf/frontend; the tests find it there.
+A new one is a subclass of ``FrontEnd`` and a file in conf/frontend; the tests find it there. What a paper makes of a
+class is a file in conf/model.
 Legend: B patches, N samples, C channels, T frames.
 """
 

@@ -29,7 +29,7 @@ class ShortChunk(ImageFrontEnd):
     convolution, batch norm, ReLU and a max-pooling by its entry in ``strides``, [bands, frames]; with ``residual``, a
     residual block whose first convolution strides so, and frames at the end that do not fill a stride are kept. Bands
     that are left are flattened into channels: C is the last of ``filters`` times their number, one by default. Global
-    max-pooling and the dense layer of 512 units are the back-end ``short_chunk``. conf/frontend/self_attention.yaml is
+    max-pooling and the dense layer of 512 units are the back-end ``pooling``. conf/model/self_attention_2020.yaml has
     the stack below the Transformer of Won, Chun & Serra 2019, *Toward interpretable music tagging with
     self-attention*, as the study of 2020 has it: from the fourth layer on, time is left alone.
 
