@@ -9,6 +9,7 @@ import pytest
 
 from musictag.bootstrap import song_resamples
 from musictag.errors import MusictagError
+from musictag.evaluation.registry import METRICS
 from musictag.metrics import song_metrics
 from musictag.report.resampling import interval, resampled, same_seeds, seeds_of, weighted_sums
 from musictag.report.runs import Run, Study, read_study
@@ -35,11 +36,14 @@ def test_the_draws_are_centred_on_the_scores_of_the_runs(study: Study) -> None:
     assert (draws.resamples, draws.seed, draws.songs) == (RESAMPLES, 3, 80)
     assert list(draws) == [run.folder.name for run in study.runs]
     for run in study.runs:
-        assert list(draws[run.folder.name]) == ["roc_auc", "pr_auc", "rmse"]
+        assert list(draws[run.folder.name]) == list(METRICS)
+        assert list(draws.by_tag[run.folder.name]) == ["roc_auc", "pr_auc", "rmse", "f1_best"]
         for metric, again in draws[run.folder.name].items():
             assert again.shape == (RESAMPLES,)
             assert again.mean() == pytest.approx(run.value(metric), abs=1e-12)
-            by_tag = draws.by_tag[run.folder.name][metric]
+            by_tag = draws.by_tag[run.folder.name].get(metric)
+            if by_tag is None:
+                continue
             for k, tag in enumerate(run.metrics["test"]["tags"]):
                 if tag[metric] is None:
                     assert np.isnan(by_tag[:, k]).all()
@@ -52,7 +56,7 @@ def test_a_draw_is_the_score_of_the_songs_it_draws(study: Study) -> None:
     run = study.runs[0]
     found = run.predictions
     weights = next(song_resamples(80, RESAMPLES, 0))
-    expected = {metric: [] for metric in ("roc_auc", "pr_auc", "rmse")}
+    expected = {metric: [] for metric in METRICS}
     for column in range(3):
         songs = np.repeat(np.arange(80), weights[:, column])
         scored = song_metrics(
@@ -96,6 +100,7 @@ def test_other_orders_of_songs_and_tags_are_aligned(tmp_path: Path) -> None:
     for name in before:
         for metric in before[name]:
             np.testing.assert_array_equal(after[name][metric], before[name][metric])
+        for metric in before.by_tag[name]:
             np.testing.assert_array_equal(after.by_tag[name][metric], before.by_tag[name][metric])
 
 

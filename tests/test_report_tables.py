@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from musictag.evaluation.registry import METRICS
 from musictag.report import tables
 from musictag.report.content import Table
 from musictag.report.popularity import exclusive, popularity
@@ -46,7 +47,8 @@ def changed_study(folder: Path, change: Callable[[dict[str, Any]], None], **sett
 def test_scores_are_means_and_deviations_of_the_runs(study):
     sheet = score_sheet(study, [], "")
     assert sheet.headings == [
-        "training songs", "system", "ROC-AUC", "PR-AUC", "RMSE", "seeds", "parameters", "training time"
+        "training songs", "system", *(metric.label for metric in METRICS.values()),
+        "seeds", "parameters", "training time",
     ]  # fmt: skip
     shown = {(row[0].text, row[1].text): row for row in sheet.rows}
     assert list(shown) == [(size, system) for size in ("250", "1,000") for system in study.systems]
@@ -55,9 +57,9 @@ def test_scores_are_means_and_deviations_of_the_runs(study):
         values = [run.value("pr_auc") for run in runs]
         assert row[3].text == f"{fmean(values):.3f} ± {stdev(values):.3f}"
         assert row[3].value == pytest.approx(fmean(values))
-        assert row[5].text == "3"
-    assert shown["250", "gbt"][6].text == "–"
-    assert shown["250", "waveform_small"][7].text == "1.0 min"
+        assert row[-3].text == "3"
+    assert shown["250", "gbt"][-2].text == "–"
+    assert shown["250", "waveform_small"][-1].text == "1.0 min"
     assert "Mean ± standard deviation over the seeds" in sheet.notes[0]
     assert "RMSE: lower is better" in sheet.notes[0]
 
@@ -150,7 +152,7 @@ def test_differences_and_gains_say_which_way_and_how_sure(study):
     assert tables.difference_table(study, differences).rows[0][:3] == ["waveform_small", "spectrogram_small", 250]
     gains = tag_gains(study, draws)
     sheets = tables.gain_sheets(study, gains)
-    assert [len(sheet.rows) for sheet in sheets.values()] == [6, 6, 2]
+    assert [len(sheet.rows) for sheet in sheets.values()] == [6, 6, 2, 6]
     first, sheet = gains[0], sheets["roc_auc"]
     change = first.size_gains["waveform_small"]
     gain = sheet.rows[0][sheet.headings.index("waveform_small: gain")]
@@ -255,8 +257,9 @@ def test_published_scores_go_with_their_split_only(study, tmp_path):
     assert {row.split for row in beside} == {"original"}
     assert "split original" in words
     assert "not comparable" in words
-    foot = score_sheet(original, beside, words).foot
-    assert [row[-5].text for row in foot][1:] == [row.pr_auc or "–" for row in beside]
+    sheet = score_sheet(original, beside, words)
+    foot, place = sheet.foot, sheet.headings.index("PR-AUC")
+    assert [row[place].text for row in foot][1:] == [row.pr_auc or "–" for row in beside]
     assert "(original; seen, README of CLMR)" in foot[1][0].text
     assert [row.model for row in published_beside(on("magnatagatune", split="clean"))[0]] == ["Short-chunk CNN + Res"]
     assert published_beside(on("magnatagatune", split="original", merge_synonyms=True))[0] == []
@@ -264,7 +267,7 @@ def test_published_scores_go_with_their_split_only(study, tmp_path):
     standard = on("msd", split="standard")
     beside, words = published_beside(standard)
     assert len(beside) == 10
-    foot = {row[-7].text: row[-5].text for row in score_sheet(standard, beside, words).foot[1:]}
+    foot = {row[place - 2].text: row[place].text for row in score_sheet(standard, beside, words).foot[1:]}
     (papers,) = (name for name in foot if "Pons et al. 2018, spectrogram" in name)
     assert papers.endswith("(standard; digest, Pons et al. 2018)")
     assert {row.model for row in beside if row.pr_auc is None} == {

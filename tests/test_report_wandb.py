@@ -88,7 +88,7 @@ def test_line_charts_show_the_mean_of_the_seeds_against_the_number_that_varies(t
     write_study(tmp_path, sizes=(100, 400), seeds=(0, 1), systems=WITH_TREES, songs=40, tags=4)
     study = read_study(tmp_path)
     charts = line_charts(study)
-    assert set(charts) == {f"{name}{end}" for name in study.metrics for end in ("", "_by_doublings")}
+    assert set(charts) == {f"{name}{end}" for name in study.headlines for end in ("", "_by_doublings")}
     rows = {(key, x): y for x, key, y in charts["pr_auc"].table.data}
     assert {x for _, x in rows} == {100, 400}
     assert {key for key, _ in rows} == set(WITH_TREES)
@@ -107,7 +107,7 @@ def test_what_has_no_such_setting_is_a_level_line(tmp_path: Path) -> None:
     trees = means_of(study, "gbt", "roc_auc")
     assert list(trees) == [0.5, 1.0, 2.0]
     assert len(set(trees.values())) == 1
-    assert set(line_charts(study)) == set(study.metrics)
+    assert set(line_charts(study)) == set(study.headlines)
 
 
 def test_a_run_on_all_songs_stands_at_their_number(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Report:
     """All of a study's results. Empty where the study has no such thing (``curves`` without training sizes, ...).
 
     ``rows``: one flat dict a run, as in the CSV. ``tables``: by name, such as ``"scores"``. ``figures``: PNG files by
-    name, such as ``"scaling"``; an SVG may stand beside each. ``curves``: by metric. ``answers``: sentences.
+    name, such as ``"scaling"``; an SVG may stand beside each. ``curves``: by headline metric. ``answers``: sentences.
     """
 
     study: Study

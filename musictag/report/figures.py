@@ -44,7 +44,7 @@ def scaling_figure(
 
     Of the crossings those of the trend lines are drawn, each with its interval. Raises MusictagError without curves.
     """
-    curves = {metric: found for metric, found in curves.items() if found and metric in study.headlines}
+    curves = {metric: found for metric, found in curves.items() if found}
     if not curves:
         raise MusictagError("there is no curve to draw: the study has no metric that all its runs share")
     marks = {

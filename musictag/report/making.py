@@ -40,8 +40,8 @@ def make_report(
     out.mkdir(parents=True, exist_ok=True)
     draws = resampled(study, resamples)
     is_scaling = study.factors == [SIZE]
-    by_metric = {metric: curves(study, draws, metric) for metric in study.metrics} if is_scaling else {}
-    crossed = [c for metric in study.metrics for c in crossings(study, draws, metric)] if is_scaling else []
+    by_metric = {metric: curves(study, draws, metric) for metric in study.headlines} if is_scaling else {}
+    crossed = [c for metric in study.headlines for c in crossings(study, draws, metric)] if is_scaling else []
     picked = _picks(study, pair)
     pairs = [pair] if pair else _picked_pairs(study) if picked else None
     differences = paired_test(study, draws, pairs, picked=picked) if len(study.systems) > 1 else []
