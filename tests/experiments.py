@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
+
+from musictag import experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,3 +46,11 @@ def compose_config(*overrides: str) -> dict[str, Any]:
         del cfg["hydra"]
         cfg.names = names
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def run(*overrides: str) -> tuple[Path, dict[str, Any]]:
+    """The run folder and metrics.json of what `python train.py OVERRIDES` would run, within this process."""
+    config = compose_config(*overrides)
+    experiment.run(config)
+    run_dir = experiment.results_folder(config)
+    return run_dir, json.loads((run_dir / "metrics.json").read_text())
