@@ -63,8 +63,9 @@ def test_two_processes_normalise_as_one(tmp_path: Path) -> None:
     outputs = torch.cat([one["output"], other["output"]])
     torch.testing.assert_close(outputs, expected.pop("output"), rtol=1e-3, atol=1e-4)
     for name, value in expected.items():
+        atol = 1e-3 * float(value.abs().max())
         if name.endswith(".grad"):  # DDP adds them up
-            torch.testing.assert_close(one[name] + other[name], value, rtol=1e-2, atol=1e-3, msg=name)
+            torch.testing.assert_close(one[name] + other[name], value, rtol=1e-2, atol=atol, msg=name)
         else:
-            torch.testing.assert_close(one[name], value, rtol=1e-3, atol=1e-4, msg=name)
-            torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4, msg=name)
+            torch.testing.assert_close(one[name], value, rtol=1e-3, atol=atol, msg=name)
+            torch.testing.assert_close(other[name], value, rtol=1e-3, atol=atol, msg=name)
