@@ -12,17 +12,21 @@ from musictag.callbacks import StepCheckpoint
 from musictag.errors import MusictagError
 from musictag.launching import dead_process
 
+_DYING_SECONDS = 5.0
+
 
 def explained(error: BaseException, trainer: pl.Trainer, config: dict[str, Any]) -> BaseException:
     """The MusictagError that says what ``error`` means for this run; ``error`` itself where it has nothing to add."""
     if not isinstance(error, Exception) or isinstance(error, MusictagError):
         return error
-    dead = dead_process(getattr(trainer.strategy.launcher, "children", []))
+    text = str(error)
+    has_lost_others = isinstance(error, RuntimeError) and trainer.world_size > 1 and "onnection" in text
+    # a process's connections break a moment before it counts as dead
+    dead = dead_process(getattr(trainer.strategy.launcher, "children", []), _DYING_SECONDS * has_lost_others)
     if dead is not None:
         return MusictagError(f"{dead}, and with it the run; the same command goes on from the last checkpoint")
     if _is_out_of_memory(error):
         return MusictagError(_out_of_memory(error, trainer, config))
-    text = str(error)
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         batch, workers = config["trainer"]["batch_size"], config["data"]["num_workers"]
         return MusictagError(
@@ -30,7 +34,7 @@ def explained(error: BaseException, trainer: pl.Trainer, config: dict[str, Any])
             f"trainer.batch_size={batch} or data.num_workers={workers}. The same command goes on from the last "
             "checkpoint"
         )
-    if isinstance(error, RuntimeError) and trainer.world_size > 1 and "onnection" in text:
+    if has_lost_others:
         return MusictagError(
             f"rank {trainer.global_rank} of {trainer.world_size} processes lost the others ({_first_line(text)}): one "
             "of them has died, and its last words are elsewhere in this output. The same command goes on from the last "

@@ -86,12 +86,16 @@ class _WatchingLauncher(_SubprocessScriptLauncher):
         threading.Thread(target=look, name="watch-processes", daemon=True).start()
 
 
-def dead_process(processes: list[subprocess.Popen]) -> str | None:
-    """What became of the first of the processes that ended badly; None while all are well."""
-    for number, process in enumerate(processes, start=1):
-        status = process.poll()
-        if status:
-            how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-            memory = " (perhaps the machine ran out of memory)" if status == -signal.SIGKILL else ""
-            return f"rank {number} of this run's {len(processes) + 1} processes {how}{memory}"
-    return None
+def dead_process(processes: list[subprocess.Popen], within_seconds: float = 0.0) -> str | None:
+    """What became of the first of the processes that ended badly; None while all are well, looked at for so long."""
+    give_up = time.monotonic() + within_seconds
+    while True:
+        for number, process in enumerate(processes, start=1):
+            status = process.poll()
+            if status:
+                how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+                memory = " (perhaps the machine ran out of memory)" if status == -signal.SIGKILL else ""
+                return f"rank {number} of this run's {len(processes) + 1} processes {how}{memory}"
+        if not processes or time.monotonic() >= give_up:
+            return None
+        time.sleep(0.05)

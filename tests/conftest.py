@@ -28,3 +28,14 @@ def nobody_is_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
     wandb.teardown(exit_code=0)  # it reads the environment once
     yield
     wandb.teardown(exit_code=0)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch computes with a single thread, so that sums are added in one order."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

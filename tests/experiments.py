@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+from musictag import experiment
 from musictag.preparing import compose
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,3 +39,11 @@ def folders(tmp_path: Path) -> list[str]:
 def compose_config(*overrides: str) -> dict[str, Any]:
     """The configuration that `python train.py OVERRIDES` would run, as plain containers."""
     return compose(overrides)
+
+
+def run(*overrides: str) -> tuple[Path, dict[str, Any]]:
+    """The run folder and metrics.json of what `python train.py OVERRIDES` would run, within this process."""
+    config = compose_config(*overrides)
+    experiment.run(config)
+    run_dir = experiment.results_folder(config)
+    return run_dir, json.loads((run_dir / "metrics.json").read_text())

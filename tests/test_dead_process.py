@@ -150,3 +150,9 @@ def test_a_dead_process_is_described() -> None:
     assert dead_process(ended[:1]) is None
     assert dead_process(ended[:2]) == "rank 2 of this run's 3 processes ended with status 3"
     assert "rank 1 of this run's 2 processes was ended by SIGKILL (perhaps the" in dead_process(ended[2:])
+    dying = [
+        subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read(); sys.exit(3)"], stdin=subprocess.PIPE)
+    ]
+    assert dead_process(dying, within_seconds=0.1) is None
+    dying[0].stdin.close()
+    assert dead_process(dying, within_seconds=60) == "rank 1 of this run's 2 processes ended with status 3"

@@ -4,10 +4,8 @@ stopping: test_plain_training.py; evaluation.mode: test_evaluation.py, too."""
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +13,22 @@ import pytest
 import torch
 
 import musictag
-from musictag import experiment
 from musictag.checkpoint import read_tagger
 from musictag.training import TaggingModule
 
-from .experiments import TINY, compose_config, folders
+from .experiments import TINY, compose_config, folders, run
 from .plain_training import read_splits, train, train_batches, write_beginning
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 #: One epoch from the same weights, with scores that a few steps move.
 ONE_EPOCH = ("trainer.max_epochs=1", "frontend.norm_momentum=0.2", "backend.norm_momentum=0.2")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
     words = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *ONE_EPOCH, *folders(tmp_path)]
     return [*words, write_beginning(tmp_path / "beginning.safetensors", compose_config(*words))]
-
-
-def run(*overrides: str) -> tuple[Path, dict[str, Any]]:
-    config = compose_config(*overrides)
-    experiment.run(config)
-    run_dir = experiment.results_folder(config)
-    return run_dir, json.loads((run_dir / "metrics.json").read_text())
 
 
 def weights(run_dir: Path, name: str = "last") -> dict[str, torch.Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from musictag.training import TaggingModule
 from .experiments import TINY, compose_config, folders
 from .plain_training import assert_is, train, write_beginning
 from .processes import TRAIN, only_run, run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 #: Every way in which settings of the trainer decide what is learnt.
 SETTINGS = {
@@ -41,14 +42,6 @@ SETTINGS = {
 }  # fmt: skip
 #: So that songs' scores differ by more than rounding after a few steps.
 MOMENTUM = ("frontend.norm_momentum=0.2", "backend.norm_momentum=0.2")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def composed(catalogue: Path, tmp_path: Path, *overrides: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from scipy.stats import norm
 
 from musictag import comparison, experiment, tracking
+from musictag.cli.status import show
 from musictag.errors import MusictagError
 from musictag.evaluation.registry import METRICS, Metric, monitors
 from musictag.evaluation.weighting import ScoredSongs, Weighted, label_ranking_precision
@@ -22,7 +23,6 @@ from musictag.plots import result_table, tag_table
 from musictag.report.making import make_report
 from musictag.report.runs import read_study
 from musictag.results import results_as_asked
-from musictag.cli.status import show
 from musictag.status import Job
 
 from .experiments import TINY, compose_config, folders

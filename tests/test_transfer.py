@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from musictag.terminal import print_results
 from musictag.transfer import initialise_from, with_probe
 
 from .embeddings import save
-from .experiments import TINY, compose_config, folders
+from .experiments import TINY, compose_config, folders, run
 from .models import penultimate
 
 SPEC = {
@@ -138,13 +137,6 @@ def test_a_fixed_length_needs_its_patches(tmp_path):
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
     return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, "trainer.max_epochs=1", *folders(tmp_path)]
-
-
-def run(*overrides: str) -> tuple[Path, dict]:
-    config = compose_config(*overrides)
-    experiment.run(config)
-    folder = experiment.results_folder(config)
-    return folder, json.loads((folder / "metrics.json").read_text())
 
 
 def test_runs_that_begin_with_another_ones_weights(tiny, tmp_path):
