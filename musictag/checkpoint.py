@@ -30,7 +30,7 @@ from musictag.untrusted import excerpt, parse_json
 #: Of the tagger's file; a later one may be read by no earlier version of musictag.
 FORMAT = 1
 #: The header holds the description (some hundred bytes, and about fifty for each tag) and the tensors' names.
-MAX_HEADER_BYTES = 16 * 2**20
+MAX_HEADER_BYTES = 8 * 2**20
 #: What of the description makes the network: ``TaggingNetwork(**{key: description[key] for key in SPEC})``.
 SPEC = ("frontend", "backend", "tags", "patch_seconds")
 _DESCRIPTION, _CHECKSUM = "musictag", "checksum"

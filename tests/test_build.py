@@ -1,27 +1,34 @@
-"""Specs from YAML and from checkpoints are untrusted: nothing outside musictag is built, and mistakes are explained."""
+"""What a specification may name, in a configuration and in a file; and mistakes are explained."""
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+import musictag
 from musictag.backends import BackEnd
 from musictag.backends.residual import Residual
-from musictag.build import build
+from musictag.build import build, check_targets
+from musictag.checkpoint import write_tagger
 from musictag.errors import MusictagError
 from musictag.frontends import FrontEnd
+from musictag.models.network import TaggingNetwork
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("os.system", "inside musictag"),
-        ("musictagx.evil.Thing", "inside musictag"),
-        (None, "inside musictag"),
-        ("musictag.", "dotted name of a class inside musictag"),
-        ("musictag.frontends..waveform.SampleLevel", "dotted name of a class inside musictag"),
-        ("musictag.frontends.waveform.SampleLevel\0", "dotted name of a class inside musictag"),
-        ("musictag.frontends./waveform.SampleLevel", "dotted name of a class inside musictag"),
-        ("musictag.frontends." + 10_000 * "x", "dotted name of a class inside musictag"),
+        ("os.system", "os.system is not a FrontEnd"),
+        ("torch.nn.Linear", "is not a FrontEnd"),
+        ("musictagx.evil.Thing", "there is no module musictagx.evil"),
+        (None, "dotted name of a class"),
+        ("system", "dotted name of a class"),
+        ("musictag.", "dotted name of a class"),
+        ("musictag.frontends..waveform.SampleLevel", "dotted name of a class"),
+        ("musictag.frontends.waveform.SampleLevel\0", "dotted name of a class"),
+        ("musictag.frontends./waveform.SampleLevel", "dotted name of a class"),
+        ("musictag.frontends." + 10_000 * "x", "dotted name of a class"),
         ("musictag.nowhere.Thing", "is not a FrontEnd"),
         ("musictag.frontendsandmore.Thing", "is not a FrontEnd"),
         ("musictag.frontends.nowhere.Thing", "no module musictag.frontends.nowhere"),
@@ -35,6 +42,63 @@ from musictag.frontends import FrontEnd
 def test_refused_targets(target, message):
     with pytest.raises(MusictagError, match=message):
         build({"_target_": target}, FrontEnd)
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package that is not installed, and notices when it is imported."""
+    (tmp_path / "my_sounds").mkdir()
+    (tmp_path / "my_sounds" / "__init__.py").write_text("")
+    (tmp_path / "my_sounds" / "parts.py").write_text(
+        "import pathlib\n"
+        "from musictag.frontends.waveform import SampleLevel\n"
+        "pathlib.Path(__file__).with_name('imported').touch()\n"
+        "class Loud(SampleLevel):\n"
+        "    def forward(self, waveform):\n"
+        "        return super().forward(2 * waveform)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "my_sounds"
+    for name in [name for name in sys.modules if name.startswith("my_sounds")]:
+        del sys.modules[name]
+
+
+LOUD = {"_target_": "my_sounds.parts.Loud", "channels": [8, 8, 8, 8]}
+RESIDUAL = {"_target_": "musictag.backends.residual.Residual", "filters": 8, "dense_units": 8}
+
+
+def test_a_configuration_may_name_any_part(package):
+    assert type(build(LOUD, FrontEnd)).__name__ == "Loud"
+
+
+def test_what_a_file_may_name_is_decided_before_anything_is_imported(package, tmp_path):
+    network = TaggingNetwork(LOUD, RESIDUAL, [{"name": "a"}], 0.5)
+    write_tagger(tmp_path / "x.safetensors", network)
+    for name in [name for name in sys.modules if name.startswith("my_sounds")]:
+        del sys.modules[name]
+    (package / "imported").unlink()
+    for trust in ((), ("my",), ("my_sounds.other",), ("sounds",)):
+        with pytest.raises(MusictagError, match=r"x\.safetensors: .*'my_sounds\.parts\.Loud', .*trust=\['my_sounds'\]"):
+            musictag.load(tmp_path / "x.safetensors", trust=trust)
+    assert not (package / "imported").exists()
+    for trust in (["my_sounds"], ["my_sounds.parts"]):
+        loaded = musictag.load(tmp_path / "x.safetensors", trust=trust)
+        assert type(loaded.network.frontend).__name__ == "Loud"
+
+    # registered, as by its installation
+    (tmp_path / "my_sounds-1.0.dist-info").mkdir()
+    (tmp_path / "my_sounds-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: my_sounds\nVersion: 1.0"
+    )
+    (tmp_path / "my_sounds-1.0.dist-info" / "entry_points.txt").write_text("[musictag.plugins]\nsounds = my_sounds\n")
+    assert type(musictag.load(tmp_path / "x.safetensors").network.frontend).__name__ == "Loud"
+
+
+def test_parts_inside_parts_are_looked_at():
+    inside = {"_target_": "musictag.backends.probe.Probe", "body": {"list": [{"_target_": "os.system"}]}}
+    with pytest.raises(MusictagError, match=r"'os\.system'"):
+        check_targets({"backend": inside})
+    check_targets({"backend": inside}, ["os"])
 
 
 def test_keywords_are_checked_by_name():

@@ -76,7 +76,7 @@ def test_what_is_no_model_is_said_so(song: str, capsys: pytest.CaptureFixture[st
     assert cli.main(["tag", song, "--model", "nowhere.safetensors"]) == 1
     assert "no tagger nowhere.safetensors" in capsys.readouterr().err
     assert cli.main(["tag", song, "--model", song]) == 1
-    assert "is not a checkpoint of musictag" in capsys.readouterr().err
+    assert "is not a tagger of musictag" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["tag", song, "--model", song, "--top", "0"])
 

@@ -143,12 +143,12 @@ def test_an_imported_module_is_one_of_parts(tmp_path: Path) -> None:
 
 def test_headers_and_descriptions_that_unfold(tmp_path: Path) -> None:
     whole, paths = stored(described()), []
-    many = 4 * 2**20
+    many = 2 * 2**20
     for number, content in enumerate(
         (
             (2**62).to_bytes(8, "little") + whole[8:],
             (2**26).to_bytes(8, "little") + whole[8:],
-            (17 * 2**20).to_bytes(8, "little") + b"{}".ljust(17 * 2**20),
+            (9 * 2**20).to_bytes(8, "little") + b"{}".ljust(9 * 2**20),
             with_header(whole, b'{"__metadata__":{"a":"b"},"x":' + b"[" * 10**6),
             stored("[" * 10**6),
             stored('{"format": 1, "tags": [' + "[]," * many + "0]}"),
@@ -157,7 +157,7 @@ def test_headers_and_descriptions_that_unfold(tmp_path: Path) -> None:
     ):
         paths.append(tmp_path / f"{number}.safetensors")
         paths[-1].write_bytes(content)
-    refused("tagger", paths, "is not a tagger of musictag, or is damaged: ")
+    refused("tagger", paths, "is not a tagger of musictag, or is damaged: ", seconds=60)
 
 
 #: What a description of a few bytes asks for.
@@ -214,18 +214,18 @@ def test_a_large_network_of_which_the_file_has_no_weights(tmp_path: Path) -> Non
     refused("tagger", path, "the weights do not fit the tagger that is described")
 
 
-@pytest.mark.parametrize("times", [60, 10**4])
-def test_lists_that_hold_themselves(times: int, tmp_path: Path) -> None:
+def test_lists_in_lists(tmp_path: Path) -> None:
     nested: Any = ["x"]
-    for _ in range(times):
-        nested = [nested, nested] if times < 100 else [nested]
+    for _ in range(60):
+        nested = [nested]
     path = tmp_path / "nested.safetensors"
-    if times < 100:
-        path.write_bytes(stored(described(frontend=FRONTEND | {"channels": nested})))
+    for channels in (nested, [[8, 8]] * 1000):
+        path.write_bytes(stored(described(frontend=FRONTEND | {"channels": channels})))
         refused("tagger", path, "more than a tagger can be described by", megabytes=1024)
     model = tmp_path / "deep.json"
-    model.write_text("[" * 10**6 if times > 100 else '{"what": ' + "[" * 10**5 + "]" * 10**5 + "}")
-    refused("models", model, "deep.json", megabytes=512)
+    for text in ("[" * 10**6, '{"what": ' + "[" * 10**5 + "]" * 10**5 + "}"):
+        model.write_text(text)
+        refused("models", model, "deep.json", megabytes=512)
 
 
 def test_trees_that_walk_in_circles_or_nowhere(tmp_path: Path) -> None:

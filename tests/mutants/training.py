@@ -61,15 +61,15 @@ FAULTS = (
     Fault(
         "the worst ROC-AUC is kept as the best",
         "musictag/assembly.py",
-        'EpochCheckpoint(run_dir, "best", monitor, monitors()[monitor])',
-        'EpochCheckpoint(run_dir, "best", monitor)',
+        "BestTagger(run_dir / TAGGER_FILE, monitor, monitors()[monitor])",
+        'BestTagger(run_dir / TAGGER_FILE, monitor, "min")',
         KEPT,
     ),
     Fault(
-        "the best checkpoint hears nothing of its direction",
+        "the last epoch is kept as the best",
         "musictag/callbacks.py",
-        "monitor=monitor, mode=mode,",
-        "monitor=monitor,",
+        "        if not is_better:\n            return\n",
+        "",
         KEPT,
     ),
     Fault(
