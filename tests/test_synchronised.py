@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import nn
 
 from .experiments import ROOT
-from .models import make_small_tagger
+from .models import make_small_network
 
 WORLD = 2
 DEVICE = "cuda"
@@ -23,7 +23,7 @@ SCRIPT = "import sys; from tests.test_synchronised import process; process(sys.a
 def network() -> nn.Module:
     torch.manual_seed(0)
     torch.backends.cudnn.allow_tf32 = False
-    model = make_small_tagger("pons_waveform").train()
+    model = make_small_network("pons_waveform").train()
     for layer in model.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
