@@ -1,7 +1,7 @@
-"""Hooks of mkdocs.yml: pages and pictures from outside docs/, and links that work in the repository and in the site.
+"""MkDocs hooks: add pages and pictures from outside docs/, and adapt links.
 
-Pages are written for the repository, where ``../conf/train.yaml`` can be followed. The site has no such file, so links to
-code become its path.
+Pages are written for the repository, where ``../conf/train.yaml`` can be followed. The site has no such file, so a link
+to code becomes its path.
 """
 
 from __future__ import annotations
