@@ -37,7 +37,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         source = Path(os.path.normpath(folder / path)).relative_to(ROOT).as_posix()
         name = PAGES.get(source, source.removeprefix("docs/"))
         if files.get_file_from_path(name) is None:
-            return f"`{source}`" if text.strip("`") in source else f"{text} (`{source}`)"
+            return f"`{source}`" if text.strip("`/") in source else f"{text} (`{source}`)"
         name = os.path.relpath(name, Path(page.file.src_uri).parent)
         return f"{mark}[{text}]({name}{'#' if anchor else ''}{anchor})"
 
