@@ -49,3 +49,8 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert 'src="sweep/results/songbook/architectures.png"' in study
     assert (tmp_path / "sweep/results/songbook/architectures.png").is_file()
     assert "../conf" not in study  # a link that only the repository has
+    for page in tmp_path.glob(
+        "*.html"
+    ):  # GitHub sees a list where MkDocs, which wants an empty line before it, sees text
+        paragraphs = re.findall(r"<p>(.*?)</p>", page.read_text(encoding="utf-8"), re.S)
+        assert [text for text in paragraphs if re.search(r"^ *(- |\d+\. |\|)", text, re.M)] == [], page.name
