@@ -27,7 +27,7 @@ from .experiments import ROOT, compose_config
 from .test_sweeping import sweep_config
 
 README = (ROOT / "README.md").read_text()
-GUIDES = ("data", "architectures", "transfer", "baseline", "studies", "wandb")
+GUIDES = ("data", "architectures", "transfer", "baseline", "studies", "wandb", "runs")
 DOCS = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in GUIDES}
 FORMATS = {".opus": {"format": "OGG", "subtype": "OPUS"}}
 
@@ -96,9 +96,13 @@ def test_every_training_command_composes(text: str) -> None:
         find_class(config["data"]["_target_"], Source)
 
 
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 200
+
+
 def test_the_experiment_of_a_million_songs_has_the_papers_models_and_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
-    (command,) = re.findall(r"`python train\.py ([^`\n]*1000000[^`\n]*)`", section("The paper's experiments"))
+    (command,) = re.findall(r"`python train\.py (sweep=[^`\n]*1000000[^`\n]*)`", section("The paper's tables"))
     words = shlex.split(command)
     sweep = sweep_config(*(word for word in words if word.startswith(("sweep=", "data="))))
     with read_write(sweep.hydra):

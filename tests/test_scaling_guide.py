@@ -22,12 +22,12 @@ from .plans import planned
 GUIDE = (ROOT / "docs" / "scaling.md").read_text()
 README = (ROOT / "README.md").read_text()
 
-#: What stands in a column, by its heading, out of what --json prints.
+#: The content of each column, by its heading, computed from the output of --json.
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "gradients (MB a step)": lambda plan: f"{plan['exchange']['gradient_mb_a_step']:.1f}",
-    "milliseconds added to a step": lambda plan: f"{plan['exchange']['added_ms_a_step']:.1f}",
+    "gradients (MB per step)": lambda plan: f"{plan['exchange']['gradient_mb_a_step']:.1f}",
+    "milliseconds added per step": lambda plan: f"{plan['exchange']['added_ms_a_step']:.1f}",
     "efficiency": lambda plan: f"{plan['scaling'][-1]['efficiency']:.1%}",
-    "patches a second by bandwidth": lambda plan: f"{plan['reading']['bandwidth_bound_patches_a_second']:,.0f}",
+    "patches per second by bandwidth": lambda plan: f"{plan['reading']['bandwidth_bound_patches_a_second']:,.0f}",
     "by reads": lambda plan: f"{plan['reading']['reads_bound_patches_a_second']:,.0f}",
     "hours": lambda plan: f"{plan['training']['hours']:.1f}",
     "GPU hours": lambda plan: f"{plan['training']['gpu_hours']:,.0f}",
@@ -88,7 +88,7 @@ def test_the_bytes_on_the_wire_are_those_of_the_sentence(capsys: pytest.CaptureF
 
 
 def training_commands(text: str) -> list[list[str]]:
-    """What follows train.py in every command, wherever it stands."""
+    """What follows train.py in every command, wherever it appears."""
     text = re.sub(r"\\\n\s*", "", text)
     return [shlex.split(words) for words in re.findall(r"train\.py((?: [^\s`]+=[^\s`]+)+)", text)]
 

@@ -106,7 +106,7 @@ DECODING_SOURCE = "measured on one core of an AMD EPYC server: docs/scaling.md"
 
 #: Prepared audio: 16,000 samples of two bytes.
 PREPARED_BYTES_A_SECOND = 32_000
-#: From warm memory one process copies 47,000 patches of 3 s a second (README.md, `make bench ARGS=million`).
+#: From warm memory one process copies 47,000 patches of 3 s a second (docs/benchmarks.md, `make bench ARGS=million`).
 COPIED_MEGABYTES = 4_500.0
 
 _T = TypeVar("_T")

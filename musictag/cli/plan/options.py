@@ -84,7 +84,9 @@ class Settings:
         cores = self._number("cores", available_cores(), "cores that decode", "this machine's")
         storage = self._storage()
         memory = self._number("memory_gb", 0.0, "GB a node for audio and index", "not given: nothing stays in memory")
-        copied = self._number("copy_mb", COPIED_MEGABYTES, "MB/s, a process, from memory", "measured: README.md")
+        copied = self._number(
+            "copy_mb", COPIED_MEGABYTES, "MB/s, a process, from memory", "measured: docs/benchmarks.md"
+        )
         link, network = self._links()
         overlap = self._number(
             "overlap", 0.0, "of the backward pass", "assumed: no gradient travels meanwhile, the slowest case"
