@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 import musictag
 from musictag import cli, experiment, identity, terminal
+from musictag.audio import to_float
 from musictag.build import find_class, settings
 from musictag.data.manifest import Manifest
 from musictag.errors import MusictagError
 from musictag.feature_models import FeatureModel, Linear, Trees
-from musictag.features import feature_names
+from musictag.features import feature_names, song_features
 from musictag.importances import importance_rows, plot_importances
 from musictag.inference.feature_tagger import FeatureTagger
 from musictag.tracking import Tracker
@@ -322,11 +324,26 @@ def test_only_models_of_baselines_are_loaded(tmp_path: Path) -> None:
     path = tmp_path / "model.json"
     FeatureTagger(model, spec, [{"name": "a", "kind": "classification", **fitted}]).save(path)
     assert 0 <= musictag.load(tmp_path).tag((np.random.default_rng(1).normal(0, 0.1, 8000), 16000))["a"] <= 1
+    tagger, noise = musictag.load(path), (np.random.default_rng(1).normal(0, 0.1, 8000), 16000)
+    features = song_features(to_float(tagger.read(noise)), 16000)
+    np.testing.assert_array_equal(tagger.embed(noise), features)
+    assert [layer.size for layer in tagger.layers().values()] == [len(features)]
+    seconds, rows = tagger.embedder("features").patches(noise)
+    assert (seconds.tolist(), rows.shape) == ([0], (1, len(features)))
+    with pytest.raises(MusictagError, match="has no layer penultimate"):
+        tagger.embed(noise, "penultimate")
+    with pytest.raises(MusictagError, match="a baseline has no taggram: its features are those of whole songs"):
+        tagger.taggram(noise)
+    soundfile.write(tmp_path / "song.wav", noise[0], 16000)
+    out = str(tmp_path / "features.npz")
+    assert cli.main(["embed", str(tmp_path / "song.wav"), "--model", str(tmp_path), "--out", out]) == 0
+    with np.load(out) as written:
+        assert written["embeddings"].shape == (1, len(features))
     content = json.loads(path.read_text())
     for change, message in (
         ({"features": ["tempo"]}, "fitted to other features"),
-        ({"what": "something else"}, "is no model of a baseline"),
-        ({"baseline": {"_target_": "os.system"}}, "must be the dotted name of a class inside musictag"),
+        ({"what": "something else"}, "is not a model of a baseline"),
+        ({"baseline": {"_target_": "os.system"}}, "a file may only name classes inside musictag"),
         ({"tags": [{"name": "a", "kind": "classification"}]}, "the weights of a tag are damaged"),
         ({"baseline": {"_target_": "musictag.feature_models.Trees"}}, "the trees of a tag are damaged"),
     ):

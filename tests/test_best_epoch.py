@@ -73,6 +73,9 @@ def test_the_best_epoch_is_kept_and_training_ends_when_none_is_better(
     metrics = experiment.run(config)
     folder = experiment.results_folder(config)
     assert metrics["best_epoch"] == read_tagger(folder / "tagger.safetensors").description["epoch"] == 1
+    description = read_tagger(folder / "tagger.safetensors").description
+    assert description["validation"][monitor] == pytest.approx(scores_of(monitor)[1])
+    assert description["test"]["pr_auc"] == metrics["test"]["pr_auc"]["value"]
     assert metrics["epochs"] == 6  # four epochs, 2 to 5, were no better than epoch 1
     # what is told of validation is that epoch's, and it is what a search for settings goes by
     assert metrics["validation"]["epoch"] == 1

@@ -79,7 +79,9 @@ def test_a_damaged_best_checkpoint_is_named_and_never_scored(run: Bench, stopped
     status, said = run.lab.run(*run.words(runs))
     assert status == 1
     assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith(f"musictag: {folder / 'tagger.safetensors'} cannot be read: ")
+    assert said.splitlines()[-1].startswith(
+        f"musictag: {folder / 'tagger.safetensors'} is not a tagger of musictag, or is damaged: "
+    )
     assert "Delete the folder to train again" in said.splitlines()[-1]
     assert not (folder / "metrics.json").exists()
     assert said.splitlines()[-1] == f"musictag: {(folder / 'error.txt').read_text().strip()}"

@@ -89,7 +89,7 @@ FAULTS = (
     Fault(
         "the test is of the last epoch's weights",
         "musictag/experiment.py",
-        '        module.load_state_dict(best["state_dict"])\n',
+        "        module.tagger.load_state_dict(best.state)\n",
         "",
         KEPT,
     ),
