@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml
 setup: $(VENV)/.installed ## make .venv and install musictag into it
 
 train: setup ## generate the embedded data, train a small spectrogram model, print the song-level result
-	$(BIN)/python train.py frontend=spectrogram_small backend=residual_small trainer=quick $(ARGS)
+	$(BIN)/python train.py frontend=spectrogram_small backend=residual_small recipe=quick $(ARGS)
 
 sweep: setup ## run a whole study; started again it goes on (STUDY=dataset_size_small, a file of sweep/)
 	$(BIN)/python train.py sweep=$(STUDY) $(ARGS)

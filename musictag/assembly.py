@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
-from musictag.callbacks import (
-    AtomicCheckpointIO,
-    EpochCheckpoint,
-    History,
-    ResumableEarlyStopping,
-    StepCheckpoint,
-)  # fmt: skip
+from musictag.callbacks import AtomicCheckpointIO, EpochCheckpoint, History, StepCheckpoint
 from musictag.data.datamodule import SongData
 from musictag.data.manifest import Tag
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
 from musictag.identity import prepare_workers
+from musictag.instantiation import make, make_partial
 from musictag.interruption import Interruption
-from musictag.launching import WatchedDDP
 from musictag.synchronised import SynchroniseBatchNorms
 from musictag.tagger import Tagger
-from musictag.training import MONITORS, PRECISIONS, TaggingModule
+from musictag.training.losses import Loss
+from musictag.training.module import MONITORS, TaggingModule
+from musictag.training.optimization import scaled_lr
 from musictag.transfer import with_probe
+
+#: Of training; nothing else is offered, as weights in half precision would neither learn nor score as float32 ones do.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+#: Flags of Lightning's Trainer that a run cannot have, and what to use instead.
+_REFUSED_FLAGS = {
+    "callbacks": "add yours to the group of callbacks: +callbacks.mine._target_=my_package.MyCallback",
+    "logger": "choose a logger by name: logger=tensorboard",
+    "plugins": "checkpoints are written by musictag",
+    "default_root_dir": "the folder of a run follows from runs_dir and its configuration",
+    "enable_checkpointing": "a run without checkpoints has no result",
+    "use_distributed_sampler": "the data module itself shares the songs among processes, without padding",
+    "num_sanity_val_steps": "nothing may be drawn or scored before training begins",
+    "limit_val_batches": "scores are of all validation songs; a smaller data set has fewer",
+    "limit_test_batches": "scores are of all test songs; a smaller data set has fewer",
+    "check_val_every_n_epoch": "early stopping, the schedule and the best epoch need scores of every epoch",
+    "val_check_interval": "early stopping, the schedule and the best epoch need scores at the end of every epoch",
+    "max_steps": "training ends with a whole epoch: trainer.max_epochs=3 +trainer.limit_train_batches=100",
+    "overfit_batches": "for a few songs type data.train_songs=10",
+    "fast_dev_run": "type trainer.max_epochs=1 +trainer.limit_train_batches=2",
+    "barebones": "it leaves out what a run consists of",
+}
 
 
 def build_data(config: dict[str, Any], source: Source) -> SongData:
@@ -36,8 +52,8 @@ def build_data(config: dict[str, Any], source: Source) -> SongData:
         source,
         config["data_dir"],
         patch_seconds=config["data"]["patch_seconds"],
-        batch_size=config["trainer"]["batch_size"],
-        patches_per_song=config["trainer"]["patches_per_song"],
+        batch_size=config["data"]["batch_size"],
+        patches_per_song=config["data"]["patches_per_song"],
         train_songs=config["data"]["train_songs"],
         seed=config["seed"],
         num_workers=config["data"]["num_workers"],
@@ -51,8 +67,7 @@ def build_data(config: dict[str, Any], source: Source) -> SongData:
 def build_module(config: dict[str, Any], source: Source, data: SongData, tags: Sequence[Tag]) -> TaggingModule:
     """The model of these tags for this data; raises MusictagError where parts, patch length and settings do not fit
     together."""
-    settings = config["trainer"]
-    learning_rate = scaled_learning_rate(settings)
+    scheduler = config.get("scheduler")
     spec = {
         "frontend": config["frontend"],
         "backend": with_probe(config["backend"], config["probe"]) if "probe" in config else config["backend"],
@@ -66,144 +81,134 @@ def build_module(config: dict[str, Any], source: Source, data: SongData, tags: S
             raise MusictagError(f"{key}={rate}, but the audio is prepared at {data.sample_rate} Hz; leave it at that")
     return TaggingModule(
         tagger.spec,
-        objective=config["objective"],
-        learning_rate=learning_rate,
-        weight_decay=settings["weight_decay"],
-        schedule=settings["schedule"],
-        plateau_patience=settings["plateau_patience"],
-        plateau_factor=settings["plateau_factor"],
-        monitor=settings["monitor"],
+        loss=make("loss", config["loss"], Loss),
+        optimizer=make_partial("optimizer", scaled_optimizer(config)),
+        scheduler=None if scheduler is None else make_partial("scheduler", scheduler),
+        monitor=config["monitor"],
         seed=config["seed"],
-        compile=settings["compile"],
+        compile=config["compile"],
         freeze="frontend" if "probe" in config else config["freeze"],
     )
 
 
-def scaled_learning_rate(settings: dict[str, Any]) -> float:
-    """The learning rate after ``trainer.learning_rate_scaling``; raises MusictagError for a rule that does not exist.
-
-    ``linear`` keeps the mean step a patch the same (Goyal et al. 2017), ``sqrt`` the noise of a step that averages over
-    the batch, as an adaptive optimiser's do (Krizhevsky 2014; Granziol et al. 2022).
-    """
-    powers = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}
-    rule, reference = settings["learning_rate_scaling"], settings["reference_batch_size"]
-    if rule not in powers:
-        raise MusictagError(f"trainer.learning_rate_scaling={rule} does not exist; choose one of {', '.join(powers)}")
-    if reference < 1:
-        raise MusictagError(f"trainer.reference_batch_size={reference} must be at least 1")
-    batch = settings["batch_size"] * settings["accumulate_batches"]
-    return settings["learning_rate"] * (batch / reference) ** powers[rule]
+def scaled_optimizer(config: dict[str, Any]) -> dict[str, Any]:
+    """The optimiser's settings with the learning rate that ``lr_scaling`` makes of theirs; raises MusictagError as
+    ``scaled_lr`` does, and where there is no rate to scale."""
+    settings, scaling = config["optimizer"], config["lr_scaling"]
+    batch = config["data"]["batch_size"] * config["trainer"].get("accumulate_grad_batches", 1)
+    if scaling["rule"] == "none":
+        return settings
+    if "lr" not in settings:
+        raise MusictagError(f"lr_scaling.rule={scaling['rule']} scales optimizer.lr, and there is none")
+    return settings | {"lr": scaled_lr(settings["lr"], batch, **scaling)}
 
 
 def build_trainer(
-    settings: dict[str, Any], run_dir: Path, history: History, logger: Any, interruption: Interruption
+    config: dict[str, Any], run_dir: Path, history: History, loggers: list[Any], interruption: Interruption
 ) -> pl.Trainer:
-    """Lightning's Trainer, from the ``trainer`` group of the configuration; raises MusictagError where that cannot be.
+    """Lightning's Trainer with the flags of ``config["trainer"]``; raises MusictagError where that cannot be.
 
     ``interruption`` is asked after every batch whether to save and stop.
     """
-    monitor = settings["monitor"]
-    minutes = settings["checkpoint_minutes"]
-    if minutes is not None and minutes <= 0:
-        raise MusictagError(f"trainer.checkpoint_minutes={minutes} must be above 0, or null")
-    if settings["precision"] not in PRECISIONS:
+    settings, monitor = config["trainer"], config["monitor"]
+    _check_flags(settings)
+    given = {"run_dir": run_dir, "interruption": interruption, "monitor": monitor, "config": config}
+    callbacks = [
+        make(f"callbacks.{name}", spec, pl.Callback, **given) for name, spec in _chosen(config, "callbacks").items()
+    ]
+    if not any(isinstance(callback, StepCheckpoint) for callback in callbacks):
         raise MusictagError(
-            f"trainer.precision={settings['precision']} does not exist; choose one of {', '.join(PRECISIONS)}"
+            "without callbacks.checkpoint an interrupted run could not go on; to save at the end of epochs only, type "
+            "callbacks.checkpoint.minutes=null"
         )
-    # history first: what is saved within an epoch counts the batch that has just ended
-    callbacks: list[pl.Callback] = [history, StepCheckpoint(run_dir / "last.ckpt", minutes, interruption)]
-    if settings["early_stopping_patience"]:
-        callbacks.append(
-            ResumableEarlyStopping(
-                monitor,
-                patience=settings["early_stopping_patience"],
-                mode=MONITORS[monitor],
-                check_on_train_epoch_end=True,
-                check_finite=False,
-            )
-        )
-    # the best first: the last one then knows of it
-    callbacks += [EpochCheckpoint(run_dir, "best", monitor, MONITORS[monitor]), EpochCheckpoint(run_dir, "last")]
     synchronise = SynchroniseBatchNorms()
-    if interactive():
-        callbacks.append(pl.callbacks.RichProgressBar(leave=False))
-    try:
-        trainer = pl.Trainer(
-            accelerator=settings["accelerator"],
-            devices=settings["devices"],
-            num_nodes=settings["num_nodes"],
-            strategy=_strategy(settings, run_dir),
-            precision=settings["precision"],
-            max_epochs=settings["max_epochs"],
-            gradient_clip_val=settings["gradient_clip"],
-            accumulate_grad_batches=settings["accumulate_batches"],
-            plugins=[AtomicCheckpointIO(), *([synchronise] if settings["sync_batch_norm"] else [])],
-            callbacks=callbacks,
-            logger=logger,
-            default_root_dir=run_dir,
-            use_distributed_sampler=False,  # the DataModule shards songs itself, without padding
-            num_sanity_val_steps=0,
-            enable_model_summary=False,
-            enable_progress_bar=interactive(),
-            log_every_n_steps=10,
-        )
-    except (ValueError, TypeError, RuntimeError, pl.utilities.exceptions.MisconfigurationException) as error:
-        raise MusictagError(f"the trainer cannot be set up like this: {error}\nLook at the trainer.* keys.") from error
-    asked = trainer.num_devices * trainer.num_nodes
-    if trainer.world_size != asked:
-        raise MusictagError(
-            f"whoever launched this (torchrun, srun) started {trainer.world_size} processes, but trainer.devices="
-            f"{trainer.num_devices} x trainer.num_nodes={trainer.num_nodes} = {asked}; make them equal, one process a "
-            "device"
-        )
-    if trainer.world_size > 1 and settings["strategy"] != "ddp":
-        raise MusictagError(f"{trainer.world_size} processes need trainer.strategy=ddp; type trainer=ddp")
-    _check_shares(settings, trainer)
+    ours = {
+        # history first: what is saved within an epoch counts the batch that has just ended
+        # the best before the last one, which then knows of it
+        "callbacks": [
+            history,
+            *callbacks,
+            EpochCheckpoint(run_dir, "best", monitor, MONITORS[monitor]),
+            EpochCheckpoint(run_dir, "last"),
+            *([pl.callbacks.RichProgressBar(leave=False)] if interactive() else []),
+        ],
+        "logger": loggers or False,
+        "plugins": [AtomicCheckpointIO(), *([synchronise] if settings.get("sync_batchnorm") else [])],
+        "default_root_dir": run_dir,
+        "use_distributed_sampler": False,  # the DataModule shards songs itself, without padding
+        "num_sanity_val_steps": 0,
+        # unless the configuration says otherwise
+        "enable_model_summary": False,
+        "enable_progress_bar": interactive(),
+        "log_every_n_steps": 10,
+    }
+    trainer = make("trainer", _without_flag(settings, "sync_batchnorm"), pl.Trainer, **ours)
+    _check_processes(config, trainer)
     synchronise.on_gpus = trainer.strategy.root_device.type == "cuda"
     return trainer
 
 
-def _strategy(settings: dict[str, Any], run_dir: Path) -> Any:
-    strategy = settings["strategy"]
+def _chosen(config: dict[str, Any], group: str) -> dict[str, Any]:
+    """The named parts of a group; null leaves one out."""
+    return {name: spec for name, spec in (config[group] or {}).items() if spec is not None}
+
+
+def _without_flag(settings: dict[str, Any], flag: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != flag}
+
+
+def _check_flags(settings: dict[str, Any]) -> None:
+    full = {"limit_val_batches": (1.0, None), "limit_test_batches": (1.0, None)}
+    for flag, instead in _REFUSED_FLAGS.items():
+        if flag in settings and settings[flag] not in full.get(flag, ()):
+            raise MusictagError(f"trainer.{flag}={settings[flag]} is not possible here: {instead}")
+    precision, strategy = settings.get("precision", "32-true"), settings.get("strategy", "auto")
+    if precision not in PRECISIONS:
+        raise MusictagError(f"trainer.precision={precision} does not exist; choose one of {', '.join(PRECISIONS)}")
     if strategy == "auto":
-        return strategy
-    if strategy != "ddp":
-        raise MusictagError(f"trainer.strategy={strategy} does not exist; choose one of auto, ddp")
-    if wrong := [name for name in ("bucket_mb", "timeout_minutes") if settings[name] <= 0]:
-        raise MusictagError(" and ".join(f"trainer.{name}={settings[name]}" for name in wrong) + ": must be above 0")
-    if settings["static_graph"] and settings["accumulate_batches"] > 1:
+        return
+    if not isinstance(strategy, dict):
+        raise MusictagError(f"trainer.strategy={strategy} is not possible here; choose auto, or type trainer=ddp")
+    if strategy.get("broadcast_buffers", True):
         raise MusictagError(
-            "trainer.static_graph=true needs gradients that are exchanged in every step, and "
-            f"trainer.accumulate_batches={settings['accumulate_batches']} exchanges them more rarely; leave one of the "
-            "two away"
+            "trainer.strategy.broadcast_buffers must be false: processes evaluate different numbers of batches, and "
+            "would wait for one another for ever"
         )
-    return WatchedDDP(
-        run_dir,
-        # see TaggingModule._start_evaluation for the buffers
-        broadcast_buffers=False,
-        gradient_as_bucket_view=True,
-        bucket_cap_mb=settings["bucket_mb"],
-        static_graph=settings["static_graph"],
-        timeout=timedelta(minutes=settings["timeout_minutes"]),
-    )
+    if strategy.get("bucket_cap_mb", 25) <= 0:
+        raise MusictagError(f"trainer.strategy.bucket_cap_mb={strategy['bucket_cap_mb']}: must be above 0")
+    if strategy.get("static_graph") and settings.get("accumulate_grad_batches", 1) > 1:
+        raise MusictagError(
+            "trainer.strategy.static_graph=true needs gradients that are exchanged in every step, and "
+            f"trainer.accumulate_grad_batches={settings['accumulate_grad_batches']} exchanges them more rarely; leave "
+            "one of the two away"
+        )
 
 
-def _check_shares(settings: dict[str, Any], trainer: pl.Trainer) -> None:
-    """Whether every process gets its equal share of a batch, and enough of it."""
-    world, batch = trainer.world_size, settings["batch_size"]
+def _check_processes(config: dict[str, Any], trainer: pl.Trainer) -> None:
+    """Whether there are as many processes as were asked for, and each gets an equal share of a batch that is enough."""
+    settings, world, batch = config["trainer"], trainer.world_size, config["data"]["batch_size"]
+    asked = trainer.num_devices * trainer.num_nodes
+    if world != asked:
+        raise MusictagError(
+            f"whoever launched this (torchrun, srun) started {world} processes, but trainer.devices="
+            f"{trainer.num_devices} x trainer.num_nodes={trainer.num_nodes} = {asked}; make them equal, one process a "
+            "device"
+        )
+    if world > 1 and settings.get("strategy", "auto") == "auto":
+        raise MusictagError(f"{world} processes need a strategy; type trainer=ddp")
     counted = f"{trainer.num_devices} devices x {trainer.num_nodes} machines = {world} processes"
     lower, higher = batch // world * world, (batch // world + 1) * world
     if batch % world:
-        choices = " or ".join(f"trainer.batch_size={size}" for size in (lower, higher) if size)
+        choices = " or ".join(f"data.batch_size={size}" for size in (lower, higher) if size)
         raise MusictagError(
-            f"trainer.batch_size={batch} is the batch of all processes together: {counted}, and {batch} / {world} = "
+            f"data.batch_size={batch} is the batch of all processes together: {counted}, and {batch} / {world} = "
             f"{batch / world:.4g} is not a whole number of patches each; type {choices}"
         )
-    if 1 < world == batch and not settings["sync_batch_norm"]:
+    if 1 < world == batch and not settings.get("sync_batchnorm"):
         raise MusictagError(
-            f"trainer.batch_size={batch} is the batch of all processes together: {counted}, so each would have a "
-            f"single patch, of which batch norm has no variance; type trainer.batch_size={2 * world} or more, or "
-            "trainer.sync_batch_norm=true"
+            f"data.batch_size={batch} is the batch of all processes together: {counted}, so each would have a "
+            f"single patch, of which batch norm has no variance; type data.batch_size={2 * world} or more, or "
+            "trainer.sync_batchnorm=true"
         )
 
 

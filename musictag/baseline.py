@@ -40,7 +40,7 @@ from musictag.features import SAMPLE_RATE, feature_names, song_features
 from musictag.files import write_json
 from musictag.identity import prepare_workers
 from musictag.metrics import song_metrics
-from musictag.objective import Objective
+from musictag.training.losses import BCE
 from musictag.tagger import AudioSource, read_source
 
 MODEL_FILE = "model.json"
@@ -239,7 +239,7 @@ def baseline_facts(
     targets = data.targets("validation")
     kinds = [tag["kind"] for tag in tagger.tags]
     scores = song_metrics(validation, targets, tagger.tag_names, kinds, resamples=0)
-    loss = Objective("bce").of_probabilities(torch.from_numpy(validation), torch.from_numpy(targets))
+    loss = BCE().of_probabilities(torch.from_numpy(validation), torch.from_numpy(targets))
     metrics = {f"val_{name}": scores[name] and scores[name]["value"] for name in ("roc_auc", "pr_auc", "rmse")}
     sizes = tagger.model.sizes([tag for tag in tagger.fitted if "constant" not in tag])
     audio_seconds = data.audio_seconds("test")

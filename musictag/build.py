@@ -41,7 +41,7 @@ def build(spec: Mapping[str, Any], contract: type, **derived: Any) -> Any:
     missing = [n for n in settable if parameters[n].default is inspect.Parameter.empty and n not in given]
     if missing:
         raise MusictagError(f"{target} needs {', '.join(missing)}; its settings are: {', '.join(settable)}")
-    given = {key: _with_lists(key, value, str(parameters[key].annotation)) for key, value in given.items()}
+    given = {key: with_lists(key, value, str(parameters[key].annotation)) for key, value in given.items()}
     try:
         return cls(**given, **derived)
     except MusictagError:
@@ -65,7 +65,7 @@ def takes_list(annotation: str) -> bool:
     return annotation.startswith("Sequence[")
 
 
-def _with_lists(key: str, value: Any, annotation: str) -> Any:
+def with_lists(key: str, value: Any, annotation: str) -> Any:
     """A setting with lists where its annotation has them; raises MusictagError for words in a list of numbers."""
     if not takes_list(annotation):
         return value
@@ -76,7 +76,7 @@ def _with_lists(key: str, value: Any, annotation: str) -> Any:
     if isinstance(values, Mapping) or values is None:
         return values
     if inner.startswith("Sequence["):
-        return [_with_lists(key, item, inner) for item in values]
+        return [with_lists(key, item, inner) for item in values]
     if inner.startswith(("int", "float")) and (words := [item for item in values if isinstance(item, str | bool)]):
         raise MusictagError(f"{key}={excerpt(words[0])} is no number; type numbers, such as {key}=[1,2]")
     return values

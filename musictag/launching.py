@@ -28,22 +28,21 @@ _GRACE_SECONDS = 10.0
 
 
 class WatchedDDP(DDPStrategy):
-    """Lightning's DDP, of which no process survives another one's death by more than some seconds."""
+    """Lightning's DDP, of which no process survives another one's death by more than some seconds.
 
-    def __init__(self, run_dir: Path, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._run_dir = run_dir
+    Its settings are those of Lightning's DDPStrategy and of torch's DistributedDataParallel.
+    """
 
     def _configure_launcher(self) -> None:
-        self._launcher = _WatchingLauncher(self._run_dir, self.cluster_environment, self.num_processes, self.num_nodes)
+        self._launcher = _WatchingLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
 
 
 class _WatchingLauncher(_SubprocessScriptLauncher):
     """Lightning's launcher with another watchman: its own one kills all without a word, the first process included."""
 
-    def __init__(self, run_dir: Path, *settings: Any) -> None:
+    def __init__(self, *settings: Any) -> None:
         super().__init__(*settings)
-        self._run_dir = run_dir
+        self._run_dir = Path()
         self._is_watched = self._has_killed = False
 
     def kill(self, signum: int) -> None:
@@ -52,6 +51,7 @@ class _WatchingLauncher(_SubprocessScriptLauncher):
         super().kill(signum)
 
     def launch(self, function: Callable, *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
+        self._run_dir = Path(trainer.default_root_dir)
         environment = self.cluster_environment
         environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not environment.creates_processes_externally:

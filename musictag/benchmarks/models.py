@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from musictag.benchmarks.figures import Figure, median_seconds
-from musictag.objective import Objective
+from musictag.training.losses import BCE
 from musictag.tagger import Tagger
 
 _PATCH_SECONDS = 3.0
@@ -72,12 +72,12 @@ def _speeds(
     waveform = 0.1 * torch.randn(batch_size, tagger.input_samples)
     tagger.fit_normalisation([waveform])
     targets = torch.zeros(batch_size, _MODEL_TAGS)
-    objective = Objective("bce")
+    loss = BCE()
     audio_seconds = batch_size * patch_seconds
 
     def train() -> None:
         tagger.zero_grad()
-        objective(tagger(waveform), targets).backward()
+        loss(tagger(waveform), targets).backward()
 
     def tag() -> None:
         with torch.inference_mode():

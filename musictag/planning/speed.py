@@ -16,7 +16,7 @@ import torch
 from musictag.audio import read_song
 from musictag.benchmarks.figures import median_seconds
 from musictag.errors import MusictagError
-from musictag.objective import Objective
+from musictag.training.losses import BCE
 from musictag.planning.assumptions import PRECISIONS, PROCESSORS, Assumption, choose
 from musictag.planning.sketch import Sketch
 from musictag.results import read_results
@@ -98,14 +98,14 @@ def measured_speed(model: Sketch, batch_size: int, precision: str) -> Assumption
     tagger.fit_normalisation([_waveform(audio)])
     tagger.to(device)
     targets = torch.zeros(batch_size, len(tagger.tag_names), device=device)
-    objective = Objective("bce")
+    loss_of = BCE()
     optimiser = torch.optim.Adam(tagger.parameters())
     dtype = getattr(torch, PRECISIONS[precision])
 
     def train() -> None:
         optimiser.zero_grad()
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss = objective(tagger(_waveform(audio.to(device))), targets)
+            loss = loss_of(tagger(_waveform(audio.to(device))), targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tagger.parameters(), 5.0)
         optimiser.step()
