@@ -19,31 +19,11 @@ from musictag.instantiation import make, make_partial
 from musictag.interruption import Interruption
 from musictag.synchronised import SynchroniseBatchNorms
 from musictag.tagger import Tagger
+from musictag.training.flags import check_flags
 from musictag.training.losses import Loss
 from musictag.training.module import MONITORS, TaggingModule
 from musictag.training.optimization import scaled_lr
 from musictag.transfer import with_probe
-
-#: Of training; nothing else is offered, as weights in half precision would neither learn nor score as float32 ones do.
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-#: Flags of Lightning's Trainer that a run cannot have, and what to use instead.
-_REFUSED_FLAGS = {
-    "callbacks": "add yours to the group of callbacks: +callbacks.mine._target_=my_package.MyCallback",
-    "logger": "choose a logger by name: logger=tensorboard",
-    "plugins": "checkpoints are written by musictag",
-    "default_root_dir": "the folder of a run follows from runs_dir and its configuration",
-    "enable_checkpointing": "a run without checkpoints has no result",
-    "use_distributed_sampler": "the data module itself shares the songs among processes, without padding",
-    "num_sanity_val_steps": "nothing may be drawn or scored before training begins",
-    "limit_val_batches": "scores are of all validation songs; a smaller data set has fewer",
-    "limit_test_batches": "scores are of all test songs; a smaller data set has fewer",
-    "check_val_every_n_epoch": "early stopping, the schedule and the best epoch need scores of every epoch",
-    "val_check_interval": "early stopping, the schedule and the best epoch need scores at the end of every epoch",
-    "max_steps": "training ends with a whole epoch: trainer.max_epochs=3 +trainer.limit_train_batches=100",
-    "overfit_batches": "for a few songs type data.train_songs=10",
-    "fast_dev_run": "type trainer.max_epochs=1 +trainer.limit_train_batches=2",
-    "barebones": "it leaves out what a run consists of",
-}
 
 
 def build_data(config: dict[str, Any], source: Source) -> SongData:
@@ -111,7 +91,7 @@ def build_trainer(
     ``interruption`` is asked after every batch whether to save and stop.
     """
     settings, monitor = config["trainer"], config["monitor"]
-    _check_flags(settings)
+    check_flags(settings)
     given = {"run_dir": run_dir, "interruption": interruption, "monitor": monitor, "config": config}
     callbacks = [
         make(f"callbacks.{name}", spec, pl.Callback, **given) for name, spec in _chosen(config, "callbacks").items()
@@ -150,38 +130,11 @@ def build_trainer(
 
 def _chosen(config: dict[str, Any], group: str) -> dict[str, Any]:
     """The named parts of a group; null leaves one out."""
-    return {name: spec for name, spec in (config[group] or {}).items() if spec is not None}
+    return {name: spec for name, spec in (config.get(group) or {}).items() if spec is not None}
 
 
 def _without_flag(settings: dict[str, Any], flag: str) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key != flag}
-
-
-def _check_flags(settings: dict[str, Any]) -> None:
-    full = {"limit_val_batches": (1.0, None), "limit_test_batches": (1.0, None)}
-    for flag, instead in _REFUSED_FLAGS.items():
-        if flag in settings and settings[flag] not in full.get(flag, ()):
-            raise MusictagError(f"trainer.{flag}={settings[flag]} is not possible here: {instead}")
-    precision, strategy = settings.get("precision", "32-true"), settings.get("strategy", "auto")
-    if precision not in PRECISIONS:
-        raise MusictagError(f"trainer.precision={precision} does not exist; choose one of {', '.join(PRECISIONS)}")
-    if strategy == "auto":
-        return
-    if not isinstance(strategy, dict):
-        raise MusictagError(f"trainer.strategy={strategy} is not possible here; choose auto, or type trainer=ddp")
-    if strategy.get("broadcast_buffers", True):
-        raise MusictagError(
-            "trainer.strategy.broadcast_buffers must be false: processes evaluate different numbers of batches, and "
-            "would wait for one another for ever"
-        )
-    if strategy.get("bucket_cap_mb", 25) <= 0:
-        raise MusictagError(f"trainer.strategy.bucket_cap_mb={strategy['bucket_cap_mb']}: must be above 0")
-    if strategy.get("static_graph") and settings.get("accumulate_grad_batches", 1) > 1:
-        raise MusictagError(
-            "trainer.strategy.static_graph=true needs gradients that are exchanged in every step, and "
-            f"trainer.accumulate_grad_batches={settings['accumulate_grad_batches']} exchanges them more rarely; leave "
-            "one of the two away"
-        )
 
 
 def _check_processes(config: dict[str, Any], trainer: pl.Trainer) -> None:

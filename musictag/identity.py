@@ -16,6 +16,7 @@ from musictag.data.sources import Source
 from musictag.errors import MusictagError
 from musictag.features import feature_digest
 from musictag.instantiation import check_part, closest, make
+from musictag.training.flags import check_flags
 from musictag.transfer import digest
 
 #: Every key that is read, but those of parts, which are checked against what these take, and of front-end, back-end and
@@ -95,6 +96,7 @@ def check_keys(config: dict[str, Any]) -> None:
     for key, spec in parts.items():
         if spec is not None or key in ("loss", "optimizer", "trainer"):
             check_part(key, spec)
+    check_flags(config["trainer"])
     resamples, confidence = config["evaluation"]["bootstrap_resamples"], config["evaluation"]["confidence"]
     if not isinstance(resamples, int) or resamples < 0:
         raise MusictagError(f"evaluation.bootstrap_resamples={resamples} must be a whole number, 0 for no intervals")

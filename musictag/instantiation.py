@@ -81,14 +81,17 @@ def _with_lists(spec: Mapping[str, Any]) -> dict[str, Any]:
 def closest(name: str, allowed: Any) -> str:
     """What to type instead of ``name``: the nearest of the ``allowed`` ones, then all of them."""
     near = get_close_matches(name, allowed, n=3, cutoff=0.5)
-    return (f"did you mean {' or '.join(near)}? " if near else "") + f"it has {', '.join(allowed) or 'none'}"
+    everything = f"it has {', '.join(allowed) or 'none'}"
+    return f"did you mean {' or '.join(near)}? {everything}" if near else everything
 
 
 def accepted(target: Callable[..., Any]) -> tuple[list[str], bool]:
     """The arguments of a class or function that can be given by name, those that ``**`` hands on to a base class
     included; and whether it takes any others, too."""
     names: list[str] = []
-    calls = [base.__init__ for base in target.__mro__ if "__init__" in vars(base)] if isinstance(target, type) else [target]
+    calls = (
+        [base.__init__ for base in target.__mro__ if "__init__" in vars(base)] if isinstance(target, type) else [target]
+    )
     for call in calls:
         try:
             parameters = list(inspect.signature(call).parameters.values())

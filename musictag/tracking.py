@@ -247,7 +247,7 @@ def make_tracker(config: dict[str, Any], run_dir: Path) -> Trackers:
     Lightning's, or cannot be made."""
     given = {"config": config, "run_dir": run_dir, "save_dir": run_dir}
     trackers: list[Tracker] = []
-    for name, spec in (config["logger"] or {}).items():
+    for name, spec in (config.get("logger") or {}).items():
         if spec is None:
             continue
         part = make(f"logger.{name}", spec, (Tracker, Logger), **given)

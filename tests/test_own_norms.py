@@ -20,7 +20,7 @@ from .processes import TRAIN, TWO_PROCESSES, only_run, run, scores
 def test_two_processes_validate_with_the_statistics_of_one(tiny_catalogue: Path, tmp_path: Path) -> None:
     """Batch norms in which the last batch counts for much: each process's own would be far from the other's."""
     words = ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path), *TWO_PROCESSES]
-    own = ["trainer.sync_batch_norm=false", "backend.norm_momentum=0.9", "frontend.norm_momentum=0.9"]
+    own = ["trainer.sync_batchnorm=false", "backend.norm_momentum=0.9", "frontend.norm_momentum=0.9"]
     run([*TRAIN, *words, *own, "trainer.max_epochs=1"], tmp_path / "records")
     run_dir = only_run(tmp_path / "runs")
     kept = musictag.load(run_dir / "best.ckpt")

@@ -70,7 +70,9 @@ class Settings:
         epochs = self._number("epochs", trainer["max_epochs"], "at most, early stopping may end sooner", place)
         per_song = self._number("patches_per_song", config["data"]["patches_per_song"], "a song and epoch", data_place)
         batch = self._number("batch_size", config["data"]["batch_size"], "patches, over all GPUs", data_place)
-        accumulate = self._number("accumulate", trainer["accumulate_grad_batches"], "batches a change of weights", place)
+        accumulate = self._number(
+            "accumulate", trainer["accumulate_grad_batches"], "batches a change of weights", place
+        )
         self._number("gpus", 1, "a node", "assumed")
         self._number("nodes", 1, "machines", "assumed")
         rate = self._speed(metrics, batch)

@@ -36,7 +36,9 @@ class Loss(nn.Module, ABC):
         """The same loss of what already is a probability: song scores (S×K), averaged over patches."""
         return self._mean_over_known(probabilities, targets, self.of_probability)
 
-    def _mean_over_known(self, predictions: Tensor, targets: Tensor, cost: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def _mean_over_known(
+        self, predictions: Tensor, targets: Tensor, cost: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
         if predictions.shape != targets.shape:
             raise ValueError(
                 f"predictions {tuple(predictions.shape)} and targets {tuple(targets.shape)} differ in shape"

@@ -140,8 +140,7 @@ class TaggingModule(pl.LightningModule):
         weights = [value for value in self.state_dict().values() if value.is_floating_point()]
         if not torch.stack([value.isfinite().all() for value in weights]).all():
             raise MusictagError(
-                f"weights became infinite or NaN in epoch {self.current_epoch}, and are not saved: "
-                f"{self._gentler()}"
+                f"weights became infinite or NaN in epoch {self.current_epoch}, and are not saved: {self._gentler()}"
             )
         checkpoint["epoch_loss"] = self._epoch_loss.state()
 

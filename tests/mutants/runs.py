@@ -9,7 +9,7 @@ FAULTS = (
         "clipping is no part of a run's identity",
         "musictag/identity.py",
         '    "trainer.accelerator": ',
-        '    "trainer.gradient_clip": "", "trainer.accelerator": ',
+        '    "trainer.gradient_clip_val": "", "trainer.accelerator": ',
         "test_training_by_hand.py::test_what_a_step_depends_on_makes_another_run",
     ),
     Fault(
