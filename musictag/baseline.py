@@ -40,8 +40,8 @@ from musictag.features import SAMPLE_RATE, feature_names, song_features
 from musictag.files import write_json
 from musictag.identity import prepare_workers
 from musictag.metrics import song_metrics
-from musictag.training.losses import BCE
 from musictag.tagger import AudioSource, read_source
+from musictag.training.losses import BCE
 
 MODEL_FILE = "model.json"
 _FITTED_FOLDER = "tags"

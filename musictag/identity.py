@@ -143,8 +143,8 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
         if batch_norm_shares(config["trainer"]) is None:
             raise MusictagError(
                 "with trainer.sync_batchnorm=false every process has its own batch norms, so their number changes the "
-                f"network, and trainer.devices={config['trainer'].get('devices')} leaves it to the machine; type a number, "
-                "such as trainer.devices=2, or trainer.sync_batchnorm=true"
+                f"network, and trainer.devices={config['trainer'].get('devices')} leaves it to the machine; type a "
+                "number, such as trainer.devices=2, or trainer.sync_batchnorm=true"
             )
     decides = deciding(config, source.locations)
     if versions := code_versions(decides):

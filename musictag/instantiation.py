@@ -60,9 +60,8 @@ def check_part(key: str, spec: Any) -> None:
         raise MusictagError(f"{key}._target_={spec['_target_']} cannot be imported: {_root(error)}") from error
     parameters, takes_more = accepted(target)
     given = [name for name in spec if name not in _HYDRAS_OWN]
-    if unknown := [name for name in given if name not in parameters]:
-        if not takes_more:
-            raise MusictagError(f"{key} has no key {', '.join(unknown)}; {closest(unknown[0], parameters)}")
+    if (unknown := [name for name in given if name not in parameters]) and not takes_more:
+        raise MusictagError(f"{key} has no key {', '.join(unknown)}; {closest(unknown[0], parameters)}")
     for name in given:
         if isinstance(spec[name], Mapping) and "_target_" in spec[name]:
             check_part(f"{key}.{name}", spec[name])

@@ -76,7 +76,7 @@ def explain(error: Exception) -> str:
 
 def _instead(parent: Any, key: str) -> str:
     """What may have been meant by a key that is not there: a setting that has to be added, or one elsewhere."""
-    group, _, name = key.rpartition(".")
+    name = key.rpartition(".")[2]
     if isinstance(target := parent.get("_target_"), str) and name in accepted(get_object(target))[0]:
         return f"It can have {name}, too: type +{key}=..."
     root = parent._get_root()

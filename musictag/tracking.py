@@ -94,7 +94,8 @@ class WandbTracker(Tracker):
 
     ``project`` and ``entity`` (None: your default) say where the run is collected; ``audio_songs`` test songs can be
     heard there. It runs online or offline as ``musictag.wandb_runs`` decides, offline after ``start_seconds`` without
-    an answer. Once W&B fails, it says so and logs nothing more: what is shown elsewhere is no reason to lose a training.
+    an answer. Once W&B fails, it says so and logs nothing more: what is shown elsewhere is no reason to lose a
+    training.
     """
 
     def __init__(

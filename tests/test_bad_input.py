@@ -73,7 +73,10 @@ def test_a_mistyped_command_line_is_told_what_exists(override: str, said: list[s
         (["+speed=3"], r"there is no key speed; the keys are .*seed"),
         (["+logger.project=x"], r"logger.project has no _target_"),
         (["logger=wandb", "+logger.wandb.projct=x"], r"logger.wandb has no key projct; did you mean project\?"),
-        (["loss._target_=torch.nn.HingeEmbeddingLoss"], r"makes a HingeEmbeddingLoss, not a musictag.training.losses.Loss"),
+        (
+            ["loss._target_=torch.nn.HingeEmbeddingLoss"],
+            r"makes a HingeEmbeddingLoss, not a musictag.training.losses.Loss",
+        ),
         (["+scheduler.warmup=0.1"], r"scheduler has no key warmup; it has optimizer, mode, factor"),
         (["monitor=loss"], r"choose one of val_loss"),
         (["trainer.strategy=fsdp"], r"choose auto, or type trainer=ddp"),

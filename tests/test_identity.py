@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning
 
 from musictag import experiment
+from musictag.build import find_class
+from musictag.data.sources import Source
 from musictag.errors import MusictagError
 from musictag.identity import CONDITIONAL_KEYS, INDIFFERENT_KEYS, baseline_config, is_baseline, run_folder
+from musictag.instantiation import accepted
 
 from .experiments import ROOT, TINY, compose_config, folders
 from .test_baseline import SMALL_TREES, FixedSongs
@@ -23,7 +27,17 @@ from .test_conf import NEEDED
 FILES = sorted(
     (path.parent.name, path.stem)
     for group in (
-        "frontend", "backend", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger", "probe", "baseline"
+        "frontend",
+        "backend",
+        "data",
+        "loss",
+        "optimizer",
+        "scheduler",
+        "trainer",
+        "callbacks",
+        "logger",
+        "probe",
+        "baseline",
     )
     for path in (ROOT / "conf" / group).glob("[!_]*.yaml")
 )
@@ -110,12 +124,14 @@ def test_no_key_is_listed_that_there_is_not_and_every_one_has_its_reason() -> No
     groups = {key.partition(".")[0] for key in there}
     listed = INDIFFERENT_KEYS | CONDITIONAL_KEYS
     assert len(listed) == len(INDIFFERENT_KEYS) + len(CONDITIONAL_KEYS)
-    assert set(listed) <= there | groups
+    flags = {f"trainer.{flag}" for flag in accepted(pytorch_lightning.Trainer)[0]}  # for a + on the command line
+    assert set(listed) <= there | groups | flags | {"callbacks.checkpoint"}
     assert all(len(reason) > 10 for reason in listed.values())
     # what trains the network, scores it or chooses the songs is never on the list, whoever edits it
     for key in (
         "trainer.gradient_clip_val", "data.batch_size", "optimizer.weight_decay", "trainer.precision", "compile",
-        "monitor", "evaluation.mode", "loss._target_", "scheduler.patience", "callbacks.early_stopping.patience", "seed", "freeze", "data.train_songs", "data.patch_seconds",
+        "monitor", "evaluation.mode", "loss._target_", "scheduler.patience",
+        "callbacks.early_stopping.patience", "seed", "freeze", "data.train_songs", "data.patch_seconds",
         "data.max_seconds", "baseline.num_leaves", "baseline.penalties", "backend.dropout", "frontend.norm_momentum",
     ):  # fmt: skip
         assert key in there

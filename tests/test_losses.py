@@ -31,9 +31,7 @@ def test_unknown_entries_have_no_gradient_and_no_weight(loss):
     targets = torch.tensor([[1.0, UNKNOWN], [UNKNOWN, 0.0]])
     value = loss(logits, targets)
     value.backward()
-    assert value.item() == pytest.approx(
-        loss(torch.tensor([0.3, -1.0]), torch.tensor([1.0, 0.0])).item(), rel=1e-6
-    )
+    assert value.item() == pytest.approx(loss(torch.tensor([0.3, -1.0]), torch.tensor([1.0, 0.0])).item(), rel=1e-6)
     assert logits.grad[0, 1] == 0
     assert logits.grad[1, 0] == 0
     assert logits.grad[0, 0] < 0 < logits.grad[1, 1]

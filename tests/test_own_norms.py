@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from musictag.objective import Objective
 
 import musictag
-from musictag.objective import Objective
 
 from .catalogues import ready
 from .experiments import TINY, folders

@@ -113,7 +113,9 @@ def test_where_nothing_answers_the_run_goes_on_offline(
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    config = tiny(tiny_catalogue, tmp_path, "logger.wandb.audio_songs=0", "logger.wandb.start_seconds=1", "trainer.max_epochs=1")
+    config = tiny(
+        tiny_catalogue, tmp_path, "logger.wandb.audio_songs=0", "logger.wandb.start_seconds=1", "trainer.max_epochs=1"
+    )
     began = time.perf_counter()
     with pytest.warns(UserWarning, match="Weights & Biases does not work online: "):
         experiment.run(config)

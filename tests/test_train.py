@@ -139,9 +139,7 @@ def test_a_killed_run_ends_as_one_never_killed(
 
 
 def test_a_run_killed_after_early_stopping_trains_no_further_epoch(tiny: list[str]) -> None:
-    config = compose_config(
-        *tiny, "optimizer.lr=0", "callbacks.early_stopping.patience=1", "trainer.max_epochs=9"
-    )
+    config = compose_config(*tiny, "optimizer.lr=0", "callbacks.early_stopping.patience=1", "trainer.max_epochs=9")
     metrics = experiment.run(config)
     assert metrics["epochs"] < 9
     run_dir = experiment.results_folder(config)

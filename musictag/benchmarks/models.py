@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from musictag.benchmarks.figures import Figure, median_seconds
-from musictag.training.losses import BCE
 from musictag.tagger import Tagger
+from musictag.training.losses import BCE
 
 _PATCH_SECONDS = 3.0
 #: Front-end and back-end of the shipped configuration, with its numbers.

@@ -16,11 +16,11 @@ import torch
 from musictag.audio import read_song
 from musictag.benchmarks.figures import median_seconds
 from musictag.errors import MusictagError
-from musictag.training.losses import BCE
 from musictag.planning.assumptions import PRECISIONS, PROCESSORS, Assumption, choose
 from musictag.planning.sketch import Sketch
 from musictag.results import read_results
 from musictag.tagger import Tagger
+from musictag.training.losses import BCE
 
 #: Forward and backward against forward alone: the backward pass computes gradients of activations and of weights.
 TRAINING_FLOPS = 3

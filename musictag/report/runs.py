@@ -208,8 +208,8 @@ def _settings(run: Run) -> dict[str, Any]:
     flat = _flat(deciding(run.config))
     if run.family == "baseline":
         unused = (
-            "frontend.", "backend.", "loss.", "optimizer.", "scheduler.", "trainer.", "callbacks.", "monitor", "compile",
-            "lr_scaling.", "data.patch_seconds", "data.batch_size", "data.patches_per_song",
+            "frontend.", "backend.", "loss.", "optimizer.", "scheduler.", "trainer.", "callbacks.", "monitor",
+            "compile", "lr_scaling.", "data.patch_seconds", "data.batch_size", "data.patches_per_song",
         )  # fmt: skip
         flat = {key: value for key, value in flat.items() if not key.startswith(unused)}
     return flat | {"data.train_songs": run.train_songs}
