@@ -85,22 +85,23 @@ def closest(name: str, allowed: Any) -> str:
 
 
 def accepted(target: Callable[..., Any]) -> tuple[list[str], bool]:
-    """The arguments of a class or function that can be given by name, those that ``**`` hands on to a base class
-    included; and whether it takes any others, too."""
+    """The arguments of a class or function that can be given by name; and whether it may take others, too.
+
+    ``**`` of a class of musictag goes to its base class, whose arguments are among them; elsewhere it may go anywhere.
+    """
+    is_class = isinstance(target, type)
     names: list[str] = []
-    calls = (
-        [base.__init__ for base in target.__mro__ if "__init__" in vars(base)] if isinstance(target, type) else [target]
-    )
-    for call in calls:
+    for owner in [base for base in target.__mro__ if "__init__" in vars(base)] if is_class else [target]:
         try:
-            parameters = list(inspect.signature(call).parameters.values())
+            parameters = list(inspect.signature(owner.__init__ if is_class else owner).parameters.values())[is_class:]
         except (ValueError, TypeError):  # written in C
             return names, True
-        own = parameters[1:] if isinstance(target, type) else parameters
-        names += [p.name for p in own if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in names]
-        if not any(p.kind is p.VAR_KEYWORD for p in own):
-            return names, False
-    return names, True
+        names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return list(dict.fromkeys(names)), False
+        if not owner.__module__.startswith("musictag."):
+            break
+    return list(dict.fromkeys(names)), True
 
 
 class _Refusals:
