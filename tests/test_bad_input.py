@@ -69,8 +69,8 @@ def test_a_mistyped_command_line_is_told_what_exists(override: str, said: list[s
     [
         (["+frontend.layers=3"], r"has no setting layers; allowed: channels"),
         (["+data.genre=rock"], r"data has no key genre; it has path, root, tags"),
-        (["+trainer.epochs=3"], r"trainer has no key epochs; it has .*max_epochs"),
-        (["+speed=3"], r"there is no key speed; the keys are .*seed"),
+        (["+trainer.epochs=3"], r"trainer has no key epochs; did you mean min_epochs or max_epochs"),
+        (["+speed=3"], r"there is no key speed; did you mean seed"),
         (["+logger.project=x"], r"logger.project has no _target_"),
         (["logger=wandb", "+logger.wandb.projct=x"], r"logger.wandb has no key projct; did you mean project\?"),
         (
