@@ -63,9 +63,7 @@ def test_tensorboard_has_curves_and_test_scores(tiny: list[str]) -> None:
     assert "torch.optim.Adam" in written
 
 
-def test_mlflow_goes_on_in_the_same_run(
-    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mlflow_goes_on_in_the_same_run(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     pytest.importorskip("sqlalchemy")
     from mlflow.tracking import MlflowClient
@@ -89,7 +87,11 @@ def test_mlflow_goes_on_in_the_same_run(
 def test_a_callback_of_one_s_own_is_called_and_makes_another_run(
     tiny: list[str], tmp_path: Path, own_package: Path
 ) -> None:
-    words = [*tiny, "+callbacks.mine._target_=own_parts_of_a_test.Counting", f"+callbacks.mine.path={tmp_path / 'said'}"]
+    words = [
+        *tiny,
+        "+callbacks.mine._target_=own_parts_of_a_test.Counting",
+        f"+callbacks.mine.path={tmp_path / 'said'}",
+    ]
     config = compose_config(*words, "+trainer.limit_train_batches=2")
     metrics = experiment.run(config)
     run_dir = experiment.results_folder(config)
@@ -118,7 +120,10 @@ def test_other_code_is_another_run(tiny: list[str], tmp_path: Path, own_package:
         (["+callbacks.mine._target_=torch.nn.ReLU"], r"makes a ReLU, not a pytorch_lightning.*Callback"),
         (["+callbacks.mine.patience=3"], r"callbacks.mine has no _target_; type callbacks.mine._target_="),
         (["~callbacks.checkpoint"], r"without callbacks.checkpoint an interrupted run could not go on"),
-        (["+logger.mine._target_=torch.nn.ReLU"], r"makes a ReLU, not a musictag.tracking.Tracker or pytorch_lightning"),
+        (
+            ["+logger.mine._target_=torch.nn.ReLU"],
+            r"makes a ReLU, not a musictag.tracking.Tracker or pytorch_lightning",
+        ),
         (["optimizer._target_=torch.optim.Adan"], r"optimizer._target_=torch.optim.Adan cannot be imported"),
         (["+trainer.limit_val_batches=0.5"], r"limit_val_batches=0.5 is not possible here: scores are of all valid"),
         (["+trainer.limit_val_batches=1"], r"limit_val_batches=1 is not possible here"),
