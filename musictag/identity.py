@@ -140,7 +140,7 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
         if config["init_from"] is not None:
             songs["weights"] = digest(config["init_from"])
         parts = [names["frontend"], names["backend"], *([names["probe"]] if names["probe"] else [])]
-        if batch_norm_shares(config["trainer"]) is None:
+        if "trainer" in config and batch_norm_shares(config["trainer"]) is None:
             raise MusictagError(
                 "with trainer.sync_batchnorm=false every process has its own batch norms, so their number changes the "
                 f"network, and trainer.devices={config['trainer'].get('devices')} leaves it to the machine; type a "

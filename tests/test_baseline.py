@@ -250,6 +250,7 @@ class FixedSongs:
     """A source whose identity never changes."""
 
     name = "fixed"
+    locations: tuple[str, ...] = ()
 
     def fingerprint(self) -> dict[str, int]:
         return {"fixed": 1}

@@ -91,9 +91,13 @@ def another(value: Any) -> Any:
 
 
 def identity_of(config: dict[str, Any]) -> str:
-    source, target = FixedSongs(), config["data"]["_target_"].removesuffix("-changed")
-    source.locations = find_class(target, Source).locations
+    source = FixedSongs()
+    source.locations = locations(config)
     return run_folder(config, source).name.rpartition("-")[2]
+
+
+def locations(config: dict[str, Any]) -> tuple[str, ...]:
+    return find_class(config["data"]["_target_"].removesuffix("-changed"), Source).locations
 
 
 def among(key: str, keys: dict[str, str]) -> bool:
@@ -110,12 +114,13 @@ def test_every_key_is_in_the_identity_or_known_to_change_nothing(group: str, nam
     config = changed(composed(group, name), init_from=str(weights), **({"freeze": None} if group == "probe" else {}))
     read = set(flat(baseline_config(config) if is_baseline(config) else config))
     plain = identity_of(config)
+    indifferent = INDIFFERENT_KEYS | {f"data.{name}": "a place" for name in locations(config)}
     for key, value in flat(config).items():
         if among(key, CONDITIONAL_KEYS):
-            assert not among(key, INDIFFERENT_KEYS), key
+            assert not among(key, indifferent), key
             continue
         other = identity_of(changed(config, **{key: str(copied) if key == "init_from" else another(value)}))
-        is_in_identity = key in read and not among(key, INDIFFERENT_KEYS)
+        is_in_identity = key in read and not among(key, indifferent)
         assert (other != plain) == is_in_identity, key
 
 
