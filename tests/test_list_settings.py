@@ -37,7 +37,7 @@ def list_settings() -> list[tuple[str, str, str, str]]:
     """Group, file, key and annotation of every setting of the configuration that takes a list."""
     found = []
     for group, contract in CONTRACTS.items():
-        for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
+        for path in sorted((ROOT / "conf" / group).glob("[!_]*.yaml")):
             for key, parameter in settings(find_class(target_of(group, path.stem), contract)).items():
                 if takes_list(str(parameter.annotation)):
                     found.append((group, path.stem, key, str(parameter.annotation)))
@@ -50,7 +50,7 @@ SETTINGS = list_settings()
 def test_every_list_of_the_configuration_is_a_setting_that_is_known_to_be_one() -> None:
     known = {(group, name, key) for group, name, key, _ in SETTINGS}
     for group in CONTRACTS:
-        for path in (ROOT / "conf" / group).glob("*.yaml"):
+        for path in (ROOT / "conf" / group).glob("[!_]*.yaml"):
             for key, value in (yaml.safe_load(path.read_text()) or {}).items():
                 if isinstance(value, list) and key != "defaults":
                     assert (group, path.stem, key) in known, f"conf/{group}/{path.name}: {key}"
