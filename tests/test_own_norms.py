@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from musictag.objective import Objective
 
 import musictag
+from musictag.training.losses import BCE
 
 from .catalogues import ready
 from .experiments import TINY, folders
@@ -28,5 +28,5 @@ def test_two_processes_validate_with_the_statistics_of_one(tiny_catalogue: Path,
     paths = {row["song_id"]: row["path"] for row in csv.DictReader(tiny_catalogue.open(newline=""))}
     tagged = [kept.tag(tiny_catalogue.parent / paths[song_id]) for song_id in data.song_ids("validation")]
     predicted = torch.tensor([[song[name] for name in kept.tag_names] for song in tagged])
-    loss = Objective("bce").of_probabilities(predicted, torch.from_numpy(data.targets("validation")))
+    loss = BCE().of_probabilities(predicted, torch.from_numpy(data.targets("validation")))
     assert scores(run_dir)["validation"]["val_loss"] == pytest.approx(float(loss), abs=1e-5)

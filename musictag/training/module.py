@@ -123,11 +123,11 @@ class TaggingModule(pl.LightningModule):
                 f"{', '.join(map(str, ids))}. Listen to these; if they are sound, {self._gentler()}"
             )
 
-    def _gentler(self) -> str:
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+    @staticmethod
+    def _gentler() -> str:
         return (
-            f"lower optimizer.lr (the learning rate is now {rate:g}), lower trainer.gradient_clip_val, or use "
-            "trainer.precision=32-true. The checkpoints before are kept."
+            "lower optimizer.lr, lower trainer.gradient_clip_val, or use trainer.precision=32-true. The checkpoints "
+            "before are kept."
         )
 
     def _freeze(self) -> None:
