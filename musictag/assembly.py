@@ -76,9 +76,9 @@ def scaled_optimizer(config: dict[str, Any]) -> dict[str, Any]:
     ``scaled_lr`` does, and where there is no rate to scale."""
     settings, scaling = config["optimizer"], config["lr_scaling"]
     batch = config["data"]["batch_size"] * config["trainer"].get("accumulate_grad_batches", 1)
-    if scaling["rule"] == "none":
-        return settings
     if "lr" not in settings:
+        if scaling["rule"] == "none":
+            return settings
         raise MusictagError(f"lr_scaling.rule={scaling['rule']} scales optimizer.lr, and there is none")
     return settings | {"lr": scaled_lr(settings["lr"], batch, **scaling)}
 
