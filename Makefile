@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml
 setup: $(VENV)/.installed ## make .venv and install musictag into it
 
 train: setup ## generate the embedded data, train a small spectrogram model, print the song-level result
-	$(BIN)/python train.py model=spectrogram_small trainer=quick $(ARGS)
+	$(BIN)/python train.py model=spectrogram_small recipe=quick $(ARGS)
 
 sweep: setup ## run a whole study; rerun it to resume (STUDY=dataset_size_small, a file of sweep/)
 	$(BIN)/python train.py sweep=$(STUDY) $(ARGS)

@@ -34,8 +34,8 @@ from musictag.files import write_json
 from musictag.identity import prepare_workers
 from musictag.inference.feature_tagger import FeatureTagger
 from musictag.metrics import song_metrics
-from musictag.objective import Objective
 from musictag.published import MODEL_FILE
+from musictag.training.losses import BCE
 
 _FITTED_FOLDER = "tags"
 _SPLITS = ("train", "validation", "test")
@@ -162,8 +162,8 @@ def baseline_facts(
     targets = data.targets("validation")
     kinds = [tag["kind"] for tag in tagger.tags]
     scores = song_metrics(validation, targets, tagger.tag_names, kinds, resamples=0)
-    loss = Objective("bce").of_probabilities(torch.from_numpy(validation), torch.from_numpy(targets))
-    metrics = {f"val_{name}": scores[name] and scores[name]["value"] for name in METRICS}
+    loss = BCE().of_probabilities(torch.from_numpy(validation), torch.from_numpy(targets))
+    metrics = {f"val_{key}": scores[key] and scores[key]["value"] for key in METRICS}
     sizes = tagger.model.sizes([tag for tag in tagger.fitted if "constant" not in tag])
     audio_seconds = data.audio_seconds("test")
     predicting = seconds["test"] / audio_seconds

@@ -45,7 +45,7 @@ def build(spec: Mapping[str, Any], contract: type, **derived: Any) -> Any:
     missing = [n for n in settable if parameters[n].default is inspect.Parameter.empty and n not in given]
     if missing:
         raise MusictagError(f"{target} needs {', '.join(missing)}; its settings are: {', '.join(settable)}")
-    given = _with_lists(given, parameters)
+    given = lists_of(given, parameters)
     try:
         return cls(**given, **derived)
     except MusictagError:
@@ -74,10 +74,11 @@ def with_lists(spec: Mapping[str, Any], contract: type) -> dict[str, Any]:
 
     Raises MusictagError for a class that ``build`` refuses, and for words in a list of numbers.
     """
-    return _with_lists(spec, settings(find_class(spec.get("_target_"), contract)))
+    return lists_of(spec, settings(find_class(spec.get("_target_"), contract)))
 
 
-def _with_lists(given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+def lists_of(given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """``given`` with lists where the annotations of ``parameters`` have them."""
     return {
         key: _list_of(key, value, str(parameters[key].annotation)) if key in parameters else value
         for key, value in given.items()

@@ -20,10 +20,12 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from musictag.checkpoint import read_checkpoint, write_checkpoint, write_tagger
+from musictag.errors import MusictagError
 from musictag.evaluation.registry import headlines, monitors
 from musictag.interruption import Interruption, Stopped
 from musictag.models.network import TaggingNetwork
 from musictag.results import write_history
+from musictag.training.module import check_monitor
 
 
 class History(Callback):
@@ -92,10 +94,10 @@ class History(Callback):
         if not trainer.is_global_zero:
             return
         write_history(self.path, self.rows)
-        if trainer.logger is not None:
-            speed = {"patches_per_second": row["patches"] / max(row["seconds"], 1e-9)}
-            shown = {"epoch": row["epoch"], "learning_rate": row["learning_rate"], **speed}
-            trainer.logger.log_metrics(shown, step=trainer.global_step)
+        speed = {"patches_per_second": row["patches"] / max(row["seconds"], 1e-9)}
+        shown = {"epoch": row["epoch"], "learning_rate": row["learning_rate"], **speed}
+        for logger in trainer.loggers:
+            logger.log_metrics(shown, step=trainer.global_step)
         if self.announce:
             names = ("train_loss", "val_loss", *(f"val_{metric.key}" for metric in headlines()), "learning_rate")
             shown = [f"{name} {row[name]:.4g}" for name in names if row[name] is not None]
@@ -112,8 +114,10 @@ class StepCheckpoint(Callback):
     validation, is finished first: its checkpoint is that of the epoch.
     """
 
-    def __init__(self, path: Path, minutes: float | None, interruption: Interruption) -> None:
-        self.path = path
+    def __init__(self, run_dir: Path, interruption: Interruption, minutes: float | None = 15) -> None:
+        if minutes is not None and minutes <= 0:
+            raise MusictagError(f"callbacks.checkpoint.minutes={minutes} must be above 0, or null")
+        self.path = run_dir / "last.ckpt"
         self.minutes = minutes
         self.interruption = interruption
         self.failed_in: str | None = None  # train, validate or test, once there was an exception; Lightning forgets
@@ -168,7 +172,17 @@ def _ask_nobody() -> None:
 
 
 class ResumableEarlyStopping(EarlyStopping):
-    """Early stopping that stays stopped: a run killed after its last epoch and resumed trains no further one."""
+    """Early stopping that stays stopped: a run killed after its last epoch and resumed trains no further one.
+
+    It counts epochs without a better ``monitor``; what is not finite ends training elsewhere, with what to do about it.
+    Raises MusictagError for a monitor that does not exist.
+    """
+
+    def __init__(self, monitor: str, patience: int = 15, min_delta: float = 0.0) -> None:
+        check_monitor(monitor)
+        super().__init__(
+            monitor, min_delta, patience, mode=monitors()[monitor], check_on_train_epoch_end=True, check_finite=False
+        )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.wait_count >= self.patience:

@@ -59,7 +59,7 @@ from musictag.results import PACKAGES, read_results, results_as_asked, write_res
 from musictag.running import RunsElsewhere, hold, note_reason
 from musictag.slurm import requeue
 from musictag.tracking import make_tracker
-from musictag.training import TaggingModule
+from musictag.training.module import TaggingModule
 from musictag.transfer import check_transfer, initialise_from
 
 
@@ -140,7 +140,7 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
     data.margin_samples = module.tagger.frontend.margin_samples
     history = History(run_dir / "history.csv", announce=not interactive())
     tracker = make_tracker(config, run_dir)
-    trainer = build_trainer(config["trainer"], run_dir, history, tracker.lightning, interruption)
+    trainer = build_trainer(config, run_dir, history, tracker.loggers, interruption)
     data.prepare_data()
     data.setup()
     if data.tags != source.learnable_manifest().tags:  # some went with songs that could not be read
@@ -163,6 +163,8 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
     else:
         module.tagger.fit_normalisation(data.normalisation_waveforms())
     try:
+        if trainer.is_global_zero:
+            tracker.start()
         validation = None
         if will_train:
             interruption.put_off(True)

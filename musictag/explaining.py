@@ -28,10 +28,10 @@ def explained(error: BaseException, trainer: pl.Trainer, config: dict[str, Any])
     if _is_out_of_memory(error):
         return MusictagError(_out_of_memory(error, trainer, config))
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
-        batch, workers = config["trainer"]["batch_size"], config["data"]["num_workers"]
+        batch, workers = config["data"]["batch_size"], config["data"]["num_workers"]
         return MusictagError(
             f"a process that reads patches died: {_first_line(text)} Perhaps the machine ran out of memory: lower "
-            f"trainer.batch_size={batch} or data.num_workers={workers}. The same command goes on from the last "
+            f"data.batch_size={batch} or data.num_workers={workers}. The same command goes on from the last "
             "checkpoint"
         )
     if has_lost_others:
@@ -59,16 +59,16 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _out_of_memory(error: Exception, trainer: pl.Trainer, config: dict[str, Any]) -> str:
-    settings, seconds = config["trainer"], config["data"]["patch_seconds"]
+    seconds = config["data"]["patch_seconds"]
     device = trainer.strategy.root_device
     stages = [callback.failed_in for callback in trainer.callbacks if isinstance(callback, StepCheckpoint)]
     if "train" in stages:
-        batch = settings["batch_size"]
+        batch = config["data"]["batch_size"]
         share = f", {batch // trainer.world_size} in each of {trainer.world_size} processes" * (trainer.world_size > 1)
-        half, accumulate = max(batch // 2, 1), settings["accumulate_batches"]
+        half, accumulate = max(batch // 2, 1), trainer.accumulate_grad_batches
         advice = (
-            f"a step has trainer.batch_size={batch} patches of {seconds} s{share}; type trainer.batch_size={half} "
-            f"trainer.accumulate_batches={2 * accumulate}, whose steps are as large and need about half as much"
+            f"a step has data.batch_size={batch} patches of {seconds} s{share}; type data.batch_size={half} "
+            f"trainer.accumulate_grad_batches={2 * accumulate}, whose steps are as large and need about half as much"
         )
     else:
         batch = config["evaluation"]["batch_size"]

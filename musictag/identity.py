@@ -10,39 +10,45 @@ from pathlib import Path
 from typing import Any
 
 from musictag.backends import BackEnd
-from musictag.build import build, find_class, settings, with_lists
+from musictag.build import find_class, with_lists
+from musictag.code_versions import code_versions
 from musictag.data.prepare import prepared_folder, song_versions
 from musictag.data.sources import Source
 from musictag.errors import MusictagError
 from musictag.features import feature_digest
 from musictag.frontends import FrontEnd
+from musictag.instantiation import check_part, closest, make
+from musictag.training.flags import check_flags
 from musictag.transfer import digest
 
-#: Every key that is read, by group; those of front-end, back-end, data and logger are checked by who reads them.
+#: Every key that is read, but those of parts, which are checked against what these take, and of front-end, back-end and
+#: data set.
 KEYS = {
     "": (
-        "frontend", "backend", "probe", "data", "trainer", "logger", "evaluation", "objective", "seed", "init_from",
-        "freeze", "study", "names", "runs_dir", "data_dir", "baseline",
+        "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
+        "evaluation", "monitor", "compile", "lr_scaling", "seed", "init_from", "freeze", "study", "names", "runs_dir",
+        "data_dir", "baseline",
     ),
-    "trainer": (
-        "max_epochs", "early_stopping_patience", "monitor", "batch_size", "accumulate_batches", "patches_per_song",
-        "learning_rate", "weight_decay", "schedule", "plateau_patience", "plateau_factor", "gradient_clip", "precision",
-        "compile", "accelerator", "devices", "num_nodes", "strategy", "sync_batch_norm", "bucket_mb", "static_graph",
-        "timeout_minutes", "checkpoint_minutes", "learning_rate_scaling", "reference_batch_size",
-    ),
+    "lr_scaling": ("rule", "reference_batch_size"),
     "evaluation": ("mode", "batch_size", "bootstrap_resamples", "confidence"),
 }  # fmt: skip
+#: Groups of which the configuration holds one part, and those that hold several by name.
+PARTS = ("loss", "optimizer", "scheduler", "trainer")
+NAMED_PARTS = ("callbacks", "logger")
 #: Of a baseline's configuration: it has no network, and hears whole songs.
 BASELINE_KEYS = (
     "baseline", "data", "evaluation", "seed", "study", "names", "logger", "runs_dir", "data_dir",
 )  # fmt: skip
 #: Of these, what only networks read.
-NETWORK_KEYS = ("data.patch_seconds", "data.num_workers", "evaluation.mode", "evaluation.batch_size")
+NETWORK_KEYS = (
+    "data.patch_seconds", "data.num_workers", "data.batch_size", "data.patches_per_song", "evaluation.mode",
+    "evaluation.batch_size",
+)  # fmt: skip
 #: Keys of ``data`` that belong to the pipeline; the others describe the source.
-PIPELINE_KEYS = ("patch_seconds", "train_songs", "num_workers", "prepare_workers", "max_bad_fraction")
-_SPLIT = "the manifest says which song is in which split, and its digest is in the identity"
-_FILES = "the songs, their files' versions and the manifest's digest are in the identity, wherever they lie"
-_SAME_SUMS = "the same sums in another order"
+PIPELINE_KEYS = (
+    "batch_size", "patches_per_song", "patch_seconds", "train_songs", "num_workers", "prepare_workers",
+    "max_bad_fraction",
+)  # fmt: skip
 #: Keys, or groups of them, that cannot change the result, and why: they are not in the identity of a run. Rounding, and
 #: noise that is drawn anew from the same distribution, as another processor brings them, make no other experiment.
 INDIFFERENT_KEYS: dict[str, str] = {
@@ -58,22 +64,13 @@ INDIFFERENT_KEYS: dict[str, str] = {
     "data.num_workers": "a patch is a function of seed, epoch and song, whoever cuts it",
     "data.prepare_workers": "every song is prepared by itself",
     "data.max_bad_fraction": "it decides whether a run begins at all",
-    "data.path": _FILES,
-    "data.root": _FILES,
-    "data.lists": _FILES,
-    "data.cals": _FILES,
-    "data.artists": "they are only reported",
-    "data.paths": _FILES,
-    "data.audio": _FILES,
-    "data.soundfont": "the digest of the file is in the identity",
-    "data.split_path": _SPLIT,
-    "data.split_fractions": _SPLIT,
-    "data.split_seed": _SPLIT,
     "trainer.accelerator": "another device rounds otherwise",
-    "trainer.bucket_mb": _SAME_SUMS,
-    "trainer.static_graph": _SAME_SUMS,
-    "trainer.timeout_minutes": "it decides when to give up",
-    "trainer.checkpoint_minutes": "an interrupted run ends as one that was not",
+    "trainer.log_every_n_steps": "who is told how often",
+    "trainer.enable_progress_bar": "who is told",
+    "trainer.enable_model_summary": "who is told",
+    "trainer.profiler": "time is taken, and nothing changed",
+    "trainer.detect_anomaly": "it decides whether a run goes on",
+    "callbacks.checkpoint": "an interrupted run ends as one that was not",
     "baseline.threads": "the same trees and lines, sooner or later",
 }
 _BATCH_NORM = "`batch_norm_shares`, in how many shares batch norm sees a batch, is in the identity instead"
@@ -82,20 +79,26 @@ CONDITIONAL_KEYS: dict[str, str] = {
     "trainer.devices": _BATCH_NORM,
     "trainer.num_nodes": _BATCH_NORM,
     "trainer.strategy": _BATCH_NORM,
-    "trainer.sync_batch_norm": _BATCH_NORM,
-    "trainer.reference_batch_size": "read, and in the identity, where trainer.learning_rate_scaling is not none",
+    "trainer.sync_batchnorm": _BATCH_NORM,
+    "lr_scaling.reference_batch_size": "read, and in the identity, where lr_scaling.rule is not none",
 }
 
 
 def check_keys(config: dict[str, Any]) -> None:
-    """Raise MusictagError for a key that nothing would read, and for intervals of which there are none."""
+    """Raise MusictagError for a key that nothing would read, for a part that there is not, and for intervals of which
+    there are none."""
     for name, known in KEYS.items():
         given = config if name == "" else config[name]
         if unknown := sorted(set(given) - set(known)):
             where = f"{name} has no key" if name else "there is no key"
-            raise MusictagError(
-                f"{where} {', '.join(unknown)}; {'it has' if name else 'the keys are'} {', '.join(known)}"
-            )
+            raise MusictagError(f"{where} {', '.join(unknown)}; {closest(unknown[0], known)}")
+    parts = {name: config.get(name) for name in PARTS}
+    for group in NAMED_PARTS:
+        parts |= {f"{group}.{name}": spec for name, spec in (config.get(group) or {}).items()}
+    for key, spec in parts.items():
+        if spec is not None or key in ("loss", "optimizer", "trainer"):
+            check_part(key, spec)
+    check_flags(config["trainer"])
     resamples, confidence = config["evaluation"]["bootstrap_resamples"], config["evaluation"]["confidence"]
     if not isinstance(resamples, int) or resamples < 0:
         raise MusictagError(f"evaluation.bootstrap_resamples={resamples} must be a whole number, 0 for no intervals")
@@ -117,9 +120,7 @@ def baseline_config(config: dict[str, Any]) -> dict[str, Any]:
 def build_source(config: dict[str, Any]) -> Source:
     """The data set that ``config["data"]`` describes; raises MusictagError for keys that it does not know."""
     spec = {key: value for key, value in config["data"].items() if key not in PIPELINE_KEYS}
-    accepted = settings(find_class(spec.get("_target_"), Source))
-    place = {"data_dir": config["data_dir"], "workers": prepare_workers(config)}
-    return build(spec, Source, **{key: value for key, value in place.items() if key in accepted})
+    return make("data", spec, Source, data_dir=config["data_dir"], workers=prepare_workers(config))
 
 
 def run_folder(config: dict[str, Any], source: Source) -> Path:
@@ -145,11 +146,14 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
         parts += [names["probe"]] if names["probe"] else []
         if "trainer" in config and batch_norm_shares(config["trainer"]) is None:
             raise MusictagError(
-                "with trainer.sync_batch_norm=false every process has its own batch norms, so their number changes the "
-                f"network, and trainer.devices={config['trainer']['devices']} leaves it to the machine; type a number, "
-                "such as trainer.devices=2, or trainer.sync_batch_norm=true"
+                "with trainer.sync_batchnorm=false every process has its own batch norms, so their number changes the "
+                f"network, and trainer.devices={config['trainer'].get('devices')} leaves it to the machine; type a "
+                "number, such as trainer.devices=2, or trainer.sync_batchnorm=true"
             )
-    identity = json.dumps(_canonical(deciding(config)) | songs, sort_keys=True)
+    decides = deciding(config, source.locations)
+    if versions := code_versions(decides):
+        songs["code"] = versions
+    identity = json.dumps(_canonical(decides) | songs, sort_keys=True)
     end = hashlib.sha256(identity.encode()).hexdigest()[:8]
     place = Path(config["runs_dir"]) / source.name
     # a model spelt out in settings of its parts is the same run, under the name that it was first made with
@@ -157,30 +161,37 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
     return there[0] if there else place / "-".join([*parts, end])
 
 
-def deciding(config: dict[str, Any]) -> dict[str, Any]:
-    """What of the configuration can change the result; ``trainer.batch_norm_shares`` is added where it is not one."""
-    kept = _without(config, (*INDIFFERENT_KEYS, *CONDITIONAL_KEYS))
+def deciding(config: dict[str, Any], locations: Collection[str] | None = None) -> dict[str, Any]:
+    """What of the configuration can change the result; ``trainer.batch_norm_shares`` is added where it is not one.
+
+    ``locations``: of the source; None: as musictag's own class of that name says, none for another one.
+    """
+    if locations is None:
+        target = config["data"]["_target_"]
+        locations = find_class(target, Source).locations if target.startswith("musictag.") else ()
+    kept = _without(config, (*INDIFFERENT_KEYS, *CONDITIONAL_KEYS, *(f"data.{name}" for name in locations)))
     trainer = config.get("trainer")
     if trainer is None:  # a baseline
         return kept
-    if trainer["learning_rate_scaling"] == "none":
-        kept["trainer"].pop("learning_rate_scaling")
+    kept["callbacks"] = {name: spec for name, spec in kept["callbacks"].items() if spec is not None}
+    if config["lr_scaling"]["rule"] == "none":
+        kept.pop("lr_scaling")
     else:
-        kept["trainer"]["reference_batch_size"] = trainer["reference_batch_size"]
+        kept["lr_scaling"]["reference_batch_size"] = config["lr_scaling"]["reference_batch_size"]
     if (shares := batch_norm_shares(trainer)) != 1:
         kept["trainer"]["batch_norm_shares"] = shares
     return kept
 
 
 def batch_norm_shares(trainer: dict[str, Any]) -> int | None:
-    """In how many shares of a batch batch norm takes its statistics: one, or without ``sync_batch_norm`` one a process.
+    """In how many shares of a batch batch norm takes its statistics: one, or without ``sync_batchnorm`` one a process.
 
     None where ``trainer.devices`` leaves that to the machine.
     """
-    if trainer["sync_batch_norm"] or trainer["strategy"] == "auto":  # which stands for a single process
+    if trainer.get("sync_batchnorm") or trainer.get("strategy", "auto") == "auto":  # which stands for a single process
         return 1
-    devices = _number_of_devices(trainer["devices"])
-    return devices and devices * trainer["num_nodes"]
+    devices = _number_of_devices(trainer.get("devices", "auto"))
+    return devices and devices * trainer.get("num_nodes", 1)
 
 
 def _number_of_devices(devices: Any) -> int | None:

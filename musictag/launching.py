@@ -27,21 +27,22 @@ _GRACE_SECONDS = 10.0
 class WatchedDDP(DDPStrategy):
     """Lightning's DDP, of which no process survives another one's death by more than some seconds.
 
-    ``on_death`` is told the reason before this process ends itself because of it.
+    ``on_death`` is told the reason before this process ends itself because of it. The settings are those of Lightning's
+    DDPStrategy and of torch's DistributedDataParallel.
     """
 
-    def __init__(self, on_death: Callable[[str], None], **settings: Any) -> None:
+    def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._on_death = on_death
+        self.on_death: Callable[[str], None] = lambda reason: None
 
     def _configure_launcher(self) -> None:  # Lightning offers no public way to choose the launcher
-        self._launcher = _WatchingLauncher(self._on_death, self.cluster_environment, self.num_processes, self.num_nodes)
+        self._launcher = _WatchingLauncher(self, self.cluster_environment, self.num_processes, self.num_nodes)
 
 
 class _WatchingLauncher(_SubprocessScriptLauncher):
-    def __init__(self, on_death: Callable[[str], None], *settings: Any) -> None:
+    def __init__(self, strategy: WatchedDDP, *settings: Any) -> None:
         super().__init__(*settings)
-        self._on_death = on_death
+        self._strategy = strategy
         self._is_watched = self._has_killed = False
         #: What this process has started. Not in ``procs``, where Lightning's monitor would look after them.
         self.children: list[subprocess.Popen] = []
@@ -78,7 +79,7 @@ class _WatchingLauncher(_SubprocessScriptLauncher):
             time.sleep(grace_seconds)
             if self._has_killed:
                 return
-            self._on_death(f"{reason}; the same command goes on from the last checkpoint")
+            self._strategy.on_death(f"{reason}; the same command goes on from the last checkpoint")
             print(f"musictag: {reason}: so this one ends, too", file=sys.__stderr__, flush=True)
             self.kill(signal.SIGKILL)
             os._exit(1)

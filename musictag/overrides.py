@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -18,9 +20,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
 
+from musictag.cli.streams import write_out_what_cannot_be_encoded
 from musictag.errors import MusictagError
+from musictag.interruption import Stopped
 from musictag.places import expanded
 
 #: Every key that holds a path, and whether it may be left out as null.
@@ -34,6 +39,42 @@ _HOME = re.compile(r"(^|[,(\[:]\s*)(~(?:\$\{[^{}]*\}|[^,()\[\]{}'\"])*)")
 
 # for hydra.sweep.dir in conf/train.yaml, where Hydra makes a folder itself
 OmegaConf.register_new_resolver("home", os.path.expanduser, replace=True)
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """For the program that Hydra runs: inside, Hydra reads words as ``readable`` writes them, and what cannot be
+    composed is said as in ``in_one_message``."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra lets the error through
+    write_out_what_cannot_be_encoded()
+    before, sys.argv = sys.argv, [sys.argv[0], *readable(sys.argv[1:])]
+    try:
+        with in_one_message():
+            yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def in_one_message() -> Iterator[None]:
+    """What goes wrong inside, and is known, ends the program with one message instead of a traceback."""
+    try:
+        yield
+    except MissingMandatoryValue as error:
+        sys.exit(f"musictag: {error.full_key} is needed; type {error.full_key}=...")
+    except MusictagError as error:
+        from musictag.untrusted import printable
+
+        sys.exit(f"musictag: {printable(error)}")
+    except (HydraException, OmegaConfBaseException) as error:
+        from musictag.terminal import explain
+        from musictag.untrusted import printable
+
+        sys.exit(f"musictag: {printable(explain(error))}")
+    except Stopped as stopped:
+        sys.exit(stopped.status)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def plain_config(cfg: DictConfig) -> dict[str, Any]:

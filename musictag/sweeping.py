@@ -130,7 +130,7 @@ def patches_to_train(config: dict[str, Any]) -> int | None:
     songs = config["data"]["train_songs"]
     if config.get("baseline") or songs is None:
         return None
-    return songs * config["trainer"]["patches_per_song"] * config["trainer"]["max_epochs"]
+    return songs * config["data"]["patches_per_song"] * config["trainer"]["max_epochs"]
 
 
 def run_job(config: dict[str, Any], overrides: Sequence[str], launcher: dict[str, Any]) -> dict[str, Any] | None:

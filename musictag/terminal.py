@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import OverrideParseException
+from hydra.utils import get_object
+from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError
 from rich.console import Console
 from rich.markup import escape
 
+from musictag.instantiation import accepted
 from musictag.plots import result_table, tag_table
 from musictag.published import MODEL_FILE, TAGGER_FILE
 from musictag.ranks import is_rank_zero
@@ -34,6 +38,16 @@ BASELINE_FILES = {
 }
 
 
+#: What other projects call keys of ours.
+_WORDS_OF_OTHERS = {
+    "learning_rate": "lr",
+    "objective": "loss",
+    "criterion": "loss",
+    "lr_scheduler": "scheduler",
+    "schedule": "scheduler",
+}
+
+
 def explain(error: Exception) -> str:
     """What Hydra or OmegaConf says of a command line that cannot be composed, with the keys that exist where one was
     mistyped, and how to write what they read otherwise than it was meant."""
@@ -50,7 +64,8 @@ def explain(error: Exception) -> str:
         if parent is not None and key and hasattr(parent, "keys"):
             group, _, name = str(key).rpartition(".")
             where = f"{group} has no key {name}; it has" if group else f"there is no key {name}; the keys are"
-            return f"{where} {', '.join(sorted(str(k) for k in parent if k != 'hydra'))}"
+            there = f"{where} {', '.join(sorted(str(k) for k in parent if k != 'hydra'))}"
+            return f"{there}. {_instead(parent, str(key))}".strip()
         cause = cause.__cause__ or cause.__context__
     lines = [line for line in text.splitlines() if line.strip()]
     if isinstance(error, OverrideParseException):
@@ -58,6 +73,28 @@ def explain(error: Exception) -> str:
             "A value with spaces, quotes or letters beyond a to z wants quotes of its own: \"key='the value'\""
         )
     return "\n".join(lines)
+
+
+def _instead(parent: Any, key: str) -> str:
+    """What may have been meant by a key that is not there: a setting that has to be added, or one elsewhere."""
+    name = key.rpartition(".")[2]
+    if isinstance(target := parent.get("_target_"), str) and name in accepted(get_object(target))[0]:
+        return f"It can have {name}, too: type +{key}=..."
+    root = parent._get_root()
+    keys = [known for known in _dotted(root) if not known.startswith("hydra.")]
+    same = [known for known in keys if known.rpartition(".")[2] == _WORDS_OF_OTHERS.get(name, name)]
+    near = same or get_close_matches(key, keys, n=3, cutoff=0.75)
+    return f"Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _dotted(config: Any, prefix: str = "") -> list[str]:
+    found = []
+    for key in config:
+        found.append(f"{prefix}{key}")
+        node = config._get_node(key)
+        if OmegaConf.is_dict(node) and not node._is_none() and not node._is_missing():
+            found += _dotted(node, f"{prefix}{key}.")
+    return found
 
 
 def _parameters(metrics: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""Weights & Biases, beside the files that every run writes anyway.
+"""Who else is told how a run goes: Lightning's loggers, and Weights & Biases with all that it shows.
 
-One W&B run a run folder: its id is the folder's name, so that a resumed run goes on in the same one, and runs of one
-study share a group. Legend: S songs, K tags.
+Files in the run folder are written whoever listens. One W&B or MLflow run a run folder, found again by the folder's
+name, so that a resumed run goes on in the same one. Legend: S songs, K tags.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pytorch_lightning.loggers import Logger
 
-from musictag.errors import MusictagError
 from musictag.evaluation.registry import METRICS, monitors
-from musictag.ranks import rank_zero_only
+from musictag.instantiation import make
+from musictag.ranks import is_rank_zero, rank_zero_only
 from musictag.report.runs import system_label
 from musictag.wandb_runs import finish_run, run_id, start_run
 
 if TYPE_CHECKING:
     from musictag.data.datamodule import SongData
 
-KINDS = ("csv", "wandb")
-_WANDB_KEYS = ("kind", "project", "entity", "audio_songs", "start_seconds")
 TABLE_ROWS = 10_000  # of a logged table that W&B shows
 _SUFFIXES = {"": "value", "_low": "low", "_high": "high"}
 
@@ -35,12 +34,12 @@ def curve_names() -> tuple[str, ...]:
 
 
 class Tracker:
-    """Does nothing beyond the files of the run folder: ``logger=csv``."""
+    """One who is told. ``loggers``: of Lightning, for the Trainer."""
 
-    lightning: Any = False  # what Lightning's Trainer takes as its logger
+    loggers: Sequence[Logger] = ()
 
     def start(self) -> None:
-        """Work begins. With a Trainer there is no need to say so. Rank 0."""
+        """Work begins. Rank 0."""
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """One more table, before ``finish``. Rank 0."""
@@ -52,17 +51,73 @@ class Tracker:
         """Let go of everything, also after a failure."""
 
 
-class WandbTracker(Tracker):
-    """``logger=wandb``: configuration, curves, per-tag table, precision-recall curves, test songs with audio.
+class Trackers(Tracker):
+    """All that the configuration names, told one after the other."""
 
-    It runs online or offline as ``musictag.wandb_runs`` decides. Once W&B fails, it says so and logs nothing more:
-    what is shown elsewhere is no reason to lose a training.
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self.trackers = trackers
+        self.loggers = [logger for tracker in trackers for logger in tracker.loggers]
+
+    def start(self) -> None:
+        for tracker in self.trackers:
+            tracker.start()
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        for tracker in self.trackers:
+            tracker.log_table(name, columns, rows)
+
+    def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
+        for tracker in self.trackers:
+            tracker.finish(metrics, data, scores)
+
+    def close(self, exit_code: int) -> None:
+        for tracker in self.trackers:
+            tracker.close(exit_code)
+
+
+class LightningTracker(Tracker):
+    """Any logger of Lightning's: configuration, curves, and at the end the row of test scores."""
+
+    def __init__(self, logger: Logger, config: dict[str, Any]) -> None:
+        self.loggers = [logger]
+        self._logger = logger
+        self._config = config
+
+    def start(self) -> None:
+        self._logger.log_hyperparams(self._config)
+
+    def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
+        self._logger.log_metrics(summary(metrics), step=metrics.get("epochs") or 0)
+        self.close(exit_code=0)
+
+    def close(self, exit_code: int) -> None:
+        self._logger.finalize("failed" if exit_code else "success")
+
+
+class WandbTracker(Tracker):
+    """Weights & Biases: configuration, curves, per-tag table, precision-recall curves, test songs with audio.
+
+    ``project`` and ``entity`` (None: your default) say where the run is collected; ``audio_songs`` test songs can be
+    heard there. It runs online or offline as ``musictag.wandb_runs`` decides, offline after ``start_seconds`` without
+    an answer. Once W&B fails, it says so and logs nothing more: what is shown elsewhere is no reason to lose a
+    training.
     """
 
-    def __init__(self, config: dict[str, Any], run_dir: Path) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        run_dir: Path,
+        project: str = "musictag",
+        entity: str | None = None,
+        audio_songs: int = 16,
+        start_seconds: float = 30.0,
+    ) -> None:
         self.config = config
-        self.settings = config["logger"]
         self.run_dir = run_dir
+        self.project = project
+        self.entity = entity
+        self.audio_songs = audio_songs
+        self.start_seconds = start_seconds
         self._run: Any = None
         self._failed = False
 
@@ -74,9 +129,9 @@ class WandbTracker(Tracker):
             kept = ("model", "baseline") if names.get("baseline") else ("model", "frontend", "backend", "probe")
             self._run = start_run(
                 self.run_dir,
-                start_seconds=self.settings["start_seconds"],
-                project=self.settings["project"],
-                entity=self.settings["entity"],
+                start_seconds=self.start_seconds,
+                project=self.project,
+                entity=self.entity,
                 name=self.run_dir.name,
                 id=run_id(self.run_dir.name),
                 group=self.config["study"],
@@ -90,7 +145,7 @@ class WandbTracker(Tracker):
         return self._run
 
     @cached_property
-    def lightning(self) -> Any:
+    def loggers(self) -> Sequence[Logger]:
         from pytorch_lightning.loggers import WandbLogger
         from pytorch_lightning.loggers.logger import rank_zero_experiment
 
@@ -105,14 +160,10 @@ class WandbTracker(Tracker):
                 return tracker.run
 
             @rank_zero_only
-            def log_hyperparams(self, params: Any) -> None:
-                tracker._try(lambda: super(EpochLogger, self).log_hyperparams(params))
-
-            @rank_zero_only
             def log_metrics(self, metrics: Any, step: int | None = None) -> None:
                 tracker._try(lambda: super(EpochLogger, self).log_metrics(metrics, step))
 
-        return EpochLogger(project=self.settings["project"], save_dir=self.run_dir, id=run_id(self.run_dir.name))
+        return [EpochLogger(project=self.project, save_dir=self.run_dir, id=run_id(self.run_dir.name))]
 
     def start(self) -> None:
         self._try(lambda: self.run)
@@ -154,7 +205,7 @@ class WandbTracker(Tracker):
             curves = wandb.Table(columns=["tag", "recall", "precision"], data=rows)
             title = "Precision and recall"
             run.log({"pr_curves": wandb.plot.line(curves, "recall", "precision", stroke="tag", title=title)})
-        if self.settings["audio_songs"]:
+        if self.audio_songs:
             run.log({"songs": self._song_table(data, scores, [tag["name"] for tag in test["tags"]])})
 
     def _song_table(self, data: SongData, scores: np.ndarray, names: list[str]) -> Any:
@@ -163,7 +214,7 @@ class WandbTracker(Tracker):
 
         targets = data.targets("test")
         classification = np.array([tag.kind == "classification" for tag in data.tags])
-        chosen = np.linspace(0, len(scores) - 1, min(self.settings["audio_songs"], len(scores))).astype(int)
+        chosen = np.linspace(0, len(scores) - 1, min(self.audio_songs, len(scores))).astype(int)
         table = wandb.Table(columns=["song", "audio", "true tags", "predicted tags"])
         for song in chosen:
             true = [names[k] for k in np.flatnonzero((targets[song] == 1) & classification)]
@@ -177,15 +228,37 @@ class WandbTracker(Tracker):
         return table
 
 
-def make_tracker(config: dict[str, Any], run_dir: Path) -> Tracker:
-    """The tracker that ``config["logger"]`` asks for; raises MusictagError for a kind or key that does not exist."""
-    settings = config["logger"]
-    if settings["kind"] not in KINDS:
-        raise MusictagError(f"logger.kind={settings['kind']} does not exist; choose one of {', '.join(KINDS)}")
-    allowed = _WANDB_KEYS if settings["kind"] == "wandb" else ("kind",)
-    if unknown := set(settings) - set(allowed):
-        raise MusictagError(f"logger has no key {', '.join(sorted(unknown))}; it has {', '.join(allowed)}")
-    return WandbTracker(config, run_dir) if settings["kind"] == "wandb" else Tracker()
+def mlflow_logger(run_dir: Path, experiment_name: str = "musictag", tracking_uri: str | None = None) -> Logger:
+    """Lightning's MLFlowLogger on the run that is named after the run folder, which is made where there is none.
+
+    ``tracking_uri``: a server, a database or a folder; None: as MLflow decides.
+    """
+    from mlflow.tracking import MlflowClient
+    from pytorch_lightning.loggers import MLFlowLogger
+
+    found = []
+    if is_rank_zero():
+        client = MlflowClient(tracking_uri)
+        experiment = client.get_experiment_by_name(experiment_name)
+        if experiment is not None:
+            same = f"attributes.run_name = '{run_dir.name}'"
+            found = client.search_runs([experiment.experiment_id], same, max_results=1)
+    return MLFlowLogger(
+        experiment_name, run_dir.name, tracking_uri, run_id=found[0].info.run_id if found else None, save_dir=run_dir
+    )
+
+
+def make_tracker(config: dict[str, Any], run_dir: Path) -> Trackers:
+    """All that ``config["logger"]`` names; raises MusictagError for a part that is neither a Tracker nor a Logger of
+    Lightning's, or cannot be made."""
+    given = {"config": config, "run_dir": run_dir, "save_dir": run_dir}
+    trackers: list[Tracker] = []
+    for name, spec in (config.get("logger") or {}).items():
+        if spec is None:
+            continue
+        part = make(f"logger.{name}", spec, (Tracker, Logger), **given)
+        trackers.append(part if isinstance(part, Tracker) else LightningTracker(part, config))
+    return Trackers(trackers)
 
 
 def summary(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ TINY = (
     "data.num_workers=0",
     "data.prepare_workers=1",
     "trainer.max_epochs=2",
-    "trainer.batch_size=4",
+    "data.batch_size=4",
     "trainer.accelerator=cpu",
     "evaluation.bootstrap_resamples=20",
 )

@@ -247,7 +247,7 @@ def _fill(folder: Path) -> None:
 
 
 def _at_call(name: str, nth: int, act: Callable[..., None]) -> None:
-    from musictag.training import TaggingModule
+    from musictag.training.module import TaggingModule
 
     numbers, method = count(1), getattr(TaggingModule, name)
 

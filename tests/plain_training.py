@@ -76,8 +76,10 @@ def train(config: dict[str, Any]) -> Trained:
     beginning = read_tagger(config["init_from"])
     model = TaggingNetwork(**beginning.spec)
     model.load_state_dict(beginning.state)
-    optimizer = torch.optim.Adam(model.parameters(), settings["learning_rate"], weight_decay=settings["weight_decay"])
-    monitor, rising = settings["monitor"], settings["monitor"] != "val_loss"
+    highest, schedule = config["optimizer"]["lr"], config["scheduler"]["_target_"].rpartition(".")[2]
+    optimizer = torch.optim.Adam(model.parameters(), highest, weight_decay=config["optimizer"]["weight_decay"])
+    monitor, rising = config["monitor"], config["monitor"] != "val_loss"
+    loss_name, stopping = config["loss"]["_target_"].rpartition(".")[2], config["callbacks"]["early_stopping"]
 
     def better(one: float, other: float, by: float = 0.0) -> bool:
         return one > other * (1 + by) if rising else one < other * (1 - by)
@@ -87,24 +89,24 @@ def train(config: dict[str, Any]) -> Trained:
     best_epoch = 0
     for epoch in range(settings["max_epochs"]):
         batches = train_batches(splits["train"], config, model.patch_samples, epoch)
-        per_step = settings["accumulate_batches"]
+        per_step = settings["accumulate_grad_batches"]
         losses = []
         model.train()
         for number, (audio, targets) in enumerate(batches):
             if number % per_step == 0:
                 optimizer.zero_grad()
-                if settings["schedule"] == "one_cycle":
+                if schedule == "one_cycle":
                     all_steps = settings["max_epochs"] * math.ceil(len(batches) / per_step)
-                    optimizer.param_groups[0].update(one_cycle(settings["learning_rate"], steps, all_steps))
+                    optimizer.param_groups[0].update(one_cycle(highest, steps, all_steps))
             torch.manual_seed(noise_seed(config["seed"], epoch, number, 0))  # dropout
             with torch.autocast("cpu", torch.bfloat16, enabled=settings["precision"] == "bf16-mixed"):
                 logits = model(audio).float()
-            loss = _loss(config["objective"], logits, targets)
+            loss = _loss(loss_name, logits, targets)
             (loss / per_step).backward()
             losses.append(loss.item())
             if (number + 1) % per_step == 0 or number + 1 == len(batches):
-                if settings["gradient_clip"]:
-                    torch.nn.utils.clip_grad_norm_(model.parameters(), settings["gradient_clip"])
+                if settings["gradient_clip_val"]:
+                    torch.nn.utils.clip_grad_norm_(model.parameters(), settings["gradient_clip_val"])
                 optimizer.step()
                 steps += 1
         batch_losses += losses
@@ -114,17 +116,17 @@ def train(config: dict[str, Any]) -> Trained:
             "learning_rate": optimizer.param_groups[0]["lr"],
             "patches": sum(len(batch[1]) for batch in batches),
         }
-        rows[-1] |= figures(config["objective"], scores, splits["validation"].targets)
+        rows[-1] |= figures(loss_name, scores, splits["validation"].targets)
         states.append(copy.deepcopy(model.state_dict()))
 
         score = rows[-1][monitor]
-        if settings["schedule"] == "plateau":
+        if schedule == "ReduceLROnPlateau":
             stalled_at, slow_since = (score, 0) if better(score, stalled_at, by=1e-4) else (stalled_at, slow_since + 1)
-            if slow_since > settings["plateau_patience"]:
-                optimizer.param_groups[0]["lr"] *= settings["plateau_factor"]
+            if slow_since > config["scheduler"]["patience"]:
+                optimizer.param_groups[0]["lr"] *= config["scheduler"]["factor"]
                 slow_since = 0
         best, best_epoch, waited = (score, epoch, 0) if better(score, best) else (best, best_epoch, waited + 1)
-        if settings["early_stopping_patience"] and waited >= settings["early_stopping_patience"]:
+        if stopping and waited >= stopping["patience"]:
             break
     model.load_state_dict(states[best_epoch])
     test_scores = song_scores(model, splits["test"].audio, config["evaluation"]["mode"] == "whole")
@@ -159,7 +161,7 @@ def one_cycle(highest: float, step: int, all_steps: int) -> dict[str, Any]:
 
 def train_batches(songs: Split, config: dict[str, Any], patch: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
     """Audio and targets of the batches of an epoch; what does not fill one is left for other epochs."""
-    size, turns = config["trainer"]["batch_size"], config["trainer"]["patches_per_song"]
+    size, turns = config["data"]["batch_size"], config["data"]["patches_per_song"]
     order = epoch_order(len(songs.ids) * turns, config["seed"], epoch)
     keys, lengths = song_keys(songs.ids), np.array([len(audio) for audio in songs.audio])
     batches = []
@@ -175,10 +177,10 @@ def train_batches(songs: Split, config: dict[str, Any], patch: int, epoch: int) 
     return batches
 
 
-def _loss(objective: str, logits: Tensor, targets: Tensor) -> Tensor:
+def _loss(loss_name: str, logits: Tensor, targets: Tensor) -> Tensor:
     """The mean over known targets. A gradient rounded otherwise would be another one to Adam where it is nearly 0."""
     known, targets = ~targets.isnan(), targets.nan_to_num()
-    if objective == "mse":
+    if loss_name == "MSE":
         losses = (logits.sigmoid() - targets) ** 2
     else:
         losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
@@ -199,11 +201,11 @@ def song_scores(model: TaggingNetwork, songs: list[np.ndarray], whole: bool = Fa
     return np.array(scores)
 
 
-def figures(objective: str, scores: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+def figures(loss_name: str, scores: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Loss and macro figures of one evaluation, of the tags that it can be done for."""
     known = ~np.isnan(targets)
     p, t = scores[known], targets[known].astype(np.float64)
-    loss = (p - t) ** 2 if objective == "mse" else -t * np.log(p) - (1 - t) * np.log(1 - p)
+    loss = (p - t) ** 2 if loss_name == "MSE" else -t * np.log(p) - (1 - t) * np.log(1 - p)
     areas, precisions, errors = [], [], []
     for tag, true, score in zip(TAGS, targets.T, scores.T, strict=True):
         true, score = true[~np.isnan(true)], score[~np.isnan(true)]

@@ -21,7 +21,7 @@ from .plain_training import assert_is, train, write_beginning
 EPOCHS = 5
 #: What a resumed run could get wrong matters here: the schedule steps, dropout draws, the best epoch is not the last.
 SETTINGS = (
-    *TINY, f"trainer.max_epochs={EPOCHS}", "trainer.learning_rate=0.03", "trainer.plateau_patience=0",
+    *TINY, f"trainer.max_epochs={EPOCHS}", "optimizer.lr=0.03", "scheduler.patience=0",
     "frontend.norm_momentum=0.2", "backend.norm_momentum=0.2",
 )  # fmt: skip
 

@@ -254,6 +254,7 @@ class FixedSongs:
     """A source whose identity never changes."""
 
     name = "fixed"
+    locations: tuple[str, ...] = ()
 
     def fingerprint(self) -> dict[str, int]:
         return {"fixed": 1}
@@ -280,7 +281,7 @@ def test_the_identity_of_a_baseline(trees: list[str]) -> None:
     plain = experiment.results_folder(compose_config(*trees))
     same = (
         "baseline.threads=3", "data.patch_seconds=7", "frontend=waveform", "backend=dense", "trainer=ddp",
-        "trainer.devices=2", "objective=mse", "evaluation.batch_size=3", "logger=wandb", "study=a",
+        "trainer.devices=2", "loss=mse", "evaluation.batch_size=3", "logger=wandb", "study=a",
         "data.prepare_workers=3", "model=baseline_gbt", "evaluation.bootstrap_resamples=21",
         "evaluation.confidence=0.9",
     )  # fmt: skip

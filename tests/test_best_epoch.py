@@ -21,7 +21,7 @@ import musictag
 from musictag import callbacks, experiment
 from musictag.checkpoint import read_checkpoint, read_tagger
 from musictag.sweeping import objective
-from musictag.training import TaggingModule
+from musictag.training.module import TaggingModule
 
 from .experiments import TINY, compose_config, folders
 
@@ -33,7 +33,7 @@ RATE, FACTOR = 0.002, 0.3
 
 @pytest.fixture
 def settings(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    words = [f"trainer.max_epochs={len(SCORES)}", f"trainer.learning_rate={RATE}", "data.train_songs=4"]
+    words = [f"trainer.max_epochs={len(SCORES)}", f"optimizer.lr={RATE}", "data.train_songs=4"]
     return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *words, *folders(tmp_path)]
 
 
@@ -69,7 +69,7 @@ def test_the_best_epoch_is_kept_and_training_ends_when_none_is_better(
     settings: list[str], monkeypatch: pytest.MonkeyPatch, monitor: str
 ) -> None:
     states = script(monkeypatch, monitor, scores_of(monitor))
-    config = compose_config(*settings, f"trainer.monitor={monitor}", "trainer.early_stopping_patience=4")
+    config = compose_config(*settings, f"monitor={monitor}", "callbacks.early_stopping.patience=4")
     metrics = experiment.run(config)
     folder = experiment.results_folder(config)
     assert metrics["best_epoch"] == read_tagger(folder / "tagger.safetensors").description["epoch"] == 1
@@ -99,8 +99,8 @@ def test_the_rate_falls_by_the_factor_after_epochs_without_a_better_score(
     settings: list[str], monkeypatch: pytest.MonkeyPatch, monitor: str
 ) -> None:
     script(monkeypatch, monitor, scores_of(monitor))
-    plateau = ["trainer.plateau_patience=1", f"trainer.plateau_factor={FACTOR}"]
-    config = compose_config(*settings, f"trainer.monitor={monitor}", *plateau)
+    plateau = ["scheduler.patience=1", f"scheduler.factor={FACTOR}"]
+    config = compose_config(*settings, f"monitor={monitor}", *plateau)
     experiment.run(config)
     # one epoch without a better score is put up with: after 2 and 3, after 4 and 5, after 6 and 7 it is enough
     falls = [0, 0, 0, 0, 1, 1, 2, 2, 3]
@@ -109,7 +109,7 @@ def test_the_rate_falls_by_the_factor_after_epochs_without_a_better_score(
 
 def test_other_schedules_hear_nothing_of_it(settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     script(monkeypatch, "val_loss", [0.5] * len(SCORES))
-    config = compose_config(*settings, "trainer.plateau_patience=0", "trainer.schedule=constant")
+    config = compose_config(*settings, "scheduler.patience=0", "scheduler=constant")
     assert experiment.run(config)["best_epoch"] == 0  # of equals the first
     assert rates(config) == [RATE] * (len(SCORES) + 1)
 
@@ -118,7 +118,7 @@ def test_without_patience_training_goes_on_to_the_last_epoch(
     settings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script(monkeypatch, "val_loss", np.linspace(0.5, 0.9, len(SCORES)).tolist())
-    metrics = experiment.run(compose_config(*settings, "trainer.early_stopping_patience=0"))
+    metrics = experiment.run(compose_config(*settings, "callbacks.early_stopping=null"))
     assert (metrics["epochs"], metrics["best_epoch"]) == (len(SCORES), 0)
 
 
@@ -141,6 +141,6 @@ def test_the_checkpoint_within_an_epoch_comes_every_so_many_minutes(
     monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter))
     monkeypatch.setattr(TaggingModule, "on_train_batch_start", on_train_batch_start)
     monkeypatch.setattr(pl.Trainer, "save_checkpoint", save_checkpoint)
-    short = ["trainer.max_epochs=1", "trainer.patches_per_song=12", "trainer.checkpoint_minutes=1"]
+    short = ["trainer.max_epochs=1", "data.patches_per_song=12", "callbacks.checkpoint.minutes=1"]
     experiment.run(compose_config(*settings, *short))
     assert saved == [4, 9]  # of 12 batches; at 75 s, and 75 s after 125 s

@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from musictag import identity
 from musictag.build import find_class, settings
 from musictag.data.sources import Source
+from musictag.instantiation import make_partial
 from musictag.tracking import make_tracker
+from musictag.training.optimization import make_scheduler
 
 from .experiments import ROOT, compose_config
 from .wandb_files import recorded
@@ -29,16 +32,15 @@ def test_every_key_is_explained(path: Path) -> None:
     assert "  # " in own
 
 
-@pytest.mark.parametrize("trainer", ["default", "quick", "ddp"])
-def test_the_keys_are_those_that_are_read(trainer: str) -> None:
-    config = compose_config(f"trainer={trainer}")
+@pytest.mark.parametrize("chosen", ["trainer=default", "recipe=quick", "trainer=ddp"])
+def test_the_keys_are_those_that_are_read(chosen: str) -> None:
+    config = compose_config(chosen)
     identity.check_keys(config)
-    assert set(config["trainer"]) == set(identity.KEYS["trainer"])
     assert set(config["evaluation"]) == set(identity.KEYS["evaluation"])
     assert set(config) == set(identity.KEYS[""]) - {"probe", "baseline"}  # groups that are only there if chosen
 
 
-@pytest.mark.parametrize("data", [path.stem for path in FILES if path.parent.name == "data"])
+@pytest.mark.parametrize("data", [path.stem for path in FILES if path.parent.name == "data" and path.stem != "_loader"])
 def test_the_keys_of_a_data_set_are_its_settings(data: str, tmp_path: Path) -> None:
     config = compose_config(f"data={data}", *NEEDED.get(data, []))
     accepted = set(settings(find_class(config["data"]["_target_"], Source)))
@@ -48,18 +50,42 @@ def test_the_keys_of_a_data_set_are_its_settings(data: str, tmp_path: Path) -> N
     assert set(identity.PIPELINE_KEYS) <= set(config["data"])
 
 
+@pytest.mark.parametrize("group", ["loss", "optimizer", "scheduler", "trainer"])
+def test_every_part_can_be_made(group: str) -> None:
+    """Whatever Lightning and PyTorch call their arguments in the versions that are installed."""
+    for path in FILES:
+        if path.parent.name == group:
+            config = compose_config(f"{group}={path.stem}")
+            identity.check_keys(config)
+            made = make_partial(group, config[group])
+            if group == "optimizer":
+                optimizer = made([torch.nn.Parameter(torch.ones(2))])
+                assert {"lr", "weight_decay"} <= set(optimizer.param_groups[0])
+            if group == "scheduler":
+                scheduler = make_scheduler(made, torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], 0.1), 10, "max")
+                assert scheduler["interval"] == ("step" if path.stem in ("one_cycle", "cosine") else "epoch")
+
+
+def test_a_recipe_changes_what_it_says() -> None:
+    plain, quick = compose_config(), compose_config("recipe=quick")
+    assert quick["scheduler"]["_target_"].endswith("one_cycle")
+    assert (quick["trainer"]["max_epochs"], quick["optimizer"]["lr"]) == (30, 0.004)
+    assert quick["callbacks"]["early_stopping"] is None
+    assert quick["callbacks"]["checkpoint"] == plain["callbacks"]["checkpoint"]
+    assert compose_config("recipe=quick", "scheduler=cosine", "trainer.max_epochs=3")["trainer"]["max_epochs"] == 3
+
+
 @pytest.mark.usefixtures("nobody_is_logged_in")
-@pytest.mark.parametrize("logger", [path.stem for path in FILES if path.parent.name == "logger"])
-def test_the_loggers_log(logger: str, tmp_path: Path) -> None:
-    """What of a real run they hold: test_options.py and test_tracking.py."""
-    tracker = make_tracker(compose_config(f"logger={logger}"), tmp_path / "run-0123abcd")
-    if logger == "csv":  # history.csv is written by the run itself
-        assert tracker.lightning is False
-        tracker.close(exit_code=0)
-        assert not (tmp_path / "run-0123abcd").exists()
-        return
-    tracker.lightning.log_metrics({"epoch": 3, "val_loss": 0.25})
+def test_two_loggers_side_by_side(tmp_path: Path) -> None:
+    """What each of them is told: test_tracking.py and test_loggers.py."""
+    pytest.importorskip("tensorboard")
+    assert make_tracker(compose_config(), tmp_path).loggers == []
+    config = compose_config("logger=[wandb,tensorboard]")
+    tracker = make_tracker(config, tmp_path / "run-0123abcd")
+    for logger in tracker.loggers:
+        logger.log_metrics({"epoch": 3, "val_loss": 0.25})
     tracker.close(exit_code=0)
     _, record = recorded(tmp_path / "run-0123abcd")
     assert [(row["epoch"], row["val_loss"]) for row in record.history] == [(3, 0.25)]
     assert record.exit_code == 0
+    assert list((tmp_path / "run-0123abcd" / "tensorboard").glob("events.*"))

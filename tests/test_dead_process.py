@@ -97,7 +97,7 @@ def test_a_run_of_which_a_process_was_killed_goes_on_to_the_same_end(tiny: list[
 @pytest.mark.slow
 def test_a_frozen_process_ends_the_run_when_its_time_is_up(tiny: list[str], tmp_path: Path) -> None:
     records = tmp_path / "records"
-    words = [*TRAIN, *tiny, "trainer.timeout_minutes=0.25"]
+    words = [*TRAIN, *tiny, "trainer.strategy.timeout.minutes=0.25"]
     status, seconds, said = hurt_and_watch(words, records, "SIGSTOP:train:1:1:1")
     assert status == 1, said
     assert seconds < 2 * SOON
@@ -124,7 +124,7 @@ def test_a_sweep_that_is_stopped_saves_its_job_and_ends(
 ) -> None:
     records = tmp_path / "records"
     words = [*TRAIN, "-m", "seed=0,1", *tiny, "trainer.devices=1", "trainer.max_epochs=400",
-             "trainer.early_stopping_patience=0"]  # fmt: skip
+             "callbacks.early_stopping=null"]  # fmt: skip
     process = subprocess.Popen(words, env=environment(records), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                text=True, start_new_session=True)  # fmt: skip
     while len(batches(records, "train")) < 5 and process.poll() is None:

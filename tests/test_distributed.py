@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from musictag import experiment
-from musictag.assembly import build_trainer, scaled_learning_rate
+from musictag.assembly import build_trainer, scaled_optimizer
 from musictag.callbacks import History
 from musictag.errors import MusictagError
 from musictag.interruption import Interruption
@@ -26,7 +26,7 @@ from .processes import TRAIN, TWO_PROCESSES, batches, only_run, run, scores
 
 #: 12 songs, 3 batches of 32 patches an epoch; what dropout draws depends on the process.
 BATCH_OF_32 = (
-    "trainer.batch_size=32", "trainer.patches_per_song=8", "trainer.schedule=constant", "backend.dropout=0",
+    "data.batch_size=32", "data.patches_per_song=8", "scheduler=constant", "backend.dropout=0",
 )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def no_batch_norms(tiny: list[str], tmp_path: Path) -> list[str]:
     """A network of which a back-end without batch norms is trained, behind a front-end that stays as it is."""
     words = [word for word in tiny if not word.startswith("backend")]
     words += [*BATCH_OF_32, "backend=recurrent", "backend.units=8"]
-    return [*words, write_beginning(tmp_path / "beginning.ckpt", compose_config(*words)), "freeze=frontend"]
+    return [*words, write_beginning(tmp_path / "beginning.safetensors", compose_config(*words)), "freeze=frontend"]
 
 
 @pytest.mark.parametrize("launcher", ["lightning", pytest.param("torchrun", marks=pytest.mark.slow)])
@@ -98,7 +98,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(
     tiny: list[str], tmp_path: Path, before: int, after: int
 ) -> None:
     """In the middle of an epoch: every patch of every batch is trained on once, by however many there are."""
-    words = [*tiny, *BATCH_OF_32, "trainer.batch_size=8", "trainer=ddp", "trainer.accelerator=gpu"]  # 12 batches
+    words = [*tiny, *BATCH_OF_32, "data.batch_size=8", "trainer=ddp"]  # 12 batches an epoch
     run([*TRAIN, *words, "trainer.devices=1"], tmp_path / "alone")
     moved = [*TRAIN, *words, f"runs_dir={tmp_path / 'moved'}"]
     records = tmp_path / "records"
@@ -125,7 +125,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(
 def test_without_synchronised_batch_norm_two_processes_train_another_model(tiny: list[str], tmp_path: Path) -> None:
     """Therefore it is another run, and what ``test_two_processes_train_as_one`` leaves out matters."""
     run([*TRAIN, *tiny, *BATCH_OF_32], tmp_path / "alone")
-    two = [*TWO_PROCESSES, *tiny, *BATCH_OF_32, f"runs_dir={tmp_path / 'together'}"]
+    two = [*TWO_PROCESSES, *tiny, *BATCH_OF_32, f"runs_dir={tmp_path / 'together'}", "trainer.sync_batchnorm=false"]
     run([*TRAIN, *two], tmp_path / "records")
     states = [
         torch.load(only_run(runs) / "last.ckpt", weights_only=True)["state_dict"]
@@ -158,21 +158,20 @@ def test_a_study_trains_every_job_on_both_processes(tiny: list[str], tmp_path: P
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["trainer.devices=3", "trainer.batch_size=32"], r"3 devices x 1 machines = 3 processes, and 32 / 3 = 10\.67 .*"
-         r"type trainer.batch_size=30 or trainer.batch_size=33"),
-        (["trainer.devices=4", "trainer.num_nodes=2", "trainer.batch_size=4"], r"4 devices x 2 machines = 8 processes"),
-        (["trainer.devices=2", "trainer.sync_batch_norm=true"], r"needs GPUs.* Use trainer.sync_batch_norm=false"),
-        (["trainer.devices=2", "trainer.batch_size=2"], r"a\s+single patch.*type "
-         r"trainer.batch_size=4"),
-        (["trainer.devices=6", "trainer.batch_size=12"], r"6 processes .* cannot share the 5 validation songs.*type "
+        (["trainer.devices=3", "data.batch_size=32"], r"3 devices x 1 machines = 3 processes, and 32 / 3 = 10\.67 .*"
+         r"type data.batch_size=30 or data.batch_size=33"),
+        (["trainer.devices=4", "trainer.num_nodes=2", "data.batch_size=4"], r"4 devices x 2 machines = 8 processes"),
+        (["trainer.devices=2", "data.batch_size=2", "trainer.sync_batchnorm=false"], r"a\s+single patch.*type "
+         r"data.batch_size=4"),
+        (["trainer.devices=6", "data.batch_size=12"], r"6 processes .* cannot share the 5 validation songs.*type "
          r"trainer.devices=5 or fewer"),
-        (["trainer.devices=2", "trainer.strategy=auto"], r"2 processes need trainer.strategy=ddp; type trainer=ddp"),
-        (["trainer.devices=2", "trainer.strategy=fsdp"], r"choose one of auto, ddp"),
-        (["trainer.static_graph=true", "trainer.accumulate_batches=2"], r"accumulate_batches=2 exchanges them more"),
-        (["trainer.devices=2", "trainer.bucket_mb=0"], r"trainer.bucket_mb=0: must be above 0"),
-        (["trainer.devices=1", "trainer.learning_rate_scaling=quadratic"], r"choose one of none, linear, sqrt"),
-        (["trainer.devices=1", "trainer.checkpoint_minutes=0"], r"checkpoint_minutes=0 must be above 0, or null"),
-        (["trainer.devices=1", "trainer.reference_batch_size=0"], r"reference_batch_size=0 must be at least 1"),
+        (["trainer.devices=2", "trainer.strategy=auto"], r"2 processes need a strategy; type trainer=ddp"),
+        (["trainer.devices=2", "trainer.strategy=fsdp"], r"choose auto, or type trainer=ddp"),
+        (["trainer.strategy.static_graph=true", "trainer.accumulate_grad_batches=2"], r"=2 exchanges them more"),
+        (["trainer.devices=2", "trainer.strategy.bucket_cap_mb=0"], r"bucket_cap_mb=0: must be above 0"),
+        (["trainer.devices=1", "lr_scaling.rule=quadratic"], r"choose one of none, linear, sqrt"),
+        (["trainer.devices=1", "callbacks.checkpoint.minutes=0"], r"checkpoint.minutes=0 must be above 0, or null"),
+        (["trainer.devices=1", "lr_scaling.reference_batch_size=0"], r"reference_batch_size=0 must be at least 1"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )  # fmt: skip
@@ -186,26 +185,31 @@ def test_wrong_combinations_are_refused_with_the_arithmetic(
 
 @pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
 def test_the_learning_rate_follows_the_batch(tiny: list[str], rule: str, factor: float) -> None:
-    batch = ["trainer.batch_size=8", "trainer.accumulate_batches=2", "trainer.reference_batch_size=4"]
-    config = compose_config(*tiny, *batch, "trainer.learning_rate=0.001", f"trainer.learning_rate_scaling={rule}")
-    assert scaled_learning_rate(config["trainer"]) == pytest.approx(0.001 * factor)
+    batch = ["data.batch_size=8", "trainer.accumulate_grad_batches=2", "lr_scaling.reference_batch_size=4"]
+    config = compose_config(*tiny, *batch, "optimizer.lr=0.001", f"lr_scaling.rule={rule}")
+    assert scaled_optimizer(config)["lr"] == pytest.approx(0.001 * factor)
 
 
 def test_a_scaled_learning_rate_is_trained_with_and_makes_another_run(tiny: list[str]) -> None:
-    scaling = ["trainer.learning_rate_scaling=linear", "trainer.reference_batch_size=1", "trainer.schedule=constant"]
+    scaling = ["lr_scaling.rule=linear", "lr_scaling.reference_batch_size=1", "scheduler=constant"]
     config = compose_config(*tiny, *scaling, "trainer.max_epochs=1")
     assert experiment.run(config)["validation"]["learning_rate"] == pytest.approx(0.004)
-    unscaled = [compose_config(*tiny, f"trainer.reference_batch_size={size}") for size in (32, 64)]
+    unscaled = [compose_config(*tiny, f"lr_scaling.reference_batch_size={size}") for size in (32, 64)]
     folder = experiment.results_folder(unscaled[0])
     assert folder == experiment.results_folder(unscaled[1])
-    assert folder != experiment.results_folder(compose_config(*tiny, "trainer.learning_rate_scaling=linear"))
+    assert folder != experiment.results_folder(compose_config(*tiny, "lr_scaling.rule=linear"))
 
 
 def test_what_ddp_is_told_reaches_it(tiny: list[str], tmp_path: Path) -> None:
-    settings = ["trainer.bucket_mb=3", "trainer.static_graph=true", "trainer.timeout_minutes=7"]
-    config = compose_config(*TWO_PROCESSES, *tiny, *settings)
+    settings = [
+        "trainer.strategy.bucket_cap_mb=3",
+        "trainer.strategy.static_graph=true",
+        "trainer.strategy.timeout.minutes=7",
+        "trainer.devices=2",
+    ]
+    config = compose_config("trainer=ddp", *tiny, *settings)
     history = History(tmp_path / "history.csv", announce=False)
-    trainer = build_trainer(config["trainer"], tmp_path, history, None, Interruption())
+    trainer = build_trainer(config, tmp_path, history, [], Interruption())
     assert trainer.strategy._ddp_kwargs["bucket_cap_mb"] == 3
     assert trainer.strategy._ddp_kwargs["static_graph"] is True
     assert trainer.strategy._timeout.total_seconds() == 420
@@ -214,7 +218,10 @@ def test_what_ddp_is_told_reaches_it(tiny: list[str], tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_static_graph_in_small_buckets_learns_the_same(tiny: list[str], tmp_path: Path) -> None:
     states = []
-    for name, more in (("plain", []), ("other", ["trainer.static_graph=true", "trainer.bucket_mb=0.001"])):
+    for name, more in (
+        ("plain", []),
+        ("other", ["trainer.strategy.static_graph=true", "trainer.strategy.bucket_cap_mb=0.001"]),
+    ):
         words = [*TWO_PROCESSES, *tiny, *BATCH_OF_32, f"runs_dir={tmp_path / name}"]
         run([*TRAIN, *words, *more], tmp_path / f"records-{name}")
         states.append(torch.load(only_run(tmp_path / name) / "last.ckpt", weights_only=True)["state_dict"])

@@ -63,7 +63,7 @@ def by_hand(scores: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
 @pytest.mark.parametrize("mode", ["patches", "whole"])
 def test_the_scores_of_a_run_are_those_of_its_patches(catalogue: Path, tmp_path: Path, mode: str) -> None:
     words = ["data.patch_seconds=2.4", f"data.tags={{{KINDS}}}", f"evaluation.mode={mode}", "evaluation.batch_size=3"]
-    learning = ["trainer.learning_rate=0.01", "frontend.norm_momentum=0.2", "backend.norm_momentum=0.2"]
+    learning = ["optimizer.lr=0.01", "frontend.norm_momentum=0.2", "backend.norm_momentum=0.2"]
     config = compose_config("data=catalogue", f"data.path={catalogue}", *TINY, *folders(tmp_path), *words, *learning)
     metrics = experiment.run(config)
     run_dir = experiment.results_folder(config)

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from musictag.data.datamodule import SongData
 from musictag.data.sources.manifest import CatalogueFile
 from musictag.models.network import TaggingNetwork
-from musictag.training import to_waveform
+from musictag.training.module import to_waveform
 
 from .catalogues import write_catalogue
 from .experiments import ROOT

@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning
 
 from musictag import experiment
+from musictag.build import find_class
+from musictag.data.sources import Source
 from musictag.errors import MusictagError
 from musictag.identity import CONDITIONAL_KEYS, INDIFFERENT_KEYS, baseline_config, is_baseline, run_folder
+from musictag.instantiation import accepted
 
 from .experiments import ROOT, TINY, compose_config, folders
 from .test_baseline import SMALL_TREES, FixedSongs
@@ -22,20 +26,32 @@ from .test_conf import NEEDED
 #: Every file of every group but the presets, which only choose among these.
 FILES = sorted(
     (path.parent.name, path.stem)
-    for group in ("frontend", "backend", "data", "trainer", "logger", "probe", "baseline")
+    for group in (
+        "frontend",
+        "backend",
+        "data",
+        "loss",
+        "optimizer",
+        "scheduler",
+        "trainer",
+        "callbacks",
+        "logger",
+        "probe",
+        "baseline",
+    )
     for path in (ROOT / "conf" / group).glob("[!_]*.yaml")
 )
 #: For each key that counts under some settings only: settings and a change that make a difference, and others that do
 #: not.
-DDP = {"trainer.strategy": "ddp", "trainer.devices": 2, "trainer.batch_size": 32}
+DDP = {"trainer.strategy": "ddp", "trainer.devices": 2, "data.batch_size": 32}
 CONDITIONS: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
-    "trainer.devices": (DDP | {"trainer.sync_batch_norm": False}, DDP | {"trainer.sync_batch_norm": True}, 4),
-    "trainer.num_nodes": (DDP | {"trainer.sync_batch_norm": False}, DDP | {"trainer.sync_batch_norm": True}, 2),
-    "trainer.strategy": (DDP | {"trainer.sync_batch_norm": False}, DDP | {"trainer.sync_batch_norm": True}, "auto"),
-    "trainer.sync_batch_norm": (DDP, {"trainer.strategy": "ddp", "trainer.devices": 1}, True),
-    "trainer.reference_batch_size": (
-        {"trainer.learning_rate_scaling": "sqrt"},
-        {"trainer.learning_rate_scaling": "none"},
+    "trainer.devices": (DDP | {"trainer.sync_batchnorm": False}, DDP | {"trainer.sync_batchnorm": True}, 4),
+    "trainer.num_nodes": (DDP | {"trainer.sync_batchnorm": False}, DDP | {"trainer.sync_batchnorm": True}, 2),
+    "trainer.strategy": (DDP | {"trainer.sync_batchnorm": False}, DDP | {"trainer.sync_batchnorm": True}, "auto"),
+    "trainer.sync_batchnorm": (DDP, {"trainer.strategy": "ddp", "trainer.devices": 1}, True),
+    "lr_scaling.reference_batch_size": (
+        {"lr_scaling.rule": "sqrt"},
+        {"lr_scaling.rule": "none"},
         64,
     ),
 }
@@ -89,7 +105,13 @@ def another(value: Any, key: str = "") -> Any:
 
 
 def identity_of(config: dict[str, Any]) -> str:
-    return run_folder(config, FixedSongs()).name.rpartition("-")[2]
+    source = FixedSongs()
+    source.locations = locations(config)
+    return run_folder(config, source).name.rpartition("-")[2]
+
+
+def locations(config: dict[str, Any]) -> tuple[str, ...]:
+    return find_class(config["data"]["_target_"].removesuffix("-changed"), Source).locations
 
 
 def among(key: str, keys: dict[str, str]) -> bool:
@@ -106,12 +128,13 @@ def test_every_key_is_in_the_identity_or_known_to_change_nothing(group: str, nam
     config = changed(composed(group, name), init_from=str(weights), **({"freeze": None} if group == "probe" else {}))
     read = set(flat(baseline_config(config) if is_baseline(config) else config))
     plain = identity_of(config)
+    indifferent = INDIFFERENT_KEYS | {f"data.{name}": "a place" for name in locations(config)}
     for key, value in flat(config).items():
         if among(key, CONDITIONAL_KEYS):
-            assert not among(key, INDIFFERENT_KEYS), key
+            assert not among(key, indifferent), key
             continue
         other = identity_of(changed(config, **{key: str(copied) if key == "init_from" else another(value, key)}))
-        is_in_identity = key in read and not among(key, INDIFFERENT_KEYS)
+        is_in_identity = key in read and not among(key, indifferent)
         assert (other != plain) == is_in_identity, key
 
 
@@ -120,12 +143,14 @@ def test_no_key_is_listed_that_there_is_not_and_every_one_has_its_reason() -> No
     groups = {key.partition(".")[0] for key in there}
     listed = INDIFFERENT_KEYS | CONDITIONAL_KEYS
     assert len(listed) == len(INDIFFERENT_KEYS) + len(CONDITIONAL_KEYS)
-    assert set(listed) <= there | groups
+    flags = {f"trainer.{flag}" for flag in accepted(pytorch_lightning.Trainer)[0]}  # for a + on the command line
+    assert set(listed) <= there | groups | flags | {"callbacks.checkpoint"}
     assert all(len(reason) > 10 for reason in listed.values())
     # what trains the network, scores it or chooses the songs is never on the list, whoever edits it
     for key in (
-        "trainer.gradient_clip", "trainer.batch_size", "trainer.weight_decay", "trainer.precision", "trainer.compile",
-        "trainer.monitor", "evaluation.mode", "objective", "seed", "freeze", "data.train_songs", "data.patch_seconds",
+        "trainer.gradient_clip_val", "data.batch_size", "optimizer.weight_decay", "trainer.precision", "compile",
+        "monitor", "evaluation.mode", "loss._target_", "scheduler.patience",
+        "callbacks.early_stopping.patience", "seed", "freeze", "data.train_songs", "data.patch_seconds",
         "data.max_seconds", "baseline.num_leaves", "baseline.penalties", "backend.dropout", "frontend.norm_momentum",
     ):  # fmt: skip
         assert key in there
@@ -142,11 +167,11 @@ def test_a_key_that_counts_under_some_settings_counts_under_these_alone(key: str
 
 def test_a_network_of_one_process_is_one_run_however_it_is_said() -> None:
     one = identity_of(composed("trainer", "default"))
-    alone = {"trainer.devices": 1, "trainer.batch_size": 32}
+    alone = {"trainer.devices": 1, "data.batch_size": 32}
     assert identity_of(changed(composed("trainer", "ddp"), **alone)) == one
-    assert identity_of(changed(composed("trainer", "ddp"), **alone, **{"trainer.sync_batch_norm": False})) == one
+    assert identity_of(changed(composed("trainer", "ddp"), **alone, **{"trainer.sync_batchnorm": False})) == one
     # two machines of two are four processes
-    apart = {"trainer.strategy": "ddp", "trainer.sync_batch_norm": False}
+    apart = {"trainer.strategy": "ddp", "trainer.sync_batchnorm": False}
     found = {
         identity_of(changed(composed("trainer", "default"), **apart, **{"trainer.devices": d, "trainer.num_nodes": n}))
         for d, n in ((4, 1), (2, 2), ([0, 1], 2), ("2", 2), ("0,1,2,3", 1))
@@ -160,7 +185,7 @@ def test_a_number_of_processes_that_decides_must_be_said(devices: Any) -> None:
     ddp = changed(composed("trainer", "ddp"), **{"trainer.devices": devices})
     assert identity_of(ddp) == identity_of(composed("trainer", "default"))
     with pytest.raises(MusictagError, match=rf"trainer.devices={devices} leaves it to the machine; type a number"):
-        identity_of(changed(ddp, **{"trainer.sync_batch_norm": False}))
+        identity_of(changed(ddp, **{"trainer.sync_batchnorm": False}))
 
 
 # intervals

@@ -20,7 +20,7 @@ from .processes import TRAIN, TWO_PROCESSES, batches, only_run, run, scores, wit
 
 #: 24 batches of two patches an epoch, with dropout, a schedule that steps by batch, and accumulated gradients.
 LONG = (
-    "trainer.batch_size=2", "trainer.patches_per_song=4", "trainer.schedule=one_cycle", "trainer.accumulate_batches=2",
+    "data.batch_size=2", "data.patches_per_song=4", "scheduler=one_cycle", "trainer.accumulate_grad_batches=2",
     "frontend.norm_momentum=0.2", "backend.norm_momentum=0.2",
 )  # fmt: skip
 
@@ -48,7 +48,7 @@ def assert_the_same(one: Path, other: Path, rows: tuple[list, list] | None = Non
     [
         ("SIGTERM", 143, []),
         pytest.param("SIGINT", 130, ["data.num_workers=2"], marks=pytest.mark.slow),
-        pytest.param("SIGUSR2", 140, ["trainer.accumulate_batches=1"], marks=pytest.mark.slow),
+        pytest.param("SIGUSR2", 140, ["trainer.accumulate_grad_batches=1"], marks=pytest.mark.slow),
     ],
 )
 def test_a_run_that_is_stopped_saves_and_ends_as_one_never_stopped(
@@ -98,7 +98,7 @@ def test_a_killed_run_goes_on_from_the_middle_of_its_epoch(tiny: list[str], tmp_
     whole, killed = ([*TRAIN, *tiny, f"runs_dir={tmp_path / name}"] for name in ("whole", "killed"))
     run(whole, tmp_path / "record")
     records = tmp_path / "records"
-    often = "trainer.checkpoint_minutes=0.00001"
+    often = "callbacks.checkpoint.minutes=0.00001"
     run([*killed, often], records, hurt="SIGKILL:train:0:1:13", status=-signal.SIGKILL)
     run([*killed, often], records)
     trained = [row["batch"] for row in batches(records, "train") if row["epoch"] == 1]

@@ -28,9 +28,9 @@ def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
     ("overrides", "said"),
     [
         (
-            ["trainer.batch_size=4096", "trainer.patches_per_song=400", "frontend.channels=[256,256,256,256,256,256]"],
-            "a step has trainer.batch_size=4096 patches of 0.5 s; type trainer.batch_size=2048 "
-            "trainer.accumulate_batches=2",
+            ["data.batch_size=4096", "data.patches_per_song=400", "frontend.channels=[256,256,256,256,256,256]"],
+            "a step has data.batch_size=4096 patches of 0.5 s; type data.batch_size=2048 "
+            "trainer.accumulate_grad_batches=2",
         ),
         pytest.param(
             ["evaluation.batch_size=100000", "data.patch_seconds=0.1", "frontend.channels=[4096]"],
@@ -67,9 +67,7 @@ def test_what_libraries_say_of_memory_is_understood(
     tiny: list[str], tmp_path: Path, error: Exception, said: str
 ) -> None:
     config = compose_config(*tiny)
-    trainer = build_trainer(
-        config["trainer"], tmp_path, History(tmp_path / "history.csv", announce=False), None, Interruption()
-    )
+    trainer = build_trainer(config, tmp_path, History(tmp_path / "history.csv", announce=False), [], Interruption())
     why = explained(error, trainer, config)
     with pytest.raises(type(why), match=said):
         raise why

@@ -89,7 +89,7 @@ def test_a_small_one_is_made_and_measured(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_experiment_of_the_paper_on_a_catalogue_of_this_kind(tmp_path: Path) -> None:
-    """objective=mse, nine layers on waveforms, 100 classification and 39 regression tags."""
+    """loss=mse, nine layers on waveforms, 100 classification and 39 regression tags."""
     rng = np.random.default_rng(0)
     (tmp_path / "audio").mkdir()
     rows = []
@@ -108,11 +108,11 @@ def test_the_experiment_of_the_paper_on_a_catalogue_of_this_kind(tmp_path: Path)
         *[option for option in TINY if "channels" not in option and "frontend" not in option],
         "frontend=waveform",
         "frontend.channels=[4,4,4,4,4,4,4,4,4]",
-        "objective=mse",
+        "loss=mse",
         "data=catalogue",
         f"data.path={path}",
         "data.patch_seconds=11.5",
-        "trainer.monitor=val_rmse",
+        "monitor=val_rmse",
         *folders(tmp_path),
     )
     metrics = experiment.run(config)

@@ -90,6 +90,6 @@ def test_survivors_are_told_from_those_that_are_noticed(tmp_path: Path, capsys: 
 def test_faults_can_be_chosen_by_a_word() -> None:
     faults = all_faults()
     assert chosen(faults, []) == faults
-    some = chosen(faults, ["Weight Decay", "musictag/objective.py"])
-    assert {fault.file for fault in some} >= {"musictag/objective.py", "musictag/training.py"}
+    some = chosen(faults, ["Weight Decay", "musictag/training/losses.py"])
+    assert {fault.file for fault in some} >= {"musictag/training/losses.py", "musictag/training/module.py"}
     assert 4 < len(some) < len(faults) / 4

@@ -14,7 +14,7 @@ import torch
 
 import musictag
 from musictag.checkpoint import read_tagger
-from musictag.training import TaggingModule
+from musictag.training.module import TaggingModule
 
 from .experiments import TINY, compose_config, folders, run
 from .plain_training import read_splits, train, train_batches, write_beginning
@@ -42,7 +42,7 @@ def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
 
 
 def test_bfloat16_is_what_layers_compute_in_and_weights_are_not(tiny: list[str], monkeypatch) -> None:
-    settings = ["trainer.schedule=constant", "trainer.precision=bf16-mixed"]
+    settings = ["scheduler=constant", "trainer.precision=bf16-mixed"]
     seen = set()
     forward = torch.nn.Conv1d.forward
 
@@ -72,7 +72,7 @@ def test_batches_are_of_the_songs_and_sizes_that_were_asked_for(tiny: list[str],
             return step(module, batch, batch_idx)
 
         monkeypatch.setattr(TaggingModule, f"{stage}_step", noted)
-    words = ["data.train_songs=6", "trainer.patches_per_song=3", "trainer.batch_size=9", "evaluation.batch_size=5"]
+    words = ["data.train_songs=6", "data.patches_per_song=3", "data.batch_size=9", "evaluation.batch_size=5"]
     run_dir, metrics = run(*tiny, *words, "data.patch_seconds=0.75")
     assert [tuple(batch["audio"].shape) for batch in shown["training"]] == [(9, 12000)] * 2
     songs = Counter(song for batch in shown["training"] for song in batch["song"].tolist())
@@ -97,12 +97,12 @@ def test_checkpoints_within_an_epoch_are_written_when_it_is_time(tiny: list[str]
         return step(module, batch, batch_idx)
 
     monkeypatch.setattr(TaggingModule, "training_step", training_step)
-    often = [*tiny, "trainer.patches_per_song=2"]
-    run(*often, "trainer.checkpoint_minutes=null", "seed=1")
+    often = [*tiny, "data.patches_per_song=2"]
+    run(*often, "callbacks.checkpoint.minutes=null", "seed=1")
     assert there == [False] * 6
     there.clear()
     shutil.rmtree(tmp_path / "runs")
-    run(*often, "trainer.checkpoint_minutes=0.00001")
+    run(*often, "callbacks.checkpoint.minutes=0.00001")
     assert not there[0]
     assert there[-1]
 
@@ -127,7 +127,7 @@ def test_a_spectrogram_is_normalised_by_the_training_songs(tiny: list[str], tmp_
     tagger = musictag.load(run_dir).network
     assert type(tagger.frontend).__name__ == "MusicallyMotivated"
     assert tagger.backend.norm2.weight.shape == (8,)  # the reference has a single one
-    config = compose_config(*words, "trainer.batch_size=12")
+    config = compose_config(*words, "data.batch_size=12")
     ((audio, _),) = train_batches(read_splits(Path(config["data"]["path"]))["train"], config, 8000, epoch=0)
     values = tagger.frontend.log_mel(audio).double()
     assert tagger.frontend.normalisation_mean.item() == pytest.approx(values.mean().item(), rel=1e-5)
@@ -136,18 +136,18 @@ def test_a_spectrogram_is_normalised_by_the_training_songs(tiny: list[str], tmp_
 
 def test_another_seed_begins_with_other_weights(tiny: list[str]) -> None:
     fresh = [word for word in tiny if not word.startswith("init_from")]
-    still = [*fresh, "trainer.learning_rate=0", "trainer.batch_size=12"]
+    still = [*fresh, "optimizer.lr=0", "data.batch_size=12"]
     assert distance(*(weights(run(*still, f"seed={seed}")[0]) for seed in (0, 1))) > 0.1
 
 
 @pytest.mark.slow
 def test_compiled_training_learns_the_same_and_names_its_weights_alike(tiny: list[str]) -> None:
-    still = [*tiny, "backend.dropout=0", "trainer.schedule=constant"]  # what a compiled dropout draws is its own affair
+    still = [*tiny, "backend.dropout=0", "scheduler=constant"]  # what a compiled dropout draws is its own affair
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     plain = weights(run(*still)[0])
     assert not torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    run_dir, _ = run(*still, "trainer.compile=true")
+    run_dir, _ = run(*still, "compile=true")
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     compiled = weights(run_dir)
     assert compiled.keys() == plain.keys()

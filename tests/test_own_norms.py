@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import musictag
-from musictag.objective import Objective
+from musictag.training.losses import BCE
 
 from .catalogues import ready
 from .experiments import TINY, folders
@@ -20,7 +20,7 @@ from .processes import TRAIN, TWO_PROCESSES, only_run, run, scores
 def test_two_processes_validate_with_the_statistics_of_one(tiny_catalogue: Path, tmp_path: Path) -> None:
     """Batch norms in which the last batch counts for much: each process's own would be far from the other's."""
     words = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path), *TWO_PROCESSES]
-    own = ["backend.norm_momentum=0.9", "frontend.norm_momentum=0.9"]
+    own = ["trainer.sync_batchnorm=false", "backend.norm_momentum=0.9", "frontend.norm_momentum=0.9"]
     run([*TRAIN, *words, *own, "trainer.max_epochs=1"], tmp_path / "records")
     run_dir = only_run(tmp_path / "runs")
     kept = musictag.load(run_dir / "tagger.safetensors")
@@ -28,5 +28,5 @@ def test_two_processes_validate_with_the_statistics_of_one(tiny_catalogue: Path,
     paths = {row["song_id"]: row["path"] for row in csv.DictReader(tiny_catalogue.open(newline=""))}
     tagged = [kept.tag(tiny_catalogue.parent / paths[song_id]) for song_id in data.song_ids("validation")]
     predicted = torch.tensor([[song[name] for name in kept.tag_names] for song in tagged])
-    loss = Objective("bce").of_probabilities(predicted, torch.from_numpy(data.targets("validation")))
+    loss = BCE().of_probabilities(predicted, torch.from_numpy(data.targets("validation")))
     assert scores(run_dir)["validation"]["val_loss"] == pytest.approx(float(loss), abs=1e-5)

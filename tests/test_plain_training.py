@@ -12,7 +12,7 @@ import torch
 
 from musictag import experiment
 from musictag.interruption import Stopped
-from musictag.training import TaggingModule
+from musictag.training.module import TaggingModule
 
 from .experiments import TINY, compose_config, folders
 from .plain_training import assert_is, train, write_beginning
@@ -23,20 +23,20 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 #: Every way in which settings of the trainer decide what is learnt.
 SETTINGS = {
     "plateau": (
-        "trainer.max_epochs=5", "trainer.learning_rate=0.004", "trainer.plateau_patience=0",
-        "trainer.plateau_factor=0.3", "seed=5",
+        "trainer.max_epochs=5", "optimizer.lr=0.004", "scheduler.patience=0",
+        "scheduler.factor=0.3", "seed=5",
     ),
     "rising": (
-        "trainer.max_epochs=9", "trainer.learning_rate=0.001", "trainer.monitor=val_pr_auc",
-        "trainer.plateau_patience=0", "trainer.plateau_factor=0.5", "trainer.early_stopping_patience=2",
-        "trainer.gradient_clip=0.1", "seed=5",
+        "trainer.max_epochs=9", "optimizer.lr=0.001", "monitor=val_pr_auc",
+        "scheduler.patience=0", "scheduler.factor=0.5", "callbacks.early_stopping.patience=2",
+        "trainer.gradient_clip_val=0.1", "seed=5",
     ),
     "one_cycle": (
-        "trainer.max_epochs=3", "trainer.learning_rate=0.01", "trainer.schedule=one_cycle", "objective=mse",
-        "trainer.accumulate_batches=2", "trainer.patches_per_song=3", "trainer.batch_size=7",
+        "trainer.max_epochs=3", "optimizer.lr=0.01", "scheduler=one_cycle", "loss=mse",
+        "trainer.accumulate_grad_batches=2", "data.patches_per_song=3", "data.batch_size=7",
     ),
     "constant": (
-        "trainer.max_epochs=2", "trainer.schedule=constant", "trainer.weight_decay=0.1", "trainer.gradient_clip=null",
+        "trainer.max_epochs=2", "scheduler=constant", "optimizer.weight_decay=0.1", "trainer.gradient_clip_val=null",
         "evaluation.mode=whole", "data.patch_seconds=1.5", "data.num_workers=1",
     ),
 }  # fmt: skip
@@ -56,7 +56,7 @@ def test_a_run_is_what_a_plain_loop_makes(tiny_catalogue: Path, tmp_path: Path, 
     expected = train(config)
     assert_is(experiment.results_folder(config), expected)
     # and these settings show what they are here to show
-    if config["trainer"]["schedule"] == "plateau":
+    if "Plateau" in config["scheduler"]["_target_"]:
         assert len({row["learning_rate"] for row in expected.rows}) > 1
         assert 0 < expected.best_epoch < len(expected.rows) - 1
     assert (len(expected.rows) < config["trainer"]["max_epochs"]) == (name == "rising")
@@ -92,7 +92,7 @@ def test_a_run_that_is_killed_and_resumed_is_what_a_plain_loop_makes(
     tiny_catalogue: Path, tmp_path: Path, epoch: int, batch: int, minutes: str
 ) -> None:
     """kill -9, with and without checkpoints within the epochs."""
-    words = [*SETTINGS["plateau"], "trainer.patches_per_song=2", f"trainer.checkpoint_minutes={minutes}"]
+    words = [*SETTINGS["plateau"], "data.patches_per_song=2", f"callbacks.checkpoint.minutes={minutes}"]
     config = composed(tiny_catalogue, tmp_path, *words)
     command = [*TRAIN, "data=catalogue", f"data.path={tiny_catalogue}", *TINY, *MOMENTUM, *folders(tmp_path), *words]
     command.append(f"init_from={config['init_from']}")

@@ -99,12 +99,14 @@ def test_what_is_given_replaces_what_is_assumed(capsys: pytest.CaptureFixture[st
 
 
 def test_defaults_are_those_of_the_shipped_configuration(capsys: pytest.CaptureFixture[str]) -> None:
-    trainer = compose(["trainer=ddp"])["trainer"]
+    config = compose(["trainer=ddp"])
+    shipped = config["data"] | config["trainer"] | config["trainer"]["strategy"]
     assumed = planned(capsys, *SONGS, "--gpus", "2")["assumptions"]
-    names = {"epochs": "max_epochs", "accumulate": "accumulate_batches"}
+    names = {"epochs": "max_epochs", "accumulate": "accumulate_grad_batches",
+             "bucket_mb": "bucket_cap_mb", "sync_batch_norm": "sync_batchnorm"}  # fmt: skip
     for name in ("epochs", "patches_per_song", "batch_size", "accumulate", "precision", "bucket_mb", "sync_batch_norm"):
-        assert assumed[name]["value"] == trainer[names.get(name, name)]
-        assert assumed[name]["source"].startswith("conf/trainer/")
+        assert assumed[name]["value"] == shipped[names.get(name, name)]
+        assert assumed[name]["source"].startswith(("conf/trainer/", "conf/data/"))
 
 
 def test_an_estimate_says_that_it_is_one(capsys: pytest.CaptureFixture[str]) -> None:

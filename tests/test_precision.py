@@ -11,7 +11,7 @@ import pytest
 import musictag
 from musictag import experiment
 from musictag.errors import MusictagError
-from musictag.training import PRECISIONS
+from musictag.training.flags import PRECISIONS
 
 from .experiments import TINY, compose_config, folders
 

@@ -114,7 +114,7 @@ def test_the_experiment_of_a_million_songs_has_the_papers_models_and_lengths(mon
     assert len(models["pons_waveform9"]["frontend"]["channels"]) == 9
     for name in ("pons_waveform9", "pons_spectrogram"):
         assert models[name]["data"]["patch_seconds"] == 15.0
-        assert models[name]["objective"] == "mse"
+        assert models[name]["loss"]["_target_"].endswith("MSE")
     assert {job["data"]["train_songs"] for job in jobs} == {100_000, 500_000, 1_000_000}
     assert {job["seed"] for job in jobs} == {0, 1, 2}
     tags = [{"name": f"tag {k}", "kind": "classification"} for k in range(139)]

@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 @pytest.mark.parametrize("state", STATES)
 def test_scores_do_not_depend_on_weights_and_biases(run: Bench, state: str) -> None:
     environment, said_of_it = STATES[state]
-    words = run.words(state, "logger=wandb", "logger.start_seconds=1")
+    words = run.words(state, "logger=wandb", "logger.wandb.start_seconds=1")
     status, said = run.lab.run(*words, environment=environment)
     assert status == 0, said
     assert said_of_it in said

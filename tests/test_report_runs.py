@@ -51,9 +51,9 @@ def test_a_baseline_has_no_filters(tmp_path: Path) -> None:
 
 
 def test_a_setting_of_training_is_a_factor_too(tmp_path: Path) -> None:
-    write_study(tmp_path, sizes=(0.001, 0.01), seeds=(0,), factor="trainer.learning_rate")
+    write_study(tmp_path, sizes=(0.001, 0.01), seeds=(0,), factor="optimizer.lr")
     study = read_study(tmp_path)
-    assert study.factors == ["trainer.learning_rate"]
+    assert study.factors == ["optimizer.lr"]
     assert study.conditions == [(0.001,), (0.01,)]
 
 
@@ -141,6 +141,6 @@ def test_labels() -> None:
     probed = {"names": {**names, "probe": "linear"}, "init_from": "a/b/tagger.safetensors", "freeze": None}
     assert system_label(probed) == "fcn+pooling from tagger.safetensors (linear probe)"
     assert factor_label("data.train_songs") == "training songs"
-    assert factor_label("trainer.weight_decay") == "weight decay"
+    assert factor_label("optimizer.weight_decay") == "weight decay"
     assert describe(["data.train_songs", "backend.filters"], (1000, None)) == "(training songs 1,000)"
     assert describe([], ()) == ""

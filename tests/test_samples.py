@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from musictag.audio import to_float, to_int16
-from musictag.training import to_waveform
+from musictag.training.module import to_waveform
 
 
 def test_samples_are_rounded_to_the_nearest_and_clipped() -> None:

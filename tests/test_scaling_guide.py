@@ -103,7 +103,7 @@ def test_every_training_command_composes() -> None:
         identity.check_keys(config)
         trainer = config["trainer"]
         if isinstance(trainer["devices"], int):
-            assert trainer["batch_size"] % (trainer["devices"] * trainer["num_nodes"]) == 0
+            assert config["data"]["batch_size"] % (trainer["devices"] * trainer["num_nodes"]) == 0
 
 
 def test_launchers_start_as_many_processes_as_training_expects() -> None:

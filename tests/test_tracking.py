@@ -35,7 +35,7 @@ def test_a_run_is_recorded_offline_with_everything_and_says_where(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_X_STATS_SAMPLING_INTERVAL", "0.1")
-    config = tiny(tiny_catalogue, tmp_path, "logger.audio_songs=3")
+    config = tiny(tiny_catalogue, tmp_path, "logger.wandb.audio_songs=3")
     metrics = experiment.run(config)
     run_dir = experiment.results_folder(config)
     assert f"recording offline in {run_dir / 'wandb'}" in capsys.readouterr().out
@@ -102,7 +102,7 @@ def test_a_run_without_a_trainer_is_recorded_too(tiny_catalogue: Path, tmp_path:
 
 def test_a_run_that_fails_before_it_begins_leaves_nothing(tiny_catalogue: Path, tmp_path: Path) -> None:
     tracker = make_tracker(tiny(tiny_catalogue, tmp_path), tmp_path / "run-01234567")
-    assert tracker.lightning
+    assert tracker.loggers
     tracker.close(exit_code=1)
     assert not (tmp_path / "run-01234567").exists()
 
@@ -113,7 +113,9 @@ def test_where_nothing_answers_the_run_goes_on_offline(
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    config = tiny(tiny_catalogue, tmp_path, "logger.audio_songs=0", "logger.start_seconds=1", "trainer.max_epochs=1")
+    config = tiny(
+        tiny_catalogue, tmp_path, "logger.wandb.audio_songs=0", "logger.wandb.start_seconds=1", "trainer.max_epochs=1"
+    )
     began = time.perf_counter()
     with pytest.warns(UserWarning, match="Weights & Biases does not work online: "):
         experiment.run(config)
@@ -154,7 +156,7 @@ def test_when_the_server_vanishes_the_end_does_not_wait_for_it(
     (began,) = (asked for name, asked in server.asked if name == "UpsertBucket")
     assert (began["groupName"], began["jobType"], began["name"]) == ("a study", "train", "run-01234567")
     assert f"Weights & Biases: {server.address}/somebody/" in capsys.readouterr().out
-    tracker.lightning.log_metrics({"epoch": 0, "val_loss": 0.5})
+    tracker.loggers[0].log_metrics({"epoch": 0, "val_loss": 0.5})
     began = time.perf_counter()
     with pytest.warns(UserWarning, match=r"has not got all of the run \(TimeoutError: .*wandb sync .*/wandb/run-"):
         tracker.close(exit_code=0)
@@ -165,11 +167,11 @@ def test_when_the_server_vanishes_the_end_does_not_wait_for_it(
 
 def test_when_its_service_dies_the_work_goes_on(tiny_catalogue: Path, tmp_path: Path) -> None:
     tracker = make_tracker(tiny(tiny_catalogue, tmp_path), tmp_path / "run-01234567")
-    tracker.lightning.log_metrics({"epoch": 0, "val_loss": 0.5})
+    tracker.loggers[0].log_metrics({"epoch": 0, "val_loss": 0.5})
     os.kill(service_of_wandb(), signal.SIGKILL)
     with warnings.catch_warnings(record=True) as said:
         for epoch in range(1, 50):  # what is sent first may still find room in a buffer
-            tracker.lightning.log_metrics({"epoch": epoch, "val_loss": 0.5})
+            tracker.loggers[0].log_metrics({"epoch": epoch, "val_loss": 0.5})
             time.sleep(0.01)
         tracker.close(exit_code=0)
     assert [str(warning.message)[:24] for warning in said] == ["Weights & Biases failed ", "Weights & Biases has not"]

@@ -71,7 +71,7 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
         np.mean([tag["prevalence"] for tag in metrics["test"]["tags"] if tag["roc_auc"] is not None])
     )
     assert torch.__version__.startswith(metrics["versions"]["torch"])
-    assert metrics["config"]["trainer"]["batch_size"] == 4
+    assert metrics["config"]["data"]["batch_size"] == 4
     rows = list(csv.DictReader((run_dir / "history.csv").open()))
     heard, took = 0.5 * sum(int(row["patches"]) for row in rows), sum(float(row["seconds"]) for row in rows)
     assert metrics["speed"]["train_audio_seconds_per_second"] == pytest.approx(heard / took)
@@ -109,8 +109,8 @@ def test_a_killed_run_ends_as_one_never_killed(
 ) -> None:
     tiny = [*tiny, "frontend.norm_momentum=0.2", "backend.norm_momentum=0.2"]
     tiny.append(write_beginning(tmp_path / "beginning.safetensors", compose_config(*tiny)))
-    settings = [*tiny, "trainer.max_epochs=6", "trainer.plateau_patience=0", "trainer.early_stopping_patience=3",
-                "trainer.learning_rate=0.01", f"data.num_workers={workers}"]  # fmt: skip
+    settings = [*tiny, "trainer.max_epochs=6", "scheduler.patience=0", "callbacks.early_stopping.patience=3",
+                "optimizer.lr=0.01", f"data.num_workers={workers}"]  # fmt: skip
     whole = compose_config(*settings)
     train(*settings)
     settings.append(f"runs_dir={tmp_path / 'killed'}")
@@ -139,9 +139,7 @@ def test_a_killed_run_ends_as_one_never_killed(
 
 
 def test_a_run_killed_after_early_stopping_trains_no_further_epoch(tiny: list[str]) -> None:
-    config = compose_config(
-        *tiny, "trainer.learning_rate=0", "trainer.early_stopping_patience=1", "trainer.max_epochs=9"
-    )
+    config = compose_config(*tiny, "optimizer.lr=0", "callbacks.early_stopping.patience=1", "trainer.max_epochs=9")
     metrics = experiment.run(config)
     assert metrics["epochs"] < 9
     run_dir = experiment.results_folder(config)
@@ -154,7 +152,7 @@ def test_two_processes_score_as_one(tiny: list[str], tmp_path: Path) -> None:
     # nothing is learned, so that both test the very same weights; 7 test songs over 2 ranks
     still = [
         *tiny,
-        "trainer.learning_rate=0",
+        "optimizer.lr=0",
         "trainer.max_epochs=1",
         "frontend.norm_momentum=0",
         "backend.norm_momentum=0",
@@ -166,7 +164,7 @@ def test_two_processes_score_as_one(tiny: list[str], tmp_path: Path) -> None:
         *two,
         "trainer=ddp",
         "trainer.devices=2",
-        "trainer.sync_batch_norm=false",
+        "trainer.sync_batchnorm=false",
         *[o for o in still if o.startswith("trainer.")],
     )
     (path,) = (tmp_path / "two").glob("*/*/metrics.json")
@@ -184,9 +182,10 @@ def test_what_cannot_change_the_result_does_not_change_the_run(tiny: list[str]) 
     plain = experiment.results_folder(compose_config(*tiny))
     same = (
         "logger=wandb",
+        "trainer=ddp",
         "trainer.devices=2",
-        "trainer.strategy=ddp",
-        "trainer.sync_batch_norm=true",
+        "+trainer.log_every_n_steps=3",
+        "callbacks.checkpoint.minutes=1",
         "data.num_workers=7",
         "study=a",
         "evaluation.batch_size=3",
@@ -195,9 +194,9 @@ def test_what_cannot_change_the_result_does_not_change_the_run(tiny: list[str]) 
     assert experiment.results_folder(compose_config(*tiny, *same)) == plain
     for other in (
         "seed=1",
-        "trainer.learning_rate=0.01",
+        "optimizer.lr=0.01",
         "data.patch_seconds=0.6",
-        "objective=mse",
+        "loss=mse",
         "backend.filters=9",
     ):
         assert experiment.results_folder(compose_config(*tiny, other)) != plain
@@ -230,7 +229,7 @@ def test_results_that_cannot_be_logged_are_results_all_the_same(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
-    config = compose_config(*tiny, "logger=wandb", "logger.audio_songs=-1", "trainer.max_epochs=1")
+    config = compose_config(*tiny, "logger=wandb", "logger.wandb.audio_songs=-1", "trainer.max_epochs=1")
     with pytest.warns(UserWarning, match="Weights & Biases failed"):
         metrics = experiment.run(config)
     assert experiment.results(config)["test"] == metrics["test"]

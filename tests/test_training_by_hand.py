@@ -20,15 +20,15 @@ from musictag.checkpoint import read_checkpoint
 from musictag.data.datamodule import SongData
 from musictag.data.sampling import noise_seed
 from musictag.metrics import song_metrics
-from musictag.training import TaggingModule
+from musictag.training.module import TaggingModule
 
 from .experiments import TINY, compose_config, folders
 
 EPOCHS, BATCHES, LEARNING_RATE = 2, 4, 0.001
 #: 12 songs in 4 batches of 3 patches, two epochs; the seed is none of the defaults.
 SETTINGS = (
-    "seed=3", "trainer.batch_size=3", f"trainer.learning_rate={LEARNING_RATE}", "trainer.schedule=constant",
-    "trainer.gradient_clip=null",
+    "seed=3", "data.batch_size=3", f"optimizer.lr={LEARNING_RATE}", "scheduler=constant",
+    "trainer.gradient_clip_val=null",
 )  # fmt: skip
 FIRST_DECAY, SECOND_DECAY, EPSILON = 0.9, 0.999, 1e-8  # Adam's, as Kingma & Ba 2015 suggest
 
@@ -123,7 +123,7 @@ def test_every_weight_is_that_of_adam_written_by_hand(
 ) -> None:
     """What dropout leaves out depends on the number of the process as well."""
     monkeypatch.setattr(TaggingModule, "global_rank", rank)
-    config = compose_config(*settings, f"objective={objective}")
+    config = compose_config(*settings, f"loss={objective}")
     loop = Loop(config, rank)
     for gradients in loop.gradients(cross_entropy if objective == "bce" else squared_error):
         loop.adam(gradients)
@@ -131,7 +131,7 @@ def test_every_weight_is_that_of_adam_written_by_hand(
 
 
 def test_weight_decay_pulls_every_weight_as_adam_s_does(settings: list[str]) -> None:
-    config = compose_config(*settings, "trainer.weight_decay=0.3")
+    config = compose_config(*settings, "optimizer.weight_decay=0.3")
     loop = Loop(config)
     for gradients in loop.gradients(cross_entropy):
         loop.adam(gradients, decay=0.3)
@@ -139,7 +139,7 @@ def test_weight_decay_pulls_every_weight_as_adam_s_does(settings: list[str]) -> 
 
 
 def test_gradients_are_clipped_to_the_norm_of_all_of_them_together(settings: list[str]) -> None:
-    config = compose_config(*settings, "trainer.gradient_clip=0.05")
+    config = compose_config(*settings, "trainer.gradient_clip_val=0.05")
     loop = Loop(config)
     for gradients in loop.gradients(cross_entropy):
         length = float(norm(gradients))
@@ -153,7 +153,7 @@ def test_gradients_are_clipped_to_the_norm_of_all_of_them_together(settings: lis
 
 
 def test_accumulated_batches_count_as_one(settings: list[str]) -> None:
-    config = compose_config(*settings, "trainer.accumulate_batches=2")
+    config = compose_config(*settings, "trainer.accumulate_grad_batches=2")
     loop = Loop(config)
     first = None
     for gradients in loop.gradients(cross_entropy):
@@ -168,7 +168,7 @@ def test_accumulated_batches_count_as_one(settings: list[str]) -> None:
 def test_one_cycle_goes_up_and_down_within_the_run(settings: list[str]) -> None:
     """Smith & Topin 2018, along cosines: from a 25th up for 30% of the steps, then down to a 10,000th of that; what
     Adam remembers of the gradients goes from 0.95 down to 0.85 and back."""
-    config = compose_config(*settings, "trainer.schedule=one_cycle")
+    config = compose_config(*settings, "scheduler=one_cycle")
     loop = Loop(config)
     lowest, summit, last = LEARNING_RATE / 25, 0.3 * EPOCHS * BATCHES - 1, EPOCHS * BATCHES - 1
     for step, gradients in enumerate(loop.gradients(cross_entropy)):
@@ -183,10 +183,20 @@ def test_one_cycle_goes_up_and_down_within_the_run(settings: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["gradient_clip=0.1", "weight_decay=0.1", "accumulate_batches=2", "learning_rate=0.1", "schedule=plateau"]
+    "other",
+    [
+        "trainer.gradient_clip_val=0.1",
+        "optimizer.weight_decay=0.1",
+        "trainer.accumulate_grad_batches=2",
+        "optimizer.lr=0.1",
+        "scheduler=plateau",
+        "optimizer=adamw",
+        "+trainer.limit_train_batches=0.5",
+        "+callbacks.mine._target_=pytorch_lightning.callbacks.StochasticWeightAveraging",
+    ],
 )
-def test_what_a_step_depends_on_makes_another_run(settings: list[str], key: str) -> None:
-    plain, other = (compose_config(*settings, *more) for more in ([], [f"trainer.{key}"]))
+def test_what_a_step_depends_on_makes_another_run(settings: list[str], other: str) -> None:
+    plain, other = (compose_config(*settings, *more) for more in ([], [other]))
     assert experiment.results_folder(other) != experiment.results_folder(plain)
 
 

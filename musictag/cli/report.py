@@ -98,5 +98,5 @@ def _only_study(folder: Path) -> str | None:
 
 def _wandb_place(study: Study) -> tuple[str, str | None]:
     """Project and entity of the runs that were logged to Weights & Biases; the defaults where none was."""
-    loggers = [run.config["logger"] for run in study.runs if run.config["logger"]["kind"] == "wandb"]
-    return (loggers[0]["project"], loggers[0]["entity"]) if loggers else (DEFAULT_PROJECT, None)
+    loggers = [run.config["logger"]["wandb"] for run in study.runs if run.config["logger"].get("wandb")]
+    return (loggers[0]["project"], loggers[0].get("entity")) if loggers else (DEFAULT_PROJECT, None)

@@ -31,7 +31,7 @@ _LABELS = {
     "backend.filters": "back-end filters",
     "backend.dense_units": "dense units",
     "evaluation.mode": "a song is predicted from",
-    "trainer.learning_rate": "learning rate",
+    "optimizer.lr": "learning rate",
     "trainer.max_epochs": "epochs",
     "trainer.batch_norm_shares": "shares of a batch with batch norms of their own",
 }
@@ -209,7 +209,10 @@ def _settings(run: Run) -> dict[str, Any]:
     """Dotted keys of what the run depends on: a baseline has no network, and all the songs are so many songs."""
     flat = _flat(deciding(run.config))
     if run.family == "baseline":
-        unused = ("frontend.", "backend.", "trainer.", "objective", "data.patch_seconds")
+        unused = (
+            "frontend.", "backend.", "loss.", "optimizer.", "scheduler.", "trainer.", "callbacks.", "monitor",
+            "compile", "lr_scaling.", "data.patch_seconds", "data.batch_size", "data.patches_per_song",
+        )  # fmt: skip
         flat = {key: value for key, value in flat.items() if not key.startswith(unused)}
     return flat | {"data.train_songs": run.train_songs}
 

@@ -11,7 +11,7 @@ import torch
 
 from musictag.common.timing import median_seconds
 from musictag.models.network import TaggingNetwork
-from musictag.objective import Objective
+from musictag.training.losses import BCE
 from tests.benchmarks.figures import Figure
 
 _PATCH_SECONDS = 3.0
@@ -73,12 +73,12 @@ def _speeds(
     waveform = 0.1 * torch.randn(batch_size, network.input_samples)
     network.fit_normalisation([waveform])
     targets = torch.zeros(batch_size, _MODEL_TAGS)
-    objective = Objective("bce")
+    loss = BCE()
     audio_seconds = batch_size * patch_seconds
 
     def train() -> None:
         network.zero_grad()
-        objective(network(waveform), targets).backward()
+        loss(network(waveform), targets).backward()
 
     def tag() -> None:
         with torch.inference_mode():

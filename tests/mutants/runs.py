@@ -9,14 +9,14 @@ FAULTS = (
         "clipping is no part of a run's identity",
         "musictag/identity.py",
         '    "trainer.accelerator": ',
-        '    "trainer.gradient_clip": "", "trainer.accelerator": ',
+        '    "trainer.gradient_clip_val": "", "trainer.accelerator": ',
         "test_training_by_hand.py::test_what_a_step_depends_on_makes_another_run",
     ),
     Fault(
-        "the objective is no part of a run's identity",
+        "the loss is no part of a run's identity",
         "musictag/identity.py",
         '    "trainer.accelerator": ',
-        '    "objective": "", "trainer.accelerator": ',
+        '    "loss": "", "trainer.accelerator": ',
         SAME,
     ),
     Fault(
@@ -78,8 +78,8 @@ FAULTS = (
     Fault(
         "the patches of a job are counted for one epoch",
         "musictag/sweeping.py",
-        '    return songs * config["trainer"]["patches_per_song"] * config["trainer"]["max_epochs"]',
-        '    return songs * config["trainer"]["patches_per_song"]',
+        '    return songs * config["data"]["patches_per_song"] * config["trainer"]["max_epochs"]',
+        '    return songs * config["data"]["patches_per_song"]',
         "test_sweeping.py::test_the_patches_of_a_job_are_those_of_all_its_epochs",
     ),
     Fault(

@@ -17,10 +17,10 @@ _FOLDER = os.environ.get("RECORD_FOLDER")
 
 
 class _Watch:
-    """Finds musictag.training as usual, and wraps its module's steps once they are there."""
+    """Finds musictag.training.module as usual, and wraps its module's steps once they are there."""
 
     def find_spec(self, name, path=None, target=None):
-        if name != "musictag.training":
+        if name != "musictag.training.module":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

@@ -76,8 +76,8 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--patch-seconds", type=float, metavar="S", help="as data.patch_seconds (default: the model's)")
     group.add_argument("--epochs", type=int, metavar="N", help="as trainer.max_epochs")
     group.add_argument("--patches-per-song", type=int, metavar="N", help="a song and epoch, as in trainer")
-    group.add_argument("--batch-size", type=int, metavar="N", help="patches, over all GPUs, as trainer.batch_size")
-    group.add_argument("--accumulate", type=int, metavar="N", help="as trainer.accumulate_batches")
+    group.add_argument("--batch-size", type=int, metavar="N", help="patches, over all GPUs, as data.batch_size")
+    group.add_argument("--accumulate", type=int, metavar="N", help="as trainer.accumulate_grad_batches")
     group.add_argument("--precision", metavar="NAME", help="as trainer.precision: 32-true, bf16-mixed or 16-mixed")
 
 
@@ -112,10 +112,10 @@ def _add_machines(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--network-gb", type=float, metavar="GB", help="its bandwidth each way, GB/s")
     group.add_argument("--latency-us", type=float, metavar="US", help="microseconds a message")
     group.add_argument("--overlap", type=float, metavar="X", help="share of the backward pass (default: 0)")
-    group.add_argument("--bucket-mb", type=float, metavar="MB", help="as trainer.bucket_mb (default: 25)")
+    group.add_argument("--bucket-mb", type=float, metavar="MB", help="as trainer.strategy.bucket_cap_mb (default: 25)")
     group.add_argument(
         "--sync-batch-norm",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="as trainer.sync_batch_norm (default: as in conf/trainer/ddp.yaml)",
+        help="as trainer.sync_batchnorm (default: as in conf/trainer/ddp.yaml)",
     )

@@ -51,6 +51,7 @@ class Settings:
         config = self._config(metrics, several)
         trainer = config["trainer"]
         place = "conf/trainer/default.yaml" if metrics is None else options.run_folder
+        data_place = "conf/data/_loader.yaml" if metrics is None else options.run_folder
 
         self._number("songs", None, "songs", "")
         self._number("seconds", 30.0, "s of a song", "assumed: a preview; musictag data describe says yours")
@@ -68,9 +69,11 @@ class Settings:
         )
         self._note("precision", self._precision(trainer), "", _given(options.precision, place))
         epochs = self._number("epochs", trainer["max_epochs"], "at most, early stopping may end sooner", place)
-        per_song = self._number("patches_per_song", trainer["patches_per_song"], "a song and epoch", place)
-        batch = self._number("batch_size", trainer["batch_size"], "patches, over all GPUs", place)
-        accumulate = self._number("accumulate", trainer["accumulate_batches"], "batches a change of weights", place)
+        per_song = self._number("patches_per_song", config["data"]["patches_per_song"], "a song and epoch", data_place)
+        batch = self._number("batch_size", config["data"]["batch_size"], "patches, over all GPUs", data_place)
+        accumulate = self._number(
+            "accumulate", trainer["accumulate_grad_batches"], "batches a change of weights", place
+        )
         self._number("gpus", 1, "a node", "assumed")
         self._number("nodes", 1, "machines", "assumed")
         rate = self._speed(metrics, batch)
@@ -93,9 +96,10 @@ class Settings:
         )
         # not those of a run: it may have had one GPU
         shipped = config if metrics is None else compose_model(None, None, None, None, (), several)
-        bucket = self._number("bucket_mb", shipped["trainer"]["bucket_mb"], "MiB", "conf/trainer/default.yaml")
+        ddp = (shipped if several else compose_model(None, None, None, None, (), True))["trainer"]["strategy"]
+        bucket = self._number("bucket_mb", ddp["bucket_cap_mb"], "MiB", "conf/trainer/ddp.yaml")
         given = options.sync_batch_norm
-        sync = shipped["trainer"]["sync_batch_norm"] if given is None else given
+        sync = shipped["trainer"]["sync_batchnorm"] if given is None else given
         self._note("sync_batch_norm", sync, "", _given(given, f"conf/trainer/{'ddp' if several else 'default'}.yaml"))
         price = options.gpu_hour_price
         self._note("gpu_hour_price", price, "a GPU hour", _given(price, "not given: ask whoever owns the GPUs"))

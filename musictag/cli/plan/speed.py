@@ -19,8 +19,8 @@ from musictag.common.timing import median_seconds
 from musictag.errors import MusictagError
 from musictag.models.network import TaggingNetwork
 from musictag.models.summary import Sketch
-from musictag.objective import Objective
 from musictag.results import read_results
+from musictag.training.losses import BCE
 
 #: Forward and backward against forward alone: the backward pass computes gradients of activations and of weights.
 TRAINING_FLOPS = 3
@@ -98,14 +98,14 @@ def measured_speed(model: Sketch, batch_size: int, precision: str) -> Assumption
     network.fit_normalisation([_waveform(audio)])
     network.to(device)
     targets = torch.zeros(batch_size, len(network.tag_names), device=device)
-    objective = Objective("bce")
+    loss_of = BCE()
     optimiser = torch.optim.Adam(network.parameters())
     dtype = getattr(torch, PRECISIONS[precision])
 
     def train() -> None:
         optimiser.zero_grad()
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss = objective(network(_waveform(audio.to(device))), targets)
+            loss = loss_of(network(_waveform(audio.to(device))), targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()

@@ -24,11 +24,15 @@ class Source(ABC):
     ``expected_seconds(manifest) -> float32 S``, how long every song will be (NaN: unknown), asked of all songs or of a
     sample, to see whether the disk has room for them.
 
+    ``locations`` names its settings that are places, or ways to a split, and not content: what they lead to is in the
+    manifest, the fingerprint and the versions, so the same music elsewhere is the same experiment.
+
     ``tag_choice`` says which tags are used; whoever finds some songs unusable asks it about the rest.
     ``advice_on_splits`` is what to do where a split has no songs.
     """
 
     name: str
+    locations: tuple[str, ...] = ()
     tag_choice: TagChoice = TagChoice()
     _learnable: Manifest | None = None
     advice_on_splits: str = (

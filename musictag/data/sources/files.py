@@ -31,6 +31,8 @@ class AudioFiles(Source):
     Raises MusictagError for settings out of range.
     """
 
+    locations: tuple[str, ...] = ("root",)
+
     def __init__(
         self,
         root: str | Path,

@@ -54,6 +54,7 @@ class Jamendo(PublishedFiles):
     """
 
     name = "jamendo"
+    locations = ("root", "lists", "audio")
 
     def __init__(
         self,

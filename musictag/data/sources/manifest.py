@@ -51,6 +51,8 @@ class CatalogueFile(AudioFiles):
     its problems (``musictag data check`` names all), and for a split that cannot be made or saved.
     """
 
+    locations = ("path", "root", "split_path", "split_fractions", "split_seed")
+
     def __init__(
         self,
         path: str | Path,

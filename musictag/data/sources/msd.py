@@ -45,6 +45,7 @@ class MillionSongDataset(PublishedFiles):
     """
 
     name = "msd"
+    locations = ("root", "lists", "cals", "paths", "artists")
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class Songbook(Source):
     """
 
     name = "songbook"
+    locations = ("soundfont",)
 
     def __init__(
         self,

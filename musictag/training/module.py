@@ -1,4 +1,4 @@
-"""Training a network with Lightning: loss, optimiser, schedule, song-level validation and test.
+"""A network in training with Lightning: steps, song-level validation and test.
 
 Legend: B patches, S songs, N samples, K tags. A batch is what ``musictag.data.datamodule.SongData`` hands out:
 ``audio`` int16 B×N, ``song`` int64 B (the song's row within its split) and, in training, ``target`` float32 B×K.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,58 +22,50 @@ from musictag.evaluation.registry import METRICS, monitors
 from musictag.layers import full_precision
 from musictag.metrics import song_metrics
 from musictag.models.network import TaggingNetwork
-from musictag.objective import Objective
 from musictag.steps import Arriving, EpochLoss, Wishes
-
-#: Of training; nothing else is offered, as weights in half precision would neither learn nor score as float32 ones do.
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-SCHEDULES = ("plateau", "one_cycle", "constant")
+from musictag.training.losses import Loss
+from musictag.training.optimization import make_scheduler, step_epoch
 
 
 class TaggingModule(pl.LightningModule):
     """A ``TaggingNetwork`` in training.
 
     ``tagger`` is its specification (``TaggingNetwork.spec``: plain containers), so that every checkpoint is
-    self-describing and loads with ``weights_only=True``. Optimiser: Adam, as in the paper. Learning-rate schedules, our
-    own: ``plateau`` (reduce when ``monitor`` stalls), ``one_cycle`` (for a fixed small budget) and ``constant``.
+    self-describing and loads with ``weights_only=True``. ``optimizer`` is called with the parameters that are trained;
+    ``scheduler`` (None: the learning rate stays) as ``musictag.training.optimization.make_scheduler`` says.
 
     ``freeze="frontend"`` leaves the front-end as it is, for fine-tuning.
 
     Validation and test score whole songs, in float32 whatever the precision of training: the mean over a song's patches
     of the probabilities, collected by the SongAverage that the DataModule hands out. Logged each epoch: ``train_loss``,
-    ``val_loss`` (the objective between song scores and targets) and ``val_<key>`` of each of the METRICS that the tags
-    allow.
+    ``val_loss`` (the loss between song scores and targets) and ``val_<key>`` of those METRICS that the tags allow.
 
-    Raises MusictagError for an unknown objective, schedule, monitor or part to freeze.
+    Raises MusictagError for an unknown monitor or part to freeze.
     """
 
     def __init__(
         self,
         tagger: dict[str, Any],
         *,
-        objective: str = "bce",
-        learning_rate: float = 0.001,
-        weight_decay: float = 0.0,
-        schedule: str = "plateau",
-        plateau_patience: int = 5,
-        plateau_factor: float = 0.2,
+        loss: Loss,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., Any] | None = None,
         monitor: str = "val_loss",
         seed: int = 0,
         compile: bool = False,
         freeze: str | None = None,
     ) -> None:
         super().__init__()
-        if schedule not in SCHEDULES:
-            raise MusictagError(f"trainer.schedule={schedule} does not exist; choose one of {', '.join(SCHEDULES)}")
-        if monitor not in monitors():
-            raise MusictagError(f"trainer.monitor={monitor} does not exist; choose one of {', '.join(monitors())}")
+        check_monitor(monitor)
         if freeze not in (None, "frontend"):
             raise MusictagError(f"freeze={freeze} does not exist; allowed: frontend, null")
-        self.save_hyperparameters()
+        # the rest are objects, which no checkpoint may hold; loggers get the whole configuration
+        self.save_hyperparameters("tagger", "monitor", "seed", "freeze", logger=False)
         self.tagger = TaggingNetwork(**tagger)
         if freeze:
             self.tagger.frontend.requires_grad_(False)
-        self.objective = Objective(objective)
+        self.loss = loss
+        self._make_optimizer, self._make_scheduler = optimizer, scheduler
         if compile:
             # in place, so that the names in the state dict stay those of the plain model
             self.tagger.compile()
@@ -98,7 +91,7 @@ class TaggingModule(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         self._raise_if_not_finite()
         logits = self.tagger(to_waveform(batch["audio"]))
-        loss = self.objective(logits, batch["target"])
+        loss = self.loss(logits, batch["target"])
         wishes = self.wishes.tensor(loss.device)
         if self.trainer.world_size > 1:
             # The mean over the known targets of all ranks, not the mean of the ranks' means. What any rank wishes goes
@@ -125,10 +118,15 @@ class TaggingModule(pl.LightningModule):
             ids = self.trainer.datamodule.song_ids("train")[songs.cpu().numpy()]
             raise MusictagError(
                 f"the loss became {loss} in epoch {self.current_epoch}, in the batch with the songs "
-                f"{', '.join(map(str, ids))}. Listen to these; if they are sound, lower trainer.learning_rate "
-                f"(now {self.hparams.learning_rate}), lower trainer.gradient_clip, or use trainer.precision=32-true. "
-                "The checkpoints before are kept."
+                f"{', '.join(map(str, ids))}. Listen to these; if they are sound, {self._gentler()}"
             )
+
+    @staticmethod
+    def _gentler() -> str:
+        return (
+            "lower optimizer.lr, lower trainer.gradient_clip_val, or use trainer.precision=32-true. The checkpoints "
+            "before are kept."
+        )
 
     def _freeze(self) -> None:
         if self.hparams.freeze:
@@ -141,9 +139,7 @@ class TaggingModule(pl.LightningModule):
         weights = [value for value in self.state_dict().values() if value.is_floating_point()]
         if not torch.stack([value.isfinite().all() for value in weights]).all():
             raise MusictagError(
-                f"weights became infinite or NaN in epoch {self.current_epoch}, and are not saved. Lower "
-                f"trainer.learning_rate (now {self.hparams.learning_rate}), lower trainer.gradient_clip, or use "
-                "trainer.precision=32-true. The checkpoints before are kept."
+                f"weights became infinite or NaN in epoch {self.current_epoch}, and are not saved: {self._gentler()}"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -154,36 +150,22 @@ class TaggingModule(pl.LightningModule):
         self._epoch_loss.restore(checkpoint.get("epoch_loss"))
 
     def on_train_epoch_end(self) -> None:
-        if self.hparams.schedule == "plateau":
-            # Here and not by Lightning, which steps after the checkpoint is written: a resumed run would miss a step.
-            self.lr_schedulers().step(self.trainer.callback_metrics[self._monitor()])
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(
-            [p for p in self.tagger.parameters() if p.requires_grad],
-            lr=self.hparams.learning_rate,
-            weight_decay=self.hparams.weight_decay,
-        )
-        if self.hparams.schedule == "constant":
-            return optimizer
-        if self.hparams.schedule == "one_cycle":
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer,
-                max_lr=self.hparams.learning_rate,
-                total_steps=max(int(self.trainer.estimated_stepping_batches), 1),
-            )
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer,
-            mode=monitors()[self.hparams.monitor],
-            factor=self.hparams.plateau_factor,
-            patience=self.hparams.plateau_patience,
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": self._monitor()}}
+        # Here and not by Lightning, which steps after the checkpoint is written: a resumed run would miss a step.
+        for config in self.trainer.lr_scheduler_configs:
+            if config.interval == "epoch":
+                step_epoch(config.scheduler, self.trainer.callback_metrics[self.hparams.monitor])
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        if self.hparams.schedule == "one_cycle":
+        if self.trainer.lr_scheduler_configs[0].interval == "step":
             scheduler.step()
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._make_optimizer([p for p in self.tagger.parameters() if p.requires_grad])
+        if self._make_scheduler is None:
+            return optimizer
+        steps, mode = int(self.trainer.estimated_stepping_batches), monitors()[self.hparams.monitor]
+        scheduler = make_scheduler(self._make_scheduler, optimizer, steps, mode)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler | {"monitor": self.hparams.monitor}}
 
     # evaluation
 
@@ -226,12 +208,12 @@ class TaggingModule(pl.LightningModule):
         )
         values = {
             "train_loss": self._epoch_loss.mean(),
-            "val_loss": float(self.objective.of_probabilities(scores, targets)),
+            "val_loss": float(self.loss.of_probabilities(scores, targets)),
         }
         values |= {f"val_{key}": metrics[key]["value"] for key in METRICS if metrics[key] is not None}
-        if self._monitor() not in values:
+        if self.hparams.monitor not in values:
             raise MusictagError(
-                f"trainer.monitor={self._monitor()} cannot be computed on this validation set; "
+                f"monitor={self.hparams.monitor} cannot be computed on this validation set; "
                 f"possible here: {', '.join(name for name in values if name in monitors())}"
             )
         # every rank has the same values: SongAverage has already been reduced
@@ -243,8 +225,11 @@ class TaggingModule(pl.LightningModule):
         self.test_scores = self.song_average.compute().float().cpu().numpy()
         self.test_seconds = time.perf_counter() - self._test_began
 
-    def _monitor(self) -> str:
-        return self.hparams.monitor
+
+def check_monitor(monitor: str) -> None:
+    """Raise MusictagError for a monitor that is none."""
+    if monitor not in monitors():
+        raise MusictagError(f"monitor={monitor} does not exist; choose one of {', '.join(monitors())}")
 
 
 def to_waveform(audio: Tensor) -> Tensor:

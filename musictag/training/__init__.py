@@ -1,0 +1,1 @@
+"""Training with Lightning: the module, its losses, and how its weights are optimised."""

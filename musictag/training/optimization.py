@@ -1,0 +1,76 @@
+"""How weights are optimised: the learning rate of a larger batch, and schedules of the learning rate."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from musictag.errors import MusictagError
+
+_POWERS = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}
+
+
+def scaled_lr(lr: float, batch_size: int, rule: str, reference_batch_size: int) -> float:
+    """``lr``, found with batches of ``reference_batch_size``, for batches of ``batch_size``.
+
+    ``linear`` keeps the mean step a patch the same (Goyal et al. 2017), ``sqrt`` the noise of a step that averages over
+    the batch, as an adaptive optimiser's do (Krizhevsky 2014; Granziol et al. 2022). Raises MusictagError for a rule
+    that does not exist.
+    """
+    if rule not in _POWERS:
+        raise MusictagError(f"lr_scaling.rule={rule} does not exist; choose one of {', '.join(_POWERS)}")
+    if reference_batch_size < 1:
+        raise MusictagError(f"lr_scaling.reference_batch_size={reference_batch_size} must be at least 1")
+    return lr * (batch_size / reference_batch_size) ** _POWERS[rule]
+
+
+def make_scheduler(make: Callable[..., Any], optimizer: Optimizer, total_steps: int, mode: str) -> dict[str, Any]:
+    """What ``make``, a partial, makes of the optimiser, as Lightning's configuration of a scheduler.
+
+    A schedule that takes ``total_steps`` gets them and is stepped after every change of the weights; every other one
+    after every epoch. One that takes a ``mode`` gets that of the monitored value, ``min`` or ``max``.
+    """
+    parameters = inspect.signature(make.func).parameters
+    derived = {"total_steps": max(total_steps, 1), "mode": mode}
+    taken = {name: value for name, value in derived.items() if name in parameters and name not in make.keywords}
+    return {"scheduler": make(optimizer, **taken), "interval": "step" if "total_steps" in parameters else "epoch"}
+
+
+def step_epoch(scheduler: Any, monitored: float) -> None:
+    """Step a schedule at the end of an epoch."""
+    if isinstance(scheduler, ReduceLROnPlateau):
+        scheduler.step(monitored)
+    else:
+        scheduler.step()
+
+
+def one_cycle(optimizer: Optimizer, total_steps: int, pct_start: float = 0.3) -> LRScheduler:
+    """Up to the optimiser's learning rate and down to nothing (Smith & Topin 2018): PyTorch's, whose ``max_lr`` is what
+    the optimiser was given. ``pct_start``: share of the steps that go up."""
+    highest = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, max_lr=highest, total_steps=total_steps, pct_start=pct_start)
+
+
+def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05, final: float = 0.0) -> LRScheduler:
+    """Linearly up to the optimiser's learning rate, then along half a cosine down to ``final`` times it (Loshchilov &
+    Hutter 2017). ``warmup``: share of the steps that go up.
+
+    Raises MusictagError for shares outside of [0, 1).
+    """
+    for name, value in (("warmup", warmup), ("final", final)):
+        if not 0 <= value < 1:
+            raise MusictagError(f"scheduler.{name}={value} must be at least 0 and below 1")
+    rising = round(warmup * total_steps)
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        done = (step - rising) / max(total_steps - rising, 1)
+        return final + (1 - final) * (1 + math.cos(math.pi * min(done, 1))) / 2
+
+    return LambdaLR(optimizer, factor)
