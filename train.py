@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from musictag.overrides import command_line, in_one_message, plain_config
+from musictag.experiment.overrides import command_line, in_one_message, plain_config
 
 # conf/hydra/launcher/submitit_slurm.yaml names everything that its plugin knows; Hydra would rather it had another name
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is validated against ConfigStore schema")
@@ -26,8 +26,9 @@ os.environ["MUSICTAG_HOME"] = str(Path(__file__).resolve().parent)  # where Hydr
 def main(cfg: DictConfig) -> float | None:
     """Run the experiment of ``cfg``; returns what a sweeper may maximise (None: the job failed)."""
     # imported here, so that --help and mistyped options are answered at once
-    from musictag import experiment, sweeping
-    from musictag.terminal import print_results
+    from musictag.experiment import run as experiment
+    from musictag.experiment.results.console import print_results
+    from musictag.experiment.sweeps import jobs as sweeping
 
     config, chosen = plain_config(cfg), HydraConfig.get()
     if chosen.mode == RunMode.MULTIRUN:

@@ -16,13 +16,13 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from musictag.errors import MusictagError, SongError, SongWarning
+from musictag.common.errors import MusictagError, SongError, SongWarning
 
 if TYPE_CHECKING:
-    from musictag.backends import BackEnd
-    from musictag.frontends import FrontEnd
     from musictag.inference.load import load
     from musictag.inference.tagger import Tagger, Taggram
+    from musictag.models.backends import BackEnd
+    from musictag.models.frontends import FrontEnd
 
 __version__ = version("musictag")
 __all__ = [
@@ -30,8 +30,8 @@ __all__ = [
 ]  # fmt: skip
 
 _MODULES = {
-    "BackEnd": "musictag.backends",
-    "FrontEnd": "musictag.frontends",
+    "BackEnd": "musictag.models.backends",
+    "FrontEnd": "musictag.models.frontends",
     "Tagger": "musictag.inference.tagger",
     "Taggram": "musictag.inference.tagger",
     "load": "musictag.inference.load",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .catalogues import write_catalogue
+from tests.helpers.catalogues import write_catalogue
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from .experiments import ROOT
-from .mutants.__main__ import ERROR, KILLED, SURVIVED, Result, chosen, try_all
-from .mutants.faults import Fault, all_faults, mutated, problems
+from tests.helpers.experiments import ROOT
+from tests.mutants.__main__ import ERROR, KILLED, SURVIVED, Result, chosen, try_all
+from tests.mutants.faults import Fault, all_faults, mutated, problems
 
 #: Packages of which a careless edit would change results.
 PACKAGES = sorted(path.parent.relative_to(ROOT) for path in (ROOT / "musictag").glob("**/__init__.py"))

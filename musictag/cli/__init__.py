@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 from musictag import __version__
 from musictag.cli.parsing import Commands, add_commands
-from musictag.cli.streams import drop_output, write_out_what_cannot_be_encoded
-from musictag.errors import MusictagError
-from musictag.interruption import Stopped
-from musictag.published import PRETRAINED
-from musictag.untrusted import printable
+from musictag.common.errors import MusictagError
+from musictag.common.streams import drop_output, write_out_what_cannot_be_encoded
+from musictag.common.text import printable
+from musictag.models.pretrained import PRETRAINED
+from musictag.training.signals import Stopped
 
 #: Verb: its module, and one line of help. Verbs of a group stand in a table of their own.
 COMMANDS: Commands = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from musictag.cli.parsing import positive
-from musictag.places import path_argument
-from musictag.untrusted import printable
+from musictag.common.paths import path_argument
+from musictag.common.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the catalogue and print the report; returns the exit status. Raises MusictagError as ``make_catalogue``."""
-    from musictag.data.cataloguing.making import Wishes, make_catalogue
+    from musictag.data.catalogue.making.making import Wishes, make_catalogue
 
     wishes = Wishes(
         form=arguments.form,

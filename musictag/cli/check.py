@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from musictag.places import path_argument
-from musictag.untrusted import printable
+from musictag.common.paths import path_argument
+from musictag.common.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what is wrong; returns the exit status. Raises MusictagError for a table that cannot be read."""
-    from musictag.data.check import check
+    from musictag.data.catalogue.check import check
 
     report = check(arguments.catalogue, arguments.root, _kinds_by_tag(arguments.tags))
     # not through rich: paths and tags are no markup, and a row should stay one line

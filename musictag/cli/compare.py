@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from musictag.places import path_argument
+from musictag.common.paths import path_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises MusictagError for runs that cannot be compared.
     """
-    from musictag.comparison import measure, plot, read_rows, table, write_csv
+    from musictag.report.comparison import measure, plot, read_rows, table, write_csv
 
     folder = Path(arguments.runs)
     rows = read_rows(folder, arguments.study)

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from musictag.errors import MusictagError
-from musictag.places import path_argument
+from musictag.common.errors import MusictagError
+from musictag.common.paths import path_argument
 
 if TYPE_CHECKING:
-    from musictag.data.describe import Description, TagShares
+    from musictag.data.describe.statistics import Description, TagShares
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,10 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     A catalogue without a column ``split`` gets its split here as it would in training. Raises MusictagError for bad
     input.
     """
-    from musictag.data.describe import describe, song_seconds
-    from musictag.data.describe_plots import plot_prevalence, plot_together
-    from musictag.identity import build_source, check_keys
-    from musictag.preparing import configuration
+    from musictag.data.describe.plots import plot_prevalence, plot_together
+    from musictag.data.describe.statistics import describe, song_seconds
+    from musictag.experiment.builders import build_source
+    from musictag.experiment.compose import configuration
+    from musictag.experiment.identity import check_keys
 
     config = configuration(arguments.words)
     check_keys(config)
@@ -83,7 +84,7 @@ def _print(description: Description, where: str) -> None:
 
 
 def _split_table(description: Description) -> Table:
-    from musictag.data.describe import PARTS
+    from musictag.data.describe.statistics import PARTS
     from musictag.data.manifest import SPLITS
 
     table = Table(title=escape(description.name), title_justify="left")
@@ -112,7 +113,7 @@ def _about_groups(description: Description) -> str:
 
 
 def _tag_table(description: Description) -> Table:
-    from musictag.data.describe import PARTS
+    from musictag.data.describe.statistics import PARTS
 
     table = Table(title="Tags: share of the songs of which the tag is known, or mean ± standard deviation")
     table.title_justify = "left"

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from musictag.data.paths import songs_below
-from musictag.errors import MusictagError, SongError, SongWarning
-from musictag.interruption import Interruption, Stopped
-from musictag.untrusted import printable, reason
+from musictag.common.errors import MusictagError, SongError, SongWarning
+from musictag.common.text import printable, reason
+from musictag.data.catalogue.paths import songs_below
+from musictag.training.signals import Interruption, Stopped
 
 Result = TypeVar("Result")
 

@@ -12,11 +12,11 @@ from typing import IO, TYPE_CHECKING
 
 from musictag import __version__
 from musictag.cli.parsing import add_songs
-from musictag.data.progress import Progress
-from musictag.errors import MusictagError
-from musictag.files import atomic_write
-from musictag.places import path_argument
-from musictag.untrusted import unicode_name
+from musictag.common.errors import MusictagError
+from musictag.common.files import atomic_write
+from musictag.common.paths import path_argument
+from musictag.common.progress import Progress
+from musictag.common.text import unicode_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +100,7 @@ def embed(
     """
     from musictag.cli.each_song import Songs
     from musictag.inference.load import load
-    from musictag.transfer import digest
+    from musictag.models.pretrained import digest
 
     path = Path(out)
     if path.suffix.lower() not in WRITERS:

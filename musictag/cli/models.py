@@ -10,8 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from musictag.errors import MusictagError
-from musictag.published import PRETRAINED
+from musictag.common.errors import MusictagError
+from musictag.models.pretrained import PRETRAINED
 
 if TYPE_CHECKING:
     pass
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table of some models, or of all; returns the exit status. Raises MusictagError for other names."""
-    from musictag.preparing import presets
+    from musictag.experiment.compose import presets
 
     console = Console()
     wide = console.width >= WIDE
@@ -74,8 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe_model(name: str) -> ModelRow:
     """What `python train.py model=NAME` trains, for 50 tags. Nothing is computed: the network is only sketched."""
+    from musictag.experiment.compose import compose, presets
     from musictag.models.summary import sketch
-    from musictag.preparing import compose, presets
 
     if name not in presets():
         raise MusictagError(f"there is no model {name}; there are {', '.join(presets())}")

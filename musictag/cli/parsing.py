@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Union
 
-from musictag.places import song_argument
+from musictag.common.paths import song_argument
 
 #: Verb: its module, or a table of further verbs, and one line of help.
 Commands = Mapping[str, tuple[Union[str, "Commands"], str]]

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from musictag.errors import MusictagError
+from musictag.common.errors import MusictagError
 
 if TYPE_CHECKING:
-    from musictag.data.prepare import Prepared
+    from musictag.data.preparation.prepare import Prepared
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,10 +47,10 @@ def prepare(words: Sequence[str], verify: bool = False) -> None:
 
     Raises MusictagError for bad input, for what ``prepare_data`` cannot do, and for shards damaged again after mending.
     """
-    from musictag.assembly import build_data
-    from musictag.data.progress import say
-    from musictag.identity import build_source, check_keys
-    from musictag.preparing import configuration
+    from musictag.common.progress import say
+    from musictag.experiment.builders import build_data, build_source
+    from musictag.experiment.compose import configuration
+    from musictag.experiment.identity import check_keys
 
     config = configuration(words)
     check_keys(config)
@@ -74,10 +74,10 @@ def prepare(words: Sequence[str], verify: bool = False) -> None:
 
 def summary(prepared: Prepared) -> str:
     """Where the audio lies, how much it is, and what could not be used, in a few lines."""
-    from musictag.data.blocks import PROBLEMS_FILE
-    from musictag.data.copies import DUPLICATES_FILE, about_copies
-    from musictag.data.prepare import readable_size
-    from musictag.data.store import SHARD_FOLDER
+    from musictag.common.text import readable_size
+    from musictag.data.catalogue.copies import DUPLICATES_FILE, about_copies
+    from musictag.data.preparation.blocks import PROBLEMS_FILE
+    from musictag.data.store.store import SHARD_FOLDER
 
     store, manifest = prepared.store, prepared.manifest
     samples = int(store.num_samples[store.rows_of(manifest.song_ids)].sum())
@@ -105,7 +105,7 @@ def _readable_length(seconds: float) -> str:
 
 def _damaged(prepared: Prepared) -> list[Path]:
     """Damaged shards that hold songs of the manifest: of those that it no longer names nothing is wanted."""
-    from musictag.data.progress import Progress
+    from musictag.common.progress import Progress
 
     store = prepared.store
     shards = store.shards_of(store.rows_of(prepared.manifest.column("song_id")))

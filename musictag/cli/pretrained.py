@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from musictag.places import path_argument
-from musictag.published import PRETRAINED
+from musictag.common.paths import path_argument
+from musictag.models.pretrained import PRETRAINED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Obtain the weights and print where they are; returns the exit status. Raises MusictagError as ``obtain``."""
-    from musictag.pretrained import obtain
+    from musictag.models.pretrained.musicnn import obtain
 
     for name, path in obtain(arguments.names, arguments.wheel).items():
         print(f"{name} ({PRETRAINED[name].trained_on}): {path}")

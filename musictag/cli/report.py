@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from musictag.cli.parsing import positive
-from musictag.errors import MusictagError
-from musictag.places import path_argument
+from musictag.common.errors import MusictagError
+from musictag.common.paths import path_argument
 
 if TYPE_CHECKING:
-    from musictag.report.runs import Study
+    from musictag.report.study import Study
 
 DEFAULT_PROJECT = "musictag"  # as in conf/logger/wandb.yaml
 
@@ -49,10 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises MusictagError where there is nothing to report, or more than one study to choose from.
     """
-    from musictag.report.making import make_report
-    from musictag.report.runs import read_study
-    from musictag.report.wandb_report import log_report
-    from musictag.report.wandb_workspace import check_workspaces, save_workspace
+    from musictag.report.build import make_report
+    from musictag.report.study import read_study
+    from musictag.report.wandb.log import log_report
+    from musictag.report.wandb.workspace import check_workspaces, save_workspace
 
     if arguments.wandb_workspace:
         check_workspaces()
@@ -85,8 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _only_study(folder: Path) -> str | None:
-    from musictag.report.about import list_studies
-    from musictag.report.runs import find_runs
+    from musictag.report.page.summary import list_studies
+    from musictag.report.study import find_runs
 
     runs = find_runs(folder)
     names = {run.metrics["study"] for run in runs}

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from musictag.errors import MusictagError
-from musictag.places import path_argument
+from musictag.common.errors import MusictagError
+from musictag.common.paths import path_argument
 
 if TYPE_CHECKING:
-    from musictag.status import Job
+    from musictag.experiment.sweeps.status import Job
 
 _STYLES = {"done": "green", "running": "bold", "stopped": "yellow", "failed": "red", "missing": "dim"}
 
@@ -37,8 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises MusictagError where there is no such folder or study, and for a damaged list of jobs.
     """
-    from musictag.status import read_study_status
-    from musictag.studies import find_studies
+    from musictag.experiment.sweeps.status import read_study_status
+    from musictag.experiment.sweeps.study import find_studies
 
     folder, study = arguments.runs, arguments.study
     if not Path(folder).is_dir():
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 def show(name: str, jobs: Sequence[Job], console: Console) -> None:
     """A line for each job that is not done, and the count of all."""
     from musictag.evaluation.registry import headlines
-    from musictag.status import STATES, readable_time, time_left
+    from musictag.experiment.sweeps.status import STATES, readable_time, time_left
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title=f"[bold]{escape(name)}[/bold]")
     table.add_column("job", overflow="fold")

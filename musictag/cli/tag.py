@@ -14,10 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from musictag.cli.parsing import add_songs, positive
-from musictag.cli.streams import drop_output, is_utf8
-from musictag.errors import MusictagError, SongError
-from musictag.places import path_argument
-from musictag.untrusted import printable, unicode_name
+from musictag.common.errors import MusictagError, SongError
+from musictag.common.paths import path_argument
+from musictag.common.streams import drop_output, is_utf8
+from musictag.common.text import printable, unicode_name
 
 _GAP = 2  # columns between columns
 

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from musictag.data.parquet import flat_column, open_parquet
-from musictag.errors import MusictagError
-from musictag.files import atomic_write
-from musictag.untrusted import is_one_line
+from musictag.common.errors import MusictagError
+from musictag.common.files import atomic_write
+from musictag.common.parquet import flat_column, open_parquet
+from musictag.common.text import is_one_line
 
 SPLITS = ("train", "validation", "test")
 KINDS = ("classification", "regression")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from musictag.bootstrap import mean_of_known
+from musictag.evaluation.bootstrap import mean_of_known
 from musictag.evaluation.weighting import Weighted
 
 #: Names that stand beside the metrics where these are written.

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from musictag.bootstrap import Ranking
+from musictag.evaluation.bootstrap import Ranking
 
 #: Songs whose tags are ranked at once.
 _ROWS = 4096

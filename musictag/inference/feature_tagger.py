@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from musictag.audio import to_float
-from musictag.build import build, check_targets
+from musictag.common.errors import MusictagError
+from musictag.common.files import write_json
+from musictag.data.audio.decode import to_float
 from musictag.data.audio.read import AudioSource
-from musictag.embedding import Layer
-from musictag.errors import MusictagError
-from musictag.feature_models import FeatureModel, check_scores, constant_predictor, read_models
-from musictag.features import SAMPLE_RATE, feature_names, song_features
-from musictag.files import write_json
+from musictag.data.features.descriptors import SAMPLE_RATE, feature_names, song_features
+from musictag.inference.layers import Layer
 from musictag.inference.tagger import SongEmbedder, Tagger, Taggram
+from musictag.models.baselines import FeatureModel, check_scores, constant_predictor, read_models
+from musictag.models.factory import build, check_targets
 
 _WHAT = "musictag baseline 1"
 _LAYER = "features"

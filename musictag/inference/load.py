@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import torch
 
-from musictag.build import check_targets
-from musictag.checkpoint import check_fit, read_tagger
-from musictag.errors import MusictagError
+from musictag.common.errors import MusictagError
+from musictag.common.text import reason
 from musictag.inference.feature_tagger import read_feature_tagger
 from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.tagger import Tagger
+from musictag.models.checkpoint import check_fit, read_tagger
+from musictag.models.factory import check_targets
 from musictag.models.network import TaggingNetwork
-from musictag.published import locate
-from musictag.untrusted import reason
+from musictag.models.pretrained import locate
 
 
 def load(model: str | os.PathLike, device: str | torch.device = "cpu", trust: Sequence[str] = ()) -> Tagger:

@@ -10,9 +10,10 @@ import math
 import numpy as np
 from torch import Tensor
 
+from musictag.common.errors import MusictagError
 from musictag.data.audio.read import AudioSource
-from musictag.embedding import PENULTIMATE, Embedder, Layer, layers
-from musictag.errors import MusictagError
+from musictag.inference.embedding import PENULTIMATE, Embedder, layers
+from musictag.inference.layers import Layer
 from musictag.inference.over_patches import over_patches
 from musictag.inference.tagger import Tagger, Taggram
 from musictag.models.network import TaggingNetwork

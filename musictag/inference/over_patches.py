@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from musictag.cutting import fit_length, patch_starts
-from musictag.errors import MusictagError
+from musictag.common.errors import MusictagError
+from musictag.data.audio.patches import fit_length, patch_starts
 from musictag.models.network import TaggingNetwork
 
 BATCH_SECONDS = 64  # audio that goes through the network at once; bounds the memory

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from musictag.common.errors import MusictagError
 from musictag.data.audio.read import AudioSource, read_source
-from musictag.errors import MusictagError
 
 if TYPE_CHECKING:
-    from musictag.embedding import Layer
+    from musictag.inference.layers import Layer
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from musictag.backends import BackEnd
-from musictag.build import build
-from musictag.errors import MusictagError
-from musictag.frontends import FrontEnd
-from musictag.untrusted import checked_part, checked_tags, excerpt
+from musictag.common.errors import MusictagError
+from musictag.common.text import excerpt
+from musictag.models.backends import BackEnd
+from musictag.models.factory import build
+from musictag.models.frontends import FrontEnd
+from musictag.models.spec import checked_part, checked_tags
 
 #: of a patch; one hour at 16 kHz has 57,600,000
 MAX_PATCH_SAMPLES = 2**26
@@ -26,7 +27,7 @@ _RATES = (1_000, 192_000)
 class TaggingNetwork(nn.Module):
     """A network that hears ``patch_seconds`` of music and says how probable each tag is.
 
-    ``frontend`` and ``backend`` are specs (see musictag/build.py); ``tags`` holds a dictionary a tag, with
+    ``frontend`` and ``backend`` are specs (see musictag/models/factory.py); ``tags`` holds a dictionary a tag, with
     ``name`` and ``kind`` (``classification`` or ``regression``), in the order of the outputs. Plain containers only:
     together they are ``spec``, from which ``TaggingNetwork(**spec)`` makes the same network again.
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from musictag.report.crossing import Crossing
-    from musictag.report.runs import Study
-    from musictag.report.scaling import Curve
-    from musictag.report.systems import Difference
+    from musictag.report.statistics.crossing import Crossing
+    from musictag.report.statistics.paired_tests import Difference
+    from musictag.report.statistics.scaling import Curve
+    from musictag.report.study import Study
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from musictag.errors import MusictagError
+from musictag.common.errors import MusictagError
 
 #: Of training; nothing else is offered, as weights in half precision would neither learn nor score as float32 ones do.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")

@@ -1,6 +1,6 @@
 """A network in training with Lightning: steps, song-level validation and test.
 
-Legend: B patches, S songs, N samples, K tags. A batch is what ``musictag.data.datamodule.SongData`` hands out:
+Legend: B patches, S songs, N samples, K tags. A batch is what ``musictag.data.loading.datamodule.SongData`` hands out:
 ``audio`` int16 B×N, ``song`` int64 B (the song's row within its split) and, in training, ``target`` float32 B×K.
 """
 
@@ -16,13 +16,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from musictag.data.sampling import noise_seed
-from musictag.errors import MusictagError
+from musictag.common.errors import MusictagError
+from musictag.data.random_draws import noise_seed
+from musictag.evaluation.metrics import song_metrics
 from musictag.evaluation.registry import METRICS, monitors
-from musictag.layers import full_precision
-from musictag.metrics import song_metrics
+from musictag.models.layers import full_precision
 from musictag.models.network import TaggingNetwork
-from musictag.steps import Arriving, EpochLoss, Wishes
+from musictag.training.distributed.step_exchange import Arriving, EpochLoss, Wishes
 from musictag.training.losses import Loss
 from musictag.training.optimization import make_scheduler, step_epoch
 

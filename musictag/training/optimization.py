@@ -10,7 +10,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from musictag.errors import MusictagError
+from musictag.common.errors import MusictagError
 
 _POWERS = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from rich.console import Console
 from rich.table import Table
 
-from musictag.errors import MusictagError
+from musictag.common.errors import MusictagError
 
 SECTIONS = ("prepare", "data", "models", "architectures", "songbook", "metrics", "million", "baseline")
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from musictag.errors import MusictagError
+from musictag.common.errors import MusictagError
 from tests.benchmarks import main
 
 if __name__ == "__main__":

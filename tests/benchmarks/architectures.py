@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from musictag.preparing import compose, presets
+from musictag.experiment.compose import compose, presets
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.models import speeds
 

@@ -9,8 +9,9 @@ import librosa
 import numpy as np
 
 from musictag.common.timing import median_seconds
-from musictag.feature_models import Linear, Trees
-from musictag.features import HOP_SAMPLES, N_FFT, SAMPLE_RATE, feature_names, song_features
+from musictag.data.features.descriptors import HOP_SAMPLES, N_FFT, SAMPLE_RATE, feature_names, song_features
+from musictag.models.baselines.linear import Linear
+from musictag.models.baselines.trees import Trees
 from tests.benchmarks.figures import Figure
 
 _SONG_SECONDS = (10, 30, 240)

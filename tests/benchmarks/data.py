@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from musictag.data.datamodule import SongData
+from musictag.data.datasets import Source
+from musictag.data.loading.datamodule import SongData
 from musictag.data.manifest import Manifest, Tag
-from musictag.data.sources import Source
-from musictag.data.store import SHARD_FOLDER
+from musictag.data.store.store import SHARD_FOLDER
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.million import in_fresh_process
 

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import soundfile
 
-from musictag.audio import read_song
+from musictag.common.processes import available_cores
+from musictag.data.audio.decode import read_song
+from musictag.data.datasets.audio_files import AudioFiles
 from musictag.data.manifest import Manifest, Tag
-from musictag.data.prepare import prepare
-from musictag.data.sources.files import AudioFiles
-from musictag.identity import available_cores
+from musictag.data.preparation.prepare import prepare
 from tests.benchmarks.bare import decode
 from tests.benchmarks.figures import Figure
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from musictag.data.sources.songbook import Songbook
+from musictag.data.datasets.songbook import Songbook
 from tests.benchmarks.figures import Figure
 
 _RENDERED_SONGS = 60

@@ -1,12 +1,12 @@
 """Faults of training: steps, schedules, what is kept, what several processes share."""
 
-from .faults import Fault
+from tests.mutants.faults import Fault
 
-HAND = "test_training_by_hand.py::"
-KEPT = "test_best_epoch.py::test_the_best_epoch_is_kept_and_training_ends_when_none_is_better[val_roc_auc]"
-FALLS = "test_best_epoch.py::test_the_rate_falls_by_the_factor_after_epochs_without_a_better_score"
+HAND = "training/test_training_by_hand.py::"
+KEPT = "training/test_best_epoch.py::test_the_best_epoch_is_kept_and_training_ends_when_none_is_better[val_roc_auc]"
+FALLS = "training/test_best_epoch.py::test_the_rate_falls_by_the_factor_after_epochs_without_a_better_score"
 BY_ADAM = f"{HAND}test_every_weight_is_that_of_adam_written_by_hand[bce-0]"
-TOGETHER = "test_distributed.py::test_two_processes_train_as_one[lightning]"
+TOGETHER = "training/test_distributed.py::test_two_processes_train_as_one[lightning]"
 
 FAULTS = (
     Fault(
@@ -18,7 +18,7 @@ FAULTS = (
     ),
     Fault(
         "what a schedule is told is ignored",
-        "musictag/instantiation.py",
+        "musictag/training/instantiate.py",
         "return instantiate(spec, _partial_=True",
         'return instantiate({"_target_": spec["_target_"]}, _partial_=True',
         f"{FALLS}[val_loss]",
@@ -53,35 +53,35 @@ FAULTS = (
     ),
     Fault(
         "the worst ROC-AUC is kept as the best",
-        "musictag/assembly.py",
+        "musictag/training/trainer.py",
         "BestTagger(run_dir / TAGGER_FILE, monitor, monitors()[monitor])",
         'BestTagger(run_dir / TAGGER_FILE, monitor, "min")',
         KEPT,
     ),
     Fault(
         "the last epoch is kept as the best",
-        "musictag/callbacks.py",
+        "musictag/training/callbacks/checkpoints.py",
         "        if not is_better:\n            return\n",
         "",
         KEPT,
     ),
     Fault(
         "early stopping waits for the minimum",
-        "musictag/callbacks.py",
+        "musictag/training/callbacks/checkpoints.py",
         "mode=monitors()[monitor], ",
         'mode="min", ',
         KEPT,
     ),
     Fault(
         "early stopping has a patience of its own",
-        "musictag/callbacks.py",
+        "musictag/training/callbacks/checkpoints.py",
         "monitor, min_delta, patience, ",
         "monitor, min_delta, 15, ",
         KEPT,
     ),
     Fault(
         "the test is of the last epoch's weights",
-        "musictag/experiment.py",
+        "musictag/experiment/run.py",
         "        module.tagger.load_state_dict(best.state)\n",
         "",
         KEPT,
@@ -95,21 +95,21 @@ FAULTS = (
     ),
     Fault(
         "gradients are not clipped",
-        "musictag/assembly.py",
+        "musictag/training/trainer.py",
         '_without_flag(settings, "sync_batchnorm")',
         '_without_flag(settings, "gradient_clip_val")',
         f"{HAND}test_gradients_are_clipped_to_the_norm_of_all_of_them_together",
     ),
     Fault(
         "gradients are clipped one by one",
-        "musictag/assembly.py",
+        "musictag/training/trainer.py",
         '        "num_sanity_val_steps": 0,\n',
         '        "num_sanity_val_steps": 0,\n        "gradient_clip_algorithm": "value",\n',
         f"{HAND}test_gradients_are_clipped_to_the_norm_of_all_of_them_together",
     ),
     Fault(
         "batches are not accumulated",
-        "musictag/assembly.py",
+        "musictag/training/trainer.py",
         'make("trainer", _without_flag(settings, "sync_batchnorm")',
         'make("trainer", _without_flag(settings, "accumulate_grad_batches")',
         f"{HAND}test_accumulated_batches_count_as_one",
@@ -130,14 +130,14 @@ FAULTS = (
     ),
     Fault(
         "the loss of a configuration is ignored",
-        "musictag/assembly.py",
+        "musictag/training/trainer.py",
         'loss=make("loss", config["loss"], Loss)',
         'loss=make("loss", {"_target_": "musictag.training.losses.BCE"}, Loss)',
         f"{HAND}test_every_weight_is_that_of_adam_written_by_hand[mse-0]",
     ),
     Fault(
         "every seed begins with the same weights",
-        "musictag/experiment.py",
+        "musictag/experiment/run.py",
         'pl.seed_everything(config["seed"], workers=True, verbose=False)\n\n',
         "pl.seed_everything(0, workers=True, verbose=False)\n\n",
         BY_ADAM,
@@ -165,7 +165,7 @@ FAULTS = (
     ),
     Fault(
         "the loss of an epoch forgets its first batches",
-        "musictag/steps.py",
+        "musictag/training/distributed/step_exchange.py",
         "self._sum = self._sum + loss",
         "self._sum = 0 * self._sum + loss",
         BY_ADAM,
@@ -175,39 +175,39 @@ FAULTS = (
         "musictag/training/module.py",
         '        checkpoint["epoch_loss"] = self._epoch_loss.state()\n',
         "        pass\n",
-        "test_interruption.py::test_a_run_that_is_stopped_saves_and_ends_as_one_never_stopped[SIGTERM-143-words0]",
+        "training/test_signals.py::test_a_run_that_is_stopped_saves_and_ends_as_one_never_stopped[SIGTERM-143-words0]",
     ),
     Fault(
         "song scores are means of logits",
         "musictag/training/module.py",
         "scores = self.tagger.probabilities(self.tagger(waveform))",
         "scores = self.tagger(waveform)",
-        "test_best_epoch.py::test_the_best_epoch_is_kept_and_training_ends_when_none_is_better[val_loss]",
+        "training/test_best_epoch.py::test_the_best_epoch_is_kept_and_training_ends_when_none_is_better[val_loss]",
     ),
     Fault(
         "a frozen front-end learns",
         "musictag/training/module.py",
         "            self.tagger.frontend.requires_grad_(False)\n",
         "            pass\n",
-        "test_transfer.py::test_runs_that_begin_with_another_ones_weights",
+        "training/test_transfer.py::test_runs_that_begin_with_another_ones_weights",
     ),
     Fault(
         "the batch norms of a frozen front-end go on",
         "musictag/training/module.py",
         "            self.tagger.frontend.eval()",
         "            pass",
-        "test_transfer.py::test_runs_that_begin_with_another_ones_weights",
+        "training/test_transfer.py::test_runs_that_begin_with_another_ones_weights",
     ),
     Fault(
         "checkpoints within an epoch are as many seconds apart as they should be minutes",
-        "musictag/callbacks.py",
+        "musictag/training/callbacks/checkpoints.py",
         "self._saved_at >= 60 * self.minutes",
         "self._saved_at >= self.minutes",
-        "test_best_epoch.py::test_the_checkpoint_within_an_epoch_comes_every_so_many_minutes",
+        "training/test_best_epoch.py::test_the_checkpoint_within_an_epoch_comes_every_so_many_minutes",
     ),
     Fault(
         "patches of the other processes are not counted",
-        "musictag/callbacks.py",
+        "musictag/training/callbacks/checkpoints.py",
         'len(batch["song"]) * trainer.world_size',
         'len(batch["song"])',
         TOGETHER,
@@ -221,23 +221,23 @@ FAULTS = (
     ),
     Fault(
         "a learning rate is scaled by the batch of a step without the accumulated ones",
-        "musictag/assembly.py",
+        "musictag/training/trainer.py",
         'config["data"]["batch_size"] * config["trainer"].get("accumulate_grad_batches", 1)',
         'config["data"]["batch_size"]',
-        "test_distributed.py::test_the_learning_rate_follows_the_batch",
+        "training/test_distributed.py::test_the_learning_rate_follows_the_batch",
     ),
     Fault(
         "processes evaluate with batch norms of their own",
         "musictag/training/module.py",
         "                dist.broadcast(buffer, 0)\n",
         "                pass\n",
-        "test_own_norms.py::test_two_processes_validate_with_the_statistics_of_one",
+        "training/test_own_norms.py::test_two_processes_validate_with_the_statistics_of_one",
     ),
     Fault(
         "training hears samples divided by 32,767",
         "musictag/training/module.py",
         "return audio.to(torch.float32) / 32768.0",
         "return audio.to(torch.float32) / 32767.0",
-        "test_samples.py::test_training_hears_the_numbers_that_tagging_and_features_hear",
+        "training/test_samples.py::test_training_hears_the_numbers_that_tagging_and_features_hear",
     ),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from musictag.places import path_argument
+from musictag.common.paths import path_argument
 
 # what the tables of musictag/cli/plan/assumptions.py hold
 _STORAGE = "nvme, sata, hdd, nfs or lustre"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from musictag.errors import MusictagError
+from musictag.common.errors import MusictagError
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from musictag.errors import MusictagError
-from musictag.preparing import compose, presets
+from musictag.common.errors import MusictagError
+from musictag.experiment.compose import compose, presets
 
 #: Keys that say how large a part is; the others have options of their own, or change nothing in a plan.
 _GROUPS = ("frontend.", "backend.")

@@ -18,10 +18,10 @@ from musictag.cli.plan.assumptions import (
     PRECISIONS,
     Assumption,
     choose,
-)  # fmt: skip
+)
 from musictag.cli.plan.network import compose_model
-from musictag.errors import MusictagError
-from musictag.identity import available_cores
+from musictag.common.errors import MusictagError
+from musictag.common.processes import available_cores
 from musictag.models.summary import Sketch, sketch
 
 GIVEN = "given"

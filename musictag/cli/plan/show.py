@@ -15,7 +15,7 @@ from rich.table import Table
 from musictag.cli.plan.advice import bottleneck, warnings
 from musictag.cli.plan.arithmetic import Plan
 from musictag.cli.plan.assumptions import Assumption
-from musictag.data.prepare import readable_size
+from musictag.common.text import readable_size
 from musictag.models.summary import Sketch
 
 

@@ -13,13 +13,13 @@ import numpy as np
 import soundfile
 import torch
 
-from musictag.audio import read_song
 from musictag.cli.plan.assumptions import PRECISIONS, PROCESSORS, Assumption, choose
+from musictag.common.errors import MusictagError
 from musictag.common.timing import median_seconds
-from musictag.errors import MusictagError
+from musictag.data.audio.decode import read_song
+from musictag.experiment.results.files import read_results
 from musictag.models.network import TaggingNetwork
 from musictag.models.summary import Sketch
-from musictag.results import read_results
 from musictag.training.losses import BCE
 
 #: Forward and backward against forward alone: the backward pass computes gradients of activations and of weights.

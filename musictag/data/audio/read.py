@@ -6,8 +6,8 @@ import os
 
 import numpy as np
 
-from musictag.audio import from_array, read_song
-from musictag.errors import MusictagError
+from musictag.common.errors import MusictagError
+from musictag.data.audio.decode import from_array, read_song
 
 #: A file, or samples with their rate in Hz.
 AudioSource = str | os.PathLike | tuple[np.ndarray, int]

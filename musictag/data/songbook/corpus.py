@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from musictag.data.progress import say
-from musictag.data.songbook.abc import read_abc
-from musictag.data.songbook.kern import read_kern
-from musictag.data.songbook.musicxml import read_musicxml
-from musictag.data.songbook.score import Score
+from musictag.common.errors import MusictagError
+from musictag.common.files import atomic_write
+from musictag.common.progress import say
+from musictag.data.songbook.notation.abc import read_abc
+from musictag.data.songbook.notation.kern import read_kern
+from musictag.data.songbook.notation.musicxml import read_musicxml
+from musictag.data.songbook.notation.score import Score
 from musictag.data.songbook.tunes import split_clusters, tune_clusters
-from musictag.errors import MusictagError
-from musictag.files import atomic_write
 
 #: Counts up with every change to what readers, clusters or splits yield: caches of another version are not used.
 VERSION = 1

@@ -14,7 +14,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from musictag.data.songbook.score import Score
+from musictag.data.songbook.notation.score import Score
 
 #: Two pieces that share so many successive intervals of their melodies count as one tune.
 RUN_INTERVALS = 24

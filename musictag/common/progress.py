@@ -1,0 +1,78 @@
+"""How far a long preparation is: a bar in a terminal, a line now and then in a log file."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich import progress as rich_progress
+from rich.console import Console
+
+from musictag.common.text import printable
+
+_LINE_EVERY_SECONDS = 10.0
+
+
+def say(message: str) -> None:
+    """One line for the person who waits, on standard error."""
+    Console(stderr=True).print(printable(message), highlight=False, markup=False, soft_wrap=True)
+
+
+class Progress:
+    """How many of ``total`` are done, how many a second, and the time left.
+
+    ``unit`` names what is counted; ``when_stopped`` is said in addition where the work ends before its time.
+    """
+
+    def __init__(self, what: str, total: int, unit: str = "songs", when_stopped: str = "") -> None:
+        self._what = what
+        self._total = total
+        self._unit = unit
+        self._when_stopped = when_stopped
+        self._done = 0
+        self._console = Console(stderr=True)
+        self._bar: rich_progress.Progress | None = None
+
+    def __enter__(self) -> Progress:
+        self._began = self._last_line = time.monotonic()
+        if self._console.is_terminal:
+            self._bar = rich_progress.Progress(
+                rich_progress.TextColumn("{task.description}", markup=False),
+                rich_progress.BarColumn(),
+                rich_progress.MofNCompleteColumn(),
+                rich_progress.TextColumn(f"{self._unit}  {{task.fields[rate]:,.1f}} a second"),
+                rich_progress.TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task(self._what, total=self._total, rate=0.0)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        seconds = time.monotonic() - self._began
+        if kind is None:
+            say(f"{self._what}: {self._total:,} {self._unit} in {_duration(seconds)}")
+        else:
+            say(f"{self._what}: stopped after {self._done:,} of {self._total:,} {self._unit}{self._when_stopped}")
+
+    def show(self, done: int) -> None:
+        """``done`` songs are done; may be called as often as one likes."""
+        self._done = done
+        now = time.monotonic()
+        rate = done / max(now - self._began, 1e-9)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, rate=rate)
+        elif now - self._last_line >= _LINE_EVERY_SECONDS:
+            self._last_line = now
+            left = _duration((self._total - done) / rate) if done else "unknown time"
+            say(f"{self._what}: {done:,} of {self._total:,} {self._unit}, {rate:,.1f} a second, {left} left")
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -1,0 +1,71 @@
+"""The chunks of a WAV or AIFF: whether the header knows how long the audio is, and what lies behind it."""
+
+from __future__ import annotations
+
+from typing import BinaryIO, NamedTuple
+
+from musictag.data.audio.decoding.formats import AIFF, Format
+from musictag.data.audio.decoding.tags import Link
+
+#: Writers that cannot seek back leave a size like this, or 0, in a header: it declares nothing.
+UNDECLARED_BYTES = 0x7F000000
+_DATA = (b"data", b"SSND")
+#: With these, another file begins.
+_FILES = (b"RIFF", b"FORM", b"RF64")
+
+
+class Chunks(NamedTuple):
+    """``end``: where the chunks that can be followed end, which all of a file in order are; ``missing_bytes`` are those
+    of the audio that are declared and not there; ``patches`` by their place after the beginning: what the header
+    should say, where it does not say how long the audio is."""
+
+    end: int
+    missing_bytes: int = 0
+    patches: dict[int, bytes] | None = None
+
+
+def look_through(file: BinaryIO, form: Format, link: Link) -> Chunks:
+    """Follows the chunks from the beginning of a RIFF or FORM file to its end, or to where they lead nowhere."""
+    order = "big" if form is AIFF else "little"
+    place, empty, common = link.begin + 12, None, None
+    while place < link.end:
+        file.seek(place)
+        name, size = file.read(4), int.from_bytes(file.read(4), order)
+        if not _is_name(name) or name in _FILES or place + 8 > link.end:
+            break
+        end = place + 8 + size
+        if name == b"COMM":
+            common = place
+        if name in _DATA:
+            if size >= UNDECLARED_BYTES:
+                return Chunks(link.end, patches=_patches(file, link, place, common))
+            if size == 0:
+                empty = place
+            if end > link.end:
+                return Chunks(link.end, missing_bytes=end - link.end)
+        elif end > link.end:
+            break
+        place = end
+        if size % 2:  # followed by a byte of padding, which some forget
+            file.seek(place)
+            place += not _is_name(file.read(4))
+    # a stream's length is 0 in the header, and what follows it are no chunks
+    if empty is not None and place < link.end:
+        return Chunks(link.end, patches=_patches(file, link, empty, common))
+    return Chunks(min(place, link.end))
+
+
+def _patches(file: BinaryIO, link: Link, data: int, common: int | None) -> dict[int, bytes]:
+    """The lengths of a file whose audio goes from the chunk at ``data`` to its end."""
+    size = min(link.end - data - 8, 2**32 - 2)
+    patches = {data + 4 - link.begin: size.to_bytes(4, "little" if common is None else "big")}
+    if common is not None:  # AIFF tells the number of frames, too
+        file.seek(common + 8)
+        channels, _, bits = (int.from_bytes(file.read(length), "big") for length in (2, 4, 2))
+        frames = (size - 8) // max(1, channels * -(-bits // 8))
+        patches[common + 10 - link.begin] = max(0, frames).to_bytes(4, "big")
+    return patches
+
+
+def _is_name(name: bytes) -> bool:
+    return len(name) == 4 and all(0x20 <= byte < 0x7F for byte in name)

@@ -1,0 +1,237 @@
+"""Decoding with FFmpeg's libraries (PyAV): one link of a file becomes blocks of samples, and an account of the rest."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import av
+
+from musictag.data.audio.decoding.formats import ASF, FLAC, MATROSKA, MP3, MP4, OGG, PROBED, Format
+from musictag.data.audio.decoding.gathering import Block, Gathered
+from musictag.data.audio.decoding.headers import largest_flac_frame, read_length, samples_per_frame
+from musictag.data.audio.decoding.loss import TOLERATED_SECONDS, Loss, Undecodable
+from musictag.data.audio.decoding.tags import Link
+from musictag.data.audio.decoding.window import Window
+
+#: Decoders that are used. No other one, and so no picture and no film, is opened while a container is looked through.
+_CODECS = (
+    "aac,aac_latm,ac3,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,alac,amrnb,amrwb,ape,als,dca,dsd_lsbf,dsd_lsbf_planar,"
+    "dsd_msbf,dsd_msbf_planar,eac3,flac,gsm,gsm_ms,libopencore_amrnb,libopencore_amrwb,libopus,mlp,mp1,mp1float,mp2,"
+    "mp2float,mp3,mp3float,mpc7,mpc8,opus,pcm_alaw,pcm_f32be,pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,"
+    "pcm_s16le,pcm_s24be,pcm_s24le,pcm_s32be,pcm_s32le,pcm_s8,pcm_u8,speex,tak,truehd,tta,vorbis,wavpack,wmalossless,"
+    "wmapro,wmav1,wmav2,wmavoice"
+)
+#: Frames with other parameters than those before are believed if so many of them follow each other. A few bytes of
+#: rubbish may look like the beginning of a frame, but hardly ever like the same frame again and again.
+_BELIEVED_FRAMES = 8
+#: Formats whose header declares how long a stream is: in these two, how long all of the file is.
+_DECLARE_FOR_ALL = (MATROSKA, ASF)
+#: What encoders put in front and behind, at most.
+_PADDING_FRAMES = 3
+_DECLARE = (FLAC.name, MP4.name, OGG.name, "WavPack", "Monkey's Audio", "True Audio")
+#: After so many packets of which nothing comes, nothing will.
+_HOPELESS_PACKETS = 2000
+
+
+class DecodedLink:
+    """One link, and after its ``blocks`` have been read all of what is to be known about it.
+
+    ``seconds`` were decoded, and ``frame_seconds`` with what encoders put in front and behind; ``declared_seconds`` are
+    those that its header promises (NaN: none), of which ``complete_bytes`` tells whether all of their bytes are there
+    (None: unknown).
+    """
+
+    def __init__(self, file: BinaryIO, form: Format, link: Link) -> None:
+        self._file, self._form, self._link = file, form, link
+        self._window = Window(file, link)
+        self.loss = Loss()
+        self.seconds = self.frame_seconds = 0.0
+        self.declared_seconds = float("nan")
+        self.complete_bytes: bool | None = None
+        #: that may be counted in the declared length, and are not heard
+        self.padding_seconds = 0.0
+        #: that may be missing although the file is whole, by the bytes of which nothing came
+        self.seconds_of_holes = 0.0
+        self._audio_bytes = self._bytes_to_last_audio = self._first_byte = 0
+
+    def blocks(self) -> Iterator[Block]:
+        """Raises Undecodable where the link cannot be opened, or nothing in it is audio."""
+        with _opened(self._window, self._form) as container:
+            stream = container.streams.best("audio")
+            if stream is None:
+                raise Undecodable("there is no sound in it")
+            context = stream.codec_context
+            if context is None or context.name not in _CODECS.split(","):
+                raise Undecodable(
+                    f"its sound is of a kind that is not read here ({context.name if context else 'unknown'})"
+                )
+            if others := len(container.streams.audio) - 1:
+                self.loss.remarks.append(f"{others} more sound track{'s' * (others > 1)}, not read")
+            context.thread_count = 1
+            gathered = Gathered(_BELIEVED_FRAMES if self._form.framed else 1)
+            if context.name == "flac":
+                context.options = {"err_detect": "crccheck+explode"}
+            elif context.name == "vorbis" and self._form is OGG and len(container.streams) == 1:
+                # FFmpeg is wrong by a block about where Vorbis ends: the last page tells
+                context.options = {"flags2": "+skip_manual"}
+                gathered = Gathered(1, priming_frames=1, most_samples=_last_position(self._window))
+            for block, rate in self._gather(container, stream, gathered):
+                self.seconds += len(block) / rate
+                yield block, rate
+            self.loss.seconds += gathered.dropped_seconds
+            self._note_length(container, stream)
+        if not self.seconds:
+            raise Undecodable("no audio was found in it")
+
+    def _gather(self, container: av.container.InputContainer, stream: av.AudioStream, to: Gathered) -> Iterator[Block]:
+        try:
+            for frames in self._frames(container, stream):
+                for frame in frames:
+                    yield from to.add(frame)
+            yield from to.finish()
+        except (av.FFmpegError, ValueError) as error:
+            raise Undecodable(_reason(error)) from error
+
+    def _frames(self, container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[list[av.AudioFrame]]:
+        """The frames of every packet; what cannot be decoded is noted."""
+        context, window = stream.codec_context, self._window
+        largest = largest_flac_frame(_beginning(window)) if self._form is FLAC else window.size
+        time_base = float(stream.time_base)  # fractions would take longer than decoding
+        packets = num_bytes = hopeless = 0
+        try:
+            for packet in container.demux(stream):
+                size, seconds = packet.size, (packet.duration or 0) * time_base
+                packets += 1
+                num_bytes += size
+                if window.exhausted or packets > window.size + 10_000:
+                    raise Undecodable("it has 64 MB without audio, or parts that refer to each other in circles")
+                if packets == 1:
+                    self._first_byte = packet.pos or 0
+                try:
+                    frames = context.decode(packet)
+                except EOFError:
+                    frames = []  # asked for more than there is, at the end
+                except av.FFmpegError as error:
+                    _reason(error)  # memory that is short is no fault of the packet
+                    if size:
+                        self.loss.seconds += seconds
+                        hopeless += 1
+                    if hopeless > _HOPELESS_PACKETS and not self.frame_seconds:
+                        return
+                    continue
+                if size:
+                    # what lies between frames, or behind the last one, comes with a frame
+                    self._audio_bytes += min(largest, _without_padding(packet, size) if self._form.framed else size)
+                    self.frame_seconds += seconds
+                    self._bytes_to_last_audio = num_bytes
+                if frames:
+                    window.heard_audio()
+                    yield frames
+        except av.FFmpegError as error:
+            self.loss.remarks.append(f"FFmpeg stopped before its end ({_reason(error)})")
+
+    def _note_length(self, container: av.container.InputContainer, stream: av.AudioStream) -> None:
+        """How long the link claims to be, and which of its bytes are neither header nor audio."""
+        header = self._first_byte
+        if self._form is MP3:
+            length = read_length(_beginning(self._window))
+            if length is None:
+                header = 0
+            elif length.frames:
+                rate = stream.codec_context.sample_rate
+                self.declared_seconds = length.frames * samples_per_frame(rate) / rate
+                if length.bytes:
+                    self.complete_bytes = length.bytes <= self._window.size
+        elif self._form.name in _DECLARE and stream.duration:
+            self.declared_seconds = float(stream.duration * stream.time_base)
+            if self._form is MP4:
+                self._note_hidden(stream)
+        elif self._form in _DECLARE_FOR_ALL and len(container.streams) == 1 and container.duration:
+            self.declared_seconds = container.duration / av.time_base
+            context = stream.codec_context
+            self.padding_seconds = _PADDING_FRAMES * context.frame_size / context.sample_rate
+        if self._form.framed:
+            self.loss.bytes += max(0, self._window.size - header - self._audio_bytes)
+        # a hole may reach to the end only where all bytes are known to be there
+        hole_bytes = self.loss.bytes if self.complete_bytes else self._bytes_to_last_audio - self._audio_bytes
+        if hole_bytes and self._audio_bytes:
+            # rubbish, and the frames around it
+            self.seconds_of_holes = 2 * self.frame_seconds * hole_bytes / self._audio_bytes + TOLERATED_SECONDS
+
+    def _note_hidden(self, stream: av.AudioStream) -> None:
+        """An MP4 may say that only a part of it is to be heard."""
+        with _opened(Window(self._file, self._link), MP4, ignore_editlist="1") as container:
+            whole = container.streams[stream.index]
+            hidden = float((whole.duration or 0) * whole.time_base) - self.declared_seconds
+        padding = _PADDING_FRAMES * stream.codec_context.frame_size / stream.codec_context.sample_rate
+        if hidden > TOLERATED_SECONDS + padding:
+            self.loss.remarks.append(f"{hidden:.1f} s left out, as the file's edit list wants it")
+
+
+def probe(file: BinaryIO, link: Link) -> Format | None:
+    """The format of frames that begin somewhere in a link, None where FFmpeg finds none."""
+    try:
+        with _opened(Window(file, link), None) as container:
+            return PROBED[container.format.name]
+    except Undecodable:
+        return None
+
+
+def duration(file: BinaryIO, form: Format, link: Link) -> float:
+    """How many seconds a link claims to have, by its header or bit rate, which may be wrong; NaN where nobody knows."""
+    try:
+        with _opened(Window(file, link), form) as container:
+            return container.duration / av.time_base if container.duration else float("nan")
+    except Undecodable:
+        return float("nan")
+
+
+def _beginning(window: Window) -> bytes:
+    place = window.tell()
+    window.seek(0)
+    beginning = window.read(4096)
+    window.seek(place)
+    return beginning
+
+
+def _last_position(window: Window) -> int | None:
+    """The number of samples at which an Ogg stream ends, by its last page; None where that does not tell."""
+    place = window.tell()
+    window.seek(max(0, window.size - 2**17))
+    tail = window.read(2**17)
+    window.seek(place)
+    page = tail.rfind(b"OggS")
+    position = int.from_bytes(tail[page + 6 : page + 14], "little", signed=True) if page >= 0 else -1
+    return position if position > 0 else None
+
+
+@contextmanager
+def _opened(window: Window, form: Format | None, **options: str) -> Iterator[av.container.InputContainer]:
+    options |= {"codec_whitelist": _CODECS, "protocol_whitelist": "none", "max_streams": "64"}
+    if form is None:
+        options["format_whitelist"] = ",".join(PROBED)
+    try:
+        container = av.open(window, format=form and form.demuxer, container_options=options, metadata_errors="replace")
+    except (av.FFmpegError, ValueError) as error:
+        raise Undecodable(_reason(error)) from error
+    with container:
+        yield container
+
+
+def _without_padding(packet: av.Packet, size: int) -> int:
+    """Bytes of a packet but for zeros in front of it, which the decoder skips without a word."""
+    return size if memoryview(packet)[0] else len(bytes(packet).lstrip(b"\0"))
+
+
+def _reason(error: Exception) -> str:
+    """FFmpeg's error in words for the owner of a song. Raises MemoryError where that is what it is."""
+    if getattr(error, "errno", None) == errno.ENOMEM:
+        raise MemoryError from error
+    if isinstance(error, EOFError):
+        return "it ends before its audio begins"
+    if isinstance(error, av.InvalidDataError):
+        return "it is damaged where it should say what it holds"
+    return str(getattr(error, "strerror", None) or error)

@@ -1,0 +1,164 @@
+"""A file as blocks of samples, whoever decodes it: all that is in it, or the reason why it cannot be used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from musictag.common.errors import SongError
+from musictag.data.audio.decoding.chunks import Chunks, look_through
+from musictag.data.audio.decoding.containers import DecodedLink, duration, probe
+from musictag.data.audio.decoding.formats import AIFF, OGG, WAV, Format, how_to_convert, recognise
+from musictag.data.audio.decoding.gathering import Block
+from musictag.data.audio.decoding.links import find_links
+from musictag.data.audio.decoding.loss import (
+    LARGEST_LOST_SHARE,
+    MAX_HOURS,
+    TOLERATED_BYTES,
+    TOLERATED_SECONDS,
+    Loss,
+    Undecodable,
+)
+from musictag.data.audio.decoding.pcm import plain_blocks
+from musictag.data.audio.decoding.tags import Link, without_tags
+from musictag.data.audio.decoding.window import Window
+
+
+def decode(file: BinaryIO, loss: Loss) -> Iterator[Block]:
+    """All blocks of a file, one after the other; what could not be used of it stands in ``loss`` afterwards.
+
+    Raises SongError for what is no audio, ends before the length that it declares, or is damaged beyond what ``Loss``
+    allows; and Undecodable, which is one, for what another decoder might read.
+    """
+    whole, form = _look_at(file, loss)
+    if form is None:
+        try:
+            yield from plain_blocks(file)  # libsndfile knows a dozen of rare formats
+        except Undecodable as error:
+            raise Undecodable(f"its bytes are of no format that is known here; {how_to_convert()}") from error
+    elif form in (WAV, AIFF):
+        yield from _chunked(file, form, whole, loss)
+    elif form.plain:
+        try:
+            yield from plain_blocks(file)
+        except Undecodable:
+            yield from _links(file, form, whole, loss)
+    else:
+        yield from _links(file, form, whole, loss)
+
+
+def declared_seconds(file: BinaryIO) -> float:
+    """How long a file claims to be, which may be wrong; NaN where it cannot be read as audio or claims nothing."""
+    try:
+        whole, form = _look_at(file, Loss())
+    except SongError:
+        return float("nan")
+    return duration(file, form, whole) if form else float("nan")
+
+
+def _look_at(file: BinaryIO, loss: Loss) -> tuple[Link, Format | None]:
+    size = os.fstat(file.fileno()).st_size
+    if not size:
+        raise SongError("empty file")
+    whole = without_tags(file, Link(0, size))
+    if whole.begin >= whole.end:
+        raise SongError("holds tags, but no audio")
+    form, begin = recognise(file, *whole)
+    if form is None:
+        form = probe(file, whole)
+    file.seek(whole.begin)
+    loss.bytes += len(file.read(begin - whole.begin).lstrip(b"\0"))  # zeros are padding of the tag before
+    return Link(begin, whole.end), form
+
+
+def _links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> Iterator[Block]:
+    """All links of a file by FFmpeg."""
+    layout = find_links(file, form, whole, loss)
+    done: list[DecodedLink] = []
+    problem, lost_bytes = None, 0
+    for link in layout.links:
+        decoded = DecodedLink(file, form, link)
+        try:
+            yield from decoded.blocks()
+            loss.add(decoded.loss)
+        except Undecodable as error:
+            if decoded.seconds:
+                raise
+            problem = problem or error
+            lost_bytes += link.end - link.begin
+        done.append(decoded)
+    read_seconds = sum(link.seconds for link in done)
+    if not read_seconds and layout.cut:
+        raise SongError("cut short: the file ends before a part of it that it declares")
+    # between frames, what is no audio is rubbish; elsewhere, it is a part of the song
+    too_much = not form.framed and lost_bytes > LARGEST_LOST_SHARE * (whole.end - whole.begin)
+    if problem and (too_much or not read_seconds):
+        raise problem
+    loss.bytes += lost_bytes
+    _check_lengths(done, form, layout.cut, loss)
+    loss.check(read_seconds)
+
+
+def _check_lengths(links: list[DecodedLink], form: Format, cut: bool, loss: Loss) -> None:
+    """Compares what was decoded with what headers declare. Raises SongError for a file that is cut short.
+
+    The header of a joined file may speak for those behind it, too.
+    """
+    behind, known = 0.0, False
+    for link in reversed(links):
+        behind += max(link.frame_seconds, link.seconds)
+        missing = link.declared_seconds - behind
+        known |= link.declared_seconds <= MAX_HOURS * 3600
+        if not TOLERATED_SECONDS + link.padding_seconds < missing <= MAX_HOURS * 3600:
+            continue
+        if form is OGG:  # it declares nothing: its length is read off its last page
+            loss.seconds = max(loss.seconds, missing)
+        elif link.complete_bytes or (link.seconds_of_holes and link.complete_bytes is None and not cut):
+            loss.seconds = max(loss.seconds, min(missing, link.seconds_of_holes))
+        else:
+            raise SongError(f"cut short: {missing:.1f} s are missing")
+    if cut and (form is OGG or not known):
+        raise SongError("cut short: the file ends before a part of it that it declares")
+
+
+def _chunked(file: BinaryIO, form: Format, link: Link, loss: Loss) -> Iterator[Block]:
+    """A WAV or AIFF, and those that were joined to it."""
+    while link.begin < link.end:
+        chunks = look_through(file, form, link)
+        this, link = Link(link.begin, chunks.end), Link(chunks.end, link.end)
+        in_order = not (chunks.patches or this.begin)
+        try:
+            yield from plain_blocks(file if in_order else Window(file, this, chunks.patches))
+        except Undecodable:
+            yield from _by_ffmpeg(file, form, this, chunks, loss)
+        if link.begin < link.end and not _begins_chunks(file, form, link):
+            _check_rest(file, this, link)
+            loss.bytes += link.end - link.begin
+            return
+
+
+def _by_ffmpeg(file: BinaryIO, form: Format, link: Link, chunks: Chunks, loss: Loss) -> Iterator[Block]:
+    decoded = DecodedLink(file, form, link)
+    yield from decoded.blocks()
+    loss.add(decoded.loss)
+    if chunks.missing_bytes:
+        raise SongError(f"cut short: {chunks.missing_bytes:,} bytes are missing")
+
+
+def _begins_chunks(file: BinaryIO, form: Format, link: Link) -> bool:
+    try:
+        return recognise(file, *link) == (form, link.begin)
+    except SongError:
+        return False
+
+
+def _check_rest(file: BinaryIO, audio: Link, rest: Link) -> None:
+    """Raises SongError where so much follows the declared end that it may well be the rest of the song."""
+    size = rest.end - rest.begin
+    if size <= max(TOLERATED_BYTES, LARGEST_LOST_SHARE * (audio.end - audio.begin)):
+        return
+    file.seek(rest.begin)
+    sample = file.read(2**20)
+    if sample.count(0) < 0.9 * len(sample):
+        raise SongError(f"its header is wrong: {size:,} bytes follow the end of the audio that it declares")

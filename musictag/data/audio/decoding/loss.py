@@ -1,0 +1,50 @@
+"""What of a file could not be used: a song is read whole, or with a note of what is missing, or refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from musictag.common.errors import SongError
+
+#: So much of a song may be missing without a word: encoders round, and nobody hears it.
+TOLERATED_SECONDS = 0.1
+#: Rubbish of this size is not worth a word: padding, a broken tag.
+TOLERATED_BYTES = 1024
+#: Longer songs are not read, and longer lengths in a header not believed. An hour takes 115 MB of memory.
+MAX_HOURS = 12
+#: A song of which more than this share cannot be decoded is refused.
+LARGEST_LOST_SHARE = 0.1
+
+
+class Undecodable(SongError):
+    """Our decoders cannot make sense of it; another program may."""
+
+
+@dataclass
+class Loss:
+    """``seconds`` of audio that could not be decoded, ``bytes`` that are neither audio nor a tag, and other
+    ``remarks`` about what was left out."""
+
+    seconds: float = 0.0
+    bytes: int = 0
+    remarks: list[str] = field(default_factory=list)
+
+    def add(self, other: Loss) -> None:
+        self.seconds += other.seconds
+        self.bytes += other.bytes
+        self.remarks += other.remarks
+
+    def check(self, read_seconds: float) -> None:
+        """Raises Undecodable if too much of a song is lost, given how much of it could be read."""
+        if self.seconds > max(TOLERATED_SECONDS, LARGEST_LOST_SHARE * (self.seconds + read_seconds)):
+            whole = self.seconds + read_seconds
+            raise Undecodable(f"damaged: {self.seconds:.1f} of {whole:.1f} s cannot be decoded")
+
+    def note(self) -> str:
+        """What is to be told about a song that is used; empty where there is nothing."""
+        told = list(dict.fromkeys(self.remarks))
+        if self.bytes > TOLERATED_BYTES:
+            told.insert(0, f"{self.bytes:,} bytes that are no audio were skipped")
+        if self.seconds > TOLERATED_SECONDS:
+            told.insert(0, f"{self.seconds:.1f} s are damaged and left out")
+        return "; ".join(told)

@@ -1,0 +1,178 @@
+"""Everything that is wrong with a catalogue, at once, with row numbers: `musictag data check`.
+
+An error is what training refuses, what would make its scores wrong or leave some out, and what would make the same
+table another data set elsewhere. A warning deserves a look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from musictag.common.errors import MusictagError
+from musictag.data.catalogue.check_files import check_copies, check_files
+from musictag.data.catalogue.check_tags import check_tags
+from musictag.data.catalogue.columns import ARTIST
+from musictag.data.catalogue.names import DIFFER_LITTLE, listed_alike
+from musictag.data.catalogue.problems import _SHOWN, Report, Rows, _counted
+from musictag.data.catalogue.splits import SavedSplit
+from musictag.data.catalogue.tables import Cells, catalogue_command, emptied
+from musictag.data.datasets.catalogue import chosen_tags
+from musictag.data.manifest import RESERVED_COLUMNS, SPLITS
+
+
+def check(
+    path: str | Path,
+    root: str | Path | None = None,
+    tags: Sequence[str] | Mapping[str, str | None] | None = None,
+) -> Report:
+    """Reads the whole table, looks at every file that it names, and writes nothing.
+
+    ``path``, ``root`` and ``tags`` mean what they do in ``CatalogueFile``.
+    """
+    report, tags = Report(Path(path)), chosen_tags(tags)
+    try:
+        cells = Cells(report.path)
+    except MusictagError as error:
+        report.error(str(error))
+        return report
+    report.songs = len(cells.row_numbers) + len(cells.ragged)
+    if not report.songs:
+        report.error("the table has no rows")
+    if cells.ragged:
+        wanted = len(cells.names)
+        lines = [f"row {row}: {number} cells" for row, number in cells.ragged]
+        report.error(f"rows with another number of cells than the {wanted} columns; not looked at any further", lines)
+    places = _columns(report, cells, tags)
+    rows = Rows(report, cells, places)
+    song_ids = rows.text("song_id", needed=True)
+    if song_ids is not None:
+        _repeated(report, rows, song_ids, "song_id given to a song above")
+    paths = rows.text("path", needed=True)
+    if paths is not None:
+        root = Path(report.path.parent if root is None else root)
+        repeated = check_files(report, rows, paths, root)
+        _repeated(report, rows, repeated, "the same file a second time")
+    splits = _splits(report, rows)
+    if paths is not None and root.is_dir():
+        check_copies(report, rows, repeated, root, splits)
+    group = "group" if "group" in places else ARTIST
+    if group in places and group not in (tags or ()):
+        _groups(report, emptied(rows.text(group)), splits)
+    if "duration" in places:
+        _durations(report, rows)
+    names = list(tags) if tags else [name for name in places if name not in (*RESERVED_COLUMNS, group) and name]
+    if not names:
+        report.error("no column of tags: add one for each tag, with 0, 1, or a value between")
+    if same := listed_alike(names):
+        report.warning(f"tags {DIFFER_LITTLE}", same)
+    kinds = tags if isinstance(tags, Mapping) else {}
+    check_tags(report, rows, {name: kinds.get(name) for name in names if name in places}, splits)
+    return report
+
+
+def _columns(report: Report, cells: Cells, tags: Sequence[str] | Mapping[str, str | None] | None) -> dict[str, int]:
+    """Where each column stands. Names with spaces around them are reported, and read as if they had none."""
+    places: dict[str, int] = {}
+    twice, spaced, spaced_tags, unnamed = [], [], [], []
+    names = set(cells.names)
+    for position, written in enumerate(cells.names):
+        name = written.strip()
+        if name != written and written not in (tags or ()):
+            (spaced if name in RESERVED_COLUMNS else spaced_tags).append(repr(written))
+            if name not in RESERVED_COLUMNS and name in names:
+                name = written  # then it is another tag, as in training
+        else:
+            name = written
+        if not name:
+            unnamed.append(f"column {position + 1}")
+        elif name in places:
+            twice.append(name)
+        else:
+            places[name] = position
+    if twice:
+        report.error("column names that stand twice", twice)
+    if spaced:
+        report.error("column names with spaces around them", spaced)
+    if spaced_tags:
+        report.warning("tag names with spaces around them", spaced_tags)
+    if unnamed and not tags:
+        report.error("columns without a name (pandas writes one unless told index=False)", unnamed)
+    if "path" not in places:
+        report.error(
+            f"there is no column path; the columns are {', '.join(cells.names)}. If they name files and tags "
+            f"in another way, this makes a catalogue of it: {catalogue_command(report.path)}"
+        )
+    if missing := [tag for tag in tags or () if tag not in places]:
+        report.error("tags without a column", missing)
+    return places
+
+
+def _repeated(report: Report, rows: Rows, texts: pa.ChunkedArray, what: str) -> None:
+    """Texts (null: not looked at) that stand in a row above."""
+    encoded = texts.combine_chunks().dictionary_encode()
+    codes = pc.fill_null(encoded.indices, -1).to_numpy()
+    firsts = np.full(len(encoded.dictionary), -1)
+    known = np.flatnonzero((codes >= 0) & (pc.fill_null(texts, "").to_numpy() != ""))
+    firsts[codes[known][::-1]] = known[::-1]
+    again = known[firsts[codes[known]] != known]
+    if len(again):
+        lines = rows.lines(texts, again)
+        first_rows = [rows.number(firsts[codes[at]]) for at in again[:_SHOWN]]
+        report.error(what, [f"{line}, as row {row}" for line, row in zip(lines, first_rows, strict=True)], len(again))
+
+
+def _splits(report: Report, rows: Rows) -> np.ndarray | None:
+    """The number of each song's split (int8, -1: none), or None without such a column."""
+    texts = rows.text("split", needed=True)
+    if texts is None:
+        saved = SavedSplit(report.path).path
+        state = "is used" if saved.exists() else "is made when it is first needed, and saved there"
+        report.notes.append(
+            f"no column split: the one in {saved} {state} (data.split_path and data.split_seed: another)"
+        )
+        return None
+    codes = pc.fill_null(pc.index_in(texts, pa.array(SPLITS)), -1).to_numpy().astype(np.int8)
+    unknown = np.flatnonzero((codes < 0) & (pc.fill_null(pc.utf8_trim_whitespace(texts), "").to_numpy() != ""))
+    if len(unknown):
+        what = f"split is none of {', '.join(SPLITS)} (written so, without spaces)"
+        report.error(what, rows.lines(texts, unknown), len(unknown))
+    songs = {split: int((codes == number).sum()) for number, split in enumerate(SPLITS)}
+    if empty := [split for split, count in songs.items() if not count]:
+        report.error("splits without songs; training needs all three", empty)
+    report.notes.append("column split: " + ", ".join(f"{split} {count:,}" for split, count in songs.items()))
+    return codes
+
+
+def _groups(report: Report, groups: pa.ChunkedArray, splits: np.ndarray | None) -> None:
+    unknown = f", unknown for {_counted(groups.null_count, 'song', 'songs')}" if groups.null_count else ""
+    report.notes.append(f"{pc.count_distinct(groups).as_py():,} groups{unknown}")
+    if splits is None:
+        if (parts := pc.count_distinct(groups).as_py() + groups.null_count) < len(SPLITS):
+            report.error(f"{parts} groups cannot be split into {', '.join(SPLITS)} without dividing one")
+        return
+    encoded = groups.combine_chunks().dictionary_encode()
+    codes = pc.fill_null(encoded.indices, -1).to_numpy()
+    there = (codes >= 0) & (splits >= 0)
+    cells = codes[there].astype(np.int64) * len(SPLITS) + splits[there]
+    songs = np.bincount(cells, minlength=len(encoded.dictionary) * len(SPLITS)).reshape(-1, len(SPLITS))
+    leaked = np.flatnonzero((songs > 0).sum(axis=1) > 1)
+    if len(leaked):
+        lines = [
+            f"{encoded.dictionary[at].as_py()}: "
+            + ", ".join(f"{count} in {split}" for split, count in zip(SPLITS, songs[at], strict=True) if count)
+            for at in leaked[:_SHOWN].tolist()
+        ]
+        report.error("groups in more than one split: test scores come out too good", lines, len(leaked))
+
+
+def _durations(report: Report, rows: Rows) -> None:
+    values, others, cells = rows.numbers("duration")
+    seconds = values.to_numpy()
+    wrong = np.union1d(others, np.flatnonzero((seconds <= 0) | np.isinf(seconds)))
+    if len(wrong):
+        report.error("duration is not a number of seconds above 0", rows.lines(cells, wrong), len(wrong))

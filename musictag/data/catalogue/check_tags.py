@@ -1,0 +1,137 @@
+"""The tags of a catalogue: values that cannot be, and tags from which nothing can be learned or scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from musictag.data.catalogue.columns import kind_of
+from musictag.data.catalogue.tables import ONLY_ONES, catalogue_command
+from musictag.data.manifest import KINDS, SPLITS
+
+if TYPE_CHECKING:
+    from musictag.data.catalogue.problems import Report, Rows
+
+_SHOWN = 20
+_FEW_SONGS = 5
+_ODD_SHARE = 0.01
+_CELLS = {
+    "word": "cells of tags that hold no number",
+    "infinite": "cells of tags that hold no finite number",
+    "outside": "values of tags outside of 0 and 1 (percents: divide by 100)",
+    "kind": "values that are neither 0 nor 1 in tags declared as classification",
+}
+_ONE_VALUE = "tags with one value only: nothing can be learned"
+
+
+def check_tags(report: Report, rows: Rows, tags: Mapping[str, str | None], splits: np.ndarray | None) -> None:
+    """``tags``: name to declared kind (None: by the values). ``splits``: int8 S, None where there is no such column."""
+    problems: dict[str, list[str]] = {kind: [] for kind in _CELLS}
+    counts = dict.fromkeys(_CELLS, 0)
+    words, odd, not_numbers, lacking = [], [], [0, []], _Lacking()
+    kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for tag, declared in tags.items():
+        column, others, cells = rows.numbers(tag)
+        values = column.to_numpy().copy()
+        if len(others) and np.isnan(values).all():
+            some = cells.take(pa.array(others[:_SHOWN])).to_pylist()
+            seen = dict.fromkeys(repr(cell) if isinstance(cell, str) else str(cell) for cell in some)
+            words.append(f"{tag}: {', '.join([*seen][:3])}")
+            continue
+        written_nan = np.flatnonzero(np.isnan(values) & np.asarray(column.is_valid()))
+        if len(written_nan):
+            not_numbers[0] += len(written_nan)
+            not_numbers[1] += rows.lines(cells, written_nan, tag)
+        if declared not in (*KINDS, None):
+            report.error(f"tag {tag} declared as {declared!r}; the kinds are {' and '.join(KINDS)}")
+            continue
+        with np.errstate(invalid="ignore"):
+            outside = (values < 0) | (values > 1)
+        infinite = np.isinf(values)
+        wrong = {"word": others, "infinite": np.flatnonzero(infinite), "outside": np.flatnonzero(outside & ~infinite)}
+        values[outside] = np.nan
+        between = np.flatnonzero(~np.isnan(values) & (values != 0) & (values != 1))
+        kind = declared or kind_of(pa.chunked_array([values]))
+        wrong["kind"] = between if kind == "classification" else np.empty(0, dtype=np.int64)
+        for problem, at in wrong.items():
+            counts[problem] += len(at)
+            problems[problem] += rows.lines(cells, at[: _SHOWN - len(problems[problem])], tag)
+        known = np.count_nonzero(~np.isnan(values))
+        if declared is None and kind == "regression" and len(between) <= max(1, _ODD_SHARE * known) < known:
+            odd += [f"{line}, in a tag of 0 and 1 otherwise" for line in rows.lines(cells, between, tag)]
+        kinds[kind].append(tag)
+        if not outside.any():  # of such a tag enough is said
+            lacking.look_at(tag, kind, values, splits)
+    if words:
+        report.error(
+            "columns without any number. If the words are tags (rock, or rock;pop), this makes a column of each: "
+            f"{catalogue_command(report.path)}; otherwise choose the tags with --tags and data.tags",
+            words,
+        )
+    for problem, what in _CELLS.items():
+        if counts[problem]:
+            report.error(what, problems[problem], counts[problem])
+    if not_numbers[0]:
+        report.warning("cells that say NaN, which is taken as unknown", not_numbers[1], not_numbers[0])
+    if odd:
+        report.warning("a few values that make a tag a regression tag", odd)
+    lacking.tell(report)
+    about = [f"{len(names)} {kind}" for kind, names in kinds.items() if names]
+    if about:
+        report.notes.append(f"tags: {' and '.join(about)}")
+
+
+class _Lacking:
+    """Tags that have no example, or few, of one of their values in some split."""
+
+    def __init__(self) -> None:
+        self.one_value: list[str] = []
+        self.constant: list[str] = []
+        self.none: dict[str, list[str]] = {split: [] for split in SPLITS}
+        self.few: list[str] = []
+        self.only_ones: list[str] = []
+
+    def look_at(self, tag: str, kind: str, values: np.ndarray, splits: np.ndarray | None) -> None:
+        known = values[~np.isnan(values)]
+        if not len(known):
+            self.one_value.append(f"{tag} (no known value)")
+            return
+        if (known == known[0]).all():
+            line = f"{tag} (always {known[0]:g})"
+            if known[0] == 1 and kind == "classification" and len(known) < len(values):
+                self.only_ones.append(f"{tag}: 1 or nothing")
+            (self.one_value if kind == "classification" else self.constant).append(line)
+            return
+        wholes = {"": values} if splits is None else {s: values[splits == i] for i, s in enumerate(SPLITS)}
+        for split, part in wholes.items():
+            if not len(part):
+                continue  # reported as a split without songs
+            where = f" in {split}" if split else ""
+            if kind == "regression":
+                if np.isnan(part).all():
+                    self.none[split].append(f"{tag} (no known value)")
+                continue
+            for value, name in ((1, "positive"), (0, "negative")):
+                songs = int(np.count_nonzero(part == value))
+                if not songs:
+                    self.none[split].append(f"{tag} (no {name} song)")
+                elif songs < _FEW_SONGS:
+                    self.few.append(f"{tag}: {songs} {name} song{'s' if songs > 1 else ''}{where}")
+
+    def tell(self, report: Report) -> None:
+        if self.one_value:
+            report.error(_ONE_VALUE, self.one_value)
+        if self.only_ones:
+            report.warning(f"{ONLY_ONES}, or let this write it: {catalogue_command(report.path)}", self.only_ones)
+        if self.none["train"]:
+            report.error("tags that cannot be learned from the split train", self.none["train"])
+        for split in SPLITS[1:]:
+            if self.none[split]:
+                report.error(f"tags that the split {split} cannot score", self.none[split])
+        if self.constant:
+            report.warning("regression tags with one value only", self.constant)
+        if self.few:
+            report.warning(f"fewer than {_FEW_SONGS} songs to learn or score a tag from", self.few)

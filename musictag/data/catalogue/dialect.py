@@ -1,0 +1,91 @@
+"""How a table of text is written: its encoding, what separates its cells, and its first row."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from musictag.common.errors import MusictagError
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+MAX_HEADER_CHARACTERS = 2**24
+_OTHERS = (";", "\t", ",", "|")
+#: What Excel writes above the first row, and reads, to say what separates the cells.
+_SEPARATOR_LINE = re.compile(r'"?sep=(?P<mark>[^\w"\s]|\t)(?P=mark)*"?[\r\n]*', re.IGNORECASE)
+_OTHER_ENCODINGS = {
+    codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """``names``: the first row. ``delimiter``: one character. ``skipped``: lines above the first row (0 or 1)."""
+
+    names: list[str]
+    delimiter: str
+    skipped: int
+
+    @property
+    def decimal_comma(self) -> bool:
+        """Whether 0,5 can be a number: only where commas do not separate cells."""
+        return self.delimiter != ","
+
+
+def dialect_of(path: Path) -> Dialect:
+    """Of a .csv (commas) or .tsv (tabs), unless a line ``sep=;`` says otherwise or the first row makes sense only with
+    another separator: semicolons are what Excel writes in much of Europe.
+
+    Raises MusictagError for text that is not UTF-8 and for a first row without end, OSError and csv.Error as they come.
+    """
+    with open(path, "rb") as binary:
+        beginning = binary.read(4)
+    for mark, encoding in _OTHER_ENCODINGS.items():
+        if beginning.startswith(mark):
+            raise MusictagError(
+                f"{path} is {encoding} text, but a catalogue is UTF-8. "
+                f"Type: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
+            )
+    default = DELIMITERS[path.suffix.lower()]
+    # bad bytes in the rows below are for whoever reads them
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        said = _SEPARATOR_LINE.fullmatch(file.readline(100))
+        start = file.tell() if said else 0
+        choices = (said["mark"],) if said else (default, *(mark for mark in _OTHERS if mark != default))
+        best: Dialect | None = None
+        for delimiter in choices:
+            file.seek(start)
+            names = next(csv.reader(_lines(path, file), delimiter=delimiter), [])
+            best = _better(best, Dialect(names, delimiter, 1 if said else 0))
+            if _is_right(best):
+                break
+    assert best is not None
+    for name in best.names:
+        name.encode("utf-8", "surrogateescape").decode()
+    return best
+
+
+def _is_right(dialect: Dialect) -> bool:
+    return len(dialect.names) > 1 and "path" in [name.strip() for name in dialect.names]
+
+
+def _better(first: Dialect | None, second: Dialect) -> Dialect:
+    if first is None or (_is_right(second) and not _is_right(first)):
+        return second
+    # of a table without paths that has cells with commas, whatever separates most would be wrong as often as right
+    return second if len(first.names) == 1 < len(second.names) else first
+
+
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    """Lines, as long as they can belong to a first row: what should be one may be a line of gigabytes."""
+    left = MAX_HEADER_CHARACTERS
+    while line := file.readline(left):
+        left -= len(line)
+        if not left:
+            raise MusictagError(f"{path}: the first row has more than {MAX_HEADER_CHARACTERS:,} characters")
+        yield line

@@ -1,0 +1,142 @@
+"""Which tags of a data set are used: those asked for, and of these the ones that its training songs can teach.
+
+This is decided from the manifest, before anything is decoded. Legend: S songs, K tags.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from musictag.common.errors import MusictagError
+from musictag.common.processes import is_rank_zero
+from musictag.common.progress import say
+from musictag.data.catalogue.tables import ONLY_ONES
+from musictag.data.manifest import Manifest, Tag
+
+_SHOWN = 50
+_GUESSES = 3
+
+
+class TagChoice:
+    """``tags`` are the tags wanted, in this order, as names or as a mapping to their kinds; None: all.
+
+    ``min_songs``: a tag is only used with that many training songs that have it and as many that do not (a regression
+    tag: that many with a known value). 0 keeps every tag, also one that cannot be learnt.
+
+    Raises MusictagError for a negative ``min_songs``.
+    """
+
+    def __init__(self, tags: str | Sequence[str] | Mapping[str, str | None] | None = None, min_songs: int = 1) -> None:
+        if min_songs < 0:
+            raise MusictagError(
+                f"data.min_songs_per_tag={min_songs}: give the fewest training songs with and without a tag that it is "
+                "used with, or 0 to keep every tag"
+            )
+        # a tag may be called 1990, which a command line takes for a number
+        self._wanted = [str(tag) for tag in ([tags] if isinstance(tags, str) else tags)] if tags else None
+        self._kinds = {str(tag): kind for tag, kind in tags.items()} if isinstance(tags, Mapping) else {}
+        self._min_songs = min_songs
+
+    def learnable(self, manifest: Manifest) -> Manifest:
+        """The manifest with those of its tags that its training songs can teach; what is left out is said on standard
+        error. Without training songs nothing is judged.
+
+        Raises MusictagError where a tag that was asked for by name is among them, and where no tag is left.
+        """
+        train = manifest.split("train")
+        if not self._min_songs or not len(train):
+            return manifest
+        lacking = lacking_tags(train, self._min_songs)
+        if not lacking:
+            return manifest
+        listed, least = listed_tags(lacking), self._min_songs
+        why = "cannot be learnt from" if least == 1 else f"have fewer than {least} songs with or without them among"
+        why += f" the {len(train):,} training songs of {manifest.name}"
+        hint = f". These are {ONLY_ONES}" if _only_ones(train, lacking) else ""
+        if self._wanted is not None:
+            raise MusictagError(
+                f"data.tags asks for tags that {why}: {listed}. Leave them out of data.tags, or keep them "
+                f"regardless with data.min_songs_per_tag=0{hint}"
+            )
+        kept = [tag for tag in manifest.tags if tag.name not in lacking]
+        if not kept:
+            raise MusictagError(
+                f"no tag is left: all {len(lacking)} {why}: {listed}. "
+                + ("It takes songs with a tag and songs without it" if least == 1 else "Type data.min_songs_per_tag=1")
+                + hint
+            )
+        if is_rank_zero():
+            say(
+                f"{len(lacking)} of {len(manifest.tags)} tags are left out because they {why}: {listed}. "
+                f"data.min_songs_per_tag=0 keeps all {len(manifest.tags)} regardless; data.tags=[...] chooses some"
+                + hint
+            )
+        return manifest.with_tags(kept)
+
+    def wanted(self, manifest: Manifest) -> Manifest:
+        """The manifest with the wanted tags alone. Raises MusictagError for tags that it does not have, or twice, or of
+        another kind."""
+        if self._wanted is None:
+            return manifest
+        by_name = {tag.name: tag for tag in manifest.tags}
+        if unknown := [name for name in self._wanted if name not in by_name]:
+            raise MusictagError(_unknown(unknown, list(by_name), manifest.name))
+        if twice := sorted({name for name in self._wanted if self._wanted.count(name) > 1}):
+            raise MusictagError(f"data.tags names a tag twice: {', '.join(twice)}")
+        for name, kind in self._kinds.items():
+            if kind not in (None, by_name[name].kind):
+                raise MusictagError(
+                    f"data.tags: {name} is a {by_name[name].kind} tag in {manifest.name}, and cannot be {kind!r}"
+                )
+        chosen = [by_name[name] for name in self._wanted]
+        return manifest if tuple(chosen) == manifest.tags else manifest.with_tags(chosen)
+
+
+def lacking_tags(songs: Manifest, min_songs: int = 1) -> dict[str, str]:
+    """Tags with fewer than ``min_songs`` examples of one of their values among ``songs``, and how many there are: the
+    rarest tag first. With one example a tag can be learnt, if badly, and scored."""
+    lacking = []
+    for tag in songs.tags:
+        counts = _examples(tag, songs.values(tag.name))
+        what = min(counts, key=lambda name: counts[name])
+        if (number := counts[what]) < min_songs:
+            lacking.append((number, tag.name, f"{number or 'no'} {what}{'s' if number > 1 else ''}"))
+    return {name: why for _, name, why in sorted(lacking, key=lambda entry: entry[0])}
+
+
+def _only_ones(songs: Manifest, lacking: Mapping[str, str]) -> bool:
+    """Whether some of these tags have songs with them, songs of which nothing is known, and none without them."""
+    return any("negative" in why and songs.column(tag).null_count for tag, why in lacking.items())
+
+
+def _examples(tag: Tag, values: np.ndarray) -> dict[str, int]:
+    if tag.kind == "regression":
+        return {"known value": int(np.count_nonzero(~np.isnan(values)))}
+    return {
+        f"{name} song": int(np.count_nonzero(values == value)) for value, name in ((1, "positive"), (0, "negative"))
+    }
+
+
+def listed_tags(tags: Mapping[str, str]) -> str:
+    """``rock, pop (no positive song); jazz (no negative song)``, the first of them."""
+    more = len(tags) - _SHOWN
+    by_reason: dict[str, list[str]] = {}
+    for tag, why in list(tags.items())[:_SHOWN]:
+        by_reason.setdefault(why, []).append(tag)
+    shown = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _unknown(unknown: Sequence[str], names: Sequence[str], data: str) -> str:
+    alike = {name.casefold(): name for name in names}
+    meant: dict[str, None] = {}
+    for word in map(str.casefold, map(str, unknown)):
+        found = [key for key in alike if word in key] or difflib.get_close_matches(word, alike)
+        meant |= dict.fromkeys(alike[key] for key in found[:_GUESSES])
+    guess = f"; did you mean {' or '.join(meant)}?" if meant else "."
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    absent = ", ".join(map(str, unknown))
+    return f"data.tags: {data} has no tag {absent}{guess} Its tags: {', '.join(names[:_SHOWN])}{more}"

@@ -1,0 +1,128 @@
+"""A table with genres as words: one in a cell, several in a cell, or one row for each tag of a song."""
+
+from __future__ import annotations
+
+import ntpath
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from musictag.common.errors import MusictagError
+from musictag.data.catalogue.making.columns import Columns, read_table
+from musictag.data.catalogue.making.labels import Labels, Song, audio_files, split_name
+
+
+def read_cells(
+    path: Path, audio: Path | None = None, path_column: str | None = None, label_columns: Sequence[str] = ()
+) -> Labels:
+    """The songs of a table; rows with the same file are one song.
+
+    Paths start from ``audio`` (default: the folder of the table). Where most of them lead nowhere, files with these
+    names are looked for below it. Columns of numbers in [0, 1] are tags already and stay as they are.
+
+    Raises MusictagError as ``read_table`` does, and for splits with other names.
+    """
+    columns = read_table(path, path_column, label_columns)
+    base = Path(os.path.abspath(audio or path.parent))
+    labels = Labels("", [])
+    paths = _paths(columns.path, base, labels)
+    rows_of: dict[str, list[int]] = {}
+    for row, song in enumerate(paths):
+        rows_of.setdefault(song, []).append(row)
+    empty = rows_of.pop("", [])
+    labels.drop("rows without a file", [f"row {row + 1}" for row in empty])
+    splits = _splits(path, columns.texts.get("split"), len(paths))
+    numbers = _numbers_of_songs(columns, rows_of, labels)
+    labels.number_columns = list(numbers)
+    ids = columns.texts.get("song_id", [""] * len(paths))
+    for song, rows in rows_of.items():
+        labels.songs.append(
+            Song(
+                song,
+                list(dict.fromkeys(cells[row] for cells in columns.labels.values() for row in rows if cells[row])),
+                artist=_first(columns.texts.get("group"), rows),
+                album=_first(columns.texts.get("album"), rows),
+                split=_first(splits, rows),
+                song_id=_first(ids, rows),
+                duration=_known(columns.duration, rows),
+                numbers=[values[rows[0]] for values in numbers.values()],
+            )
+        )
+    several = len(paths) - len(empty) > len(rows_of)
+    labels.about = "a table with several rows for a song" if several else "a table with one row per song"
+    if columns.labels:
+        labels.about += f", tags in column {' and '.join(columns.labels)}"
+    if columns.left_out:
+        labels.notes.append(f"columns that are no tags, left out: {', '.join(columns.left_out)}")
+    return labels
+
+
+def _paths(written: list[str], base: Path, labels: Labels) -> list[str]:
+    """Absolute paths, "" where a row has none."""
+    paths = [os.path.normpath(os.path.join(base, text)) if text else "" for text in written]
+    absent = [at for at, path in enumerate(paths) if path and not os.path.exists(path)]
+    if 2 * len(absent) <= sum(map(bool, paths)):
+        return paths
+    by_name: dict[str, str | None] = {}
+    for path in audio_files(base):
+        name = os.path.basename(path)
+        by_name[name] = None if name in by_name else path
+    found = 0
+    for at in absent:
+        # of paths from another machine, Windows or not, the name is left
+        if there := by_name.get(ntpath.basename(written[at])):
+            paths[at] = there
+            found += 1
+    if found:
+        labels.notes.append(
+            f"{found:,} files were found by their names below {base}; the paths in the table lead nowhere"
+        )
+    return paths
+
+
+def _splits(path: Path, written: list[str] | None, rows: int) -> list[str]:
+    if written is None:
+        return [""] * rows
+    known = {text: split_name(text) for text in set(written) if text}
+    if strange := sorted(text for text, split in known.items() if split is None):
+        raise MusictagError(
+            f"{path}: column split holds {', '.join(strange[:5])}; the splits are train, validation and test. Rename "
+            "the column if it is no split"
+        )
+    return [known[text] or "" if text else "" for text in written]
+
+
+def _numbers_of_songs(columns: Columns, rows_of: dict[str, list[int]], labels: Labels) -> dict[str, list[float | None]]:
+    """Tags that are columns of numbers already, each value at every row (None: unknown).
+
+    With one row per tag, a column that is not the same in all rows of a song says something about the tag: 0 and 1,
+    whether the song has it.
+    """
+    kept: dict[str, list[float | None]] = {}
+    for name, values in columns.numbers.items():
+        # NaN is not equal to itself
+        same = all(len(rows) == 1 or len(np.unique(values[rows])) == 1 for rows in rows_of.values())
+        binary = bool(np.isin(values[~np.isnan(values)], (0, 1)).all())
+        if same:
+            if (values[~np.isnan(values)] == 1).all() and np.isnan(values).any():
+                values = np.nan_to_num(values, nan=0.0)
+                labels.notes.append(f"column {name} had 1 or nothing: 0 is written where there was nothing")
+            kept[name] = [None if np.isnan(value) else float(value) for value in values]
+        elif binary and columns.labels:
+            for cells in columns.labels.values():
+                for row in np.flatnonzero(values != 1).tolist():
+                    cells[row] = ""
+            labels.notes.append(f"column {name} says which rows count: those with 1")
+        else:
+            labels.notes.append(f"column {name} differs within a song: left out")
+    return kept
+
+
+def _known(values: np.ndarray | None, rows: list[int]) -> float | None:
+    return None if values is None or np.isnan(values[rows[0]]) else float(values[rows[0]])
+
+
+def _first(texts: list[str] | None, rows: list[int]) -> str:
+    return next((texts[row] for row in rows if texts[row]), "") if texts else ""

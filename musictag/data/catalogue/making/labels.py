@@ -1,0 +1,109 @@
+"""What every form of labels is read into, and the files that are there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from musictag.data.catalogue.paths import AUDIO_SUFFIXES, file_problem
+
+_PROBLEMS = {
+    "missing": "files that are not there", "other": "what is not a file", "empty": "empty files",
+    "closed": "files that may not be read",
+}  # fmt: skip
+_SPLITS = {
+    "train": "train", "training": "train", "tr": "train",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "test": "test", "testing": "test", "eval": "test",
+}  # fmt: skip
+
+
+@dataclass
+class Song:
+    """``path`` is absolute. ``cells`` hold a tag, or several with something between them. "": nobody says."""
+
+    path: str
+    cells: list[str] = field(default_factory=list)
+    artist: str = ""
+    album: str = ""
+    split: str = ""
+    song_id: str = ""
+    duration: float | None = None
+    numbers: list[float | None] = field(default_factory=list)
+
+
+@dataclass
+class Labels:
+    """What was found, and how.
+
+    ``about`` says which form it was; ``number_columns`` names ``Song.numbers``; ``one_cell_one_tag``: what stands in a
+    cell is one tag, whatever characters it has. ``dropped`` holds what was left out, each with the lines that name it.
+    """
+
+    about: str
+    songs: list[Song]
+    number_columns: list[str] = field(default_factory=list)
+    one_cell_one_tag: bool = False
+    notes: list[str] = field(default_factory=list)
+    dropped: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    def drop(self, what: str, lines: list[str]) -> None:
+        """Tell that ``lines`` are not in the catalogue; nothing is told where there are none."""
+        if lines:
+            self.dropped.append((what, lines))
+
+
+def split_name(text: str) -> str | None:
+    """train, validation or test, where ``text`` means one of them."""
+    return _SPLITS.get(text.strip().casefold())
+
+
+def audio_files(folder: Path) -> Iterator[str]:
+    """Absolute paths of the songs below ``folder``, in order. Hidden files are passed over, and so are links to other
+    folders, which might lead round in a circle."""
+    for place, folders, names in os.walk(os.path.abspath(folder)):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
+                yield os.path.join(place, name)
+
+
+def linked_folders(folder: Path) -> list[str]:
+    """Links to folders below ``folder``, which ``audio_files`` does not follow."""
+    return [
+        os.path.join(place, name)
+        for place, folders, _ in os.walk(os.path.abspath(folder))
+        for name in sorted(folders)
+        if os.path.islink(os.path.join(place, name))
+    ]
+
+
+def keep_usable(labels: Labels, root: Path) -> None:
+    """Drops the songs whose file is not there, empty or not below ``root``, and names that no table can hold."""
+    real_root = os.path.realpath(root)
+    inside: dict[str, bool] = {}  # whether a folder, links resolved, lies below the root
+    found: dict[str, list[str]] = {}
+    kept = []
+    for song in labels.songs:
+        if why := _unusable(song.path, real_root, inside):
+            found.setdefault(why, []).append(song.path)
+        else:
+            kept.append(song)
+    labels.songs = kept
+    for why, paths in found.items():
+        labels.drop(why, paths)
+
+
+def _unusable(path: str, real_root: str, inside: dict[str, bool]) -> str | None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "files whose names are not UTF-8, which no table can hold: rename them"
+    if "\0" in path:
+        return "paths with a NUL byte"
+    problem = file_problem(path, real_root, inside)
+    if problem == "link":
+        return f"links that lead out of {real_root} (give the folder that really holds the files, also as --root)"
+    return problem and _PROBLEMS[problem]

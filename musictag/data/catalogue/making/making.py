@@ -1,0 +1,247 @@
+"""From a folder or a table to a catalogue: which form it is, what is written, what is said."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from musictag.common.errors import MusictagError
+from musictag.common.files import atomic_write
+from musictag.data.catalogue.columns import ARTIST
+from musictag.data.catalogue.dialect import DELIMITERS
+from musictag.data.catalogue.making.cells import read_cells
+from musictag.data.catalogue.making.choosing import Chosen, choose
+from musictag.data.catalogue.making.files import FIELDS, all_file_tags, has_labels, read_files
+from musictag.data.catalogue.making.fma import find_tracks, is_tracks, read_fma
+from musictag.data.catalogue.making.folders import read_folders
+from musictag.data.catalogue.making.labels import Labels, Song, audio_files, keep_usable, linked_folders
+from musictag.data.catalogue.making.words import free_names
+from musictag.data.catalogue.paths import lies_in
+from musictag.data.catalogue.tables import listed
+from musictag.data.manifest import RESERVED_COLUMNS
+
+_SAMPLE = 200
+_SHOWN_TAGS, _SHOWN_LINES = 30, 10
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the options of `musictag catalogue` say. None, or nothing: found out, or as the documentation says."""
+
+    form: str | None = None
+    audio: str | Path | None = None
+    root: str | Path | None = None
+    fields: Sequence[str] = ()
+    path_column: str | None = None
+    label_columns: Sequence[str] = ()
+    separator: str | None = None
+    subset: str | None = None
+    genres: str | None = None
+    min_songs: int = 3
+    force: bool = False
+
+
+def make_catalogue(source: str | Path, out: str | Path, wishes: Wishes = Wishes()) -> str:
+    """Writes the catalogue ``out`` (.csv, .tsv or .parquet) of the labels in ``source``; returns the report.
+
+    Raises MusictagError for what cannot be read, where it is unclear what is meant, where nothing is left to learn, and
+    for a file ``out`` that exists, unless ``wishes.force``.
+    """
+    source, out = Path(source), Path(out)
+    _check_out(source, out, wishes.force)
+    root = Path(os.path.abspath(wishes.root or out.parent))
+    labels = _read(source, wishes, out, root)
+    _check_inside(labels.songs, root, out)
+    keep_usable(labels, root)
+    chosen = choose(labels, wishes.separator, wishes.min_songs)
+    if not chosen.tags and not chosen.numbers:
+        raise MusictagError(f"no tag is left to learn in {source}.\n{_findings(labels)}")
+    names = free_names(chosen.tags, (*RESERVED_COLUMNS, ARTIST, *chosen.numbers))
+    labels.notes += [
+        f"tag {tag!r} has the column {name!r}, as the name is taken" for tag, name in names.items() if tag != name
+    ]
+    _write(out, _columns(chosen, names, root))
+    return _report(source, out, root, labels, chosen, wishes)
+
+
+def _check_out(source: Path, out: Path, force: bool) -> None:
+    if not source.exists():
+        raise MusictagError(f"there is no {source}; give a folder of songs, or a table that names them")
+    if out.suffix.lower() not in (*DELIMITERS, ".parquet"):
+        raise MusictagError(f"-o {out}: a catalogue is a .csv, .tsv or .parquet file, such as -o catalogue.csv")
+    if out.exists() and os.path.samefile(source, out):
+        raise MusictagError(f"-o {out} is the table that is read; choose another name")
+    if out.exists() and not force:
+        raise MusictagError(f"{out} exists already; choose another name with -o, or replace it with --force")
+
+
+def _read(source: Path, wishes: Wishes, out: Path, root: Path) -> Labels:
+    form = wishes.form
+    tracks = find_tracks(source) if source.is_dir() else source if is_tracks(source) else None
+    if form == "fma" or (form is None and tracks):
+        if tracks is None:
+            raise MusictagError(f"{source}: no tracks.csv of FMA, whose header has three rows, here or in fma_metadata")
+        _refuse_others(wishes, "fma")
+        return read_fma(tracks, _path(wishes.audio), wishes.subset, wishes.genres or "top")
+    if not source.is_dir():
+        if form in ("folders", "files"):
+            raise MusictagError(f"{source} is a file; --from {form} wants a folder of songs")
+        _refuse_others(wishes, "table")
+        return read_cells(source, _path(wishes.audio), wishes.path_column, wishes.label_columns)
+    if form == "table":
+        raise MusictagError(f"{source} is a folder; name the table in it, and its audio with --audio")
+    if not lies_in(os.path.realpath(source), os.path.realpath(root)):
+        raise _outside(Path(os.path.abspath(source)), root, out)
+    return _read_folder(Path(os.path.abspath(source)), wishes)
+
+
+def _read_folder(folder: Path, wishes: Wishes) -> Labels:
+    paths = list(audio_files(folder))
+    if not paths:
+        raise MusictagError(f"no songs below {folder}: no file there ends like audio (.wav, .mp3, .flac, ...)")
+    form = (
+        wishes.form
+        or ("files" if wishes.fields else None)
+        or _form_of_folder(folder, paths, wishes.fields or FIELDS[:1])
+    )
+    _refuse_others(wishes, form)
+    if form == "folders":
+        labels, other = read_folders(folder, paths), "files takes the tags inside the files"
+    else:
+        labels = read_files(folder, paths, all_file_tags(paths), wishes.fields or FIELDS[:1])
+        other = "folders takes the names of the folders"
+    if not wishes.form and not wishes.fields:
+        labels.about += f" (--from {other})"
+    labels.drop("links to folders, which are not followed", linked_folders(folder))
+    return labels
+
+
+def _form_of_folder(folder: Path, paths: list[str], fields: Sequence[str]) -> str:
+    """What is inside the files goes before the names of folders, if most files have it."""
+    found = all_file_tags(paths[:: max(1, len(paths) // _SAMPLE)])
+    share = sum(has_labels(tags, fields) for tags in found) / len(found)
+    nested = sum(os.path.dirname(path) != str(folder) for path in paths) / len(paths) > 0.5
+    what = " or ".join(fields)
+    if share < 0.1 and nested:
+        return "folders"
+    if share > 0.5 or (share > 0 and not nested):
+        return "files"
+    if not nested:
+        raise MusictagError(f"{folder}: no folders for genres, and no {what} inside the {len(found):,} files looked at")
+    raise MusictagError(
+        f"{folder}: {share:.0%} of {len(found):,} files say their {what}, and there are folders, too. Say which to "
+        "take: --from files or --from folders"
+    )
+
+
+def _refuse_others(wishes: Wishes, form: str) -> None:
+    """Options that nothing would read."""
+    options = {
+        "--audio": (wishes.audio, ("table", "fma")), "--fields": (wishes.fields, ("files",)),
+        "--path-column": (wishes.path_column, ("table",)), "--column": (wishes.label_columns, ("table",)),
+        "--separator": (wishes.separator, ("table", "files")), "--subset": (wishes.subset, ("fma",)),
+        "--genres": (wishes.genres, ("fma",)),
+    }  # fmt: skip
+    if wrong := [name for name, (value, forms) in options.items() if value and form not in forms]:
+        raise MusictagError(f"{' and '.join(wrong)}: labels of this form (--from {form}) have no such option")
+
+
+def _check_inside(songs: list[Song], root: Path, out: Path) -> None:
+    """Before anything is asked of the files: a catalogue names no file outside of its root."""
+    outside = [song.path for song in songs if not lies_in(song.path, str(root))]
+    if outside:
+        raise _outside(Path(os.path.commonpath([os.path.dirname(song.path) for song in songs])), root, out)
+
+
+def _outside(folder: Path, root: Path, out: Path) -> MusictagError:
+    return MusictagError(
+        f"the songs lie in {folder}, not below {root}, and paths of a catalogue may not lead out of its folder. Write "
+        f"it there, with -o {shlex.quote(str(folder / out.name))}, or say with --root {shlex.quote(str(folder))} where "
+        "paths start from, and later to training with data.root=..."
+    )
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _columns(chosen: Chosen, names: dict[str, str], root: Path) -> dict[str, list[Any] | np.ndarray]:
+    """The catalogue, column by column; those that would be empty are left out."""
+    songs = chosen.songs
+    columns: dict[str, list[Any] | np.ndarray] = {}
+    ids = [song.song_id for song in songs]
+    if all(ids) and len(set(ids)) == len(ids):
+        columns["song_id"] = ids
+    columns["path"] = [os.path.relpath(song.path, root) for song in songs]
+    if any(song.split for song in songs):
+        columns["split"] = [song.split for song in songs]
+    if chosen.groups is not None:
+        columns[ARTIST] = chosen.groups
+    if any(song.duration is not None for song in songs):
+        columns["duration"] = [song.duration for song in songs]
+    columns |= chosen.numbers
+    for at, tag in enumerate(chosen.tags):
+        columns[names[tag]] = chosen.has[:, at].astype(np.uint8)
+    return columns
+
+
+def _write(out: Path, columns: dict[str, list[Any] | np.ndarray]) -> None:
+    try:
+        if out.suffix.lower() == ".parquet":
+            with atomic_write(out) as file:
+                pq.write_table(pa.table({name: pa.array(values) for name, values in columns.items()}), file)
+            return
+        with atomic_write(out, "w") as file:
+            writer = csv.writer(file, delimiter=DELIMITERS[out.suffix.lower()], lineterminator="\n")
+            writer.writerow(columns)
+            cells = (values.tolist() if isinstance(values, np.ndarray) else values for values in columns.values())
+            writer.writerows([_cell(value) for value in row] for row in zip(*cells, strict=True))
+    except OSError as error:
+        raise MusictagError(f"{out} cannot be written: {error.strerror}") from error
+
+
+def _cell(value: Any) -> Any:
+    return f"{value:.7g}" if isinstance(value, float) else value
+
+
+def _report(source: Path, out: Path, root: Path, labels: Labels, chosen: Chosen, wishes: Wishes) -> str:
+    counts = chosen.has.sum(axis=0)
+    tags = [f"{tag} {count:,}" for tag, count in zip(chosen.tags, counts, strict=True)]
+    more = f" and {len(tags) - _SHOWN_TAGS:,} more" if len(tags) > _SHOWN_TAGS else ""
+    lines = [f"{source}: {labels.about}", *filter(None, [_findings(labels)])]
+    if tags:
+        lines.append(f"{len(tags):,} tags: {', '.join(tags[:_SHOWN_TAGS])}{more}")
+    if chosen.numbers:
+        lines.append(f"columns of numbers, as they were: {', '.join(chosen.numbers)}")
+    artists = len(set(filter(None, chosen.groups or ())))
+    known = f"{artists:,} artists" if artists else "no artists known: songs of one may come into several splits"
+    lines.append(f"{out}: {len(chosen.songs):,} songs, {known}")
+    lines.append("0 means only that the song was not given the tag; it may fit nevertheless")
+    place = shlex.quote(str(out))
+    elsewhere = wishes.root is not None and root != Path(os.path.abspath(out.parent))
+    check = f" --root {shlex.quote(str(root))}" if elsewhere else ""
+    train = f" data.root={shlex.quote(str(root))}" if elsewhere else ""
+    lines += [
+        "Next:",
+        f"  musictag data check {place}{check}",
+        f"  python train.py data=catalogue data.path={place}{train}",
+    ]
+    return "\n".join(lines)
+
+
+def _findings(labels: Labels) -> str:
+    parts = [f"  {note}" for note in labels.notes]
+    for what, lines in labels.dropped:
+        parts.append(
+            f"  left out: {what} ({len(lines):,})\n" + listed([f"  {line}" for line in lines], shown=_SHOWN_LINES)
+        )
+    return "\n".join(parts)

@@ -1,0 +1,218 @@
+"""Your own music: a CSV or Parquet table that names the files and their tags, and may name splits and groups."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from musictag.common.errors import MusictagError
+from musictag.common.processes import is_rank_zero
+from musictag.common.progress import say
+from musictag.common.text import as_list, is_one_line
+from musictag.data.catalogue.columns import ARTIST, kind_of
+from musictag.data.catalogue.names import DIFFER_LITTLE, listed_alike
+from musictag.data.catalogue.paths import relative_paths
+from musictag.data.catalogue.splits import SavedSplit
+from musictag.data.catalogue.tables import ONLY_ONES, catalogue_command, column_names, emptied, listed, read_columns
+from musictag.data.datasets.audio_files import AudioFiles
+from musictag.data.manifest import KINDS, RESERVED_COLUMNS, SPLITS, Manifest, Tag
+
+_NAMES_SHOWN = 8
+
+
+class CatalogueFile(AudioFiles):
+    """A table with one row a song: ``path`` and one column a tag; ``song_id`` (default: the path), ``split``, ``group``
+    (the artist or the work; a column ``artist`` serves as well) and ``duration`` (seconds) may be there too.
+
+    A tag whose values are all 0 or 1 is a classification tag, one with other values in [0, 1] a regression tag; an
+    empty cell means unknown. ``tags`` chooses among the tag columns, and as a mapping to "classification" or
+    "regression" (None: by its values) also decides their kinds; ``min_songs_per_tag`` leaves out rare ones (see
+    ``musictag.data.catalogue.learnable``). Paths are relative to ``root`` (default: the folder of
+    the table) and may not lead out of it; links inside it are followed wherever they lead. ``name`` (default: the
+    table's file name) names the folders of the prepared audio and of the runs.
+
+    Without a column ``split`` a stratified split is made that divides no group and keeps identical recordings together
+    (those in ``data_dir`` are known by their samples, too), with ``split_fractions`` of the songs
+    for training, validation and test (None: 0.8, 0.1, 0.1), drawn with ``split_seed``. It is saved at ``split_path``
+    (default: beside the table) and kept from then on; songs that come later are added to it (see
+    ``musictag.data.catalogue.splits``).
+
+    What was found is said once on standard error. Raises MusictagError for a table that cannot be read or used, naming
+    its problems (``musictag data check`` names all), and for a split that cannot be made or saved.
+    """
+
+    locations = ("path", "root", "split_path", "split_fractions", "split_seed")
+
+    def __init__(
+        self,
+        path: str | Path,
+        root: str | Path | None = None,
+        tags: Sequence[str] | Mapping[str, str | None] | None = None,
+        name: str | None = None,
+        split_fractions: Sequence[float] | None = None,
+        split_seed: int = 0,
+        split_path: str | Path | None = None,
+        max_seconds: float | None = None,
+        sample_rate: int = 16000,
+        min_songs_per_tag: int = 1,
+        data_dir: str | Path | None = None,
+    ) -> None:
+        self.path = Path(path)
+        root = self.path.parent if root is None else root
+        super().__init__(root, max_seconds, sample_rate, tags, min_songs_per_tag, data_dir)
+        self.name = name or re.sub(r"[^\w.-]+", "-", self.path.stem).strip(".") or "catalogue"
+        if self.name != Path(self.name).name or self.name == ".." or not is_one_line(self.name):
+            raise MusictagError(f"data.name={self.name!r}: it names folders, so give one word, without / and ..")
+        self._tags = chosen_tags(tags)
+        self._split = SavedSplit(self.path, as_list(split_fractions), split_seed, split_path)
+
+    def _load(self) -> Manifest:
+        header = column_names(self.path)
+        names, group = choose_columns(self.path, header, self._tags)
+        texts = [column for column in ("song_id", "path", "split", *([group] if group else [])) if column in header]
+        numbers = [*(["duration"] if "duration" in header else []), *names]
+        read = read_columns(self.path, texts, numbers)
+        columns = {"path": self._inside(read["path"])}
+        columns["song_id"] = read["song_id"] if "song_id" in read else columns["path"]
+        length = len(columns["path"])
+        columns["group"] = emptied(read[group]) if group else pa.nulls(length, pa.string())
+        columns["duration"] = read.get("duration", pa.nulls(length, pa.float32()))
+        columns |= {name: read[name] for name in names}
+        given = self._tags if isinstance(self._tags, Mapping) else {}
+        tags = [Tag(name, given.get(name) or kind_of(columns[name])) for name in names]
+        # without a column of its own everything is checked before songs are assigned, and a split saved
+        columns["split"] = read.get("split", pa.array(np.full(length, SPLITS[0])))
+        try:
+            manifest = Manifest(pa.table(columns), tags, self.name)
+        except MusictagError as error:
+            raise MusictagError(f"{self.path}: {error}") from error
+        inferred = [tag for tag in tags if not given.get(tag.name)]
+        about = [_about_songs(self.path, manifest, group), *_about_tags(tags, inferred), *self._doubts(manifest)]
+        if "split" in read:
+            how = "column split"
+        else:
+            splits, how = self._split.of(manifest, partial(self.copies, manifest))
+            manifest = Manifest(pa.table(columns | {"split": pa.array(splits)}), tags, self.name)
+        self._say([*about, *about_splits(manifest, how)])
+        return manifest
+
+    def _inside(self, paths: pa.ChunkedArray) -> pa.ChunkedArray:
+        paths, outside = relative_paths(paths, self.root)
+        if outside:
+            raise MusictagError(
+                f"paths in {self.path} lead out of {self.root}; name a folder that holds all files with "
+                f"data.root=...:\n{listed([f'row {at + 1}: {path}' for at, path in outside])}"
+            )
+        return paths
+
+    def _doubts(self, manifest: Manifest) -> list[str]:
+        """What is allowed and seldom meant."""
+        lines = [f"tags {DIFFER_LITTLE}: {same}" for same in listed_alike(tag.name for tag in manifest.tags)]
+        if ones := only_ones(manifest):
+            lines.append(f"{_some(ones)}: {ONLY_ONES}, or let this write it: {catalogue_command(self.path)}")
+        return lines
+
+    def _say(self, lines: list[str]) -> None:
+        if is_rank_zero():
+            say("\n  ".join(lines))
+
+
+def chosen_tags(tags: object) -> Any:
+    """``data.tags`` with all names as text, as they stand in the table: 1990 is a name, too, and one name a list."""
+    if isinstance(tags, Mapping):
+        return {str(tag): kind for tag, kind in tags.items()}
+    return [str(tag) for tag in as_list(tags)] if tags not in (None, "") else None
+
+
+def only_ones(manifest: Manifest) -> list[str]:
+    """Tags of which no song is known not to have them, and some are not known at all."""
+    lacking = []
+    for tag in manifest.tags:
+        values = manifest.values(tag.name)
+        known = values[~np.isnan(values)]
+        if tag.kind == "classification" and 0 < len(known) < len(values) and (known == 1).all():
+            lacking.append(tag.name)
+    return lacking
+
+
+def choose_columns(
+    path: Path, header: Sequence[str], tags: Sequence[str] | Mapping[str, str | None] | None
+) -> tuple[list[str], str | None]:
+    """The tag columns, and the column that holds the groups (None: there is none).
+
+    Raises MusictagError for a table without paths or tags, for tags that it does not have, and for columns without a
+    name or with the same one.
+    """
+    if "path" not in header:
+        raise MusictagError(
+            f"{path} has no column path; its columns are {', '.join(header)}. Needed are path and one column a tag; "
+            "song_id, split, group and duration (seconds) may be there too. If files and tags are named in another "
+            f"way, this makes a catalogue of it: {catalogue_command(path)}"
+        )
+    if twice := sorted(column for column, times in Counter(header).items() if times > 1):
+        raise MusictagError(f"{path}: a column name stands twice: {', '.join(twice)}")
+    group = next((column for column in ("group", ARTIST) if column in header and column not in (tags or ())), None)
+    if tags:
+        if unknown := [tag for tag in tags if tag not in header]:
+            raise MusictagError(f"{path} has no tag column {', '.join(unknown)}; its columns are {', '.join(header)}")
+        return list(tags), group
+    names = [column for column in header if column not in (*RESERVED_COLUMNS, group)]
+    if unnamed := [number for number, column in enumerate(header, start=1) if not column.strip()]:
+        raise MusictagError(
+            f"{path}: column {unnamed[0]} has no name; take it out or choose the tags with data.tags=[...] (pandas "
+            "writes such a column unless told index=False)"
+        )
+    if not names:
+        raise MusictagError(f"{path} has no tag column: add one for each tag, with 0, 1, or a value between")
+    return names, group
+
+
+def about_splits(manifest: Manifest, how: str) -> list[str]:
+    """Songs of each split, where the split comes from, and the tags that some split has no example of."""
+    splits = manifest.column("split").to_numpy(zero_copy_only=False)
+    rows = {split: splits == split for split in SPLITS}
+    lines = [f"{how}: " + ", ".join(f"{split} {int(there.sum()):,}" for split, there in rows.items())]
+    lacking: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for tag in manifest.tags:
+        values = manifest.values(tag.name)
+        examples = values == 1 if tag.kind == "classification" else ~np.isnan(values)
+        for split, there in rows.items():
+            if not (examples & there).any():
+                lacking[split].append(tag.name)
+    lines += [f"no song of {split} has: {_some(tags)}" for split, tags in lacking.items() if tags]
+    return lines
+
+
+def _about_songs(path: Path, manifest: Manifest, group: str | None) -> str:
+    songs = f"{path}: {len(manifest):,} songs"
+    if not group:
+        return f"{songs}, no groups (a column group names the artist or the work)"
+    groups = manifest.column("group")
+    unknown = f", unknown for {groups.null_count:,} songs" if groups.null_count else ""
+    return f"{songs}, {pc.count_distinct(groups).as_py():,} groups (column {group}{unknown})"
+
+
+def _about_tags(tags: Sequence[Tag], inferred: Sequence[Tag]) -> list[str]:
+    by_kind = {kind: [tag.name for tag in tags if tag.kind == kind] for kind in KINDS}
+    lines = [
+        f"{len(names)} {kind} tag{'s' if len(names) > 1 else ''}: {_some(names)}"
+        for kind, names in by_kind.items()
+        if names
+    ]
+    if inferred:
+        example = f"'data.tags={{{inferred[0].name}:{inferred[0].kind},...}}'"
+        lines.append(f"kinds inferred from the values; {example} chooses tags and their kinds")
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,177 @@
+"""Features of prepared songs, computed once: beside the prepared audio, in blocks that are whole or not there.
+
+    <prepared folder>/features-<digest>/     one folder for each version of the features
+        about.json                           what is in there
+        <hash>.parquet                       a block of songs: what their audio is, and their features
+
+A song's entry goes by its audio, not by its name: the shard in which it lies (whose name tells the version of the
+song's file), the checksum of the shard's samples, and its place in there. Audio that is prepared anew has features of
+its own; other tags, splits and training sizes use the same ones. Legend: S songs, D features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from musictag.common.errors import MusictagError
+from musictag.common.files import atomic_write, write_json
+from musictag.common.processes import follow_parent, single_threaded_children
+from musictag.common.progress import Progress
+from musictag.data.audio.decode import to_float
+from musictag.data.features.descriptors import VERSION, feature_digest, feature_names, song_features
+from musictag.data.preparation.prepare import folder_lock
+from musictag.data.store.store import Store, read_index
+
+#: Songs in a block: what a killed process may lose; fewer where there are few, so that all processes find work.
+_SONGS_PER_BLOCK, _WANTED_BLOCKS = (8, 64), 64
+
+
+def feature_folder(store: Store) -> Path:
+    """Where the features of this version lie."""
+    return store.folder / f"features-{feature_digest()}"
+
+
+def stored_features(store: Store, song_ids: np.ndarray | pa.Array, workers: int = 1) -> np.ndarray:
+    """Features of these songs, float32 S×D in their order; those that are not there yet are computed and kept.
+
+    ``workers`` processes compute with one thread each (1: this process does). Killed at any point, the next call goes
+    on after the finished blocks; of two processes that want the same folder, one computes and the other waits.
+
+    Raises MusictagError for a damaged block, where the folder cannot be written to, and if a worker is killed.
+    """
+    folder = feature_folder(store)
+    entries = _entries(store, song_ids)
+    if len(_missing(folder, entries)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with folder_lock(folder, "computing features in"):
+                _compute(store, folder, song_ids, entries, workers)
+        except OSError as error:
+            raise MusictagError(f"cannot write to {folder}: {error}; choose another place with data_dir=...") from error
+    return _collect(folder, entries)
+
+
+def _entries(store: Store, song_ids: np.ndarray | pa.Array) -> pa.Array:
+    """What tells the audio of each song from any other: S texts."""
+    index = read_index(store.folder)
+    rows = pc.index_in(pa.array(song_ids, pa.string()), index["song_id"].combine_chunks())
+    places = [index[name].take(rows).cast(pa.string()) for name in ("shard", "shard_crc32", "offset", "samples")]
+    return pc.binary_join_element_wise(*places, "-").combine_chunks()
+
+
+def _blocks(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet"))
+
+
+def _read_block(path: Path, column: str) -> pa.Array:
+    try:
+        return pq.read_table(path, columns=[column], page_checksum_verification=True, partitioning=None)[
+            column
+        ].combine_chunks()
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise MusictagError(
+            f"{path} is damaged: delete it and type the same command again, which computes its songs anew ({error})"
+        ) from error
+
+
+def _known(folder: Path, blocks: list[Path]) -> pa.Array:
+    """The songs of all blocks, one after the other."""
+    return pa.concat_arrays([pa.array([], pa.string()), *(_read_block(path, "audio") for path in blocks)])
+
+
+def _missing(folder: Path, entries: pa.Array) -> np.ndarray:
+    """Rows of ``entries`` that are in no block, int64."""
+    there = pc.is_in(entries, _known(folder, _blocks(folder)))
+    return np.flatnonzero(~there.to_numpy(zero_copy_only=False))
+
+
+def _collect(folder: Path, entries: pa.Array) -> np.ndarray:
+    blocks = _blocks(folder)
+    places = pc.index_in(entries, _known(folder, blocks)).to_numpy()
+    order = np.argsort(places, kind="stable")
+    features = np.empty((len(entries), len(feature_names())), dtype=np.float32)
+    first = 0
+    for path in blocks:
+        values = _read_block(path, "features")
+        wanted = order[slice(*np.searchsorted(places[order], (first, first + len(values))))]
+        features[wanted] = values.flatten().to_numpy().reshape(len(values), -1)[places[wanted] - first]
+        first += len(values)
+    return features
+
+
+def _compute(store: Store, folder: Path, song_ids: np.ndarray | pa.Array, entries: pa.Array, workers: int) -> None:
+    """Computes what is missing; the caller owns the folder's lock."""
+    for leftover in folder.glob(".*.part"):  # what killed processes were writing
+        leftover.unlink()
+    missing = _missing(folder, entries)
+    if not len(missing):  # the process that we waited for was computing the same
+        return
+    what = "features of prepared songs, computed by musictag"
+    write_json(folder / "about.json", {"what": what, "version": VERSION, "features": feature_names()})
+    rows = store.rows_of(song_ids)[missing]
+    in_place = np.argsort(rows, kind="stable")  # the index is sorted by song, and neighbours often share a shard
+    rows, wanted = rows[in_place], entries.take(pa.array(missing[in_place]))
+    size = int(np.clip(len(rows) // _WANTED_BLOCKS, *_SONGS_PER_BLOCK))
+    blocks = [(rows[i : i + size], wanted.slice(i, size)) for i in range(0, len(rows), size)]
+    with Progress("computing features", len(rows), when_stopped="; finished blocks are kept") as progress:
+        done = 0
+        for count in _written(store, folder, blocks, min(workers, len(blocks))):
+            done += count
+            progress.show(done)
+
+
+def _written(store: Store, folder: Path, blocks: list[tuple[np.ndarray, pa.Array]], workers: int) -> Iterator[int]:
+    """Writes all blocks; yields the number of songs of each as it is finished."""
+    if workers == 1:
+        from threadpoolctl import threadpool_limits
+
+        for rows, entries in blocks:
+            with threadpool_limits(1):  # as in a worker: the last digits depend on the number of threads
+                songs = write_block(store, folder, rows, entries)
+            yield songs
+        return
+    context = multiprocessing.get_context("spawn")
+    with single_threaded_children(), ProcessPoolExecutor(workers, context, _start_worker, (store, folder)) as pool:
+        try:
+            for future in as_completed([pool.submit(_work, *block) for block in blocks]):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise MusictagError(
+                f"a worker process died while computing features in {folder} (killed, or out of memory). Finished "
+                "blocks are kept: type the same command again to go on, with fewer data.prepare_workers if need be"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def write_block(store: Store, folder: Path, rows: np.ndarray, entries: pa.Array) -> int:
+    """Computes the features of the songs at ``rows`` of ``store`` and writes their block; returns how many they are."""
+    features = np.stack([song_features(to_float(store.read(row)), store.sample_rate) for row in rows.tolist()])
+    values = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
+    name = hashlib.blake2b("\n".join(entries.to_pylist()).encode(), digest_size=8).hexdigest()
+    with atomic_write(folder / f"{name}.parquet") as file:
+        pq.write_table(pa.table({"audio": entries, "features": values}), file, write_page_checksum=True)
+    return len(rows)
+
+
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(store: Store, folder: Path) -> None:
+    follow_parent()
+    _worker.update(store=store, folder=folder)
+
+
+def _work(rows: np.ndarray, entries: pa.Array) -> int:
+    return write_block(_worker["store"], _worker["folder"], rows, entries)

@@ -1,0 +1,309 @@
+"""Songs for training and evaluation: from a source to batches of int16 patches.
+
+Legend: B patches, S songs, N samples, K tags.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from musictag.common.errors import MusictagError
+from musictag.common.processes import rank_and_world
+from musictag.data.audio.decode import to_float
+from musictag.data.catalogue.copies import DUPLICATES_FILE
+from musictag.data.datasets import Source
+from musictag.data.loading.checks import check_learnable, check_splits, unlearnt_tags, warn_of_evaluation
+from musictag.data.loading.patches import EvaluationPatches, TrainPatches
+from musictag.data.loading.prefetch import PrefetchingLoader
+from musictag.data.loading.samplers import EvaluationBatches, TrainBatches
+from musictag.data.manifest import SPLITS, Manifest, Tag
+from musictag.data.preparation.prepare import Prepared, prepare
+from musictag.data.random_draws import patch_starts_of_epoch, song_keys, subset_order
+from musictag.data.store.store import Store
+from musictag.evaluation.song_average import SongAverage
+
+EVALUATION_MODES = ("patches", "whole")
+_NORMALISATION_SONGS = 1024
+_PREFETCHED_BATCHES = 4
+#: Forked workers share the songs and their targets with the main process: of a million songs, 800 MB each that others
+#: would own. Where forking is not safe (macOS, Windows), Python's own choice.
+_WORKER_CONTEXT = "fork" if sys.platform == "linux" else None
+
+
+class SongData(pl.LightningDataModule):
+    """The songs of ``source``, prepared below ``data_dir``; by Lightning, or by hand: ``prepare_data()``, ``setup()``.
+
+    Training batches are ``{"audio": int16 B×N, "target": float32 B×K (NaN: unknown), "song": int64 B}`` with
+    ``patches_per_song`` random patches of ``patch_seconds`` from each song and epoch, a pure function of (seed, epoch,
+    song). ``batch_size`` counts the patches of all processes together. ``train_songs`` trains on that many usable
+    songs, a nested subset for each ``seed``; validation and test never change with it, other songs are not prepared.
+
+    Validation and test batches are ``{"audio", "song"}`` of up to ``eval_batch_size`` patches (default:
+    ``batch_size``): every song's consecutive patches (section 2 of the paper), or with ``evaluation_mode="whole"`` each
+    song in one pass. ``song`` is the song's row within its split, the same as in ``song_ids``, ``targets`` and
+    ``song_average``. Under torch.distributed every process evaluates its own songs, without padding.
+
+    ``epoch`` is read when an epoch begins outside of a Trainer; a Trainer's own epoch goes before it. A Trainer with
+    several processes needs ``use_distributed_sampler=False``.
+
+    Tags that lost their last examples with songs that cannot be used go as the source's ``tag_choice`` says. A part of
+    the training songs (``train_songs``) keeps all tags, whether it can teach them or not: see ``unlearnt_tags``.
+
+    Raises MusictagError for settings out of range, here; for an empty split, more ``train_songs`` than there are, and
+    songs that teach no tag, from ``prepare_data`` or ``setup``.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        data_dir: str | Path,
+        *,
+        patch_seconds: float,
+        sample_rate: int = 16000,
+        batch_size: int = 32,
+        patches_per_song: int = 1,
+        train_songs: int | None = None,
+        seed: int = 0,
+        num_workers: int = 2,
+        eval_batch_size: int | None = None,
+        evaluation_mode: str = "patches",
+        prepare_workers: int | None = None,
+        max_bad_fraction: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.sample_rate = sample_rate
+        self.patch_samples = round(patch_seconds * sample_rate)
+        #: of the song, in the audio of every batch before and after the patch; what the model's front-end asks for
+        self.margin_samples = (0, 0)
+        self.epoch = 0
+        self._data_dir = Path(data_dir)
+        self._batch_size = batch_size
+        self._patches_per_song = patches_per_song
+        self._train_songs = train_songs
+        self._seed = seed
+        self._num_workers = num_workers
+        self._eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
+        self._whole_songs = evaluation_mode == "whole"
+        self._prepare_workers = prepare_workers or os.cpu_count() or 1
+        self._max_bad_fraction = max_bad_fraction
+        self._begun = {"epoch": -1, "batches": 0}  # the epoch that a checkpoint was written in, and what was done of it
+        self._prepared: Prepared | None = None
+        self._manifest: Manifest | None = None  # of what is prepared, without tags that went with unusable songs
+        self._splits: dict[str, Manifest] | None = None
+        self._unlearnt: dict[str, str] = {}
+        self._rows: dict[str, np.ndarray] = {}
+        at_least_one = {
+            "patch_seconds": self.patch_samples,
+            "batch_size": batch_size,
+            "patches_per_song": patches_per_song,
+            "train_songs": 1 if train_songs is None else train_songs,
+            "eval_batch_size": self._eval_batch_size,
+            "num_workers": num_workers + 1,
+        }
+        if wrong := [name for name, value in at_least_one.items() if value < 1]:
+            raise MusictagError(f"{', '.join(wrong)}: too small")
+        if evaluation_mode not in EVALUATION_MODES:
+            raise MusictagError(f"evaluation_mode={evaluation_mode}; choose one of {', '.join(EVALUATION_MODES)}")
+
+    # preparation
+
+    def prepare_data(self) -> Prepared:
+        """Decodes what is not yet there; at most one process of a machine works, the others wait."""
+        self._prepared = self._prepare()
+        return self._prepared
+
+    def setup(self, stage: str | None = None) -> None:
+        """Opens the store and checks songs and tags, once for all stages."""
+        if self._splits is not None:
+            return
+        if self._prepared is None:
+            self._prepared = self._prepare()
+        manifest = self._prepared.manifest
+        if self._train_songs is None:  # parts of the training songs keep the tags of the whole
+            manifest = self.source.tag_choice.learnable(manifest)
+        splits = {split: manifest.split(split) for split in SPLITS}
+        check_splits(splits, "usable", self.source.advice_on_splits)
+        self._unlearnt = unlearnt_tags(splits["train"])
+        warn_of_evaluation(manifest, splits, self._prepared.firsts, self._prepared.store.folder / DUPLICATES_FILE)
+        self._manifest, self._splits, self._rows = manifest, splits, {}
+        # what reading the tables took, Arrow would keep for the next ones: of a million songs 300 MB
+        pa.default_memory_pool().release_unused()
+
+    def _prepare(self) -> Prepared:
+        manifest = self.source.learnable_manifest()
+        splits = {split: manifest.split(split) for split in SPLITS}
+        check_splits(splits, "in the manifest", self.source.advice_on_splits)
+        if self._train_songs is None:
+            return self._prepare_songs(manifest)
+        is_train = pc.equal(manifest.column("split"), "train").to_numpy(zero_copy_only=False)
+        train_rows, other_rows = np.flatnonzero(is_train), np.flatnonzero(~is_train)
+        order = train_rows[subset_order(song_keys(splits["train"].song_ids), self._seed)]
+        taken = self._train_songs
+        check_learnable(manifest.select(order[:taken]))
+        while taken <= len(order):
+            prepared = self._prepare_songs(manifest.select(np.sort(np.concatenate([other_rows, order[:taken]]))))
+            missing = self._train_songs - len(prepared.manifest.split("train"))
+            if not missing:
+                return prepared
+            taken += missing  # the next songs of the same order stand in for unusable ones
+        unusable = taken - self._train_songs
+        raise MusictagError(
+            f"train_songs={self._train_songs}, but there are {len(order)} training songs"
+            + (f", {unusable} or more of them unusable" if unusable else "")
+            + "; ask for fewer, or leave train_songs away to take them all"
+        )
+
+    def _prepare_songs(self, manifest: Manifest) -> Prepared:
+        return prepare(
+            self.source,
+            self._data_dir,
+            manifest=manifest,
+            workers=self._prepare_workers,
+            max_bad_fraction=self._max_bad_fraction,
+            sample_rate=self.sample_rate,
+        )
+
+    # who is there
+
+    @property
+    def tags(self) -> tuple[Tag, ...]:
+        return self.manifest.tags
+
+    @property
+    def manifest(self) -> Manifest:
+        """The usable songs of all splits, of the training songs those that are trained on."""
+        self._ready()
+        return self._manifest
+
+    @property
+    def store(self) -> Store:
+        return self._ready().store
+
+    @property
+    def unlearnt_tags(self) -> tuple[str, ...]:
+        """Names of the tags that have no positive, no negative or no known example among the training songs."""
+        self._ready()
+        return tuple(self._unlearnt)
+
+    @property
+    def problems(self) -> list[tuple[str, str, str]]:
+        """Songs that cannot be used: (song_id, path, reason)."""
+        return self._ready().problems
+
+    def song_ids(self, split: str) -> np.ndarray:
+        """S strings."""
+        return self._split(split).song_ids
+
+    def targets(self, split: str) -> np.ndarray:
+        """float32 S×K, NaN where unknown."""
+        return self._split(split).targets()
+
+    def audio(self, split: str, song: int) -> np.ndarray:
+        """A whole song, int16 N, by its row within the split."""
+        return self.store.read(int(self._store_rows(split)[song]))
+
+    def audio_seconds(self, split: str) -> float:
+        """Length of all songs of a split together."""
+        return float(self.store.num_samples[self._store_rows(split)].sum() / self.sample_rate)
+
+    def song_average(self, split: str) -> SongAverage:
+        """A fresh metric that turns the patches' predictions of a split into song scores S×K."""
+        return SongAverage(len(self._split(split)), len(self.tags))
+
+    def normalisation_waveforms(self) -> Iterator[Tensor]:
+        """Blocks of training audio (float32 B×N): a patch from each of up to 1,024 songs, chosen by the seed."""
+        ids = self.song_ids("train")
+        chosen = ids[subset_order(song_keys(ids), self._seed)[:_NORMALISATION_SONGS]]
+        rows, keys = self.store.rows_of(chosen), song_keys(chosen)
+        draws = np.zeros(len(rows), dtype=np.int64)
+        starts = patch_starts_of_epoch(keys, draws, self.store.num_samples[rows], self.patch_samples, self._seed, 0)
+        for i in range(0, len(rows), self._eval_batch_size):
+            block = slice(i, i + self._eval_batch_size)
+            audio = self.store.patches(rows[block], starts[block], self.patch_samples, self.margin_samples)
+            yield torch.from_numpy(to_float(audio))
+
+    # batches
+
+    def train_dataloader(self) -> DataLoader:
+        rank, world = rank_and_world()
+        songs = self._split("train")
+        batches = TrainBatches(
+            len(songs), self._patches_per_song, self._batch_size, self._seed, self._current_epoch, rank, world,
+            first_batch=lambda epoch: self._begun["batches"] if epoch == self._begun["epoch"] else 0,
+        )  # fmt: skip
+        patches = TrainPatches(
+            self.store, self._store_rows("train"), songs, self.patch_samples, self._seed, self.margin_samples
+        )
+        return self._loader(patches, batches)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._evaluation_loader("validation")
+
+    def test_dataloader(self) -> DataLoader:
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: str) -> DataLoader:
+        rank, world = rank_and_world()
+        num_samples = self.store.num_samples[self._store_rows(split)]
+        batches = EvaluationBatches(
+            num_samples, self.patch_samples, self._eval_batch_size, self._whole_songs, rank, world
+        )
+        return self._loader(EvaluationPatches(self.store, self._store_rows(split), self.margin_samples), batches)
+
+    def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
+        return PrefetchingLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=_unchanged,
+            num_workers=self._num_workers,
+            multiprocessing_context=_WORKER_CONTEXT if self._num_workers else None,
+            persistent_workers=self._num_workers > 0,
+            prefetch_factor=_PREFETCHED_BATCHES if self._num_workers else None,
+            pin_memory=torch.cuda.is_available(),
+            # its own: starting workers would draw from the global one, which dropout draws from
+            generator=torch.Generator(),
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        """For a Trainer's checkpoints: how many batches of which epoch have been trained on."""
+        if self.trainer is None:
+            return {}
+        return {"epoch": self.trainer.current_epoch, "batches": self.trainer.fit_loop.epoch_loop.batch_idx + 1}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """From a checkpoint: that epoch, if it is not over, goes on after these batches."""
+        self._begun = dict(state_dict)
+
+    def _current_epoch(self) -> int:
+        return self.epoch if self.trainer is None else self.trainer.current_epoch
+
+    def _ready(self) -> Prepared:
+        if self._prepared is None or self._splits is None:
+            raise RuntimeError("call prepare_data() and setup() first")
+        return self._prepared
+
+    def _split(self, split: str) -> Manifest:
+        self._ready()
+        return self._splits[split]
+
+    def _store_rows(self, split: str) -> np.ndarray:
+        if split not in self._rows:
+            self._rows[split] = self.store.rows_of(self._split(split).column("song_id"))
+        return self._rows[split]
+
+
+def _unchanged(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return batch

@@ -1,0 +1,98 @@
+"""Patches for a DataLoader: which ones are in a batch (decided in the main process), and their audio (by workers).
+
+A batch sampler yields all that a batch is made of, the epoch included, so that workers keep no state that could grow
+stale. Legend: B patches, S songs, N samples, K tags.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from musictag.data.loading.prefetch import telling
+from musictag.data.loading.samplers import EvaluationBatch, TrainBatch
+from musictag.data.manifest import Manifest
+from musictag.data.random_draws import patch_starts_of_epoch, song_keys
+from musictag.data.store.store import Store
+
+_UNKNOWN = 2
+#: What the bytes of CompactTargets stand for.
+_LABELS = np.array([0.0, 1.0, np.nan], dtype=np.float32)
+
+
+class TrainPatches(Dataset):
+    """Random patches with their targets: ``audio`` int16 B×N, ``target`` float32 B×K, ``song`` int64 B.
+
+    ``rows`` (int64 S) are the songs' rows in ``store``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        rows: np.ndarray,
+        songs: Manifest,
+        patch_samples: int,
+        seed: int,
+        margin_samples: tuple[int, int] = (0, 0),
+    ) -> None:
+        self._store = store
+        self._rows = rows
+        self._keys = song_keys(songs.song_ids)
+        self._num_samples = store.num_samples[rows]
+        self._targets = CompactTargets(songs)
+        self._patch_samples = patch_samples
+        self._seed = seed
+        self._margin_samples = margin_samples
+
+    @telling
+    def __getitems__(self, batch: TrainBatch) -> dict[str, Tensor]:
+        songs = batch.songs
+        starts = patch_starts_of_epoch(
+            self._keys[songs], batch.draws, self._num_samples[songs], self._patch_samples, self._seed, batch.epoch
+        )
+        song = torch.from_numpy(songs)
+        audio = self._store.patches(self._rows[songs], starts, self._patch_samples, self._margin_samples)
+        return {"audio": torch.from_numpy(audio), "target": torch.from_numpy(self._targets[songs]), "song": song}
+
+
+class CompactTargets:
+    """Targets of S songs, for quick access by song: a byte for a classification tag, a float32 for a regression tag.
+
+    Of a million songs with 139 tags it holds 260 MB instead of the 560 that S×K floats would take.
+    """
+
+    def __init__(self, songs: Manifest) -> None:
+        is_class = [tag.kind == "classification" for tag in songs.tags]
+        self._classes, self._measures = np.flatnonzero(is_class), np.flatnonzero(np.logical_not(is_class))
+        self._labels = np.empty((len(songs), len(self._classes)), dtype=np.uint8)
+        self._numbers = np.empty((len(songs), len(self._measures)), dtype=np.float32)
+        for number, tag in enumerate(self._classes):
+            self._labels[:, number] = np.nan_to_num(songs.values(songs.tags[tag].name), nan=_UNKNOWN)
+        for number, tag in enumerate(self._measures):
+            self._numbers[:, number] = songs.values(songs.tags[tag].name)
+
+    def __getitem__(self, songs: np.ndarray) -> np.ndarray:
+        """float32 B×K of the songs at these rows (int64 B), NaN where unknown."""
+        targets = np.empty((len(songs), len(self._classes) + len(self._measures)), dtype=np.float32)
+        targets[:, self._classes] = _LABELS[self._labels[songs]]
+        targets[:, self._measures] = self._numbers[songs]
+        return targets
+
+
+class EvaluationPatches(Dataset):
+    """Given patches: ``audio`` int16 B×N, ``song`` int64 B.
+
+    ``rows`` (int64 S) are the songs' rows in ``store``.
+    """
+
+    def __init__(self, store: Store, rows: np.ndarray, margin_samples: tuple[int, int] = (0, 0)) -> None:
+        self._store = store
+        self._rows = rows
+        self._margin_samples = margin_samples
+
+    @telling
+    def __getitems__(self, batch: EvaluationBatch) -> dict[str, Tensor]:
+        audio = self._store.patches(self._rows[batch.songs], batch.starts, batch.patch_samples, self._margin_samples)
+        return {"audio": torch.from_numpy(audio), "song": torch.from_numpy(batch.songs)}

@@ -1,0 +1,91 @@
+"""Batches before they are asked for, and errors of those who make them where the batch was asked for."""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from musictag.common.errors import MusictagError
+
+_READY_BATCHES = 4
+
+
+class _Failure(NamedTuple):
+    """Stands in a batch's place and is raised where the batch was asked for."""
+
+    error: BaseException
+
+
+def telling(get_items: Callable) -> Callable:
+    """A dataset's ``__getitems__`` whose MusictagErrors reach the main process as they are.
+
+    A DataLoader would put "Caught MusictagError in DataLoader worker process" and a traceback into the message, which
+    is written for the person at the keyboard. ``PrefetchingLoader`` raises what is returned here.
+    """
+
+    @functools.wraps(get_items)
+    def tell(dataset: Dataset, batch: Any) -> Any:
+        try:
+            return get_items(dataset, batch)
+        except MusictagError as error:
+            if get_worker_info() is None:
+                raise
+            return _Failure(error)
+
+    return tell
+
+
+class PrefetchingLoader(DataLoader):
+    """A DataLoader that fetches ahead in a thread, so that a training step finds its batch ready.
+
+    Receiving a batch from a worker process costs the receiver some milliseconds, which a step on a fast device would
+    wait for; copying from memory leaves Python's lock alone. It begins when its first batch is asked for: Lightning
+    calls ``iter`` on the loader of a resumed run before it has restored the epoch, and what began then would fetch an
+    epoch that is over.
+    """
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        # here and not in the thread: starting worker processes from a thread could copy locks that others hold
+        batches = super().__iter__()
+        ready: queue.Queue = queue.Queue(_READY_BATCHES)
+        abandoned = threading.Event()
+
+        def fetch() -> None:
+            try:
+                for batch in batches:
+                    if not _put(ready, batch, abandoned):
+                        return
+                _put(ready, _END, abandoned)
+            except BaseException as error:
+                _put(ready, _Failure(error), abandoned)
+
+        thread = threading.Thread(target=fetch, name="prefetch", daemon=True)
+        thread.start()
+        try:
+            while (batch := ready.get()) is not _END:
+                if isinstance(batch, _Failure):
+                    raise batch.error
+                yield batch
+        finally:
+            abandoned.set()
+            thread.join()
+
+
+_END = object()
+
+
+def _put(ready: queue.Queue, batch: object, abandoned: threading.Event) -> bool:
+    """Whether anybody still wants ``batch``, once there is room for it."""
+    while not abandoned.is_set():
+        try:
+            ready.put(batch, timeout=0.05)
+            return True
+        except queue.Full:
+            continue
+    return False

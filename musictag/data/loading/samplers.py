@@ -1,0 +1,140 @@
+"""Batch samplers: which patches of which songs make a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from musictag.common.errors import MusictagError
+from musictag.data.audio.patches import patch_starts
+from musictag.data.random_draws import epoch_order
+
+
+class TrainBatch(NamedTuple):
+    """``songs`` (int64 B) are rows of the training split; ``draws`` (int64 B) count a song's patches in the epoch."""
+
+    epoch: int
+    songs: np.ndarray
+    draws: np.ndarray
+
+
+class EvaluationBatch(NamedTuple):
+    """``songs`` and ``starts`` are int64 B: rows of the split, first samples."""
+
+    songs: np.ndarray
+    starts: np.ndarray
+    patch_samples: int
+
+
+class TrainBatches:
+    """The batches of an epoch for one of ``world`` processes, a pure function of (seed, epoch).
+
+    Every song comes ``patches_per_song`` times. ``batch_size`` counts the patches of all processes together: batch b of
+    each process is its interleaved share of the global batch b, so that one process or many see the same patches in a
+    step. What does not fill the last batch is left out in this epoch. If there are fewer patches than one batch, they
+    make a single smaller batch (of equal shares).
+
+    ``epoch`` is asked whenever an epoch begins, and ``first_batch`` with which of its batches: an interrupted epoch
+    goes on where it was. Raises MusictagError if ``batch_size`` cannot be shared equally, or if there are fewer patches
+    than processes.
+    """
+
+    def __init__(
+        self,
+        num_songs: int,
+        patches_per_song: int,
+        batch_size: int,
+        seed: int,
+        epoch: Callable[[], int],
+        rank: int = 0,
+        world: int = 1,
+        first_batch: Callable[[int], int] = lambda epoch: 0,
+    ) -> None:
+        if batch_size % world:
+            raise MusictagError(
+                f"batch_size={batch_size} is shared by {world} processes: type a multiple of {world}, "
+                f"for example {max(batch_size // world, 1) * world}"
+            )
+        self._num_items = num_songs * patches_per_song
+        self._patches_per_song = patches_per_song
+        self._global_batch = min(batch_size, self._num_items // world * world)
+        if not self._global_batch:
+            raise MusictagError(f"{self._num_items} training patches an epoch are too few for {world} processes")
+        self._seed = seed
+        self._epoch = epoch
+        self._first_batch = first_batch
+        self._rank = rank
+        self._world = world
+
+    def __len__(self) -> int:
+        return self._num_items // self._global_batch
+
+    def __iter__(self) -> Iterator[TrainBatch]:
+        epoch = self._epoch()
+        order = epoch_order(self._num_items, self._seed, epoch)
+        for number in range(self._first_batch(epoch), len(self)):
+            first = number * self._global_batch
+            items = order[first + self._rank : first + self._global_batch : self._world]
+            songs, draws = np.divmod(items, self._patches_per_song)
+            yield TrainBatch(epoch, songs, draws)
+
+
+class EvaluationBatches:
+    """All patches of this process's songs, each once: song s belongs to process s modulo ``world``, without padding.
+
+    ``num_samples`` (int64 S) are the songs' lengths. With ``whole_songs``, a song is one patch of its own length (at
+    least ``patch_samples``); songs of equal length share a batch, of at most ``batch_size * patch_samples`` samples.
+
+    Raises MusictagError for a process that would have no song.
+    """
+
+    def __init__(
+        self,
+        num_samples: np.ndarray,
+        patch_samples: int,
+        batch_size: int,
+        whole_songs: bool = False,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if len(num_samples) < world:
+            raise MusictagError(f"{len(num_samples)} songs cannot be evaluated by {world} processes: use fewer devices")
+        songs = np.arange(rank, len(num_samples), world, dtype=np.int64)
+        if whole_songs:
+            self._batches = _whole_songs(songs, num_samples[songs], patch_samples, batch_size)
+        else:
+            self._batches = _consecutive_patches(songs, num_samples[songs], patch_samples, batch_size)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[EvaluationBatch]:
+        return iter(self._batches)
+
+
+def _consecutive_patches(
+    songs: np.ndarray, num_samples: np.ndarray, patch_samples: int, batch_size: int
+) -> list[EvaluationBatch]:
+    starts_by_song = [patch_starts(int(length), patch_samples) for length in num_samples]
+    song = np.repeat(songs, [len(starts) for starts in starts_by_song])
+    starts = np.concatenate(starts_by_song)
+    return [
+        EvaluationBatch(song[i : i + batch_size], starts[i : i + batch_size], patch_samples)
+        for i in range(0, len(song), batch_size)
+    ]
+
+
+def _whole_songs(
+    songs: np.ndarray, num_samples: np.ndarray, patch_samples: int, batch_size: int
+) -> list[EvaluationBatch]:
+    batches = []
+    lengths = np.maximum(num_samples, patch_samples)
+    for length in np.unique(lengths).tolist():
+        equal = songs[lengths == length]
+        size = max(batch_size * patch_samples // length, 1)
+        for i in range(0, len(equal), size):
+            chunk = equal[i : i + size]
+            batches.append(EvaluationBatch(chunk, np.zeros(len(chunk), dtype=np.int64), length))
+    return batches

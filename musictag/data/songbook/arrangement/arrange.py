@@ -1,0 +1,146 @@
+"""A score becomes a clip: who plays what, when, how loud, in which room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from musictag.data.songbook.arrangement.accompaniment import Bars, bars_of
+from musictag.data.songbook.arrangement.casting import Part, cast
+from musictag.data.songbook.arrangement.excerpt import choose_tempo, excerpt
+from musictag.data.songbook.arrangement.instruments import BASS, DRUMS
+from musictag.data.songbook.arrangement.tags import (
+    CLASSIFICATION_TAGS,
+    INSTRUMENT_TAGS,
+    REGRESSION_TAGS,
+    scaled,
+    score_tags,
+)
+from musictag.data.songbook.notation.score import Score
+from musictag.data.songbook.rendering.effects import Recording, draw_recording
+
+LOWEST_LEVEL_DB = -6.0  # against the loudest player; those who carry the piece, bass and drums stay closer
+_LOWEST_LEAD_DB = -4.0
+_DOWNBEAT, _BEAT, _OFF_BEAT = 28.0, 6.0, -8.0  # MIDI velocity added
+_TIMING_SECONDS, _LATEST_SECONDS = 0.007, 0.02
+_GRID_SECONDS = 0.02  # for counting what sounds together
+_SAME_ONSET_SECONDS = 0.03
+
+
+@dataclass(frozen=True)
+class Player:
+    """One instrument of a clip. ``notes`` has shape (notes, 4): onset and duration in seconds, MIDI pitch, velocity."""
+
+    tag: str
+    program: int
+    notes: np.ndarray = field(repr=False)
+    level_db: float  # loudness while playing, against the loudest player
+    detune_cents: float
+
+    @property
+    def is_drums(self) -> bool:
+        return self.tag == DRUMS.tag
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """All that a clip of ``seconds`` sounds of, and what is true of it: ``tags`` name -> value, None where unknown."""
+
+    seconds: float
+    players: tuple[Player, ...]
+    recording: Recording
+    tags: dict[str, float | None]
+
+
+def arrange(score: Score, seconds: float, rng: np.random.Generator) -> Arrangement:
+    """A random stretch of ``score`` of ``seconds``, arranged: a pure function of score, length and ``rng``'s state."""
+    quarters_a_minute = choose_tempo(score, rng)
+    quarters = seconds * quarters_a_minute / 60
+    bars = bars_of(score.meter, quarters)
+    accents = score.meter is not None
+    parts = cast(excerpt(score, quarters, rng), bars, accents, rng)
+    tuning = rng.uniform(-25.0, 25.0)
+    levels = _levels(parts, rng)
+    players = tuple(
+        Player(
+            tag=part.instrument.tag,
+            program=part.instrument.programs[rng.integers(len(part.instrument.programs))],
+            notes=_played(part, bars, 60 / quarters_a_minute, accents, seconds, rng),
+            level_db=level,
+            detune_cents=0.0 if part.instrument is DRUMS else tuning + rng.uniform(-5.0, 5.0),
+        )
+        for part, level in zip(parts, levels, strict=True)
+    )
+    recording = draw_recording(rng)
+    tags = score_tags(score) | _played_tags(players) | _measures(players, seconds)
+    tags |= recording.tags() | {"signal-to-noise ratio": scaled(recording.signal_to_noise_db, 0, 60)}
+    return Arrangement(
+        seconds, players, recording, {name: tags[name] for name in (*CLASSIFICATION_TAGS, *REGRESSION_TAGS)}
+    )
+
+
+def _levels(parts: list[Part], rng: np.random.Generator) -> np.ndarray:
+    """Decibels against the loudest player, who has 0."""
+    lowest = [_LOWEST_LEAD_DB if part.leads or part.instrument in (BASS, DRUMS) else LOWEST_LEVEL_DB for part in parts]
+    levels = rng.uniform(lowest, 0.0)
+    return levels - levels.max()
+
+
+def _played(
+    part: Part, bars: Bars, quarter_seconds: float, accents: bool, seconds: float, rng: np.random.Generator
+) -> np.ndarray:
+    """The written notes as somebody plays them: (onset, duration in seconds, pitch, velocity)."""
+    onset, duration, pitch = part.notes.T
+    count = len(onset)
+    velocity = 82.0 + rng.normal(0.0, 4.0, count)
+    if accents:
+        in_bar = (onset + 1e-3) % bars.bar_quarters
+        in_beat = (onset + 1e-3) % bars.beat_quarters
+        velocity += np.where(in_bar < 0.02, _DOWNBEAT, np.where(in_beat < 0.02, _BEAT, _OFF_BEAT))
+    late = np.clip(rng.normal(0.0, _TIMING_SECONDS, count), -_LATEST_SECONDS, _LATEST_SECONDS)
+    start = np.clip(onset * quarter_seconds + late, 0.0, seconds - 0.01)
+    articulation = rng.uniform(0.82, 0.98)
+    notes = np.column_stack(
+        [start, np.maximum(duration * quarter_seconds * articulation, 0.04), pitch, np.rint(velocity)]
+    )
+    notes[:, 3] = np.clip(notes[:, 3], 40, 127)
+    return notes[np.lexsort((notes[:, 2], notes[:, 0]))]
+
+
+def _played_tags(players: tuple[Player, ...]) -> dict[str, float | None]:
+    heard = {player.tag for player in players}
+    return {tag: float(tag in heard) for tag in INSTRUMENT_TAGS} | {"solo": float(len(players) == 1)}
+
+
+def _measures(players: tuple[Player, ...], seconds: float) -> dict[str, float | None]:
+    """Tags that are counted from the notes: polyphony and the regression targets. Drums are not counted."""
+    notes = np.concatenate([player.notes for player in players if not player.is_drums])
+    starts = np.sort(notes[:, 0])
+    onsets = 1 + int(np.count_nonzero(np.diff(starts) > _SAME_ONSET_SECONDS))
+    sounding_seconds = np.minimum(notes[:, 1], seconds - notes[:, 0])
+    order = np.argsort(notes[:, 2], kind="stable")
+    below = np.cumsum(sounding_seconds[order])
+    median_pitch = float(notes[order, 2][np.searchsorted(below, below[-1] / 2)])
+    at_once, classes_at_once = _sounding_together(notes, seconds)
+    sounding = at_once[at_once > 0]
+    together = float(np.mean(classes_at_once[at_once > 0] > 1))
+    return {
+        "polyphonic": 1.0 if together >= 0.5 else 0.0 if together <= 0.1 else None,
+        "note rate": scaled(onsets / seconds, 0, 12),
+        "median pitch": scaled(median_pitch, 36, 96),
+        "simultaneous parts": scaled(float(sounding.mean()), 0, 6),
+    }
+
+
+def _sounding_together(notes: np.ndarray, seconds: float) -> tuple[np.ndarray, np.ndarray]:
+    """How many notes, and how many different pitch classes, sound in each step of ``_GRID_SECONDS``."""
+    steps = int(np.ceil(seconds / _GRID_SECONDS))
+    changes = np.zeros((12, steps + 1), dtype=np.int32)
+    first = (notes[:, 0] / _GRID_SECONDS).astype(int)
+    last = np.minimum(np.maximum(((notes[:, 0] + notes[:, 1]) / _GRID_SECONDS).astype(int), first + 1), steps)
+    pitch_class = notes[:, 2].astype(int) % 12
+    np.add.at(changes, (pitch_class, first), 1)
+    np.add.at(changes, (pitch_class, last), -1)
+    sounding = np.cumsum(changes[:, :steps], axis=1)
+    return sounding.sum(axis=0), np.count_nonzero(sounding, axis=0)

@@ -1,0 +1,165 @@
+"""A run of a baseline: features, one model per tag, test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from musictag.common.errors import MusictagError
+from musictag.common.files import write_json
+from musictag.data.audio.decode import to_float
+from musictag.data.datasets import Source
+from musictag.data.features.cache import stored_features
+from musictag.data.features.descriptors import SAMPLE_RATE, feature_names, song_features
+from musictag.data.loading.datamodule import SongData
+from musictag.evaluation.metrics import song_metrics
+from musictag.evaluation.registry import METRICS
+from musictag.experiment.builders import prepare_workers
+from musictag.experiment.results.files import PACKAGES, write_scores
+from musictag.experiment.results.importances import IMPORTANCE_COLUMNS, write_importances
+from musictag.experiment.run_folder import _tidy
+from musictag.experiment.tracking.tracker import make_tracker
+from musictag.inference.feature_tagger import FeatureTagger
+from musictag.models.baselines import FeatureModel
+from musictag.models.factory import build
+from musictag.training.baseline import fit_tagger, remove_fitted
+from musictag.training.losses import BCE
+
+_SPLITS = ("train", "validation", "test")
+
+
+#: Songs whose features are computed again to see how long that takes.
+_TIMED_SONGS = 16
+
+
+def check_baseline(config: Mapping[str, Any]) -> None:
+    """Raise MusictagError for settings that mean something for networks only, and that a baseline would not heed."""
+    given = {
+        "init_from": config["init_from"] is not None,
+        "freeze": config["freeze"] is not None,
+        "probe": "probe" in config,
+        "evaluation.mode=whole": config["evaluation"]["mode"] == "whole",
+    }
+    if meaningless := [name for name, is_given in given.items() if is_given]:
+        raise MusictagError(
+            f"{' and '.join(meaningless)} with baseline={config['names']['baseline']}: a baseline has no network, and "
+            "its features are those of whole songs; leave out the one or the other"
+        )
+
+
+def build_baseline(config: Mapping[str, Any]) -> FeatureModel:
+    """The model that ``config["baseline"]`` describes; raises MusictagError for settings that it does not have."""
+    return build(config["baseline"], FeatureModel)
+
+
+def baseline_data(config: Mapping[str, Any], source: Source) -> SongData:
+    """The songs of ``source`` as the networks get them; nothing is read yet."""
+    rate = getattr(source, "sample_rate", SAMPLE_RATE)
+    if rate != SAMPLE_RATE:
+        raise MusictagError(f"data.sample_rate={rate}, but features are defined at {SAMPLE_RATE} Hz; leave it at that")
+    return SongData(
+        source,
+        config["data_dir"],
+        patch_seconds=1.0,  # nobody draws any
+        sample_rate=SAMPLE_RATE,
+        train_songs=config["data"]["train_songs"],
+        seed=config["seed"],
+        num_workers=0,
+        prepare_workers=prepare_workers(config),
+        max_bad_fraction=config["data"]["max_bad_fraction"],
+    )
+
+
+def baseline_features(data: SongData, workers: int) -> dict[str, np.ndarray]:
+    """Features of the songs of each split, float32 S×D."""
+    ids = [data.song_ids(split) for split in _SPLITS]
+    features = stored_features(data.store, np.concatenate(ids), workers)
+    return dict(zip(_SPLITS, np.split(features, np.cumsum([len(songs) for songs in ids])[:-1]), strict=True))
+
+
+def baseline_facts(
+    tagger: FeatureTagger, data: SongData, features: Mapping[str, np.ndarray], seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """What metrics.json tells of a baseline, beyond the scores: validation, sizes, speed, seconds of the stages.
+
+    Tagging speed is that of features and prediction together, on one core, measured on a few test songs.
+    """
+    validation = tagger.scores(features["validation"])
+    targets = data.targets("validation")
+    kinds = [tag["kind"] for tag in tagger.tags]
+    scores = song_metrics(validation, targets, tagger.tag_names, kinds, resamples=0)
+    loss = BCE().of_probabilities(torch.from_numpy(validation), torch.from_numpy(targets))
+    metrics = {f"val_{key}": scores[key] and scores[key]["value"] for key in METRICS}
+    sizes = tagger.model.sizes([tag for tag in tagger.fitted if "constant" not in tag])
+    audio_seconds = data.audio_seconds("test")
+    predicting = seconds["test"] / audio_seconds
+    return {
+        "validation": {"val_loss": float(loss), **metrics},
+        "epochs": None,
+        "best_epoch": None,
+        "features": len(feature_names()),
+        **sizes,
+        "parameters_trained": sizes["parameters"],
+        "speed": {
+            "train_audio_seconds_per_second": data.audio_seconds("train") / max(seconds["train"], 1e-9),
+            "test_audio_seconds_per_second": 1 / (_feature_seconds(data) + predicting),
+        },
+        "seconds": {name: round(value, 3) for name, value in seconds.items()} | {"epochs": None},
+    }
+
+
+def _feature_seconds(data: SongData) -> float:
+    """How long the features of a second of audio take."""
+    chosen = np.linspace(0, len(data.song_ids("test")) - 1, _TIMED_SONGS).astype(int).tolist()
+    songs = [to_float(data.audio("test", song)) for song in chosen]
+    song_features(songs[0])  # what is loaded and computed once
+    began = time.perf_counter()
+    for song in songs:
+        song_features(song)
+    return (time.perf_counter() - began) * SAMPLE_RATE / sum(map(len, songs))
+
+
+def _run_baseline(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any]:
+    """Features of the same songs, a model of each tag, the same test."""
+    began = time.perf_counter()
+    _tidy(run_dir)
+    baseline = build_baseline(config)
+    data = baseline_data(config, source)
+    data.prepare_data()
+    data.setup()
+    prepared = time.perf_counter()
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(run_dir / "config.json", config)
+    tracker = make_tracker(config, run_dir)
+    tracker.start()
+    try:
+        features = baseline_features(data, prepare_workers(config))
+        computed = time.perf_counter()
+        tagger = fit_tagger(baseline, config["baseline"], data, features, config["seed"], run_dir)
+        fitted = time.perf_counter()
+        scores = tagger.scores(features["test"])
+        seconds = {"prepare": prepared - began, "features": computed - prepared, "train": fitted - computed}
+        seconds["test"] = time.perf_counter() - fitted
+        rows = write_importances(tagger, run_dir)
+        metrics = write_scores(
+            run_dir,
+            config=config,
+            data=data,
+            scores=scores,
+            own=baseline_facts(tagger, data, features, seconds),
+            device="cpu",
+            packages=(*PACKAGES, "librosa", "lightgbm", "scikit-learn", "scipy"),
+        )
+        remove_fitted(run_dir)
+    except BaseException:
+        tracker.close(exit_code=1)
+        raise
+    tracker.log_table("importances", IMPORTANCE_COLUMNS, rows)
+    tracker.finish(metrics, data, scores)
+    return metrics

@@ -1,0 +1,99 @@
+"""From a configuration to the parts of an experiment: data source, data module, network module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from musictag.common.errors import MusictagError
+from musictag.common.processes import available_cores
+from musictag.data.datasets import Source
+from musictag.data.loading.datamodule import SongData
+from musictag.data.manifest import Tag
+from musictag.experiment.identity import PIPELINE_KEYS
+from musictag.models.network import TaggingNetwork
+from musictag.training.instantiate import make, make_partial
+from musictag.training.losses import Loss
+from musictag.training.module import TaggingModule
+from musictag.training.optimization import scaled_lr
+from musictag.training.transfer import with_probe
+
+
+def build_data(config: dict[str, Any], source: Source) -> SongData:
+    """The songs of ``source`` as the configuration wants them; nothing is read yet."""
+    return SongData(
+        source,
+        config["data_dir"],
+        patch_seconds=config["data"]["patch_seconds"],
+        batch_size=config["data"]["batch_size"],
+        patches_per_song=config["data"]["patches_per_song"],
+        train_songs=config["data"]["train_songs"],
+        seed=config["seed"],
+        num_workers=config["data"]["num_workers"],
+        eval_batch_size=config["evaluation"]["batch_size"],
+        evaluation_mode=config["evaluation"]["mode"],
+        prepare_workers=prepare_workers(config),
+        max_bad_fraction=config["data"]["max_bad_fraction"],
+    )
+
+
+def build_module(config: dict[str, Any], source: Source, data: SongData, tags: Sequence[Tag]) -> TaggingModule:
+    """The model of these tags for this data; raises MusictagError where parts, patch length and settings do not fit
+    together."""
+    scheduler = config.get("scheduler")
+    spec = {
+        "frontend": config["frontend"],
+        "backend": with_probe(config["backend"], config["probe"]) if "probe" in config else config["backend"],
+        "tags": [{"name": tag.name, "kind": tag.kind} for tag in tags],
+        "patch_seconds": config["data"]["patch_seconds"],
+    }
+    network = TaggingNetwork(**spec)
+    rates = {"frontend.sample_rate": network.sample_rate, "data.sample_rate": getattr(source, "sample_rate", None)}
+    for key, rate in rates.items():
+        if rate not in (None, data.sample_rate):
+            raise MusictagError(f"{key}={rate}, but the audio is prepared at {data.sample_rate} Hz; leave it at that")
+    return TaggingModule(
+        network.spec,
+        loss=make("loss", config["loss"], Loss),
+        optimizer=make_partial("optimizer", scaled_optimizer(config)),
+        scheduler=None if scheduler is None else make_partial("scheduler", scheduler),
+        monitor=config["monitor"],
+        seed=config["seed"],
+        compile=config["compile"],
+        freeze="frontend" if "probe" in config else config["freeze"],
+    )
+
+
+def scaled_optimizer(config: dict[str, Any]) -> dict[str, Any]:
+    """The optimiser's settings with the learning rate that ``lr_scaling`` makes of theirs; raises MusictagError as
+    ``scaled_lr`` does, and where there is no rate to scale."""
+    settings, scaling = config["optimizer"], config["lr_scaling"]
+    batch = config["data"]["batch_size"] * config["trainer"].get("accumulate_grad_batches", 1)
+    if "lr" not in settings:
+        if scaling["rule"] == "none":
+            return settings
+        raise MusictagError(f"lr_scaling.rule={scaling['rule']} scales optimizer.lr, and there is none")
+    return settings | {"lr": scaled_lr(settings["lr"], batch, **scaling)}
+
+
+def check_songs(data: SongData, world: int) -> None:
+    """Raise MusictagError where some of the ``world`` processes would have nothing to evaluate."""
+    for split in ("validation", "test"):
+        if (songs := len(data.song_ids(split))) < world:
+            raise MusictagError(
+                f"{world} processes (trainer.devices x trainer.num_nodes) cannot share the {songs} {split} songs, each "
+                f"of which is evaluated once by one process; type trainer.devices={max(songs, 1)} or fewer"
+            )
+
+
+def build_source(config: dict[str, Any]) -> Source:
+    """The data set that ``config["data"]`` describes; raises MusictagError for keys that it does not know."""
+    spec = {key: value for key, value in config["data"].items() if key not in PIPELINE_KEYS}
+    return make("data", spec, Source, data_dir=config["data_dir"], workers=prepare_workers(config))
+
+
+def prepare_workers(config: dict[str, Any]) -> int:
+    """How many processes prepare the audio: as many as asked for, else one a core."""
+    if config["data"]["prepare_workers"]:
+        return config["data"]["prepare_workers"]
+    return available_cores()

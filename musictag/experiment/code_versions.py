@@ -1,0 +1,70 @@
+"""Which code of a user's own a configuration names, and which version of it: another version is another experiment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import Distribution, distribution, packages_distributions
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from musictag.common.errors import MusictagError
+
+#: Whose versions metrics.json lists: rounding, and mended faults, as they bring them make no other experiment.
+_KNOWN = ("musictag", "torch", "pytorch_lightning", "lightning", "datetime")
+
+
+def code_versions(config: Any) -> dict[str, str]:
+    """For every package outside musictag, PyTorch and Lightning that a ``_target_`` of the configuration names: its
+    distribution's version, or where there is none, or it is installed as editable, a hash of its source.
+
+    Raises MusictagError for one that cannot be found.
+    """
+    packages = {target.partition(".")[0] for target in _targets(config)}
+    return {package: _version(package) for package in sorted(packages - set(_KNOWN))}
+
+
+def _targets(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("_target_"), str):
+            yield value["_target_"]
+        for item in value.values():
+            yield from _targets(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _targets(item)
+
+
+def _version(package: str) -> str:
+    for name in packages_distributions().get(package, ()):
+        installed = distribution(name)
+        if not _is_editable(installed):
+            return f"{name} {installed.version}"
+    return f"source {_source_digest(package)}"
+
+
+def _is_editable(installed: Distribution) -> bool:
+    try:
+        return bool(json.loads(installed.read_text("direct_url.json") or "{}").get("dir_info", {}).get("editable"))
+    except ValueError:
+        return False
+
+
+@cache
+def _source_digest(package: str) -> str:
+    found = find_spec(package)
+    if found is None:
+        raise MusictagError(f"there is no package {package}, which a _target_ of the configuration names")
+    if found.submodule_search_locations is None:
+        files = [(Path(found.origin).name, Path(found.origin))] if found.has_location else []
+    else:
+        folders = [Path(folder) for folder in found.submodule_search_locations]
+        files = [(path.relative_to(folder).as_posix(), path) for folder in folders for path in folder.rglob("*.py")]
+    digest = hashlib.sha256()
+    for name, path in sorted(files):
+        content = path.read_bytes()
+        digest.update(f"{name} {len(content)} ".encode() + content)
+    return digest.hexdigest()[:16]

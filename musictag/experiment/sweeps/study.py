@@ -1,0 +1,151 @@
+"""Studies: many jobs under one name.
+
+``<runs_dir>/<data>/study-<name>.json`` lists the jobs of every sweep that was started under the name: what each was
+told, the folder of its run, and how much there is to train. ``musictag status`` compares it with what is there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from musictag.common.errors import MusictagError
+from musictag.common.files import write_json
+from musictag.common.progress import say
+from musictag.experiment.compose import compose
+from musictag.experiment.identity import check_keys, run_folder
+from musictag.experiment.overrides import readable_params
+from musictag.experiment.results.files import read_results
+from musictag.experiment.sweeps.jobs import _source
+
+#: What is kept of a job.
+KEYS = ("overrides", "run", "max_epochs", "patches")
+_UNNAMED = "unnamed"  # the study of sweeps without study=
+
+
+def list_path(folder: Path, study: str | None) -> Path:
+    """Where the jobs of a study are listed that has its runs in ``folder``."""
+    return folder / f"study-{study or _UNNAMED}.json"
+
+
+def read_jobs(path: Path) -> list[dict[str, Any]]:
+    """The jobs of a study's list, empty if there is none, each with a name (``job``): what tells it from the others.
+
+    Raises MusictagError if the file is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        jobs = [{key: job[key] for key in KEYS} for job in json.loads(path.read_text(encoding="utf-8"))["jobs"]]
+        common = set.intersection(*(set(job["overrides"]) for job in jobs)) if jobs else set()
+        names = (" ".join(word for word in job["overrides"] if word not in common) for job in jobs)
+        return [{"job": name or "the only job", **job} for name, job in zip(names, jobs, strict=True)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise MusictagError(f"{path} is damaged ({error}); delete it and start the sweep again") from error
+
+
+def find_studies(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Name and file of every study's list below ``folder``."""
+    for path in sorted(folder.glob("**/study-*.json")):
+        yield path.stem.removeprefix("study-"), path
+
+
+class WriteDownStudy(Callback):
+    """Hydra's callback for the start of a sweep: checks the configuration of every job and writes the list of them.
+
+    A sweeper that chooses its jobs as it goes (Optuna) has no list. ``needs``: a key that each job must be given.
+    """
+
+    def __init__(self, needs: str | None = None) -> None:
+        self.needs = needs
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        try:
+            readable_params(config)
+            jobs = job_overrides(config)
+            if jobs is not None:
+                self._check(jobs, config.hydra.runtime.choices.data)
+                write_down(jobs)
+        except MusictagError as error:
+            sys.exit(f"musictag: {error}")
+        except Exception:
+            # Hydra would turn it into a warning, and begin
+            sys.exit(traceback.format_exc())
+
+    def _check(self, jobs: Sequence[Sequence[str]], data: str) -> None:
+        if self.needs and not all(any(word.startswith(f"{self.needs}=") for word in job) for job in jobs):
+            raise MusictagError(
+                f"{self.needs} is needed: this study has none for data={data}; type for example "
+                f"{self.needs}=1000,2000,4000"
+            )
+
+
+def job_overrides(config: DictConfig) -> list[list[str]] | None:
+    """The overrides of each job of a grid, in the order in which Hydra's basic sweeper runs them; None where another
+    sweeper chooses them as it goes. Raises MusictagError for an interval, of which a grid cannot be made."""
+    if config.hydra.runtime.choices["hydra/sweeper"] != "basic":
+        return None
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    # not resolved, as Hydra hands them on
+    given = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    choices: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides([*params, *given]):
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise MusictagError(
+                f"{override.input_line}: a grid needs the values themselves, such as 0.001,0.01; an interval can only "
+                "be searched (sweep=hyperparameters)"
+            )
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+    return [list(job) for job in product(*choices.values())]
+
+
+def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:
+    """Adds the jobs to the lists of their studies; returns the lists' files. Says how much is done already.
+
+    Raises MusictagError for a job whose configuration or data set is wrong.
+    """
+    lists: dict[Path, list[dict[str, Any]]] = {}
+    for overrides in jobs:
+        config = compose(overrides)
+        check_keys(config)
+        folder = run_folder(config, _source(config))
+        lists.setdefault(list_path(folder.parent, config["study"]), []).append(
+            {
+                "overrides": list(overrides),
+                "run": folder.name,
+                "max_epochs": None if config.get("baseline") else config["trainer"]["max_epochs"],
+                "patches": patches_to_train(config),
+            }
+        )
+    for path, listed in lists.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            new = {job["run"] for job in listed}
+            before = [{key: job[key] for key in KEYS} for job in read_jobs(path) if job["run"] not in new]
+            write_json(path, {"jobs": before + listed})
+        done = sum(read_results(path.parent / job["run"]) is not None for job in listed)
+        finished = f", {done} of them finished before" if done else ""
+        say(f"{len(listed)} jobs{finished}; to watch them: musictag status {path.parent}")
+    return list(lists)
+
+
+def patches_to_train(config: dict[str, Any]) -> int | None:
+    """How many patches a network will see at most; None where that is not known, and for baselines."""
+    songs = config["data"]["train_songs"]
+    if config.get("baseline") or songs is None:
+        return None
+    return songs * config["data"]["patches_per_song"] * config["trainer"]["max_epochs"]

@@ -1,0 +1,137 @@
+"""Features of songs from inside a tagger, for use elsewhere.
+
+Legend: B patches, N samples, C channels, F mel bands, T frames, H numbers in a row.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from musictag.common.errors import MusictagError
+from musictag.data.audio.read import AudioSource, read_source
+from musictag.inference.layers import Layer
+from musictag.inference.over_patches import evaluating, over_patches
+from musictag.inference.tagger import SongEmbedder
+from musictag.models.network import TaggingNetwork
+
+PENULTIMATE = "penultimate"
+_HOW_TO_LIST = "all that can be asked for: musictag embed --model MODEL --list-layers"
+
+
+class Embedder(SongEmbedder):
+    """Songs -> features of one layer of ``network``: cut into patches, read and batched exactly as for tagging.
+
+    ``layer`` is ``penultimate`` (what goes into the last layer, ``network.backend.output``: H numbers a patch) or the
+    dotted name of a module, such as ``frontend`` or ``backend.convolutions.2``. Of outputs over time (B×C×T) or over
+    frequency and time (B×C×F×T) it takes the mean, so that H = C. ``layers`` finds those that can be asked for.
+
+    Raises MusictagError for any other name, with the reason or with names that are similar.
+    """
+
+    def __init__(self, network: TaggingNetwork, layer: str = PENULTIMATE):
+        self.network = network
+        self.patch_seconds = network.patch_seconds
+        if layer == PENULTIMATE:  # known without looking
+            self.layer = _penultimate(network)
+            return
+        usable, refused = layers(network)
+        if layer in refused:
+            raise MusictagError(f"layer {layer} cannot be embedded: {refused[layer]}; {_HOW_TO_LIST}")
+        if layer not in usable:
+            similar = difflib.get_close_matches(layer, usable, n=3)
+            hint = f"; similar names: {', '.join(similar)}" if similar else ""
+            raise MusictagError(f"this model has no layer {layer}{hint}; {_HOW_TO_LIST}")
+        self.layer = usable[layer]
+
+    def patches(self, source: AudioSource) -> tuple[np.ndarray, np.ndarray]:
+        network = self.network
+        audio = read_source(source, network.sample_rate)
+        starts, features = over_patches(network, self._features, audio, network.patch_samples)
+        return starts / network.sample_rate, features
+
+    def _features(self, waveform: Tensor) -> Tensor:
+        """B×N -> B×H. The hook is gone afterwards, whatever happens."""
+        heard: list[Tensor] = []
+        with _listening(self.network, self.layer, heard):
+            self.network(waveform)
+        expected = (len(waveform), self.layer.size)
+        if [tuple(found.shape) for found in heard] != [expected]:
+            raise MusictagError(f"layer {self.layer.name} of this model does not give one row of numbers a patch")
+        return heard[0]
+
+
+def layers(network: TaggingNetwork) -> tuple[dict[str, Layer], dict[str, str]]:
+    """The layers that can be embedded, by name, and why others cannot, found by letting silence go through."""
+    seen = _outputs(network, network.input_samples)
+    longer = _outputs(network, 2 * network.input_samples, all_of_it=not network.backend.fixed_length)
+    usable, refused = {PENULTIMATE: _penultimate(network)}, {}
+    for name, module in list(network.named_modules())[1:]:  # without the network itself
+        found = _describe(name, type(module).__name__, seen.get(name, []), longer.get(name, []))
+        if isinstance(found, Layer):
+            usable[name] = found
+        else:
+            refused[name] = found
+    return usable, refused
+
+
+def _describe(name: str, kind: str, outputs: Sequence[Any], longer: Sequence[Any]) -> Layer | str:
+    """The layer that a module is, or why it is none; ``longer`` are its outputs for twice as long a waveform.
+
+    What grows with the waveform is time. Most modules have it last, those of a Transformer before the channels.
+    """
+    if len(outputs) != 1:
+        return f"it is used {len(outputs)} times a patch" if outputs else "nothing goes through it as a whole"
+    (shape,) = outputs
+    if not isinstance(shape, tuple):
+        return f"it returns a {shape}, not a tensor"
+    if shape[:1] != (2,) or not 2 <= len(shape) <= 4:
+        return f"its output for 2 patches is {_by(shape)}: neither B×H, B×C×T nor B×C×F×T"
+    grown = [axis for axis, length in enumerate(longer[0]) if length != shape[axis]] if longer else []
+    if len(shape) == 3 and grown == [1]:
+        return Layer(name, kind, shape[1:], channels=1)
+    if len(shape) > 2 and 1 in grown:
+        return f"its output for 2 patches is {_by(shape)}, with time where the channels should be"
+    return Layer(name, kind, shape[1:])
+
+
+def _outputs(network: TaggingNetwork, num_samples: int, all_of_it: bool = True) -> dict[str, list[Any]]:
+    """What each module returns for two patches of ``num_samples``, call by call: a tensor's shape, or another's class.
+
+    Not ``all_of_it``: of the front-end alone.
+    """
+    seen: dict[str, list[Any]] = {}
+
+    def note(name: str, output: Any) -> None:
+        seen.setdefault(name, []).append(tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__)
+
+    with ExitStack() as hooks, evaluating(network), torch.inference_mode():
+        for name, module in network.named_modules():
+            hooks.enter_context(module.register_forward_hook(lambda _m, _in, out, name=name: note(name, out)))
+        silence = torch.zeros(2, num_samples, device=next(network.parameters()).device)
+        network(silence) if all_of_it else network.frontend(silence)
+    return seen
+
+
+def _penultimate(network: TaggingNetwork) -> Layer:
+    output = network.backend.output
+    return Layer(PENULTIMATE, "input of backend.output", (output.in_features,))
+
+
+def _listening(network: TaggingNetwork, layer: Layer, heard: list[Tensor]) -> torch.utils.hooks.RemovableHandle:
+    """A hook that appends what ``layer`` makes of each batch, B×H, to ``heard``; a context that ends with it."""
+    if layer.name == PENULTIMATE:
+        output: nn.Module = network.backend.output
+        return output.register_forward_pre_hook(lambda _module, inputs: heard.append(layer.vectors(inputs[0])))
+    module = network.get_submodule(layer.name)
+    return module.register_forward_hook(lambda _module, _inputs, output: heard.append(layer.vectors(output)))
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))

@@ -1,0 +1,36 @@
+"""Back-ends predict the tags from a front-end's features (section 2 of the paper). One family a file.
+
+A new one is a subclass of ``BackEnd`` and a file in conf/backend; the tests find it there.
+Legend: B patches, C channels, T frames, K tags.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from musictag.common.errors import MusictagError
+
+#: Layers are made one by one, however few weights they have: settings come from untrusted files, too.
+MAX_LAYERS = 1_000
+
+
+class BackEnd(nn.Module, ABC):
+    """``__init__(in_channels, in_frames, num_tags, ...)``; forward(features: B×C×T) -> logits: B×K.
+
+    The three sizes are computed by the TaggingNetwork, never typed. Must be constructible on torch's ``meta`` device.
+    """
+
+    min_frames: int  #: the smallest T that it takes
+    fixed_length: bool  #: whether T must equal ``in_frames``
+    output: nn.Linear  #: the last layer; what goes into it, B×H, are the penultimate features
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor: ...
+
+
+def check_layers(num_layers: int) -> None:
+    """Raise MusictagError unless ``num_layers`` lies between 1 and MAX_LAYERS."""
+    if not 1 <= num_layers <= MAX_LAYERS:
+        raise MusictagError(f"backend.num_layers={num_layers} must lie between 1 and {MAX_LAYERS:,}")

@@ -1,0 +1,77 @@
+"""The paper's back-end. Legend: B patches, C channels, T frames, K tags."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from musictag.common.errors import MusictagError
+from musictag.models.backends import BackEnd
+from musictag.models.layers import BATCH_NORM_MOMENTUM, initialise
+from musictag.models.layers import batch_norm as normalise
+
+KERNEL_FRAMES = 7
+POOL_FRAMES = 2
+
+
+class Residual(BackEnd):
+    """Three convolutions in time, two of them residual, summarised by maximum and mean over time.
+
+    Variable length: ``in_frames`` decides nothing here. ``filters`` are those of each convolution, ``dense_units`` the
+    hidden units before the output; ``dropout`` stands before both dense layers.
+
+    ``batch_norm="reference"`` does as the paper's code: after the second and the third convolution one
+    scale, shift, mean and variance serves all filters together. ``"per_channel"`` has them for each filter.
+    """
+
+    # the first convolution is not padded, and its output is pooled by two
+    min_frames = KERNEL_FRAMES - 1 + POOL_FRAMES
+    fixed_length = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        in_frames: int,
+        num_tags: int,
+        filters: int = 512,
+        dense_units: int = 500,
+        dropout: float = 0.5,
+        batch_norm: str = "reference",
+        norm_momentum: float = BATCH_NORM_MOMENTUM,
+    ):
+        super().__init__()
+        if batch_norm not in ("reference", "per_channel"):
+            raise MusictagError(f"backend.batch_norm is {batch_norm!r}; allowed: reference, per_channel")
+        scalar = batch_norm == "reference"
+        self.conv1 = nn.Conv1d(in_channels, filters, KERNEL_FRAMES)
+        self.norm1 = normalise(filters, norm_momentum)
+        self.conv2 = nn.Conv1d(filters, filters, KERNEL_FRAMES, padding="same")
+        self.norm2 = normalise(1 if scalar else filters, norm_momentum)
+        self.conv3 = nn.Conv1d(filters, filters, KERNEL_FRAMES, padding="same")
+        self.norm3 = normalise(1 if scalar else filters, norm_momentum)
+        self.pool = nn.MaxPool1d(POOL_FRAMES)
+        self.dropout = nn.Dropout(dropout)
+        self.dense = nn.Linear(2 * filters, dense_units)
+        self.norm4 = normalise(dense_units, norm_momentum)
+        self.output = nn.Linear(dense_units, num_tags)
+        initialise(self)
+
+    def forward(self, features: Tensor) -> Tensor:
+        first = self.norm1(self.conv1(features).relu())
+        second = self.pool(first + _normalised(self.norm2, self.conv2(first).relu()))
+        third = second + _normalised(self.norm3, self.conv3(second).relu())
+        # maximum and mean of the same filter stand side by side, as the reference flattens them
+        summary = torch.stack([third.amax(-1), third.mean(-1)], dim=-1).flatten(1)
+        hidden = self.norm4(self.dense(self.dropout(summary)).relu())
+        return self.output(self.dropout(hidden))
+
+
+def _normalised(norm: nn.Module, features: Tensor) -> Tensor:
+    """B×C×T after a batch norm over C channels, or over a single one: all filters and frames together.
+
+    The single one is an ordinary layer with its input reshaped, not a layer of its own: what replaces batch norms in a
+    model (synchronised ones, for several GPUs) must find it.
+    """
+    if norm.num_features == 1:
+        return norm(features.flatten(1).unsqueeze(1)).view_as(features)
+    return norm(features)

@@ -1,0 +1,99 @@
+"""The frame-level front-end: one strided filter bank in place of the spectrogram.
+
+Legend: B patches, N samples, C channels, T frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from musictag.common.errors import MusictagError
+from musictag.models.frontends import FrontEnd
+from musictag.models.layers import BATCH_NORM_MOMENTUM, full_precision, initialise, scaled
+from musictag.models.layers import batch_norm as normalise
+
+
+class FrameLevel(FrontEnd):
+    """A convolution as long as a spectrogram's window and striding as far as its hop, then two small ones over time.
+
+    After Dieleman & Schrauwen 2014, *End-to-end learning for music audio*. Every layer is a convolution without padding
+    and a ReLU; the two over ``filter_frames`` frames are followed by a max-pooling by ``pool_frames``, so that a frame
+    of the output stands for 4,096 samples (256 ms). The paper tries windows of 1024, 512 and 256 samples with strides
+    as long or half as long; the shortest did best. Its dense layer of 100 units is the back-end's.
+
+    ``non_linearity`` is that of the strided layer: ``relu``, or ``log``, which is log(10000 |x| + 1) and compresses the
+    amplitudes as one does with those of a spectrogram. ``batch_norm`` puts a batch norm after each non-linearity, which
+    the paper does not have yet; ``norm_momentum`` is heard only then. The initialiser is He's.
+    """
+
+    family = "waveform"
+
+    def __init__(
+        self,
+        filter_samples: int = 256,
+        stride_samples: int = 256,
+        strided_filters: int = 128,
+        filters: Sequence[int] = (32, 32),
+        filter_frames: int = 8,
+        pool_frames: int = 4,
+        non_linearity: str = "relu",
+        batch_norm: bool = False,
+        filter_multiplier: float = 1.0,
+        norm_momentum: float = BATCH_NORM_MOMENTUM,
+        sample_rate: int = 16000,
+    ):
+        super().__init__()
+        if min(filter_samples, stride_samples, filter_frames, pool_frames) < 1:
+            raise MusictagError(
+                f"must be positive: frontend.filter_samples={filter_samples} .stride_samples={stride_samples} "
+                f".filter_frames={filter_frames} .pool_frames={pool_frames}"
+            )
+        if min(strided_filters, *filters, 1) < 1:
+            raise MusictagError(
+                f"frontend.strided_filters={strided_filters} frontend.filters={list(filters)}: "
+                "each layer needs at least 1 filter; type for example frontend.filters=[32,32]"
+            )
+        if non_linearity not in ("relu", "log"):
+            raise MusictagError(f"frontend.non_linearity is {non_linearity!r}; allowed: relu, log")
+        channels = scaled((strided_filters, *filters), filter_multiplier)
+        self.sample_rate = sample_rate
+        self.out_channels = channels[-1]
+        self.filter_samples, self.stride_samples = filter_samples, stride_samples
+        self.filter_frames, self.pool_frames, self.num_pools = filter_frames, pool_frames, len(filters)
+        self.receptive_samples, self.hop_samples = filter_samples, stride_samples
+        for _ in filters:
+            self.receptive_samples += (filter_frames - 1 + pool_frames - 1) * self.hop_samples
+            self.hop_samples *= pool_frames
+
+        def norm(wide: int) -> list[nn.Module]:
+            return [normalise(wide, norm_momentum)] if batch_norm else []
+
+        strided = nn.Conv1d(1, channels[0], filter_samples, stride=stride_samples)
+        first = nn.ReLU() if non_linearity == "relu" else LogCompression()
+        layers: list[nn.Module] = [strided, first, *norm(channels[0])]
+        for wide_in, wide_out in pairwise(channels):
+            layers += [nn.Conv1d(wide_in, wide_out, filter_frames), nn.ReLU(), *norm(wide_out)]
+            layers += [nn.MaxPool1d(pool_frames)]
+        self.layers = nn.Sequential(*layers)
+        initialise(self)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return self.layers(waveform.unsqueeze(1))
+
+    def num_frames(self, num_samples: int) -> int:
+        frames = max(num_samples - self.filter_samples + self.stride_samples, 0) // self.stride_samples
+        for _ in range(self.num_pools):
+            frames = max(frames - self.filter_frames + 1, 0) // self.pool_frames
+        return frames
+
+
+class LogCompression(nn.Module):
+    """log(10000 |x| + 1), in float32 also under autocast: in float16 the factor of 10,000 overflows."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        with full_precision(features):
+            return torch.log1p(10000.0 * features.float().abs())

@@ -1,0 +1,79 @@
+"""Layers that several parts share, as the paper's TensorFlow code has them.
+
+Legend: B patches, C channels, T frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from musictag.common.errors import MusictagError
+
+BATCH_NORM_EPS = 1e-3  # TensorFlow's default, where torch has 1e-5
+
+#: Share of a batch in the running statistics; TensorFlow's momentum of 0.99.
+BATCH_NORM_MOMENTUM = 0.01
+
+
+def batch_norm(
+    channels: int, momentum: float, dimensions: int = 1, eps: float = BATCH_NORM_EPS
+) -> nn.BatchNorm1d | nn.BatchNorm2d:
+    """Batch norm over ``channels`` for maps with one (time) or two (frequency, time) dimensions."""
+    layer = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}[dimensions]
+    return layer(channels, eps=eps, momentum=momentum)
+
+
+class SameConv1d(nn.Conv1d):
+    """Convolution with as many frames out as in; an even kernel pads one more on the right, as TensorFlow does."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_frames: int):
+        self._even = kernel_frames % 2 == 0
+        padding = 0 if self._even else kernel_frames // 2
+        super().__init__(in_channels, out_channels, kernel_frames, padding=padding)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self._even:
+            half = self.kernel_size[0] // 2
+            features = F.pad(features, (half - 1, half))
+        return super().forward(features)
+
+
+def scaled(filters: Sequence[int], multiplier: float) -> tuple[int, ...]:
+    """Numbers of filters times ``multiplier``, at least one each: the capacity study (section 4 of the paper)."""
+    if multiplier <= 0:
+        raise MusictagError(f"frontend.filter_multiplier={multiplier} must be positive; type for example 0.5")
+    return tuple(max(1, round(number * multiplier)) for number in filters)
+
+
+def conv_relu_norm(conv: nn.Conv1d | nn.Conv2d, momentum: float, eps: float = BATCH_NORM_EPS) -> nn.Sequential:
+    """``conv``, ReLU, batch norm, in the order of the paper's code."""
+    return nn.Sequential(conv, nn.ReLU(), batch_norm(conv.out_channels, momentum, len(conv.kernel_size), eps))
+
+
+def conv_norm_relu(conv: nn.Conv1d | nn.Conv2d, momentum: float, eps: float = BATCH_NORM_EPS) -> nn.Sequential:
+    """``conv``, batch norm, ReLU, in the order of most other papers."""
+    return nn.Sequential(conv, batch_norm(conv.out_channels, momentum, len(conv.kernel_size), eps), nn.ReLU())
+
+
+def initialise(module: nn.Module) -> None:
+    """He's initialiser (fan-in, truncated normal) for every kernel inside ``module``; biases become zero."""
+    # a normal distribution cut off at two standard deviations has 0.8796 of them left
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
+            fan_in = layer.weight[0].numel()
+            std = math.sqrt(2.0 / fan_in) / 0.87962566
+            nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """Context in which nothing is autocast on the device of ``tensor``."""
+    # a sketch on the meta device has no arithmetic that could be cast
+    device = "cpu" if tensor.is_meta else tensor.device.type
+    return torch.autocast(device, enabled=False)

@@ -1,0 +1,73 @@
+"""The pretrained models by name, and where their files are: what `--model` and `init_from` may mean."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from musictag.common.errors import MusictagError
+from musictag.models.checkpoint import MODEL_FILE, TAGGER_FILE
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model in the wheel: its folder, the name of its list of tags, and its architecture."""
+
+    folder: str
+    labels: str
+    architecture: str
+    trained_on: str
+
+
+#: What `musictag pretrained` offers, by name.
+PRETRAINED = {
+    "musicnn-mtt": Published("MTT_musicnn", "MTT_LABELS", "musicnn", "MagnaTagATune, split original"),
+    "musicnn-msd": Published("MSD_musicnn", "MSD_LABELS", "musicnn", "Million Song Dataset"),
+    "vgg-mtt": Published("MTT_vgg", "MTT_LABELS", "vgg", "MagnaTagATune, split original"),
+    "vgg-msd": Published("MSD_vgg", "MSD_LABELS", "vgg", "Million Song Dataset"),
+}
+
+
+def cached(name: str) -> Path:
+    """Where the tagger of pretrained model ``name`` is, or will be."""
+    return user_cache_path("musictag", appauthor=False) / "pretrained" / f"{name}.safetensors"
+
+
+def locate(model: str | os.PathLike) -> Path:
+    """The file that ``model`` means: a file, the folder of a finished run, or a name of PRETRAINED.
+
+    Raises MusictagError for a name that is not in the cache yet, and for what is none of these.
+    """
+    path = Path(model)
+    if path.is_file():
+        return path
+    if str(model) in PRETRAINED:
+        if not cached(str(model)).is_file():
+            raise MusictagError(
+                f"{model} is not on this machine yet; type once, with a network: musictag pretrained {model}"
+            )
+        return cached(str(model))
+    if path.is_dir():
+        for name in (TAGGER_FILE, MODEL_FILE):
+            if (path / name).is_file():
+                return path / name
+        raise MusictagError(
+            f"{model} is a folder without a tagger; the folder of a finished run has one: {TAGGER_FILE}, or "
+            f"{MODEL_FILE} of a baseline"
+        )
+    similar = difflib.get_close_matches(str(model), PRETRAINED, n=1)
+    hint = f" (did you mean {similar[0]}?)" if similar else ""
+    raise MusictagError(
+        f"there is no tagger {model}{hint}; a finished run has one in its folder: {TAGGER_FILE}, or {MODEL_FILE} of a "
+        f"baseline. Pretrained models go by name: {', '.join(PRETRAINED)}"
+    )
+
+
+def digest(model: str) -> str:
+    """What tells the weights of ``model`` (a file, a run's folder or a pretrained name) from others."""
+    return hashlib.sha256(locate(model).read_bytes()).hexdigest()

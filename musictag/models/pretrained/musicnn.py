@@ -1,0 +1,196 @@
+"""Published weights become taggers of musictag: the models of musicnn (Pons & Serra 2019), in the user's cache.
+
+The wheel musicnn 0.1.0 holds TensorFlow checkpoints. They are read without TensorFlow, and nothing of the wheel is
+installed or executed. musicnn is published by its authors under the ISC licence, which travels with each file.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from musictag.common.errors import MusictagError
+from musictag.models.backends.dense import Dense
+from musictag.models.checkpoint import write_tagger
+from musictag.models.network import TaggingNetwork
+from musictag.models.pretrained import PRETRAINED, cached
+from musictag.models.pretrained.tensorflow import TensorFlowCheckpoint
+
+WHEEL = "musicnn-0.1.0-py3-none-any.whl"
+WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
+LICENCE_FILE = "musicnn-0.1.0.dist-info/LICENSE.md"
+#: 187 frames of 256 samples
+PATCH_SECONDS = 187 * 256 / 16000
+MISSING = "that is missing"
+
+_LOG_MEL = {"sample_rate": 16000, "n_fft": 512, "hop_samples": 256, "num_mels": 96, "pad_mode": "song"}
+_ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "musicnn": {
+        "frontend": {"_target_": "musictag.models.frontends.musicnn.Musicnn", **_LOG_MEL},
+        "backend": {"_target_": "musictag.models.backends.musicnn.DenselyConnected"},
+    },
+    "vgg": {
+        "frontend": {
+            "_target_": "musictag.models.frontends.small_filters.SmallFilters",
+            "filters": [128] * 5,
+            "poolings": [[1, 4], [2, 2], [2, 2], [2, 2], [4, 4]],
+            "strides": [[2, 2], [2, 2], [2, 2], [2, 2], [4, 4]],
+            "dropouts": [0.25, 0.25, 0.25, 0.25, 0.0],
+            "norm": "after",
+            **_LOG_MEL,
+        },
+        "backend": {"_target_": "musictag.models.backends.dense.Dense", "hidden_units": [], "dropout": 0.5},
+    },
+}
+
+
+def obtain(names: list[str], wheel: Path | None = None) -> dict[str, Path]:
+    """Make the taggers of ``names`` (keys of PRETRAINED) in the cache; those that are there stay. Paths by name.
+
+    ``wheel`` is a file that holds the models; by default pip downloads it. Raises MusictagError for names that do not
+    exist, without a network, and for a wheel that is damaged.
+    """
+    if unknown := [name for name in names if name not in PRETRAINED]:
+        raise MusictagError(f"there is no pretrained model {', '.join(unknown)}; there are {', '.join(PRETRAINED)}")
+    paths = {name: cached(name) for name in names}
+    missing = [name for name, path in paths.items() if not path.is_file()]
+    if missing:
+        with tempfile.TemporaryDirectory() as folder:
+            archive = _checked(Path(wheel) if wheel else _download(Path(folder)))
+            for name in missing:
+                network, licence = convert(archive, name)
+                about = {"name": name, "published_in": WHEEL, "licence": licence}
+                write_tagger(paths[name], network, **about)
+    return paths
+
+
+def convert(wheel: Path, name: str) -> tuple[TaggingNetwork, str]:
+    """Model ``name`` of a wheel, with its weights, and the licence they come under.
+
+    Raises MusictagError where the wheel does not hold what it should.
+    """
+    published = PRETRAINED[name]
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            index = archive.read(f"musicnn/{published.folder}/.index")
+            data = archive.read(f"musicnn/{published.folder}/.data-00000-of-00001")
+            labels = _list_called(published.labels, archive.read("musicnn/configuration.py").decode())
+            licence = archive.read(LICENCE_FILE).decode()
+        spec = _ARCHITECTURES[published.architecture] | {
+            "tags": [{"name": label, "kind": "classification"} for label in labels],
+            "patch_seconds": PATCH_SECONDS,
+        }
+        network = TaggingNetwork(**spec)
+        _fill(network, TensorFlowCheckpoint(index, data))
+    except (zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as error:
+        raise MusictagError(f"{wheel} does not hold {name} as it was published: {error}") from error
+    return network, licence
+
+
+def _fill(network: TaggingNetwork, variables: TensorFlowCheckpoint) -> None:
+    """Put the variables into ``network``, whose layers stand in the order in which the published code makes them."""
+    kernels = _layer_names(variables, "conv2d", [f"{i}CNN" for i in range(1, 6)])
+    dense, norms = _layer_names(variables, "dense"), _layer_names(variables, "batch_normalization")
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
+                name = next(dense if isinstance(layer, nn.Linear) else kernels, MISSING)
+                _copy(layer.weight, _torch_layout(variables[f"{name}/kernel"], layer), name)
+                _copy(layer.bias, variables[f"{name}/bias"], name)
+            elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+                name = next(norms, MISSING)
+                for field, parameter in (
+                    ("gamma", layer.weight),
+                    ("beta", layer.bias),
+                    ("moving_mean", layer.running_mean),
+                    ("moving_variance", layer.running_var),
+                ):
+                    _copy(parameter, variables[f"{name}/{field}"], name)
+        if isinstance(network.backend, Dense):
+            # TensorFlow flattens frames before channels, here channels come first
+            weight = network.backend.output.weight
+            frames = weight.shape[1] // network.frontend.out_channels
+            reordered = weight.view(len(weight), frames, -1).transpose(1, 2).flatten(1)
+            weight.copy_(reordered.clone())
+    if left := [*kernels, *dense, *norms]:
+        raise ValueError(f"more layers than expected: {', '.join(left)}")
+
+
+def _layer_names(variables: TensorFlowCheckpoint, stem: str, others: list[str] | None = None) -> Iterator[str]:
+    """The layers that are there of ``stem``, ``stem_1``, ... in this order, else of ``others``."""
+    there = {name.rpartition("/")[0] for name in variables.variables}
+    numbered = [stem, *(f"{stem}_{i}" for i in range(1, len(there)))]
+    return iter([name for name in (*numbered, *(others or [])) if name in there])
+
+
+def _torch_layout(kernel: np.ndarray, layer: nn.Module) -> np.ndarray:
+    """A kernel from (time, frequency, in, out) to torch's (out, in, frequency, time), a dense one transposed."""
+    if isinstance(layer, nn.Conv1d):  # two-dimensional over the channels of the layer before
+        kernel = kernel[:, :, 0]
+    return kernel.T
+
+
+def _copy(parameter: Tensor, value: np.ndarray, name: str) -> None:
+    if tuple(parameter.shape) != value.shape:
+        raise ValueError(f"layer {name} is {value.shape}, not {tuple(parameter.shape)}")
+    parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+
+
+def _list_called(name: str, source: str) -> list[str]:
+    """The list of strings that Python code ``source`` assigns to ``name``, without running it."""
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Assign) and any(getattr(t, "id", None) == name for t in statement.targets):
+            labels = ast.literal_eval(statement.value)
+            if isinstance(labels, list) and all(isinstance(label, str) for label in labels):
+                return labels
+    raise ValueError(f"there is no list {name}")
+
+
+def _download(folder: Path) -> Path:
+    """The wheel, obtained by pip without its dependencies: it does not install on today's Python, and need not."""
+    package, version = WHEEL.split("-")[:2]
+    options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--disable-pip-version-check", "--quiet"]
+    patience = ["--retries=1", "--timeout=20"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        f"{package}=={version}",
+        *options,
+        *patience,
+        f"--dest={folder}",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise MusictagError(
+            f"pip could not obtain {WHEEL} (is there a network?): {reason}\nWithout one, bring that file from the "
+            f"Python package index by other means and type: musictag pretrained NAME --wheel {WHEEL}"
+        )
+    return folder / WHEEL
+
+
+def _checked(wheel: Path) -> Path:
+    """``wheel`` itself, if it is the published file."""
+    try:
+        found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    except OSError as error:
+        raise MusictagError(f"{wheel} cannot be read: {error.strerror}") from error
+    if found != WHEEL_SHA256:
+        raise MusictagError(
+            f"{wheel} is damaged, or not {WHEEL} as published: its SHA-256 is {found}, not {WHEEL_SHA256}. "
+            "Delete it, and type `pip cache purge` if pip brought it"
+        )
+    return wheel

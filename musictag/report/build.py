@@ -1,0 +1,192 @@
+"""Everything about a study, from its finished runs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from musictag.common.files import atomic_write
+from musictag.report import comparison
+from musictag.report.content import Report, Table
+from musictag.report.figures import figures
+from musictag.report.page import summary as about
+from musictag.report.page.answers import answers
+from musictag.report.page.html import Page, Section, write_page
+from musictag.report.page.songs import choose_songs, excerpts, song_data
+from musictag.report.statistics.paired_tests import leading_pairs, paired_test, tag_gains
+from musictag.report.statistics.popularity import Exclusive, exclusive, popularity
+from musictag.report.statistics.resampling import Draws, resampled
+from musictag.report.statistics.scaling import crossings, curves
+from musictag.report.study import Study
+from musictag.report.tables import details as tables
+from musictag.report.tables.formats import Sheet, markdown_text, to_latex, to_markdown, write_csv
+from musictag.report.tables.published_scores import published_beside
+from musictag.report.tables.scores import run_rows, score_sheet, score_table
+
+SIZE = "data.train_songs"
+#: Of more systems than that only the best of each family are tested against all the others.
+_MOST_PAIRED = 4
+
+
+def make_report(
+    study: Study,
+    out: Path,
+    *,
+    songs: int = 24,
+    audio: bool = True,
+    resamples: int = 1000,
+    pair: tuple[str, str] | None = None,
+    command: str = "",
+) -> Report:
+    """Compute everything and write it to the folder ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    draws = resampled(study, resamples)
+    is_scaling = study.factors == [SIZE]
+    by_metric = {metric: curves(study, draws, metric) for metric in study.headlines} if is_scaling else {}
+    crossed = [c for metric in study.headlines for c in crossings(study, draws, metric)] if is_scaling else []
+    picked = _picks(study, pair)
+    pairs = [pair] if pair else _picked_pairs(study) if picked else None
+    differences = paired_test(study, draws, pairs, picked=picked) if len(study.systems) > 1 else []
+    gains = tag_gains(study, draws, [pair] if pair else None)
+    popular = popularity(study, draws)
+    excluding = exclusive(study, draws)
+    words = answers(study, crossed, differences)
+    drawn = _draw(study, draws, by_metric, crossed, gains, popular, excluding, out)
+    data = {
+        "runs": tables.run_table(study),
+        "scores": score_table(study),
+        "fits": tables.fit_table(by_metric) if by_metric else None,
+        "crossings": tables.crossing_table(crossed) if crossed else None,
+        "differences": tables.difference_table(study, differences) if differences else None,
+        "tag_gains": tables.gain_table(study, gains) if gains else None,
+        "popularity": tables.popularity_table(study, popular) if popular else None,
+        "exclusive": tables.exclusive_table(study, excluding) if excluding.pairs else None,
+    }
+    plain: dict[str, Table] = {name: table for name, table in data.items() if table is not None}
+    report = Report(
+        study=study,
+        out=out,
+        rows=run_rows(study),
+        tables=plain,
+        figures=drawn,
+        curves=by_metric,
+        crossings=crossed,
+        differences=differences,
+        gains=gains,
+        popularity=popular,
+        exclusive=excluding,
+        answers=words,
+    )
+    for name, table in plain.items():
+        write_csv(table, out / f"{name}.csv")
+    sections = _sections(report, picked)
+    sheets = {key: sheet for section in sections for key, sheet in section.sheets}
+    _write_text(out / "report.md", _markdown(report, sections))
+    _write_text(out / "tables.tex", "\n".join(to_latex(sheet, key) for key, sheet in sheets.items()))
+    chosen = choose_songs(study, songs)
+    sounds, silent = excerpts(study, chosen) if audio else ({}, "asked for without")
+    page = Page(
+        title=study.name or study.data,
+        lead=about.lead(study),
+        tiles=about.tiles(study),
+        sections=sections,
+        about_songs=about.about_songs(study, silent),
+        songs=song_data(study, chosen, sounds),
+        commands=about.commands(study, command),
+        facts=about.facts(study, resamples),
+        runs=tables.run_sheet(study),
+        settings=tables.settings_sheet(study),
+    )
+    write_page(report, page, out / "report.html")
+    return report
+
+
+def _picks(study: Study, pair: tuple[str, str] | None) -> bool:
+    """Whether the pairs to be tested are chosen among more."""
+    return pair is None and len(study.systems) > _MOST_PAIRED
+
+
+def _picked_pairs(study: Study) -> list[tuple[str, str]]:
+    leaders = {system for leading in leading_pairs(study) for system in leading}
+    places = {system: place for place, system in enumerate(study.systems)}
+    met = {tuple(sorted((one, other), key=places.get)) for one in leaders for other in study.systems if one != other}
+    return sorted(met, key=lambda one: (places[one[0]], places[one[1]]))
+
+
+def _draw(
+    study: Study,
+    draws: Draws,
+    by_metric: dict,
+    crossed: list,
+    gains: list,
+    popular: list,
+    excluding: Exclusive,
+    out: Path,
+) -> dict[str, Path]:
+    drawn: dict[str, Path] = {}
+    if by_metric:
+        drawn["scaling"] = out / "scaling.png"
+        figures.scaling_figure(study, by_metric, crossed, drawn["scaling"])
+    elif study.headlines:
+        drawn["conditions"] = out / "conditions.png"
+        figures.capacity_figure(study, draws, drawn["conditions"])
+    trained = all(run.family != "baseline" for run in study.runs)
+    if not study.factors and len(study.systems) > 1 and trained and "pr_auc" in study.metrics:
+        drawn["cost"] = out / "cost.png"
+        comparison.plot([comparison.row_of(run) for run in study.runs], drawn["cost"])
+    if gains:
+        drawn["tag_gains"] = out / "tag_gains.png"
+        figures.tag_gain_figure(study, gains, drawn["tag_gains"])
+    if popular:
+        drawn["popularity"] = out / "popularity.png"
+        figures.popularity_figure(study, popular, drawn["popularity"], excluding)
+    return drawn
+
+
+def _sections(report: Report, picked: bool) -> list[Section]:
+    study = report.study
+    published, about = published_beside(study)
+    found = [Section("scores", "Scores", "Scores", sheets=[("scores", score_sheet(study, published, about))])]
+    if report.curves:
+        sheets: list[tuple[str, Sheet]] = []
+        if report.crossings:
+            sheets.append(("crossings", tables.crossing_sheet(report.crossings)))
+        sheets.append(("fits", tables.fit_sheet(report.curves)))
+        words = (
+            "The trend is a straight line over the doublings of the training set (the paper's are linear fits over "
+            "the training-set size); the power law can level off."
+        )
+        found.append(Section("scaling", "With more training songs", "Scaling", words=[words], sheets=sheets))
+    if report.differences:
+        sheet = tables.difference_sheet(study, report.differences, picked)
+        found.append(Section("differences", "Is it more than chance?", "Differences", sheets=[("differences", sheet)]))
+    if report.gains:
+        sheets = [(f"tags_{name}", sheet) for name, sheet in tables.gain_sheets(study, report.gains).items()]
+        found.append(Section("tags", "Tag by tag", "Tags", figures=["tag_gains"], sheets=sheets))
+    if report.popularity:
+        words = "The paper saw networks favour popular tags. Here it is measured."
+        sheets = [("popularity", tables.popularity_sheet(study, report.popularity))]
+        found.append(Section("popularity", "Popular tags", "Popularity", [words], ["popularity"], sheets))
+    if report.exclusive.pairs:
+        words = (
+            "The paper saw trees give one song tags that exclude each other, and networks less so. Here it is measured."
+        )
+        sheets = list(tables.exclusive_sheets(study, report.exclusive).items())
+        found.append(Section("exclusive", "Tags that exclude each other", "Exclusive tags", [words], sheets=sheets))
+    return found
+
+
+def _markdown(report: Report, sections: Sequence[Section]) -> str:
+    title, lead = markdown_text(report.study.name or report.study.data), markdown_text(about.lead(report.study))
+    lines = [f"- {markdown_text(sentence)}" for sentence in report.answers]
+    lines += ["", *(f"![{name}]({path.name})" for name, path in report.figures.items())]
+    text = f"# {title}\n\n{lead}\n\n" + "\n".join(lines) + "\n"
+    for section in sections:
+        text += f"\n## {section.title}\n\n" + "".join(f"{words}\n\n" for words in section.words)
+        text += "\n".join(to_markdown(sheet) for _, sheet in section.sheets)
+    return text
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_write(path, "w") as file:
+        file.write(text)

@@ -1,0 +1,290 @@
+"""The figures of a report: scaling curves, capacity, gains of single tags, popularity. PNG, and SVG beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from musictag.common.errors import MusictagError
+from musictag.common.plotting import FAINT, new_figure
+from musictag.evaluation.registry import METRICS
+from musictag.report.figures.panels import (
+    Value,
+    draw_over,
+    draw_rows,
+    legend,
+    limit_to,
+    looks,
+    numeric_factors,
+    plain,
+    save,
+    short,
+    style,
+)
+from musictag.report.statistics.crossing import Crossing, number
+from musictag.report.statistics.inference import estimate, margins
+from musictag.report.statistics.paired_tests import Change, TagGain
+from musictag.report.statistics.popularity import Exclusive, Popularity
+from musictag.report.statistics.resampling import Draws, seeds_of
+from musictag.report.statistics.scaling import Curve
+from musictag.report.study import Study, describe
+
+_WIDTH = 6.6  # inches: with the large letters legible when shown 390 pixels wide
+
+
+def scaling_figure(
+    study: Study, curves: Mapping[str, Sequence[Curve]], crossings: Sequence[Crossing], path: Path
+) -> None:
+    """One panel a headline metric over the training songs: runs, means, trend with band, power law; crossings below.
+
+    Of the crossings those of the trend lines are drawn, each with its interval. Raises MusictagError without curves.
+    """
+    curves = {metric: found for metric, found in curves.items() if found}
+    if not curves:
+        raise MusictagError("there is no curve to draw: the study has no metric that all its runs share")
+    marks = {
+        metric: [one for one in crossings if one.metric == metric and one.fit == "trend" and one.size is not None]
+        for metric in curves
+    }
+    with style():
+        heights = [3.0 + 0.28 * len(marks[metric]) for metric in curves]
+        figure = new_figure(_WIDTH, sum(heights) + 1.1)
+        panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        has_power_law = any(curve.power_law for found in curves.values() for curve in found)
+        for axes, (metric, found) in zip(panels, curves.items(), strict=True):
+            axes.set_title(_metric_title(metric))
+            axes.grid(True, axis="y")
+            for curve in found:
+                _curve(axes, study, curve)
+            limit_to(axes, "y", [value for curve in found for _, _, value in curve.points])
+            _crossing_marks(axes, study, marks[metric])
+        sizes = sorted({size for found in curves.values() for curve in found for size in curve.sizes})
+        _size_axis(panels[-1], sizes)
+        more = [Line2D([], [], color=FAINT, linewidth=1.6, label="trend, 95% band")]
+        if has_power_law:
+            more.append(Line2D([], [], color=FAINT, linewidth=1.3, linestyle="--", label="power law"))
+        legend(figure, study, more)
+        most = max(len(study.cell(system, condition)) for system in study.systems for condition in study.conditions)
+        seeds = {1: "one seed: bands are over test songs alone", 2: "two seeds each tell little: wide bands"}.get(
+            most, f"small points: up to {most} seeds each"
+        )
+        panels[-1].set_xlabel(f"training songs of {study.data}\n{seeds}; {study.test_songs:,} test songs")
+        save(figure, path)
+
+
+def capacity_figure(study: Study, draws: Draws, path: Path, confidence: float = 0.95) -> None:
+    """Each headline metric over the factors of the study that are numbers; without such a factor row by row.
+
+    Means with intervals over songs and seeds, the seeds' own scores small behind them; a baseline, which lacks the
+    factor, is a horizontal line. Raises MusictagError where the runs share no metric.
+    """
+    if not study.headlines:
+        raise MusictagError("there is nothing to draw: the study has no metric that all its runs share")
+    by_metric = {metric: _cell_values(study, draws, metric, confidence) for metric in study.headlines}
+    _panels(study, {_metric_title(metric): (values, None) for metric, values in by_metric.items()}, path)
+
+
+def popularity_figure(study: Study, rows: Sequence[Popularity], path: Path, exclusive: Exclusive | None = None) -> None:
+    """What ``musictag.report.statistics.popularity`` measured, a panel each, with a line where there would be no bias."""
+    if not rows:
+        raise MusictagError("there is nothing to draw: the study has no classification tags that could be ranked")
+
+    def values(of: str) -> list[Value]:
+        return [
+            Value(row.system, row.condition, *getattr(row, of)) for row in rows if getattr(row, of) is not None
+        ]  # fmt: skip
+
+    panels = {
+        "ROC-AUC against prevalence\n(rank correlation)": (values("roc_auc_correlation"), 0.0),
+        "PR-AUC above chance against prevalence\n(rank correlation)": (values("pr_auc_correlation"), 0.0),
+        "Mean score against prevalence\n(slope; line: in proportion)": (values("calibration_slope"), 1.0),
+        "Slots given to the most popular fifth\n(share; line: the truth)": (values("top_share"), rows[0].true_share),
+    }
+    if exclusive is not None and exclusive.means:
+        given = [Value(one.system, one.condition, one.ratio, one.low, one.high) for one in exclusive.means]
+        pairs = f"{len(exclusive.pairs)} pairs" if len(exclusive.pairs) > 1 else "1 pair"
+        panels[f"Exclusive tags given together\n({pairs}; line: the truth, 1: independent)"] = (given, 0.0)
+    _panels(study, {title: panel for title, panel in panels.items() if panel[0]}, path)
+
+
+def tag_gain_figure(study: Study, gains: Sequence[TagGain], path: Path, metric: str | None = None) -> None:
+    """Every tag: each system's score under the first (hollow) and the last condition, and what one has over another.
+
+    ``metric``: PR-AUC if there is no other wish and the tags have it. The tags that the first system of the first
+    pair gains most in stand on top. Raises MusictagError for a metric that no tag has.
+    """
+    there = list(dict.fromkeys(gain.metric for gain in gains))
+    chosen = metric or ("pr_auc" if "pr_auc" in there else next(iter(there), None))
+    shown = [gain for gain in gains if gain.metric == chosen]
+    if not shown:
+        raise MusictagError(f"no tag has the metric {chosen}; there are gains of {', '.join(there) or 'none'}")
+    sign = METRICS[chosen].sign
+    has_pair = bool(shown[0].system_gains)
+    shown.sort(key=lambda gain: -sign * (_first_pair(gain)[1].value if has_pair else _last_mean(gain)))
+    with style():
+        figure = new_figure(8.4 if has_pair else _WIDTH, 0.24 * len(shown) + 1.9)
+        panels = figure.subplots(
+            1, 2 if has_pair else 1, sharey=True, squeeze=False, width_ratios=[3, 2][: 1 + has_pair]
+        )[0]
+        y = np.arange(len(shown))
+        panels[0].set_yticks(y, [short(gain.tag) for gain in shown], fontsize=9.5)
+        panels[0].set_ylim(len(shown) - 0.4, -0.6)
+        has_sizes = any(gain.size_gains for gain in shown)
+        every = looks(study)
+        for place, (system, look) in enumerate(every.items()):
+            at = y + 0.5 * ((place + 0.5) / len(every) - 0.5)
+            first, last = (_column([gain.scores[system][end] for gain in shown]) for end in (0, 1))
+            if has_sizes:
+                panels[0].hlines(at, first, last, color=look.colour, linewidth=1.0, alpha=0.6)
+                panels[0].plot(first, at, look.marker, color=look.colour, markerfacecolor="white", markersize=3.8)
+            panels[0].plot(last, at, look.marker, color=look.colour, markersize=4.6)
+        panels[0].set_title(_metric_title(chosen))
+        if has_sizes:
+            panels[0].set_xlabel("hollow: fewest training songs, filled: most" if study.factors == ["data.train_songs"]
+                                 else f"hollow {_words(study, 0)}, filled {_words(study, -1)}")  # fmt: skip
+        if has_pair:
+            _differences(panels[1], shown, chosen)
+        for axes in panels:
+            axes.grid(True, axis="both")
+            axes.tick_params(axis="y", length=0)
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+        legend(figure, study)
+        save(figure, path)
+
+
+def _differences(axes: Axes, shown: Sequence[TagGain], metric: str) -> None:
+    """The first pair's gains; those that are significant after the correction are dark."""
+    (system, other), _ = _first_pair(shown[0])
+    changes = [_first_pair(gain)[1] for gain in shown]
+    for y, change in enumerate(changes):
+        ink = "#2b2b2b" if change.p_adjusted < 0.05 else "#a8a8a8"
+        axes.hlines(y, change.low, change.high, color=ink, linewidth=1.4)
+        axes.plot(change.value, y, "o", color=ink, markersize=4)
+    axes.axvline(0, color="#2b2b2b", linewidth=0.9)
+    limit_to(axes, "x", [0.0, *(change.value for change in changes)])
+    axes.set_title("Difference", loc="left")
+    side = "right" if METRICS[metric].better == "max" else "left"
+    axes.set_xlabel(f"{short(system)}\nminus {short(other)}\n({side} of 0: the first is better)")
+
+
+def _first_pair(gain: TagGain) -> tuple[tuple[str, str], Change]:
+    return next(iter(gain.system_gains.items()))
+
+
+def _panels(study: Study, panels: Mapping[str, tuple[Sequence[Value], float | None]], path: Path) -> None:
+    """A panel a title: over each factor that is a number, else row by row. The number beside the values is a line."""
+    factors = numeric_factors(study)
+    with style():
+        if factors:
+            figure = new_figure(max(_WIDTH, 4.6 * len(factors)), 2.75 * len(panels) + 0.9)
+            grid = figure.subplots(len(panels), len(factors), sharex="col", sharey="row", squeeze=False)
+        else:
+            rows = sorted({(value.system, value.condition) for values, _ in panels.values() for value in values},
+                          key=lambda row: (study.systems.index(row[0]), study.conditions.index(row[1])))  # fmt: skip
+            figure = new_figure(_WIDTH, (0.27 * len(rows) + 1.0) * len(panels) + 0.6)
+            grid = figure.subplots(len(panels), 1, squeeze=False)
+        for line, (title, (values, reference)) in zip(grid, panels.items(), strict=True):
+            line[0].set_title(title)
+            for column, axes in enumerate(line):
+                if factors:
+                    draw_over(axes, values, study, factors[column])
+                    axes.label_outer()
+                else:
+                    draw_rows(axes, values, study, rows)
+                if any(len(value.points) > 1 for value in values):
+                    points = [point for value in values for point in value.points]
+                    limit_to(axes, "y" if factors else "x", points)
+                if reference is not None:
+                    (axes.axhline if factors else axes.axvline)(reference, color="#2b2b2b", linewidth=0.9)
+        if factors:
+            legend(figure, study)
+        save(figure, path)
+
+
+def _cell_values(study: Study, draws: Draws, metric: str, confidence: float) -> list[Value]:
+    found = []
+    for system in study.systems:
+        for condition in study.conditions:
+            if runs := study.cell(system, condition):
+                mean = estimate(seeds_of(runs, draws, metric))
+                value, margin = float(mean.value), float(margins(mean, confidence))
+                low, high = np.clip([value - margin, value + margin], *METRICS[metric].bounds).tolist()
+                found.append(Value(system, condition, value, low, high, [run.value(metric) for run in runs]))
+    return found
+
+
+def _curve(axes: Axes, study: Study, curve: Curve) -> None:
+    look = looks(study)[curve.system]
+    if curve.trend_band:
+        grid, low, high = map(np.array, curve.trend_band)
+        axes.fill_between(grid, low, high, color=look.colour, alpha=0.15, linewidth=0)
+        axes.plot(grid, curve.trend[0] + curve.trend[1] * np.log2(grid), color=look.colour, linewidth=1.6)
+        if curve.power_law:
+            asymptote, factor, exponent = curve.power_law
+            sign = METRICS[curve.metric].sign
+            axes.plot(grid, asymptote - sign * factor * grid**-exponent, "--", color=look.colour, linewidth=1.3)
+    axes.plot(
+        [size for size, _, _ in curve.points], [value for _, _, value in curve.points], look.marker,
+        color=look.colour, markersize=3.5, alpha=0.5,
+    )  # fmt: skip
+    axes.plot(
+        curve.sizes, curve.means, look.marker, color=look.colour, markersize=7, markeredgecolor="white",
+        markeredgewidth=0.8, linestyle="none",
+    )  # fmt: skip
+
+
+def _crossing_marks(axes: Axes, study: Study, crossings: Sequence[Crossing]) -> None:
+    """A bar for each crossing with its interval, below the data, in the colour of the system that overtakes."""
+    low, high = axes.get_ylim()
+    step = 0.1 * (high - low)
+    left, right = (sorted(run.train_songs for run in study.runs)[end] for end in (0, -1))
+    for place, crossing in enumerate(crossings):
+        y = low - (place + 0.35) * step
+        colour = looks(study)[crossing.system].colour
+        ends = crossing.low or left, crossing.high or right
+        for start, end in crossing.undecided:
+            axes.hlines(y, start or left, end or right, color=colour, linewidth=4, alpha=0.35)
+        for end, known, marker in zip(ends, (crossing.low, crossing.high), "<>", strict=True):
+            if known is None:  # the interval goes on where nothing was measured
+                axes.plot(end, y, marker, color=colour, markersize=6)
+        axes.plot(crossing.size, y, "|", color=colour, markersize=11, markeredgewidth=2.5)
+        text = f"{short(crossing.system)} overtakes {short(crossing.other)}: {number(crossing.size)}"
+        in_right_half = np.log(crossing.size / left) > 0.5 * np.log(right / left)
+        beside = crossing.low if in_right_half else crossing.high  # not outside the panel
+        axes.annotate(
+            text, (beside or crossing.size, y), xytext=(-7 if in_right_half else 7, 0),
+            textcoords="offset points", va="center", ha="right" if in_right_half else "left", fontsize=9, color=FAINT,
+        )  # fmt: skip
+    if crossings:
+        axes.set_ylim(low - (len(crossings) + 0.1) * step, high)
+
+
+def _size_axis(axes: Axes, sizes: Sequence[int]) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(sizes))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticklabels([plain(size) for size in sizes])
+    if len(sizes) > 1:
+        margin = (sizes[-1] / sizes[0]) ** 0.04
+        axes.set_xlim(sizes[0] / margin, sizes[-1] * margin)
+
+
+def _metric_title(metric: str) -> str:
+    return METRICS[metric].label + ("" if METRICS[metric].better == "max" else " (lower is better)")
+
+
+def _last_mean(gain: TagGain) -> float:
+    return float(np.mean([last for _, last in gain.scores.values() if last is not None]))
+
+
+def _column(values: Sequence[float | None]) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in values])
+
+
+def _words(study: Study, place: int) -> str:
+    return describe(study.factors, study.conditions[place])

@@ -1,0 +1,169 @@
+"""The report as one HTML page that opens anywhere: styles, script, figures and sound are inside, nothing is fetched.
+
+What stands in it comes from configurations and data sets of anybody: Jinja escapes all text, the script makes text
+nodes only, and a content security policy lets nothing run but that script.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from musictag.common.files import atomic_write
+from musictag.evaluation.registry import METRICS
+from musictag.report.content import Report
+from musictag.report.tables.formats import Sheet, join
+
+HEADLINES = ("scaling", "conditions", "cost")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: ``key`` is its anchor, ``short`` stands in the navigation, ``figures`` are the report's."""
+
+    key: str
+    title: str
+    short: str
+    words: list[str] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
+    sheets: list[tuple[str, Sheet]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page shows beside the report itself. ``songs`` as ``song_data`` returns it."""
+
+    title: str
+    lead: str
+    tiles: list[tuple[str, str]]
+    sections: list[Section]
+    about_songs: str
+    songs: dict[str, Any]
+    commands: list[str]
+    facts: list[tuple[str, str]]
+    runs: Sheet
+    settings: Sheet
+
+
+@dataclass(frozen=True)
+class _Figure:
+    title: str
+    uri: str
+    alt: str
+    caption: str
+
+
+def write_page(report: Report, page: Page, path: Path) -> None:
+    """Write the page, whole or not at all."""
+    with atomic_write(path, "w") as file:
+        file.write(render_page(report, page))
+
+
+def render_page(report: Report, page: Page) -> str:
+    """The page as text."""
+    assets = files("musictag.report") / "assets"
+    html, style, script = (
+        (assets / f"page.{kind}").read_text(encoding="utf-8").strip() for kind in ("html", "css", "js")
+    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    pictures = {name: _figure(report, name) for name in report.figures}
+    headline = next((pictures[name] for name in HEADLINES if name in pictures), None)
+    sections = [
+        {
+            "key": section.key,
+            "title": section.title,
+            "short": section.short,
+            "words": section.words,
+            "figures": [pictures[name] for name in section.figures if name in pictures],
+            "sheets": section.sheets,
+        }
+        for section in page.sections
+    ]
+    sections[0]["figures"] += [pictures[name] for name in HEADLINES if name in pictures][1:]
+    return environment.from_string(html).render(
+        title=page.title,
+        lead=page.lead,
+        tiles=page.tiles,
+        answers=report.answers,
+        problems="; ".join(report.study.problems),
+        headline=headline,
+        sections=[
+            {"key": "answers", "short": "Results"},
+            *sections,
+            {"key": "songs", "short": "Songs"},
+            {"key": "making", "short": "How it was made"},
+        ],
+        about_songs=page.about_songs,
+        songs=page.songs | _first_look(report),
+        making={
+            "words": ["From the finished runs alone: their metrics.json and predictions.npz."],
+            "commands": page.commands,
+            "facts": page.facts,
+            "runs": page.runs,
+            "settings": page.settings,
+        },
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+
+
+def _first_look(report: Report) -> dict[str, Any]:
+    """Families of the systems, and their order for the song browser: those that are compared come first."""
+    study = report.study
+    compared = [name for d in report.differences for name in (d.system, d.other)]
+    order = list(dict.fromkeys([*compared, *study.systems]))
+    return {
+        "families": [study.family(system) for system in study.systems],
+        "first": [study.systems.index(system) for system in order],
+    }
+
+
+def _figure(report: Report, name: str) -> _Figure:
+    path = report.figures[name]
+    svg = path.with_suffix(".svg")
+    source, kind = (svg, "svg+xml") if svg.exists() else (path, "png")
+    encoded = base64.b64encode(source.read_bytes()).decode("ascii")
+    title, caption = _CAPTIONS[name]
+    metrics = join([METRICS[metric].label for metric in report.study.headlines])
+    alt = f"{title}: {metrics} of {join(report.study.systems)}. {_alt_numbers(report)}"
+    return _Figure(title, f"data:image/{kind};base64,{encoded}", alt.strip(), caption)
+
+
+_CAPTIONS = {
+    "scaling": (
+        "Scores against the number of training songs",
+        "Points: runs. Lines: trend over the doublings of the training set, its 95% band over songs and seeds; "
+        "dashed: power law. The numbers stand in the tables below.",
+    ),
+    "conditions": (
+        "Scores under each condition",
+        "Means over the seeds with intervals over songs and seeds; small points: the seeds. Numbers: in the table.",
+    ),
+    "cost": (
+        "PR-AUC against parameters and against tagging speed",
+        "Points: means over the seeds; bars span them.",
+    ),
+    "tag_gains": (
+        "What more data and another system give each tag",
+        "The numbers stand in the tables below.",
+    ),
+    "popularity": ("Scores of tags against their prevalence", "The numbers stand in the table below."),
+}
+
+
+def _alt_numbers(report: Report) -> str:
+    """The first answer, which is what the headline figure shows."""
+    return report.answers[0] if report.answers else ""
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"

@@ -1,0 +1,92 @@
+"""What the report says around its numbers: what was studied, on what, by which command, with which versions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from musictag.report.study import Run, Study, factor_label
+from musictag.report.tables.formats import join
+from musictag.report.wording import setting
+
+
+def list_studies(runs: Sequence[Run]) -> list[str]:
+    """A line for each study: its name, its finished runs, and what varies in it."""
+    by_name = defaultdict(list)
+    for run in runs:
+        by_name[run.metrics["study"]].append(run)
+    lines = []
+    for name, of in sorted(by_name.items(), key=lambda item: str(item[0])):
+        one = Study(name, of)
+        varies = ", ".join(map(factor_label, one.factors)) or ("systems" if len(one.systems) > 1 else "seeds")
+        shown = name if name is not None else "(without a name: cannot be chosen)"
+        lines.append(f"{shown}: {len(of)} finished runs of {join(one.systems)}; varies: {varies}")
+    return lines
+
+
+def lead(study: Study) -> str:
+    """One sentence: which systems, on which data, over what."""
+    what = f"{study.systems[0]}" if len(study.systems) == 1 else join(study.systems)
+    if len(study.systems) > 6:
+        what = f"{len(study.systems)} systems"
+    over = ", ".join(map(factor_label, study.factors))
+    return f"{what} on {study.data}{f', over {over}' if over else ''}."
+
+
+def tiles(study: Study) -> list[tuple[str, str]]:
+    """Numbers with what they count."""
+    tags = len(study.runs[0].metrics["test"]["tags"])
+    conditions = len([condition for condition in study.conditions if None not in condition])
+    tiles = [(len(study.runs), "finished runs"), (len(study.systems), "systems"), (len(study.seeds), "seeds")]
+    if conditions > 1:
+        tiles.append((conditions, "sizes" if study.factors == ["data.train_songs"] else "settings"))
+    tiles += [(study.test_songs, "test songs"), (tags, "tags")]
+    return [(f"{count:,}", label.removesuffix("s") if count == 1 else label) for count, label in tiles]
+
+
+def about_songs(study: Study, silent: str) -> str:
+    """What the song browser shows; ``silent``: why there is no sound, empty where there is."""
+    words = (
+        "What the systems answer, beside the truth: the classification tags with the highest scores, of each system's "
+        "first seed. Half of the songs are spread over the test set, half are those where the systems differ most"
+        if len(study.systems) > 1
+        else "What the system answers, beside the truth: the classification tags that its first seed scores highest"
+    )
+    return f"{words}. " + (
+        f"There is nothing to listen to: {silent}." if silent else "Up to ten seconds of each can be heard."
+    )
+
+
+def commands(study: Study, command: str) -> list[str]:
+    """What makes the runs and this report, as it is typed."""
+    lines = []
+    if study.name and Path("sweep", f"{study.name}.yaml").is_file():
+        lines.append(f"python train.py sweep={study.name}")
+    return [*lines, *([command] if command else [])]
+
+
+def facts(study: Study, resamples: int) -> list[tuple[str, str]]:
+    """Names and values of what a repetition needs."""
+
+    def distinct(values: Sequence[Any]) -> str:
+        return ", ".join(sorted({str(value) for value in values}))
+
+    runs = [run.metrics for run in study.runs]
+    commits = [m["git"]["commit"][:12] + (" with changes" if m["git"]["changed"] else "") for m in runs if m["git"]]
+    packages = sorted({package for m in runs for package in m["versions"]})
+    versions = "; ".join(f"{name} {distinct([m['versions'].get(name) for m in runs])}" for name in packages)
+    hours = sum(m["seconds"].get("train") or 0.0 for m in runs) / 3600
+    facts = [
+        ("Data", f"{study.data}: {study.test_songs:,} test songs"),
+        ("Varies", ", ".join(study.factors) or "the systems"),
+        ("Conditions", "; ".join(filter(None, (setting(study.factors, c) for c in study.conditions)))),
+        ("Seeds", ", ".join(map(str, study.seeds))),
+        ("Training", f"{hours:.1f} hours in all"),
+        ("Devices", f"{distinct([m['device'] for m in runs])} on {distinct([m['machine'] for m in runs])}"),
+        ("Commit", distinct(commits)),
+        ("Versions", versions),
+        ("Resamples", f"{resamples:,} of the test songs, the same for all runs"),
+    ]
+    return [(name, value) for name, value in facts if value]

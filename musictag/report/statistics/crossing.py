@@ -1,0 +1,131 @@
+"""Where the difference of two fitted curves changes its sign, and how sure that is.
+
+Legend: N sizes of a grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from musictag.evaluation.registry import METRICS
+from musictag.report.statistics.inference import Estimate, margins
+
+Piece = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """From how many training songs on ``system`` is better than ``other``, up to the largest measured size.
+
+    ``size`` is None where the fits do not cross within the measured sizes; ``system`` is then the one that is behind.
+    ``undecided``: the sizes at which the fits do not differ significantly, and thus where the crossing may lie (a
+    confidence set like Fieller's): pieces from one size to another, None where a piece ends with the measured sizes.
+    ``seeds``: how many it rests on; with one it is about these trained models. ``text`` says it all in a sentence.
+    """
+
+    system: str
+    other: str
+    metric: str
+    fit: str
+    size: float | None
+    undecided: list[Piece]
+    seeds: int
+    text: str
+
+    @property
+    def low(self) -> float | None:
+        """Where the undecided sizes begin; None if that is at the smallest size, or if there are none."""
+        return self.undecided[0][0] if self.undecided else None
+
+    @property
+    def high(self) -> float | None:
+        """Where they end; None if that is at the largest size, or if there are none."""
+        return self.undecided[-1][1] if self.undecided else None
+
+
+def find_crossing(
+    one: str, other: str, metric: str, fit: str, grid: np.ndarray, ahead: Estimate, confidence: float
+) -> Crossing:
+    """``ahead``: by how much ``one`` is better at each of the sizes ``grid`` (N).
+
+    Between two sizes of the grid curves are taken for straight lines over the logarithm.
+    """
+    margin, difference = margins(ahead, confidence), ahead.value
+    if difference[-1] < 0:
+        one, other, difference = other, one, -difference
+    undecided = _undecided(np.log(grid), difference - margin, difference + margin)
+    changes = _roots(np.log(grid), difference)
+    size = None
+    span = f"within {number(grid[0])} to {number(grid[-1])} songs"
+    whole = undecided == [(None, None)]
+    if not np.any(np.abs(difference) > 1e-12):
+        text = f"{one} and {other} do not differ {span}"
+    elif changes:
+        size = changes[-1]
+        sure = (
+            ", but neither is significantly ahead at any size"
+            if whole
+            else f" ({confidence:.0%} interval {_words(undecided)})"
+        )
+        text = f"{one} overtakes {other} at {number(size)} songs{sure}"
+        text += f", the last of {len(changes)} crossings" if len(changes) > 1 else ""
+    else:
+        above = "above" if METRICS[metric].better == "max" else "better"
+        text = f"no crossing {span}: {one} is {above} throughout"
+        text += (
+            ", but significantly at no size" if whole
+            else f", but not significantly {_words(undecided)}" if undecided
+            else ", significantly at every size"
+        )  # fmt: skip
+        one, other = other, one
+    return Crossing(one, other, metric, fit, size, undecided, ahead.freedom + 1, text)
+
+
+def number(size: float) -> str:
+    """Two digits are more than an interval over a few sizes can tell; sizes that were measured are whole already."""
+    size = float(size)
+    nearest = round(size)
+    if abs(size - nearest) < 1e-6 * size:
+        return f"{nearest:,}"
+    return f"{float(f'{size:.2g}'):,.0f}"
+
+
+def _undecided(logs: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[Piece]:
+    """The pieces of the sizes (their logarithms: N) at which the interval from ``low`` to ``high`` holds zero."""
+    side = np.where(low > 0, 1, np.where(high < 0, -1, 0))
+    pieces: list[Piece] = []
+    start = None
+    for place in range(1, len(side)):
+        before, now = side[place - 1], side[place]
+        if before == now:
+            continue
+        bounds = {1: low, -1: high}
+        if before:  # one was ahead until here
+            start = _root(logs, bounds[before], place)
+        if now:
+            pieces.append((start, _root(logs, bounds[now], place)))
+    return pieces if side[-1] else [*pieces, (start, None)]
+
+
+def _roots(logs: np.ndarray, values: np.ndarray) -> list[float]:
+    behind = values <= 0
+    return [_root(logs, values, place) for place in np.flatnonzero(behind[1:] != behind[:-1]) + 1]
+
+
+def _root(logs: np.ndarray, values: np.ndarray, place: int) -> float:
+    """The size between the grid's ``place`` - 1 and ``place`` at which the values (N) are zero."""
+    first, second = values[place - 1 : place + 1]
+    return float(np.exp(logs[place - 1] + (logs[place] - logs[place - 1]) * first / (first - second)))
+
+
+def _words(pieces: list[Piece]) -> str:
+    """An end outside the measured sizes is said to be there, and no more."""
+
+    def of_one(low: float | None, high: float | None) -> str:
+        if low is None or high is None:
+            return f"up to {number(high)}" if low is None else f"from {number(low)} on"
+        return f"{number(low)} to {number(high)}"
+
+    return " and ".join(of_one(*piece) for piece in pieces)

@@ -1,0 +1,266 @@
+"""Systems against each other: a paired test, the gain of every tag, and what of it is more than chance.
+
+Legend: S songs, K tags, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from musictag.common.errors import MusictagError
+from musictag.evaluation.registry import METRICS, monitors
+from musictag.report.statistics.inference import Estimate, benjamini_hochberg, estimate, holm, margins, p_values
+from musictag.report.statistics.resampling import Draws, same_seeds, seeds_of
+from musictag.report.study import Run, Study
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The score of ``system`` minus that of ``other`` under one condition, both means over ``seeds`` seeds.
+
+    ``p``: two-sided, of a difference that is zero; ``p_holm``: the same after Holm's correction for all comparisons of
+    this metric that were made, or could have been. ``seeds``: of the system that has fewer. ``paired_seeds``: whether
+    both have the same seeds; what a seed has in common under both then cancels.
+    """
+
+    system: str
+    other: str
+    condition: tuple[Any, ...]
+    metric: str
+    value: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    seeds: int
+    paired_seeds: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """By how much the mean score over the seeds is larger for one thing than for another, for one tag.
+
+    ``p_adjusted``: after Benjamini and Hochberg's correction for all changes of this kind and metric that there are, or
+    could have been.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    p_adjusted: float = 1.0
+
+
+@dataclass(frozen=True)
+class TagGain:
+    """One tag under one metric: what more data gives it, and what one system gives it over another.
+
+    ``scores``: of each system under the study's first and last condition (means over seeds; None where it has no
+    runs). ``size_gains``: last minus first, of each system that has both. ``system_gains``: first minus second system
+    of each pair, under the last condition. A gain of RMSE is an improvement where it is negative.
+    """
+
+    tag: str
+    kind: str
+    metric: str
+    prevalence: float | None
+    scores: dict[str, tuple[float | None, float | None]]
+    size_gains: dict[str, Change]
+    system_gains: dict[tuple[str, str], Change]
+
+
+def paired_test(
+    study: Study,
+    draws: Draws,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    metrics: Sequence[str] | None = None,
+    confidence: float = 0.95,
+    picked: bool = False,
+) -> list[Difference]:
+    """Every pair of systems under every condition that both have, for every metric of the study.
+
+    Both are scored on the same songs; the variance has a part of the songs and one of the seeds, and p values and
+    intervals allow for how little a few seeds tell of theirs: see ``musictag.report.statistics.inference``. One seed leaves the
+    test to the songs: it is then about these trained models, not about their architectures. A baseline without such a
+    setting is compared under every condition. ``picked``: the results chose the pairs; Holm's correction then counts
+    all pairs of systems, each of which could have been chosen.
+
+    Raises MusictagError for a system that the study does not have.
+    """
+    names = [name for pair in pairs or () for name in pair]
+    if unknown := sorted(set(names) - set(study.systems)):
+        raise MusictagError(f"there is no system {', '.join(unknown)}; the study has {', '.join(study.systems)}")
+    every = list(combinations(study.systems, 2))
+    family = sum(len(common_conditions(study, *pair)) for pair in every) if picked else None
+    found = []
+    for metric in study.metrics if metrics is None else metrics:
+        tested = [
+            _difference(study, draws, system, other, condition, metric, confidence)
+            for system, other in (every if pairs is None else pairs)
+            for condition in common_conditions(study, system, other)
+        ]
+        adjusted = holm([one.p for one in tested], family)
+        found += [replace(one, p_holm=p) for one, p in zip(tested, adjusted, strict=True)]
+    return found
+
+
+def tag_gains(
+    study: Study, draws: Draws, pairs: Sequence[tuple[str, str]] | None = None, confidence: float = 0.95
+) -> list[TagGain]:
+    """All tags under all their metrics, in the order of the data set.
+
+    ``pairs``: which systems are compared; by default ``leading_pairs``, and the correction then counts all pairs, each
+    of which could have been chosen. Conditions are the study's first and last; without a second one there are no gains
+    between sizes.
+    """
+    family_pairs = len(pairs) if pairs is not None else len(list(combinations(study.systems, 2)))
+    pairs = leading_pairs(study) if pairs is None else pairs
+    conditions = _full_conditions(study)[0], _full_conditions(study)[-1]
+    order = study.runs[0].predictions.tags.tolist()
+    about = {tag["name"]: tag for tag in study.runs[0].metrics["test"]["tags"]}
+    rows = []
+    for metric in (key for key in study.metrics if METRICS[key].per_tag):
+        tags = [k for k, name in enumerate(order) if about[name][metric] is not None]
+        cells = {
+            (system, condition): _tag_scores(runs, draws, metric, [order[k] for k in tags], tags)
+            for system in study.systems
+            for condition in dict.fromkeys(conditions)
+            if (runs := matching(study, system, condition))
+        }
+        first, last = ({system: cells.get((system, condition)) for system in study.systems} for condition in conditions)
+        sizes = {
+            system: _changes(last[system], first[system], confidence)
+            for system in study.systems
+            if first[system] and last[system]
+            and matching(study, system, conditions[0]) != matching(study, system, conditions[1])
+        }  # fmt: skip
+        systems = {
+            pair: _changes(last[pair[0]], last[pair[1]], confidence)
+            for pair in pairs
+            if last[pair[0]] and last[pair[1]]
+        }
+        sizes, systems = _adjusted(sizes), _adjusted(systems, family_pairs * len(tags))
+        for place, k in enumerate(tags):
+            means = {
+                system: tuple(
+                    float(np.mean([of_seed[0, place] for of_seed in cell.values()])) if cell else None
+                    for cell in (first[system], last[system])
+                )
+                for system in study.systems
+            }
+            rows.append(
+                TagGain(
+                    tag=order[k],
+                    kind=about[order[k]]["kind"],
+                    metric=metric,
+                    prevalence=about[order[k]]["prevalence"],
+                    scores=means,
+                    size_gains={system: changes[place] for system, changes in sizes.items()},
+                    system_gains={pair: changes[place] for pair, changes in systems.items()},
+                )
+            )
+    return rows
+
+
+def leading_pairs(study: Study) -> list[tuple[str, str]]:
+    """The best system of each family against those of the others; the two best where there is one family.
+
+    Best by the mean over the validation songs under the study's last condition, of the first metric that all have
+    there (ROC-AUC in most studies), else of the loss; the test scores, which then test the pairs, have no say. Where
+    there is none, the order of the systems decides.
+    """
+    if not study.metrics or len(study.systems) < 2:
+        return []
+    last = _full_conditions(study)[-1]
+    seen = {
+        system: [run.metrics["validation"] or {} for run in matching(study, system, last)] for system in study.systems
+    }
+    keys = [f"val_{metric}" for metric in (*study.metrics, "loss")]
+    known = [key for key in keys if all(one.get(key) is not None for of in seen.values() for one in of)]
+
+    def merit(system: str) -> float:
+        if not seen[system] or not known:
+            return 0.0 if seen[system] else -np.inf
+        sign = 1 if monitors()[known[0]] == "max" else -1
+        return sign * float(np.mean([one[known[0]] for one in seen[system]]))
+
+    ranked = sorted(study.systems, key=lambda system: -merit(system))
+    best = {study.family(system): system for system in reversed(ranked)}
+    leaders = [system for system in study.systems if best[study.family(system)] == system]
+    return list(combinations(leaders if len(leaders) > 1 else ranked[:2], 2))
+
+
+def matching(study: Study, system: str, condition: tuple[Any, ...]) -> list[Run]:
+    """The runs of the system under the condition; a baseline lacks such a setting (None), and then counts anywhere."""
+    return study.cell(system, condition) or [
+        run
+        for run in study.runs
+        if run.system == system
+        and all(own is None or own == wanted for own, wanted in zip(run.condition, condition, strict=True))
+    ]
+
+
+def common_conditions(study: Study, system: str, other: str) -> list[tuple[Any, ...]]:
+    return [
+        condition
+        for condition in study.conditions
+        if matching(study, system, condition) and matching(study, other, condition)
+        and condition in {run.condition for run in study.runs if run.system in (system, other)}
+    ]  # fmt: skip
+
+
+def _full_conditions(study: Study) -> list[tuple[Any, ...]]:
+    """The conditions that say something of every factor; where there is none, those there are."""
+    return [condition for condition in study.conditions if None not in condition] or study.conditions
+
+
+def _difference(
+    study: Study, draws: Draws, system: str, other: str, condition: tuple[Any, ...], metric: str, confidence: float
+) -> Difference:
+    cells = [{run.seed: run for run in matching(study, name, condition)} for name in (system, other)]
+    *seeds, paired = same_seeds(*cells)
+    scores = [
+        seeds_of([cell[seed] for seed in own], draws, metric) for cell, own in zip(cells, seeds, strict=True)
+    ]  # fmt: skip
+    found = estimate(*scores)
+    value, margin, p = float(found.value), float(margins(found, confidence)), float(p_values(found))
+    return Difference(
+        system, other, condition, metric, value, value - margin, value + margin, p, p, found.freedom + 1, paired
+    )  # fmt: skip
+
+
+def _tag_scores(
+    runs: Sequence[Run], draws: Draws, metric: str, names: Sequence[str], columns: Sequence[int]
+) -> dict[int, np.ndarray]:
+    """By seed the scores of these tags, as measured and in each resample: (1 + R)×K, NaN where a resample has none."""
+    found = {}
+    for run in runs:
+        scores = {tag["name"]: tag[metric] for tag in run.metrics["test"]["tags"]}
+        again = draws.by_tag[run.folder.name][metric][:, columns]
+        found[run.seed] = np.concatenate([[[scores[name] for name in names]], again])
+    return found
+
+
+def _changes(one: dict[int, np.ndarray], other: dict[int, np.ndarray], confidence: float) -> list[Change]:
+    """How the scores of ``one`` differ from those of ``other``, by tag."""
+    *seeds, _ = same_seeds(one, other)
+    found: Estimate = estimate(
+        *(np.stack([cell[seed] for seed in own], axis=1) for cell, own in zip((one, other), seeds, strict=True))
+    )
+    margin = margins(found, confidence)
+    columns = (found.value, found.value - margin, found.value + margin, p_values(found))
+    return [Change(*row) for row in np.stack(columns, axis=1).tolist()]
+
+
+def _adjusted(changes: dict[Any, list[Change]], family: int | None = None) -> dict[Any, list[Change]]:
+    """The same with their p values corrected together."""
+    p = benjamini_hochberg(np.array([[change.p for change in row] for row in changes.values()]), family)
+    return {
+        key: [replace(change, p_adjusted=float(own)) for change, own in zip(row, of_row, strict=True)]
+        for (key, row), of_row in zip(changes.items(), p, strict=True)
+    }

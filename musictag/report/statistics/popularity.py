@@ -1,0 +1,239 @@
+"""Two qualitative claims of the paper, measured: networks favour popular tags, and trees more than
+networks give one song tags that exclude each other.
+
+Legend: S songs, K tags, R resamples, P pairs of tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from musictag.common.errors import MusictagError
+from musictag.experiment.results.files import Predictions
+from musictag.report.statistics.resampling import Draws, aligned, interval, weighted_sums
+from musictag.report.study import Run, Study
+
+SLOTS = 5  # tags of a song that a listener would look at
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """How much the scores of a system under one condition lean towards the popular tags; means over ``seeds`` seeds.
+
+    - ``roc_auc_correlation``, ``pr_auc_correlation``: Spearman's rank correlation over the tags of a tag's prevalence
+      with its ROC-AUC, and with its PR-AUC between chance (0) and perfection (1): (PR-AUC - prevalence) / (1 -
+      prevalence). Above 0: popular tags are predicted better. None with fewer than three tags.
+    - ``calibration_slope``: least-squares slope over the tags of the mean score against the prevalence. 1: scores are
+      in proportion; above 1: popular tags get more than their share.
+    - ``top_share``: each song has as many slots as it carries tags, at most five, filled with the highest scores of the
+      tags that are known of it; the part of them that goes to the most popular fifth of the tags. ``true_share``: what
+      the true tags give them.
+
+    The intervals are over the songs.
+    """
+
+    system: str
+    condition: tuple[Any, ...]
+    seeds: int
+    roc_auc_correlation: tuple[float, float, float] | None
+    pr_auc_correlation: tuple[float, float, float] | None
+    calibration_slope: tuple[float, float, float]
+    top_share: tuple[float, float, float]
+    true_share: float
+
+
+@dataclass(frozen=True)
+class ExclusivePair:
+    """Two tags that no test song carries together, though ``expected`` would if they were independent.
+
+    ``ratios``: by system, how often both are given to a song in relation to giving them independently of each other,
+    under the study's last condition: 0 never, 1 as if the one tag said nothing of the other.
+    """
+
+    tag: str
+    other: str
+    expected: float
+    ratios: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ExclusiveMean:
+    """The mean of those ratios over the pairs, of a system under a condition, with its interval over the songs."""
+
+    system: str
+    condition: tuple[Any, ...]
+    seeds: int
+    ratio: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Exclusive:
+    """``pairs``: the most expected first. Empty, with empty ``means``, where no tags exclude each other."""
+
+    min_expected: float
+    pairs: list[ExclusivePair]
+    means: list[ExclusiveMean]
+
+
+def popularity(study: Study, draws: Draws, confidence: float = 0.95) -> list[Popularity]:
+    """One row a system and condition; empty where the study has no classification tags that can be ranked."""
+    if "roc_auc" not in study.metrics:
+        return []
+    return [_popularity(study, draws, cell, confidence) for cell in _cells(study)]
+
+
+def exclusive(study: Study, draws: Draws, min_expected: float = 5.0, confidence: float = 0.95) -> Exclusive:
+    """Pairs of classification tags that exclude each other, and how often each system gives both to one song.
+
+    Two tags are taken to exclude each other if no song of which both are known carries both, though independent tags
+    would meet in ``min_expected`` of them or more. A tag is given to as many songs as carry it, those of the highest
+    scores: systems that are more or less generous with their scores are compared alike. The interval takes what was
+    given as it is and draws the songs. Raises MusictagError unless ``min_expected`` is positive.
+    """
+    if min_expected <= 0:
+        raise MusictagError(f"{min_expected=} must be positive: the songs in which a pair of tags is to be expected")
+    reference = study.runs[0].predictions
+    positive, known = _classes(reference)
+    together, both_known = positive.T @ positive, known.T @ known
+    carriers = positive.T @ known  # of tag i, among the songs of which tag j is known, too
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = carriers * carriers.T / both_known
+    names = reference.tags[reference.kinds == "classification"]
+    found = [
+        (i, j) for i, j in combinations(range(len(names)), 2) if together[i, j] == 0 and expected[i, j] >= min_expected
+    ]
+    found.sort(key=lambda pair: -expected[pair])
+    if not found:
+        return Exclusive(min_expected, [], [])
+    means, ratios = [], {}
+    for cell in _cells(study):
+        by_seed = [_given_together(aligned(run, study.runs[0]), found) for run in cell]
+        of_pairs, of_songs = (np.mean(values, axis=0) for values in zip(*by_seed, strict=True))
+        again = weighted_sums(of_songs[:, None], draws.resamples, draws.seed)[:, 0]
+        value = float(of_pairs.mean())
+        low, high = interval(value, again, confidence)
+        means.append(ExclusiveMean(cell[0].system, cell[0].condition, len(cell), value, max(low, 0.0), high))
+        ratios[cell[0].system] = of_pairs.tolist()  # conditions are sorted: the last one stays
+    pairs = []
+    for place, (i, j) in enumerate(found):
+        at = {system: values[place] for system, values in ratios.items()}
+        pairs.append(ExclusivePair(str(names[i]), str(names[j]), float(expected[i, j]), at))
+    return Exclusive(min_expected, pairs, means)
+
+
+def rank_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Spearman's correlation along the last axis (..., K); equal values share their mean rank, NaN if all are equal."""
+    one, other = (_ranks(values) for values in np.broadcast_arrays(one, other))
+    one, other = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in (one, other))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (one * other).sum(-1) / np.sqrt((one**2).sum(-1) * (other**2).sum(-1))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    below = (values[..., None, :] < values[..., :, None]).sum(-1)
+    equal = (values[..., None, :] == values[..., :, None]).sum(-1)
+    return below + (equal - 1) / 2
+
+
+def _popularity(study: Study, draws: Draws, cell: Sequence[Run], confidence: float) -> Popularity:
+    reference = study.runs[0].predictions
+    positive, known = _classes(reference)
+    prevalence = positive.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    ranked = (positive.sum(axis=0) > 0) & (positive.sum(axis=0) < known.sum(axis=0))
+    columns = np.flatnonzero(reference.kinds == "classification")[ranked]
+    by_name = [{tag["name"]: tag for tag in run.metrics["test"]["tags"]} for run in cell]
+
+    def correlation(metric: str) -> tuple[float, float, float] | None:
+        if ranked.sum() < 3:
+            return None
+        once = np.mean([[tags[name][metric] for name in reference.tags[columns]] for tags in by_name], axis=0)
+        again = sum(draws.by_tag[run.folder.name][metric][:, columns] for run in cell) / len(cell)
+        again = again[~np.isnan(again).any(axis=1)]
+        at = prevalence[ranked]
+        if metric == "pr_auc":
+            once, again = (once - at) / (1 - at), (again - at) / (1 - at)
+        value = float(rank_correlation(once, at))
+        if np.isnan(value):
+            return None
+        low, high = np.clip(interval(value, rank_correlation(again, at), confidence), -1.0, 1.0).tolist()
+        return value, low, high
+
+    popular = np.argsort(-prevalence, kind="stable")[: max(1, round(len(prevalence) / 5))]
+    slots = np.minimum(positive.sum(axis=1), SLOTS)
+    true_slots = slots * positive[:, popular].sum(axis=1) / np.maximum(positive.sum(axis=1), 1)
+    scores = [aligned(run, study.runs[0]).scores[:, reference.kinds == "classification"] for run in cell]
+    taken = np.mean([_slots_taken(np.where(known > 0, own, -np.inf), slots, popular) for own in scores], axis=0)
+    mean_scores = np.mean(scores, axis=0, dtype=np.float64)
+    sums = np.concatenate([taken[:, None], slots[:, None], mean_scores * known, positive, known], axis=1)
+    once = sums.sum(axis=0, keepdims=True)
+    again = weighted_sums(sums, draws.resamples, draws.seed)
+
+    def share(totals: np.ndarray) -> np.ndarray:
+        return totals[:, 0] / np.maximum(totals[:, 1], 1)
+
+    def slope(totals: np.ndarray) -> np.ndarray:
+        scored, carried, counted = np.split(totals[:, 2:], 3, axis=1)
+        counted = np.maximum(counted, 1)
+        x, y = carried / counted, scored / counted
+        x = x - x.mean(axis=1, keepdims=True)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (x * y).sum(axis=1) / (x**2).sum(axis=1)
+
+    def with_interval(of: Any) -> tuple[float, float, float]:
+        value = float(of(once)[0])
+        return (value, *interval(value, of(again), confidence))
+
+    return Popularity(
+        system=cell[0].system,
+        condition=cell[0].condition,
+        seeds=len(cell),
+        roc_auc_correlation=correlation("roc_auc"),
+        pr_auc_correlation=correlation("pr_auc"),
+        calibration_slope=with_interval(slope),
+        top_share=with_interval(share),
+        true_share=float(true_slots.sum() / max(slots.sum(), 1)),
+    )
+
+
+def _slots_taken(scores: np.ndarray, slots: np.ndarray, popular: np.ndarray) -> np.ndarray:
+    """How many of each song's ``slots`` (S) highest ``scores`` (S×K) are those of ``popular`` tags."""
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :SLOTS]
+    in_slot = np.arange(best.shape[1]) < slots[:, None]
+    return (np.isin(best, popular) & in_slot).sum(axis=1)
+
+
+def _given_together(predictions: Predictions, pairs: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """The ratio of each pair (P), and what each song contributes to their mean (S)."""
+    positive, known = _classes(predictions)
+    scores = predictions.scores[:, predictions.kinds == "classification"]
+    given = np.zeros(scores.shape, dtype=bool)
+    for k in {k for pair in pairs for k in pair}:
+        songs = np.flatnonzero(known[:, k])
+        best = songs[np.argsort(-scores[songs, k], kind="stable")]
+        given[best[: int(positive[:, k].sum())], k] = True
+    ratios, of_songs = [], np.zeros(len(scores))
+    for i, j in pairs:
+        asked = (known[:, i] > 0) & (known[:, j] > 0)
+        one, other = given[asked, i], given[asked, j]
+        expected = max(float(one.sum()) * float(other.sum()) / len(one), 1e-9)
+        ratios.append(float((one & other).sum()) / expected)
+        of_songs[asked] += (one & other) / expected / len(pairs)
+    return np.array(ratios), of_songs
+
+
+def _classes(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Of the classification tags: which songs carry them and of which songs that is known, S×K float64 0 or 1."""
+    targets = predictions.targets[:, predictions.kinds == "classification"]
+    return (targets > 0).astype(np.float64), (~np.isnan(targets)).astype(np.float64)
+
+
+def _cells(study: Study) -> list[list[Run]]:
+    cells = [study.cell(system, condition) for system in study.systems for condition in study.conditions]
+    return [cell for cell in cells if cell]

@@ -1,0 +1,218 @@
+"""Scores against the number of training songs: curves with bands, and where one system overtakes another.
+
+Legend: n seeds, R resamples, M sizes, N sizes of a grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from musictag.common.errors import MusictagError
+from musictag.evaluation.registry import METRICS
+from musictag.report.statistics.crossing import Crossing, find_crossing
+from musictag.report.statistics.fits import explained, fit_power_law, fit_trend, power_law_at, trend_at
+from musictag.report.statistics.inference import estimate, few_seeds, margins
+from musictag.report.statistics.resampling import Draws, same_seeds, seeds_of
+from musictag.report.study import Study
+
+FITS = ("trend", "power law")
+_LEAST_SIZES = {"trend": 2, "power law": 3}
+_GRID = 161  # sizes at which fits are compared, evenly spaced in their logarithm
+_BAND = 61  # of them are enough to draw a band
+
+Band = tuple[list[float], list[float], list[float]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The scores of a system against its training songs, and two fits to them.
+
+    ``points`` are (size, seed, value) of the runs, ``means`` those of each of the ``sizes``. ``trend``: value at one
+    song (intercept) and gain a doubling. ``power_law``: asymptote c, factor a and exponent b of c - a size^-b, for RMSE
+    of c + a size^-b. A band is (sizes, low, high): at each size the interval of the fit, over songs and seeds. A fit is
+    None where there are too few sizes or nothing to fit, and ``notes`` say why, and what the bands leave out.
+    """
+
+    system: str
+    metric: str
+    points: list[tuple[int, int, float]]
+    sizes: list[int]
+    means: list[float]
+    trend: tuple[float, float] | None
+    trend_band: Band | None
+    trend_r2: float | None
+    power_law: tuple[float, float, float] | None
+    power_band: Band | None
+    power_law_r2: float | None
+    notes: list[str]
+
+
+def curves(study: Study, draws: Draws, metric: str, confidence: float = 0.95) -> list[Curve]:
+    """The curve of each system that has this metric.
+
+    The trend line is the least-squares line of the runs over doublings; the power law needs three sizes. For the bands
+    all fits are made again without each of the seeds, at all sizes together, since a seed's training sets lie within
+    each other: the jackknife, which for lines is the t test over the lines of the seeds; and with the songs of each
+    draw, the same for all runs. Raises MusictagError where something else than the number of training songs varies.
+    """
+    return [_curve(fits, metric, confidence) for fits in _all_fits(study, draws, metric)]
+
+
+def crossings(study: Study, draws: Draws, metric: str, confidence: float = 0.95) -> list[Crossing]:
+    """For each pair of systems and both fits: where the one overtakes the other, within the sizes that both have.
+
+    At each size the difference of the fits is tested, paired by seed where both have the seeds. The crossing may lie
+    where it is not significant: in ``confidence`` of all studies that holds the true one. No line is prolonged beyond
+    the measured sizes.
+    """
+    found = []
+    for pair in combinations(_all_fits(study, draws, metric), 2):
+        *seeds, _ = same_seeds(*(fits.seeds for fits in pair))
+        one, other = (fits.of_seeds(own) for fits, own in zip(pair, seeds, strict=True))
+        low, high = max(one.sizes[0], other.sizes[0]), min(one.sizes[-1], other.sizes[-1])
+        if low >= high:
+            continue
+        grid = np.geomspace(low, high, _GRID)
+        for fit in FITS:
+            if one.can(fit) and other.can(fit):
+                ahead = _sign(metric) * one.at(fit, grid), _sign(metric) * other.at(fit, grid)
+                found.append(find_crossing(one.system, other.system, metric, fit, grid, estimate(*ahead), confidence))
+    return found
+
+
+class _Fits:
+    """The scores of one system: (1 + R)×n×M, as measured and in each resample, NaN where a seed lacks a size."""
+
+    def __init__(self, system: str, metric: str, seeds: list[int], sizes: np.ndarray, scores: np.ndarray) -> None:
+        self.system = system
+        self.metric = metric
+        self.seeds = seeds
+        self.sizes = sizes
+        self.scores = scores
+        self.weights = (~np.isnan(scores[0])).sum(axis=0).astype(np.float64)
+        self.means = self._means(scores)
+
+    def of_seeds(self, seeds: Collection[int]) -> _Fits:
+        """Of these seeds alone, in their order, with the sizes that they have."""
+        if list(seeds) == self.seeds:
+            return self
+        scores = self.scores[:, [self.seeds.index(seed) for seed in seeds]]
+        there = ~np.isnan(scores[0]).all(axis=0)
+        return _Fits(self.system, self.metric, list(seeds), self.sizes[there], scores[..., there])
+
+    def can(self, fit: str) -> bool:
+        """Whether there are sizes enough, and for a power law a score that improves with them."""
+        return len(self.sizes) >= _LEAST_SIZES[fit] and (fit == "trend" or self.fitted(fit)[0, 1] > 0)
+
+    def can_leave_out(self, fit: str) -> bool:
+        """Whether there are several seeds, and sizes enough without any one of them."""
+        return len(self.seeds) > 1 and all(len(one.sizes) >= _LEAST_SIZES[fit] for one in self._without_each())
+
+    def fitted(self, fit: str) -> np.ndarray:
+        """The parameters of the fit, of a power law those of the score or of the negative error: 1 + R rows."""
+        if fit == "trend":
+            return fit_trend(self.sizes, self.means, self.weights)
+        sign = _sign(self.metric)
+        return fit_power_law(self.sizes, sign * self.means, self.weights, sign * METRICS[self.metric].perfect)
+
+    def curves_at(self, fit: str, sizes: np.ndarray) -> np.ndarray:
+        """The fitted scores at ``sizes`` (N): (1 + R)×N."""
+        if fit == "trend":
+            return trend_at(self.fitted(fit), sizes)
+        return _sign(self.metric) * power_law_at(self.fitted(fit), sizes)
+
+    def at(self, fit: str, sizes: np.ndarray) -> np.ndarray:
+        """What each seed says of the fit at ``sizes`` (N): (1 + R)×n×N, whose mean over the seeds is the fit.
+
+        These are the jackknife's pseudo-values: the fit to all seeds n times, less that without the seed n - 1 times,
+        moved to the fit. Of a line, where no seed lacks a size, they are the lines of the single seeds. Where no seed
+        can be left out there is one of them, the fit itself.
+        """
+        whole = self.curves_at(fit, sizes)[:, None]
+        if not self.can_leave_out(fit):
+            return whole
+        without = np.stack([one.curves_at(fit, sizes) for one in self._without_each()], axis=1)
+        return whole - (len(self.seeds) - 1) * (without - without.mean(axis=1, keepdims=True))
+
+    def _without_each(self) -> list[_Fits]:
+        return [self.of_seeds([own for own in self.seeds if own != seed]) for seed in self.seeds]
+
+    @staticmethod
+    def _means(scores: np.ndarray) -> np.ndarray:
+        known = ~np.isnan(scores)
+        return np.where(known, scores, 0.0).sum(axis=1) / known.sum(axis=1)
+
+
+def _all_fits(study: Study, draws: Draws, metric: str) -> list[_Fits]:
+    if unfit := [key for key in study.factors if key != "data.train_songs"]:
+        raise MusictagError(
+            f"a scaling curve is over the number of training songs, but {', '.join(unfit)} varies in this study; "
+            "give the runs of each setting a study of its own (study=...)"
+        )
+    if metric not in study.metrics:
+        raise MusictagError(f"not all runs have the metric {metric}; they have {', '.join(study.metrics) or 'none'}")
+    found = []
+    for system in study.systems:
+        runs = [run for run in study.runs if run.system == system]
+        seeds, sizes = sorted({run.seed for run in runs}), sorted({run.train_songs for run in runs})
+        scores = np.full((1 + draws.resamples, len(seeds), len(sizes)), np.nan)
+        for run, of_run in zip(runs, seeds_of(runs, draws, metric).T, strict=True):
+            scores[:, seeds.index(run.seed), sizes.index(run.train_songs)] = of_run
+        found.append(_Fits(system, metric, seeds, np.array(sizes), scores))
+    return found
+
+
+def _curve(fits: _Fits, metric: str, confidence: float) -> Curve:
+    rows, columns = np.nonzero(~np.isnan(fits.scores[0]))
+    points = sorted(
+        (int(fits.sizes[m]), fits.seeds[n], float(fits.scores[0, n, m])) for n, m in zip(rows, columns, strict=True)
+    )
+    where = np.searchsorted(fits.sizes, [size for size, _, _ in points])
+    values = np.array([value for _, _, value in points])
+    notes = []
+    if not fits.can_leave_out("trend"):
+        notes.append("one seed" if len(fits.seeds) == 1 else "without one of the seeds there are too few sizes")
+        notes[0] += ": the band is over the test songs alone"
+    elif words := few_seeds(len(fits.seeds)):
+        notes.append(words)
+    if len(fits.sizes) < 3:
+        notes.append("no trend: one size only" if len(fits.sizes) < 2 else "no power law: it needs three sizes")
+    has_power_law = fits.can("power law")
+    if len(fits.sizes) >= 3 and not has_power_law:
+        notes.append("no power law: no curve that improves with size fits better than a constant")
+
+    def band(fit: str) -> tuple[Band, float | None]:
+        grid = np.geomspace(fits.sizes[0], fits.sizes[-1], _BAND)
+        found = estimate(fits.at(fit, grid))
+        margin = margins(found, confidence)
+        low, high = ((found.value + side * margin).clip(*METRICS[metric].bounds).tolist() for side in (-1, 1))
+        return (grid.tolist(), low, high), explained(fits.curves_at(fit, fits.sizes)[0], fits.sizes, values, where)
+
+    trend_band, trend_r2 = band("trend") if fits.can("trend") else (None, None)
+    power_band, power_r2 = band("power law") if has_power_law else (None, None)
+    power_law = None
+    if has_power_law:
+        asymptote, factor, exponent = fits.fitted("power law")[0].tolist()
+        power_law = (_sign(metric) * asymptote + 0.0, factor, exponent)  # 0.0: no negative zero
+    return Curve(
+        system=fits.system,
+        metric=metric,
+        points=points,
+        sizes=fits.sizes.tolist(),
+        means=fits.means[0].tolist(),
+        trend=tuple(fits.fitted("trend")[0].tolist()) if fits.can("trend") else None,
+        trend_band=trend_band,
+        trend_r2=trend_r2,
+        power_law=power_law,
+        power_band=power_band,
+        power_law_r2=power_r2,
+        notes=notes,
+    )
+
+
+def _sign(metric: str) -> int:
+    return METRICS[metric].sign

@@ -1,0 +1,220 @@
+"""The finished runs of a study, from their ``metrics.json`` and ``predictions.npz`` alone.
+
+A *system* is what competes: a published model, a front-end with a back-end, a baseline. A *factor* is a key of the
+configuration that varies within a system (the number of training songs, of filters, ...), a *condition* one choice of
+all factors, and a *cell* the runs of one system under one condition, which differ by seed. Legend: S songs, K tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from musictag.common.errors import MusictagError
+from musictag.evaluation.registry import METRICS
+from musictag.experiment.identity import _FAMILIES, _family, deciding, system_label
+from musictag.experiment.results.files import Predictions, read_predictions, read_results
+from musictag.experiment.sweeps.study import find_studies, read_jobs
+
+#: Keys that differ between the runs of a system without being what a study varies: the seed, and how long or how large.
+_NO_FACTORS = ("seed", "baseline", "frontend._target_", "backend._target_", "data.num_songs")
+_LABELS = {
+    "data.train_songs": "training songs",
+    "data.patch_seconds": "length of a patch (s)",
+    "frontend.filter_multiplier": "front-end filters (times)",
+    "frontend.num_filters": "front-end filters (n)",
+    "backend.filters": "back-end filters",
+    "backend.dense_units": "dense units",
+    "evaluation.mode": "a song is predicted from",
+    "optimizer.lr": "learning rate",
+    "trainer.max_epochs": "epochs",
+    "trainer.batch_norm_shares": "shares of a batch with batch norms of their own",
+}
+
+
+class Run:
+    """A finished run. ``condition``: its values of the study's factors (None where it has no such key)."""
+
+    def __init__(self, folder: Path, metrics: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.metrics = metrics
+        self.config: dict[str, Any] = metrics["config"]
+        self.system = system_label(self.config)
+        self.family = _family(self.config)
+        self.seed: int = metrics["seed"]
+        self.train_songs: int = metrics["songs"]["train"]
+        self.parameters: int | None = metrics.get("parameters")
+        self.condition: tuple[Any, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Run({self.folder.name}: {self.system}, {self.condition}, seed {self.seed})"
+
+    def value(self, metric: str) -> float | None:
+        """The test score; None where the tags allow no such score, or where there was no such metric then."""
+        return (self.metrics["test"].get(metric) or {}).get("value")
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Read when first asked for. Raises MusictagError if the file is missing or damaged."""
+        return read_predictions(self.folder)
+
+
+class Study:
+    """The finished runs that share a name, sorted by system, condition and seed.
+
+    ``metrics``: keys of the METRICS that all of them have, which are compared. ``headlines``: those of them that
+    figures show. ``shown_metrics``: those that any run has, which tables show.
+    """
+
+    def __init__(self, name: str | None, runs: Sequence[Run]) -> None:
+        self.name = name
+        self.data: str = runs[0].metrics["data"]
+        self.factors = _factors(runs)
+        for run in runs:
+            run.condition = tuple(_settings(run).get(key) for key in self.factors)
+        found = {run.system: run.family for run in sorted(runs, key=lambda run: run.system)}
+        self.systems = sorted(found, key=lambda system: _FAMILIES.index(found[system]))
+        self.conditions = sorted({run.condition for run in runs}, key=_sortable)
+        self.runs = sorted(
+            runs, key=lambda run: (self.systems.index(run.system), _sortable(run.condition), run.seed, run.folder.name)
+        )
+        self.seeds = sorted({run.seed for run in runs})
+        self.metrics = [key for key in METRICS if all(run.value(key) is not None for run in runs)]
+        self.headlines = [key for key in self.metrics if METRICS[key].headline]
+        self.shown_metrics = [key for key in METRICS if any(run.value(key) is not None for run in runs)]
+        self.test_songs: int = runs[0].metrics["songs"]["test"]
+
+    def cell(self, system: str, condition: tuple[Any, ...]) -> list[Run]:
+        """The runs of a system under a condition, one a seed; empty where there is none."""
+        return [run for run in self.runs if run.system == system and run.condition == condition]
+
+    def family(self, system: str) -> str:
+        return next(run.family for run in self.runs if run.system == system)
+
+    @property
+    def problems(self) -> list[str]:
+        """Cells that lack seeds which others have, in words."""
+        missing = []
+        for system in self.systems:
+            for condition in self.conditions:
+                seeds = len(self.cell(system, condition))
+                if 0 < seeds < len(self.seeds):
+                    missing.append(f"{system} {describe(self.factors, condition)}: {seeds} of {len(self.seeds)} seeds")
+        return missing
+
+
+def read_study(folder: Path, study: str | None = None) -> Study:
+    """All finished runs of ``study`` below ``folder`` (None: all there are): made under that name, or in its list.
+
+    Raises MusictagError if there is none, for runs on different data, test songs or tags, which cannot be compared,
+    and for two runs of one system, condition and seed, which differ in something that no table would show.
+    """
+    found = find_runs(folder)
+    # a run that several studies ask for is made once, under the name of the first
+    listed = {
+        path.parent / job["run"] for name, path in find_studies(folder) if name == study for job in read_jobs(path)
+    }
+    runs = [run for run in found if study is None or run.metrics["study"] == study or run.folder in listed]
+    if not runs:
+        studies = sorted({str(run.metrics["study"]) for run in found})
+        there = f"; there are {len(found)} of the studies {', '.join(studies)}" if found else ""
+        wanted = f" of study {study}" if study else ""
+        raise MusictagError(f"there are no finished runs{wanted} in {folder}{there}")
+    for meaning, of in (
+        ("data set", lambda run: run.metrics["data"]),
+        ("test set", lambda run: f"{run.metrics['songs']['test']} songs"),
+        ("set of tags", lambda run: f"{len(run.metrics['test']['tags'])} tags"),
+    ):
+        if len(values := sorted({of(run) for run in runs})) > 1:
+            raise MusictagError(
+                f"the runs in {folder} do not have one {meaning} but {', '.join(values)}: they cannot be compared. "
+                "Give each comparison a name of its own when it is made (study=...), and here with --study"
+            )
+    result = Study(study, runs)
+    for one, other in zip(result.runs, result.runs[1:], strict=False):
+        if (one.system, one.condition, one.seed) == (other.system, other.condition, other.seed):
+            where = f"{one.system} with seed {one.seed} {describe(result.factors, one.condition)}".rstrip()
+            raise MusictagError(
+                f"{one.folder} and {other.folder} are both {where}, under settings that no table would tell apart: "
+                "give each setting a study of its own (study=...)"
+            )
+    return result
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """Every finished run below ``folder``. Raises MusictagError if there is no such folder or a damaged run in it."""
+    if not folder.is_dir():
+        raise MusictagError(f"there is no folder {folder}")
+    found = []
+    for path in sorted(folder.glob("**/metrics.json")):
+        metrics = read_results(path.parent)
+        try:
+            found.append(Run(path.parent, metrics))
+        except (KeyError, TypeError) as error:
+            raise MusictagError(f"{path} is not what a run writes ({error}); move it away") from error
+    return found
+
+
+def factor_label(key: str) -> str:
+    """A factor in words, for axes and tables."""
+    return _LABELS.get(key, key.partition(".")[2].replace("_", " ") or key)
+
+
+def describe(factors: Sequence[str], condition: Sequence[Any]) -> str:
+    """A condition in words: "at 1,000 training songs"; empty where nothing varies."""
+    parts = [
+        f"{factor_label(key)} {value:,}" if isinstance(value, int) else f"{factor_label(key)} {value}"
+        for key, value in zip(factors, condition, strict=True)
+        if value is not None
+    ]
+    return f"({', '.join(parts)})" if parts else ""
+
+
+def _factors(runs: Sequence[Run]) -> list[str]:
+    """The keys that vary within a system."""
+    values: dict[str, dict[str, set[str]]] = {}
+    for run in runs:
+        for key, value in _settings(run).items():
+            values.setdefault(key, {}).setdefault(run.system, set()).add(repr(value))
+    skipped = tuple(f"{key}." for key in _NO_FACTORS)
+    return sorted(
+        key
+        for key, by_system in values.items()
+        if key not in _NO_FACTORS and not key.startswith(skipped) and any(len(seen) > 1 for seen in by_system.values())
+    )
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Dotted keys of what the run depends on: a baseline has no network, and all the songs are so many songs."""
+    flat = _flat(deciding(run.config))
+    if run.family == "baseline":
+        unused = (
+            "frontend.", "backend.", "loss.", "optimizer.", "scheduler.", "trainer.", "callbacks.", "monitor",
+            "compile", "lr_scaling.", "data.patch_seconds", "data.batch_size", "data.patches_per_song",
+        )  # fmt: skip
+        flat = {key: value for key, value in flat.items() if not key.startswith(unused)}
+    return flat | {"data.train_songs": run.train_songs}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = tuple(value) if isinstance(value, list) else value
+    return flat
+
+
+def _sortable(condition: Sequence[Any]) -> tuple[tuple[int, float, str], ...]:
+    """Numbers before words, nothing before both."""
+    return tuple(
+        (0, 0.0, "")
+        if value is None
+        else (1, float(value), "")
+        if isinstance(value, int | float)
+        else (2, 0.0, str(value))
+        for value in condition
+    )

@@ -1,0 +1,156 @@
+"""A table as people read it, and the three ways to write it down: Markdown, LaTeX, CSV.
+
+Names of tags, songs and systems come from anywhere: they are escaped for each of these, and never taken for markup.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from musictag.common.files import atomic_write
+from musictag.common.text import printable
+from musictag.report.content import Table
+
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_MARKDOWN = {character: f"\\{character}" for character in "\\`*_[]<>|~$&"}
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "−": r"$-$", "–": "--",
+    "×": r"$\times$", "…": r"\ldots{}",
+} | {character: f"\\{character}" for character in "&%$#_{}"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``text`` as it is read; ``value`` is what it is sorted by (None: last)."""
+
+    text: str
+    value: float | str | None = None
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """``numeric``: the columns that stand to the right. A rule goes before each of the rows ``rules``.
+
+    ``foot``: rows to compare with, which stay below the others however those are sorted.
+    """
+
+    title: str
+    headings: list[str]
+    rows: list[list[Cell]]
+    numeric: frozenset[int] = frozenset()
+    rules: frozenset[int] = frozenset()
+    foot: list[list[Cell]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def text(value: object) -> Cell:
+    """Words, or a setting; – where there is none."""
+    if value is None or value == "":
+        return Cell("–")
+    if isinstance(value, bool):
+        return Cell("yes" if value else "no", float(value))
+    if isinstance(value, int):
+        return Cell(f"{value:,}", float(value))
+    if isinstance(value, float):
+        return Cell(f"{value:g}", value)
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(str, value))
+    return Cell(str(value), str(value).casefold())
+
+
+def number(value: float | None, form: str = ".3f", bold: bool = False) -> Cell:
+    """A number, with a true minus; – where it is not known."""
+    if value is None or value != value:
+        return Cell("–")
+    return Cell(f"{value:{form}}".replace("-", "−"), float(value), bold)
+
+
+def interval(low: float | None, high: float | None, form: str = ".3f") -> Cell:
+    """From one bound to the other; sorted by the lower one."""
+    if low is None or high is None or low != low:
+        return Cell("–")
+    return Cell(f"{low:{form}} to {high:{form}}".replace("-", "−"), float(low))
+
+
+def to_markdown(sheet: Sheet) -> str:
+    """A pipe table below its title, with the notes below it."""
+
+    def cell(shown: Cell) -> str:
+        words = markdown_text(shown.text)
+        return f"**{words}**" if shown.bold else words
+
+    lines = [f"### {markdown_text(sheet.title)}", ""]
+    lines.append("| " + " | ".join(markdown_text(heading) for heading in sheet.headings) + " |")
+    lines.append("|" + "|".join("---:" if i in sheet.numeric else "---" for i in range(len(sheet.headings))) + "|")
+    lines += ["| " + " | ".join(map(cell, row)) + " |" for row in [*sheet.rows, *sheet.foot]]
+    lines += [line for note in sheet.notes for line in ("", markdown_text(note))]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_text(words: str) -> str:
+    """``words`` as one line that Markdown takes for nothing but words."""
+    return _escape(words, _MARKDOWN)
+
+
+def to_latex(sheet: Sheet, label: str) -> str:
+    r"""A ``table`` for the package booktabs; the notes are part of its caption. ``label`` is for ``\ref``."""
+
+    def cell(shown: Cell) -> str:
+        words = _escape(shown.text, _LATEX)
+        return f"\\textbf{{{words}}}" if shown.bold else words
+
+    caption = ". ".join(part.rstrip(".") for part in [sheet.title, *sheet.notes])
+    alignment = "".join("r" if i in sheet.numeric else "l" for i in range(len(sheet.headings)))
+    lines = [
+        "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}",
+        r"\begin{table}",
+        r"  \centering",
+        f"  \\caption{{{_escape(caption, _LATEX)}.}}",
+        f"  \\label{{tab:{label}}}",
+        f"  \\begin{{tabular}}{{{alignment}}}",
+        r"    \toprule",
+        "    " + " & ".join(_escape(heading, _LATEX) for heading in sheet.headings) + r" \\",
+        r"    \midrule",
+    ]
+    rules = sheet.rules | {len(sheet.rows)} - {0}
+    for place, row in enumerate([*sheet.rows, *sheet.foot]):
+        if place in rules:
+            lines.append(r"    \midrule")
+        lines.append("    " + " & ".join(map(cell, row)) + r" \\")
+    lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def write_csv(table: Table, path: Path) -> None:
+    """Every value in full precision; an empty cell where there is none.
+
+    Spreadsheets take a text that begins like a formula for one, and run it: such a text gets an apostrophe before it.
+    """
+    with atomic_write(path, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(map(_no_formula, table.columns))
+        writer.writerows([["" if value is None else _no_formula(value) for value in row] for row in table.rows])
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_SIGNS) else value
+
+
+def _escape(words: str, characters: Mapping[str, str]) -> str:
+    return "".join(characters.get(character, character) for character in _one_line(words))
+
+
+def _one_line(words: str) -> str:
+    return printable(" ".join(words.split()))
+
+
+def join(words: Sequence[Any]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    shown = [str(word) for word in words]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else ""

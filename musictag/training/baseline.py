@@ -1,0 +1,85 @@
+"""Fitting a baseline: one model per tag, resumable."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musictag.common.errors import MusictagError
+from musictag.common.files import write_json
+from musictag.common.progress import Progress
+from musictag.data.loading.datamodule import SongData
+from musictag.inference.feature_tagger import FeatureTagger
+from musictag.models.baselines import FeatureModel, can_judge, constant_model
+from musictag.models.checkpoint import MODEL_FILE
+
+_FITTED_FOLDER = "tags"
+
+
+def fit_tagger(
+    model: FeatureModel,
+    spec: Mapping[str, Any],
+    data: SongData,
+    features: Mapping[str, np.ndarray],
+    seed: int,
+    run_dir: Path,
+) -> FeatureTagger:
+    """Fits the model of every tag and saves them all in ``run_dir``; those that are in its folder ``tags`` are taken.
+
+    Songs whose target is unknown are left out, tag by tag. A tag that validation cannot judge (one class only, or all
+    unknown) gets what validation chose for most others, or the median of it; a warning names it. One that the training
+    songs cannot teach (``data.unlearnt_tags``) gets the same score for every song (see ``constant_model``).
+    """
+    targets = {split: data.targets(split) for split in ("train", "validation")}
+    judged = np.array([can_judge(tag.kind, targets["validation"][:, k]) for k, tag in enumerate(data.tags)])
+    learnt = np.array([tag.name not in data.unlearnt_tags for tag in data.tags])
+    if not (judged & learnt).any():
+        raise MusictagError(
+            "the validation songs cannot judge any tag that can be learnt (one class only, or all unknown), and a "
+            "baseline chooses by it; move songs with and without the tags into that split"
+        )
+    if not (judged | ~learnt).all():
+        names = [data.tags[k].name for k in np.flatnonzero(~judged & learnt)]
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        warnings.warn(
+            f"validation songs cannot judge {len(names)} of {len(data.tags)} tags (one class only, or all unknown): "
+            f"{shown}. These get what is typical of what validation chose for the others.",
+            stacklevel=2,
+        )
+    fitter = None
+    fitted: dict[int, dict[str, Any]] = {}
+    with Progress("fitting", len(data.tags), "tags", "; finished tags are kept") as progress:
+        for k in np.argsort(~judged, kind="stable").tolist():
+            path, tag = run_dir / _FITTED_FOLDER / f"{k:04d}.json", data.tags[k]
+            if not path.exists():
+                fitter = fitter or model.fitter(features["train"], features["validation"], seed)
+                if learnt[k]:
+                    choices = [fitted[j]["chosen"] for j in np.flatnonzero(judged & learnt)] if not judged[k] else []
+                    chosen = model.typical(choices) if choices else None
+                    found = fitter.fit(tag.kind, targets["train"][:, k], targets["validation"][:, k], chosen)
+                else:
+                    found = constant_model(targets["train"][:, k], features["train"].shape[1])
+                write_json(path, {"name": tag.name, "kind": tag.kind, **found})
+            fitted[k] = _read_fitted(path)
+            progress.show(len(fitted))
+    tagger = FeatureTagger(model, spec, [fitted[k] for k in range(len(fitted))])
+    tagger.save(run_dir / MODEL_FILE)
+    return tagger
+
+
+def _read_fitted(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MusictagError(f"{path} is damaged ({error}): delete it and type the same command again") from error
+
+
+def remove_fitted(run_dir: Path) -> None:
+    """Removes the finished models of single tags: they are all in model.json."""
+    shutil.rmtree(run_dir / _FITTED_FOLDER)

@@ -1,0 +1,157 @@
+"""What happens around training: the history of a run, its checkpoints, and where they must agree for an exact resume.
+
+Order at the end of an epoch: the module steps its schedule, early stopping counts, the tagger is written if it is the
+best, then the last checkpoint, which therefore holds the state of all the others.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.plugins.io import TorchCheckpointIO
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+
+from musictag.common.errors import MusictagError
+from musictag.models.checkpoint import read_checkpoint, write_checkpoint, write_tagger
+from musictag.models.network import TaggingNetwork
+from musictag.training.signals import Interruption, Stopped
+
+
+class StepCheckpoint(Callback):
+    """Saves within an epoch: every ``minutes`` (None: never), and when ``interruption`` heard a signal, which also ends
+    training with ``Stopped``.
+
+    All processes save after the same batch, whichever of them heard the signal (see ``Wishes``). Where gradients are
+    accumulated, that is a batch whose step changed the weights. What is left after the last batch of an epoch, the
+    validation, is finished first: its checkpoint is that of the epoch.
+    """
+
+    def __init__(self, run_dir: Path, interruption: Interruption, minutes: float | None = 15) -> None:
+        if minutes is not None and minutes <= 0:
+            raise MusictagError(f"callbacks.checkpoint.minutes={minutes} must be above 0, or null")
+        self.path = run_dir / "last.ckpt"
+        self.minutes = minutes
+        self.interruption = interruption
+        self.failed_in: str | None = None  # train, validate or test, once there was an exception; Lightning forgets
+        self._saved_at = 0.0
+        self._quiet = 0  # batches whose wishes were sent before the last save
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved_at = time.monotonic()
+        # Lightning has just taken SIGTERM for itself, which would end the run without saving ...
+        self.interruption.listen()
+        # ... and lets the device wait in every step to ask whether it came; here the answer comes along with others
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _ask_nobody
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.interruption.listen()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved_at = time.monotonic()
+        if pl_module.wishes.stop:  # agreed on in the last batches; the epoch's checkpoint is written
+            self._stop()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        is_time = self.minutes is not None and time.monotonic() - self._saved_at >= 60 * self.minutes
+        pl_module.wishes.ask(is_time and trainer.is_global_zero, self.interruption.signum is not None)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        stop = pl_module.wishes.stop
+        save = stop or (pl_module.wishes.save and not self._quiet)
+        self._quiet = max(self._quiet - 1, 0)
+        is_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if not save or not is_step or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return
+        trainer.save_checkpoint(self.path)
+        self._saved_at, self._quiet = time.monotonic(), 2
+        if stop:
+            self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.failed_in = str(trainer.state.stage.value) if trainer.state.stage else None
+
+    def _stop(self) -> None:
+        # whoever heard nothing is stopped by one who did
+        raise Stopped(self.interruption.signum or signal.SIGTERM)
+
+
+def _ask_nobody() -> None:
+    pass
+
+
+class BestTagger(Callback):
+    """Writes the tagger of the best epoch so far, by ``monitor``, with the validation scores of that epoch."""
+
+    def __init__(self, path: Path, monitor: str, mode: str) -> None:
+        self.path = path
+        self.monitor = monitor
+        self.mode = mode
+        self.best: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        score = float(trainer.callback_metrics[self.monitor])
+        if math.isnan(score):  # worse than anything that comes later
+            score = math.inf if self.mode == "min" else -math.inf
+        is_better = self.best is None or (score < self.best if self.mode == "min" else score > self.best)
+        if not is_better:
+            return
+        pl_module.check_weights()
+        self.best = score
+        if trainer.is_global_zero:
+            save_tagger(self.path, pl_module.tagger, trainer.current_epoch, trainer.callback_metrics)
+
+
+def save_tagger(path: Path, network: TaggingNetwork, epoch: int | None, metrics: Mapping[str, Any]) -> None:
+    """Write ``network``, trained up to ``epoch``, with those of ``metrics`` that are validation scores."""
+    validation = {name: float(value) for name, value in metrics.items() if name.startswith("val_")}
+    validation = {name: value for name, value in validation.items() if math.isfinite(value)}
+    write_tagger(path, network, epoch=epoch, validation=validation)
+
+
+class EpochCheckpoint(ModelCheckpoint):
+    """The last checkpoint, under a fixed file name, whose state survives moving the run folder."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(
+            dirpath=None, filename=name, save_top_k=1, auto_insert_metric_name=False, enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )  # fmt: skip
+        # afterwards: Lightning would take a folder named ~ for the home folder, and a:: for a service in the network
+        self.dirpath = os.path.realpath(folder)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        moved = dict(state_dict, dirpath=self.dirpath)
+        for key in ("best_model_path", "last_model_path", "kth_best_model_path"):
+            if moved.get(key):
+                moved[key] = str(Path(self.dirpath) / Path(moved[key]).name)
+        moved["best_k_models"] = {
+            str(Path(self.dirpath) / Path(path).name): score for path, score in state_dict["best_k_models"].items()
+        }
+        super().load_state_dict(moved)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints are whole or not there, also when the disk is full; reading one executes nothing."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        write_checkpoint(checkpoint, path)
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+        return read_checkpoint(path)

@@ -1,0 +1,126 @@
+"""Hydra's `instantiate` for what a user's configuration names by `_target_`, with errors before any work starts.
+
+Such a part may be any class or function that can be imported: musictag's, Lightning's, PyTorch's, the user's own. What
+a run only knows when it begins (its folder, its configuration) is handed to those parts that have an argument for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import partial
+from typing import Any, TypeVar
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+
+from musictag.common.errors import MusictagError
+from musictag.models.factory import lists_of, settings
+
+T = TypeVar("T")
+_HYDRAS_OWN = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+
+
+def make(key: str, spec: Any, contract: type[T] | tuple[type[T], ...], **derived: Any) -> T:
+    """The part that ``spec`` describes, which stands at ``key`` of the configuration and must be a ``contract``.
+
+    ``derived``: arguments that do not stand in the configuration; those that the part does not have are left out.
+    Raises MusictagError as ``check_part`` does, and for settings that the part itself refuses.
+    """
+    check_part(key, spec)
+    parameters, _ = accepted(get_object(spec["_target_"]))
+    taken = {name: value for name, value in derived.items() if name in parameters and name not in spec}
+    with _Refusals(key):
+        part = instantiate(_with_lists(spec), _partial_=True, _convert_="all")(**taken)
+    if not isinstance(part, contract):
+        wanted = contract if isinstance(contract, tuple) else (contract,)
+        names = " or ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in wanted)
+        raise MusictagError(f"{key}._target_={spec['_target_']} makes a {type(part).__name__}, not a {names}")
+    return part
+
+
+def make_partial(key: str, spec: Any) -> partial:
+    """The same for a part that is called later with what it still lacks: an optimiser, a scheduler."""
+    check_part(key, spec)
+    with _Refusals(key):
+        return instantiate(spec, _partial_=True, _convert_="all")
+
+
+def check_part(key: str, spec: Any) -> None:
+    """Raise MusictagError where ``spec`` is no part: without ``_target_``, one that cannot be imported, or keys that it
+    does not take."""
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("_target_"), str):
+        raise MusictagError(
+            f"{key} has no _target_; type {key}._target_= and the dotted name of a class, or choose a file of the group"
+        )
+    try:
+        target = get_object(spec["_target_"])
+    except Exception as error:  # to import is to run code, which may raise anything
+        raise MusictagError(f"{key}._target_={spec['_target_']} cannot be imported: {_root(error)}") from error
+    parameters, takes_more = accepted(target)
+    given = [name for name in spec if name not in _HYDRAS_OWN]
+    if (unknown := [name for name in given if name not in parameters]) and not takes_more:
+        raise MusictagError(f"{key} has no key {', '.join(unknown)}; {closest(unknown[0], parameters)}")
+    for name in given:
+        if isinstance(spec[name], Mapping) and "_target_" in spec[name]:
+            check_part(f"{key}.{name}", spec[name])
+
+
+def _with_lists(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """One word or number as a list of it, where a class is annotated so."""
+    target = get_object(spec["_target_"])
+    return lists_of(spec, settings(target) if isinstance(target, type) else {})
+
+
+def closest(name: str, allowed: Any) -> str:
+    """What to type instead of ``name``: the nearest of the ``allowed`` ones, then all of them."""
+    near = get_close_matches(name, allowed, n=3, cutoff=0.5)
+    everything = f"it has {', '.join(allowed) or 'none'}"
+    return f"did you mean {' or '.join(near)}? {everything}" if near else everything
+
+
+def accepted(target: Callable[..., Any]) -> tuple[list[str], bool]:
+    """The arguments of a class or function that can be given by name; and whether it may take others, too.
+
+    ``**`` of a class of musictag goes to its base class, whose arguments are among them; elsewhere it may go anywhere.
+    """
+    is_class = isinstance(target, type)
+    names: list[str] = []
+    for owner in [base for base in target.__mro__ if "__init__" in vars(base)] if is_class else [target]:
+        try:
+            parameters = list(inspect.signature(owner.__init__ if is_class else owner).parameters.values())[is_class:]
+        except (ValueError, TypeError):  # written in C
+            return names, True
+        names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return list(dict.fromkeys(names)), False
+        if not owner.__module__.startswith("musictag."):
+            break
+    return list(dict.fromkeys(names)), True
+
+
+class _Refusals:
+    """What a part or Hydra raises while it is made, as a MusictagError that names the key."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: Any, error: BaseException | None, *__: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, MusictagError):
+            cause = _root(error)
+            if isinstance(cause, MusictagError):
+                raise cause from error
+            raise MusictagError(
+                f"{self._key} cannot be set up like this: {cause}. Look at the {self._key}.* keys"
+            ) from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """What happened first: Hydra wraps it."""
+    while isinstance(error, InstantiationException | ImportError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -1,0 +1,137 @@
+"""Starting from weights that were trained before: fine-tuning, and probes on a frozen network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from musictag.common.errors import MusictagError
+from musictag.models.backends import BackEnd
+from musictag.models.checkpoint import read_tagger
+from musictag.models.factory import find_class, settings
+from musictag.models.frontends import FrontEnd
+from musictag.models.network import TaggingNetwork
+from musictag.models.pretrained import PRETRAINED, locate
+
+PROBE = "musictag.models.backends.probe.Probe"
+#: Settings of training only: what was learnt with others can still be used.
+TRAINING_SETTINGS = ("dropout", "dropouts", "norm_momentum")
+
+
+def with_probe(backend: Mapping[str, Any], probe: Mapping[str, Any]) -> dict[str, Any]:
+    """The specification of a probe on ``backend``."""
+    return {"_target_": PROBE, "body": dict(backend), **probe}
+
+
+def check_transfer(config: Mapping[str, Any]) -> None:
+    """Raise MusictagError for what can be known to be wrong with ``init_from``, ``freeze`` and ``probe`` at once."""
+    if config["init_from"] is not None:
+        locate(config["init_from"])
+    elif config["trainer"]["max_epochs"] == 0:
+        raise MusictagError(
+            "trainer.max_epochs=0 trains nothing: it scores weights that were trained before on the test songs; type "
+            "init_from=... as well, the tagger.safetensors of a run or a pretrained name"
+        )
+    elif "probe" in config:
+        raise MusictagError(
+            "a probe needs a trained network; type init_from=..., the tagger.safetensors of a run or a pretrained name"
+        )
+    elif config["freeze"] is not None:
+        raise MusictagError(f"freeze={config['freeze']} keeps what was learnt before; type init_from=... as well")
+
+
+def initialise_from(network: TaggingNetwork, model: str, will_train: bool = True) -> str:
+    """Give ``network`` the weights of tagger ``model``, in place; returns a sentence about what was new.
+
+    The front-end, the back-end and the measured normalisation come from there. The last layer does if the tags are the
+    same in the same order; else it is left as it was initialised: a new head. A probe is always new.
+
+    Raises MusictagError where the checkpoint's architecture is another than that of ``network``, and where something is
+    new that nobody ``will_train``.
+    """
+    stored = read_tagger(locate(model))
+    spec, weights = stored.spec, stored.state
+    own = network.spec
+    is_probe = own["backend"]["_target_"] == PROBE and spec["backend"].get("_target_") != PROBE
+    backend = own["backend"]["body"] if is_probe else own["backend"]
+    differences = [
+        *_differences(own["frontend"], spec["frontend"], "frontend", FrontEnd),
+        *_differences(backend, spec["backend"], "backend", BackEnd),
+    ]
+    if differences:
+        preset = PRETRAINED[model].architecture if model in PRETRAINED else None
+        hint = f"type model={preset} for its architecture" if preset else "type what it was trained with"
+        raise MusictagError(
+            f"init_from={model} is another network than the one to be trained; {hint}. It differs in "
+            + "; ".join(differences)
+        )
+    same_tags = spec["tags"] == own["tags"] and not is_probe
+    if not will_train and not same_tags:
+        raise MusictagError(_untrained(model, is_probe, spec["tags"], own["tags"]))
+    if is_probe:
+        weights = {key.replace("backend.", "backend.body.", 1): value for key, value in weights.items()}
+    new = _new_parameters(network, is_probe, same_tags)
+    state = network.state_dict()
+    _check_shapes({key: value for key, value in state.items() if key not in new}, weights, model)
+    network.load_state_dict({key: state[key] if key in new else weights[key] for key in state})
+    if is_probe:
+        return f"Weights of {model}; everything but the probe stays as it is"
+    if same_tags:
+        return f"Weights of {model}, for the same {len(spec['tags'])} tags"
+    return f"Weights of {model}; the last layer is new: {len(own['tags'])} tags instead of its {len(spec['tags'])}"
+
+
+def _untrained(
+    model: str, is_probe: bool, theirs: Sequence[Mapping[str, str]], ours: Sequence[Mapping[str, str]]
+) -> str:
+    """Why nothing can be scored before there was any training."""
+    if is_probe:
+        return (
+            f"trainer.max_epochs=0 scores weights as they are, and the probe on {model} would be new; leave out probe, "
+            "or give the tagger.safetensors of a run with this probe as init_from"
+        )
+    known, wanted = ([f"{tag['name']}:{tag['kind']}" for tag in tags] for tags in (theirs, ours))
+    are = "the same in another order" if sorted(known) == sorted(wanted) else f"others, {len(known)} of them"
+    return (
+        f"trainer.max_epochs=0 scores weights as they are, and the tags of {model} are {are}: its last layer would be "
+        f"new. With data=catalogue its own tags are chosen, in their order, by data.tags={{{','.join(known[:3])}"
+        f"{',...' if len(known) > 3 else ''}}}; or train the last layer with trainer.max_epochs=1 or more"
+    )
+
+
+def _new_parameters(network: TaggingNetwork, is_probe: bool, same_tags: bool) -> set[str]:
+    """Keys of the state dict that no checkpoint fills."""
+    if is_probe:
+        kept = ("frontend.", "backend.body.")
+        return {key for key in network.state_dict() if not key.startswith(kept)}
+    return set() if same_tags else {key for key in network.state_dict() if key.startswith("backend.output.")}
+
+
+def _differences(own: Mapping[str, Any], other: Mapping[str, Any], group: str, contract: type) -> list[str]:
+    """What makes two specifications different networks, with the value that the checkpoint has."""
+    if own["_target_"] != other["_target_"]:
+        return [f"{group}: {other['_target_'].rpartition('.')[2]}, not {own['_target_'].rpartition('.')[2]}"]
+    defaults = {name: parameter.default for name, parameter in settings(find_class(own["_target_"], contract)).items()}
+    ours, theirs = ({key: _as_list(value) for key, value in (defaults | dict(spec)).items()} for spec in (own, other))
+    return [
+        f"{group}.{key}={theirs.get(key)} (here {ours.get(key)})"
+        for key in sorted(ours.keys() | theirs.keys())
+        if key not in TRAINING_SETTINGS and ours.get(key) != theirs.get(key)
+    ]
+
+
+def _as_list(value: Any) -> Any:
+    """Tuples, which defaults have, as the lists that specifications have."""
+    return [_as_list(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _check_shapes(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], model: str) -> None:
+    for key, value in expected.items():
+        if key not in weights or weights[key].shape != value.shape:
+            found = tuple(weights[key].shape) if key in weights else "missing"
+            raise MusictagError(
+                f"init_from={model}: {key} is {found}, not {tuple(value.shape)}. Back-ends of a fixed length need the "
+                "patches that they were trained with: look at data.patch_seconds"
+            )

@@ -1,0 +1,87 @@
+"""The benchmarks run and measure; how fast is for them to say."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+
+from musictag.common.errors import MusictagError
+from tests import benchmarks
+from tests.benchmarks import architectures, baseline, data, metrics, models, prepare, songbook
+from tests.benchmarks.figures import Figure
+
+
+@pytest.mark.slow
+def test_the_data_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "_SONGS", 68)
+    monkeypatch.setattr(data, "_STEPS", 5)
+    figures = list(data.benchmark())
+    assert len(figures) == 14
+    assert figures[0].value > 1000
+    shares = [figure.value for figure in figures if figure.unit.startswith("%")]
+    assert len(shares) == 6
+    assert all(0 < share < 100 for share in shares)
+
+
+def test_the_other_sections_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_MODELS", {"spectrogram, small": models._MODELS["spectrogram, small"]})
+    monkeypatch.setattr(metrics, "_TEST_SETS", ((100, 5, 10),))
+    training, tagging = models.benchmark()
+    assert 0 < training.value < tagging.value
+    monkeypatch.setattr(architectures, "_PRESETS", ["dieleman_waveform"])
+    training, tagging = architectures.benchmark()
+    assert training.what == "dieleman_waveform: training, batches of 5 x 3.00 s"
+    assert 0 < training.value < tagging.value
+    assert len(list(metrics.benchmark())) == 1
+
+
+@pytest.mark.slow
+def test_the_songbook_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(songbook, "_RENDERED_SONGS", 3)
+    reading, rendering = songbook.benchmark()
+    assert reading.unit == "s"
+    assert rendering.value > 0.5
+
+
+def test_the_baseline_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baseline, "_SONG_SECONDS", (2, 5))
+    monkeypatch.setattr(baseline, "_TRAIN_SONGS", 300)
+    monkeypatch.setattr(baseline, "_VALIDATION_SONGS", 100)
+    short, longer, apart, *fits = baseline.benchmark()
+    assert short.what == "features of songs of 2 s"
+    assert min(short.value, longer.value, apart.value) > 1
+    assert [figure.unit for figure in fits] == ["s"] * 4
+
+
+def test_the_prepare_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = prepare.Kind("short clips", (1.0, 2.0), 22050, 2, songs=12)
+    monkeypatch.setattr(prepare, "_KINDS", (kind,))
+    monkeypatch.setattr(prepare, "_REPETITIONS", 1)
+    monkeypatch.setattr(prepare, "available_cores", lambda: 2)
+    bare, reading, prepared, *shares = prepare.benchmark()
+    assert min(bare.value, reading.value, prepared.value) > 1
+    assert [share.unit for share in shares] == ["%", "%"]
+    assert shares[0].value == pytest.approx(prepared.value / bare.value * 100)
+    assert shares[1].value == pytest.approx(prepared.value / reading.value * 100)
+
+
+def test_every_section_can_be_run_from_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in benchmarks.SECTIONS:
+        module = import_module(f"tests.benchmarks.{name}")
+        monkeypatch.setattr(
+            module, "benchmark", lambda name=name: iter([Figure(f"{name} figure", 1234.5, "songs / s")])
+        )
+    assert benchmarks.main([]) == 0
+    told = capsys.readouterr().out
+    assert all(f"{name} figure" in told for name in benchmarks.SECTIONS)
+    assert "1,234" in told
+    assert benchmarks.main(["metrics"]) == 0
+    assert "data figure" not in capsys.readouterr().out
+
+
+def test_an_unknown_section_is_named() -> None:
+    with pytest.raises(MusictagError, match="no benchmark speed; there are prepare, data, models"):
+        benchmarks.main(["speed"])

@@ -1,0 +1,90 @@
+"""The shipped configuration: every file composes, every key is explained, and every key is read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from musictag.data.datasets import Source
+from musictag.experiment import identity
+from musictag.experiment.tracking.tracker import make_tracker
+from musictag.models.factory import find_class, settings
+from musictag.training.instantiate import make_partial
+from musictag.training.optimization import make_scheduler
+from tests.helpers.experiments import ROOT, compose_config
+from tests.helpers.wandb_files import recorded
+
+FILES = sorted((ROOT / "conf").glob("**/*.yaml"))
+#: What has no default: where the music lies.
+NEEDED = {"catalogue": ["data.path=x.csv"]} | {data: ["data.root=x"] for data in ("magnatagatune", "msd", "jamendo")}
+STRUCTURE = re.compile(r"\s*(#.*|- .*|_target_: .*|\w+:|\w+: \$\{hydra.*)?$")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_key_is_explained(path: Path) -> None:
+    own = path.read_text().partition("\nhydra:")[0]
+    unexplained = [line for line in own.splitlines() if "#" not in line and not STRUCTURE.match(line)]
+    assert not unexplained
+    assert "  # " in own
+
+
+@pytest.mark.parametrize("chosen", ["trainer=default", "recipe=quick", "trainer=ddp"])
+def test_the_keys_are_those_that_are_read(chosen: str) -> None:
+    config = compose_config(chosen)
+    identity.check_keys(config)
+    assert set(config["evaluation"]) == set(identity.KEYS["evaluation"])
+    assert set(config) == set(identity.KEYS[""]) - {"probe", "baseline"}  # groups that are only there if chosen
+
+
+@pytest.mark.parametrize("data", [path.stem for path in FILES if path.parent.name == "data" and path.stem != "_loader"])
+def test_the_keys_of_a_data_set_are_its_settings(data: str, tmp_path: Path) -> None:
+    config = compose_config(f"data={data}", *NEEDED.get(data, []))
+    accepted = set(settings(find_class(config["data"]["_target_"], Source)))
+    own = set(config["data"]) - {"_target_"} - set(identity.PIPELINE_KEYS)
+    assert own <= accepted
+    assert accepted - own <= {"data_dir", "workers", "sample_rate"}
+    assert set(identity.PIPELINE_KEYS) <= set(config["data"])
+
+
+@pytest.mark.parametrize("group", ["loss", "optimizer", "scheduler", "trainer"])
+def test_every_part_can_be_made(group: str) -> None:
+    """Whatever Lightning and PyTorch call their arguments in the versions that are installed."""
+    for path in FILES:
+        if path.parent.name == group:
+            config = compose_config(f"{group}={path.stem}")
+            identity.check_keys(config)
+            made = make_partial(group, config[group])
+            if group == "optimizer":
+                optimizer = made([torch.nn.Parameter(torch.ones(2))])
+                assert {"lr", "weight_decay"} <= set(optimizer.param_groups[0])
+            if group == "scheduler":
+                scheduler = make_scheduler(made, torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], 0.1), 10, "max")
+                assert scheduler["interval"] == ("step" if path.stem in ("one_cycle", "cosine") else "epoch")
+
+
+def test_a_recipe_changes_what_it_says() -> None:
+    plain, quick = compose_config(), compose_config("recipe=quick")
+    assert quick["scheduler"]["_target_"].endswith("one_cycle")
+    assert (quick["trainer"]["max_epochs"], quick["optimizer"]["lr"]) == (30, 0.004)
+    assert quick["callbacks"]["early_stopping"] is None
+    assert quick["callbacks"]["checkpoint"] == plain["callbacks"]["checkpoint"]
+    assert compose_config("recipe=quick", "scheduler=cosine", "trainer.max_epochs=3")["trainer"]["max_epochs"] == 3
+
+
+@pytest.mark.usefixtures("nobody_is_logged_in")
+def test_two_loggers_side_by_side(tmp_path: Path) -> None:
+    """What each of them is told: test_tracking.py and test_loggers.py."""
+    pytest.importorskip("tensorboard")
+    assert make_tracker(compose_config(), tmp_path).loggers == []
+    config = compose_config("logger=[wandb,tensorboard]")
+    tracker = make_tracker(config, tmp_path / "run-0123abcd")
+    for logger in tracker.loggers:
+        logger.log_metrics({"epoch": 3, "val_loss": 0.25})
+    tracker.close(exit_code=0)
+    _, record = recorded(tmp_path / "run-0123abcd")
+    assert [(row["epoch"], row["val_loss"]) for row in record.history] == [(3, 0.25)]
+    assert record.exit_code == 0
+    assert list((tmp_path / "run-0123abcd" / "tensorboard").glob("events.*"))

@@ -1,0 +1,215 @@
+"""`musictag catalogue` of tables with words: one or several in a cell, one row per tag, columns of other names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from musictag.data.catalogue.making.words import find_separator, tags_in
+from tests.helpers.catalogues import write_table
+from tests.helpers.labelled import make, refuse, tag_table, trainable, write_folders
+
+#: Nine songs, and the tags of each.
+SONGS = {f"m/{i:05d}.wav": tags for i, tags in enumerate([["rock"], ["rock", "loud"], ["pop"]] * 3)}
+EXPECTED = {
+    "rock": {path for path, tags in SONGS.items() if "rock" in tags},
+    "loud": {path for path, tags in SONGS.items() if "loud" in tags},
+    "pop": {path for path, tags in SONGS.items() if "pop" in tags},
+}
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> Path:
+    """A folder with these songs."""
+    write_folders(tmp_path, {"m": len(SONGS)})
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ";".join,
+        "; ".join,
+        " | ".join,
+        ", ".join,
+        "/".join,
+        repr,
+        json.dumps,
+        lambda tags: str(np.array(tags)),
+        lambda tags: "{" + ",".join(tags) + "}",
+        lambda tags: f"[{', '.join(tags)}]",
+    ],
+    ids=["semicolon", "space", "bar", "comma", "slash", "python", "json", "numpy", "postgres", "unquoted"],
+)
+def test_several_tags_in_a_cell(songs: Path, capsys: pytest.CaptureFixture[str], written: object) -> None:
+    rows = [{"path": path, "artist": f"a{i}", "tags": written(tags)} for i, (path, tags) in enumerate(SONGS.items())]
+    make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "c.csv")
+    manifest = trainable(songs / "c.csv", capsys)
+    assert tag_table(manifest) == EXPECTED
+    assert manifest.groups[0] == "a0"
+
+
+def test_one_genre_in_a_cell_under_other_names(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"": i, "Filename": path, "Title": f"t{i}", "Main Genre": tags[-1], "Artist Name": "x" if i < 2 else f"a{i}"}
+        for i, (path, tags) in enumerate(SONGS.items())
+    ]
+    report = make(capsys, write_table(songs / "t.tsv", rows), "-o", songs / "c.tsv", "--min-songs", "2")
+    assert "columns that are no tags, left out: Title" in report
+    manifest = trainable(songs / "c.tsv", capsys)
+    assert {tag: len(paths) for tag, paths in tag_table(manifest).items()} == {"loud": 3, "pop": 3, "rock": 3}
+    assert manifest.groups[0] == manifest.groups[1] == "x"
+
+
+def test_one_row_per_tag(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"path": path, "tag": tag, "n": n} for path, tags in SONGS.items() for n, tag in enumerate(tags)]
+    rows += [{"path": "./m/../m/00000.wav", "tag": "rock", "n": 7}]
+    report = make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "c.csv")
+    assert "several rows for a song" in report
+    assert tag_table(trainable(songs / "c.csv", capsys)) == EXPECTED
+
+
+def test_one_row_per_pair_with_a_value(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"path": path, "tag": tag, "value": tag in tags} for path, tags in SONGS.items() for tag in EXPECTED]
+    report = make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "c.csv")
+    assert "column value says which rows count: those with 1" in report
+    assert tag_table(trainable(songs / "c.csv", capsys)) == EXPECTED
+
+
+def test_lists_of_parquet(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    columns = {"file": list(SONGS), "tags": [[*tags, None] for tags in SONGS.values()]}
+    pq.write_table(pa.table(columns), songs / "t.parquet")
+    make(capsys, songs / "t.parquet", "-o", songs / "c.parquet")
+    assert tag_table(trainable(songs / "c.parquet", capsys)) == EXPECTED
+
+
+def test_columns_of_numbers_stay_what_they_are(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {
+            "song_id": f"s{i}",
+            "path": path,
+            "split": ("Training", "dev", "testing")[i // 3],
+            "duration": 1,
+            "energy": i / 10 if i else "",
+            "live": ("Yes", "no")[i % 2],
+            "ones": 1 if i % 3 == 1 else "",
+            "same": 0,
+            "year": 1990 + i,
+            "genre": tags[0],
+        }
+        for i, (path, tags) in enumerate(SONGS.items())
+    ]
+    report = make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "c.csv")
+    for line in (
+        "column ones had 1 or nothing: 0 is written where there was nothing",
+        "columns that are no tags, left out: year",
+        "columns of numbers with one value only (1)",
+    ):
+        assert line in report
+    manifest = trainable(songs / "c.csv", capsys)
+    assert {tag.name: tag.kind for tag in manifest.tags} == {
+        "energy": "regression", "live": "classification", "ones": "classification", "rock": "classification",
+        "pop": "classification",
+    }  # fmt: skip
+    assert manifest.song_ids[0] == "s0"
+    assert len(manifest.split("validation")) == 3
+    assert np.isnan(manifest.values("energy")[0])
+    assert manifest.values("ones").sum() == 3
+    assert manifest.values("duration")[0] == 1
+
+
+def test_classes_that_are_numbers(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"path": path, "label": i % 3} for i, path in enumerate(SONGS)]
+    make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "c.csv")
+    tags = tag_table(trainable(songs / "c.csv", capsys))
+    assert {tag: len(paths) for tag, paths in tags.items()} == {"label 0": 3, "label 1": 3, "label 2": 3}
+
+
+def test_files_are_found_below_another_folder_and_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folders(tmp_path / "audio", {"deep/m": len(SONGS)})
+    (tmp_path / "tables").mkdir()
+    rows = [{"path": f"C:\\music\\{path[2:]}", "genre": tags[-1]} for path, tags in SONGS.items()]
+    table = write_table(tmp_path / "tables" / "t.csv", [*rows, {"path": "gone.wav", "genre": "pop"}])
+    report = make(capsys, table, "-o", tmp_path / "c.csv", "--audio", tmp_path / "audio")
+    assert "9 files were found by their names" in report
+    assert "files that are not there (1)" in report
+    assert trainable(tmp_path / "c.csv", capsys).paths[0] == "audio/deep/m/00000.wav"
+    rows = [{"path": path, "genre": tags[-1]} for path, tags in SONGS.items()]
+    report = make(capsys, write_table(table, rows), "-o", tmp_path / "d.csv", "--audio", tmp_path / "audio" / "deep")
+    assert "found by" not in report
+    assert len(trainable(tmp_path / "d.csv", capsys)) == 9
+
+
+def test_what_is_unclear_is_asked(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"path": path, "one": tags[0], "two": tags[-1]} for path, tags in SONGS.items()]
+    table = write_table(songs / "t.csv", rows)
+    assert "name one or more with --column" in refuse(capsys, table, "-o", songs / "c.csv")
+    assert "has no column three" in refuse(capsys, table, "-o", songs / "c.csv", "--column", "three")
+    make(capsys, table, "-o", songs / "c.csv", "--column", "one", "--column", "two")
+    assert tag_table(trainable(songs / "c.csv", capsys)) == EXPECTED
+    write_table(table, [{"what": "x", "tag": "y"}])
+    assert "Name it with --path-column" in refuse(capsys, table, "-o", songs / "d.csv")
+    write_table(table, [{"path": path, "tag": tags[0], "split": "fold 3"} for path, tags in SONGS.items()])
+    assert "column split holds fold 3" in refuse(capsys, table, "-o", songs / "d.csv")
+    (songs / "t.csv").write_text("path,tag\na.wav\n")
+    assert "row 1: 1 cells" in refuse(capsys, table, "-o", songs / "d.csv")
+
+
+def test_a_split_without_all_parts_is_left_out(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"path": p, "split": ("train", "test")[i % 2], "tag": t[-1]} for i, (p, t) in enumerate(SONGS.items())]
+    report = make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "c.csv")
+    assert "has no songs for validation, so it is left out" in report
+    assert (songs / "c.csv").read_text().startswith("path,loud,pop,rock\n")
+
+
+def test_a_separator_of_ones_own(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"path": path, "tags": "::".join(tags)} for path, tags in SONGS.items()]
+    make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "c.csv", "--separator", "::")
+    assert tag_table(trainable(songs / "c.csv", capsys)) == EXPECTED
+    rows = [{"path": path, "tags": ";".join(tags)} for path, tags in SONGS.items()]
+    make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "d.csv", "--separator", "none")
+    assert set(tag_table(trainable(songs / "d.csv", capsys))) == {"pop", "rock", "rock;loud"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "separator"),
+    [
+        (["rock", "pop"], None),
+        (["rock;pop", "a/b"], ";"),
+        (["Folk, World, & Country", "Rock"], None),
+        (["Folk, World, & Country", "rock, pop", "pop"], ","),
+        (["Hip-Hop/Rap", "R&B/Soul", "Rock"], None),
+        (["rock/loud", "jazz/loud"], "/"),
+        (["rock,loud", "jazz,loud", "blues,loud"], ","),
+        (["['rock', 'pop']", "[]"], None),
+        ([], None),
+    ],
+)
+def test_what_separates(cells: list[str], separator: str | None) -> None:
+    assert find_separator(cells) == separator
+
+
+@pytest.mark.parametrize(
+    ("cell", "tags"),
+    [
+        (" rock ; pop;;rock", ["rock", "pop"]),
+        ("nan", []),
+        ("None; Unknown;-", []),
+        ("""["drum 'n' bass", 'r\\'n\\'b']""", ["drum 'n' bass", "r'n'b"]),
+        ("[21, 3.5, null]", ["21", "3.5"]),
+        ("[rock 'n' roll, pop]", ["rock 'n' roll", "pop"]),
+        ("['rock' 'pop']", ["rock", "pop"]),
+        ("()", ["()"]),
+        ("(live)", ["(live)"]),
+        ("[]", []),
+        ("e\u0301lectro\t\x00x", ["\u00e9lectro x"]),
+        ("\udce9", ["\\udce9"]),
+    ],
+)
+def test_tags_of_a_cell(cell: str, tags: list[str]) -> None:
+    assert tags_in(cell, ";") == tags

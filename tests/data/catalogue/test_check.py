@@ -1,0 +1,355 @@
+"""`musictag data check`: every problem at once with its row, and nothing where there is none."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from musictag import cli
+from musictag.common.errors import MusictagError
+from musictag.data.datasets.catalogue import CatalogueFile
+from tests.helpers.catalogues import read_rows, write_songs, write_table
+
+
+def words(path: Path) -> str:
+    """The heading over a column without numbers in the table ``path``."""
+    return (
+        "error: columns without any number. If the words are tags (rock, or rock;pop), this makes a column of each: "
+        f"musictag catalogue {path} -o {path.parent / 'catalogue.csv'}; otherwise choose the tags with --tags and "
+        "data.tags (1)"
+    )
+
+
+LINKS = "(name the folder that really holds the files with --root and data.root)"
+
+
+def findings(shown: str) -> dict[str, list[str]]:
+    """What was printed: heading (``error: ...`` or ``warning: ...``) to its lines."""
+    found: dict[str, list[str]] = {}
+    heading = None
+    for line in shown.splitlines():
+        if line.startswith(("error: ", "warning: ")):
+            heading = line
+            found[heading] = []
+        elif line.startswith("  ") and heading:
+            found[heading].append(line.strip())
+        else:
+            heading = None
+    return found
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, dict[str, list[str]], str]:
+    """Exit status, findings, and all that was printed."""
+    status = cli.main(["data", "check", *map(str, arguments)])
+    shown = capsys.readouterr().out
+    return status, findings(shown), shown
+
+
+def good_rows(folder: Path) -> list[dict]:
+    names = write_songs(folder / "audio", 2)
+    for number in range(2, 60):  # what is in them is nobody's business here
+        (folder / "audio" / f"{number}.wav").write_bytes(b"%d" % number)
+        names.append(f"{number}.wav")
+    splits = ["train"] * 30 + ["validation"] * 15 + ["test"] * 15
+    return [
+        {
+            "song_id": f"s{i}",
+            "path": f"audio/{name}",
+            "split": split,
+            "group": f"g{i}",
+            "happy": i % 2,
+            "energy": i / 100,
+        }
+        for i, (name, split) in enumerate(zip(names, splits, strict=True))
+    ]
+
+
+def test_a_good_catalogue_has_no_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_table(tmp_path / "c.csv", good_rows(tmp_path))
+    before = sorted(tmp_path.rglob("*"))
+    status, found, shown = run(capsys, path)
+    assert (status, found) == (0, {})
+    assert shown.splitlines() == [
+        f"{path}: 60 songs; the first song is row 1",
+        "",
+        "column split: train 30, validation 15, test 15",
+        "60 groups",
+        "tags: 1 classification and 1 regression",
+        "no errors",
+    ]
+    assert sorted(tmp_path.rglob("*")) == before
+    table = CatalogueFile(path).manifest().table
+    pq.write_table(table, tmp_path / "c.parquet")
+    assert run(capsys, tmp_path / "c.parquet")[:2] == (0, {})
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = good_rows(tmp_path)
+    audio = tmp_path / "audio"
+    rows[1] |= {"song_id": "s0", "happy": "maybe"}
+    rows[2] |= {"song_id": " ", "energy": "1.5"}
+    rows[3] |= {"path": "audio/nowhere.wav", "energy": "inf"}
+    rows[4] |= {"path": "../outside.wav", "energy": "nan"}
+    rows[5] |= {"path": "audio\\5.wav"}
+    rows[6] |= {"path": "./audio//0.wav"}
+    (audio / "7.wav").write_bytes(b"")
+    (audio / "8.wav").unlink()
+    (audio / "8.wav").mkdir()
+    (audio / "9.wav").unlink()
+    (tmp_path.parent / "elsewhere.wav").write_bytes(b"x")
+    os.symlink(tmp_path.parent / "elsewhere.wav", audio / "9.wav")
+    rows[10] |= {"split": "valid"}
+    rows[11] |= {"split": " train"}
+    rows[12] |= {"split": ""}
+    rows[13] |= {"group": "g50", "path": ""}
+    rows[14] |= {"group": "BjÃ¶rk", "song_id": "a\N{REPLACEMENT CHARACTER}b"}
+    path = write_table(tmp_path / "c.csv", rows)
+    status, found, shown = run(capsys, path)
+    assert status == 1
+    assert found == {
+        "error: song_id given to a song above (1)": ["row 2: 's0', as row 1"],
+        "error: empty cells in column song_id (1)": ["row 3"],
+        "error: empty cells in column path (1)": ["row 14"],
+        f"error: paths that lead out of {tmp_path} (a folder that holds all files is named with --root and data.root) "
+        "(1)": ["row 5: '../outside.wav'"],
+        "error: missing files (1)": ["row 4: 'audio/nowhere.wav'"],
+        "error: missing files whose paths have backslashes; write them with / on every system (1)": [
+            r"row 6: 'audio\\5.wav'; there is 'audio/5.wav'"
+        ],
+        "error: not a file (1)": ["row 9: 'audio/8.wav'"],
+        "error: empty files (1)": ["row 8: 'audio/7.wav'"],
+        "error: the same file a second time (1)": ["row 7: 'audio/0.wav', as row 1"],
+        "error: empty cells in column split (1)": ["row 13"],
+        "error: split is none of train, validation, test (written so, without spaces) (2)": [
+            "row 11: 'valid'",
+            "row 12: ' train'",
+        ],
+        "error: groups in more than one split: test scores come out too good (1)": ["g50: 1 in train, 1 in test"],
+        "error: cells of tags that hold no number (1)": ["row 2: happy 'maybe'"],
+        "error: cells of tags that hold no finite number (1)": ["row 4: energy 'inf'"],
+        "error: values of tags outside of 0 and 1 (percents: divide by 100) (1)": ["row 3: energy '1.5'"],
+        "warning: text in column song_id damaged by a conversion (1)": ["row 15: 'a\N{REPLACEMENT CHARACTER}b'"],
+        f"error: links that lead out of {tmp_path} {LINKS} (1)": ["row 10: 'audio/9.wav'"],
+        "warning: text in column group damaged by a conversion (1)": ["row 15: 'BjÃ¶rk'"],
+        "warning: cells that say NaN, which is taken as unknown (1)": ["row 5: energy 'nan'"],
+    }
+    assert shown.splitlines()[-1] == "16 kinds of errors, 3 kinds of warnings"
+
+
+def test_long_lists_are_cut_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row | {"path": f"nowhere/{i}.wav", "happy": 7} for i, row in enumerate(good_rows(tmp_path))]
+    _, found, _ = run(capsys, write_table(tmp_path / "c.csv", rows))
+    for heading in (
+        "error: missing files (60)",
+        "error: values of tags outside of 0 and 1 (percents: divide by 100) (60)",
+    ):
+        assert len(found[heading]) == 21
+        assert found[heading][-1] == "... and 40 more"
+
+
+def test_tags_that_cannot_be_learned_or_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = good_rows(tmp_path)
+    for number, row in enumerate(rows):
+        in_training = row["split"] == "train"
+        row |= {
+            "never": 0,
+            "unknown": "",
+            "untrained": int(not in_training and number % 2),
+            "untested": int(number % 2 and row["split"] != "test"),
+            "few": int(number in (3, 35, 36, 37, 38, 39, 50)),
+            "flat": 0.5,
+            "unmeasured": "" if in_training else number / 100,
+            "slip": 0.9 if number == 20 else number % 2,
+        }
+    status, found, _ = run(capsys, write_table(tmp_path / "c.csv", rows))
+    assert status == 1
+    assert found == {
+        "error: tags with one value only: nothing can be learned (2)": ["never (always 0)", "unknown (no known value)"],
+        "error: tags that cannot be learned from the split train (2)": [
+            "untrained (no positive song)",
+            "unmeasured (no known value)",
+        ],
+        "warning: a few values that make a tag a regression tag (1)": [
+            "row 21: slip '0.9', in a tag of 0 and 1 otherwise"
+        ],
+        "error: tags that the split test cannot score (1)": ["untested (no positive song)"],
+        "warning: regression tags with one value only (1)": ["flat (always 0.5)"],
+        "warning: fewer than 5 songs to learn or score a tag from (2)": [
+            "few: 1 positive song in train",
+            "few: 1 positive song in test",
+        ],
+    }
+    status, found, _ = run(capsys, tmp_path / "c.csv", "--tags", "happy=regression", "slip=classification")
+    assert found == {
+        "error: values that are neither 0 nor 1 in tags declared as classification (1)": ["row 21: slip '0.9'"]
+    }
+    status, found, _ = run(capsys, tmp_path / "c.csv", "--tags", "happy", "energy")
+    assert (status, found) == (0, {})
+
+
+def test_an_empty_split_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row | {"split": "train"} for row in good_rows(tmp_path)]
+    _, found, _ = run(capsys, write_table(tmp_path / "c.csv", rows))
+    assert found == {"error: splits without songs; training needs all three (2)": ["validation", "test"]}
+
+
+def test_without_a_split_it_says_what_training_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"path": row["path"], "artist": row["group"], "happy": row["happy"]} for row in good_rows(tmp_path)]
+    path = write_table(tmp_path / "c.csv", rows)
+    status, found, shown = run(capsys, path)
+    assert (status, found) == (0, {})
+    assert f"{tmp_path / 'c.split-0.csv'} is made when it is first needed" in shown
+    assert "60 groups" in shown
+    CatalogueFile(path).manifest()
+    assert f"{tmp_path / 'c.split-0.csv'} is used" in run(capsys, path)[2]
+
+
+def test_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_songs(tmp_path, 1)
+    (tmp_path / "c.csv").write_text(",path, split,happy,happy, sad ,title,duration\n0,0.wav,train,1,1,0,la la,-3\n")
+    status, found, _ = run(capsys, tmp_path / "c.csv", "--tags", "loud")
+    assert found["error: tags without a column (1)"] == ["loud"]
+    status, found, _ = run(capsys, tmp_path / "c.csv")
+    assert status == 1
+    for heading, lines in {
+        "error: column names that stand twice (1)": ["happy"],
+        "error: column names with spaces around them (1)": ["' split'"],
+        "error: columns without a name (pandas writes one unless told index=False) (1)": ["column 1"],
+        "error: duration is not a number of seconds above 0 (1)": ["row 1: '-3'"],
+        words(tmp_path / "c.csv"): ["title: 'la la'"],
+        "warning: tag names with spaces around them (1)": ["' sad '"],
+    }.items():
+        assert found[heading] == lines
+    (tmp_path / "c.csv").write_text("file,split\n0.wav,train\n")
+    _, found, _ = run(capsys, tmp_path / "c.csv")
+    (heading,) = (heading for heading in found if "no column path" in heading)
+    assert heading.startswith("error: there is no column path; the columns are file, split. If they name files")
+    assert f"musictag catalogue {tmp_path / 'c.csv'} -o {tmp_path / 'catalogue.csv'}" in heading
+    (tmp_path / "c.csv").write_text("path,split\n")
+    _, found, _ = run(capsys, tmp_path / "c.csv")
+    assert "error: the table has no rows" in found
+    assert "error: no column of tags: add one for each tag, with 0, 1, or a value between" in found
+
+
+def test_bad_bytes_and_torn_rows_hide_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"s{i},{i}.wav,x,{i % 2}".encode() for i in range(6)]
+    rows[1] = b"s1,1.wav,1"
+    rows[3] = "s3,3.wav,Beyoncé,1".encode("cp1252")
+    rows[5] = b"s5,5.wav,x,maybe"
+    (tmp_path / "c.csv").write_bytes(b"\n".join([b"song_id,path,artist,happy", *rows[:3], b"", *rows[3:], b""]))
+    write_songs(tmp_path, 6)
+    (tmp_path / "4.wav").unlink()
+    _, found, shown = run(capsys, tmp_path / "c.csv")
+    assert "6 songs" in shown
+    assert found["error: rows with another number of cells than the 4 columns; not looked at any further (1)"] == [
+        "row 2: 3 cells"
+    ]
+    (line,) = found["error: text in column artist that is not UTF-8 (1)"]
+    assert line.startswith(r"row 4: artist b'Beyonc\xe9' is not UTF-8 (byte 0xe9)")
+    assert found["error: missing files (1)"] == ["row 5: '4.wav'"]
+    assert found["error: cells of tags that hold no number (1)"] == ["row 6: happy 'maybe'"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.csv", None, "no catalogue at"),
+        ("c.xlsx", b"x", r"a .csv, .tsv or .parquet file"),
+        ("c.csv", b"", "it is empty"),
+        ("c.csv", codecs.BOM_UTF16_BE + "path,x\n".encode("utf-16-be"), "is UTF-16 text"),
+        ("c.csv", b'path,x\n"a,1\n' + b"b,0\n" * 600_000, "a quotation mark is opened and never closed"),
+        ("c.parquet", b"PAR1 nothing", "cannot be read as parquet"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    status, found, _ = run(capsys, tmp_path / name)
+    assert status == 1
+    (heading,) = found
+    assert message in heading
+
+
+def test_the_root_can_be_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tables").mkdir()
+    path = write_table(tmp_path / "tables" / "c.csv", good_rows(tmp_path))
+    assert run(capsys, path)[1]["error: missing files (60)"]
+    assert run(capsys, path, "--root", tmp_path)[0] == 0
+    (heading,) = run(capsys, path, "--root", tmp_path / "nowhere")[1]
+    assert heading == f"error: the folder {tmp_path / 'nowhere'} that the paths start from is not there"
+
+
+def test_a_folder_that_is_a_link_out_of_the_root_is_an_error_that_training_forgives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = good_rows(tmp_path / "disk")
+    (tmp_path / "music").mkdir()
+    os.symlink(tmp_path / "disk" / "audio", tmp_path / "music" / "audio")
+    path = write_table(tmp_path / "music" / "c.csv", rows)
+    status, found, _ = run(capsys, path)
+    assert status == 1
+    assert len(found[f"error: links that lead out of {path.parent} {LINKS} (60)"]) == 21
+    assert len(CatalogueFile(path).manifest()) == 60
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="everything may be read here")
+def test_files_that_may_not_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_table(tmp_path / "c.csv", good_rows(tmp_path))
+    (tmp_path / "audio" / "3.wav").chmod(0)
+    assert run(capsys, path)[1] == {"error: files that may not be read (1)": ["row 4: 'audio/3.wav'"]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"song_id": "s1"}, {"song_id": ""}, {"path": ""}, {"path": "/etc/passwd"}, {"split": "dev"}, {"split": ""},
+        {"happy": "2"}, {"happy": "x"}, {"energy": "-0.1"}, {"energy": "inf"}, {"duration": "0"}, {"duration": "long"},
+    ],
+)  # fmt: skip
+def test_what_training_refuses_is_an_error_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict
+) -> None:
+    rows = [row | {"duration": 1} for row in good_rows(tmp_path)]
+    path = write_table(tmp_path / "c.csv", rows)
+    CatalogueFile(path).manifest()
+    assert run(capsys, path)[0] == 0
+    rows[7] |= change
+    write_table(path, rows)
+    with pytest.raises(MusictagError):
+        CatalogueFile(path).manifest()
+    status, found, _ = run(capsys, path)
+    assert status == 1
+    assert any("row 8" in line for lines in found.values() for line in lines)
+
+
+def test_parquet_columns_of_any_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = good_rows(tmp_path)
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    columns["path"] = pa.array(columns["path"], pa.large_string())
+    columns["split"] = pa.array(columns["split"]).dictionary_encode()
+    columns["happy"] = [bool(value) for value in columns["happy"]]
+    columns["energy"][4] = 3.5
+    columns["listened"] = pa.array([0] * 60, pa.timestamp("s"))
+    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
+    _, found, _ = run(capsys, tmp_path / "c.parquet")
+    assert found == {
+        words(tmp_path / "c.parquet"): ["listened: '1970-01-01 00:00:00.000'"],
+        "error: values of tags outside of 0 and 1 (percents: divide by 100) (1)": ["row 5: energy 3.5"],
+    }
+
+
+def test_the_small_catalogue_of_the_tests_is_read_as_training_reads_it(
+    tiny_catalogue: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, found, shown = run(capsys, tiny_catalogue)
+    assert status == 0
+    assert set(found) == {"warning: fewer than 5 songs to learn or score a tag from (9)"}
+    assert "tags: 2 classification and 1 regression" in shown
+    assert len(read_rows(tiny_catalogue)) == 24

@@ -1,0 +1,371 @@
+"""Baselines: through the real entry point, on real features of synthetic songs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import musictag
+from musictag import cli
+from musictag.common.errors import MusictagError
+from musictag.data.audio.decode import to_float
+from musictag.data.features.descriptors import feature_names, song_features
+from musictag.data.manifest import Manifest
+from musictag.experiment import identity
+from musictag.experiment import run as experiment
+from musictag.experiment.results import console as terminal
+from musictag.experiment.results.importances import importance_rows, plot_importances
+from musictag.experiment.tracking.tracker import Tracker
+from musictag.inference.feature_tagger import FeatureTagger
+from musictag.models.baselines import FeatureModel
+from musictag.models.baselines.linear import Linear
+from musictag.models.baselines.trees import Trees
+from musictag.models.factory import find_class, settings
+from tests.helpers.catalogues import read_rows, write_table
+from tests.helpers.experiments import ROOT, compose_config, folders
+
+#: A tree or two of 12 songs.
+SMALL = ("data.prepare_workers=1", "baseline.threads=1", "evaluation.bootstrap_resamples=20")
+SMALL_TREES = ("baseline=gbt", "baseline.min_child_samples=1", "baseline.max_rounds=15", *SMALL)
+FILES = {
+    "config.json", "importances.csv", "importances.png", "metrics.json", "model.json", "predictions.npz", "tags.png",
+}  # fmt: skip
+
+
+@pytest.fixture
+def place(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *folders(tmp_path)]
+
+
+@pytest.fixture
+def trees(place: list[str]) -> list[str]:
+    return [*place, *SMALL_TREES]
+
+
+def comparable(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What of metrics.json must not depend on when and how often a run was started."""
+    return {key: metrics[key] for key in ("test", "validation", "songs", "trees", "leaves")}
+
+
+def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
+    trees: list[str], tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train() -> str:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *trees], capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "LightGBM" not in done.stdout + done.stderr  # it has nothing to say
+        return done.stdout
+
+    train()
+    (run_dir,) = (path for path in (tmp_path / "runs" / tiny_catalogue.stem).iterdir() if path.is_dir())
+    assert run_dir.name.startswith("gbt-")
+    assert {path.name for path in run_dir.iterdir()} == FILES
+
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert (metrics["baseline"], metrics["frontend"], metrics["backend"]) == ("gbt", None, None)
+    assert metrics["songs"] == {"train": 12, "validation": 5, "test": 7}
+    assert 2 <= metrics["trees"] <= 3 * 15
+    assert metrics["leaves"] >= 2 * metrics["trees"]
+    assert sum(metrics["chosen"]["num_leaves"].values()) == 3
+    assert set(metrics["chosen"]["num_leaves"]) <= {"7", "31", "127"}
+    assert metrics["test"]["roc_auc"]["value"] > 0.8
+    assert metrics["validation"]["val_loss"] > 0
+    assert metrics["speed"]["test_audio_seconds_per_second"] > 10
+    assert {"lightgbm", "librosa", "scikit-learn"} < set(metrics["versions"])
+    assert "frontend" not in metrics["config"]
+
+    predictions = np.load(run_dir / "predictions.npz", allow_pickle=False)
+    tagger = musictag.load(run_dir)
+    assert predictions["tags"].tolist() == list(tagger.tag_names)
+    rows = {row["song_id"]: row["path"] for row in csv.DictReader(tiny_catalogue.open())}
+    for song_id, scores in zip(predictions["song_ids"], predictions["scores"], strict=True):
+        path = tiny_catalogue.parent / rows[str(song_id)]
+        tagged = tagger.tag(path)
+        assert [tagged[name] for name in tagger.tag_names] == scores.tolist()
+    assert list(tagged.values()) == sorted(tagged.values(), reverse=True)
+    assert tagger.tag(path, top=1) == dict([next(iter(tagged.items()))])
+    assert cli.main(["tag", str(path), str(path), "--model", str(run_dir / "model.json"), "--json"]) == 0
+    assert next(iter(json.loads(capsys.readouterr().out).values())) == tagged
+
+    importances = list(csv.DictReader((run_dir / "importances.csv").open()))
+    assert {row["feature"] for row in importances} <= set(feature_names())
+    for name in tagger.tag_names:
+        assert sum(float(row["share"]) for row in importances if row["tag"] == name) == pytest.approx(1, abs=1e-3)
+
+    written = {path: path.stat().st_mtime_ns for path in run_dir.iterdir()}
+    assert "Finished before" in train()
+    assert {path: path.stat().st_mtime_ns for path in run_dir.iterdir()} == written
+
+
+def test_metrics_have_the_keys_of_a_network_run(trees: list[str], place: list[str]) -> None:
+    from tests.helpers.experiments import TINY
+
+    network = experiment.run(compose_config(*place, *TINY, "trainer.max_epochs=1"))
+    metrics = experiment.run(compose_config(*trees))
+    assert set(metrics) - set(network) == {"features", "trees", "leaves", "chosen"}
+    assert set(network) <= set(metrics)
+    for key in ("test", "speed", "songs"):
+        assert set(metrics[key]) == set(network[key])
+    assert set(metrics["validation"]) <= set(network["validation"])
+    # the same songs, targets and tags, in the same order
+    ours, theirs = (
+        np.load(experiment.results_folder(config) / "predictions.npz")
+        for config in (compose_config(*trees), compose_config(*place, *TINY, "trainer.max_epochs=1"))
+    )
+    for name in ("song_ids", "tags", "kinds", "targets"):
+        np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def test_the_same_run_gives_the_same_scores_whatever_the_threads(trees: list[str], tmp_path: Path) -> None:
+    first = experiment.run(compose_config(*trees))
+    again = experiment.run(compose_config(*trees, "baseline.threads=2", f"runs_dir={tmp_path / 'again'}"))
+    assert comparable(first) == comparable(again)
+    other = experiment.run(compose_config(*trees, "seed=1"))
+    assert comparable(first) != comparable(other)
+
+
+def test_an_interrupted_run_goes_on_after_its_tags(
+    trees: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = experiment.run(compose_config(*trees, f"runs_dir={tmp_path / 'whole'}"))
+    fitted = []
+    fit = Trees.fitter
+
+    def counting(model: Trees, *arguments: Any) -> Any:
+        fitter = fit(model, *arguments)
+        inner = fitter.fit
+
+        def once(*arguments: Any) -> dict[str, Any]:
+            if len(fitted) == 2:
+                raise KeyboardInterrupt
+            fitted.append(arguments[0])
+            return inner(*arguments)
+
+        fitter.fit = once
+        return fitter
+
+    config = compose_config(*trees)
+    monkeypatch.setattr(Trees, "fitter", counting)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(config)
+    run_dir = experiment.results_folder(config)
+    assert len(list((run_dir / "tags").glob("*.json"))) == 2
+    assert not (run_dir / "metrics.json").exists()
+    fitted.clear()
+    assert comparable(experiment.run(config)) == comparable(whole)
+    assert fitted == ["regression"]  # the last of the three
+    assert {path.name for path in run_dir.iterdir()} == FILES
+
+
+def test_a_damaged_model_of_a_tag_is_named(trees: list[str]) -> None:
+    config = compose_config(*trees)
+    path = experiment.results_folder(config) / "tags" / "0001.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"name": "noi')
+    with pytest.raises(MusictagError, match=r"0001\.json is damaged .* delete it"):
+        experiment.run(config)
+    assert "0001.json" in (path.parent.parent / "error.txt").read_text()
+
+
+def test_a_linear_run_knows_what_is_high(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = experiment.run(compose_config(*place, "model=baseline_logistic", *SMALL))
+    assert metrics["run"].startswith("logistic-")
+    assert metrics["parameters"] == 3 * (len(feature_names()) + 1)
+    assert sum(metrics["chosen"]["penalties"].values()) == 3
+    tags = {tag["name"]: tag for tag in metrics["test"]["tags"]}
+    assert tags["high"]["roc_auc"] == 1
+    assert tags["brightness"]["rmse"] < tags["brightness"]["rmse_of_mean"]
+    terminal.print_results(metrics, "runs")
+    assert "features and linear on catalogue: 12 training songs, 241 features, 726 parameters" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_tags_that_validation_cannot_judge_get_what_it_chose_for_others(trees: list[str], tiny_catalogue: Path) -> None:
+    rows = read_rows(tiny_catalogue)
+    for row in rows:
+        if row["split"] == "validation":
+            row["noisy"] = 0
+    write_table(tiny_catalogue, rows)
+    with pytest.warns(UserWarning, match=r"cannot judge 1 of 3 tags .*: noisy\."):
+        experiment.run(compose_config(*trees))
+    tagger = musictag.load(experiment.results_folder(compose_config(*trees)))
+    chosen = {tag["name"]: tag["chosen"] for tag in tagger.fitted}
+    assert chosen["noisy"] == Trees().typical([chosen["high"], chosen["brightness"]])
+    for row in rows:
+        if row["split"] == "validation":
+            row |= {"high": 1, "brightness": ""}
+    write_table(tiny_catalogue, rows)
+    with pytest.raises(MusictagError, match="cannot judge any tag"):
+        experiment.run(compose_config(*trees))
+
+
+def test_only_the_first_of_several_processes_works(trees: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose_config(*trees)
+    monkeypatch.setattr(experiment, "is_rank_zero", lambda: False)
+    with pytest.raises(SystemExit) as ended:
+        experiment.run(config)
+    assert ended.value.code == 0
+    assert not experiment.results_folder(config).exists()
+
+
+def test_the_tracker_gets_scores_and_importances(trees: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Notes(Tracker):
+        def __init__(self) -> None:
+            self.told: list[Any] = []
+
+        def start(self) -> None:
+            self.told.append("start")
+
+        def log_table(self, name: str, columns: Any, rows: Any) -> None:
+            self.told.append((name, tuple(columns), len(rows) > 3))
+
+        def finish(self, metrics: Any, data: Any, scores: np.ndarray) -> None:
+            self.told.append((metrics["run"], len(data.song_ids("test")), scores.shape))
+
+    notes = Notes()
+    monkeypatch.setattr(experiment, "make_tracker", lambda config, run_dir: notes)
+    metrics = experiment.run(compose_config(*trees))
+    table = ("importances", ("tag", "feature", "share"), True)
+    assert notes.told == ["start", table, (metrics["run"], 7, (7, 3))]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["init_from=musicnn-msd"], "init_from"),
+        (["freeze=frontend"], "freeze"),
+        (["probe=linear", "init_from=x.ckpt"], "init_from and probe"),
+        (["evaluation.mode=whole"], "evaluation.mode=whole"),
+    ],
+)
+def test_what_only_networks_have_is_refused(trees: list[str], overrides: list[str], named: str) -> None:
+    with pytest.raises(MusictagError, match=f"{named} with baseline=gbt: a baseline has no network"):
+        experiment.run(compose_config(*trees, *overrides))
+
+
+class FixedSongs:
+    """A source whose identity never changes."""
+
+    name = "fixed"
+    locations: tuple[str, ...] = ()
+
+    def fingerprint(self) -> dict[str, int]:
+        return {"fixed": 1}
+
+    def learnable_manifest(self) -> Manifest:
+        class Fixed:
+            def digest(self) -> str:
+                return "songs"
+
+        return Fixed()
+
+
+def test_runs_of_networks_keep_their_folders() -> None:
+    assert "baseline" not in compose_config()
+    names = {"frontend": "waveform", "backend": "residual", "probe": None}
+    config = {"frontend": {"channels": 8}, "seed": 0, "init_from": None, "runs_dir": "runs", "names": names}
+    folder = Path("runs/fixed/waveform-residual-d980df7f")  # as it was before there were baselines
+    assert identity.run_folder(config, FixedSongs()) == folder
+    names["baseline"] = None
+    assert identity.run_folder(config | {"baseline": None}, FixedSongs()) == folder
+
+
+def test_the_identity_of_a_baseline(trees: list[str]) -> None:
+    plain = experiment.results_folder(compose_config(*trees))
+    same = (
+        "baseline.threads=3", "data.patch_seconds=7", "frontend=waveform", "backend=dense", "trainer=ddp",
+        "trainer.devices=2", "loss=mse", "evaluation.batch_size=3", "logger=wandb", "study=a",
+        "data.prepare_workers=3", "model=baseline_gbt", "evaluation.bootstrap_resamples=21",
+        "evaluation.confidence=0.9",
+    )  # fmt: skip
+    for override in same:
+        assert experiment.results_folder(compose_config(*trees, override)) == plain, override
+    other = (
+        "seed=1", "baseline.learning_rate=0.1", "baseline.num_leaves=3", "data.train_songs=8",
+    )  # fmt: skip
+    found = {experiment.results_folder(compose_config(*trees, override)) for override in other}
+    assert len(found | {plain}) == len(other) + 1
+    # what is written down is the same run
+    config = compose_config(*trees)
+    assert identity.run_folder(identity.baseline_config(config), experiment.build_source(config)) == plain
+
+
+def test_other_features_are_another_run(trees: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = experiment.results_folder(compose_config(*trees))
+    monkeypatch.setattr(identity, "feature_digest", lambda: "0123abcd")
+    assert experiment.results_folder(compose_config(*trees)) != plain
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "conf" / "baseline").glob("*.yaml"))])
+def test_the_keys_of_a_baseline_are_its_settings(name: str) -> None:
+    config = compose_config(f"baseline={name}")
+    identity.check_keys(config)
+    cls = find_class(config["baseline"]["_target_"], FeatureModel)
+    assert set(config["baseline"]) - {"_target_"} == set(settings(cls))
+    shipped = {key: value for key, value in config["baseline"].items() if key != "_target_"}
+    defaults = {key: parameter.default for key, parameter in settings(cls).items()}
+    assert {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()} == shipped
+    by_model = compose_config(f"model=baseline_{name}")
+    assert by_model["baseline"] == config["baseline"]
+    assert by_model["names"]["baseline"] == name
+
+
+def test_only_models_of_baselines_are_loaded(tmp_path: Path) -> None:
+    features, targets = np.random.default_rng(0).normal(0, 1, (40, len(feature_names()))), np.arange(40) % 2.0
+    model = Linear(threads=1)
+    spec = {"_target_": "musictag.models.baselines.linear.Linear"}
+    fitted = model.fitter(features, features, 0).fit("classification", targets, targets, None)
+    path = tmp_path / "model.json"
+    FeatureTagger(model, spec, [{"name": "a", "kind": "classification", **fitted}]).save(path)
+    assert 0 <= musictag.load(tmp_path).tag((np.random.default_rng(1).normal(0, 0.1, 8000), 16000))["a"] <= 1
+    tagger, noise = musictag.load(path), (np.random.default_rng(1).normal(0, 0.1, 8000), 16000)
+    features = song_features(to_float(tagger.read(noise)), 16000)
+    np.testing.assert_array_equal(tagger.embed(noise), features)
+    assert [layer.size for layer in tagger.layers().values()] == [len(features)]
+    seconds, rows = tagger.embedder("features").patches(noise)
+    assert (seconds.tolist(), rows.shape) == ([0], (1, len(features)))
+    with pytest.raises(MusictagError, match="has no layer penultimate"):
+        tagger.embed(noise, "penultimate")
+    with pytest.raises(MusictagError, match="a baseline has no taggram: its features are those of whole songs"):
+        tagger.taggram(noise)
+    soundfile.write(tmp_path / "song.wav", noise[0], 16000)
+    out = str(tmp_path / "features.npz")
+    assert cli.main(["embed", str(tmp_path / "song.wav"), "--model", str(tmp_path), "--out", out]) == 0
+    with np.load(out) as written:
+        assert written["embeddings"].shape == (1, len(features))
+    content = json.loads(path.read_text())
+    for change, message in (
+        ({"features": ["tempo"]}, "fitted to other features"),
+        ({"what": "something else"}, "is not a model of a baseline"),
+        ({"baseline": {"_target_": "os.system"}}, "a file may only name classes inside musictag"),
+        ({"tags": [{"name": "a", "kind": "classification"}]}, "the weights of a tag are damaged"),
+        ({"baseline": {"_target_": "musictag.models.baselines.trees.Trees"}}, "the trees of a tag are damaged"),
+    ):
+        path.write_text(json.dumps(content | change))
+        with pytest.raises(MusictagError, match=message):
+            musictag.load(path)
+    path.write_text("{")
+    with pytest.raises(MusictagError, match="or is damaged"):
+        musictag.load(path)
+    with pytest.raises(MusictagError, match="there is no tagger"):
+        musictag.load(tmp_path / "nothing.json")
+
+
+def test_importances_are_sorted_by_tag_and_drawn(tmp_path: Path) -> None:
+    shares = np.zeros((2, len(feature_names())))
+    shares[0, [3, 7]] = 0.25, 0.75
+    rows = importance_rows(["a", "b"], shares)
+    assert rows == [("a", feature_names()[7], 0.75), ("a", feature_names()[3], 0.25)]
+    plot_importances(shares, tmp_path / "importances.png")
+    assert (tmp_path / "importances.png").read_bytes().startswith(b"\x89PNG")

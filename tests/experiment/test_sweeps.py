@@ -1,0 +1,339 @@
+"""Sweeps: the jobs are written down, each runs in a process of its own, and what is finished is not run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from musictag.common.errors import MusictagError
+from musictag.common.processes import available_cores
+from musictag.experiment import run as experiment
+from musictag.experiment.run_folder import hold
+from musictag.experiment.sweeps import jobs as sweeping
+from musictag.experiment.sweeps import status
+from musictag.experiment.sweeps import study as studies
+from tests.conf.test_conf import NEEDED
+from tests.helpers.experiments import ROOT, TINY, compose_config, folders
+from tests.helpers.processes import TWO_PROCESSES, batches, environment
+
+SWEEPS = sorted(path.stem for path in (ROOT / "sweep").glob("*.yaml"))
+DATA = sorted(path.stem for path in (ROOT / "conf" / "data").glob("*.yaml"))
+#: A study of the parts that the command line names, in place of the models that it would go through.
+WITHOUT_MODELS = "~hydra.sweeper.params.model"
+
+
+@pytest.fixture
+def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path), "trainer.max_epochs=1"]
+
+
+def sweep_config(*overrides: str) -> DictConfig:
+    """The configuration of a sweep, Hydra's own part included."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    return cfg
+
+
+def sweep(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python train.py WORDS`, as a person types it."""
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+
+
+def finished(tmp_path: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((tmp_path / "runs").glob("*/*/metrics.json"))]
+
+
+def with_task(*words: str) -> DictConfig:
+    """The configuration of ``train.py -m WORDS``."""
+    cfg = sweep_config()
+    with read_write(cfg.hydra):
+        cfg.hydra.sweeper.params = {"seed": "0,1"}
+        cfg.hydra.overrides.task = list(words)
+    return cfg
+
+
+def test_the_jobs_of_a_grid_are_those_that_hydra_runs() -> None:
+    words = ["data.train_songs=range(2,5)", "seed=7,8,9", "+a={x:1,y:2}", "frontend.channels=[1,2],[3,4]"]
+    parsed = OverridesParser.create().parse_overrides(["seed=0,1", *words])
+    jobs = sweeping.job_overrides(with_task(*words))
+    assert jobs == BasicSweeper.split_arguments(parsed, None)[0]
+    assert len(jobs) == 3 * 3 * 2
+
+
+def test_a_grid_of_an_interval_is_refused() -> None:
+    with pytest.raises(MusictagError, match=r"learning_rate=interval\(0,1\): a grid needs the values themselves"):
+        sweeping.job_overrides(with_task("trainer.learning_rate=interval(0,1)"))
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_job_of_every_study_composes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
+    for data in DATA:
+        chosen = [f"sweep={name}", f"data={data}", *NEEDED.get(data, [])]
+        with_sizes = [] if list((ROOT / "sweep" / "data").glob(f"{name}_{data}.yaml")) else ["data.train_songs=7,8"]
+        params = sweep_config(*chosen).hydra.sweeper
+        if "optuna" in params._target_:
+            assert sweeping.job_overrides(sweep_config(*chosen)) is None
+            continue
+        cfg = sweep_config(*chosen)
+        with read_write(cfg.hydra):
+            cfg.hydra.overrides.task = [*chosen, *with_sizes]
+        jobs = sweeping.job_overrides(cfg)
+        assert jobs is not None
+        assert len({tuple(job) for job in jobs}) == len(jobs) > 1
+        for job in (jobs[0], jobs[-1]):
+            config = compose_config(*job)
+            assert config["study"] == name
+            experiment.check_keys(config)
+
+
+def test_the_files_of_data_sets_belong_to_studies() -> None:
+    for path in (ROOT / "sweep" / "data").glob("*.yaml"):
+        name, _, data = path.stem.rpartition("_")
+        assert name in SWEEPS
+        assert data in DATA
+
+
+def test_the_study_of_architectures_has_every_published_model() -> None:
+    models = sweep_config("sweep=architectures").hydra.sweeper.params.model.split(",")
+    published = {path.stem for path in (ROOT / "conf/model").glob("*.yaml") if "paper:" in path.read_text()}
+    assert set(models) == published | {"baseline_gbt", "baseline_logistic"}
+
+
+def test_a_study_without_sizes_for_a_data_set_asks_for_them(tiny: list[str], tmp_path: Path) -> None:
+    done = sweep("sweep=dataset_size", *tiny, WITHOUT_MODELS)
+    assert done.returncode == 1
+    assert "data.train_songs is needed: this study has none for data=catalogue; type for example" in done.stderr
+    assert not list(tmp_path.glob("runs/*/*"))
+
+
+def test_a_sweep_is_written_down_runs_each_job_and_skips_what_is_finished(tiny: list[str], tmp_path: Path) -> None:
+    words = [*tiny, "sweep=input_length", WITHOUT_MODELS, "seed=3", "data.patch_seconds=0.01,0.5"]
+    done = sweep(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (metrics,) = finished(tmp_path)
+    assert (metrics["study"], metrics["seed"], metrics["config"]["data"]["patch_seconds"]) == ("input_length", 3, 0.5)
+    (listed,) = (tmp_path / "runs").glob("*/study-input_length.json")
+    jobs = studies.read_jobs(listed)
+    assert [job["job"] for job in jobs] == ["data.patch_seconds=0.01", "data.patch_seconds=0.5"]
+    assert jobs[1]["run"] == metrics["run"]
+    # one job fails, says why, and the other one has run after it
+    assert "is too short" in done.stderr
+    assert "its process ended with status 1" in (listed.parent / jobs[0]["run"] / "error.txt").read_text()
+    assert not (listed.parent / jobs[1]["run"] / "error.txt").exists()
+
+    written = (listed.parent / jobs[1]["run"] / "metrics.json").stat().st_mtime_ns
+    again = sweep(*words[:-1], "data.patch_seconds=0.5,0.6")
+    assert "2 jobs, 1 of them finished before" in again.stdout + again.stderr
+    assert (listed.parent / jobs[1]["run"] / "metrics.json").stat().st_mtime_ns == written
+    assert [m["config"]["data"]["patch_seconds"] for m in finished(tmp_path)].count(0.6) == 1
+    # what was to be run before stays on the list
+    names = [job["job"] for job in studies.read_jobs(listed)]
+    assert names == ["data.patch_seconds=0.01", "data.patch_seconds=0.5", "data.patch_seconds=0.6"]
+
+
+def test_a_job_that_cannot_be_stops_the_sweep_before_any_work(tiny: list[str], tmp_path: Path) -> None:
+    done = sweep("sweep=input_length", WITHOUT_MODELS, *tiny, f"data.path={tmp_path / 'nowhere.csv'}")
+    assert done.returncode == 1
+    assert "nowhere.csv" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("runs/**/error.txt"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_the_launchers_run_jobs(tiny: list[str], tmp_path: Path, launcher: str) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    done = sweep("-m", "seed=0,1", *tiny, f"hydra/launcher={launcher}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(metrics["seed"] for metrics in finished(tmp_path)) == [0, 1]
+
+
+@pytest.mark.slow
+def test_optuna_proposes_and_a_second_start_finds_its_trials(tiny: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    words = ["sweep=hyperparameters", "hydra.sweeper.n_trials=2", *tiny]
+    done = sweep(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = finished(tmp_path)
+    rates = {metrics["config"]["optimizer"]["lr"] for metrics in runs}
+    assert len(rates) == 2
+    assert all(1e-4 <= rate <= 1e-2 for rate in rates)
+    best = (tmp_path / "runs" / "multirun" / "optimization_results.yaml").read_text()
+    # the validation songs decide, not the test songs
+    assert f"best_value: {max(metrics['validation']['val_pr_auc'] for metrics in runs)}" in best
+    sweep(*words)
+    assert [metrics["run"] for metrics in finished(tmp_path)] == [metrics["run"] for metrics in runs]
+
+
+def test_slurm_gets_a_task_and_a_gpu_a_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    submitit = pytest.importorskip("submitit")
+    monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
+    cfg = sweep_config(
+        "trainer=ddp", "trainer.devices=4", "trainer.num_nodes=2", "hydra/launcher=submitit_slurm",
+        "hydra.launcher.partition=gpu",
+    )  # fmt: skip
+    launcher = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
+    del launcher["_target_"], launcher["submitit_folder"]
+    for name in ("srun", "sbatch"):  # submitit looks whether they are there
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    executor = submitit.AutoExecutor(
+        folder=tmp_path, cluster="slurm", slurm_max_num_timeout=launcher.pop("max_num_timeout")
+    )
+    common = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name")
+    executor.update_parameters(
+        **{key if key in (*common, "stderr_to_stdout") else f"slurm_{key}": value for key, value in launcher.items()}
+    )
+    script = executor._executor._make_submission_file_text("command", "uid")
+    for line in ("--ntasks-per-node=4", "--gpus-per-node=4", "--nodes=2", "--partition=gpu", "--signal=USR2@120"):
+        assert f"#SBATCH {line}\n" in script
+
+
+#: What of Slurm the launcher talks to: a job runs at once, and each of its two tasks is told its rank. Lightning makes
+#: its port of the job's number, as clusters have it: two jobs of one number at once would meet.
+SLURM = {
+    "sbatch": """for script; do :; done
+export SLURM_JOB_ID=$STAND_IN_JOB SLURM_JOB_NAME=musictag SLURM_NODELIST=localhost SLURM_JOB_NODELIST=localhost
+export SLURM_NODEID=0 SLURM_NTASKS=2 SLURM_NTASKS_PER_NODE=2 SLURM_JOB_NUM_NODES=1 SLURM_NNODES=1
+(sh "$script"; touch "$0.ended") > /dev/null 2>&1 &
+echo "Submitted batch job $STAND_IN_JOB"
+""",
+    "srun": """while [ "${1#--}" != "$1" ]; do case "$1" in --output|--error) shift 2;; *) shift;; esac; done
+SLURM_PROCID=1 SLURM_LOCALID=1 "$@" &
+SLURM_PROCID=0 SLURM_LOCALID=0 "$@"
+wait
+""",
+    "sacct": """[ -e "$(dirname "$0")/sbatch.ended" ] && state=COMPLETED || state=RUNNING
+echo "JobID|State|NodeList"; echo "$STAND_IN_JOB|$state|localhost"
+""",
+    "scontrol": "echo localhost\n",
+}
+
+
+@pytest.mark.slow
+def test_a_slurm_job_trains_on_all_of_its_tasks(tiny: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    (tmp_path / "bin").mkdir()
+    for name, script in SLURM.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}")
+        (tmp_path / "bin" / name).chmod(0o755)
+    job = str(1000 + os.getpid() % 9000)
+    done = sweep(
+        "-m", "study=slurm", "seed=0", *tiny, *TWO_PROCESSES,
+        "hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=null",
+        **environment(tmp_path / "records", PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"),
+        STAND_IN_JOB=job,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (metrics,) = finished(tmp_path)
+    assert metrics["config"]["trainer"]["devices"] == 2
+    history = (tmp_path / "runs" / metrics["data"] / metrics["run"] / "history.csv").read_text().splitlines()
+    patches = dict(zip(history[0].split(","), history[1].split(","), strict=True))["patches"]
+    assert int(patches) == metrics["songs"]["train"]  # of both tasks together: each song once
+    log = (tmp_path / f"runs/multirun/.submitit/{job}/{job}_submission.sh").read_text()
+    assert "#SBATCH --ntasks-per-node=2" in log
+    assert "export SLURM_KILL_BAD_EXIT=1" in log  # a task that dies ends the others
+    heard = [{song for row in batches(tmp_path / "records", "train") if row["rank"] == rank for song in row["songs"]}
+             for rank in (0, 1)]  # fmt: skip
+    assert len(heard[0]) == len(heard[1]) == metrics["songs"]["train"] // 2
+    assert not heard[0] & heard[1]
+
+
+def test_jobs_that_run_at_once_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    cores = available_cores()
+    assert "OMP_NUM_THREADS" not in sweeping._environment({})
+    assert sweeping._environment({"n_jobs": cores})["OMP_NUM_THREADS"] == "1"
+    assert sweeping._environment({"n_jobs": -1})["OMP_NUM_THREADS"] == "1"
+    assert "LOCAL_RANK" not in sweeping._environment({})
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert sweeping._environment({"n_jobs": 2})["OMP_NUM_THREADS"] == "7"
+
+
+def test_a_run_that_another_process_makes_is_left_to_it(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    config = compose_config(*tiny)
+    folder = experiment.results_folder(config)
+    with hold(folder):
+        assert sweeping.run_job(config, tiny, {}) is None
+        assert "another process is at work" in capsys.readouterr().err
+        assert not folder.exists()
+        with pytest.raises(MusictagError, match="another process is at work"):
+            experiment.run(config)
+    assert not folder.exists()
+
+
+def test_the_patches_of_a_job_are_those_of_all_its_epochs() -> None:
+    words = ["data.train_songs=10", "data.patches_per_song=3", "trainer.max_epochs=7"]
+    assert sweeping.patches_to_train(compose_config(*words)) == 210
+    assert sweeping.patches_to_train(compose_config(*words[1:])) is None  # nobody has counted the songs yet
+    assert sweeping.patches_to_train(compose_config(*words, "baseline=gbt")) is None
+
+
+def test_the_objective_is_of_the_validation_songs() -> None:
+    assert sweeping.objective({"validation": {"val_pr_auc": 0.4, "val_rmse": 0.1}}) == 0.4
+    assert sweeping.objective({"validation": {"val_pr_auc": None, "val_rmse": 0.1}}) == -0.1
+    assert sweeping.objective(None) is None
+
+
+def test_a_damaged_list_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "study-x.json"
+    assert studies.read_jobs(path) == []
+    for content in ("{", '{"jobs": [{}]}', "[]"):
+        path.write_text(content)
+        with pytest.raises(MusictagError, match=r"study-x.json is damaged"):
+            studies.read_jobs(path)
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on(tiny: list[str], tmp_path: Path) -> None:
+    """Killed with its job at the first checkpoint, started again: the same scores as without a kill."""
+    words = ["-m", "seed=0,1", *tiny, "trainer.max_epochs=20"]
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=env, start_new_session=True, stdout=subprocess.DEVNULL)
+    give_up = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/*/last.ckpt")) and time.monotonic() < give_up:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    killed = finished(tmp_path)
+    assert len(killed) < 2
+    assert sweep(*words).returncode == 0
+    resumed = {metrics["seed"]: metrics["test"] for metrics in finished(tmp_path)}
+    fresh = sweep(*(word.replace(f"{tmp_path}/runs", f"{tmp_path}/other") for word in words))
+    assert fresh.returncode == 0
+    others = [json.loads(path.read_text()) for path in (tmp_path / "other").glob("*/*/metrics.json")]
+    assert resumed == {metrics["seed"]: metrics["test"] for metrics in others}
+
+
+def test_other_intervals_start_no_job_again(tiny: list[str], tmp_path: Path) -> None:
+    metrics = experiment.run(compose_config(*tiny))
+    asked = compose_config(*tiny, "evaluation.confidence=0.5")
+    # the process of such a job could not even begin
+    again = sweeping.run_job(asked, [*tiny, "there.is.no.such.key=1"], {})
+    assert again is not None
+    assert again["test"]["confidence"] == 0.5
+    assert again["test"]["rmse"]["value"] == metrics["test"]["rmse"]["value"]
+    assert again["test"]["rmse"]["low"] > metrics["test"]["rmse"]["low"]
+    (listed,) = sweeping.write_down([[*tiny, "study=again", "evaluation.confidence=0.9"]])
+    (job,) = status.read_study_status(listed)
+    assert (job.state, job.folder.name) == ("done", metrics["run"])

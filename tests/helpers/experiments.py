@@ -1,0 +1,49 @@
+"""What tests of whole experiments share: the shipped configuration, composed as the command line does, made small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from musictag.experiment import run as experiment
+from musictag.experiment.compose import compose
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: A model and a budget that train in a second or two.
+TINY = (
+    "frontend=waveform",
+    "frontend.channels=[8,8,8,8,8,8]",
+    "backend=residual",
+    "backend.filters=8",
+    "backend.dense_units=8",
+    "backend.dropout=0.25",
+    "backend.batch_norm=per_channel",
+    "backend.norm_momentum=0.1",
+    "data.patch_seconds=0.5",
+    "data.num_workers=0",
+    "data.prepare_workers=1",
+    "trainer.max_epochs=2",
+    "data.batch_size=4",
+    "trainer.accelerator=cpu",
+    "evaluation.bootstrap_resamples=20",
+)
+
+
+def folders(tmp_path: Path) -> list[str]:
+    """Overrides that keep everything inside ``tmp_path``."""
+    return [f"runs_dir={tmp_path / 'runs'}", f"data_dir={tmp_path / 'data'}"]
+
+
+def compose_config(*overrides: str) -> dict[str, Any]:
+    """The configuration that `python train.py OVERRIDES` would run, as plain containers."""
+    return compose(overrides)
+
+
+def run(*overrides: str) -> tuple[Path, dict[str, Any]]:
+    """The run folder and metrics.json of what `python train.py OVERRIDES` would run, within this process."""
+    config = compose_config(*overrides)
+    experiment.run(config)
+    run_dir = experiment.results_folder(config)
+    return run_dir, json.loads((run_dir / "metrics.json").read_text())

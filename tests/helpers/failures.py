@@ -1,0 +1,312 @@
+"""Failures on purpose: processes killed at a chosen step, disks that fill up, weights that become NaN.
+
+``Lab`` keeps a process that has the libraries loaded and forks another one for every command, so that a run that is
+started twenty times does not load them twenty times. The command is the real one: train.py, with the words that a
+person types. Its mounts are its own (``Lab(mounts=True)``) and end with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import resource
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.experiments import ROOT
+
+#: What runs need, loaded once.
+LOADED = (
+    "matplotlib.pyplot", "torch", "torchaudio", "pytorch_lightning", "hydra", "musictag.experiment.run",
+    "musictag.experiment.sweeps.jobs", "musictag.experiment.results.console", "musictag.inference.feature_tagger",
+)  # fmt: skip
+#: Steps of writing a file, in their order, at which something can happen (musictag/common/files.py).
+STEPS = ("opening", "half written", "written", "renamed")
+GIVE_UP_SECONDS = 300.0
+
+
+class Started:
+    """A command at work, the leader of a group of processes. ``said`` holds what it prints."""
+
+    def __init__(self, lab: Lab, pid: int, log: Path) -> None:
+        self._lab, self.pid, self._log = lab, pid, log
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def kill(self) -> int:
+        """kill -9 of all its processes; returns its status: it may have ended by itself a moment before."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Its exit status, negative for a signal."""
+        return int(self._lab._answer())
+
+    def children(self) -> list[int]:
+        """Its processes, itself aside."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:  # ended meanwhile
+                continue
+            if int(fields[2]) == self.pid != int(stat.parent.name) and fields[0] != "Z":
+                found.append(int(stat.parent.name))
+        return found
+
+
+class Lab:
+    """Starts commands one after the other; those of two labs run at the same time."""
+
+    def __init__(self, folder: Path, *, mounts: bool = False, environment: dict[str, str | None] | None = None) -> None:
+        """``environment``: variables that are set, or not there (None)."""
+        changed = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "140", **(environment or {})}
+        self._folder, self._numbers = folder, count()
+        command = [sys.executable, "-m", "tests.helpers.failures"]
+        self._process = subprocess.Popen(
+            [*(_own_mounts() if mounts else []), *command],
+            cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={name: value for name, value in changed.items() if value is not None},
+        )  # fmt: skip
+        assert self._answer() == "ready"
+
+    def start(
+        self,
+        *words: str,
+        failure: dict[str, Any] | None = None,
+        program: str = "train.py",
+        environment: dict[str, str] | None = None,
+    ) -> Started:
+        """`python train.py WORDS`, or another ``program``: a file, or a module. ``failure``: see ``plan``."""
+        log = self._folder / f"log-{next(self._numbers)}.txt"
+        pid = self._ask(program=program, words=words, failure=failure, log=str(log), environment=environment or {})
+        return Started(self, int(pid), log)
+
+    def run(self, *words: str, **settings: Any) -> tuple[int, str]:
+        """The exit status of a command, and what it said."""
+        started = self.start(*words, **settings)
+        return started.wait(), started.said
+
+    def mount(self, folder: Path, megabytes: float) -> Disk:
+        """A small disk at ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        disk = Disk(self, folder, Path(f"/proc/{self._process.pid}/root{folder}"))
+        self.shell("mount", "-t", "tmpfs", "-o", f"size={round(megabytes * 1024)}k", "small", str(folder))
+        return disk
+
+    def shell(self, *words: str) -> None:
+        """Run a command where the mounts are seen."""
+        said = self._ask(shell=words)
+        assert said == "done", said
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+    def _ask(self, **order: Any) -> str:
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> str:
+        return self._process.stdout.readline().strip()
+
+
+class Disk:
+    """A disk of a few megabytes. ``folder`` is where commands see it, ``seen`` where the test does."""
+
+    def __init__(self, lab: Lab, folder: Path, seen: Path) -> None:
+        self._lab, self.folder, self.seen = lab, folder, seen
+
+    def resize(self, megabytes: float) -> None:
+        self._lab.shell("mount", "-o", f"remount,size={round(megabytes * 1024)}k", str(self.folder))
+
+    def protect(self, read_only: bool) -> None:
+        self._lab.shell("mount", "-o", f"remount,{'ro' if read_only else 'rw'}", str(self.folder))
+
+
+def _own_mounts() -> list[str]:
+    """What to put before a command that may mount; skips the test where nobody lets it."""
+    for own in (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"]):
+        try:
+            tried = subprocess.run([*own, "mount", "-t", "tmpfs", "none", "/tmp"], capture_output=True)
+        except OSError:
+            continue
+        if tried.returncode == 0:
+            return own
+    pytest.skip("mounting a small disk is not allowed here, neither to this user nor with unshare --map-root-user")
+
+
+# in the process that starts the others
+
+
+def serve() -> None:
+    """Reads orders, a line each; starts what they name, says its process id and, when it has ended, its status."""
+    for name in LOADED:
+        importlib.import_module(name)
+    _warm_up()
+    print("ready", flush=True)
+    while line := sys.stdin.readline():
+        order = json.loads(line)
+        if "shell" in order:
+            done = subprocess.run(order["shell"], capture_output=True, text=True)
+            print("done" if done.returncode == 0 else repr(done.stderr), flush=True)
+            continue
+        pid = os.fork()
+        if not pid:
+            _become(**order)
+            return
+        os.setpgid(pid, pid)  # here, too: whoever hears of it may kill it at once
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def _warm_up() -> None:
+    """What every command would do anew: Hydra looks for its plugins, a first picture for its fonts."""
+    from hydra.core.plugins import Plugins
+    from matplotlib.figure import Figure
+
+    Plugins.instance()
+    figure = Figure(layout="constrained")
+    figure.add_subplot(title="0.5", xlabel="epoch", ylabel="bold")
+    figure.savefig(io.BytesIO())
+
+
+def _become(
+    program: str, words: list[str], failure: dict[str, Any] | None, log: str, environment: dict[str, str]
+) -> None:
+    os.setpgid(0, 0)
+    os.environ.update(environment)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for number, opened in enumerate((os.open(os.devnull, os.O_RDONLY), output, output)):
+        os.dup2(opened, number)
+    signal.alarm(round(GIVE_UP_SECONDS))  # what hangs is ended, and its status says so
+    if failure:
+        plan(**failure)
+    sys.argv = [str(ROOT / program) if program.endswith(".py") else program, *words]
+    if program.endswith(".py"):
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    else:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+
+
+def plan(do: str, **where: Any) -> None:
+    """Something that will happen in this process. ``do``: kill | poison (the weights) | fill or protect (a disk).
+
+    At a step of writing: ``file`` (its name), ``step`` (of STEPS), ``nth`` (the first is 1). At a step of the work:
+    ``call`` (a method of TaggingModule), ``nth``. From the beginning: limit (to so many open ``files``).
+    """
+    if do == "limit":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (where["files"], where["files"]))
+        return
+    protect = ("mount", "-o", "remount,ro", where.get("folder", ""))
+    acts = {
+        "kill": _kill,
+        "poison": _poison,
+        "fill": lambda *_: _fill(Path(where["folder"])),
+        "protect": lambda *_: subprocess.run(protect, check=True),
+    }
+    if "call" in where:
+        _at_call(where["call"], where["nth"], acts[do])
+    else:
+        _at_writing(where["file"], where["step"], where["nth"], acts[do])
+
+
+def _kill(*_: Any) -> None:
+    os.killpg(0, signal.SIGKILL)
+
+
+def _poison(module: Any, *_: Any) -> None:
+    next(module.parameters()).data.fill_(float("nan"))
+
+
+def _fill(folder: Path) -> None:
+    """Until nothing more goes onto the disk."""
+    with open(folder / "filler", "ab", buffering=0) as file:
+        for size in (2**16, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+
+
+def _at_call(name: str, nth: int, act: Callable[..., None]) -> None:
+    from musictag.training.module import TaggingModule
+
+    numbers, method = count(1), getattr(TaggingModule, name)
+
+    def step(*args: Any, **settings: Any) -> Any:
+        if next(numbers) == nth:
+            act(*args)
+        return method(*args, **settings)
+
+    setattr(TaggingModule, name, step)
+
+
+def _at_writing(name: str, step: str, nth: int, act: Callable[..., None]) -> None:
+    """The steps are those of every file that is whole or not there: opened beside its place, flushed, renamed."""
+    numbers, sync, replace = count(1), os.fsync, os.replace
+
+    def arrived(path: str) -> bool:
+        return Path(path).name in (name, f".{name}.{os.getpid()}.part") and next(numbers) == nth
+
+    def audit(event: str, args: tuple) -> None:
+        if event == "open" and isinstance(args[0], str) and args[0].endswith(".part") and arrived(args[0]):
+            act()
+
+    def fsync(descriptor: int) -> None:
+        if arrived(os.readlink(f"/proc/self/fd/{descriptor}")):
+            if step == "half written":
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+            act()
+        sync(descriptor)
+
+    def rename(source: Any, target: Any) -> None:
+        replace(source, target)
+        if arrived(os.fspath(target)):
+            act()
+
+    if step == "opening":
+        sys.addaudithook(audit)
+    elif step == "renamed":
+        os.replace = rename
+    else:
+        os.fsync = fsync
+
+
+@contextmanager
+def labs(folder: Path, number: int = 1, **settings: Any) -> Iterator[list[Lab]]:
+    """So many labs at once, closed afterwards."""
+    opened = [Lab(folder / f"lab-{i}", **settings) for i in range(number) if not (folder / f"lab-{i}").mkdir()]
+    try:
+        yield opened
+    finally:
+        for lab in opened:
+            lab.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + GIVE_UP_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.002)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,154 @@
+"""What tests of models share: the parts and presets that conf/ offers, whole or made small, and ways to look inside."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from musictag.experiment.compose import compose, presets
+from musictag.models.backends import BackEnd
+from musictag.models.factory import build
+from musictag.models.frontends import FrontEnd
+from musictag.models.network import TaggingNetwork
+
+CONF = Path(__file__).parent.parent / "conf"
+#: Those of networks: baselines have no parts.
+PRESETS = presets()
+#: The files of both groups, one a class.
+CLASSES = {group: sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml")) for group in ("frontend", "backend")}
+#: What papers make of these classes, named after their models; and the back-ends that do no more than pool over time.
+VARIANTS = {
+    "frontend": [
+        "crnn", "fcn", "pons_waveform9", "samplecnn_res", "samplecnn_rese", "samplecnn_se", "self_attention_2020",
+        "short_chunk_res", "spectrogram_small", "vgg", "waveform_small",
+    ],
+    "backend": [
+        "harmonic", "samplecnn", "samplecnn_se", "self_attention_2020", "short_chunk", "vgg", "waveform_small",
+        "attention_pool", "auto_pool", "mean_pool",
+    ],
+}  # fmt: skip
+FRONTENDS, BACKENDS = (sorted(CLASSES[group] + VARIANTS[group]) for group in ("frontend", "backend"))
+#: Filters of front-ends and units of back-ends in tests in which the size does not matter.
+SMALL_MULTIPLIER = 1 / 32
+SMALL_UNITS = 8
+
+
+def spec(group: str, name: str) -> dict[str, Any]:
+    """Of one of FRONTENDS or BACKENDS."""
+    return copy.deepcopy(_spec(group, name))
+
+
+@cache
+def _spec(group: str, name: str) -> dict[str, Any]:
+    if name in CLASSES[group]:
+        return compose([f"{group}={name}"])[group]
+    if name.endswith("_pool"):
+        return compose(["backend=pooling", f"backend.pooling={name.removesuffix('_pool')}"])[group]
+    return preset(name)[group]
+
+
+def build_frontend(name: str, **changes: Any) -> FrontEnd:
+    """Front-end ``name`` with other settings, as it is before it measures anything."""
+    return build(spec("frontend", name) | changes, FrontEnd)
+
+
+def make_frontend(name: str, **changes: Any) -> FrontEnd:
+    """Front-end ``name``, with what it measures before training."""
+    torch.manual_seed(0)
+    frontend = build_frontend(name, **changes)
+    frontend.fit_normalisation([0.1 * torch.randn(1, 16000)])
+    return frontend
+
+
+def make_backend(name: str, in_channels: int, in_frames: int, num_tags: int = 5, small: bool = False) -> BackEnd:
+    content = spec("backend", name)
+    if small:
+        content = with_few_units(content)
+    return build(content, BackEnd, in_channels=in_channels, in_frames=in_frames, num_tags=num_tags)
+
+
+def make_small_pair(frontend_name: str, backend_name: str) -> tuple[FrontEnd, BackEnd, int]:
+    """Both parts with few filters, and the shortest patch that suits them, in samples."""
+    frontend = make_frontend(frontend_name, filter_multiplier=SMALL_MULTIPLIER)
+    frames = make_backend(backend_name, frontend.out_channels, 1000, small=True).min_frames
+    patch_samples = frontend.samples_for(frames)
+    in_frames = frontend.num_frames(patch_samples)
+    return frontend, make_backend(backend_name, frontend.out_channels, in_frames, small=True), patch_samples
+
+
+@cache
+def preset(name: str) -> dict[str, Any]:
+    """What ``model=name`` composes. Not to be changed: it is kept for the next test."""
+    return compose([f"model={name}"])
+
+
+def make_small_network(name: str) -> TaggingNetwork:
+    """Combination ``name`` with few filters and units, for three tags."""
+    config = preset(name)
+    frontend = config["frontend"] | {"filter_multiplier": SMALL_MULTIPLIER}
+    torch.manual_seed(0)
+    tags = [{"name": f"tag {i}"} for i in range(3)]
+    tagger = TaggingNetwork(frontend, with_few_units(config["backend"]), tags, config["data"]["patch_seconds"])
+    tagger.fit_normalisation([0.1 * torch.randn(1, 16000)])
+    return tagger.eval()
+
+
+def with_few_units(backend: dict[str, Any]) -> dict[str, Any]:
+    """The spec of a back-end, its layers made narrow."""
+    return backend | {key: _small(value) for key, value in backend.items() if key.endswith(("filters", "units"))}
+
+
+def _small(units: Any) -> Any:
+    return [_small(item) for item in units] if isinstance(units, list) else min(units, SMALL_UNITS)
+
+
+def num_parameters(*modules: nn.Module) -> int:
+    """Trainable ones."""
+    return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
+
+
+def penultimate(backend: BackEnd, features: Tensor) -> Tensor:
+    """What goes into the output layer."""
+    seen = []
+    handle = backend.output.register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0]))
+    backend(features)
+    handle.remove()
+    (inputs,) = seen
+    return inputs
+
+
+def heard(frontend: FrontEnd, num_samples: int) -> Tensor:
+    """Whether a frame's channel hears a sample: N×C×T. What is not a number spreads to all that hear it."""
+    waveforms = torch.zeros(num_samples, num_samples)
+    waveforms.fill_diagonal_(torch.nan)
+    with torch.inference_mode():
+        return frontend.eval()(waveforms).isnan()
+
+
+def as_trained(module: nn.Module) -> None:
+    """Batch norms as after a training: nothing is 0 or 1."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            for values in (layer.weight.data, layer.bias.data, layer.running_mean, layer.running_var):
+                values.uniform_(0.5, 1.5)
+
+
+def draw(module: nn.Module, rng: np.random.Generator) -> None:
+    """Weights and running statistics from ``rng``, in the order of the state dictionary."""
+    for name, value in module.state_dict().items():
+        if name.endswith(("running_var", "bandwidth_q")):
+            value.copy_(torch.from_numpy(rng.uniform(0.5, 2, value.shape)))
+        elif not name.endswith("num_batches_tracked"):
+            value.copy_(torch.from_numpy(rng.standard_normal(value.shape)))
+
+
+def normed(norm: nn.BatchNorm2d, image: Tensor) -> Tensor:
+    """``image`` after ``norm`` in evaluation."""
+    return F.batch_norm(image, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)

@@ -1,0 +1,104 @@
+"""What the tests of failures share: a small run that nothing disturbs, and how another one is compared with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from musictag.models.checkpoint import read_tagger
+from tests.helpers.catalogues import write_catalogue
+from tests.helpers.experiments import TINY, compose_config
+from tests.helpers.failures import Lab, labs
+from tests.helpers.plain_training import assert_is, train, write_beginning
+
+EPOCHS = 5
+#: What a resumed run could get wrong matters here: the schedule steps, dropout draws, the best epoch is not the last.
+SETTINGS = (
+    *TINY, f"trainer.max_epochs={EPOCHS}", "optimizer.lr=0.03", "scheduler.patience=0",
+    "frontend.norm_momentum=0.2", "backend.norm_momentum=0.2",
+)  # fmt: skip
+
+
+class Bench:
+    """A catalogue of 24 songs (prepared) and the run that nobody disturbed: its folder is ``whole``.
+
+    What went wrong in that one, too, would not be noticed by comparing others with it: it is compared with the same
+    training in plain PyTorch.
+    """
+
+    def __init__(self, folder: Path, lab: Lab, settings: tuple[str, ...]) -> None:
+        self.folder, self.lab = folder, lab
+        settings = ("data=catalogue", f"data.path={write_catalogue(folder / 'music')}", *settings)
+        self.settings = (*settings, write_beginning(folder / "beginning.safetensors", compose_config(*settings)))
+        status, said = lab.run(*self.words("undisturbed"))
+        assert status == 0, said
+        self.whole = only(folder / "undisturbed")
+        assert_is(self.whole, train(compose_config(*self.words("undisturbed"))))
+
+    def words(self, runs: str | Path, *more: str, data: str | Path = "data") -> list[str]:
+        """The command line of the run, with its results below ``runs``; another run folder is no other run."""
+        return [*self.settings, f"runs_dir={self.folder / runs}", f"data_dir={self.folder / data}", *more]
+
+
+@contextmanager
+def bench(folder: Path, *settings: str, **how: Any) -> Iterator[Bench]:
+    """``settings`` go after SETTINGS; ``how`` are those of a Lab."""
+    with labs(folder, **how) as (lab,):
+        yield Bench(folder, lab, (*SETTINGS, *settings))
+
+
+def only(runs: Path) -> Path:
+    """The folder of the only run below a ``runs_dir``."""
+    (found,) = (path.parent for path in runs.glob("*/*/config.json"))
+    return found
+
+
+def outcome(run_dir: Path) -> dict[str, Any]:
+    """What must not depend on what happened: metrics without times and names, the bytes of the predictions."""
+    metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
+    for part in (metrics, metrics["validation"]):
+        for key in ("seconds", "speed", "git"):
+            part.pop(key, None)
+    for key in ("runs_dir", "data_dir", "logger", "study"):
+        del metrics["config"][key]
+    del metrics["study"]
+    for key in ("num_workers", "prepare_workers"):
+        metrics["config"]["data"].pop(key, None)
+    return metrics | {"predictions": (run_dir / "predictions.npz").read_bytes()}
+
+
+def weights(run_dir: Path, name: str = "tagger.safetensors") -> dict[str, np.ndarray]:
+    if name.endswith(".ckpt"):
+        state = torch.load(run_dir / name, weights_only=True)["state_dict"]
+    else:
+        state = read_tagger(run_dir / name).state
+    return {key.removeprefix("tagger."): tensor.numpy() for key, tensor in state.items()}
+
+
+def check_whole(run_dir: Path, expected: Path) -> None:
+    """The run has ended as the undisturbed one did, and nothing is left of what happened to it."""
+    assert outcome(run_dir) == outcome(expected)
+    for name, weight in weights(expected).items():
+        np.testing.assert_array_equal(weights(run_dir)[name], weight, err_msg=name)
+    assert curves(run_dir) == curves(expected)
+    assert {path.name for path in run_dir.iterdir()} == {path.name for path in expected.iterdir()}
+    assert not list(run_dir.parent.rglob("*.part"))
+
+
+def curves(run_dir: Path) -> list[str]:
+    """history.csv without its last column, which is time: every epoch once."""
+    rows = (run_dir / "history.csv").read_text().splitlines()
+    assert rows[0].endswith(",seconds")
+    assert [int(row.split(",")[0]) for row in rows[1:]] == list(range(len(rows) - 1))
+    return [row.rpartition(",")[0] for row in rows]
+
+
+def epochs_done(runs: Path) -> int:
+    """Rows of the history of the only run, 0 before there is any."""
+    return max((len(path.read_text().splitlines()) - 1 for path in runs.glob("*/*/history.csv")), default=0)

@@ -1,0 +1,88 @@
+"""Figures of studies of all kinds are drawn, with what they must name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+
+from musictag.report.figures import figures
+from musictag.report.statistics.paired_tests import tag_gains
+from musictag.report.statistics.popularity import exclusive, popularity
+from musictag.report.statistics.resampling import resampled
+from musictag.report.statistics.scaling import crossings, curves
+from musictag.report.study import read_study
+from tests.helpers.studies import SYSTEMS, WITH_TREES, System, write_run, write_study
+
+ONE = {"waveform_small": SYSTEMS["waveform_small"]}
+
+
+def check(path: Path, *words: str, widest: int = 2000) -> None:
+    """A PNG that is no empty sheet, and beside it an SVG that names what it shows."""
+    image = matplotlib.image.imread(path)
+    assert 500 < image.shape[1] <= widest
+    assert image.std() > 0.02
+    text = path.with_suffix(".svg").read_text()
+    for word in words:
+        assert word in text
+
+
+@pytest.mark.parametrize("systems", [ONE, SYSTEMS, WITH_TREES], ids=["one", "two", "three"])
+def test_scaling(systems: dict[str, System], tmp_path: Path) -> None:
+    write_study(tmp_path, systems=systems, songs=100, tags=6, seeds=(0, 1))
+    study = read_study(tmp_path)
+    draws = resampled(study, 100)
+    by_metric = {metric: curves(study, draws, metric) for metric in study.metrics}
+    crossed = [one for metric in study.metrics for one in crossings(study, draws, metric)]
+    figures.scaling_figure(study, by_metric, crossed, tmp_path / "scaling.png")
+    check(tmp_path / "scaling.png", "ROC-AUC", "PR-AUC", "RMSE (lower is better)", "1,000", *systems)
+
+
+def test_capacity_with_a_baseline_beside_it(tmp_path: Path) -> None:
+    write_study(
+        tmp_path, sizes=(0.25, 0.5, 1.0), factor="frontend.filter_multiplier", systems=WITH_TREES, songs=100, tags=6,
+        seeds=(0, 1),
+    )  # fmt: skip
+    study = read_study(tmp_path)
+    figures.capacity_figure(study, resampled(study, 100), tmp_path / "capacity.png")
+    check(tmp_path / "capacity.png", "front-end filters (times)", "gbt", "0.25")
+
+
+def test_two_factors(tmp_path: Path) -> None:
+    for filters in (64, 128):
+        for units in (200, 500):
+            settings = {"backend.filters": filters, "backend.dense_units": units}
+            write_run(tmp_path, "waveform_small", "waveform", 0.7, settings=settings, songs=100, tags=6)
+    study = read_study(tmp_path)
+    assert study.factors == ["backend.dense_units", "backend.filters"]
+    figures.capacity_figure(study, resampled(study, 100), tmp_path / "capacity.png")
+    check(tmp_path / "capacity.png", "back-end filters", "dense units", "128", "500")
+
+
+def test_words_instead_of_numbers(tmp_path: Path) -> None:
+    for mode in ("patches", "whole"):
+        write_run(tmp_path, "waveform_small", "waveform", 0.7, settings={"evaluation.mode": mode}, songs=100, tags=6)
+    study = read_study(tmp_path)
+    figures.capacity_figure(study, resampled(study, 100), tmp_path / "modes.png")
+    check(tmp_path / "modes.png", "patches", "whole")
+
+
+def test_nothing_varies_but_the_systems(tmp_path: Path) -> None:
+    write_study(tmp_path, sizes=(500,), seeds=(0, 1), songs=100, tags=6, systems=WITH_TREES)
+    study = read_study(tmp_path)
+    figures.capacity_figure(study, resampled(study, 100), tmp_path / "systems.png")
+    check(tmp_path / "systems.png", *WITH_TREES)
+
+
+def test_gains_and_popularity(tmp_path: Path) -> None:
+    write_study(tmp_path, sizes=(250, 1000), seeds=(0, 1), songs=150, tags=8)
+    study = read_study(tmp_path)
+    draws = resampled(study, 100)
+    figures.tag_gain_figure(study, tag_gains(study, draws), tmp_path / "gains.png")
+    check(tmp_path / "gains.png", "tag 00", "tag 07", "waveform_small")
+    rows = popularity(study, draws)
+    figures.popularity_figure(study, rows, tmp_path / "popularity.png", exclusive(study, draws))
+    check(tmp_path / "popularity.png", "prevalence", "spectrogram_small")
+    figures.popularity_figure(study, rows, tmp_path / "alone.png")
+    check(tmp_path / "alone.png", "prevalence")
