@@ -30,8 +30,8 @@ from musictag.evaluation.tables import _mean_of, _relative_error, _scored, _summ
 def plot_tags(metrics: dict[str, Any], path: str | Path) -> None:
     """Write a PNG of all scored tags, best ROC-AUC first: ROC-AUC from chance, PR-AUC with its chance beside it.
 
-    ``metrics`` is what ``musictag.evaluation.metrics.song_metrics`` returns. Regression tags stand below, smallest error first in
-    relation to the error of always answering their mean. The picture is as high as the tags need.
+    ``metrics`` is what ``musictag.evaluation.metrics.song_metrics`` returns. Regression tags stand below, smallest
+    error first in relation to the error of always answering their mean. The picture is as high as the tags need.
     """
     ranked = sorted(_scored(metrics, "roc_auc"), key=lambda tag: -tag["roc_auc"])
     measured = sorted(_scored(metrics, "rmse"), key=_relative_error)

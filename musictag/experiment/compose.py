@@ -20,7 +20,7 @@ from musictag.common.paths import expanded
 from musictag.experiment.overrides import explain, plain_config, readable
 
 #: The shipped configuration stands beside the package, in a clone of the repository.
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:

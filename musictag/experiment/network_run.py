@@ -34,6 +34,7 @@ from musictag.models.checkpoint import (
 )
 from musictag.training.callbacks.checkpoints import save_tagger
 from musictag.training.callbacks.history import History
+from musictag.training.distributed.launcher import WatchedDDP
 from musictag.training.module import TaggingModule
 from musictag.training.signals import Interruption
 from musictag.training.trainer import build_trainer, interactive
@@ -54,6 +55,8 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
     history = History(run_dir / "history.csv", announce=not interactive())
     tracker = make_tracker(config, run_dir)
     trainer = build_trainer(config, run_dir, history, tracker.loggers, interruption)
+    if isinstance(trainer.strategy, WatchedDDP):
+        trainer.strategy.on_death = partial(note_reason, run_dir)
     data.prepare_data()
     data.setup()
     if data.tags != source.learnable_manifest().tags:  # some went with songs that could not be read

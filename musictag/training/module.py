@@ -20,6 +20,7 @@ from musictag.common.errors import MusictagError
 from musictag.data.random_draws import noise_seed
 from musictag.evaluation.metrics import song_metrics
 from musictag.evaluation.registry import METRICS, monitors
+from musictag.evaluation.song_average import SongAverage
 from musictag.models.layers import full_precision
 from musictag.models.network import TaggingNetwork
 from musictag.training.distributed.step_exchange import Arriving, EpochLoss, Wishes
@@ -37,7 +38,7 @@ class TaggingModule(pl.LightningModule):
     ``freeze="frontend"`` leaves the front-end as it is, for fine-tuning.
 
     Validation and test score whole songs, in float32 whatever the precision of training: the mean over a song's patches
-    of the probabilities, collected by the SongAverage that the DataModule hands out. Logged each epoch: ``train_loss``,
+    of the probabilities, collected by a SongAverage. Logged each epoch: ``train_loss``,
     ``val_loss`` (the loss between song scores and targets) and ``val_<key>`` of those METRICS that the tags allow.
 
     Raises MusictagError for an unknown monitor or part to freeze.
@@ -186,10 +187,11 @@ class TaggingModule(pl.LightningModule):
     def _start_evaluation(self, split: str) -> None:
         # Apple's GPUs have no float64: there the sums stay with the processor
         device = "cpu" if self.device.type == "mps" else self.device
-        self.song_average = self.trainer.datamodule.song_average(split).to(device)
+        data = self.trainer.datamodule
+        self.song_average = SongAverage(len(data.song_ids(split)), len(data.tags)).to(device)
         if self.trainer.world_size > 1:
             # Ranks have different numbers of evaluation batches, so nothing may be exchanged within them: the running
-            # statistics of batch norm are made equal once, here (see experiment.py: broadcast_buffers=False).
+            # statistics of batch norm are made equal once, here (see conf/trainer/ddp.yaml: broadcast_buffers=False).
             for buffer in self.tagger.buffers():
                 dist.broadcast(buffer, 0)
 

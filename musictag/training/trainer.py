@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,9 @@ import pytorch_lightning as pl
 
 from musictag.common.errors import MusictagError
 from musictag.evaluation.registry import monitors
-from musictag.experiment.run_folder import note_reason
 from musictag.models.checkpoint import TAGGER_FILE
 from musictag.training.callbacks.checkpoints import AtomicCheckpointIO, BestTagger, EpochCheckpoint, StepCheckpoint
 from musictag.training.callbacks.history import History
-from musictag.training.distributed.launcher import WatchedDDP
 from musictag.training.flags import check_flags
 from musictag.training.instantiate import make
 from musictag.training.signals import Interruption
@@ -61,8 +58,6 @@ def build_trainer(
     }
     trainer = make("trainer", settings, pl.Trainer, **ours)
     _check_processes(config, trainer)
-    if isinstance(trainer.strategy, WatchedDDP):
-        trainer.strategy.on_death = partial(note_reason, run_dir)
     return trainer
 
 

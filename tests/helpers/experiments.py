@@ -9,7 +9,7 @@ from typing import Any
 from musictag.experiment import run as experiment
 from musictag.experiment.compose import compose
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 #: A model and a budget that train in a second or two.
 TINY = (

@@ -1,4 +1,4 @@
-"""`python -m tests.helpers.fuzz_worker KIND MEGABYTES SECONDS` reads the files that standard input names: how did each end?
+"""`python -m tests.helpers.fuzz_worker KIND MEGABYTES SECONDS` reads the files that standard input names.
 
 One JSON object a line: ``{"begun": path}`` before a file, ``{"path", "outcome", "why"}`` after it. The outcome is
 "used", "refused" (by an error that is meant for people) or "bug". Memory is bounded; whoever takes too long is ended.

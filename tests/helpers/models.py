@@ -18,7 +18,7 @@ from musictag.models.factory import build
 from musictag.models.frontends import FrontEnd
 from musictag.models.network import TaggingNetwork
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 #: Those of networks: baselines have no parts.
 PRESETS = presets()
 #: The files of both groups, one a class.

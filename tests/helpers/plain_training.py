@@ -1,7 +1,7 @@
 """A run once more, in plain PyTorch and as short as can be: what the runs of musictag have to be.
 
 Shared with them are the network, its initial weights and the published pure functions that say which patches are drawn
-(musictag/data/random_draws.py, checked by numbers of its own). Reading, cutting, loss, optimiser, schedules, when to stop,
+(musictag/data/random_draws.py, which has tests of its own). Reading, cutting, loss, optimiser, schedules, when to stop,
 which epoch is the best, song scores and their figures are written here again. Legend: S songs, N samples, K tags.
 """
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from musictag.data.datasets.catalogue import CatalogueFile
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 #: `python -c SCRIPT catalogue data_dir workers seconds_a_song [max_file_bytes]`

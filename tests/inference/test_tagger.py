@@ -25,7 +25,7 @@ from musictag.models.checkpoint import read_tagger, store_tagger, write_tagger
 from musictag.models.network import TaggingNetwork
 from tests.helpers.models import preset
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 RATE = 16000
 TAGS = [{"name": name, "kind": "classification"} for name in ("violin", "drums", "reel")]
 TAGS.append({"name": "tempo", "kind": "regression"})

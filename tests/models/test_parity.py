@@ -20,7 +20,7 @@ from musictag.models.frontends.sample_level import SampleLevel
 from musictag.models.layers import initialise
 from tests.helpers.models import num_parameters
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).parents[1] / "reference"
 NINE_LAYERS = (64, 64, 64, 128, 128, 128, 128, 128, 256)
 
 

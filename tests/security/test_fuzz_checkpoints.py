@@ -23,7 +23,8 @@ from tests.inference.test_tagger import make_network
 #: What a stranger may write where a number or a list was.
 NASTY: tuple[Any, ...] = (
     0, -1, 1, 3, 2**16, 10**6, 10**9, 2**62, 10**300, 0.5, -0.0, 1e-300, 1e300, float("inf"), float("nan"), None, True,
-    "", "x", "16000", [], [1], [10**6] * 5, [[2, 2]] * 3, [0], ["x"], {}, {"a": 1}, "musictag.models.frontends.FrontEnd",
+    "", "x", "16000", [], [1], [10**6] * 5, [[2, 2]] * 3, [0], ["x"], {}, {"a": 1},
+    "musictag.models.frontends.FrontEnd",
 )  # fmt: skip
 
 

@@ -25,8 +25,8 @@ class AudioFiles(Source):
     """Songs that are files below ``root``; the paths of the manifest are relative to it.
 
     ``max_seconds`` takes the beginning of each song only (null: all of it). ``tags`` and ``min_songs_per_tag`` choose
-    tags (see ``musictag.data.catalogue.learnable``). ``data_dir`` is where audio is prepared. Subclasses give ``name`` and
-    ``_load``, which makes the manifest, once.
+    tags (see ``musictag.data.catalogue.learnable``). ``data_dir`` is where audio is prepared. Subclasses give ``name``
+    and ``_load``, which makes the manifest, once.
 
     Raises MusictagError for settings out of range.
     """
@@ -81,7 +81,8 @@ class AudioFiles(Source):
 
     def copies(self, manifest: Manifest, among: np.ndarray) -> Iterator[np.ndarray]:
         """Which songs are the same recording as one of those ``among`` them (booleans S): by the bytes of their files,
-        then by their samples, as far as they are prepared. See ``musictag.data.catalogue.copies`` for what is handed out."""
+        then by their samples, as far as they are prepared. See ``musictag.data.catalogue.copies`` for what is handed
+        out."""
         yield same_files(self.root, manifest.paths.tolist(), among)
         if (index := self._index()) is not None:
             yield same_samples(index, manifest.column("song_id"))

@@ -1,8 +1,8 @@
 """songbook, the embedded data set: real scores, arranged at random and played by a General MIDI synthesiser.
 
 Nothing is downloaded: the scores come with music21, the SoundFont with pretty_midi. The tags are true by construction
-(table in ``musictag.data.songbook.arrangement.tags``). One SoundFont holds few timbres: results say how architectures compare with
-each other here, and are never comparable with those on recorded music.
+(table in ``musictag.data.songbook.arrangement.tags``). One SoundFont holds few timbres: results say how architectures
+compare with each other here, and are never comparable with those on recorded music.
 """
 
 from __future__ import annotations

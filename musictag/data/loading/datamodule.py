@@ -32,7 +32,6 @@ from musictag.data.manifest import SPLITS, Manifest, Tag
 from musictag.data.preparation.prepare import Prepared, prepare
 from musictag.data.random_draws import patch_starts_of_epoch, song_keys, subset_order
 from musictag.data.store.store import Store
-from musictag.evaluation.song_average import SongAverage
 
 EVALUATION_MODES = ("patches", "whole")
 _NORMALISATION_SONGS = 1024
@@ -218,10 +217,6 @@ class SongData(pl.LightningDataModule):
     def audio_seconds(self, split: str) -> float:
         """Length of all songs of a split together."""
         return float(self.store.num_samples[self._store_rows(split)].sum() / self.sample_rate)
-
-    def song_average(self, split: str) -> SongAverage:
-        """A fresh metric that turns the patches' predictions of a split into song scores S×K."""
-        return SongAverage(len(self._split(split)), len(self.tags))
 
     def normalisation_waveforms(self) -> Iterator[Tensor]:
         """Blocks of training audio (float32 B×N): a patch from each of up to 1,024 songs, chosen by the seed."""

@@ -1,4 +1,4 @@
-"""Sweeps: what one will run is written down before it begins (musictag/experiment/sweeps/study.py), and each job runs alone."""
+"""The jobs of a sweep, each in a process of its own; study.py, beside this file, writes the list of them first."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run_job(config: dict[str, Any], overrides: Sequence[str], launcher: dict[str
         if finished is None and is_rank_zero() and is_running(folder):
             raise RunsElsewhere(f"another process is at work on {folder}")
         if finished is None:
-            command = [sys.executable, str(Path(__file__).resolve().parents[1] / "train.py"), *overrides]
+            command = [sys.executable, str(Path(__file__).resolve().parents[3] / "train.py"), *overrides]
             status = run_to_its_end([*command, "hydra.mode=RUN"], _environment(launcher))
             if status - 128 in SIGNALS:
                 say(f"the job {' '.join(overrides)} was stopped, and has saved: the same command goes on")

@@ -98,9 +98,9 @@ class WandbTracker(Tracker):
     """Weights & Biases: configuration, curves, per-tag table, precision-recall curves, test songs with audio.
 
     ``project`` and ``entity`` (None: your default) say where the run is collected; ``audio_songs`` test songs can be
-    heard there. It runs online or offline as ``musictag.experiment.tracking.wandb_session`` decides, offline after ``start_seconds`` without
-    an answer. Once W&B fails, it says so and logs nothing more: what is shown elsewhere is no reason to lose a
-    training.
+    heard there. It runs online or offline as ``musictag.experiment.tracking.wandb_session`` decides, offline after
+    ``start_seconds`` without an answer. Once W&B fails, it says so and logs nothing more: what is shown elsewhere is no
+    reason to lose a training.
     """
 
     def __init__(

@@ -90,7 +90,7 @@ def capacity_figure(study: Study, draws: Draws, path: Path, confidence: float = 
 
 
 def popularity_figure(study: Study, rows: Sequence[Popularity], path: Path, exclusive: Exclusive | None = None) -> None:
-    """What ``musictag.report.statistics.popularity`` measured, a panel each, with a line where there would be no bias."""
+    """What ``musictag.report.statistics.popularity`` measured, a panel each; a line shows no bias."""
     if not rows:
         raise MusictagError("there is nothing to draw: the study has no classification tags that could be ranked")
 

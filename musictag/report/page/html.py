@@ -67,7 +67,7 @@ def write_page(report: Report, page: Page, path: Path) -> None:
 
 def render_page(report: Report, page: Page) -> str:
     """The page as text."""
-    assets = files("musictag.report") / "assets"
+    assets = files("musictag.report.page") / "assets"
     html, style, script = (
         (assets / f"page.{kind}").read_text(encoding="utf-8").strip() for kind in ("html", "css", "js")
     )

@@ -85,10 +85,10 @@ def paired_test(
     """Every pair of systems under every condition that both have, for every metric of the study.
 
     Both are scored on the same songs; the variance has a part of the songs and one of the seeds, and p values and
-    intervals allow for how little a few seeds tell of theirs: see ``musictag.report.statistics.inference``. One seed leaves the
-    test to the songs: it is then about these trained models, not about their architectures. A baseline without such a
-    setting is compared under every condition. ``picked``: the results chose the pairs; Holm's correction then counts
-    all pairs of systems, each of which could have been chosen.
+    intervals allow for how little a few seeds tell of theirs: see ``musictag.report.statistics.inference``. One seed
+    leaves the test to the songs: it is then about these trained models, not about their architectures. A baseline
+    without such a setting is compared under every condition. ``picked``: the results chose the pairs; Holm's correction
+    then counts all pairs of systems, each of which could have been chosen.
 
     Raises MusictagError for a system that the study does not have.
     """

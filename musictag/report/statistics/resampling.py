@@ -39,8 +39,8 @@ def resampled(study: Study, resamples: int = 1000, seed: int = 0) -> Draws:
 
     A resample's macro score is the mean over the tags that can be scored in it. All scores are moved so that their mean
     is the score of the songs themselves, as the intervals of a single run are and for the same reason (see
-    ``musictag.evaluation.bootstrap.centred_interval``). One block of draws is held at a time, whatever the number of songs; a run
-    of 1,000 songs and 50 tags takes a quarter of a second.
+    ``musictag.evaluation.bootstrap.centred_interval``). One block of draws is held at a time, whatever the number of
+    songs; a run of 1,000 songs and 50 tags takes a quarter of a second.
 
     Raises MusictagError for fewer than 100 resamples, and if the runs do not have the same songs, tags and targets.
     """

@@ -1,7 +1,7 @@
 """A dashboard for a study in Weights & Biases, as code: a saved view of the project, and the draft of a W&B report.
 
-What it shows is what ``musictag.experiment.tracking.tracker`` and ``musictag.report.wandb.log`` log. Both are described without a
-network; saving them needs one, and the package wandb-workspaces.
+What it shows is what ``musictag.experiment.tracking.tracker`` and ``musictag.report.wandb.log`` log. Both are described
+without a network; saving them needs one, and the package wandb-workspaces.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from musictag.data.loading.datamodule import SongData
 from musictag.data.loading.patches import CompactTargets
 from musictag.data.loading.samplers import EvaluationBatches, TrainBatches
 from musictag.data.random_draws import song_keys, subset_order
+from musictag.evaluation.song_average import SongAverage
 from tests.helpers.catalogues import read_rows, ready, song_data, write_table
 
 PATCH = 8000
@@ -217,7 +218,7 @@ def test_ranks_evaluate_every_song_once(whole: bool, world: int) -> None:
 
 def test_the_song_average_fits_the_batches(tiny_catalogue: Path) -> None:
     data = ready(tiny_catalogue)
-    average = data.song_average("validation")
+    average = SongAverage(len(data.song_ids("validation")), len(data.tags))
     sums = np.zeros(5)
     counts = np.zeros(5)
     for batch in data.val_dataloader():

@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from musictag.data.datasets.catalogue import CatalogueFile
 from musictag.data.loading.datamodule import SongData
+from musictag.evaluation.song_average import SongAverage
 from musictag.models.network import TaggingNetwork
 from musictag.training.module import to_waveform
 from tests.helpers.catalogues import write_catalogue
@@ -21,7 +22,7 @@ from tests.helpers.experiments import ROOT
 
 SONGS = (7, 8, 9)
 #: `python -c SCRIPT folder rank world`
-SCRIPT = "import sys; from tests.data.loading.test_evaluation_shares import process; process(sys.argv[1], *map(int, sys.argv[2:]))"
+SCRIPT = f"import sys; from {__name__} import process; process(sys.argv[1], *map(int, sys.argv[2:]))"
 
 
 def evaluate(folder: Path, songs: int, mode: str) -> tuple[np.ndarray, list[int]]:
@@ -37,7 +38,7 @@ def evaluate(folder: Path, songs: int, mode: str) -> tuple[np.ndarray, list[int]
         tags=[{"name": tag.name, "kind": tag.kind} for tag in data.tags],
         patch_seconds=0.5,
     ).eval()
-    average, heard = data.song_average("test"), []
+    average, heard = SongAverage(songs, len(data.tags)), []
     with torch.inference_mode():
         for batch in data.test_dataloader():
             average.update(batch["song"], tagger.probabilities(tagger(to_waveform(batch["audio"]))))

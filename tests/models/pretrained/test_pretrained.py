@@ -27,7 +27,7 @@ from tests.helpers.tensorflow_files import tensorflow_files
 from tests.models.test_parity import draw
 
 #: What musicnn's own code and librosa made of clip(); how, the file says.
-REFERENCE = json.loads((Path(__file__).parent / "reference" / "clip.json").read_text())
+REFERENCE = json.loads((Path(__file__).parents[2] / "reference" / "clip.json").read_text())
 TAGS = ["guitar", "no vocals", "drums"]
 #: Parameters for 50 tags, counted in the published graphs; the two of an architecture have the same.
 PARAMETERS = {"musicnn": 787_159, "vgg": 605_748}
