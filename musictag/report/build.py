@@ -9,7 +9,7 @@ from musictag.common.files import atomic_write
 from musictag.report import comparison
 from musictag.report.content import Report, Table
 from musictag.report.figures import figures
-from musictag.report.page import summary as about
+from musictag.report.page import summary
 from musictag.report.page.answers import answers
 from musictag.report.page.html import Page, Section, write_page
 from musictag.report.page.songs import choose_songs, excerpts, song_data
@@ -18,7 +18,7 @@ from musictag.report.statistics.popularity import Exclusive, exclusive, populari
 from musictag.report.statistics.resampling import Draws, resampled
 from musictag.report.statistics.scaling import crossings, curves
 from musictag.report.study import Study
-from musictag.report.tables import details as tables
+from musictag.report.tables import details
 from musictag.report.tables.formats import Sheet, markdown_text, to_latex, to_markdown, write_csv
 from musictag.report.tables.published_scores import published_beside
 from musictag.report.tables.scores import run_rows, score_sheet, score_table
@@ -53,14 +53,14 @@ def make_report(
     words = answers(study, crossed, differences)
     drawn = _draw(study, draws, by_metric, crossed, gains, popular, excluding, out)
     data = {
-        "runs": tables.run_table(study),
+        "runs": details.run_table(study),
         "scores": score_table(study),
-        "fits": tables.fit_table(by_metric) if by_metric else None,
-        "crossings": tables.crossing_table(crossed) if crossed else None,
-        "differences": tables.difference_table(study, differences) if differences else None,
-        "tag_gains": tables.gain_table(study, gains) if gains else None,
-        "popularity": tables.popularity_table(study, popular) if popular else None,
-        "exclusive": tables.exclusive_table(study, excluding) if excluding.pairs else None,
+        "fits": details.fit_table(by_metric) if by_metric else None,
+        "crossings": details.crossing_table(crossed) if crossed else None,
+        "differences": details.difference_table(study, differences) if differences else None,
+        "tag_gains": details.gain_table(study, gains) if gains else None,
+        "popularity": details.popularity_table(study, popular) if popular else None,
+        "exclusive": details.exclusive_table(study, excluding) if excluding.pairs else None,
     }
     plain: dict[str, Table] = {name: table for name, table in data.items() if table is not None}
     report = Report(
@@ -82,20 +82,20 @@ def make_report(
     sections = _sections(report, picked)
     sheets = {key: sheet for section in sections for key, sheet in section.sheets}
     _write_text(out / "report.md", _markdown(report, sections))
-    _write_text(out / "tables.tex", "\n".join(to_latex(sheet, key) for key, sheet in sheets.items()))
+    _write_text(out / "details.tex", "\n".join(to_latex(sheet, key) for key, sheet in sheets.items()))
     chosen = choose_songs(study, songs)
     sounds, silent = excerpts(study, chosen) if audio else ({}, "asked for without")
     page = Page(
         title=study.name or study.data,
-        lead=about.lead(study),
-        tiles=about.tiles(study),
+        lead=summary.lead(study),
+        tiles=summary.tiles(study),
         sections=sections,
-        about_songs=about.about_songs(study, silent),
+        about_songs=summary.about_songs(study, silent),
         songs=song_data(study, chosen, sounds),
-        commands=about.commands(study, command),
-        facts=about.facts(study, resamples),
-        runs=tables.run_sheet(study),
-        settings=tables.settings_sheet(study),
+        commands=summary.commands(study, command),
+        facts=summary.facts(study, resamples),
+        runs=details.run_sheet(study),
+        settings=details.settings_sheet(study),
     )
     write_page(report, page, out / "report.html")
     return report
@@ -150,34 +150,34 @@ def _sections(report: Report, picked: bool) -> list[Section]:
     if report.curves:
         sheets: list[tuple[str, Sheet]] = []
         if report.crossings:
-            sheets.append(("crossings", tables.crossing_sheet(report.crossings)))
-        sheets.append(("fits", tables.fit_sheet(report.curves)))
+            sheets.append(("crossings", details.crossing_sheet(report.crossings)))
+        sheets.append(("fits", details.fit_sheet(report.curves)))
         words = (
             "The trend is a straight line over the doublings of the training set (the paper's are linear fits over "
             "the training-set size); the power law can level off."
         )
         found.append(Section("scaling", "With more training songs", "Scaling", words=[words], sheets=sheets))
     if report.differences:
-        sheet = tables.difference_sheet(study, report.differences, picked)
+        sheet = details.difference_sheet(study, report.differences, picked)
         found.append(Section("differences", "Is it more than chance?", "Differences", sheets=[("differences", sheet)]))
     if report.gains:
-        sheets = [(f"tags_{name}", sheet) for name, sheet in tables.gain_sheets(study, report.gains).items()]
+        sheets = [(f"tags_{name}", sheet) for name, sheet in details.gain_sheets(study, report.gains).items()]
         found.append(Section("tags", "Tag by tag", "Tags", figures=["tag_gains"], sheets=sheets))
     if report.popularity:
         words = "The paper saw networks favour popular tags. Here it is measured."
-        sheets = [("popularity", tables.popularity_sheet(study, report.popularity))]
+        sheets = [("popularity", details.popularity_sheet(study, report.popularity))]
         found.append(Section("popularity", "Popular tags", "Popularity", [words], ["popularity"], sheets))
     if report.exclusive.pairs:
         words = (
             "The paper saw trees give one song tags that exclude each other, and networks less so. Here it is measured."
         )
-        sheets = list(tables.exclusive_sheets(study, report.exclusive).items())
+        sheets = list(details.exclusive_sheets(study, report.exclusive).items())
         found.append(Section("exclusive", "Tags that exclude each other", "Exclusive tags", [words], sheets=sheets))
     return found
 
 
 def _markdown(report: Report, sections: Sequence[Section]) -> str:
-    title, lead = markdown_text(report.study.name or report.study.data), markdown_text(about.lead(report.study))
+    title, lead = markdown_text(report.study.name or report.study.data), markdown_text(summary.lead(report.study))
     lines = [f"- {markdown_text(sentence)}" for sentence in report.answers]
     lines += ["", *(f"![{name}]({path.name})" for name, path in report.figures.items())]
     text = f"# {title}\n\n{lead}\n\n" + "\n".join(lines) + "\n"

@@ -70,7 +70,7 @@ def test_before_the_first_song_there_is_an_empty_object(
         at_song(1, fail_with(KeyboardInterrupt()), patched)
         assert tag(*songs, "--json", "--model", checkpoint) == 130
     assert json.loads(capsys.readouterr().out) == {}
-    monkeypatch.setattr(tagging, "_load", lambda *_: fail_with(KeyboardInterrupt())())
+    monkeypatch.setattr("musictag.inference.load.load", lambda *_: fail_with(KeyboardInterrupt())())
     assert tag(*songs, "--json", "--model", checkpoint) == 130
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {}

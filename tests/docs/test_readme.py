@@ -20,7 +20,7 @@ from omegaconf import read_write
 from musictag import cli
 from musictag.data.datasets import Source
 from musictag.experiment import identity
-from musictag.experiment.sweeps import jobs as sweeping
+from musictag.experiment.sweeps import study
 from musictag.models.factory import find_class
 from musictag.models.network import TaggingNetwork
 from tests.experiment.test_sweeps import sweep_config
@@ -108,7 +108,7 @@ def test_the_experiment_of_a_million_songs_has_the_papers_models_and_lengths(mon
     sweep = sweep_config(*(word for word in words if word.startswith(("sweep=", "data="))))
     with read_write(sweep.hydra):
         sweep.hydra.overrides.task = words
-    jobs = [compose_config(*job) for job in sweeping.job_overrides(sweep)]
+    jobs = [compose_config(*job) for job in study.job_overrides(sweep)]
     assert len(jobs) == 3 * 3 * 3
     models = {job["names"]["model"]: job for job in jobs}
     assert set(models) == {"pons_waveform9", "pons_spectrogram", "gbt"}

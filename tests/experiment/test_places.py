@@ -21,7 +21,7 @@ from musictag.experiment import compose as preparing
 from musictag.experiment import run as experiment
 from musictag.experiment.compose import compose
 from musictag.experiment.overrides import PATH_KEYS, plain_config, readable
-from musictag.experiment.sweeps import jobs as sweeping
+from musictag.experiment.sweeps import study
 from musictag.models.factory import find_class
 from musictag.training.callbacks.checkpoints import EpochCheckpoint
 from tests.experiment.test_sweeps import sweep_config
@@ -180,8 +180,8 @@ def test_home_in_a_study(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with read_write(config.hydra):
         config.hydra.sweeper.params = {"init_from": "~/a.ckpt,~/it's.ckpt", "seed": 1, "data.path": "a$b.csv,c d.csv"}
     written: list[list[str]] = []
-    monkeypatch.setattr(sweeping, "write_down", written.extend)
-    sweeping.WriteDownStudy().on_multirun_start(config)
+    monkeypatch.setattr(study, "write_down", written.extend)
+    study.WriteDownStudy().on_multirun_start(config)
     jobs = [compose(job) for job in written]
     assert [(job["init_from"], job["data"]["path"]) for job in jobs] == [
         (str(home / model), table) for model in ("a.ckpt", "it's.ckpt") for table in ("a$b.csv", "c d.csv")
@@ -193,7 +193,7 @@ def test_the_jobs_of_a_sweep_are_not_resolved_twice(home: Path) -> None:
     config = sweep_config(words[0])
     with read_write(config.hydra):
         config.hydra.overrides.task = words
-    assert [compose(job)["runs_dir"] for job in sweeping.job_overrides(config)] == [str(home / "a${b}")] * 2
+    assert [compose(job)["runs_dir"] for job in study.job_overrides(config)] == [str(home / "a${b}")] * 2
     with read_write(config):
         config.runs_dir = "~/runs"
     assert config.hydra.sweep.dir == str(home / "runs" / "multirun")

@@ -23,8 +23,7 @@ from musictag.common.processes import available_cores
 from musictag.experiment import run as experiment
 from musictag.experiment.run_folder import hold
 from musictag.experiment.sweeps import jobs as sweeping
-from musictag.experiment.sweeps import status
-from musictag.experiment.sweeps import study as studies
+from musictag.experiment.sweeps import status, study
 from tests.conf.test_conf import NEEDED
 from tests.helpers.experiments import ROOT, TINY, compose_config, folders
 from tests.helpers.processes import TWO_PROCESSES, batches, environment
@@ -71,14 +70,14 @@ def with_task(*words: str) -> DictConfig:
 def test_the_jobs_of_a_grid_are_those_that_hydra_runs() -> None:
     words = ["data.train_songs=range(2,5)", "seed=7,8,9", "+a={x:1,y:2}", "frontend.channels=[1,2],[3,4]"]
     parsed = OverridesParser.create().parse_overrides(["seed=0,1", *words])
-    jobs = sweeping.job_overrides(with_task(*words))
+    jobs = study.job_overrides(with_task(*words))
     assert jobs == BasicSweeper.split_arguments(parsed, None)[0]
     assert len(jobs) == 3 * 3 * 2
 
 
 def test_a_grid_of_an_interval_is_refused() -> None:
     with pytest.raises(MusictagError, match=r"learning_rate=interval\(0,1\): a grid needs the values themselves"):
-        sweeping.job_overrides(with_task("trainer.learning_rate=interval(0,1)"))
+        study.job_overrides(with_task("trainer.learning_rate=interval(0,1)"))
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -89,12 +88,12 @@ def test_every_job_of_every_study_composes(name: str, monkeypatch: pytest.Monkey
         with_sizes = [] if list((ROOT / "sweep" / "data").glob(f"{name}_{data}.yaml")) else ["data.train_songs=7,8"]
         params = sweep_config(*chosen).hydra.sweeper
         if "optuna" in params._target_:
-            assert sweeping.job_overrides(sweep_config(*chosen)) is None
+            assert study.job_overrides(sweep_config(*chosen)) is None
             continue
         cfg = sweep_config(*chosen)
         with read_write(cfg.hydra):
             cfg.hydra.overrides.task = [*chosen, *with_sizes]
-        jobs = sweeping.job_overrides(cfg)
+        jobs = study.job_overrides(cfg)
         assert jobs is not None
         assert len({tuple(job) for job in jobs}) == len(jobs) > 1
         for job in (jobs[0], jobs[-1]):
@@ -130,7 +129,7 @@ def test_a_sweep_is_written_down_runs_each_job_and_skips_what_is_finished(tiny: 
     (metrics,) = finished(tmp_path)
     assert (metrics["study"], metrics["seed"], metrics["config"]["data"]["patch_seconds"]) == ("input_length", 3, 0.5)
     (listed,) = (tmp_path / "runs").glob("*/study-input_length.json")
-    jobs = studies.read_jobs(listed)
+    jobs = study.read_jobs(listed)
     assert [job["job"] for job in jobs] == ["data.patch_seconds=0.01", "data.patch_seconds=0.5"]
     assert jobs[1]["run"] == metrics["run"]
     # one job fails, says why, and the other one has run after it
@@ -144,7 +143,7 @@ def test_a_sweep_is_written_down_runs_each_job_and_skips_what_is_finished(tiny: 
     assert (listed.parent / jobs[1]["run"] / "metrics.json").stat().st_mtime_ns == written
     assert [m["config"]["data"]["patch_seconds"] for m in finished(tmp_path)].count(0.6) == 1
     # what was to be run before stays on the list
-    names = [job["job"] for job in studies.read_jobs(listed)]
+    names = [job["job"] for job in study.read_jobs(listed)]
     assert names == ["data.patch_seconds=0.01", "data.patch_seconds=0.5", "data.patch_seconds=0.6"]
 
 
@@ -283,9 +282,9 @@ def test_a_run_that_another_process_makes_is_left_to_it(tiny: list[str], capsys:
 
 def test_the_patches_of_a_job_are_those_of_all_its_epochs() -> None:
     words = ["data.train_songs=10", "data.patches_per_song=3", "trainer.max_epochs=7"]
-    assert sweeping.patches_to_train(compose_config(*words)) == 210
-    assert sweeping.patches_to_train(compose_config(*words[1:])) is None  # nobody has counted the songs yet
-    assert sweeping.patches_to_train(compose_config(*words, "baseline=gbt")) is None
+    assert study.patches_to_train(compose_config(*words)) == 210
+    assert study.patches_to_train(compose_config(*words[1:])) is None  # nobody has counted the songs yet
+    assert study.patches_to_train(compose_config(*words, "baseline=gbt")) is None
 
 
 def test_the_objective_is_of_the_validation_songs() -> None:
@@ -296,11 +295,11 @@ def test_the_objective_is_of_the_validation_songs() -> None:
 
 def test_a_damaged_list_is_named(tmp_path: Path) -> None:
     path = tmp_path / "study-x.json"
-    assert studies.read_jobs(path) == []
+    assert study.read_jobs(path) == []
     for content in ("{", '{"jobs": [{}]}', "[]"):
         path.write_text(content)
         with pytest.raises(MusictagError, match=r"study-x.json is damaged"):
-            studies.read_jobs(path)
+            study.read_jobs(path)
 
 
 @pytest.mark.slow
@@ -334,6 +333,6 @@ def test_other_intervals_start_no_job_again(tiny: list[str], tmp_path: Path) -> 
     assert again["test"]["confidence"] == 0.5
     assert again["test"]["rmse"]["value"] == metrics["test"]["rmse"]["value"]
     assert again["test"]["rmse"]["low"] > metrics["test"]["rmse"]["low"]
-    (listed,) = sweeping.write_down([[*tiny, "study=again", "evaluation.confidence=0.9"]])
+    (listed,) = study.write_down([[*tiny, "study=again", "evaluation.confidence=0.9"]])
     (job,) = status.read_study_status(listed)
     assert (job.state, job.folder.name) == ("done", metrics["run"])

@@ -311,5 +311,5 @@ def test_another_rate_or_layout_is_another_folder(tiny_catalogue: Path, monkeypa
     folder = prepared_folder(source, "data")
     assert folder.name.startswith("catalogue-")
     assert prepared_folder(source, "data", sample_rate=8000) != folder
-    monkeypatch.setattr(preparation, "STORE_VERSION", 3)
+    monkeypatch.setattr("musictag.data.store.folder.STORE_VERSION", 3)
     assert prepared_folder(source, "data") != folder
