@@ -82,7 +82,7 @@ def make_report(
     sections = _sections(report, picked)
     sheets = {key: sheet for section in sections for key, sheet in section.sheets}
     _write_text(out / "report.md", _markdown(report, sections))
-    _write_text(out / "details.tex", "\n".join(to_latex(sheet, key) for key, sheet in sheets.items()))
+    _write_text(out / "tables.tex", "\n".join(to_latex(sheet, key) for key, sheet in sheets.items()))
     chosen = choose_songs(study, songs)
     sounds, silent = excerpts(study, chosen) if audio else ({}, "asked for without")
     page = Page(

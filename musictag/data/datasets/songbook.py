@@ -20,9 +20,10 @@ from musictag.common.errors import MusictagError
 from musictag.data.catalogue.learnable import TagChoice
 from musictag.data.datasets import Source
 from musictag.data.manifest import SPLITS, Manifest
-from musictag.data.songbook import corpus
 from musictag.data.songbook.arrangement.arrange import Arrangement, arrange
 from musictag.data.songbook.arrangement.tags import TAGS
+from musictag.data.songbook.corpus import VERSION as CORPUS_VERSION
+from musictag.data.songbook.corpus import Corpus, load_corpus
 from musictag.data.songbook.rendering.render import Synthesiser
 from musictag.data.songbook.rendering.soundfont import find_soundfont, short_sha256
 
@@ -91,7 +92,7 @@ class Songbook(Source):
         about = soundfont.stat()
         return {
             "songbook": VERSION,
-            "corpus": corpus.VERSION,
+            "corpus": CORPUS_VERSION,
             "music21": _version("music21"),
             "midirenderer": _version("midirenderer"),
             "soundfont": short_sha256(soundfont, about.st_size, about.st_mtime_ns),
@@ -108,7 +109,7 @@ class Songbook(Source):
     def _arrange_all(self) -> Manifest:
         # refuses what would sound wrong, before work starts
         Synthesiser(find_soundfont(self._soundfont))
-        corpus = corpus.load_corpus(self._cache_dir, self.workers)
+        corpus = load_corpus(self._cache_dir, self.workers)
         columns: dict[str, list] = {name: [] for name in ("song_id", "path", "split", "group")}
         tag_values: dict[str, list[float | None]] = {tag.name: [] for tag in TAGS}
         for split, count in self.num_songs.items():
@@ -147,15 +148,15 @@ class SongbookReader:
         return _synthesiser(self.soundfont).song(arrangement)
 
 
-def _arrangement(corpus: corpus.Corpus, piece: int, split: str, number: int, seconds: float, seed: int) -> Arrangement:
+def _arrangement(corpus: Corpus, piece: int, split: str, number: int, seconds: float, seed: int) -> Arrangement:
     """The song's arrangement: a function of its split, its number and the seed alone."""
     sequence = np.random.SeedSequence([VERSION, seed, SPLITS.index(split), number])
     return arrange(corpus[piece], seconds, np.random.Generator(np.random.PCG64(sequence)))
 
 
 @lru_cache(maxsize=1)
-def _corpus(cache_dir: Path) -> corpus.Corpus:
-    return corpus.load_corpus(cache_dir)
+def _corpus(cache_dir: Path) -> Corpus:
+    return load_corpus(cache_dir)
 
 
 @lru_cache(maxsize=len(SPLITS))
