@@ -87,4 +87,4 @@ def test_tables_that_unfold(tmp_path: Path) -> None:
     pages = {"row_group_size": 2**25, "data_page_size": 2**30, "max_rows_per_page": 2**25, "write_statistics": False}
     pq.write_table(pa.table({"path": ones, "x": ones}), path, compression="zstd", **pages)
     assert path.stat().st_size < 2**15
-    refused("catalogue", path, "cells, which its few bytes cannot hold")
+    refused("catalogue", path, "cells, more than its size allows")
