@@ -33,9 +33,9 @@ def rf64(frames: int) -> bytes:
     [
         (wav(channels=10_000), "cannot be read as audio"),
         (wav(channels=0), "cannot be read as audio"),
-        (wav(rate=1), "declares 1 samples a second"),
+        (wav(rate=1), "declares 1 samples per second"),
         (wav(rate=2**31), "cannot be read as audio"),
-        (wav(rate=2**31 - 1), "declares 2,147,483,647 samples a second"),
+        (wav(rate=2**31 - 1), "declares 2,147,483,647 samples per second"),
     ],
     ids=["10,000 channels", "no channel", "1 Hz", "2^31 Hz", "2^31 - 1 Hz"],
 )  # fmt: skip
