@@ -104,8 +104,8 @@ def _columns(report: Report, cells: Cells, tags: Sequence[str] | Mapping[str, st
         report.error("columns without a name (pandas writes one without index=False)", unnamed)
     if "path" not in places:
         report.error(
-            f"there is no column path; the columns are {', '.join(cells.names)}. If files and tags are given in another "
-            f"form, this command makes a catalogue: {catalogue_command(report.path)}"
+            f"there is no column path; the columns are {', '.join(cells.names)}. If files and tags are given in "
+            f"another form, this command makes a catalogue: {catalogue_command(report.path)}"
         )
     if missing := [tag for tag in tags or () if tag not in places]:
         report.error("tags without a column", missing)

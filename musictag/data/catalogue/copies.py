@@ -108,8 +108,8 @@ def write_duplicates(folder: Path, index: pa.Table, manifest: Manifest) -> None:
     """List all copies among the songs in the prepared ``folder`` with this ``index``; an unchanged list is not
     rewritten.
 
-    One row per song: the number of its recording, and its split and row (the first is 1) in ``manifest``, empty if it is
-    not in the manifest.
+    One row per song: the number of its recording, and its split and row (the first is 1) in ``manifest``, empty if it
+    is not in the manifest.
     """
     groups = groups_of(same_samples(index))
     rows = np.concatenate(groups) if groups else np.zeros(0, dtype=np.int64)

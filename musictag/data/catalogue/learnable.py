@@ -32,8 +32,8 @@ class TagChoice:
     def __init__(self, tags: str | Sequence[str] | Mapping[str, str | None] | None = None, min_songs: int = 1) -> None:
         if min_songs < 0:
             raise MusictagError(
-                f"data.min_songs_per_tag={min_songs}: give the smallest number of training songs with and without a tag for "
-                "the tag to be used, or 0 to keep every tag"
+                f"data.min_songs_per_tag={min_songs}: give the smallest number of training songs with and without a "
+                "tag for the tag to be used, or 0 to keep every tag"
             )
         # a tag may be called 1990, which a command line reads as a number
         self._wanted = [str(tag) for tag in ([tags] if isinstance(tags, str) else tags)] if tags else None
@@ -77,8 +77,8 @@ class TagChoice:
         return manifest.with_tags(kept)
 
     def wanted(self, manifest: Manifest) -> Manifest:
-        """The manifest with the requested tags only. Raises MusictagError for tags that are unknown, repeated or of another
-        kind."""
+        """The manifest with the requested tags only. Raises MusictagError for tags that are unknown, repeated or of
+        another kind."""
         if self._wanted is None:
             return manifest
         by_name = {tag.name: tag for tag in manifest.tags}
@@ -96,8 +96,8 @@ class TagChoice:
 
 
 def lacking_tags(songs: Manifest, min_songs: int = 1) -> dict[str, str]:
-    """Tags with fewer than ``min_songs`` examples of one of their values among ``songs``, with that number, rarest first.
-    A tag with a single example can be learned, if badly, and scored."""
+    """Tags with fewer than ``min_songs`` examples of one of their values among ``songs``, with that number, rarest
+    first. A tag with a single example can be learned, if badly, and scored."""
     lacking = []
     for tag in songs.tags:
         counts = _examples(tag, songs.values(tag.name))

@@ -63,8 +63,8 @@ class Rows:
         return column in self._places
 
     def text(self, column: str, needed: bool = False) -> pa.ChunkedArray | None:
-        """A column as text, or None. Reports cells that are not UTF-8 or were damaged by a conversion, and empty cells if
-        text is ``needed``."""
+        """A column as text, or None. Reports cells that are not UTF-8 or were damaged by a conversion, and empty cells
+        if text is ``needed``."""
         if column not in self._places:
             return None
         text, wrong = self._cells.text(self._places[column])

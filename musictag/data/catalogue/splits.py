@@ -55,8 +55,8 @@ class SavedSplit:
         shares = [float(share) for share in fractions or FRACTIONS]
         if len(shares) != len(SPLITS) or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
             raise MusictagError(
-                f"split_fractions={list(fractions)}: give one positive fraction for each of {', '.join(SPLITS)}, with sum 1, "
-                "such as [0.8,0.1,0.1]"
+                f"split_fractions={list(fractions)}: give one positive fraction for each of {', '.join(SPLITS)}, with "
+                "sum 1, such as [0.8,0.1,0.1]"
             )
         if seed < 0:
             raise MusictagError(f"split_seed={seed}: give 0 or a positive whole number")
@@ -70,11 +70,11 @@ class SavedSplit:
     ) -> tuple[np.ndarray, str]:
         """The split of every song (S strings; the manifest's own column is ignored), and where it comes from.
 
-        ``copies`` is called only if songs need a split; it takes these as booleans S, and yields one or more ``firsts`` of
-        the songs (see ``musictag.data.catalogue.copies``).
+        ``copies`` is called only if songs need a split; it takes these as booleans S, and yields one or more ``firsts``
+        of the songs (see ``musictag.data.catalogue.copies``).
 
-        Raises MusictagError if there are fewer than three groups, if the file is damaged or was made with other fractions
-        or another seed, and if it cannot be written.
+        Raises MusictagError if there are fewer than three groups, if the file is damaged or was made with other
+        fractions or another seed, and if it cannot be written.
         """
         saved = self._read()
         song_ids = manifest.column("song_id")
@@ -197,8 +197,8 @@ def _groups(manifest: Manifest, identical: Sequence[np.ndarray]) -> tuple[np.nda
 
 
 def _joined(pairs: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[str]]:
-    """Merge the G groups ``names`` that are connected by ``pairs`` (2×P). Returns each group's merged number, int64 G, and
-    the name of every merged group: the first of its members' names, whatever their order."""
+    """Merge the G groups ``names`` that are connected by ``pairs`` (2×P). Returns each group's merged number, int64 G,
+    and the name of every merged group: the first of its members' names, whatever their order."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

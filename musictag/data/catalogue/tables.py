@@ -247,8 +247,8 @@ def _all_numbers(
     if words := [name for name in wrong if numbers[name].null_count == len(numbers[name])]:
         others = ",".join(name for name in columns if name not in wrong and name != "duration") or "..."
         raise MusictagError(
-            f"{path}: column{'s' if len(words) > 1 else ''} {', '.join(words)}: not numbers, so not tags. If the words are "
-            f"tags (rock, or rock;pop), this command makes a column for each: {catalogue_command(path)}\n"
+            f"{path}: column{'s' if len(words) > 1 else ''} {', '.join(words)}: not numbers, so not tags. If the words "
+            f"are tags (rock, or rock;pop), this command makes a column for each: {catalogue_command(path)}\n"
             f"Otherwise choose the tags with data.tags=[{others}]; a column of artists or works must be named group"
         )
     if wrong:

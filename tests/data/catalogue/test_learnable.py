@@ -90,7 +90,7 @@ def test_tags_that_are_asked_for_are_not_left_out_but_refused() -> None:
     manifest = songs(VALUES, KINDS)
     asked = TagChoice(["once", "never", "both"])
     assert names(asked.wanted(manifest)) == ["once", "never", "both"]
-    with pytest.raises(MusictagError, match=r"data\.tags asks for tags.*never \(no positive song\)\. Leave them out"):
+    with pytest.raises(MusictagError, match=r"data\.tags asks for tags.*never \(no positive song\)\. Remove them"):
         asked.learnable(asked.wanted(manifest))
     regardless = TagChoice(["once", "never"], min_songs=0)
     assert names(regardless.learnable(regardless.wanted(manifest))) == ["once", "never"]

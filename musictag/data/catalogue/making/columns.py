@@ -50,8 +50,8 @@ class Columns:
 def read_table(path: Path, path_column: str | None, label_columns: Sequence[str]) -> Columns:
     """Read the columns of a CSV, TSV or Parquet file.
 
-    ``label_columns`` hold tags as words (none given: columns named like genre, tags, mood; else the only one whose words
-    repeat). ``path_column`` (default: by name, else the one whose cells end like audio files).
+    ``label_columns`` hold tags as words (none given: columns named like genre, tags, mood; else the only one whose
+    words repeat). ``path_column`` (default: by name, else the one whose cells end like audio files).
 
     Raises MusictagError for a table that cannot be read, naming bad rows, and if it is unclear which column is which.
     """

@@ -61,8 +61,8 @@ def split_name(text: str) -> str | None:
 
 
 def audio_files(folder: Path) -> Iterator[str]:
-    """Absolute paths of the songs below ``folder``, sorted. Hidden files are skipped, and so are links to other folders,
-    which might form a loop."""
+    """Absolute paths of the songs below ``folder``, sorted. Hidden files are skipped, and so are links to other
+    folders, which might form a loop."""
     for place, folders, names in os.walk(os.path.abspath(folder)):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):

@@ -166,8 +166,8 @@ def _check_inside(songs: list[Song], root: Path, out: Path) -> None:
 
 def _outside(folder: Path, root: Path, out: Path) -> MusictagError:
     return MusictagError(
-        f"the songs are in {folder}, not below {root}, and paths of a catalogue may not lead out of its folder. Write it "
-        f"there, with -o {shlex.quote(str(folder / out.name))}, or set the folder that paths are relative to with "
+        f"the songs are in {folder}, not below {root}, and paths of a catalogue may not lead out of its folder. Write "
+        f"it there, with -o {shlex.quote(str(folder / out.name))}, or set the folder that paths are relative to with "
         f"--root {shlex.quote(str(folder))}, and with data.root=... for training"
     )
 

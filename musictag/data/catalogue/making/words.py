@@ -21,8 +21,8 @@ _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 def find_separator(cells: Iterable[str]) -> str | None:
     """What separates the tags within a cell; None if each cell is one tag.
 
-    Semicolons and bars always separate. Commas and slashes also occur within names (Folk, World, & Country; Hip-Hop/Rap):
-    they separate if the parts occur elsewhere, in at least half of the cells that have them.
+    Semicolons and bars always separate. Commas and slashes also occur within names (Folk, World, & Country;
+    Hip-Hop/Rap): they separate if the parts occur elsewhere, in at least half of the cells that have them.
     """
     distinct = {cell for cell in cells if as_list(cell) is None}
     for mark in _CERTAIN:
