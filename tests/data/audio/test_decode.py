@@ -259,7 +259,7 @@ def test_an_array_is_treated_as_a_file(tmp_path: Path) -> None:
             MusictagError,
             "neither dimension can be channels, of which at most 64 are allowed",
         ),
-        ([[1.0, 2.0], [3.0]], RATE, MusictagError, "no array"),
+        ([[1.0, 2.0], [3.0]], RATE, MusictagError, "not an array"),
         (np.ones(9) * 1j, RATE, MusictagError, "complex128"),
         (np.full(1599, 0.1), RATE, MusictagError, r"0\.100 s of audio is too short; 0\.1 s"),
         (np.zeros((0, 2)), RATE, SongError, "empty"),

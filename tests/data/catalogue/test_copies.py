@@ -211,7 +211,7 @@ def test_training_warns_once_of_what_stands_in_several_splits(tmp_path: Path) ->
         data.setup("fit")
     (message,) = [str(warning.message) for warning in caught if "recordings" in str(warning.message)]
     duplicates = prepared_folder(data.source, tmp_path / "data") / "duplicates.csv"
-    assert message == f"{ACROSS}. Scores come out better than on other music; the whole list: {duplicates}"
+    assert message == f"{ACROSS}. Scores will be higher than on other music; the whole list: {duplicates}"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data.setup("test")

@@ -201,6 +201,6 @@ def test_a_split_that_is_made_is_that_of_the_configuration(tiny_catalogue: Path,
 
 def test_nothing_is_saved_for_a_table_that_cannot_be_used(tmp_path: Path) -> None:
     path = write_table(tmp_path / "c.csv", [{"path": f"{i // 2}.wav", "x": i % 2} for i in range(10)])
-    with pytest.raises(MusictagError, match="was already given"):
+    with pytest.raises(MusictagError, match="is already used"):
         CatalogueFile(path).manifest()
     assert [file.name for file in tmp_path.iterdir()] == ["c.csv"]

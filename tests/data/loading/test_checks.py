@@ -41,9 +41,9 @@ def test_tags_that_cannot_be_scored_and_shared_groups_are_reported_once(tiny_cat
         data.setup("fit")
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == 2
-    assert "split test cannot score these tags" in messages[0]
+    assert "tags that cannot be scored on the test split" in messages[0]
     assert "high (no negative song)" in messages[0]
-    assert "1 groups (artists or works) stand in more than one split, such as the band" in messages[1]
+    assert "1 groups (artists or works) are in more than one split, such as the band" in messages[1]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data.setup("test")

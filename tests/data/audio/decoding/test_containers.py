@@ -141,7 +141,7 @@ CUT = (".m4a", ".mp4", ".alac.m4a", ".mov", ".mka", ".wma", ".wv", ".flac", ".op
 @pytest.mark.parametrize("suffix", CUT)
 def test_a_file_that_declares_more_than_it_has_is_cut_short(suffix: str, kept: float, tmp_path: Path) -> None:
     data = made(suffix)
-    with pytest.raises(SongError, match=r"^cut short: (\d\.\d s are missing|the file ends before a part of it)"):
+    with pytest.raises(SongError, match=r"^cut short: (\d\.\d s are missing|the file ends before a part that)"):
         read_bytes(data[: int(kept * len(data))], tmp_path)
 
 
@@ -227,7 +227,7 @@ def test_the_sound_of_a_film_is_read(tmp_path: Path) -> None:
 def test_more_sound_tracks_are_told(tmp_path: Path) -> None:
     samples, note = read_bytes(film(tracks=3, pictures=False), tmp_path)
     check(samples)
-    assert note == "2 more sound tracks, not read"
+    assert note == "2 more audio tracks, not read"
 
 
 def test_pictures_alone_are_no_song(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_what_is_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
         "rare: 2 songs, fewer than 3 (--min-songs)",
         "songs outside of any genre folder (1)",
         "empty files (1)",
-        "files that are not there (1)",
+        "files that do not exist (1)",
         "links to folders, which are not followed (1)",
         "songs without any tag left (2)",
         r"files whose names are not UTF-8, which no table can hold: rename them (1)",

@@ -137,7 +137,7 @@ def test_files_are_found_below_another_folder_and_by_name(tmp_path: Path, capsys
     table = write_table(tmp_path / "tables" / "t.csv", [*rows, {"path": "gone.wav", "genre": "pop"}])
     report = make(capsys, table, "-o", tmp_path / "c.csv", "--audio", tmp_path / "audio")
     assert "9 files were found by their names" in report
-    assert "files that are not there (1)" in report
+    assert "files that do not exist (1)" in report
     assert trainable(tmp_path / "c.csv", capsys).paths[0] == "audio/deep/m/00000.wav"
     rows = [{"path": path, "genre": tags[-1]} for path, tags in SONGS.items()]
     report = make(capsys, write_table(table, rows), "-o", tmp_path / "d.csv", "--audio", tmp_path / "audio" / "deep")
