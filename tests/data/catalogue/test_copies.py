@@ -172,7 +172,7 @@ def twins(folder: Path, seconds: float = 1.0) -> Path:
     return write_table(folder / "catalogue.csv", rows)
 
 
-ACROSS = "2 recordings stand in more than one split, the same samples in each: s0 (train) = s5 (train) = s9 (validation); s2 (train) = s13 (test)"  # noqa: E501
+ACROSS = "2 recordings are in more than one split, the same samples in each: s0 (train) = s5 (train) = s9 (validation); s2 (train) = s13 (test)"  # noqa: E501
 
 
 def test_songs_with_the_same_samples_are_told_and_listed(tmp_path: Path) -> None:

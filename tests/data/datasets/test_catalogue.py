@@ -28,7 +28,7 @@ def test_path_and_one_tag_are_enough(tmp_path: Path, capsys: pytest.CaptureFixtu
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines() == [
-        f"{path}: 10 songs, no groups (a column group names the artist or the work)",
+        f"{path}: 10 songs, no groups (a column group would name the artist or the work)",
         "  1 classification tag: happy",
         "  kinds inferred from the values; 'data.tags={happy:classification,...}' chooses tags and their kinds",
         f"  split made (0.8, 0.1, 0.1; seed 0) and saved in {tmp_path / 'mine.split-0.csv'}: "

@@ -28,7 +28,7 @@ def test_splits_without_songs_stop_the_run(tiny_catalogue: Path) -> None:
 def test_songs_that_teach_nothing_stop_the_run_before_they_are_prepared(tiny_catalogue: Path) -> None:
     change(tiny_catalogue, brightness="")
     data = song_data(tiny_catalogue, train_songs=1)
-    with pytest.raises(MusictagError, match=r"no tag can be learnt from 1 training song: .*data\.train_songs"):
+    with pytest.raises(MusictagError, match=r"no tag can be learned from 1 training song: .*data\.train_songs"):
         data.prepare_data()
     assert not list(tiny_catalogue.parent.glob("data/*"))
 
