@@ -153,8 +153,8 @@ def test_columns_of_one_or_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     assert warning.splitlines()[:3] == [
         "warning: columns of 1 or empty cells, which mean unknown. Write 0 for songs that do not have the tag, or "
         f"use this command to write it: musictag catalogue {path} -o {tmp_path / 'catalogue.csv'} (2)",
-        "  a: 1 or nothing",
-        "  b: 1 or nothing",
+        "  a: 1 or empty",
+        "  b: 1 or empty",
     ]
     capsys.readouterr()
     source = CatalogueFile(path)

@@ -101,7 +101,9 @@ def test_declared_kinds_that_do_not_fit_are_refused_with_their_rows(tmp_path: Pa
 def test_words_are_no_tag(tmp_path: Path) -> None:
     rows = [{"path": f"{i}.wav", "title": f"song {i}", "genre": "rock", "happy": i % 2} for i in range(5)]
     path = write_table(tmp_path / "c.csv", rows)
-    with pytest.raises(MusictagError, match=r"(?s)columns title, genre: no number.*data\.tags=\[happy\].*called group"):
+    with pytest.raises(
+        MusictagError, match=r"(?s)columns title, genre: not numbers.*data\.tags=\[happy\].*named group"
+    ):
         CatalogueFile(path).manifest()
     assert CatalogueFile(path, tags=["happy"]).manifest().tags == (Tag("happy"),)
     write_table(path, [{"path": "a.wav", "artist": "x"}])

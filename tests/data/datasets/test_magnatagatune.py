@@ -186,8 +186,8 @@ def without_folders(root: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["mp3.zip.001", "mp3.zip.002"], r"Type: cd \S+ && cat mp3\.zip\.00\? > mp3\.zip && unzip -q mp3\.zip$"),
-        (["mp3.zip"], r"Type: cd \S+ && unzip -q mp3\.zip$"),
+        (["mp3.zip.001", "mp3.zip.002"], r"Run: cd \S+ && cat mp3\.zip\.00\? > mp3\.zip && unzip -q mp3\.zip$"),
+        (["mp3.zip"], r"Run: cd \S+ && unzip -q mp3\.zip$"),
         ([], r"(?s)cat mp3\.zip\.00\?.*mp3\.zip\.003 are published at https://mirg\.city\.ac\.uk"),
     ],
     ids=["parts", "zip", "nothing"],

@@ -87,8 +87,8 @@ def test_counts_are_compared_with_the_published_ones(capsys: pytest.CaptureFixtu
     assert said(capsys)[:3] == [
         "mine, split original: songs train 2, validation 1, test 1; 2 tags",
         "1 of 5 songs have no audio file and are left out",
-        "WARNING: the published numbers are train 3, validation 1, test 1. Audio is missing, so scores compare with published ones "
-        "only roughly.",
+        "WARNING: the published numbers are train 3, validation 1, test 1. Audio is missing, so scores are only "
+        "roughly comparable.",
     ]
     announce(manifest("ttve"), "split original", (3, 1, 1), without_audio=0)
     assert said(capsys)[1].endswith("test 1. The lists differ, so scores are only roughly comparable.")

@@ -230,7 +230,7 @@ def test_music21_missing_too_old_or_without_its_corpus(tmp_path, monkeypatch):
             load_corpus(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(module.metadata, "version", lambda name: "9.1.0")
-        with pytest.raises(MusictagError, match=r"9\.1\.0 is too old.*Type: pip install"):
+        with pytest.raises(MusictagError, match=r"9\.1\.0 is too old.*Run: pip install"):
             load_corpus(tmp_path)
     bare = machinery.ModuleSpec("music21", None, is_package=True)
     bare.submodule_search_locations = [str(tmp_path)]

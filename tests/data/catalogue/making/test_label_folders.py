@@ -54,7 +54,7 @@ def test_folders_of_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         tmp_path, {f"{s}/{g}": 2 for s in ("train", "val", "test") for g in ("pop", "rock")} | {"train/odd": 4}
     )
     report = make(capsys, tmp_path, "-o", tmp_path / "c.parquet")
-    assert "odd: no song of test has it" in report
+    assert "odd: no song in test has it" in report
     manifest = trainable(tmp_path / "c.parquet", capsys)
     assert [len(manifest.split(split)) for split in ("train", "validation", "test")] == [4, 4, 4]
     assert set(tag_table(manifest)) == {"pop", "rock"}
@@ -111,7 +111,7 @@ def test_no_file_is_overwritten_unless_forced(tmp_path: Path, capsys: pytest.Cap
     write_folders(tmp_path / "m", {"rock": 3, "pop": 3})
     out = tmp_path / "c.csv"
     out.write_text("mine")
-    assert "exists already" in refuse(capsys, tmp_path / "m", "-o", out)
+    assert "already exists" in refuse(capsys, tmp_path / "m", "-o", out)
     assert out.read_text() == "mine"
     make(capsys, tmp_path / "m", "-o", out, "--force")
     assert len(trainable(out, capsys)) == 6
