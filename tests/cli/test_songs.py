@@ -175,7 +175,7 @@ def test_all_rows_of_the_table_are_one_table(
     ("error", "told"),
     [
         (RuntimeError("a library's own"), "b.wav: failed unexpectedly: RuntimeError: a library's own"),
-        (MemoryError(), "b.wav: takes more memory than there is"),
+        (MemoryError(), "b.wav: needs more memory than there is"),
         (RecursionError("too deep"), "b.wav: failed unexpectedly: RecursionError: too deep"),
         (OSError(5, "Input/output error"), "b.wav: failed unexpectedly: OSError: [Errno 5] Input/output error"),
     ],

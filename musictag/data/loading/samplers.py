@@ -21,7 +21,7 @@ class TrainBatch(NamedTuple):
 
 
 class EvaluationBatch(NamedTuple):
-    """``songs`` and ``starts`` are int64 B: rows of the split, first samples."""
+    """``songs`` and ``starts`` are int64 B: rows of the split, and first samples."""
 
     songs: np.ndarray
     starts: np.ndarray
@@ -31,14 +31,14 @@ class EvaluationBatch(NamedTuple):
 class TrainBatches:
     """The batches of an epoch for one of ``world`` processes, a pure function of (seed, epoch).
 
-    Every song comes ``patches_per_song`` times. ``batch_size`` counts the patches of all processes together: batch b of
-    each process is its interleaved share of the global batch b, so that one process or many see the same patches in a
-    step. What does not fill the last batch is left out in this epoch. If there are fewer patches than one batch, they
+    Every song occurs ``patches_per_song`` times. ``batch_size`` counts the patches of all processes together: batch b
+    of each process is its interleaved share of the global batch b, so that a step sees the same patches on any number
+    of processes. An incomplete last batch is dropped in this epoch. If there are fewer patches than one batch, they
     make a single smaller batch (of equal shares).
 
-    ``epoch`` is asked whenever an epoch begins, and ``first_batch`` with which of its batches: an interrupted epoch
-    goes on where it was. Raises MusictagError if ``batch_size`` cannot be shared equally, or if there are fewer patches
-    than processes.
+    ``epoch`` is called whenever an epoch begins, and ``first_batch`` for its first batch: an interrupted epoch resumes
+    where it was. Raises MusictagError if ``batch_size`` cannot be shared equally, or if there are fewer patches than
+    processes.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class TrainBatches:
     ) -> None:
         if batch_size % world:
             raise MusictagError(
-                f"batch_size={batch_size} is shared by {world} processes: type a multiple of {world}, "
+                f"batch_size={batch_size} is shared by {world} processes: use a multiple of {world}, "
                 f"for example {max(batch_size // world, 1) * world}"
             )
         self._num_items = num_songs * patches_per_song
         self._patches_per_song = patches_per_song
         self._global_batch = min(batch_size, self._num_items // world * world)
         if not self._global_batch:
-            raise MusictagError(f"{self._num_items} training patches an epoch are too few for {world} processes")
+            raise MusictagError(f"{self._num_items} training patches per epoch are too few for {world} processes")
         self._seed = seed
         self._epoch = epoch
         self._first_batch = first_batch
@@ -82,7 +82,7 @@ class TrainBatches:
 
 
 class EvaluationBatches:
-    """All patches of this process's songs, each once: song s belongs to process s modulo ``world``, without padding.
+    """All patches of this process's songs, each once: song s belongs to process s mod ``world``, without padding.
 
     ``num_samples`` (int64 S) are the songs' lengths. With ``whole_songs``, a song is one patch of its own length (at
     least ``patch_samples``); songs of equal length share a batch, of at most ``batch_size * patch_samples`` samples.
