@@ -165,7 +165,7 @@ def test_what_is_refused_before_any_work(
 def test_the_list_of_layers(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert embed("--list-layers", "--model", checkpoint) == 0
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["LAYER", "KIND", "A", "PATCH", "BECOMES", "NUMBERS"]
+    assert head.split() == ["LAYER", "KIND", "SHAPE", "PER", "PATCH", "FEATURES"]
     rows = [line.split() for line in lines]
     assert rows[0] == ["penultimate", "input", "of", "backend.output", "6", "6"]
     frames = load_network(checkpoint).frontend.num_frames(8000)

@@ -110,7 +110,7 @@ def test_damaged_shards_are_mended(
 ) -> None:
     prepare([*overrides], verify=True)
     output = capsys.readouterr()
-    assert "every shard is whole" in output.out
+    assert "every shard is intact" in output.out
     assert "verifying: 3 shards in" in output.err
     path, *_ = (only_folder(tmp_path) / "shards").iterdir()
     whole = path.read_bytes()
@@ -136,8 +136,8 @@ def test_damaged_shards_are_mended(
         capsys.readouterr()
         prepare(overrides, verify=True)
         output = capsys.readouterr()
-        assert f"1 damaged shards are deleted, and their songs prepared again:\n  {path}" in output.err
-        assert "every shard is whole" in output.out
+        assert f"1 damaged shards were deleted; preparing their songs again:\n  {path}" in output.err
+        assert "every shard is intact" in output.out
         assert path.read_bytes() == whole
         assert len(read) == 8
 

@@ -212,7 +212,7 @@ def test_tensors_of_another_form_are_refused() -> None:
         ("frontend.timbral", "cannot be embedded: its forward method is never called; to list all layers"),
         ("backend.dropout", "it is used 2 times per patch"),
         ("backend.convolution.2", r"no layer backend.convolution.2; similar names: backend.convolutions.2, "),
-        ("qqq", r"this model has no layer qqq; all .*: musictag embed --model MODEL --list-layers"),
+        ("qqq", r"this model has no layer qqq; to list all .*: musictag embed --model MODEL --list-layers"),
         ("", "this model has no layer ;"),
     ],
 )
