@@ -66,10 +66,10 @@ def test_devices_share_the_speed_of_a_run(run_folder: Path, tmp_path: Path, caps
     assert planned(capsys, *SONGS, "--run", str(four))["assumptions"]["patches_per_second"]["value"] == 100 / 10 / 4
     unknown = changed_run(run_folder, tmp_path / "unknown", devices="auto")
     assert cli.main(["plan", *SONGS, "--run", str(unknown)]) == 1
-    assert "trainer.devices=auto, which does not say how many GPUs" in capsys.readouterr().err
+    assert "trainer.devices=auto, which does not tell how many GPUs" in capsys.readouterr().err
     (four / "history.csv").write_text("epoch\n1\n")
     assert cli.main(["plan", *SONGS, "--run", str(four)]) == 1
-    assert "does not say how many patches" in capsys.readouterr().err
+    assert "does not contain the number of patches" in capsys.readouterr().err
 
 
 def test_a_run_says_which_network_it_timed(
@@ -150,5 +150,5 @@ def test_the_tables_hold_what_json_holds(capsys: pytest.CaptureFixture[str], mon
 def test_prepared_audio_on_one_gpu_has_nothing_to_decode_or_exchange(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", *SONGS, "--format", "int16"]) == 0
     printed = capsys.readouterr().out
-    assert "done before" in printed
-    assert "gradients" not in printed.split("It follows")[1].split("Bottleneck")[0]
+    assert "already done" in printed
+    assert "gradients" not in printed.split("Results")[1].split("Bottleneck")[0]

@@ -112,7 +112,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
     monkeypatch.setattr("musictag.cli.prepare.run", interrupted)
     assert cli.main(["prepare", "x.csv"]) == 130
-    assert capsys.readouterr().err == "musictag: interrupted; the same command goes on with what is finished\n"
+    assert capsys.readouterr().err == "musictag: interrupted; rerun the command to continue\n"
 
 
 def test_a_reader_that_has_had_enough_is_no_traceback(tiny_catalogue: Path) -> None:

@@ -90,7 +90,7 @@ def test_unusable_songs_are_counted_and_their_list_is_named(
     (tiny_catalogue.parent / "audio" / "train-00.wav").write_bytes(b"no audio")
     prepare(overrides)
     problems = only_folder(tmp_path) / "problems.csv"
-    assert f"1 songs cannot be used; which and why: {problems}" in capsys.readouterr().out
+    assert f"1 songs cannot be used; for details see {problems}" in capsys.readouterr().out
     assert [row["song_id"] for row in read_rows(problems)] == ["train-00"]
     with pytest.raises(MusictagError, match=r"max_bad_fraction=0\.01"):
         prepare([*overrides, "data.max_bad_fraction=0.01"])
@@ -171,5 +171,5 @@ def test_a_disk_that_damages_what_is_written_is_reported(
         return header(num_samples).replace(b"<i2", b"<u2")
 
     monkeypatch.setattr(blocks, "shard_header", other_header)
-    with pytest.raises(MusictagError, match=r"3 shards in .* although they have just been written"):
+    with pytest.raises(MusictagError, match=r"3 shards in .* although they were just written"):
         prepare(overrides, verify=True)
