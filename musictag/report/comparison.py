@@ -113,7 +113,9 @@ def by_model(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Means over the seeds, with the largest deviation from them."""
-    shown = Table(title=f"{_conditions(rows)}; mean and furthest seed", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown = Table(
+        title=f"{_conditions(rows)}; mean and largest deviation of a seed", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     shown.add_column("model", no_wrap=True)
     for heading in ("params", *(metric.label for metric in headlines()), "audio s/s"):
         shown.add_column(heading, justify="right", no_wrap=True)
@@ -217,7 +219,7 @@ def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
     def covered(point: tuple[float, float, str], place: tuple[float, float]) -> tuple[float, Bbox]:
         text = write(*point, place)
         text.update_positions(renderer)
-        box = Text.get_window_extent(text, renderer)  # without the line to the point
+        box = Text.get_window_extent(text, renderer)  # excludes the line to the point
         text.remove()
         outside = not (axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1))
         return sum(_common_area(box, other) for other in taken) + 1e6 * outside, box

@@ -27,10 +27,10 @@ _LABELS = {
     "frontend.num_filters": "front-end filters (n)",
     "backend.filters": "back-end filters",
     "backend.dense_units": "dense units",
-    "evaluation.mode": "a song is predicted from",
+    "evaluation.mode": "evaluation mode",
     "optimizer.lr": "learning rate",
     "trainer.max_epochs": "epochs",
-    "trainer.batch_norm_shares": "shares of a batch with batch norms of their own",
+    "trainer.batch_norm_shares": "separately normalised shares of a batch",
 }
 
 

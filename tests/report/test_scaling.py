@@ -144,7 +144,7 @@ def test_no_crossing_is_said_with_the_sizes() -> None:
     some = crossing(lines(1, 4, margin=2))
     assert some.text.endswith("one is above throughout, but not significantly up to 500")
     assert some.high == pytest.approx(500)
-    assert crossing(lines(1, 4, margin=5)).text.endswith(", but significantly at no size")
+    assert crossing(lines(1, 4, margin=5)).text.endswith(", but not significantly at any size")
 
 
 def test_the_one_that_is_behind_at_the_end_is_overtaken() -> None:

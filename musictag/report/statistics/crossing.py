@@ -75,7 +75,7 @@ def find_crossing(
         above = "above" if METRICS[metric].better == "max" else "better"
         text = f"no crossing {span}: {one} is {above} throughout"
         text += (
-            ", but significantly at no size" if whole
+            ", but not significantly at any size" if whole
             else f", but not significantly {_words(undecided)}" if undecided
             else ", significantly at every size"
         )  # fmt: skip

@@ -228,7 +228,7 @@ def _change(change: Change | None) -> Cell:
 def _seed_notes(seeds: Iterable[int]) -> list[str]:
     """The caveats for results with these numbers of seeds."""
     every = set(seeds)
-    where = " (where there are no more)" if len(every) > 1 else ""
+    where = " (where this applies)" if len(every) > 1 else ""
     found = [words for count in sorted(every) if (words := few_seeds(count))]
     return [f"{words[:1].upper()}{words[1:]}{where}." for words in found]
 

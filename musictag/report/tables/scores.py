@@ -141,7 +141,7 @@ def _how_to_read(rows: Sequence[Row], study: Study) -> str:
         levels = sorted({run.metrics["test"]["confidence"] for run in study.runs})
         of_each = ", as last requested for each run" if len(levels) > 1 else ""
         parts.append(f"{only} the {join([f'{level:.0%}' for level in levels])} interval over songs{of_each}")
-    bold = " Bold: the best of a condition, or equal to it as shown." if _any_best(rows) else ""
+    bold = " Bold: the best of a condition, or equal to it after rounding." if _any_best(rows) else ""
     lower = [METRICS[metric].label for metric in study.shown_metrics if METRICS[metric].better == "min"]
     return "".join(parts) + "." + bold + (f" {join(lower)}: lower is better." if lower else "")
 
