@@ -93,7 +93,7 @@ def test_persistent_workers_learn_of_every_epoch(tiny_catalogue: Path) -> None:
 @pytest.mark.parametrize("world", [2, 4])
 def test_ranks_share_the_batches_of_one_process(world: int) -> None:
     def batches(rank: int, world: int) -> list:
-        return list(TrainBatches(53, 2, 8, 5, lambda: 7, rank, world))
+        return list(TrainBatches(range(53), 2, 8, 5, lambda: 7, rank, world))
 
     alone = batches(0, 1)
     assert len(alone) == 106 // 8
@@ -108,14 +108,14 @@ def test_ranks_share_the_batches_of_one_process(world: int) -> None:
 
 
 def test_fewer_songs_than_a_batch_make_one_smaller_batch() -> None:
-    (batch,) = TrainBatches(5, 1, 32, 0, lambda: 0)
+    (batch,) = TrainBatches(range(5), 1, 32, 0, lambda: 0)
     assert sorted(batch.songs) == [0, 1, 2, 3, 4]
-    shares = [list(TrainBatches(5, 1, 32, 0, lambda: 0, rank, 2)) for rank in (0, 1)]
+    shares = [list(TrainBatches(range(5), 1, 32, 0, lambda: 0, rank, 2)) for rank in (0, 1)]
     assert [[len(batch.songs) for batch in share] for share in shares] == [[2], [2]]
     with pytest.raises(MusictagError, match="too few for 2 processes"):
-        TrainBatches(1, 1, 32, 0, lambda: 0, 0, 2)
+        TrainBatches(range(1), 1, 32, 0, lambda: 0, 0, 2)
     with pytest.raises(MusictagError, match=r"batch_size=33 is shared by 2 processes.* 32"):
-        TrainBatches(50, 1, 33, 0, lambda: 0, 0, 2)
+        TrainBatches(range(50), 1, 33, 0, lambda: 0, 0, 2)
 
 
 class Recorder(pl.LightningModule):
