@@ -38,8 +38,9 @@ class LogMel(nn.Module):
 
     Hann window. ``mel`` says which bands: ``slaney`` (Slaney's scale and normalisation, as in librosa) or ``htk``
     (HTK's scale without normalisation, torchaudio's default). ``compression`` of the mel power x, one of COMPRESSIONS:
-    ``log10``, log10(10000 x + 1), or ``decibel``, 10 log10(max(x, 1e-10)). Always float32, also under autocast: in float16 the
-    factor of 10,000 overflows. The paper's FFT and hop are not known; the defaults are those of its successor musicnn.
+    ``log10``, log10(10000 x + 1), or ``decibel``, 10 log10(max(x, 1e-10)). Always float32, also under autocast: in
+    float16 the factor of 10,000 overflows. The paper's FFT and hop are not known; the defaults are those of its
+    successor musicnn.
 
     Frames are centred, T = N // hop_samples + 1, and ``pad_mode`` says what lies beyond both ends of the patch:
     ``constant`` (silence), ``reflect``, or ``song``: the audio around the patch, so that the frames of consecutive
