@@ -82,6 +82,11 @@ class TrainBatches:
     def __iter__(self) -> Iterator[TrainBatch]:
         epoch = self._epoch()
         songs, draws = self.draw(epoch)
+        if not len(songs) == len(draws) == self.num_patches:
+            raise MusictagError(
+                f"{type(self).__qualname__}.draw must return {self.num_patches} songs and draws (num_patches); it "
+                f"returned {len(songs)} and {len(draws)}"
+            )
         for number in range(self._first_batch(epoch), len(self)):
             first = number * self._global_batch
             share = slice(first + self._rank, first + self._global_batch, self._world)
