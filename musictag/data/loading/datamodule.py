@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class SongData(pl.LightningDataModule):
     ``patches_per_song`` random patches of ``patch_seconds`` per song and epoch, a pure function of (seed, epoch, song).
     ``batch_size`` counts the patches of all processes together. ``train_songs`` trains on that many usable songs, a
     nested subset for each ``seed``; validation and test do not depend on it, and the other songs are not prepared.
+    ``sampler`` makes the batch sampler of training, a TrainBatches, from its keyword arguments.
 
     Validation and test batches are ``{"audio", "song"}`` of up to ``eval_batch_size`` patches (default:
     ``batch_size``): every song's consecutive patches (section 2 of the paper), or with ``evaluation_mode="whole"`` each
@@ -80,6 +81,7 @@ class SongData(pl.LightningDataModule):
         evaluation_mode: str = "patches",
         prepare_workers: int | None = None,
         max_bad_fraction: float = 0.1,
+        sampler: Callable[..., TrainBatches] = TrainBatches,
     ) -> None:
         super().__init__()
         self.source = source
@@ -98,6 +100,7 @@ class SongData(pl.LightningDataModule):
         self._whole_songs = evaluation_mode == "whole"
         self._prepare_workers = prepare_workers or os.cpu_count() or 1
         self._max_bad_fraction = max_bad_fraction
+        self._sampler = sampler
         self._begun = {"epoch": -1, "batches": 0}  # the epoch of the checkpoint, and its batches so far
         self._prepared: Prepared | None = None
         self._manifest: Manifest | None = None  # of the prepared songs, without tags lost with unusable songs
@@ -235,8 +238,9 @@ class SongData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         rank, world = rank_and_world()
         songs = self._split("train")
-        batches = TrainBatches(
-            len(songs), self._patches_per_song, self._batch_size, self._seed, self._current_epoch, rank, world,
+        batches = self._sampler(
+            songs=songs, patches_per_song=self._patches_per_song, batch_size=self._batch_size, seed=self._seed,
+            epoch=self._current_epoch, rank=rank, world=world,
             first_batch=lambda epoch: self._begun["batches"] if epoch == self._begun["epoch"] else 0,
         )  # fmt: skip
         patches = TrainPatches(
