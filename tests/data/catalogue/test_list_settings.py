@@ -80,7 +80,7 @@ def test_one_element_is_a_list_of_one(
         build({"_target_": target, **needed, key: ""}, CONTRACTS[group], **derived)
     if isinstance(single, int):
         for word in ("rock", "12", True):
-            with pytest.raises(MusictagError, match=f"{key}={word!r} is no number"):
+            with pytest.raises(MusictagError, match=f"{key}={word!r} is not a number"):
                 build({"_target_": target, **needed, key: word}, CONTRACTS[group], **derived)
 
 
@@ -114,7 +114,7 @@ def test_one_tag_of_a_catalogue(tmp_path: Path) -> None:
         CatalogueFile(path, tags="jazz").manifest()
     with pytest.raises(MusictagError, match=r"split_fractions=\[0\.8\]: give one positive fraction"):
         build_source(compose_config("data=catalogue", f"data.path={path}", "data.split_fractions=0.8"))
-    with pytest.raises(MusictagError, match="split_fractions='all' is no number"):
+    with pytest.raises(MusictagError, match="split_fractions='all' is not a number"):
         build_source(compose_config("data=catalogue", f"data.path={path}", "data.split_fractions=all"))
 
 

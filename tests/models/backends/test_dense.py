@@ -44,7 +44,7 @@ def test_without_hidden_layers_dropout_stands_before_the_output():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden_units": 512}, r"backend\.hidden_units=512 .* type for example backend\.hidden_units=\[512\]"),
+        ({"hidden_units": 512}, r"backend\.hidden_units=512 .* use for example backend\.hidden_units=\[512\]"),
         ({"hidden_units": [512, 0]}, r"backend\.hidden_units=\[512, 0\]"),
         ({"hidden_units": [0.5]}, r"backend\.hidden_units"),
         ({"hidden_units": [True]}, r"backend\.hidden_units"),

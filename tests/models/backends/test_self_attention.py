@@ -86,7 +86,7 @@ def test_projection_only_where_channels_differ():
     ("settings", "message"),
     [
         ({"positions": "learned"}, r"backend\.positions is 'learned'; allowed: sinusoidal, none"),
-        ({"hidden_units": 100}, r"backend\.hidden_units=100 .* type a multiple, for example backend\.hidden_units=104"),
+        ({"hidden_units": 100}, r"backend\.hidden_units=100 .* use a multiple, for example backend\.hidden_units=104"),
         ({"num_heads": 0}, r"\.num_heads=0"),
         ({"num_layers": 0}, r"\.num_layers=0"),
         ({"hidden_units": 0}, r"backend\.hidden_units=0"),

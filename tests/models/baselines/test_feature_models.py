@@ -266,7 +266,7 @@ def test_validation_chooses_the_penalty() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Trees(learning_rate=0), r"baseline\.learning_rate=0; it must lie between"),
+        (lambda: Trees(learning_rate=0), r"baseline\.learning_rate=0; it must be between"),
         (lambda: Trees(num_leaves=1), r"baseline\.num_leaves=1"),
         (lambda: Trees(num_leaves=[7, 1]), r"baseline\.num_leaves=1"),
         (lambda: Trees(num_leaves=[]), r"baseline\.num_leaves=\[\]; give one or more numbers"),
@@ -276,7 +276,7 @@ def test_validation_chooses_the_penalty() -> None:
         (lambda: Linear(penalties=[1, -1]), r"baseline\.penalties"),
         (
             lambda: Trees(threads=1).fitter(np.zeros((12, 3)), np.zeros((2, 3)), 0),
-            r"type baseline\.min_child_samples=1",
+            r"use baseline\.min_child_samples=1",
         ),
     ],
 )

@@ -79,7 +79,7 @@ def test_choi_s_patch_has_as_many_frames_of_log_mel_at_16_khz():
         ({"dropouts": [0.5, 0.5, 0.5, 1.0]}, r"frontend\.dropouts"),
         ({"activation": "tanh"}, "allowed: relu, elu"),
         ({"norm": "none"}, "allowed: before, after"),
-        ({"num_mels": 95}, r"num_mels=95 are too few .* frontend\.poolings, .* type frontend\.num_mels=96"),
+        ({"num_mels": 95}, r"num_mels=95 are too few .* frontend\.poolings, .* use frontend\.num_mels=96"),
         ({"strides": [[2, 2]]}, r"frontend\.strides"),
     ],
 )
