@@ -322,7 +322,7 @@ def test_specs_and_weights_that_do_not_belong_together(tmp_path):
         ({"format": None}, "does not declare its format"),
         ({"format": 2}, "it has format 2, but this version of musictag reads format 1"),
         ({"frontend": "waveform"}, "does not consist of dictionaries"),
-        ({"frontend": FRONTEND | {"_target_": "os.system"}}, "inside musictag"),
+        ({"frontend": FRONTEND | {"_target_": "os.system"}}, "classes of musictag"),
         ({"frontend": FRONTEND | {"_target_": 7}}, "dotted name of a class"),
         ({"tags": TAGS[:3]}, r"output\.bias is \(4,\), not \(3,\)"),
         ({"backend": BACKEND | {"filters": 10**9}}, "no such setting is larger"),

@@ -156,7 +156,7 @@ def test_of_two_that_want_the_same_one_computes(store: Store, capfd: pytest.Capt
 
 def test_a_place_that_cannot_be_written_to_is_told(store: Store) -> None:
     feature_folder(store).write_text("a file where the folder should be")
-    with pytest.raises(MusictagError, match=r"cannot write to .*choose another place with data_dir="):
+    with pytest.raises(MusictagError, match=r"cannot write to .*use another folder with data_dir="):
         stored_features(store, store.song_ids[:3])
 
 

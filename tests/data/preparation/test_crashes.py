@@ -144,7 +144,7 @@ def test_a_worker_that_dies_of_no_song_leaves_the_work_to_fewer(
 @pytest.mark.slow
 def test_if_the_last_worker_dies_of_no_song_the_work_stops(tiny_catalogue: Path, tmp_path: Path) -> None:
     source = DeadlyCatalogue(tiny_catalogue, {"test-06": die_every_other_time})
-    with pytest.raises(MusictagError, match=r"a worker process died .* type the same command again"):
+    with pytest.raises(MusictagError, match=r"a worker process died .* rerun the command"):
         prepare(source, tmp_path / "data", workers=2, songs_per_shard=4)
     assert len(list((tmp_path / "data").glob("*/shards/*.parquet"))) >= 4
     prepare(CatalogueFile(tiny_catalogue), tmp_path / "data", songs_per_shard=4)

@@ -88,7 +88,7 @@ def test_whatever_bit_of_a_shard_is_wrong_its_reader_hears_of_it(store: Store) -
         beginnings = [rng.integers(HEADER_BYTES), rng.integers(size), rng.integers(size - 40, size)]
         byte, bit = int(beginnings[number % 3]), int(rng.integers(8))
         flip(path, byte, bit)
-        with pytest.raises(MusictagError, match=rf"shard {path} is damaged: .*Songs in that place: "):
+        with pytest.raises(MusictagError, match=rf"shard {path} is damaged: .*Affected songs: "):
             read_all(Store(store.folder))
         assert [found.name for found in Store(store.folder).damaged_shards(np.arange(5))] == [path.name]
         flip(path, byte, bit)
@@ -117,7 +117,7 @@ def test_only_the_songs_in_the_damaged_block_are_named_and_the_others_can_be_rea
         with pytest.raises(MusictagError) as caught:
             fresh.read(row)
         assert f"shard {path} is damaged: samples {begin} to " in str(caught.value)
-        assert f"Songs in that place: {', '.join(there)}. " in str(caught.value)
+        assert f"Affected songs: {', '.join(there)}. " in str(caught.value)
         assert f"rm -f {path}" in str(caught.value)
     # what lies before and behind the block in the same song is what was written
     (row,) = store.rows_of(np.array(["train-03"]))
@@ -239,6 +239,6 @@ def test_a_shard_of_another_index_is_not_taken_for_the_right_one(store: Store) -
     content, other = path.read_bytes(), ShardChecksums()
     other.update(np.arange(samples, dtype=np.int16))
     path.write_bytes(content[:HEADER_BYTES] + np.arange(samples, dtype="<i2").tobytes() + other.to_bytes())
-    with pytest.raises(MusictagError, match="its checksums are those of other samples"):
+    with pytest.raises(MusictagError, match="its checksums belong to other samples"):
         read_all(Store(store.folder))
     assert Store(store.folder).damaged_shards(np.arange(5)) == [path]

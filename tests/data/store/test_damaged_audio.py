@@ -54,7 +54,7 @@ def test_the_error_is_the_same_in_whichever_process_the_audio_is_read(
     named = "test-06"
     if damage != "bit":  # nothing of the shard can be read: its first songs are named
         named = "validation-04, test-00, test-01, test-02, test-03 and 3 more"
-    assert f"Songs in that place: {named}. " in message
+    assert f"Affected songs: {named}. " in message
     assert "Traceback" not in message
     assert "worker" not in message
 

@@ -56,5 +56,5 @@ def test_damage_is_noticed_wherever_it_is():
 
 @pytest.mark.parametrize("content", [b"", b"no index at all" * 10, bytes(48)])
 def test_other_files_are_refused(content):
-    with pytest.raises(ValueError, match="no index"):
+    with pytest.raises(ValueError, match="not an index"):
         TensorFlowCheckpoint(content, b"")
