@@ -102,7 +102,7 @@ def _variables(index: bytes) -> Iterator[tuple[str, Variable]]:
 def _table(index: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of a LevelDB table."""
     if len(index) < FOOTER_BYTES or struct.unpack("<Q", index[-8:])[0] != TABLE_MAGIC:
-        raise ValueError("this is not the index of a TensorFlow checkpoint")
+        raise ValueError("this is not an index of a TensorFlow checkpoint")
     footer = _Reader(index[-FOOTER_BYTES:])
     footer.varint(), footer.varint()  # position of the list of meta blocks: there are none
     for _last_key, handle in _block(index, footer.varint(), footer.varint()):
