@@ -120,7 +120,7 @@ class CheckedBlocks:
         return CheckedBlocks, (self._shard_samples,)
 
     def are_checked(self, shards: np.ndarray, firsts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Whether all blocks with ``lengths`` samples from ``firsts`` in ``shards`` (int64 B) are verified"""
+        """Whether all blocks with ``lengths`` samples from ``firsts`` in ``shards`` (int64 B) are verified: bool B."""
         bases = self._first_blocks[shards]
         begins = bases + firsts // BLOCK_SAMPLES
         ends = bases + (firsts + lengths - 1) // BLOCK_SAMPLES
