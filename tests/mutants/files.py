@@ -41,7 +41,7 @@ FAULTS = (
     Fault(
         "channels that cancel each other are called silent",
         "musictag/data/audio/decode.py",
-        "if heard and self._mean_energy",
+        "if audible and self._mean_energy",
         "if False and self._mean_energy",
         "data/audio/decoding/test_reasons.py::test_channels_that_cancel_each_other_are_not_silent",
     ),

@@ -78,7 +78,7 @@ class FeatureModel(ABC):
     def __init__(self, *, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise MusictagError(f"baseline.threads={threads}; it must be at least 1, or null for all cores")
-        self.threads = threads or _told_threads() or available_cores()
+        self.threads = threads or _threads_in_environment() or available_cores()
 
     @abstractmethod
     def fitter(self, train: np.ndarray, validation: np.ndarray, seed: int) -> Fitter:
@@ -100,10 +100,10 @@ class FeatureModel(ABC):
         """
 
 
-def _told_threads() -> int | None:
+def _threads_in_environment() -> int | None:
     # read here: LightGBM and scikit-learn are given a number, and would not look
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdecimal() and int(told) > 0 else None
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return int(threads) if threads.isdecimal() and int(threads) > 0 else None
 
 
 class Fitter(ABC):

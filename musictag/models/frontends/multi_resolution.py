@@ -53,9 +53,11 @@ class MultiResolution(FrontEnd):
         self.sample_rate = sample_rate
         self.out_channels = sum(num_filters)
         self.hop_samples = hop_samples
-        heard = [length + hop_samples - stride for length, stride in zip(filter_samples, stride_samples, strict=True)]
-        self.receptive_samples = max(heard)
-        shorter = [self.receptive_samples - samples for samples in heard]
+        receptive = [
+            length + hop_samples - stride for length, stride in zip(filter_samples, stride_samples, strict=True)
+        ]
+        self.receptive_samples = max(receptive)
+        shorter = [self.receptive_samples - samples for samples in receptive]
         #: samples that a resolution skips at both ends, so that its frames are centred on those of the longest
         self.left_out = [(samples // 2, samples - samples // 2) for samples in shorter]
         self.resolutions = nn.ModuleList(

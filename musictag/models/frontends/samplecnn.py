@@ -78,11 +78,11 @@ class SampleCNN(FrontEnd):
         levels = channels[-NUM_LEVELS:] if multi_level else channels[-1:]
         self.level_pools = nn.ModuleList(nn.MaxPool1d(3**after) for after in reversed(range(len(levels))))
         self.out_channels = sum(levels)
-        heard = self.hop_samples = 3
+        receptive = self.hop_samples = 3
         for _ in self.blocks:
-            heard += (6 if residual else 4) * self.hop_samples  # two for each convolution, two for the pooling
+            receptive += (6 if residual else 4) * self.hop_samples  # two for each convolution, two for the pooling
             self.hop_samples *= 3
-        self.receptive_samples = None if gated and self.blocks else heard
+        self.receptive_samples = None if gated and self.blocks else receptive
         _initialise(self)
 
     def forward(self, waveform: Tensor) -> Tensor:
