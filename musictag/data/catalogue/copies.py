@@ -131,7 +131,7 @@ def write_duplicates(folder: Path, index: pa.Table, manifest: Manifest) -> None:
         if not path.exists() or path.read_bytes() != content:
             with atomic_write(path) as file:
                 file.write(content)
-    except (OSError, MusictagError) as error:  # of a folder that others prepared, only the audio is needed
+    except (OSError, MusictagError) as error:  # a folder prepared by another user may be read-only
         say(f"the list of identical recordings cannot be written: {error}")
 
 

@@ -33,15 +33,12 @@ INDEX_SCHEMA = pa.schema(
     [
         ("song_id", pa.string()),
         ("path", pa.string()),
-        (
-            "version",
-            pa.string(),
-        ),  # of the song's file, if the source has it: a song with a new version is prepared again
+        ("version", pa.string()),  # the file's, if the source has one: a song with a new version is prepared again
         ("shard", pa.string()),
         ("offset", pa.int64()),  # first sample within the shard
         ("samples", pa.int64()),
         ("shard_samples", pa.int64()),
-        ("shard_crc32", pa.uint32()),  # of the shard's samples
+        ("shard_crc32", pa.uint32()),  # checksum of the shard's samples
         ("reason", pa.string()),
         ("digest", pa.uint64()),  # XXH3 of the song's samples, null if it has none: copies have the same one
         ("note", pa.string()),  # what in the file of a usable song could not be used

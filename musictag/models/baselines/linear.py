@@ -70,7 +70,7 @@ class LinearFitter(Fitter):
 
     def __init__(self, settings: Linear, train: np.ndarray, validation: np.ndarray) -> None:
         self._settings = settings
-        self._mean, self._scale = mean_and_scale(train)  # of training songs only
+        self._mean, self._scale = mean_and_scale(train)  # training songs only
         self._train, self._validation = (standardised(songs, self._mean, self._scale) for songs in (train, validation))
 
     def fit(self, kind: str, train: np.ndarray, validation: np.ndarray, chosen: float | None) -> dict[str, Any]:
