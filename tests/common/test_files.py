@@ -1,4 +1,4 @@
-"""Files are whole or not there."""
+"""File writes are atomic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is there: what a manifest accepts, what it says of itself, and how a catalogue becomes one."""
+"""The manifest: what it accepts, its messages, and how a catalogue becomes one."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_the_digest_tells_what_a_result_depends_on() -> None:
     assert Manifest(table(rock=[1, 0, 0, 1]), (Tag("rock", "regression"), TAGS[1]), "m").digest() != digest
 
 
-# a catalogue: somebody's own music
+# a catalogue: a user's own music
 
 
 def test_a_catalogue_becomes_a_manifest(tiny_catalogue: Path) -> None:

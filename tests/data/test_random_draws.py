@@ -1,4 +1,4 @@
-"""What is drawn in training: the same on every machine, uniform, and nested."""
+"""Random draws for training: the same on every machine, uniform, and nested."""
 
 from __future__ import annotations
 

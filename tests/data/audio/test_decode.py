@@ -1,4 +1,4 @@
-"""Reading audio: samples survive, rates convert, and what cannot be used says why."""
+"""Reading audio: samples survive, rates are converted, and unusable audio says why."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_the_name_of_a_file_does_not_matter(tmp_path: Path, noise: np.ndarray) -
 
 def test_what_is_no_file_or_may_not_be_read_says_so(tmp_path: Path, noise: np.ndarray) -> None:
     (tmp_path / "folder.wav").mkdir()
-    os.mkfifo(tmp_path / "pipe.wav")  # opening it would wait for ever
+    os.mkfifo(tmp_path / "pipe.wav")  # opening it would block forever
     (tmp_path / "link.wav").symlink_to(tmp_path / "gone.wav")
     (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
     soundfile.write(tmp_path / "a.wav", noise, RATE)

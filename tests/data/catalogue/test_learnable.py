@@ -1,5 +1,5 @@
-"""Tags that the songs at hand cannot teach: left out with a word before anything is decoded, refused where they were
-asked for, kept where a part of the songs stands for the whole."""
+"""Tags that the songs at hand cannot teach: left out with a message before decoding, refused if requested by name, and
+kept if the songs are a subset of the data set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.helpers.public_files import make_audio, make_files
 
 
 def songs(train: dict[str, list[float | None]], kinds: dict[str, str] | None = None) -> Manifest:
-    """Training songs with these values of the tags, and a song each for validation and test with a 1 of all."""
+    """Training songs with these tag values, and one song each for validation and test that has all tags."""
     number = len(next(iter(train.values())))
     columns = {"song_id": [f"s{i}" for i in range(number + 2)], "split": ["train"] * number + ["validation", "test"]}
     columns |= {"path": columns["song_id"], "group": [None] * (number + 2), "duration": [None] * (number + 2)}
@@ -169,7 +169,7 @@ def part_of_msd(folder: Path, tags: int = 30) -> Path:
 
 
 def words(kind: str, folder: Path) -> tuple[list[str], int, int]:
-    """Overrides for a part of a data set, its tags, and those that can be learnt."""
+    """Overrides for a subset of a data set, its tags, and those that can be learned."""
     if kind == "jamendo":
         root, lists = part_of_jamendo(folder, low=True)
         return ["data=jamendo", "data.subset=moodtheme", f"data.root={root}", f"data.lists={lists}"], 56, 50
@@ -237,7 +237,7 @@ def test_the_tags_belong_to_the_identity_of_a_run(tmp_path: Path) -> None:
     plain = folder()
     some = ("data.min_songs_per_tag=0", "data.min_songs_per_tag=2", "data.tags=[mood/theme---mood30]")
     assert len({plain, *map(folder, some)}) == 4
-    # it is asked for first of all, so that nothing is decoded for tags that cannot be learnt
+    # checked first, so that nothing is decoded for tags that cannot be learned
     with pytest.raises(MusictagError, match=r"data\.tags asks for tags"):
         folder(f"data.tags=[{MOODS[55]}]")
     # with more of its songs the data set has more tags
@@ -250,7 +250,7 @@ def test_the_tags_belong_to_the_identity_of_a_run(tmp_path: Path) -> None:
 
 
 def spoil(catalogue: Path, tag: str, split: str = "train") -> int:
-    """Makes every song of ``split`` that has the tag unreadable; returns how many."""
+    """Make every song of ``split`` with the tag unreadable; returns how many."""
     rows = [row for row in read_rows(catalogue) if row["split"] == split and row[tag] == "1"]
     for row in rows:
         (catalogue.parent / row["path"]).write_bytes(b"no audio")
@@ -259,7 +259,7 @@ def spoil(catalogue: Path, tag: str, split: str = "train") -> int:
 
 @pytest.fixture
 def rare(tiny_catalogue: Path) -> Path:
-    """The tiny catalogue with a tag of which training has one song, the last that growing parts of it take in."""
+    """The tiny catalogue with a tag that one training song has: the last one that growing subsets include."""
     rows = read_rows(tiny_catalogue)
     ids = [row["song_id"] for row in rows if row["split"] == "train"]
     last = ids[subset_order(song_keys(ids), 0)[-1]]
@@ -282,7 +282,7 @@ def test_a_tag_whose_last_song_cannot_be_read_is_left_out_of_the_run(
     # the weights are those of a run on the tags that are left
     chosen = [*overrides, "data.tags=[high,noisy,brightness]"]
     assert experiment.run(compose_config(*chosen))["test"] == metrics["test"]
-    # interrupted, it goes on
+    # interrupted, it resumes
     (folder / "metrics.json").unlink()
     assert experiment.run(compose_config(*overrides))["test"] == metrics["test"]
 
@@ -300,7 +300,7 @@ def test_a_tag_that_was_asked_for_and_cannot_be_read_is_an_error(rare: Path) -> 
 
 
 def train_subset(rare: Path, size: int) -> tuple[list[str], list[str]]:
-    """The names of the tags, and of those unlearnt, of ``size`` training songs."""
+    """Names of all tags and of the unlearned ones, with ``size`` training songs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = ready(rare, train_songs=size)

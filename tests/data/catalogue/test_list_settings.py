@@ -1,4 +1,4 @@
-"""One word or number where a list is expected is a list of one, in every setting that is a list."""
+"""A single word or number where a list is expected becomes a list, in every list setting."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_one_element_is_a_list_of_one(
     target = target_of(group, name)
     cls = find_class(target, CONTRACTS[group])
     given: dict[str, Any] = {}
-    # the parameters are those of the class; what it is given is looked at
+    # parameters come from the class, values from what it was given
     parameters = settings(cls)
     monkeypatch.setattr("musictag.models.factory.settings", lambda _: parameters)
     monkeypatch.setattr(cls, "__init__", lambda self, **settings: given.update(settings))

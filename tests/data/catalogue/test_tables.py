@@ -1,4 +1,4 @@
-"""Tables as people and their programs write them: separators, decimal commas, yes and no, empty cells, double names."""
+"""Tables as people and programs write them: delimiters, decimal commas, yes and no, empty cells, similar names."""
 
 from __future__ import annotations
 

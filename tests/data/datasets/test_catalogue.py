@@ -1,4 +1,4 @@
-"""A catalogue as somebody brings it: the columns it needs, what becomes of tags, paths and groups, what is said."""
+"""A user's catalogue: required columns, handling of tags, paths and groups, and messages."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_the_artist_is_the_group_unless_there_is_a_group(tmp_path: Path) -> None
 
 
 def test_tables_of_other_programs_are_read(tmp_path: Path) -> None:
-    """Types that pandas and polars write: large strings, dictionaries, float64 with NaN, booleans, whole numbers."""
+    """Types that pandas and polars write: large strings, dictionaries, float64 with NaN, booleans, integers."""
     columns = {
         "song_id": pa.array([1, 2, 3]),
         "path": pa.array(["a", "b", "c"], pa.large_string()),

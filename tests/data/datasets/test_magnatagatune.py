@@ -1,4 +1,4 @@
-"""MagnaTagATune: the published splits song by song, tags and their order, and what is said where a file is missing."""
+"""MagnaTagATune: the published splits song by song, tags and their order, and messages about missing files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from musictag.data.preparation.prepare import prepare
 from musictag.data.store.store import read_index
 from tests.helpers.public_files import make_audio, make_files, public_file
 
-#: Columns as in the published table: in no order, and more than are used.
+#: Columns as in the published table: unordered, and more than are used.
 COLUMNS = sorted(
     {*TAGS, *(name for names in SYNONYMS for name in names), "banjo", "bongos", "folk", "lol", "organ", "water"}
 )
@@ -130,7 +130,7 @@ def small(tmp_path: Path) -> Path:
 def test_from_the_tables_to_prepared_audio(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = MagnaTagATune(small, max_seconds=1.0, data_dir=tmp_path / "data")
     prepared = prepare(source, tmp_path / "data")
-    for folder in small.glob("[0-9a-f]"):  # the files are not needed any more
+    for folder in small.glob("[0-9a-f]"):  # the files are no longer needed
         shutil.rmtree(folder)
     again = prepare(MagnaTagATune(small, max_seconds=1.0, data_dir=tmp_path / "data"), tmp_path / "data")
     assert again.manifest.digest() == prepared.manifest.digest()

@@ -38,7 +38,7 @@ def dump(path: Path, content: object) -> None:
 
 @pytest.fixture(scope="module")
 def pickles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Lists of the published length as pickles; songs without audio share two vectors. Not for writing into."""
+    """Lists of the published length as pickles; songs without audio share two vectors. Read-only."""
     folder = tmp_path_factory.mktemp("pickles")
     others = [f"TRMNO0TRAIN{number:07d}" for number in range(NUM_TRAIN + 11774)]
     train = [*SONGS["train"][:2], *others[2 : NUM_TRAIN - 1], SONGS["train"][2], *SONGS["validation"]]
@@ -68,7 +68,7 @@ def maps(tmp_path: Path, pickles: Path) -> Path:
 
 @pytest.fixture
 def tables(tmp_path: Path) -> Path:
-    """Lists as tables, of the songs with audio alone."""
+    """Lists as tables, only of the songs with audio."""
     folder = tmp_path / "tables"
     folder.mkdir()
     lines = [f"{song}\t{path}\n" for song, path in zip(WITH_AUDIO, TRACK_PATHS, strict=True)]
@@ -123,7 +123,7 @@ def test_previews_in_the_layout_of_7digital(maps: Path, tmp_path: Path, capsys: 
     check(MillionSongDataset(root, maps).manifest(), PREVIEWS)
     assert "(data.paths=7digital)" in capsys.readouterr().err
     make_files(root, [*TRACK_PATHS])
-    # of equals the first
+    # the first of equals
     check(MillionSongDataset(root, maps).manifest(), TRACK_PATHS)
     check(MillionSongDataset(root, maps, paths="7digital").manifest(), PREVIEWS)
 

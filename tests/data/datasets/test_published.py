@@ -1,4 +1,4 @@
-"""Where the songs of a published data set lie, which of them are there, and what is said about it."""
+"""Where the songs of a published data set are, which of them exist, and the messages about it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NONE = pa.array([], pa.string())
 
 
 def manifest(splits: str, groups: str = "", there: str = "") -> Manifest:
-    """One song a letter: t(rain), v(alidation), e (test); groups and presence likewise."""
+    """One song per letter: t(rain), v(alidation), e (test); groups and presence likewise."""
     names = {"t": "train", "v": "validation", "e": "test"}
     ids = [str(number) for number in range(len(splits))]
     columns = {"song_id": ids, "path": ids, "split": [names[letter] for letter in splits]}

@@ -1,4 +1,4 @@
-"""`musictag data describe`: the numbers are those of an independent count, and the pictures are there."""
+"""`musictag data describe`: the numbers match an independent count, and the plots are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features on disk: computed once, kept at any kill, and never those of other audio."""
+"""Features on disk: computed once, kept after a kill at any point, and never those of other audio."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_features_come_in_the_order_asked_for_and_are_computed_once(store: Store
     assert len(computed) == 15
     np.testing.assert_array_equal(stored_features(Store(store.folder), pa.array(ids[::-1])), first[::-1])
     assert len(computed) == 15
-    # another subset: what is new in it
+    # another subset: only its new songs
     rest = stored_features(store, store.song_ids)
     assert sorted(computed) == sorted(store.num_samples)
     np.testing.assert_array_equal(rest, directly(store, store.song_ids))
@@ -82,7 +82,7 @@ def test_an_interrupted_computation_goes_on_after_its_blocks(
     assert len(computed) == 20
     monkeypatch.setattr(feature_store, "song_features", counting)
     found = stored_features(store, store.song_ids)
-    assert len(computed) == 20 + 8  # two blocks of 8 were written; 4 songs of the third are lost
+    assert len(computed) == 20 + 8  # two blocks of 8 were written; 4 songs of the third were lost
     np.testing.assert_array_equal(found, directly(store, store.song_ids))
     assert not list(feature_folder(store).glob(".*.part"))
 
@@ -102,7 +102,7 @@ def test_a_killed_worker_is_told_and_finished_blocks_are_kept(store: Store, monk
 
 @pytest.mark.parametrize("song", ["train-00", "train-03"])
 def test_other_audio_has_features_of_its_own(tiny_catalogue: Path, song: str) -> None:
-    """Also where it is as long as the old one and lies at the same place of its shard: the first song does."""
+    """Also if it has the same length and position in its shard as the old one, as the first song does."""
     store = ready(tiny_catalogue).store
     before = stored_features(store, store.song_ids)
     path = tiny_catalogue.parent / "audio" / f"{song}.wav"

@@ -1,4 +1,4 @@
-"""Patches and songs: what is drawn depends on (seed, epoch, song) alone, and evaluation sees every sample."""
+"""Patches and songs: draws depend only on (seed, epoch, song), and evaluation sees every sample."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_training_patches_are_a_pure_function_of_seed_and_epoch(tiny_catalogue: 
 
 
 def test_targets_take_less_room_and_are_the_same(tiny_catalogue: Path) -> None:
-    """Those of both kinds are unknown for some songs, and stay so."""
+    """Tags of both kinds are unknown for some songs, and stay so."""
     table = read_rows(tiny_catalogue)
     table[5]["high"] = table[23]["noisy"] = ""
     write_table(tiny_catalogue, table)
@@ -119,7 +119,7 @@ def test_fewer_songs_than_a_batch_make_one_smaller_batch() -> None:
 
 
 class Recorder(pl.LightningModule):
-    """Learns nothing and remembers what it was shown."""
+    """Learns nothing and records what it was given."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class Recorder(pl.LightningModule):
 def test_a_resumed_run_sees_what_an_uninterrupted_one_would(
     tiny_catalogue: Path, tmp_path: Path, num_workers: int, after_validation: bool
 ) -> None:
-    """The checkpoint is written at the end of an epoch, or after its validation, which is before its end."""
+    """The checkpoint is written at the end of an epoch, or after validation, which is before its end."""
 
     def train(max_epochs: int, folder: str, checkpoint: str | None = None) -> list[tuple[int, bytes]]:
         recorder = Recorder()
@@ -229,7 +229,7 @@ def test_the_song_average_fits_the_batches(tiny_catalogue: Path) -> None:
     np.testing.assert_allclose(average.compute()[:, 1].numpy(), sums / counts, rtol=1e-5)
 
 
-# who is there
+# songs and targets
 
 
 def test_training_subsets_change_nothing_else_and_prepare_no_more(tiny_catalogue: Path) -> None:

@@ -1,4 +1,4 @@
-"""A song that cannot be used costs itself only, and stands in problems.csv with its reason."""
+"""Only the unusable song itself is lost, and problems.csv lists it with its reason."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def flip_header(path: Path) -> None:
     path.write_bytes(bytes(255 - byte for byte in path.read_bytes()[:64]) + path.read_bytes()[64:])
 
 
-#: What happens to a song's file, and the reason that is given.
+#: What happens to a song's file, and the expected reason.
 DAMAGES = {
     Path.unlink: "file not found",
     cut_in_half: "cut short",
@@ -67,7 +67,7 @@ def test_whatever_is_wrong_with_a_file_it_costs_that_song(tiny_catalogue: Path, 
     for row, damage in zip(rows, DAMAGES, strict=False):
         path = tiny_catalogue.parent / row["path"]
         damage(path, 0) if damage is os.truncate else damage(path)
-    # a name that promises something else is no damage
+    # a misleading name is not damage
     mislabelled = tiny_catalogue.parent / rows[-1]["path"]
     rows[-1]["path"] = "audio/in truth a wav.mp3"
     mislabelled.rename(tiny_catalogue.parent / rows[-1]["path"])
@@ -110,7 +110,7 @@ def test_bad_songs_cost_themselves_and_are_listed(tiny_catalogue: Path, tmp_path
     assert {row["used"] for row in listed} == {"no"}
     assert Manifest.load(prepared.store.folder / "manifest.parquet").digest() == prepared.manifest.digest()
 
-    # what was mended is tried again, and nothing else
+    # repaired files are tried again, and nothing else
     soundfile.write(audio / "train-00.wav", synthetic_song(1, True, True, 0.5, seed=0), 16000)
     again = CountingCatalogue(tiny_catalogue)
     assert len(prepare(again, tmp_path / "data").manifest) == 23

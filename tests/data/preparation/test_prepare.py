@@ -1,4 +1,4 @@
-"""Decode once: the same bytes whoever works and however often it is interrupted; a bad song costs that song only."""
+"""Decode once: the same bytes for any workers and any number of interruptions; a bad song costs only that song."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.helpers.preparations import (
 
 @pytest.fixture
 def reference(tiny_catalogue: Path, tmp_path: Path) -> dict[str, str]:
-    """What an undisturbed preparation of the tiny catalogue in one process leaves."""
+    """The result of an undisturbed preparation of the tiny catalogue in one process."""
     prepare(CatalogueFile(tiny_catalogue), tmp_path / "reference", songs_per_shard=2)
     found = contents(tmp_path / "reference")
     assert len(found) == 12 + 5  # shards; index, problems, duplicates, manifest, about
@@ -55,7 +55,7 @@ def kill_and_resume(catalogue: Path, data_dir: Path, workers: int, blocks: int, 
     pids = children(process)
     process.kill()
     process.wait()
-    # no worker outlives the one who started it
+    # no worker outlives its parent
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 60)
     kept = finished_blocks(data_dir)
     assert blocks <= kept < 12
@@ -80,7 +80,7 @@ def test_killed_anywhere(tiny_catalogue: Path, tmp_path: Path, reference: dict, 
 def test_a_kill_between_any_two_steps_costs_nothing(
     tiny_catalogue: Path, tmp_path: Path, reference: dict, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Stops before each step that changes the folder in turn, going on each time from what the stop before left."""
+    """Stop before each step that changes the folder in turn, and continue from there each time."""
     from musictag.data.preparation import blocks
 
     class Killed(BaseException):
@@ -177,7 +177,7 @@ def test_the_space_needed_is_told_before_starting(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     megabytes = sum(len(source_samples) for source_samples in all_samples(tiny_catalogue)) * 2 / 1e6
-    (tiny_catalogue.parent / "audio" / "train-03.wav").write_bytes(b"no audio")  # a header that says nothing
+    (tiny_catalogue.parent / "audio" / "train-03.wav").write_bytes(b"no audio")  # a header without information
 
     def told(data_dir: Path, **options: object) -> float:
         prepare(CatalogueFile(tiny_catalogue, **options), data_dir)

@@ -79,7 +79,7 @@ def test_regression_targets_of_a_hand_made_score():
         assert tags["signal-to-noise ratio"] == pytest.approx(arrangement.recording.signal_to_noise_db / 60)
         if not {"bass", "drums"} & {player.tag for player in arrangement.players}:
             found += 1
-            # chords of two quarter notes at 60 quarters a minute are too slow: raised to 1.2 notes a second
+            # chords of two quarter notes at 60 quarters per minute are too slow: raised to 1.2 notes per second
             assert tags["note rate"] == pytest.approx(1.2 / 12, abs=0.01)
             assert tags["simultaneous parts"] == pytest.approx(4 / 6, abs=0.1)
             assert tags["polyphonic"] == 1.0

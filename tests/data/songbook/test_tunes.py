@@ -1,4 +1,4 @@
-"""Which pieces count as one tune, and how tunes are dealt out to the splits."""
+"""Which pieces count as one tune, and how tunes are assigned to the splits."""
 
 from __future__ import annotations
 

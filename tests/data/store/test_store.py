@@ -1,4 +1,4 @@
-"""The prepared audio: what comes out is what went in, and damage is noticed."""
+"""The prepared audio: reading returns what was written, and damage is detected."""
 
 from __future__ import annotations
 

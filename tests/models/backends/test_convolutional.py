@@ -1,4 +1,4 @@
-"""The fully convolutional back-end: as many layers as the frames of its patch take, and no other length."""
+"""The fully convolutional back-end: as many layers as its patch length needs, and no other length."""
 
 from __future__ import annotations
 

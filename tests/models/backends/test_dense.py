@@ -1,4 +1,4 @@
-"""Dense layers: their order, what they see, dropout, and those that cannot be."""
+"""Dense layers: their order, their input, dropout, and refused settings."""
 
 from __future__ import annotations
 

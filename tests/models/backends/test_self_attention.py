@@ -1,4 +1,4 @@
-"""Self-attention: torch's encoder layer, positions, dropout, the token, the projection, and what cannot be."""
+"""Self-attention: torch's encoder layer, positions, dropout, the token, the projection, and refused settings."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_attention_weights_are_dropped_in_training_only():
     assert not torch.allclose(layer(frames), layer(frames), atol=1e-4)
     layer.eval()
     torch.testing.assert_close(layer(frames), layer(frames))
-    # and the other rate is of the rest
+    # and the other rate applies to the rest
     layer = EncoderLayer(16, 2, dropout=0.5, attention_dropout=0.0)
     assert not torch.allclose(layer(frames), layer(frames), atol=1e-4)
 

@@ -1,4 +1,4 @@
-"""Filters of several lengths side by side: where they stand, and refused settings."""
+"""Parallel filters of several lengths: their positions, and refused settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stacks of small squares: order of the layers, dropout, initialiser, Choi's patch, refused settings."""
+"""Stacks of small square filters: order of the layers, dropout, initialiser, Choi's patch, refused settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log-mel spectrogram: librosa's and torchaudio's numbers, float32 throughout, normalised as was measured."""
+"""The log-mel spectrogram: librosa's and torchaudio's numbers, float32 throughout, normalised as measured."""
 
 from __future__ import annotations
 

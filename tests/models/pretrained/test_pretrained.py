@@ -1,4 +1,4 @@
-"""Published weights: the wheel as it is (where pip can bring it), and wheels of the same form that are made here."""
+"""Published weights: the real wheel (if pip can download it), and synthetic wheels of the same form."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.helpers.models import SMALL_MULTIPLIER, SMALL_UNITS, as_trained, num_
 from tests.helpers.tensorflow_files import tensorflow_files
 from tests.models.test_parity import draw
 
-#: What musicnn's own code and librosa made of clip(); how, the file says.
+#: Output of musicnn's own code and librosa for clip(); the file says how it was made.
 REFERENCE = json.loads((Path(__file__).parents[2] / "reference" / "clip.json").read_text())
 TAGS = ["guitar", "no vocals", "drums"]
 #: Parameters for 50 tags, counted in the published graphs; the two of an architecture have the same.
@@ -137,7 +137,7 @@ def test_a_wheel_becomes_a_tagger_that_goes_by_name(name, tmp_path, monkeypatch)
         torch.testing.assert_close(tagger.network(waveform), original(waveform))
     assert read_tagger(cached(name)).description["licence"] == "Permission is granted"
     wheel.unlink()
-    pretrained.obtain([name], wheel)  # it is there: nothing is read
+    pretrained.obtain([name], wheel)  # it exists: nothing is read
 
 
 @pytest.mark.usefixtures("narrow")
@@ -215,7 +215,7 @@ def test_the_published_weights(name, published_wheel):
 
 
 def test_the_log_mel_of_a_clip_is_librosas() -> None:
-    """Patch after patch with the song around it, at the published settings: the frames of the whole clip."""
+    """Patch by patch with the song around it, at the published settings: the frames of the whole clip."""
     expected = REFERENCE["log_mel"]
     network = network_of("musicnn-mtt")
     log_mel = network.frontend.log_mel
@@ -237,7 +237,7 @@ def test_the_log_mel_of_a_clip_is_librosas() -> None:
 
 @pytest.mark.parametrize("name", REFERENCE["drawn"])
 def test_drawn_weights_give_the_logits_of_the_published_graphs(name: str, tmp_path: Path) -> None:
-    """Without a network: the variables that the authors' graph was given, in a wheel, and the clip."""
+    """Without a network: a wheel with the variables that the authors' graph was given, and the clip."""
     expected = REFERENCE["drawn"][name]
     variables = {
         key: np.asarray(draw(expected["seed"], i, key, shape)) for i, (key, shape) in enumerate(expected["variables"])
@@ -248,12 +248,12 @@ def test_drawn_weights_give_the_logits_of_the_published_graphs(name: str, tmp_pa
     assert logits.shape == (5, 50)
     np.testing.assert_allclose(logits[:4], expected["logits"], rtol=0, atol=2e-4)
     spread = np.std(expected["logits"], axis=0)
-    assert spread.min() > 0.1  # every tag's logits differ between the parts of the clip by far more than that
+    assert spread.min() > 0.1  # every tag's logits differ far more than that between the parts of the clip
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_taggrams_are_those_of_the_published_package(name: str, published_wheel: Path) -> None:
-    """To 2e-5 where its graph hears the same spectrogram; the package itself rounds that to float16 (1e-4 here)."""
+    """To 2e-5 if its graph gets the same spectrogram; the package itself rounds that to float16 (1e-4 here)."""
     pretrained.obtain([name], published_wheel)
     expected = REFERENCE["taggrams"][name]
     taggram = musictag.load(name).taggram((clip().astype(np.float32) / 32768, RATE))

@@ -1,4 +1,4 @@
-"""MP3s whose headers are wrong, that were joined, or that have something else between their frames: all is read."""
+"""MP3s with wrong headers, joined MP3s, and MP3s with something else between their frames: all is read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RUBBISH = np.random.default_rng(5)
 
 
 def mp3(rate: int = 44100, channels: int = 2, mode: str = "VARIABLE", seconds: float = SECONDS) -> bytes:
-    """Tones that rise, in noise that grows, so that the bit rate varies; LAME's header says how long it is."""
+    """Rising tones in growing noise, so that the bit rate varies; LAME's header declares the length."""
     song = sweep(seconds, rate)
     song += np.linspace(0, 0.2, len(song)) * np.random.default_rng(0).normal(size=len(song))
     file = io.BytesIO()
@@ -36,7 +36,7 @@ CBR = mp3(mode="CONSTANT")
 
 
 def header_bytes(data: bytes) -> int:
-    """Length of the first frame, which declares the length and holds no audio."""
+    """Length of the first frame, which declares the length and has no audio."""
     with av.open(io.BytesIO(data), format="mp3") as container:
         return next(container.demux(audio=0)).pos
 
@@ -63,7 +63,7 @@ def declaring_nothing() -> bytes:
 
 
 def with_vbri(frames: int) -> bytes:
-    """The header of another encoder in the place of LAME's."""
+    """The header of another encoder in place of LAME's."""
     size = header_bytes(VBR)
     vbri = b"VBRI" + struct.pack(">HHHIIHHHH", 1, 0, 75, len(VBR), frames, 0, 1, 2, 1)
     return VBR[:4] + bytes(32) + vbri + bytes(size - 36 - len(vbri)) + VBR[size:]
@@ -124,18 +124,18 @@ NO_NOTE = {
 def test_all_of_it_is_read(data: bytes, times: int, tmp_path: Path) -> None:
     samples, note = read_bytes(data, tmp_path)
     assert note == ""
-    # nothing tells what encoders add, where there is no header
+    # without a header, nothing says what encoders add
     assert abs(len(samples) / RATE - times * SECONDS) < 0.08 * times
     expected = sweep(SECONDS, RATE)
     assert abs(lag(to_float(samples[:6000]), expected[:6000])) <= 0.06 * RATE
-    # the end is the end, and as loud
+    # the end is the end, at full volume
     assert to_float(samples[-3000:-1500]).std() == pytest.approx(np.hypot(0.5 / 2**0.5, 0.1), rel=0.25)
 
 
 def read_bytes(data: bytes, folder: Path, name: str = "song.mp3") -> tuple[np.ndarray, str]:
     path = folder / name
     path.write_bytes(data)
-    declared_seconds(path)  # whatever it says, it says it
+    declared_seconds(path)  # must not raise, whatever it returns
     return read(path)
 
 
@@ -188,7 +188,7 @@ def test_a_file_that_ends_too_early_is_cut_short(data: bytes, kept: float, tmp_p
 
 
 def hole(size: int) -> bytes:
-    """Bytes in the middle are gone, as from a bad disk: zeros stand in their place."""
+    """Bytes in the middle are lost, as on a bad disk, and replaced by zeros."""
     begin = len(CBR) // 2
     return CBR[:begin] + bytes(size) + CBR[begin + size :]
 

@@ -1,4 +1,4 @@
-"""What cannot be used says why, in words that its owner understands; what can be used in part says what is missing."""
+"""Unusable files say why, in words that their owner understands; partly usable files say what is missing."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_what_was_skipped_stands_in_the_list_of_problems(tiny_catalogue: Path, t
         assert "2 songs cannot be used, 1 are used although something of their files could not be; " in summary(
             prepared
         )
-    # what was prepared before is remembered
+    # prepared songs are remembered
     assert len(prepare(CatalogueFile(tiny_catalogue), tmp_path / "data-1").notes) == 1
 
 
@@ -156,7 +156,7 @@ def test_who_tags_is_warned_with_the_name_of_the_song(tmp_path: Path) -> None:
 
 
 def test_no_library_says_anything_about_a_song(tmp_path: Path) -> None:
-    """Whatever goes wrong inside of them: a terminal shows our words only, which name the song."""
+    """Whatever goes wrong inside libraries, the terminal only shows our messages, which name the song."""
     model = save(tmp_path / "tagger.safetensors", make_network())
     rng = np.random.default_rng(0)
     names = []
@@ -203,7 +203,7 @@ sys.exit({status})
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Puts a program named ffmpeg on the PATH, which reads a format of its own."""
+    """Put a program named ffmpeg on the PATH that reads its own format."""
     folder = tmp_path / "bin"
     folder.mkdir()
 
@@ -234,7 +234,7 @@ def test_an_installed_ffmpeg_is_asked_last(program: Callable[..., None], tmp_pat
     np.testing.assert_array_equal(read(path, max_seconds=0.5).samples, NOISE[: RATE // 2])
     program(rate=2 * RATE)
     assert len(read(path).samples) == RATE
-    # what our decoders read, or know to be no song, it is not asked about
+    # it is not called for files that our decoders read, or know not to be audio
     program(status=1)
     soundfile.write(tmp_path / "a.wav", NOISE, RATE)
     np.testing.assert_array_equal(read(tmp_path / "a.wav").samples, NOISE)

@@ -1,4 +1,4 @@
-"""`musictag catalogue` of genre, mood and grouping inside audio files, in every format that has them."""
+"""`musictag catalogue` from genre, mood and grouping inside audio files, in every format that has them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_other_names_of_mood_and_grouping(tmp_path: Path) -> None:
 
 
 def library(folder: Path) -> None:
-    """Twelve songs at artist/album/song in four formats; half of them say who the artist is."""
+    """Twelve songs at artist/album/song in four formats; half of them have an artist tag."""
     for number in range(12):
         path = folder / f"artist {number % 4}" / "CD 1" / f"{number}{('.mp3', '.flac', '.m4a', '.ogg')[number % 4]}"
         write_song(path, number)
@@ -170,7 +170,7 @@ def test_a_folder_that_is_named_like_the_genre_is_no_artist(tmp_path: Path, caps
 
 
 def test_a_bomb_of_a_tag_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small compressed frame that stands for 256 MB."""
+    """A small compressed frame that expands to 256 MB."""
     monkeypatch.setattr("musictag.data.catalogue.making.files._MEMORY_BYTES", 2**27)
     path = write_song(tmp_path / "a.mp3")
     squeezed = zlib.compressobj(1)

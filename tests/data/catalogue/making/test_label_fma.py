@@ -1,4 +1,4 @@
-"""`musictag catalogue` of FMA's metadata and audio."""
+"""`musictag catalogue` from FMA's metadata and audio."""
 
 from __future__ import annotations
 

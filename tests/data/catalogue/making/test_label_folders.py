@@ -1,4 +1,4 @@
-"""`musictag catalogue` of a folder per genre."""
+"""`musictag catalogue` from a folder per genre."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`musictag catalogue` of tables with words: one or several in a cell, one row per tag, columns of other names."""
+"""`musictag catalogue` from tables with words: one or several per cell, one row per tag, other column names."""
 
 from __future__ import annotations
 
