@@ -152,7 +152,7 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path) -> None:
         Manifest.load(path)
 
 
-def test_the_digest_tells_what_a_result_depends_on() -> None:
+def test_the_digest_covers_what_a_result_depends_on() -> None:
     digest = Manifest(table(), TAGS, "mine").digest()
     assert Manifest(table(group=[None] * 4, duration=[None] * 4), TAGS, "other").digest() == digest
     for change in ({"rock": [1, 0, 0, 1]}, {"tempo": [0.26, None, None, 1]}, {"path": ["a", "b", "c", "d"]},

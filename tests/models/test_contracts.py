@@ -226,7 +226,7 @@ def test_a_front_end_says_what_it_is(name):
         ("backend", "self_attention", {"num_layers": 1001}, "num_layers=1001 must lie between 1 and 1,000"),
     ],
 )
-def test_parts_refuse_what_no_computer_has_room_for(group, name, changes, message):
+def test_parts_refuse_what_exceeds_memory(group, name, changes, message):
     contract = {"frontend": FrontEnd, "backend": BackEnd}[group]
     sizes = {"in_channels": 8, "in_frames": 8, "num_tags": 2} if group == "backend" else {}
     with pytest.raises(MusictagError, match=message):

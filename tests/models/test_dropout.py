@@ -45,7 +45,7 @@ def in_training(backend: BackEnd) -> BackEnd:
 
 
 @pytest.mark.parametrize(("name", "layer"), [(name, layer) for name, layers in DROPPED.items() for layer in layers])
-def test_dropout_stands_before_every_dense_layer_in_training_alone(name: str, layer: str) -> None:
+def test_dropout_is_before_every_dense_layer_in_training_only(name: str, layer: str) -> None:
     torch.manual_seed(0)
     rate = spec("backend", name)["dropout"]
     assert rate == RATES.get(name, 0.5)
@@ -64,7 +64,7 @@ def test_dropout_stands_before_every_dense_layer_in_training_alone(name: str, la
         torch.testing.assert_close(dropped[kept], whole[kept] / (1 - rate))
 
 
-def test_a_tagger_tags_the_same_twice_even_while_it_is_in_training() -> None:
+def test_a_tagger_in_training_mode_tags_the_same_twice() -> None:
     torch.manual_seed(0)
     network = TaggingNetwork(
         {"_target_": "musictag.models.frontends.sample_level.SampleLevel", "channels": [8, 8, 8, 8]},

@@ -94,7 +94,7 @@ def test_what_a_file_may_name_is_decided_before_anything_is_imported(package, tm
     assert type(musictag.load(tmp_path / "x.safetensors").network.frontend).__name__ == "Loud"
 
 
-def test_parts_inside_parts_are_looked_at():
+def test_parts_inside_parts_are_checked():
     inside = {"_target_": "musictag.models.backends.probe.Probe", "body": {"list": [{"_target_": "os.system"}]}}
     with pytest.raises(MusictagError, match=r"'os\.system'"):
         check_targets({"backend": inside})

@@ -177,7 +177,7 @@ def test_compiled_training_gives_the_same(name):
         torch.testing.assert_close(parameter.grad / scale, plain[key] / scale, atol=2e-3, rtol=0)
 
 
-def test_patches_that_are_too_short_for_a_preset_say_what_to_type():
+def test_patches_that_are_too_short_for_a_preset_say_what_to_use():
     config = compose(["model=fcn", "data.patch_seconds=10"])
     with pytest.raises(MusictagError, match=r"use data\.patch_seconds=27\.\d+ or more"):
         TaggingNetwork(config["frontend"], config["backend"], [{"name": "a"}], config["data"]["patch_seconds"])

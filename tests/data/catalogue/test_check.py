@@ -88,7 +88,7 @@ def test_a_good_catalogue_has_no_errors(tmp_path: Path, capsys: pytest.CaptureFi
     assert run(capsys, tmp_path / "c.parquet")[:2] == (0, {})
 
 
-def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_everything_that_is_wrong_is_reported_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = good_rows(tmp_path)
     audio = tmp_path / "audio"
     rows[1] |= {"song_id": "s0", "happy": "maybe"}
@@ -287,7 +287,7 @@ def test_the_root_can_be_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture
     assert heading == f"error: the folder {tmp_path / 'nowhere'} that paths are relative to does not exist"
 
 
-def test_a_folder_that_is_a_link_out_of_the_root_is_an_error_that_training_forgives(
+def test_a_folder_that_links_out_of_the_root_is_an_error_for_check_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = good_rows(tmp_path / "disk")
@@ -301,7 +301,7 @@ def test_a_folder_that_is_a_link_out_of_the_root_is_an_error_that_training_forgi
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="everything may be read here")
-def test_files_that_may_not_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_without_permission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_table(tmp_path / "c.csv", good_rows(tmp_path))
     (tmp_path / "audio" / "3.wav").chmod(0)
     assert run(capsys, path)[1] == {"error: files without read permission (1)": ["row 4: 'audio/3.wav'"]}

@@ -53,13 +53,13 @@ def test_files_with_the_same_bytes_are_found_and_others_are_not(tmp_path: Path) 
     assert groups(tmp_path) == groups(tmp_path, "a") == groups(tmp_path, "a", "b") == []
 
 
-def test_only_copies_of_those_that_matter_are_looked_for(tmp_path: Path) -> None:
+def test_only_copies_of_relevant_files_are_searched(tmp_path: Path) -> None:
     write(tmp_path, a=b"one", b=b"one", c=b"three", d=b"three")
     assert groups(tmp_path, "a", "b", "c", "d", among=[False, False, False, True]) == [[2, 3]]
     assert groups(tmp_path, "a", "b", "c", "d", among=[False] * 4) == []
 
 
-def test_nothing_is_read_of_files_whose_size_no_other_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_unique_size_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, **{f"f{size}": bytes(size) for size in range(1, 40)})
     write(tmp_path, big=bytes(40_000), other=bytes(20_000) + b"x" * 20_000, copy=bytes(40_000))
     read: list[tuple[str, str]] = []
@@ -78,7 +78,7 @@ def test_nothing_is_read_of_files_whose_size_no_other_has(tmp_path: Path, monkey
                             ("_whole", "big"), ("_whole", "copy")]  # fmt: skip
 
 
-def test_progress_is_told_where_there_are_many(
+def test_progress_is_shown_for_many_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copies, "_PROGRESS_FROM_FILES", 150)
@@ -107,7 +107,7 @@ def shown(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     return status, capsys.readouterr().out
 
 
-def test_check_tells_copies_across_splits_with_their_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_copies_across_splits_with_their_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     songs = [(f"{split}-{number}.wav", split, f"{split} {number}".encode()) for split in SPLITS for number in range(6)]
     status, said = shown(catalogue(tmp_path, *songs), capsys)
     assert (status, "identical" in said, "cop" in said.replace(str(tmp_path), "")) == (0, False, False)
@@ -175,7 +175,7 @@ def twins(folder: Path, seconds: float = 1.0) -> Path:
 ACROSS = "2 recordings are in more than one split, the same samples in each: s0 (train) = s5 (train) = s9 (validation); s2 (train) = s13 (test)"  # noqa: E501
 
 
-def test_songs_with_the_same_samples_are_told_and_listed(tmp_path: Path) -> None:
+def test_songs_with_the_same_samples_are_reported_and_listed(tmp_path: Path) -> None:
     path = twins(tmp_path)
     source = CatalogueFile(path)
     prepared = prepare(source, tmp_path / "data", songs_per_shard=3)
@@ -204,7 +204,7 @@ def test_copies_within_a_split_are_counted_alone(tmp_path: Path) -> None:
     assert last.startswith("2 recordings are duplicated within one split; the whole list: ")
 
 
-def test_training_warns_once_of_what_stands_in_several_splits(tmp_path: Path) -> None:
+def test_training_warns_once_of_copies_in_several_splits(tmp_path: Path) -> None:
     data = song_data(twins(tmp_path))
     data.prepare_data()
     with pytest.warns(UserWarning, match="more than one split") as caught:
@@ -217,7 +217,7 @@ def test_training_warns_once_of_what_stands_in_several_splits(tmp_path: Path) ->
         data.setup("test")
 
 
-def test_a_part_of_the_songs_only_tells_of_these(tmp_path: Path) -> None:
+def test_a_subset_of_the_songs_only_reports_these(tmp_path: Path) -> None:
     path = twins(tmp_path)
     ready(path)  # all are prepared
     data = song_data(path, train_songs=5)
@@ -246,7 +246,7 @@ def test_the_list_follows_the_split_and_stays_where_nothing_changed(tmp_path: Pa
     assert "s9,audio/9.flac,test,10" in duplicates.read_text()
 
 
-def test_songs_that_cannot_be_used_are_nobodys_copies(tmp_path: Path) -> None:
+def test_unusable_songs_are_not_copies(tmp_path: Path) -> None:
     path = twins(tmp_path)
     for number in (1, 3, 4):
         (tmp_path / f"audio/{number}.wav").write_bytes(b"no audio")
@@ -336,7 +336,7 @@ def test_files_are_only_compared_when_songs_need_a_split(tmp_path: Path, monkeyp
     np.testing.assert_array_equal(splits_of(path), splits)
 
 
-def test_what_is_prepared_is_known_by_its_samples(tmp_path: Path) -> None:
+def test_prepared_songs_are_compared_by_samples(tmp_path: Path) -> None:
     path = twins(tmp_path)
     rows = [{key: value for key, value in row.items() if key != "split"} for row in read_rows(path)]
     write_table(path, rows)

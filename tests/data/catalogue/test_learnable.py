@@ -72,7 +72,7 @@ def test_tags_without_an_example_of_either_value_are_left_out_and_named(capsys: 
     ("least", "expected"),
     [(0, [*VALUES]), (1, ["both", "once", "measured"]), (2, ["both"]), (3, [])],
 )
-def test_rare_tags_are_left_out_as_the_key_says(least: int, expected: list[str]) -> None:
+def test_the_key_decides_which_rare_tags_are_left_out(least: int, expected: list[str]) -> None:
     manifest = songs(VALUES, KINDS)
     if expected:
         assert names(TagChoice(min_songs=least).learnable(manifest)) == expected
@@ -86,7 +86,7 @@ def test_a_tag_that_nearly_all_songs_have_is_as_rare() -> None:
     assert lacking_tags(manifest.split("train"), 2) == {"common": "1 negative song"}
 
 
-def test_tags_that_are_asked_for_are_not_left_out_but_refused() -> None:
+def test_requested_tags_are_refused_instead_of_left_out() -> None:
     manifest = songs(VALUES, KINDS)
     asked = TagChoice(["once", "never", "both"])
     assert names(asked.wanted(manifest)) == ["once", "never", "both"]
@@ -115,7 +115,7 @@ def test_tags_that_cannot_be_chosen(tags: object, message: str) -> None:
         TagChoice(min_songs=-1)
 
 
-def test_only_the_first_process_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_first_process_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     assert names(TagChoice().learnable(songs(VALUES, KINDS))) == ["both", "once", "measured"]
     assert capsys.readouterr().err == ""
@@ -215,7 +215,7 @@ def test_the_keys_choose_among_published_tags(kind: str, tmp_path: Path) -> None
         tags(min_songs_per_tag=100)
 
 
-def test_a_split_without_audio_is_told_with_advice_that_can_be_followed(tmp_path: Path) -> None:
+def test_a_split_without_audio_is_reported_with_usable_advice(tmp_path: Path) -> None:
     root = part_of_magnatagatune(tmp_path / "music")
     for folder in "def":
         shutil.rmtree(root / folder)
@@ -287,7 +287,7 @@ def test_a_tag_whose_last_song_cannot_be_read_is_left_out_of_the_run(
     assert experiment.run(compose_config(*overrides))["test"] == metrics["test"]
 
 
-def test_a_tag_that_was_asked_for_and_cannot_be_read_is_an_error(rare: Path) -> None:
+def test_a_requested_tag_that_cannot_be_read_is_an_error(rare: Path) -> None:
     spoil(rare, "rare")
     data = song_data(rare)
     data.source.tag_choice = TagChoice(["high", "rare"])
@@ -310,7 +310,7 @@ def train_subset(rare: Path, size: int) -> tuple[list[str], list[str]]:
     return names(data.manifest), expected
 
 
-def test_parts_of_the_training_songs_keep_all_tags(rare: Path) -> None:
+def test_subsets_of_the_training_songs_keep_all_tags(rare: Path) -> None:
     found = [train_subset(rare, size) for size in (3, 5, 8, 12)]
     assert all(tags == ["high", "noisy", "brightness", "rare"] for tags, _ in found)
     assert "rare" in found[0][1]
@@ -319,7 +319,7 @@ def test_parts_of_the_training_songs_keep_all_tags(rare: Path) -> None:
         assert set(larger) <= set(smaller)
 
 
-def test_the_unlearnt_are_told_once(rare: Path) -> None:
+def test_unlearned_tags_are_reported_once(rare: Path) -> None:
     data = song_data(rare, train_songs=5)
     data.prepare_data()
     with pytest.warns(
@@ -373,7 +373,7 @@ def test_a_damaged_constant_is_refused(rare: Path, tmp_path: Path) -> None:
             musictag.load(path)
 
 
-def test_values_without_any_known_get_the_middle(tiny_catalogue: Path) -> None:
+def test_values_without_any_known_get_the_midpoint(tiny_catalogue: Path) -> None:
     from musictag.models.baselines import constant_model, constant_predictor
 
     for values, expected in (([np.nan] * 4, 0.5), ([1.0] * 4, 5 / 6), ([0.0, np.nan], 1 / 3)):

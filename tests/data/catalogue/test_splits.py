@@ -210,7 +210,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes, message: str)
     assert f"delete {path}" in str(caught.value)
 
 
-def test_a_place_that_cannot_be_written_names_the_key(tmp_path: Path) -> None:
+def test_an_unwritable_path_names_the_key(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MusictagError, match=r"cannot be saved in .*data\.split_path=my-split\.csv"):
         made(skewed(songs=50), tmp_path, path=tmp_path / "file" / "split.csv")

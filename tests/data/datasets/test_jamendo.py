@@ -183,7 +183,7 @@ def test_the_published_split(published: tuple[Path, dict[str, str]], capsys: pyt
     assert "WARNING" not in said
 
 
-def test_where_things_lie_is_no_part_of_a_run(tmp_path: Path) -> None:
+def test_locations_are_not_part_of_a_run(tmp_path: Path) -> None:
     low = [path.replace(".mp3", ".low.mp3") for path in PATHS]
     root = make_files(tmp_path / "audio", [*PATHS, *low])
     for lists in ("one", "other/split-0"):

@@ -200,7 +200,7 @@ def test_audio_that_is_not_unpacked(small: Path, files: list[str], message: str)
         MagnaTagATune(small).manifest()
 
 
-def test_empty_folders_are_no_audio(small: Path) -> None:
+def test_empty_folders_are_not_audio(small: Path) -> None:
     without_folders(small)
     (small / "a").mkdir()
     with pytest.raises(MusictagError, match="contain none of the clips"):
@@ -245,7 +245,7 @@ def test_annotations_that_are_not_the_published_ones(small: Path, change, messag
         MagnaTagATune(small).manifest()
 
 
-def test_an_artist_that_nobody_knows_is_unknown(small: Path) -> None:
+def test_a_missing_artist_is_unknown(small: Path) -> None:
     table = pacsv.read_csv(small / CLIP_INFO, parse_options=pacsv.ParseOptions(delimiter="\t"))
     table = table.set_column(3, "artist", pc.if_else(pc.equal(table["artist"], "b"), "", table["artist"]))
     table = table.filter(pc.not_equal(table["clip_id"], 7))

@@ -165,7 +165,7 @@ def test_any_data_set_is_described_by_the_words_of_training(
     assert "high" not in capsys.readouterr().out
 
 
-def test_what_cannot_be_described_is_said_so(
+def test_what_cannot_be_described_says_so(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, message in (

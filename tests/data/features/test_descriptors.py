@@ -69,7 +69,7 @@ def music(seconds: float = 6.0) -> np.ndarray:
     return (0.2 * glide + 0.1 * np.sign(glide) + noise + clicks(100, seconds)).astype(np.float32)
 
 
-def test_every_number_has_a_name_of_its_own():
+def test_every_number_has_its_own_name():
     names = feature_names()
     assert len(names) == len(set(names)) == len(song_features(music(1.0)))
     assert song_features(music(1.0)).dtype == np.float32

@@ -46,7 +46,7 @@ def test_training_patches_are_a_pure_function_of_seed_and_epoch(tiny_catalogue: 
     assert not set(patches_of(ready(tiny_catalogue, patches_per_song=2, seed=1), 0)) & set(first)
 
 
-def test_targets_take_less_room_and_are_the_same(tiny_catalogue: Path) -> None:
+def test_compact_targets_are_smaller_and_equal(tiny_catalogue: Path) -> None:
     """Tags of both kinds are unknown for some songs, and stay so."""
     table = read_rows(tiny_catalogue)
     table[5]["high"] = table[23]["noisy"] = ""
@@ -74,7 +74,7 @@ def test_batches_hold_what_they_say(tiny_catalogue: Path) -> None:
             np.testing.assert_array_equal(data.audio("train", song), whole)
 
 
-def test_a_song_shows_the_same_patches_whoever_trains_with_it(tiny_catalogue: Path) -> None:
+def test_a_songs_patches_do_not_depend_on_other_songs(tiny_catalogue: Path) -> None:
     everybody, some = ready(tiny_catalogue), ready(tiny_catalogue, train_songs=9)
     by_song = {everybody.song_ids("train")[song]: audio for song, audio in patches_of(everybody, 3)}
     assert all(by_song[some.song_ids("train")[song]] == audio for song, audio in patches_of(some, 3))
@@ -243,7 +243,7 @@ def test_training_subsets_change_nothing_else_and_prepare_no_more(tiny_catalogue
         np.testing.assert_array_equal(small.targets(split), everything.targets(split))
 
 
-def test_other_songs_stand_in_for_unusable_ones(tiny_catalogue: Path) -> None:
+def test_other_songs_replace_unusable_ones(tiny_catalogue: Path) -> None:
     whole = ready(tiny_catalogue, train_songs=6).song_ids("train")
     order = [str(song) for song in ready(tiny_catalogue).song_ids("train")]
     order = [order[row] for row in subset_order(song_keys(order), 0)]
@@ -261,7 +261,7 @@ def test_other_songs_stand_in_for_unusable_ones(tiny_catalogue: Path) -> None:
         ready(tiny_catalogue, train_songs=13)
 
 
-def test_normalisation_hears_every_training_song_once(tiny_catalogue: Path) -> None:
+def test_normalisation_sees_every_training_song_once(tiny_catalogue: Path) -> None:
     data = ready(tiny_catalogue, eval_batch_size=5)
     blocks = list(data.normalisation_waveforms())
     assert [tuple(block.shape) for block in blocks] == [(5, PATCH), (5, PATCH), (2, PATCH)]

@@ -62,7 +62,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_whatever_is_wrong_with_a_file_it_costs_that_song(tiny_catalogue: Path, tmp_path: Path, workers: int) -> None:
+def test_any_problem_of_a_file_costs_only_that_song(tiny_catalogue: Path, tmp_path: Path, workers: int) -> None:
     rows = read_rows(tiny_catalogue)
     for row, damage in zip(rows, DAMAGES, strict=False):
         path = tiny_catalogue.parent / row["path"]
@@ -89,7 +89,7 @@ def test_whatever_is_wrong_with_a_file_it_costs_that_song(tiny_catalogue: Path, 
         np.testing.assert_array_equal(prepared.store.read(row), reader(song_id, path))
 
 
-def test_bad_songs_cost_themselves_and_are_listed(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_bad_songs_are_left_out_and_listed(tiny_catalogue: Path, tmp_path: Path) -> None:
     audio = tiny_catalogue.parent / "audio"
     (audio / "train-00.wav").unlink()
     (audio / "test-01.wav").write_bytes(b"garbage")
@@ -134,7 +134,7 @@ class WrongCatalogue(CatalogueFile):
         return lambda song_id, path: np.zeros(5, dtype=np.float32) if song_id == "train-01" else 1 // 0
 
 
-def test_a_mistake_in_a_reader_is_no_bad_song(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_a_bug_in_a_reader_is_not_a_bad_song(tiny_catalogue: Path, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"reading song train-00 .* ZeroDivisionError"):
         prepare(WrongCatalogue(tiny_catalogue), tmp_path / "data")
     rows = read_rows(tiny_catalogue)

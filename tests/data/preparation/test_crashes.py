@@ -92,7 +92,7 @@ def check(prepared: Prepared, deaths: dict[str, Callable[[str], None]]) -> None:
     [({"train-01": segfault}, 5), pytest.param(DEATHS, 4, marks=pytest.mark.slow)],
     ids=["one", "three"],
 )
-def test_songs_that_end_their_process_are_found_and_left_out(
+def test_songs_that_crash_their_process_are_found_and_left_out(
     tiny_catalogue: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -113,7 +113,7 @@ def test_songs_that_end_their_process_are_found_and_left_out(
 
 
 @pytest.mark.slow
-def test_where_nobody_is_left_each_start_finds_one_of_them(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_without_workers_each_start_finds_one_crashing_song(tiny_catalogue: Path, tmp_path: Path) -> None:
     statuses = []
     for _ in range(4):
         process = subprocess.run(
@@ -129,7 +129,7 @@ def test_where_nobody_is_left_each_start_finds_one_of_them(tiny_catalogue: Path,
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_of_no_song_leaves_the_work_to_fewer(
+def test_a_worker_that_dies_of_something_else_leaves_fewer_workers(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = DeadlyCatalogue(tiny_catalogue, {"train-05": die_once})
@@ -142,7 +142,7 @@ def test_a_worker_that_dies_of_no_song_leaves_the_work_to_fewer(
 
 
 @pytest.mark.slow
-def test_if_the_last_worker_dies_of_no_song_the_work_stops(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_if_the_last_worker_dies_of_something_else_the_work_stops(tiny_catalogue: Path, tmp_path: Path) -> None:
     source = DeadlyCatalogue(tiny_catalogue, {"test-06": die_every_other_time})
     with pytest.raises(MusictagError, match=r"a worker process died .* rerun the command"):
         prepare(source, tmp_path / "data", workers=2, songs_per_shard=4)

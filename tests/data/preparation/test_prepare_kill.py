@@ -148,7 +148,7 @@ def test_a_kill_at_any_moment_changes_nothing(
 
 
 @pytest.mark.parametrize("group", [True, False], ids=["all processes", "the parent alone"])
-def test_it_gets_to_the_end_however_often_it_is_killed(
+def test_it_finishes_however_often_it_is_killed(
     catalogue: Path, undisturbed: tuple[dict[str, str], float, float], tmp_path: Path, group: bool
 ) -> None:
     """Killed after each further block: each start must continue from there, and so needs no more than BLOCKS."""

@@ -128,7 +128,7 @@ def test_the_kick_marks_the_downbeats(meter, hits):
         ({"meter": None}, {"triple": None, "compound": None}),
     ],
 )
-def test_what_the_score_does_not_tell_is_unknown(about, expected):
+def test_what_the_score_does_not_say_is_unknown(about, expected):
     tags = score_tags(replace(tune(), **about))
     assert {name: tags[name] for name in expected} == expected
 

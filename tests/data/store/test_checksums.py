@@ -77,7 +77,7 @@ def test_checksums_do_not_depend_on_the_pieces_in_which_the_samples_come(pieces:
     assert checksum_bytes(len(samples)) == 4 * 5
 
 
-def test_whatever_bit_of_a_shard_is_wrong_its_reader_hears_of_it(store: Store) -> None:
+def test_any_wrong_bit_of_a_shard_is_detected_on_reading(store: Store) -> None:
     """Header, samples and checksums alike: 300 single bits, in any of the shards."""
     paths = sorted((store.folder / "shards").iterdir())
     rng = np.random.default_rng(0)
@@ -145,7 +145,7 @@ def test_margins_and_short_songs_are_compared_too(store: Store) -> None:
         store.patches(np.array([short]), np.array([0]), int(lengths[short]) + 1000)
 
 
-def test_a_short_song_at_the_end_of_damaged_neighbours_is_none_of_theirs(store: Store) -> None:
+def test_a_short_song_after_damaged_neighbours_is_readable(store: Store) -> None:
     """What a patch exceeds its song by must not be searched in the next one."""
     index = read_index(store.folder)
     last_of_shard = index["offset"].to_numpy() + index["samples"].to_numpy() == index["shard_samples"].to_numpy()
@@ -231,7 +231,7 @@ def test_a_shard_without_its_checksums_is_prepared_again(tiny_catalogue: Path, t
     assert contents(store.folder) == whole
 
 
-def test_a_shard_of_another_index_is_not_taken_for_the_right_one(store: Store) -> None:
+def test_a_shard_of_another_index_is_refused(store: Store) -> None:
     """Consistent in itself, with the right length and name, but not the shard in the index."""
     path, _, _ = place(store, "train-00")
     index = read_index(store.folder)

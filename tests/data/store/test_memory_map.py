@@ -26,13 +26,13 @@ def test_the_map_is_the_file(tmp_path: Path) -> None:
     assert whole.to_pybytes() == content
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises((OSError, pa.ArrowException)):
         map_file(tmp_path / "file")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems take no advice")
-def test_little_more_is_read_than_is_needed(tmp_path: Path) -> None:
+def test_hardly_more_is_read_than_needed(tmp_path: Path) -> None:
     path, size, first, wanted = tmp_path / "file", 64 * 2**20, 30 * 2**20 + 77, 100_000
     with path.open("wb") as file:
         file.truncate(size)

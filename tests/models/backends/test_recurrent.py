@@ -62,7 +62,7 @@ def test_recurrent_layers_are_float32_under_autocast():
         ({"bidirectional": "yes"}, r"backend\.bidirectional is 'yes'; allowed: true, false"),
     ],
 )
-def test_recurrent_layers_that_cannot_be(settings, message):
+def test_impossible_recurrent_layers(settings, message):
     with pytest.raises(MusictagError, match=message):
         Recurrent(6, 10, 3, **settings)
 

@@ -93,6 +93,6 @@ def test_projection_only_where_channels_differ():
         ({"attention_dropout": 1.0}, r"backend\.attention_dropout=1\.0 must be at least 0 and less than 1"),
     ],
 )
-def test_self_attention_that_cannot_be(settings, message):
+def test_impossible_self_attention(settings, message):
     with pytest.raises(MusictagError, match=message):
         SelfAttention(7, 10, 3, **settings)

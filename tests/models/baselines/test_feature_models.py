@@ -119,7 +119,7 @@ def test_sizes_that_so_few_songs_cannot_fill_are_not_tried(monkeypatch: pytest.M
     assert tried == [2, 8]
 
 
-def test_tags_that_nobody_judges_get_the_size_of_most_others() -> None:
+def test_unjudged_tags_get_the_size_of_most_others() -> None:
     chosen = [{"num_leaves": size, "rounds": rounds} for size, rounds in ((7, 10), (31, 100), (31, 300), (31, 110))]
     assert Trees().typical(chosen) == {"num_leaves": 31, "rounds": 110}
     assert Trees().typical([chosen[1], chosen[0]]) == {"num_leaves": 7, "rounds": 10}
@@ -153,7 +153,7 @@ def test_trees_end_where_validation_is_best() -> None:
     assert min(losses, key=losses.get) == chosen
 
 
-def test_threads_are_those_that_all_libraries_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_passed_to_all_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert (Trees().threads, Linear().threads, Trees(threads=2).threads) == (3, 3, 2)
     for value in ("", "0", "2,1"):
@@ -280,7 +280,7 @@ def test_validation_chooses_the_penalty() -> None:
         ),
     ],
 )
-def test_settings_out_of_range_say_what_to_type(make: Any, message: str) -> None:
+def test_settings_out_of_range_say_what_to_use(make: Any, message: str) -> None:
     with pytest.raises(MusictagError, match=message):
         make()
 

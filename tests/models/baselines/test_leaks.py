@@ -50,7 +50,7 @@ def test_normalisation_measures_training_songs_alone(tiny_catalogue: Path) -> No
     np.testing.assert_array_equal(measured(), before)
 
 
-def test_test_songs_change_nothing_of_what_is_trained_and_kept(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_test_songs_change_nothing_that_is_trained_and_kept(tiny_catalogue: Path, tmp_path: Path) -> None:
     """Every number of every epoch comes from training and validation songs."""
     words = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
     histories, scores = [], []

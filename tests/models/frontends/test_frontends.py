@@ -95,7 +95,7 @@ def test_filter_multiplier_scales_every_layer():
             assert {conv.out_channels for conv in least.modules() if isinstance(conv, nn.Conv1d)} == {1}
 
 
-def test_filter_multiplier_leaves_at_least_one_filter_a_layer():
+def test_filter_multiplier_leaves_at_least_one_filter_per_layer():
     assert build_frontend("crnn", filter_multiplier=0.5).out_channels == 64
     assert build_frontend("harmonic", filter_multiplier=0.25).out_channels == 64
     for name in ("vertical", "fcn", "vgg", "short_chunk", "self_attention_2020", "harmonic"):
@@ -118,7 +118,7 @@ def test_filter_multiplier_leaves_at_least_one_filter_a_layer():
         lambda: SampleCNN((2,)),
     ],
 )
-def test_what_a_frame_hears_and_how_many_there_are(make):
+def test_receptive_field_and_number_of_frames(make):
     torch.manual_seed(0)
     frontend = make()
     num_samples = frontend.samples_for(7) + 1
@@ -148,7 +148,7 @@ def test_what_a_frame_hears_and_how_many_there_are(make):
     ],
 )
 @torch.inference_mode()
-def test_frames_hops_and_what_a_frame_hears_for_settings_of_ones_own(make):
+def test_frames_hops_and_receptive_fields_for_custom_settings(make):
     torch.manual_seed(0)
     frontend = make(n_fft=64, hop_samples=16, num_mels=8).eval()
     for num_samples in range(frontend.min_samples, frontend.min_samples + 200, 7):

@@ -94,14 +94,14 @@ def test_levels_are_pooled_to_the_frames_of_the_last():
 
 
 @pytest.mark.parametrize("block", ["se", "rese"])
-def test_a_gate_hears_the_whole_waveform(block):
+def test_a_gate_sees_the_whole_waveform(block):
     torch.manual_seed(0)
     frontend = SampleCNN((2, 2, 2), block=block)
     assert frontend.receptive_samples is None
     assert heard(frontend, 108).all()
 
 
-def test_dropout_stands_inside_residual_blocks():
+def test_dropout_is_inside_residual_blocks():
     torch.manual_seed(0)
     waveform = torch.randn(2, 100)
     for block, dropout, same in (("res", 0.0, True), ("res", 0.5, False), ("rese", 0.5, False), ("se", 0.5, True)):

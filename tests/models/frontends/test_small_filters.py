@@ -40,7 +40,7 @@ def test_order_of_the_layers_and_bands_left_become_channels(norm, activation, fu
             torch.testing.assert_close(features[:, 3 * channel + band], image[:, channel, band])
 
 
-def test_dropout_has_a_share_for_each_layer():
+def test_dropout_has_a_rate_for_each_layer():
     torch.manual_seed(0)
     settings = {"filters": (8, 8), "poolings": ((1, 1), (1, 1)), "activation": "elu"}
     spectrogram = torch.randn(2, 96, 30)

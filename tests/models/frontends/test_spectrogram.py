@@ -59,7 +59,7 @@ def test_normalisation_is_exact_and_travels_with_the_weights():
     torch.testing.assert_close(other.spectrogram(blocks[0]), frontend.spectrogram(blocks[0]))
 
 
-def test_unset_normalisation_is_an_error_never_silence():
+def test_unset_normalisation_is_an_error():
     frontend = MusicallyMotivated(num_filters=1)
     with pytest.raises(MusictagError, match="not set"):
         frontend(torch.randn(2, 4000))

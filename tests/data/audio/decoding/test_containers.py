@@ -172,7 +172,7 @@ def long_vorbis() -> bytes:
     return file.getvalue()
 
 
-def test_a_broken_page_is_told(tmp_path: Path) -> None:
+def test_a_broken_page_is_reported(tmp_path: Path) -> None:
     data = long_vorbis()
     place = pages(data)[len(pages(data)) // 2]
     samples, note = read_bytes(data[: place + 50] + b"?" * 20 + data[place + 70 :], tmp_path)
@@ -183,7 +183,7 @@ def test_a_broken_page_is_told(tmp_path: Path) -> None:
         read_bytes(data[:half] + bytes(len(data) // 4) + data[half + len(data) // 4 :], tmp_path)
 
 
-def test_what_ends_without_saying_so_is_told(tmp_path: Path) -> None:
+def test_a_stream_without_an_end_mark_is_reported(tmp_path: Path) -> None:
     data = long_vorbis()
     samples, note = read_bytes(data[: pages(data)[-3]], tmp_path)
     assert len(samples) / RATE < 29.5
@@ -192,7 +192,7 @@ def test_what_ends_without_saying_so_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".m4a", ".mka", ".wma", ".opus", ".aac", ".flac", ".wv"])
 @pytest.mark.parametrize("rubbish", [bytes(30_000), np.random.default_rng(3).bytes(30_000)], ids=["zeros", "noise"])
-def test_rubbish_behind_is_told(suffix: str, rubbish: bytes, tmp_path: Path) -> None:
+def test_trailing_rubbish_is_reported(suffix: str, rubbish: bytes, tmp_path: Path) -> None:
     samples, note = read_bytes(made(suffix) + rubbish, tmp_path)
     check(samples)
     assert " bytes that are not audio were skipped" in note
@@ -218,19 +218,19 @@ def film(tracks: int = 1, pictures: bool = True) -> bytes:
     return file.getvalue()
 
 
-def test_the_sound_of_a_film_is_read(tmp_path: Path) -> None:
+def test_the_audio_of_a_video_is_read(tmp_path: Path) -> None:
     samples, note = read_bytes(film(), tmp_path)
     check(samples)
     assert note == ""
 
 
-def test_more_sound_tracks_are_told(tmp_path: Path) -> None:
+def test_further_audio_tracks_are_reported(tmp_path: Path) -> None:
     samples, note = read_bytes(film(tracks=3, pictures=False), tmp_path)
     check(samples)
     assert note == "2 more audio tracks, not read"
 
 
-def test_pictures_alone_are_no_song(tmp_path: Path) -> None:
+def test_images_alone_are_not_a_song(tmp_path: Path) -> None:
     with pytest.raises(SongError, match="cannot be read as audio: it contains no sound"):
         read_bytes(film(tracks=0), tmp_path)
 
@@ -248,7 +248,7 @@ def edited(first: float, seconds: float) -> bytes:
 
 
 @pytest.mark.parametrize(("first", "seconds"), [(0, 1.0), (1, 1.0), (2, 0.5)])
-def test_what_an_edit_list_hides_is_told(first: float, seconds: float, tmp_path: Path) -> None:
+def test_what_an_edit_list_hides_is_reported(first: float, seconds: float, tmp_path: Path) -> None:
     samples, note = read_bytes(edited(first, seconds), tmp_path)
     assert len(samples) / RATE == pytest.approx(seconds, abs=0.05)
     assert note == f"{3 - seconds:.1f} s left out, as the file's edit list demands"
@@ -258,7 +258,7 @@ def test_what_an_edit_list_hides_is_told(first: float, seconds: float, tmp_path:
 
 
 @pytest.mark.parametrize("channels", [7, 8, 9, 24])
-def test_as_many_channels_as_there_are_are_averaged(channels: int, tmp_path: Path) -> None:
+def test_any_number_of_channels_is_averaged(channels: int, tmp_path: Path) -> None:
     """With eight planes and more, PyAV reads beyond the end of their list."""
     weights = np.arange(1, channels + 1) / np.arange(1, channels + 1).mean()
     file = io.BytesIO()

@@ -152,7 +152,7 @@ NOTED = {
 
 
 @pytest.mark.parametrize(("data", "skipped"), NOTED.values(), ids=NOTED)
-def test_what_is_no_audio_is_skipped_and_told(data: bytes, skipped: int, tmp_path: Path) -> None:
+def test_non_audio_bytes_are_skipped_and_reported(data: bytes, skipped: int, tmp_path: Path) -> None:
     samples, note = read_bytes(data, tmp_path)
     times = 2 if "joined" in next(name for name, value in NOTED.items() if value[0] is data) else 1
     assert abs(len(samples) / RATE - times * SECONDS) < 0.15
@@ -173,7 +173,7 @@ def test_a_few_frames_of_something_else_are_rubbish(tmp_path: Path) -> None:
     assert (len(samples) / RATE, note) == (pytest.approx(6 * 576 / 22050, abs=0.01), "")
 
 
-def test_a_little_rubbish_is_not_worth_a_word(tmp_path: Path) -> None:
+def test_a_little_rubbish_is_not_reported(tmp_path: Path) -> None:
     samples, note = read_bytes(VBR + b"x" * 1000, tmp_path)
     assert (note, len(samples)) == ("", SECONDS * RATE)
 
@@ -193,7 +193,7 @@ def hole(size: int) -> bytes:
     return CBR[:begin] + bytes(size) + CBR[begin + size :]
 
 
-def test_a_small_hole_is_told_and_a_large_one_refused(tmp_path: Path) -> None:
+def test_a_small_gap_is_reported_and_a_large_one_refused(tmp_path: Path) -> None:
     samples, note = read_bytes(hole(2_500), tmp_path)
     assert 3.6 < len(samples) / RATE < 3.9
     assert re.match(r"0\.[23] s are damaged and left out; [23],\d\d\d bytes that are not audio were skipped", note)
@@ -203,7 +203,7 @@ def test_a_small_hole_is_told_and_a_large_one_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda size: RUBBISH.bytes(size), lambda size: b"\xff\xfb" * (size // 2)], ids=[0, 1])
-def test_rubbish_alone_is_no_song(make: Callable[[int], bytes], tmp_path: Path) -> None:
+def test_rubbish_alone_is_not_a_song(make: Callable[[int], bytes], tmp_path: Path) -> None:
     for size in (3_000, 100_000):
         with pytest.raises(SongError, match="cannot be read as audio"):
             read_bytes(make(size), tmp_path)

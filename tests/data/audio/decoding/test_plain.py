@@ -88,7 +88,7 @@ def test_joined_files_are_read_one_after_the_other(tmp_path: Path) -> None:
     assert abs(len(samples) - 4.5 * RATE) <= 1
 
 
-def test_rubbish_is_told_and_what_may_be_the_song_is_refused(tmp_path: Path) -> None:
+def test_rubbish_is_reported_and_possible_audio_is_refused(tmp_path: Path) -> None:
     for rubbish in (bytes(100_000), b"\xfe" * 5_000):
         samples, note = read_bytes(wav() + rubbish, tmp_path)
         np.testing.assert_array_equal(samples, NOISE)
