@@ -92,7 +92,7 @@ def test_a_mistyped_command_line_is_told_what_exists(override: str, said: list[s
         (["trainer.devices=2"], r"2 processes need a strategy; type trainer=ddp"),
         (["frontend.sample_rate=44100"], r"frontend.sample_rate=44100, but the audio is prepared at 16000 Hz"),
         (["+data.sample_rate=8000"], r"data.sample_rate=8000, but"),
-        (["data.patch_seconds=0.05"], r"data.patch_seconds=0.05 is too short: 800 samples .* type data.patch_seconds="),
+        (["data.patch_seconds=0.05"], r"data.patch_seconds=0.05 is too short: 800 samples .* use data.patch_seconds="),
         (["data.train_songs=1000"], r"there are \d+ training songs"),
         (["data.path=nowhere.csv"], r"nowhere.csv"),
         (["frontend._target_=os.system"], r"os.system is not a FrontEnd"),
@@ -187,12 +187,12 @@ def test_a_checkpoint_that_would_build_anything_else_is_refused(tiny: list[str],
     stored = read_tagger(experiment.results_folder(config) / "tagger.safetensors")
     stored.description["frontend"]["_target_"] = "os.system"
     store_tagger(tmp_path / "evil.safetensors", stored.description, stored.state)
-    with pytest.raises(MusictagError, match="inside musictag"):
+    with pytest.raises(MusictagError, match="classes of musictag"):
         musictag.load(tmp_path / "evil.safetensors")
     done = subprocess.run(
         [sys.executable, "-m", "musictag.cli", "tag", "x.wav", "--model", str(tmp_path / "evil.safetensors")],
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "inside musictag" in done.stderr
+    assert "classes of musictag" in done.stderr
     assert "Traceback" not in done.stderr

@@ -347,8 +347,8 @@ def test_only_models_of_baselines_are_loaded(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     for change, message in (
         ({"features": ["tempo"]}, "fitted to other features"),
-        ({"what": "something else"}, "is not the model of a baseline"),
-        ({"baseline": {"_target_": "os.system"}}, "a file may only name classes inside musictag"),
+        ({"what": "something else"}, "is not a model of a baseline"),
+        ({"baseline": {"_target_": "os.system"}}, "a file may only name classes of musictag"),
         ({"tags": [{"name": "a", "kind": "classification"}]}, "the weights of a tag are damaged"),
         ({"baseline": {"_target_": "musictag.models.baselines.trees.Trees"}}, "the trees of a tag are damaged"),
     ):

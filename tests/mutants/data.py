@@ -57,7 +57,7 @@ FAULTS = (
         "musictag/data/loading/datamodule.py",
         "other_rows, order[:taken]]",
         "other_rows, order[-taken:]]",
-        "data/loading/test_datamodule.py::test_other_songs_stand_in_for_unusable_ones",
+        "data/loading/test_datamodule.py::test_other_songs_replace_unusable_ones",
     ),
     Fault(
         "normalisation measures the test songs",
@@ -141,14 +141,14 @@ FAULTS = (
         "musictag/data/loading/patches.py",
         "_LABELS = np.array([0.0, 1.0, np.nan]",
         "_LABELS = np.array([0.0, 1.0, 0.0]",
-        "data/loading/test_datamodule.py::test_targets_take_less_room_and_are_the_same",
+        "data/loading/test_datamodule.py::test_compact_targets_are_smaller_and_equal",
     ),
     Fault(
         "margins before a patch are silent",
         "musictag/data/store/store.py",
         "head = np.minimum(before, starts)",
         "head = np.minimum(before, 0 * starts)",
-        "data/store/test_store.py::test_margins_are_what_the_song_has_there_and_silence_beyond_it",
+        "data/store/test_store.py::test_margins_are_the_songs_samples_and_silence_beyond",
     ),
     Fault(
         "damaged audio is trained on",
@@ -169,14 +169,14 @@ FAULTS = (
         "musictag/data/manifest.py",
         "            digest.update(np.packbits(unknown).tobytes())\n",
         "",
-        "data/test_manifest.py::test_the_digest_tells_what_a_result_depends_on",
+        "data/test_manifest.py::test_the_digest_covers_what_a_result_depends_on",
     ),
     Fault(
         "songs of a split are no part of a run's identity",
         "musictag/data/manifest.py",
         'for column in ("song_id", "path", "split"):\n            digest',
         'for column in ("song_id", "path"):\n            digest',
-        "data/test_manifest.py::test_the_digest_tells_what_a_result_depends_on",
+        "data/test_manifest.py::test_the_digest_covers_what_a_result_depends_on",
     ),
     Fault(
         "an artist in two splits is no leak",

@@ -2,7 +2,7 @@
 
 from tests.mutants.faults import Fault
 
-DROPPED = "models/test_dropout.py::test_dropout_stands_before_every_dense_layer_in_training_alone"
+DROPPED = "models/test_dropout.py::test_dropout_is_before_every_dense_layer_in_training_only"
 
 FAULTS = (
     Fault(
@@ -304,7 +304,7 @@ FAULTS = (
         "musictag/models/backends/convolutional.py",
         "nn.MaxPool1d(pool_frames, ceil_mode=True)",
         "nn.MaxPool1d(pool_frames, ceil_mode=False)",
-        "models/backends/test_convolutional.py::test_convolutions_until_one_frame_is_left_and_none_unheard",
+        "models/backends/test_convolutional.py::test_convolutions_until_one_frame_is_left_and_none_ignored",
     ),
     Fault(
         "the body of a probe trains its batch norms",

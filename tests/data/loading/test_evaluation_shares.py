@@ -1,4 +1,4 @@
-"""Songs that processes share among them are scored as by one process: 7, 8 and 9 songs, 2 and 3 processes."""
+"""Songs shared among processes get the scores of a single process: 7, 8 and 9 songs, 2 and 3 processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCRIPT = f"import sys; from {__name__} import process; process(sys.argv[1], *map
 
 
 def evaluate(folder: Path, songs: int, mode: str) -> tuple[np.ndarray, list[int]]:
-    """Song scores of the test songs, as TaggingModule computes them, and the rows of the patches heard here."""
+    """Scores of the test songs, as TaggingModule computes them, and the rows of the patches evaluated here."""
     data = SongData(CatalogueFile(folder / f"music{songs}/catalogue.csv"), folder / "data", patch_seconds=0.5,
                     eval_batch_size=5, num_workers=0, prepare_workers=1, evaluation_mode=mode)  # fmt: skip
     data.prepare_data()
@@ -47,7 +47,7 @@ def evaluate(folder: Path, songs: int, mode: str) -> tuple[np.ndarray, list[int]
 
 
 def process(folder: str, rank: int, world: int) -> None:
-    """One of ``world``; writes what it got."""
+    """One of ``world`` processes; writes its result."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet{world}", rank=rank, world_size=world)
     for songs in SONGS:
