@@ -120,7 +120,7 @@ def embed(
     }
     rows = _Rows(songs, embedder, patches)
     try:
-        with songs.heard(), atomic_write(path) as file:
+        with songs.interruptible(), atomic_write(path) as file:
             WRITERS[path.suffix.lower()](file, rows, embedder.layer.size, json.dumps(about), patches)
             if not songs.done:
                 raise _Ended

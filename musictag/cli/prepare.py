@@ -1,6 +1,6 @@
 """`musictag prepare`: decode a data set now instead of at the first training, and check what is there.
 
-The overrides are those of train.py, so that what is prepared is what training with the same words will look for.
+The overrides are those of train.py, so that what is prepared is what training with the same overrides will look for.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What stands after `musictag prepare`."""
     parser.description = (
-        "Decode the songs of a data set once, in parallel, as the first training with the same words "
+        "Decode the songs of a data set once, in parallel, as the first training with the same overrides "
         "would: musictag prepare catalogue.csv, musictag prepare data=jamendo data.root=FOLDER. Interrupted, the same "
         "command goes on."
     )
     parser.add_argument(
-        "words", nargs="*", metavar="CATALOGUE | KEY=VALUE", help="a table, or as for train.py: data=... and its keys"
+        "overrides",
+        nargs="*",
+        metavar="CATALOGUE | KEY=VALUE",
+        help="a table, or as for train.py: data=... and its keys",
     )
     parser.add_argument("--verify", action="store_true", help="also read what is there, and mend what is damaged")
     parser.set_defaults(kept="; the same command goes on with what is finished")
@@ -33,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prepare the data set; returns the exit status. Raises MusictagError as ``prepare``."""
-    prepare(arguments.words, arguments.verify)
+    prepare(arguments.overrides, arguments.verify)
     return 0
 
 
-def prepare(words: Sequence[str], verify: bool = False) -> None:
-    """Prepare the songs that training with these words needs, and print what there is.
+def prepare(overrides: Sequence[str], verify: bool = False) -> None:
+    """Prepare the songs that training with these overrides needs, and print what there is.
 
-    ``words`` are overrides, or a table of one's own and overrides.
+    ``overrides`` may begin with a table of one's own.
 
     What is there is kept. ``verify`` also reads every shard whole, deletes those that are damaged, and prepares their
     songs again.
@@ -52,7 +55,7 @@ def prepare(words: Sequence[str], verify: bool = False) -> None:
     from musictag.experiment.compose import configuration
     from musictag.experiment.identity import check_keys
 
-    config = configuration(words)
+    config = configuration(overrides)
     check_keys(config)
     data = build_data(config, build_source(config))
     prepared = data.prepare_data()

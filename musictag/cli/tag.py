@@ -70,7 +70,7 @@ def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str) 
     songs = Songs(names)
     tagger = load(model, device)
     rows = _JsonRows() if as_json else _TableRows(tagger.tags, songs.paths, top)
-    with songs.heard():
+    with songs.interruptible():
         try:
             for path, scores in songs.each(lambda path: _finite(tagger.tag(path))):
                 _write(rows.row(path, scores))

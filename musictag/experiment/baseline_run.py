@@ -16,7 +16,7 @@ from musictag.data.audio.decode import to_float
 from musictag.data.datasets import Source
 from musictag.data.features.cache import stored_features
 from musictag.data.features.descriptors import SAMPLE_RATE, feature_names, song_features
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.evaluation.metrics import song_metrics
 from musictag.evaluation.registry import METRICS
 from musictag.experiment.builders import prepare_workers
@@ -57,12 +57,12 @@ def build_baseline(config: Mapping[str, Any]) -> FeatureModel:
     return build(config["baseline"], FeatureModel)
 
 
-def baseline_data(config: Mapping[str, Any], source: Source) -> SongData:
+def baseline_data(config: Mapping[str, Any], source: Source) -> SongDataModule:
     """The songs of ``source`` as the networks get them; nothing is read yet."""
     rate = getattr(source, "sample_rate", SAMPLE_RATE)
     if rate != SAMPLE_RATE:
         raise MusictagError(f"data.sample_rate={rate}, but features are defined at {SAMPLE_RATE} Hz; leave it at that")
-    return SongData(
+    return SongDataModule(
         source,
         config["data_dir"],
         patch_seconds=1.0,  # nobody draws any
@@ -75,7 +75,7 @@ def baseline_data(config: Mapping[str, Any], source: Source) -> SongData:
     )
 
 
-def baseline_features(data: SongData, workers: int) -> dict[str, np.ndarray]:
+def baseline_features(data: SongDataModule, workers: int) -> dict[str, np.ndarray]:
     """Features of the songs of each split, float32 S×D."""
     ids = [data.song_ids(split) for split in _SPLITS]
     features = stored_features(data.store, np.concatenate(ids), workers)
@@ -83,7 +83,7 @@ def baseline_features(data: SongData, workers: int) -> dict[str, np.ndarray]:
 
 
 def baseline_facts(
-    tagger: FeatureTagger, data: SongData, features: Mapping[str, np.ndarray], seconds: Mapping[str, float]
+    tagger: FeatureTagger, data: SongDataModule, features: Mapping[str, np.ndarray], seconds: Mapping[str, float]
 ) -> dict[str, Any]:
     """What metrics.json tells of a baseline, beyond the scores: validation, sizes, speed, seconds of the stages.
 
@@ -113,7 +113,7 @@ def baseline_facts(
     }
 
 
-def _feature_seconds(data: SongData) -> float:
+def _feature_seconds(data: SongDataModule) -> float:
     """How long the features of a second of audio take."""
     chosen = np.linspace(0, len(data.song_ids("test")) - 1, _TIMED_SONGS).astype(int).tolist()
     songs = [to_float(data.audio("test", song)) for song in chosen]

@@ -8,7 +8,7 @@ from typing import Any
 from musictag.common.errors import MusictagError
 from musictag.common.processes import available_cores
 from musictag.data.datasets import Source
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.manifest import Tag
 from musictag.experiment.identity import PIPELINE_KEYS
 from musictag.models.network import TaggingNetwork
@@ -19,9 +19,9 @@ from musictag.training.optimization import scaled_lr
 from musictag.training.transfer import with_probe
 
 
-def build_data(config: dict[str, Any], source: Source) -> SongData:
+def build_data(config: dict[str, Any], source: Source) -> SongDataModule:
     """The songs of ``source`` as the configuration wants them; nothing is read yet."""
-    return SongData(
+    return SongDataModule(
         source,
         config["data_dir"],
         patch_seconds=config["data"]["patch_seconds"],
@@ -37,7 +37,7 @@ def build_data(config: dict[str, Any], source: Source) -> SongData:
     )
 
 
-def build_module(config: dict[str, Any], source: Source, data: SongData, tags: Sequence[Tag]) -> TaggingModule:
+def build_module(config: dict[str, Any], source: Source, data: SongDataModule, tags: Sequence[Tag]) -> TaggingModule:
     """The model of these tags for this data; raises MusictagError where parts, patch length and settings do not fit
     together."""
     scheduler = config.get("scheduler")
@@ -76,7 +76,7 @@ def scaled_optimizer(config: dict[str, Any]) -> dict[str, Any]:
     return settings | {"lr": scaled_lr(settings["lr"], batch, **scaling)}
 
 
-def check_songs(data: SongData, world: int) -> None:
+def check_songs(data: SongDataModule, world: int) -> None:
     """Raise MusictagError where some of the ``world`` processes would have nothing to evaluate."""
     for split in ("validation", "test"):
         if (songs := len(data.song_ids(split))) < world:

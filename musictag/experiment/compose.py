@@ -1,4 +1,4 @@
-"""The configuration that train.py runs, composed from the same words in any program."""
+"""The configuration that train.py runs, composed from the same overrides in any program."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def presets() -> list[str]:
     return sorted(path.stem for path in files if "override /frontend" in path.read_text(encoding="utf-8"))
 
 
-def configuration(words: Sequence[str]) -> dict[str, Any]:
-    """What ``compose`` makes of overrides, or of a table of one's own and overrides.
+def configuration(arguments: Sequence[str]) -> dict[str, Any]:
+    """What ``compose`` makes of overrides, one of which may be the path of a table of one's own.
 
     Raises MusictagError as that does, and for more than one table.
     """
-    tables = [word for word in words if "=" not in word or os.path.isfile(os.path.expanduser(word))]
-    overrides = [word for word in words if word not in tables]
+    tables = [given for given in arguments if "=" not in given or os.path.isfile(os.path.expanduser(given))]
+    overrides = [given for given in arguments if given not in tables]
     if len(tables) > 1:
         raise MusictagError(f"one table at a time, not {' and '.join(tables)}")
     if not tables:

@@ -15,7 +15,7 @@ from musictag.training.distributed.launcher import dead_process
 _DYING_SECONDS = 5.0
 
 
-def explained(error: BaseException, trainer: pl.Trainer, config: dict[str, Any]) -> BaseException:
+def explain_failure(error: BaseException, trainer: pl.Trainer, config: dict[str, Any]) -> BaseException:
     """The MusictagError that says what ``error`` means for this run; ``error`` itself where it has nothing to add."""
     if not isinstance(error, Exception) or isinstance(error, MusictagError):
         return error
@@ -43,7 +43,7 @@ def explained(error: BaseException, trainer: pl.Trainer, config: dict[str, Any])
     return error
 
 
-def in_words(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """For error.txt: the message of a MusictagError, and all there is of any other error."""
     if isinstance(error, MusictagError):
         return str(error)

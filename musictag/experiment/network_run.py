@@ -17,12 +17,12 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.common.processes import is_rank_zero, rank_zero_say
 from musictag.data.datasets import Source
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.manifest import Tag
 from musictag.experiment.builders import build_data, build_module, check_songs
-from musictag.experiment.failures import explained, in_words
+from musictag.experiment.failures import explain_failure, format_error
 from musictag.experiment.results.files import read_results, write_results
-from musictag.experiment.run_folder import _tidy, note_reason
+from musictag.experiment.run_folder import _tidy, write_error
 from musictag.experiment.tracking.tracker import make_tracker
 from musictag.models.checkpoint import (
     TAGGER_FILE,
@@ -36,12 +36,12 @@ from musictag.training.callbacks.checkpoints import save_tagger
 from musictag.training.callbacks.history import History
 from musictag.training.distributed.launcher import WatchedDDP
 from musictag.training.module import TaggingModule
-from musictag.training.signals import Interruption
+from musictag.training.signals import SignalHandler
 from musictag.training.trainer import build_trainer, interactive
 from musictag.training.transfer import initialise_from
 
 
-def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: Interruption) -> dict[str, Any]:
+def _run(config: dict[str, Any], source: Source, run_dir: Path, signal_handler: SignalHandler) -> dict[str, Any]:
     began = time.perf_counter()
     _quieten()
     if is_rank_zero():
@@ -54,9 +54,9 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
     data.margin_samples = module.tagger.frontend.margin_samples
     history = History(run_dir / "history.csv", announce=not interactive())
     tracker = make_tracker(config, run_dir)
-    trainer = build_trainer(config, run_dir, history, tracker.loggers, interruption)
+    trainer = build_trainer(config, run_dir, history, tracker.loggers, signal_handler)
     if isinstance(trainer.strategy, WatchedDDP):
-        trainer.strategy.on_death = partial(note_reason, run_dir)
+        trainer.strategy.on_death = partial(write_error, run_dir)
     data.prepare_data()
     data.setup()
     if data.tags != source.learnable_manifest().tags:  # some went with songs that could not be read
@@ -83,9 +83,9 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
             tracker.start()
         validation = None
         if will_train:
-            interruption.put_off(True)
+            signal_handler.defer(True)
             trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None)
-            interruption.put_off(False)
+            signal_handler.defer(False)
         else:
             validation = _judge_as_given(trainer, module, data, best_path)
         trained = time.perf_counter()
@@ -115,9 +115,9 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
         trainer.strategy.barrier()
         return metrics if metrics is not None else read_results(run_dir)
     except BaseException as error:
-        why = explained(error, trainer, config)
+        why = explain_failure(error, trainer, config)
         if isinstance(why, Exception):
-            note_reason(run_dir, in_words(why))  # before anything that may hang
+            write_error(run_dir, format_error(why))  # before anything that may hang
         tracker.close(exit_code=1)
         # the other processes wait for this one in a collective operation, which no gentler signal ends
         if hasattr(trainer.strategy.launcher, "kill"):
@@ -127,7 +127,7 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
         raise why from error
 
 
-def _judge_as_given(trainer: pl.Trainer, module: TaggingModule, data: SongData, best: Path) -> dict[str, float]:
+def _judge_as_given(trainer: pl.Trainer, module: TaggingModule, data: SongDataModule, best: Path) -> dict[str, float]:
     """``trainer.max_epochs=0``: the weights that were given are the best ones; returns their validation scores."""
     (values,) = trainer.validate(module, datamodule=data, verbose=False)
     if trainer.is_global_zero:
@@ -143,7 +143,7 @@ def _add_scores(path: Path, stored: StoredTagger, metrics: dict[str, Any]) -> No
 
 
 def _model(
-    config: dict[str, Any], source: Source, data: SongData, tags: Sequence[Tag]
+    config: dict[str, Any], source: Source, data: SongDataModule, tags: Sequence[Tag]
 ) -> tuple[TaggingModule, str | None]:
     """The untrained model of these tags; and in words what it starts from, where it does not from nothing."""
     module = build_module(config, source, data, tags)
@@ -193,7 +193,7 @@ def _quieten() -> None:
         "The number of training batches",
         ".*does not have many workers",
         "Found .* in eval mode",
-        # an epoch that was interrupted goes on with the batch that is next: SongData.state_dict
+        # an epoch that was interrupted goes on with the batch that is next: SongDataModule.state_dict
         "You're resuming from a checkpoint that ended before the epoch ended",
         # what is logged is the same on all processes already
         ".*sync_dist=True",

@@ -111,23 +111,23 @@ def _take_parts_of_their_own(config: dict[str, Any]) -> None:
     The combination is then no longer the paper's, and is named after its parts: what is the model's after the model.
     """
     hydra, names = HydraConfig.get(), config["names"]
-    words = list(hydra.overrides.task)
-    chosen = [part for part in _PARTS if any(word.startswith(f"{part}=") for word in words)]
+    overrides = list(hydra.overrides.task)
+    chosen = [part for part in _PARTS if any(override.startswith(f"{part}=") for override in overrides)]
     if not chosen:
         return
-    alone = compose(hydra.job.config_name, [word for word in words if not word.startswith("model=")])
+    alone = compose(hydra.job.config_name, [override for override in overrides if not override.startswith("model=")])
     config |= {part: OmegaConf.to_container(alone[part], resolve=True) for part in chosen}
     names |= {part: names["model"] for part in _PARTS if part not in chosen} | {"model": None, "paper": None}
 
 
-def readable(words: Sequence[str]) -> list[str]:
-    """``words`` as Hydra can read them: ``~`` is written out, and in quotes stands what only they let through.
+def readable(overrides: Sequence[str]) -> list[str]:
+    """``overrides`` as Hydra can read them: ``~`` is written out, and in quotes stands what only they let through.
 
     The value of a key of PATH_KEYS is a path as it stands, whatever is in it, where there is a file or a folder of that
     name. Where there is none, and Hydra could not read it, it is put into quotes, in which ``${...}`` means what it
     always does; several may stand side by side, as in ``init_from=a.ckpt,b.ckpt``. What Hydra reads stays as it is.
     """
-    return [_readable(word) for word in words]
+    return [_readable(override) for override in overrides]
 
 
 def readable_params(config: DictConfig) -> None:
@@ -140,22 +140,22 @@ def readable_params(config: DictConfig) -> None:
                 params[key] = _readable(f"{key}={value}").removeprefix(f"{key}=")
 
 
-def _readable(word: str) -> str:
-    key, mark, value = word.partition("=")
+def _readable(override: str) -> str:
+    key, mark, value = override.partition("=")
     if not mark or not value or key.startswith("~"):  # Hydra's ~key=value takes a key out
-        return word
+        return override
     if key.startswith("-"):  # --config-dir=~/conf
         return f"{key}={os.path.expanduser(value)}"
     is_path = key.lstrip("+") in PATH_KEYS and value != "null"
     if is_path and not _is_plain(value) and os.path.lexists(os.path.expanduser(value)):
         return f"{key}={_quoted(_escaped(os.path.expanduser(value)))}"
     if _is_read(value):
-        return f"{key}={_quoted(value)}" if is_path and _is_number(value) else word
+        return f"{key}={_quoted(value)}" if is_path and _is_number(value) else override
     at_home = _HOME.sub(lambda found: found[1] + _quoted(os.path.expanduser(found[2])), value)
     if _is_read(at_home):
         return f"{key}={at_home}"
     if not is_path:
-        return word
+        return override
     parts = [part if _is_read(part) else _quoted(os.path.expanduser(part)) for part in value.split(",")]
     return f"{key}={','.join(parts)}"
 

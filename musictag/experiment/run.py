@@ -25,13 +25,13 @@ from musictag.experiment.baseline_run import (
     check_baseline,
 )
 from musictag.experiment.builders import build_source
-from musictag.experiment.failures import in_words
+from musictag.experiment.failures import format_error
 from musictag.experiment.identity import baseline_config, check_keys, is_baseline, run_folder
 from musictag.experiment.network_run import _run
 from musictag.experiment.results.files import read_results, results_as_asked
-from musictag.experiment.run_folder import RunsElsewhere, hold, note_reason
+from musictag.experiment.run_folder import RunLocked, lock_run, write_error
 from musictag.experiment.sweeps.slurm import requeue
-from musictag.training.signals import Interruption, Stopped
+from musictag.training.signals import SignalHandler, Stopped
 from musictag.training.transfer import check_transfer
 
 
@@ -39,7 +39,7 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
     """Run the experiment that ``config`` (plain containers, see conf/train.yaml) describes; returns its metrics.
 
     Finished before: the stored metrics are returned and nothing is computed. Interrupted before: it goes on.
-    Raises MusictagError for bad input, before any work that would be lost, and RunsElsewhere if another process is at
+    Raises MusictagError for bad input, before any work that would be lost, and RunLocked if another process is at
     work on the same run. A signal that asks for the end saves first, then raises ``Stopped``, and KeyboardInterrupt if
     it was Ctrl-C.
     """
@@ -59,16 +59,16 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
         done = "nothing to do" if finished == before else "its intervals are computed anew from its predictions"
         rank_zero_say(f"Finished before, {done}: {run_dir}\nTo run it again, delete that folder.")
         return finished
-    interruption = Interruption()
+    signal_handler = SignalHandler()
     try:
         # the other processes of this run follow the first
-        with interruption.heard(), hold(run_dir) if is_rank_zero() else nullcontext():
+        with signal_handler.installed(), lock_run(run_dir) if is_rank_zero() else nullcontext():
             # another process may have finished it while this one came so far
             metrics = read_results(run_dir)
             if metrics is None and is_baseline(config):
                 metrics = _run_baseline(config, source, run_dir)
             elif metrics is None:
-                metrics = _run(config, source, run_dir, interruption)
+                metrics = _run(config, source, run_dir, signal_handler)
     except Stopped as stopped:
         if is_rank_zero():
             saved = "what is finished is saved; the same command goes on from there"
@@ -76,10 +76,10 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
         if stopped.signum == signal.SIGINT:
             raise KeyboardInterrupt from stopped
         raise
-    except RunsElsewhere:
+    except RunLocked:
         raise
     except Exception as error:
-        note_reason(run_dir, in_words(error))
+        write_error(run_dir, format_error(error))
         raise
     (run_dir / "error.txt").unlink(missing_ok=True)
     return metrics

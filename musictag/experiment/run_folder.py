@@ -15,15 +15,15 @@ _LOCKS = ".locks"
 _LOOK_SECONDS = 1.0  # whoever looks whether a run is at work takes its lock for a moment
 
 
-class RunsElsewhere(MusictagError):
+class RunLocked(MusictagError):
     """Another process works on the same run."""
 
 
 @contextmanager
-def hold(run_dir: Path) -> Iterator[None]:
+def lock_run(run_dir: Path) -> Iterator[None]:
     """Claims the folder, which need not exist yet, for as long as the context lasts; a killed process lets go of it.
 
-    Raises RunsElsewhere if another process has it, and MusictagError if nothing can be written there.
+    Raises RunLocked if another process has it, and MusictagError if nothing can be written there.
     """
     path = _lock_path(run_dir)
     lock = FileLock(path)
@@ -31,7 +31,7 @@ def hold(run_dir: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=_LOOK_SECONDS)
     except Timeout:
-        raise RunsElsewhere(f"another process is at work on {run_dir}; wait for it, or stop it") from None
+        raise RunLocked(f"another process is at work on {run_dir}; wait for it, or stop it") from None
     except OSError as error:
         raise _not_writable(path.parents[1], error.strerror or str(error)) from error
     try:
@@ -75,7 +75,7 @@ def _not_writable(folder: Path, reason: str) -> MusictagError:
     )
 
 
-def note_reason(run_dir: Path, reason: str) -> None:
+def write_error(run_dir: Path, reason: str) -> None:
     """Writes error.txt, unless a process has already written why."""
     path = run_dir / "error.txt"
     try:

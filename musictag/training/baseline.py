@@ -14,7 +14,7 @@ import numpy as np
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.common.progress import Progress
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.inference.feature_tagger import FeatureTagger
 from musictag.models.baselines import FeatureModel, can_judge, constant_model
 from musictag.models.checkpoint import MODEL_FILE
@@ -25,7 +25,7 @@ _FITTED_FOLDER = "tags"
 def fit_tagger(
     model: FeatureModel,
     spec: Mapping[str, Any],
-    data: SongData,
+    data: SongDataModule,
     features: Mapping[str, np.ndarray],
     seed: int,
     run_dir: Path,

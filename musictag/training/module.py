@@ -1,6 +1,6 @@
 """A network in training with Lightning: steps, song-level validation and test.
 
-Legend: B patches, S songs, N samples, K tags. A batch is what ``musictag.data.loading.datamodule.SongData`` hands out:
+Legend: B patches, S songs, N samples, K tags. A batch of ``musictag.data.loading.datamodule.SongDataModule`` has
 ``audio`` int16 B×N, ``song`` int64 B (the song's row within its split) and, in training, ``target`` float32 B×K.
 """
 
@@ -23,7 +23,7 @@ from musictag.evaluation.registry import METRICS, monitors
 from musictag.evaluation.song_average import SongAverage
 from musictag.models.layers import full_precision
 from musictag.models.network import TaggingNetwork
-from musictag.training.distributed.step_exchange import Arriving, EpochLoss, Wishes
+from musictag.training.distributed.step_exchange import AsyncScalars, EpochLoss, StopRequest
 from musictag.training.losses import Loss
 from musictag.training.optimization import make_scheduler, step_epoch
 
@@ -70,9 +70,9 @@ class TaggingModule(pl.LightningModule):
         if compile:
             # in place, so that the names in the state dict stay those of the plain model
             self.tagger.compile()
-        self.wishes = Wishes()
+        self.stop_request = StopRequest()
         self._epoch_loss = EpochLoss()
-        self._unchecked: tuple[Arriving, Tensor] | None = None
+        self._unchecked: tuple[AsyncScalars, Tensor] | None = None
         self.test_seconds = 0.0
 
     # training
@@ -93,17 +93,17 @@ class TaggingModule(pl.LightningModule):
         self._raise_if_not_finite()
         logits = self.tagger(to_waveform(batch["audio"]))
         loss = self.loss(logits, batch["target"])
-        wishes = self.wishes.tensor(loss.device)
+        requests = self.stop_request.tensor(loss.device)
         if self.trainer.world_size > 1:
-            # The mean over the known targets of all ranks, not the mean of the ranks' means. What any rank wishes goes
-            # along, so that all of them save and stop after the same batch.
+            # The mean over the known targets of all ranks, not the mean of the ranks' means. The same all-reduce
+            # carries the requests of every rank, so that all of them save and stop after the same batch.
             known = (~batch["target"].isnan()).sum()
-            totals = torch.cat([known[None], wishes])
+            totals = torch.cat([known[None], requests])
             dist.all_reduce(totals)
             loss = loss * known * self.trainer.world_size / totals[0].clamp(min=1)
-            wishes = totals[1:]
+            requests = totals[1:]
         self._epoch_loss.add(loss.detach(), len(batch["song"]))
-        self._unchecked = Arriving(torch.cat([loss.detach()[None].float(), wishes.float()])), batch["song"]
+        self._unchecked = AsyncScalars(torch.cat([loss.detach()[None].float(), requests.float()])), batch["song"]
         return loss
 
     def _raise_if_not_finite(self) -> None:
@@ -114,7 +114,7 @@ class TaggingModule(pl.LightningModule):
         arriving, songs = self._unchecked
         self._unchecked = None
         loss, save, stop = arriving.get()
-        self.wishes.granted(save > 0, stop > 0)
+        self.stop_request.agree(save > 0, stop > 0)
         if not math.isfinite(loss):
             ids = self.trainer.datamodule.song_ids("train")[songs.cpu().numpy()]
             raise MusictagError(

@@ -31,10 +31,10 @@ class Stopped(BaseException):
         self.status = 128 + signum
 
 
-class Interruption:
+class SignalHandler:
     """Hears the signals of this process, in the context of ``heard()``; ``signum`` is the one that came, or None.
 
-    ``promise``: what is said of a signal that is put off (see ``put_off``); empty: nothing.
+    ``promise``: what is said of a signal that is put off (see ``defer``); empty: nothing.
     """
 
     def __init__(self, promise: str = "saving after this batch") -> None:
@@ -45,34 +45,34 @@ class Interruption:
         self._process = os.getpid()
 
     @contextmanager
-    def heard(self) -> Iterator[None]:
-        """Inside, a signal raises ``Stopped`` (or waits, see ``put_off``). Only the main thread hears signals:
+    def installed(self) -> Iterator[None]:
+        """Inside, a signal raises ``Stopped`` (or waits, see ``defer``). Only the main thread hears signals:
         in any other the context does nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {signum: signal.getsignal(signum) for signum in SIGNALS}
-        self.listen()
+        self.install()
         try:
             yield
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
 
-    def listen(self) -> None:
+    def install(self) -> None:
         """Takes the signals (again: Lightning takes some of them when training begins)."""
         if threading.current_thread() is threading.main_thread():
             for signum in SIGNALS:
-                signal.signal(signum, self._hear)
+                signal.signal(signum, self._on_signal)
 
-    def put_off(self, waits: bool) -> None:
+    def defer(self, waits: bool) -> None:
         """Whether a signal is only noted: training looks at ``signum`` after each batch. Raises ``Stopped`` for one
         that was noted when it is put off no longer. A second Ctrl-C, some time later, is never put off."""
         self._waits = waits
         if not waits and self.signum is not None:
             raise Stopped(self.signum)
 
-    def _hear(self, signum: int, frame: FrameType | None) -> None:
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a worker process, which has the handlers of the process it was forked from
             if signum != signal.SIGINT:  # the terminal sends it to all; the main process ends its workers
                 signal.signal(signum, signal.SIG_DFL)

@@ -15,19 +15,19 @@ from musictag.training.callbacks.checkpoints import AtomicCheckpointIO, BestTagg
 from musictag.training.callbacks.history import History
 from musictag.training.flags import check_flags
 from musictag.training.instantiate import make
-from musictag.training.signals import Interruption
+from musictag.training.signals import SignalHandler
 
 
 def build_trainer(
-    config: dict[str, Any], run_dir: Path, history: History, loggers: list[Any], interruption: Interruption
+    config: dict[str, Any], run_dir: Path, history: History, loggers: list[Any], signal_handler: SignalHandler
 ) -> pl.Trainer:
     """Lightning's Trainer with the flags of ``config["trainer"]``; raises MusictagError where that cannot be.
 
-    ``interruption`` is asked after every batch whether to save and stop.
+    ``signal_handler`` is asked after every batch whether to save and stop.
     """
     settings, monitor = config["trainer"], config["monitor"]
     check_flags(settings)
-    given = {"run_dir": run_dir, "interruption": interruption, "monitor": monitor, "config": config}
+    given = {"run_dir": run_dir, "signal_handler": signal_handler, "monitor": monitor, "config": config}
     callbacks = [
         make(f"callbacks.{name}", spec, pl.Callback, **given) for name, spec in _chosen(config, "callbacks").items()
     ]

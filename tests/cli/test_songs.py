@@ -213,7 +213,7 @@ def test_what_was_left_out_of_a_file_is_said(songs: list[str], capsys: pytest.Ca
         return 1
 
     several = Songs(songs[:2])
-    with several.heard():
+    with several.interruptible():
         assert list(several.each(work)) == [("a.wav", 1), ("b.wav", 1)]
     lines = [f"musictag: {song}: 3 s of rubbish were skipped" for song in songs[:2]]
     assert capsys.readouterr().err.splitlines() == lines

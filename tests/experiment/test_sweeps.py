@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from musictag.common.errors import MusictagError
 from musictag.common.processes import available_cores
 from musictag.experiment import run as experiment
-from musictag.experiment.run_folder import hold
+from musictag.experiment.run_folder import lock_run
 from musictag.experiment.sweeps import jobs as sweeping
 from musictag.experiment.sweeps import status, study
 from tests.conf.test_conf import NEEDED
@@ -271,7 +271,7 @@ def test_jobs_that_run_at_once_share_the_cores(monkeypatch: pytest.MonkeyPatch) 
 def test_a_run_that_another_process_makes_is_left_to_it(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     config = compose_config(*tiny)
     folder = experiment.results_folder(config)
-    with hold(folder):
+    with lock_run(folder):
         assert sweeping.run_job(config, tiny, {}) is None
         assert "another process is at work" in capsys.readouterr().err
         assert not folder.exists()

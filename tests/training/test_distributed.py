@@ -18,7 +18,7 @@ from musictag.common.errors import MusictagError
 from musictag.experiment import run as experiment
 from musictag.experiment.builders import scaled_optimizer
 from musictag.training.callbacks.history import History
-from musictag.training.signals import Interruption
+from musictag.training.signals import SignalHandler
 from musictag.training.trainer import build_trainer
 from tests.helpers.experiments import ROOT, TINY, compose_config, folders
 from tests.helpers.plain_training import write_beginning
@@ -209,7 +209,7 @@ def test_what_ddp_is_told_reaches_it(tiny: list[str], tmp_path: Path) -> None:
     ]
     config = compose_config("trainer=ddp", *tiny, *settings)
     history = History(tmp_path / "history.csv", announce=False)
-    trainer = build_trainer(config, tmp_path, history, [], Interruption())
+    trainer = build_trainer(config, tmp_path, history, [], SignalHandler())
     assert trainer.strategy._ddp_kwargs["bucket_cap_mb"] == 3
     assert trainer.strategy._ddp_kwargs["static_graph"] is True
     assert trainer.strategy._timeout.total_seconds() == 420

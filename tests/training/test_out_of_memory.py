@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from musictag.common.errors import MusictagError
-from musictag.experiment.failures import explained
+from musictag.experiment.failures import explain_failure
 from musictag.training.callbacks.history import History
-from musictag.training.signals import Interruption
+from musictag.training.signals import SignalHandler
 from musictag.training.trainer import build_trainer
 from tests.helpers.experiments import TINY, compose_config, folders
 from tests.helpers.processes import TRAIN, environment
@@ -66,8 +66,8 @@ def test_what_libraries_say_of_memory_is_understood(
     tiny: list[str], tmp_path: Path, error: Exception, said: str
 ) -> None:
     config = compose_config(*tiny)
-    trainer = build_trainer(config, tmp_path, History(tmp_path / "history.csv", announce=False), [], Interruption())
-    why = explained(error, trainer, config)
+    trainer = build_trainer(config, tmp_path, History(tmp_path / "history.csv", announce=False), [], SignalHandler())
+    why = explain_failure(error, trainer, config)
     with pytest.raises(type(why), match=said):
         raise why
     assert isinstance(why, MusictagError) == ("anything" not in str(error))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from musictag.experiment.sweeps.slurm import requeue
-from musictag.training.signals import Interruption, Stopped
+from musictag.training.signals import SignalHandler, Stopped
 from tests.helpers.experiments import TINY, compose_config
 from tests.helpers.plain_training import assert_is, train, write_beginning
 from tests.helpers.processes import TRAIN, TWO_PROCESSES, batches, only_run, run, scores, without_seconds
@@ -192,8 +192,8 @@ def test_a_pre_empted_job_saves_and_is_put_back(tiny: list[str], tmp_path: Path,
 
 def test_signals_are_heard_in_the_main_thread_alone_and_given_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    interruption = Interruption()
-    with interruption.heard():
+    signal_handler = SignalHandler()
+    with signal_handler.installed():
         assert signal.getsignal(signal.SIGTERM) != before
         with pytest.raises(Stopped, match="stopped by SIGTERM"):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -202,7 +202,7 @@ def test_signals_are_heard_in_the_main_thread_alone_and_given_back() -> None:
     heard = []
 
     def elsewhere() -> None:
-        with Interruption().heard():
+        with SignalHandler().installed():
             heard.append(signal.getsignal(signal.SIGTERM) == before)
 
     thread = threading.Thread(target=elsewhere)
@@ -212,15 +212,15 @@ def test_signals_are_heard_in_the_main_thread_alone_and_given_back() -> None:
 
 
 def test_while_training_a_signal_waits_and_a_second_ctrl_c_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    interruption = Interruption()
-    with interruption.heard():
-        interruption.put_off(True)
+    signal_handler = SignalHandler()
+    with signal_handler.installed():
+        signal_handler.defer(True)
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)  # the same press, which came through the parent, too
-        assert interruption.signum == signal.SIGINT
-        monkeypatch.setattr(interruption, "_came", interruption._came - 10)
+        assert signal_handler.signum == signal.SIGINT
+        monkeypatch.setattr(signal_handler, "_came", signal_handler._came - 10)
         os.kill(os.getpid(), signal.SIGTERM)  # who pre-empts may say so often
         with pytest.raises(Stopped, match="SIGINT"):
             os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(Stopped):
-            interruption.put_off(False)
+            signal_handler.defer(False)

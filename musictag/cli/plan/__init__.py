@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  musictag plan --songs 50000 --seconds 30 --run runs/songbook/spectrogram-residual-0123abcd\n\n"
         "docs/scaling.md explains the arithmetic."
     )
-    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="of frontend or backend, as for train.py")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of frontend or backend, as for train.py")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     _add_data(parser.add_argument_group("data"))
     _add_training(parser.add_argument_group("network and training"))

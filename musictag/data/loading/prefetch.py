@@ -22,7 +22,7 @@ class _Failure(NamedTuple):
     error: BaseException
 
 
-def telling(get_items: Callable) -> Callable:
+def propagate_errors(get_items: Callable) -> Callable:
     """A dataset's ``__getitems__`` whose MusictagErrors reach the main process as they are.
 
     A DataLoader would put "Caught MusictagError in DataLoader worker process" and a traceback into the message, which

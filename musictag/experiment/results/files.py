@@ -20,11 +20,11 @@ import numpy as np
 from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write, write_json
 from musictag.common.processes import is_rank_zero
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.evaluation.metrics import song_metrics
 from musictag.evaluation.plots import plot_curves, plot_tags
 from musictag.evaluation.registry import METRICS
-from musictag.experiment.run_folder import hold
+from musictag.experiment.run_folder import lock_run
 from musictag.models.network import TaggingNetwork
 from musictag.training.callbacks.history import write_history
 
@@ -81,12 +81,12 @@ def results_as_asked(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | 
 
     Where it was finished with others, or without a metric that there is now, they are computed anew from its
     predictions and written down: no training, and the scores stay what they are. Raises MusictagError for damaged
-    files, RunsElsewhere while somebody else writes.
+    files, RunLocked while somebody else writes.
     """
     metrics = read_results(run_dir)
     if metrics is None or _has_intervals(metrics, config) or not is_rank_zero():
         return metrics
-    with hold(run_dir):
+    with lock_run(run_dir):
         return _with_intervals(run_dir, metrics, config["evaluation"], config["seed"])
 
 
@@ -130,7 +130,7 @@ def write_results(
     run_dir: Path,
     *,
     config: dict[str, Any],
-    data: SongData,
+    data: SongDataModule,
     network: TaggingNetwork,
     scores: np.ndarray,
     history: list[dict[str, Any]],
@@ -175,7 +175,7 @@ def write_scores(
     run_dir: Path,
     *,
     config: dict[str, Any],
-    data: SongData,
+    data: SongDataModule,
     scores: np.ndarray,
     own: dict[str, Any],
     device: str,

@@ -23,7 +23,7 @@ from musictag.evaluation.registry import METRICS, headlines
 from musictag.experiment.builders import build_source
 from musictag.experiment.identity import PIPELINE_KEYS, check_keys, run_folder
 from musictag.experiment.results.files import read_results, results_as_asked
-from musictag.experiment.run_folder import RunsElsewhere, is_running, note_reason
+from musictag.experiment.run_folder import RunLocked, is_running, write_error
 from musictag.training.signals import SIGNALS, Stopped
 
 #: Metrics by which a sweeper may search; the second is for data without classification tags.
@@ -45,7 +45,7 @@ def run_job(config: dict[str, Any], overrides: Sequence[str], launcher: dict[str
         finished = results_as_asked(folder, config)
         # on a cluster each rank comes here: the others belong to the process that the first one has started
         if finished is None and is_rank_zero() and is_running(folder):
-            raise RunsElsewhere(f"another process is at work on {folder}")
+            raise RunLocked(f"another process is at work on {folder}")
         if finished is None:
             command = [sys.executable, str(Path(__file__).resolve().parents[3] / "train.py"), *overrides]
             status = run_to_its_end([*command, "hydra.mode=RUN"], _environment(launcher))
@@ -54,7 +54,7 @@ def run_job(config: dict[str, Any], overrides: Sequence[str], launcher: dict[str
                 return None
             if status != 0 and read_results(folder) is None:
                 if is_rank_zero() and is_running(folder):  # who began at the same moment has it
-                    raise RunsElsewhere(f"another process is at work on {folder}")
+                    raise RunLocked(f"another process is at work on {folder}")
                 raise MusictagError(_why(status))
             # looked up anew: the data set may have changed since the sweep began
             folder = run_folder(config, build_source(config))
@@ -63,7 +63,7 @@ def run_job(config: dict[str, Any], overrides: Sequence[str], launcher: dict[str
                 raise MusictagError(f"its process ended well, but there are no results in {folder}")
         say(f"{folder}: {_headline(finished)}")
         return finished
-    except RunsElsewhere as error:
+    except RunLocked as error:
         say(f"the job {' '.join(overrides)} is left out: {error}")
         return None
     except MusictagError as error:
@@ -71,7 +71,7 @@ def run_job(config: dict[str, Any], overrides: Sequence[str], launcher: dict[str
         if folder is not None and not is_running(folder):
             with suppress(OSError):
                 folder.mkdir(parents=True, exist_ok=True)
-            note_reason(folder, str(error))
+            write_error(folder, str(error))
         if not is_rank_zero():
             # The other tasks of a job of Slurm may wait for this one for ever: Slurm ends them once this one fails (see
             # conf/hydra/launcher/submitit_slurm.yaml). Where all of them fail, the first one has time to say so.

@@ -25,8 +25,8 @@ def requeue(signum: int) -> str | None:
             return f"Slurm's job {job} was cancelled: it is not put back into the queue"
         _scontrol("requeue", job)
     except (OSError, subprocess.SubprocessError) as error:
-        words = (getattr(error, "stderr", None) or str(error)).strip()
-        return f"Slurm's job {job} could not be put back into the queue ({words}); submit it again: it will go on"
+        detail = (getattr(error, "stderr", None) or str(error)).strip()
+        return f"Slurm's job {job} could not be put back into the queue ({detail}); submit it again: it will go on"
     return f"Slurm's job {job} is put back into the queue; it will go on from there"
 
 
@@ -37,6 +37,6 @@ def _job_id() -> str | None:
     return name if name and re.fullmatch(r"\d+(_\d+)?", name) else None
 
 
-def _scontrol(*words: str) -> str:
-    done = subprocess.run(("scontrol", *words), capture_output=True, text=True, check=True, timeout=60)
+def _scontrol(*arguments: str) -> str:
+    done = subprocess.run(("scontrol", *arguments), capture_output=True, text=True, check=True, timeout=60)
     return done.stdout

@@ -48,7 +48,7 @@ def read_jobs(path: Path) -> list[dict[str, Any]]:
     try:
         jobs = [{key: job[key] for key in KEYS} for job in json.loads(path.read_text(encoding="utf-8"))["jobs"]]
         common = set.intersection(*(set(job["overrides"]) for job in jobs)) if jobs else set()
-        names = (" ".join(word for word in job["overrides"] if word not in common) for job in jobs)
+        names = (" ".join(override for override in job["overrides"] if override not in common) for job in jobs)
         return [{"job": name or "the only job", **job} for name, job in zip(names, jobs, strict=True)]
     except (ValueError, KeyError, TypeError) as error:
         raise MusictagError(f"{path} is damaged ({error}); delete it and start the sweep again") from error
@@ -83,7 +83,7 @@ class WriteDownStudy(Callback):
             sys.exit(traceback.format_exc())
 
     def _check(self, jobs: Sequence[Sequence[str]], data: str) -> None:
-        if self.needs and not all(any(word.startswith(f"{self.needs}=") for word in job) for job in jobs):
+        if self.needs and not all(any(override.startswith(f"{self.needs}=") for override in job) for job in jobs):
             raise MusictagError(
                 f"{self.needs} is needed: this study has none for data={data}; type for example "
                 f"{self.needs}=1000,2000,4000"

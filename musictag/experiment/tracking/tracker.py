@@ -22,7 +22,7 @@ from musictag.experiment.tracking.wandb_session import finish_run, run_id, start
 from musictag.training.instantiate import make
 
 if TYPE_CHECKING:
-    from musictag.data.loading.datamodule import SongData
+    from musictag.data.loading.datamodule import SongDataModule
 
 TABLE_ROWS = 10_000  # of a logged table that W&B shows
 _SUFFIXES = {"": "value", "_low": "low", "_high": "high"}
@@ -44,7 +44,7 @@ class Tracker:
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """One more table, before ``finish``. Rank 0."""
 
-    def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
+    def finish(self, metrics: dict[str, Any], data: SongDataModule, scores: np.ndarray) -> None:
         """The run is finished. ``metrics`` as in metrics.json, ``scores`` float32 S×K of the test songs. Rank 0."""
 
     def close(self, exit_code: int) -> None:
@@ -66,7 +66,7 @@ class Trackers(Tracker):
         for tracker in self.trackers:
             tracker.log_table(name, columns, rows)
 
-    def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
+    def finish(self, metrics: dict[str, Any], data: SongDataModule, scores: np.ndarray) -> None:
         for tracker in self.trackers:
             tracker.finish(metrics, data, scores)
 
@@ -86,7 +86,7 @@ class LightningTracker(Tracker):
     def start(self) -> None:
         self._logger.log_hyperparams(self._config)
 
-    def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
+    def finish(self, metrics: dict[str, Any], data: SongDataModule, scores: np.ndarray) -> None:
         self._logger.log_metrics(summary(metrics), step=metrics.get("epochs") or 0)
         self.close(exit_code=0)
 
@@ -173,7 +173,7 @@ class WandbTracker(Tracker):
 
         self._try(lambda: self.run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])}))
 
-    def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
+    def finish(self, metrics: dict[str, Any], data: SongDataModule, scores: np.ndarray) -> None:
         self._try(lambda: self._log_results(metrics, data, scores))
         self.close(exit_code=0)
 
@@ -192,7 +192,7 @@ class WandbTracker(Tracker):
             self._failed = True
             warnings.warn(f"Weights & Biases failed ({type(error).__name__}: {error}): not logging on", stacklevel=3)
 
-    def _log_results(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
+    def _log_results(self, metrics: dict[str, Any], data: SongDataModule, scores: np.ndarray) -> None:
         import wandb
 
         run, test = self.run, metrics["test"]
@@ -208,7 +208,7 @@ class WandbTracker(Tracker):
         if self.audio_songs:
             run.log({"songs": self._song_table(data, scores, [tag["name"] for tag in test["tags"]])})
 
-    def _song_table(self, data: SongData, scores: np.ndarray, names: list[str]) -> Any:
+    def _song_table(self, data: SongDataModule, scores: np.ndarray, names: list[str]) -> Any:
         """Songs spread evenly over the test set: audio, true tags and the five tags predicted highest."""
         import wandb
 

@@ -73,9 +73,9 @@ def finish_run(run: Any, exit_code: int) -> None:
             _reset()
 
 
-def run_id(*words: str) -> str:
+def run_id(*parts: str) -> str:
     """An id that W&B takes: letters, digits and dashes."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", "-".join(words)).strip("-")
+    return re.sub(r"[^A-Za-z0-9]+", "-", "-".join(parts)).strip("-")
 
 
 def has_api_key() -> bool:

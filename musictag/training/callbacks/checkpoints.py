@@ -21,54 +21,54 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from musictag.common.errors import MusictagError
 from musictag.models.checkpoint import read_checkpoint, write_checkpoint, write_tagger
 from musictag.models.network import TaggingNetwork
-from musictag.training.signals import Interruption, Stopped
+from musictag.training.signals import SignalHandler, Stopped
 
 
 class StepCheckpoint(Callback):
-    """Saves within an epoch: every ``minutes`` (None: never), and when ``interruption`` heard a signal, which also ends
-    training with ``Stopped``.
+    """Saves within an epoch: every ``minutes`` (None: never), and when ``signal_handler`` received a signal, which also
+    ends training with ``Stopped``.
 
-    All processes save after the same batch, whichever of them heard the signal (see ``Wishes``). Where gradients are
-    accumulated, that is a batch whose step changed the weights. What is left after the last batch of an epoch, the
-    validation, is finished first: its checkpoint is that of the epoch.
+    All processes save after the same batch, whichever of them received the signal (see ``StopRequest``). With gradient
+    accumulation, that is a batch after which the optimizer stepped. After the last batch of an epoch, validation is
+    finished first, and the epoch's own checkpoint is the one that is saved.
     """
 
-    def __init__(self, run_dir: Path, interruption: Interruption, minutes: float | None = 15) -> None:
+    def __init__(self, run_dir: Path, signal_handler: SignalHandler, minutes: float | None = 15) -> None:
         if minutes is not None and minutes <= 0:
             raise MusictagError(f"callbacks.checkpoint.minutes={minutes} must be above 0, or null")
         self.path = run_dir / "last.ckpt"
         self.minutes = minutes
-        self.interruption = interruption
+        self.signal_handler = signal_handler
         self.failed_in: str | None = None  # train, validate or test, once there was an exception; Lightning forgets
         self._saved_at = 0.0
-        self._quiet = 0  # batches whose wishes were sent before the last save
+        self._quiet = 0  # batches whose requests were sent before the last save
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_at = time.monotonic()
         # Lightning has just taken SIGTERM for itself, which would end the run without saving ...
-        self.interruption.listen()
+        self.signal_handler.install()
         # ... and lets the device wait in every step to ask whether it came; here the answer comes along with others
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _ask_nobody
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.interruption.listen()
+        self.signal_handler.install()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_at = time.monotonic()
-        if pl_module.wishes.stop:  # agreed on in the last batches; the epoch's checkpoint is written
+        if pl_module.stop_request.stop:  # agreed on in the last batches; the epoch's checkpoint is written
             self._stop()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         is_time = self.minutes is not None and time.monotonic() - self._saved_at >= 60 * self.minutes
-        pl_module.wishes.ask(is_time and trainer.is_global_zero, self.interruption.signum is not None)
+        pl_module.stop_request.request(is_time and trainer.is_global_zero, self.signal_handler.signum is not None)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        stop = pl_module.wishes.stop
-        save = stop or (pl_module.wishes.save and not self._quiet)
+        stop = pl_module.stop_request.stop
+        save = stop or (pl_module.stop_request.save and not self._quiet)
         self._quiet = max(self._quiet - 1, 0)
         is_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if not save or not is_step or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
@@ -83,7 +83,7 @@ class StepCheckpoint(Callback):
 
     def _stop(self) -> None:
         # whoever heard nothing is stopped by one who did
-        raise Stopped(self.interruption.signum or signal.SIGTERM)
+        raise Stopped(self.signal_handler.signum or signal.SIGTERM)
 
 
 def _ask_nobody() -> None:

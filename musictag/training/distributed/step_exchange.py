@@ -1,4 +1,4 @@
-"""What is carried from one training step to the next: figures on their way, the mean loss, wishes to save or stop."""
+"""State between training steps: scalars copied asynchronously, the mean loss, requests to save or stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from musictag.common.processes import rank_and_world
 
 
-class Arriving:
+class AsyncScalars:
     """A few numbers on their way from the device: whoever asks for them a step later waits for nothing else."""
 
     def __init__(self, numbers: Tensor) -> None:
@@ -31,7 +31,7 @@ class Arriving:
         return self._here.tolist()
 
 
-class Wishes:
+class StopRequest:
     """What this process wishes, to save or to save and stop, and what all processes together have agreed on."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Wishes:
         self._own = (False, False)
         self._tensor: Tensor | None = None
 
-    def ask(self, save: bool, stop: bool) -> None:
+    def request(self, save: bool, stop: bool) -> None:
         """Sent along with the next batch; granted to all processes after the same one."""
         if (save, stop) != self._own:
             self._own, self._tensor = (save, stop), None
@@ -50,7 +50,7 @@ class Wishes:
             self._tensor = torch.tensor(self._own, dtype=torch.int64, device=device)
         return self._tensor
 
-    def granted(self, save: bool, stop: bool) -> None:
+    def agree(self, save: bool, stop: bool) -> None:
         """Called with what all processes together wish."""
         self.save, self.stop = save, stop
 
