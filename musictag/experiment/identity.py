@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from musictag.common.errors import MusictagError
 from musictag.data.datasets import Source
-from musictag.data.features.descriptors import feature_digest
-from musictag.data.preparation.prepare import song_versions
-from musictag.data.store.folder import prepared_folder
-from musictag.experiment.code_versions import code_versions
 from musictag.models.backends import BackEnd
+from musictag.models.baselines import FeatureModel
 from musictag.models.factory import find_class, with_lists
-from musictag.models.frontends import FAMILIES, FrontEnd
-from musictag.models.pretrained import digest
+from musictag.models.frontends import FrontEnd
 from musictag.training.flags import check_flags
 from musictag.training.instantiate import check_part, closest
 
@@ -35,15 +29,6 @@ KEYS = {
 #: Groups of which the configuration holds one part, and those that hold several by name.
 PARTS = ("loss", "optimizer", "scheduler", "trainer")
 NAMED_PARTS = ("callbacks", "logger")
-#: Of a baseline's configuration: it has no network, and hears whole songs.
-BASELINE_KEYS = (
-    "baseline", "data", "evaluation", "seed", "study", "names", "logger", "runs_dir", "data_dir",
-)  # fmt: skip
-#: Of these, what only networks read.
-NETWORK_KEYS = (
-    "data.patch_seconds", "data.num_workers", "data.batch_size", "data.patches_per_song", "evaluation.mode",
-    "evaluation.batch_size",
-)  # fmt: skip
 #: Keys of ``data`` that belong to the pipeline; the others describe the source.
 PIPELINE_KEYS = (
     "batch_size", "patches_per_song", "patch_seconds", "train_songs", "num_workers", "prepare_workers",
@@ -106,75 +91,28 @@ def check_keys(config: dict[str, Any]) -> None:
         raise MusictagError(f"evaluation.confidence={confidence} must lie between 0 and 1, for example 0.95")
 
 
-def is_baseline(config: dict[str, Any]) -> bool:
-    """Whether features and a baseline are asked for, and no network."""
-    return config.get("baseline") is not None
-
-
-def baseline_config(config: dict[str, Any]) -> dict[str, Any]:
-    """What of the configuration a baseline reads: without network, patches and training, and without their names."""
-    kept = _without({key: config[key] for key in BASELINE_KEYS}, NETWORK_KEYS)
-    return kept | {"names": kept["names"] | dict.fromkeys(("frontend", "backend", "probe"))}
-
-
-def run_folder(config: dict[str, Any], source: Source) -> Path:
-    """Where the run of this configuration lives: the same configuration on the same songs, the same folder.
-
-    Raises MusictagError where ``trainer.devices`` leaves to the machine what would change the network.
-    """
-    manifest = source.learnable_manifest()
-    songs = {"audio": source.fingerprint(), "songs": manifest.digest()}
-    if hasattr(source, "versions"):  # a mended file may be another song
-        versions = song_versions(source, manifest, prepared_folder(source, config["data_dir"]))
-        songs["files"] = hashlib.sha256("\n".join(v or "" for v in versions.to_pylist()).encode()).hexdigest()
-    names = config["names"]
-    config = _with_lists(config)
-    if is_baseline(config):
-        config, songs["features"] = baseline_config(config), feature_digest()
-        parts = [names["baseline"]]
-    else:
-        config = _without(config, ("baseline",))  # null, or not there at all: the same run
-        if config["init_from"] is not None:
-            songs["weights"] = digest(config["init_from"])
-        parts = [names["model"]] if names["model"] else [names["frontend"], names["backend"]]
-        parts += [names["probe"]] if names["probe"] else []
-        if "trainer" in config and batch_norm_shares(config["trainer"]) is None:
-            raise MusictagError(
-                "with trainer.sync_batchnorm=false every process has its own batch norms, so their number changes the "
-                f"network, and trainer.devices={config['trainer'].get('devices')} leaves it to the machine; type a "
-                "number, such as trainer.devices=2, or trainer.sync_batchnorm=true"
-            )
-    decides = deciding(config, source.locations)
-    if versions := code_versions(decides):
-        songs["code"] = versions
-    identity = json.dumps(_canonical(decides) | songs, sort_keys=True)
-    end = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    place = Path(config["runs_dir"]) / source.name
-    # a model spelt out in settings of its parts is the same run, under the name that it was first made with
-    there = sorted(place.glob(f"*-{end}"))
-    return there[0] if there else place / "-".join([*parts, end])
-
-
 def deciding(config: dict[str, Any], locations: Collection[str] | None = None) -> dict[str, Any]:
-    """What of the configuration can change the result; ``trainer.batch_norm_shares`` is added where it is not one.
+    """The settings that can change the result, but for the CONDITIONAL_KEYS.
 
-    ``locations``: of the source; None: as musictag's own class of that name says, none for another one.
+    ``locations``: those of the source; None: as musictag's own class of that name says, none for a class of others.
     """
     if locations is None:
         target = config["data"]["_target_"]
         locations = find_class(target, Source).locations if target.startswith("musictag.") else ()
-    kept = _without(config, (*INDIFFERENT_KEYS, *CONDITIONAL_KEYS, *(f"data.{name}" for name in locations)))
-    trainer = config.get("trainer")
-    if trainer is None:  # a baseline
-        return kept
-    kept["callbacks"] = {name: spec for name, spec in kept["callbacks"].items() if spec is not None}
+    return without(config, (*INDIFFERENT_KEYS, *CONDITIONAL_KEYS, *(f"data.{name}" for name in locations)))
+
+
+def with_conditional_keys(decides: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """``decides``, what is deciding of a network's ``config``, with those of the CONDITIONAL_KEYS that count there;
+    ``trainer.batch_norm_shares`` is added where it is not one."""
+    decides["callbacks"] = {name: spec for name, spec in decides["callbacks"].items() if spec is not None}
     if config["lr_scaling"]["rule"] == "none":
-        kept.pop("lr_scaling")
+        decides.pop("lr_scaling")
     else:
-        kept["lr_scaling"]["reference_batch_size"] = config["lr_scaling"]["reference_batch_size"]
-    if (shares := batch_norm_shares(trainer)) != 1:
-        kept["trainer"]["batch_norm_shares"] = shares
-    return kept
+        decides["lr_scaling"]["reference_batch_size"] = config["lr_scaling"]["reference_batch_size"]
+    if (shares := batch_norm_shares(config["trainer"])) != 1:
+        decides["trainer"]["batch_norm_shares"] = shares
+    return decides
 
 
 def batch_norm_shares(trainer: dict[str, Any]) -> int | None:
@@ -200,35 +138,30 @@ def _number_of_devices(devices: Any) -> int | None:
     return devices if isinstance(devices, int) and devices > 0 else None
 
 
-def _with_lists(config: dict[str, Any]) -> dict[str, Any]:
+def spelled_as_lists(config: dict[str, Any]) -> dict[str, Any]:
     """``config`` with lists where its parts have them: data.tags=rock and data.tags=[rock] are one experiment."""
-    from musictag.models.baselines import FeatureModel  # which imports this module, for the number of cores
-
     contracts = {"data": Source, "frontend": FrontEnd, "backend": BackEnd, "baseline": FeatureModel}
     return config | {
         group: with_lists(config[group], contract) for group, contract in contracts.items() if config.get(group)
     }
 
 
-def _canonical(value: Any) -> Any:
+def canonical(value: Any) -> Any:
     """``value`` with whole numbers as integers: data.patch_seconds=3 and 3.0 are one experiment."""
     if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items()}
+        return {key: canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
+        return [canonical(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _without(config: dict[str, Any], keys: Collection[str], prefix: str = "") -> dict[str, Any]:
+def without(config: dict[str, Any], keys: Collection[str], prefix: str = "") -> dict[str, Any]:
     """``config`` without the dotted ``keys``."""
     return {
-        key: _without(value, keys, f"{prefix}{key}.") if isinstance(value, dict) else value
+        key: without(value, keys, f"{prefix}{key}.") if isinstance(value, dict) else value
         for key, value in config.items()
         if f"{prefix}{key}" not in keys
     }
-
-
-_FAMILIES = (*FAMILIES, "baseline")
 
 
 def system_label(config: Mapping[str, Any]) -> str:
@@ -239,9 +172,3 @@ def system_label(config: Mapping[str, Any]) -> str:
         how = f"{names['probe']} probe" if names.get("probe") else f"{config['freeze'] or 'nothing'} frozen"
         label += f" from {Path(config['init_from']).name} ({how})"
     return label
-
-
-def _family(config: Mapping[str, Any]) -> str:
-    if config.get("baseline"):
-        return "baseline"
-    return find_class(config["frontend"]["_target_"], FrontEnd).family

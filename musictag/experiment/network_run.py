@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import time
-import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 
@@ -19,10 +17,13 @@ from musictag.common.processes import is_rank_zero, rank_zero_say
 from musictag.data.datasets import Source
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.manifest import Tag
+from musictag.evaluation.plots import plot_curves
 from musictag.experiment.builders import build_data, build_module, check_songs
+from musictag.experiment.contract import SCORES, Run
 from musictag.experiment.failures import explain_failure, format_error
-from musictag.experiment.results.files import read_results, write_results
-from musictag.experiment.run_folder import _tidy, write_error
+from musictag.experiment.identity import batch_norm_shares, with_conditional_keys, without
+from musictag.experiment.results.files import read_results, write_scores
+from musictag.experiment.run_folder import clean_up, write_error
 from musictag.experiment.tracking.tracker import make_tracker
 from musictag.models.checkpoint import (
     TAGGER_FILE,
@@ -32,99 +33,194 @@ from musictag.models.checkpoint import (
     store_tagger,
     tagger_spec,
 )
+from musictag.models.factory import find_class
+from musictag.models.frontends import FrontEnd
+from musictag.models.network import TaggingNetwork
+from musictag.models.pretrained import digest
 from musictag.training.callbacks.checkpoints import save_tagger
-from musictag.training.callbacks.history import History
+from musictag.training.callbacks.history import History, write_history
 from musictag.training.distributed.launcher import WatchedDDP
 from musictag.training.module import TaggingModule
 from musictag.training.signals import SignalHandler
-from musictag.training.trainer import build_trainer, interactive
-from musictag.training.transfer import initialise_from
+from musictag.training.trainer import build_trainer, interactive, quieten_lightning
+from musictag.training.transfer import check_transfer, initialise_from
 
 
-def _run(config: dict[str, Any], source: Source, run_dir: Path, signal_handler: SignalHandler) -> dict[str, Any]:
-    began = time.perf_counter()
-    _quieten()
-    if is_rank_zero():
-        _tidy(run_dir)
-    pl.seed_everything(config["seed"], workers=True, verbose=False)
+class NetworkRun(Run):
+    """Train a network on random patches, choose the best epoch, test it on whole songs."""
 
-    data = build_data(config, source)
-    will_train = config["trainer"]["max_epochs"] != 0
-    module, started_from = _model(config, source, data, source.learnable_manifest().tags)
-    data.margin_samples = module.tagger.frontend.margin_samples
-    history = History(run_dir / "history.csv", announce=not interactive())
-    tracker = make_tracker(config, run_dir)
-    trainer = build_trainer(config, run_dir, history, tracker.loggers, signal_handler)
-    if isinstance(trainer.strategy, WatchedDDP):
-        trainer.strategy.on_death = partial(write_error, run_dir)
-    data.prepare_data()
-    data.setup()
-    if data.tags != source.learnable_manifest().tags:  # some went with songs that could not be read
-        pl.seed_everything(config["seed"], workers=True, verbose=False)
-        module, started_from = _model(config, source, data, data.tags)
-    check_songs(data, trainer.world_size)
-    prepared = time.perf_counter()
+    files: ClassVar = {
+        "metrics.json": SCORES,
+        TAGGER_FILE: "the tagger",
+        "predictions.npz": "test songs, scores, targets",
+        "tags.png": "test scores per tag",
+        "curves.png": "training curves",
+        "history.csv": "one row per epoch",
+    }
+    model_file = TAGGER_FILE
+    single_process = False
 
-    run_dir.mkdir(parents=True, exist_ok=True)
-    last = run_dir / "last.ckpt"
-    best_path = run_dir / TAGGER_FILE
-    if best_path.exists():
-        _read_best(best_path)  # now, and not when everything has been trained
-    if trainer.is_global_zero:
-        write_json(run_dir / "config.json", config)
-    if last.exists():
-        rank_zero_say(_check_checkpoint(last, module))
-    elif started_from is not None:
-        rank_zero_say(started_from)
-    else:
-        module.tagger.fit_normalisation(data.normalisation_waveforms())
-    try:
-        if trainer.is_global_zero:
-            tracker.start()
-        validation = None
-        if will_train:
-            signal_handler.defer(True)
-            trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None)
-            signal_handler.defer(False)
-        else:
-            validation = _judge_as_given(trainer, module, data, best_path)
-        trained = time.perf_counter()
-        best = _read_best(best_path)
-        module.tagger.load_state_dict(best.state)
-        trainer.test(module, datamodule=data, verbose=False)
-        metrics = None
-        if trainer.is_global_zero:
-            metrics = write_results(
-                run_dir,
-                config=config,
-                data=data,
-                network=module.tagger,
-                scores=module.test_scores,
-                history=history.rows,
-                best_epoch=best.description["epoch"],
-                validation=validation,
-                seconds={
-                    "prepare": prepared - began,
-                    "train": trained - prepared,
-                    "test": module.test_seconds,
-                },
-                device=str(trainer.strategy.root_device),
-                on_scored=partial(_add_scores, best_path, best),
+    def check(self) -> None:
+        check_transfer(self.config)
+
+    @property
+    def family(self) -> str:
+        return find_class(self.config["frontend"]["_target_"], FrontEnd).family
+
+    @property
+    def name_parts(self) -> list[str]:
+        names = self.config["names"]
+        model = [names["model"]] if names["model"] else [names["frontend"], names["backend"]]
+        return model + ([names["probe"]] if names["probe"] else [])
+
+    @property
+    def max_epochs(self) -> int:
+        return self.config["trainer"]["max_epochs"]
+
+    def patches_to_train(self) -> int | None:
+        data = self.config["data"]
+        songs = data["train_songs"]
+        return None if songs is None else songs * data["patches_per_song"] * self.max_epochs
+
+    def deciding(self, locations: Collection[str] | None = None) -> dict[str, Any]:
+        decides = without(super().deciding(locations), ("baseline",))  # null and omitted are the same run
+        return with_conditional_keys(decides, self.config)
+
+    def digests(self) -> dict[str, str]:
+        weights = self.config["init_from"]
+        return {} if weights is None else {"weights": digest(weights)}
+
+    def folder(self, source: Source) -> Path:
+        if batch_norm_shares(self.config["trainer"]) is None:
+            raise MusictagError(
+                "with trainer.sync_batchnorm=false every process has its own batch norms, so their number changes the "
+                f"network, and trainer.devices={self.config['trainer'].get('devices')} leaves it to the machine; use a "
+                "number, such as trainer.devices=2, or trainer.sync_batchnorm=true"
             )
-            tracker.finish(metrics, data, module.test_scores)
-        trainer.strategy.barrier()
-        return metrics if metrics is not None else read_results(run_dir)
-    except BaseException as error:
-        why = explain_failure(error, trainer, config)
-        if isinstance(why, Exception):
-            write_error(run_dir, format_error(why))  # before anything that may hang
-        tracker.close(exit_code=1)
-        # the other processes wait for this one in a collective operation, which no gentler signal ends
-        if hasattr(trainer.strategy.launcher, "kill"):
-            trainer.strategy.launcher.kill(signal.SIGKILL)
-        if why is error:
-            raise
-        raise why from error
+        return super().folder(source)
+
+    def describe(self, metrics: Mapping[str, Any]) -> tuple[str, str, str]:
+        whole, trained = metrics["parameters"], metrics["parameters_trained"]
+        size = f"{whole:,} parameters" if trained == whole else f"{trained:,} of {whole:,} parameters trained"
+        name = self.config["names"]["model"] or f"{metrics['frontend']} + {metrics['backend']}"
+        training, testing = (metrics["speed"][f"{stage}_audio_seconds_per_second"] for stage in ("train", "test"))
+        tested = f"tested at {testing:,.0f} seconds of audio per second"
+        if training is None:
+            return name, f"{size}: the weights of {self.config['init_from']} as they are", tested
+        best = f"best epoch {metrics['best_epoch'] + 1} of {metrics['epochs']}"
+        return name, f"{size}, {best}", f"trained at {training:,.0f}, {tested}"
+
+    def execute(self, source: Source, run_dir: Path, signal_handler: SignalHandler) -> dict[str, Any]:
+        config = self.config
+        began = time.perf_counter()
+        quieten_lightning()
+        if is_rank_zero():
+            clean_up(run_dir)
+        pl.seed_everything(config["seed"], workers=True, verbose=False)
+
+        data = build_data(config, source)
+        will_train = config["trainer"]["max_epochs"] != 0
+        module, started_from = _model(config, source, data, source.learnable_manifest().tags)
+        data.margin_samples = module.tagger.frontend.margin_samples
+        history = History(run_dir / "history.csv", announce=not interactive())
+        tracker = make_tracker(config, run_dir)
+        trainer = build_trainer(config, run_dir, history, tracker.loggers, signal_handler)
+        if isinstance(trainer.strategy, WatchedDDP):
+            trainer.strategy.on_death = partial(write_error, run_dir)
+        data.prepare_data()
+        data.setup()
+        if data.tags != source.learnable_manifest().tags:  # some went with songs that could not be read
+            pl.seed_everything(config["seed"], workers=True, verbose=False)
+            module, started_from = _model(config, source, data, data.tags)
+        check_songs(data, trainer.world_size)
+        prepared = time.perf_counter()
+
+        run_dir.mkdir(parents=True, exist_ok=True)
+        last = run_dir / "last.ckpt"
+        best_path = run_dir / TAGGER_FILE
+        if best_path.exists():
+            _read_best(best_path)  # now, and not when everything has been trained
+        if trainer.is_global_zero:
+            write_json(run_dir / "config.json", config)
+        if last.exists():
+            rank_zero_say(_check_checkpoint(last, module))
+        elif started_from is not None:
+            rank_zero_say(started_from)
+        else:
+            module.tagger.fit_normalisation(data.normalisation_waveforms())
+        try:
+            if trainer.is_global_zero:
+                tracker.start()
+            validation = None
+            if will_train:
+                signal_handler.defer(True)
+                trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None)
+                signal_handler.defer(False)
+            else:
+                validation = _judge_as_given(trainer, module, data, best_path)
+            trained = time.perf_counter()
+            best = _read_best(best_path)
+            module.tagger.load_state_dict(best.state)
+            trainer.test(module, datamodule=data, verbose=False)
+            metrics = None
+            if trainer.is_global_zero:
+                seconds = {"prepare": prepared - began, "train": trained - prepared, "test": module.test_seconds}
+                best_epoch = best.description["epoch"]
+                if history.rows:
+                    # again: a run resumed after its last epoch has not written it, and the file may be damaged
+                    write_history(history.path, history.rows)
+                    plot_curves(history.rows, run_dir / "curves.png", best_epoch=best_epoch)
+                metrics = write_scores(
+                    run_dir,
+                    config=config,
+                    data=data,
+                    scores=module.test_scores,
+                    own=network_facts(module.tagger, data, history.rows, best_epoch, validation, seconds),
+                    device=str(trainer.strategy.root_device),
+                    on_scored=partial(_add_scores, best_path, best),
+                )
+                tracker.finish(metrics, data, module.test_scores)
+            trainer.strategy.barrier()
+            return metrics if metrics is not None else read_results(run_dir)
+        except BaseException as error:
+            why = explain_failure(error, trainer, config)
+            if isinstance(why, Exception):
+                write_error(run_dir, format_error(why))  # before anything that may hang
+            tracker.close(exit_code=1)
+            # the other processes wait for this one in a collective operation, which no gentler signal ends
+            if hasattr(trainer.strategy.launcher, "kill"):
+                trainer.strategy.launcher.kill(signal.SIGKILL)
+            if why is error:
+                raise
+            raise why from error
+
+
+def network_facts(
+    network: TaggingNetwork,
+    data: SongDataModule,
+    history: list[dict[str, Any]],
+    best_epoch: int | None,
+    validation: dict[str, float] | None,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """What metrics.json says of a network, beyond the scores: validation, sizes, speed, seconds of the stages.
+
+    ``validation``: of weights that were not trained here, where there is no ``history`` and no ``best_epoch``.
+    """
+    train_seconds, patches = (sum(row[key] for row in history) for key in ("seconds", "patches"))
+    speed = patches * network.patch_seconds / max(train_seconds, 1e-9) if history else None
+    return {
+        "validation": history[best_epoch] if history else validation,
+        "epochs": len(history),
+        "best_epoch": best_epoch,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "parameters_trained": sum(p.numel() for p in network.parameters() if p.requires_grad),
+        "speed": {
+            "train_audio_seconds_per_second": speed,
+            "test_audio_seconds_per_second": data.audio_seconds("test") / max(seconds["test"], 1e-9),
+        },
+        "seconds": {name: round(value, 3) for name, value in seconds.items()} | {"epochs": round(train_seconds, 3)},
+    }
 
 
 def _judge_as_given(trainer: pl.Trainer, module: TaggingModule, data: SongDataModule, best: Path) -> dict[str, float]:
@@ -183,21 +279,3 @@ def _check_checkpoint(path: Path, module: TaggingModule) -> str:
 
 def _some_names(tags: list[dict[str, str]]) -> str:
     return ", ".join(tag["name"] for tag in tags[:5]) + (", ..." if len(tags) > 5 else "")
-
-
-def _quieten() -> None:
-    """Leave out what Lightning says about things that are as they should be here."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (
-        "Checkpoint directory",
-        "The number of training batches",
-        ".*does not have many workers",
-        "Found .* in eval mode",
-        # an epoch that was interrupted goes on with the batch that is next: SongDataModule.state_dict
-        "You're resuming from a checkpoint that ended before the epoch ended",
-        # what is logged is the same on all processes already
-        ".*sync_dist=True",
-    ):
-        warnings.filterwarnings("ignore", message)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
-    warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\)")

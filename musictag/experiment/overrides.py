@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -20,13 +21,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, OverrideParseException
+from hydra.utils import get_object
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf, read_write
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
 from musictag.common.errors import MusictagError
 from musictag.common.paths import expanded
 from musictag.common.streams import write_out_what_cannot_be_encoded
-from musictag.experiment.results.console import _instead
+from musictag.training.instantiate import accepted
 from musictag.training.signals import Stopped
 
 #: Every key that holds a path, and whether it may be left out as null.
@@ -68,7 +70,6 @@ def in_one_message() -> Iterator[None]:
 
         sys.exit(f"musictag: {printable(error)}")
     except (HydraException, OmegaConfBaseException) as error:
-        pass
         from musictag.common.text import printable
 
         sys.exit(f"musictag: {printable(explain(error))}")
@@ -220,3 +221,35 @@ def explain(error: Exception) -> str:
             "A value with spaces, quotes or letters beyond a to z wants quotes of its own: \"key='the value'\""
         )
     return "\n".join(lines)
+
+
+#: What other projects call keys of ours.
+_WORDS_OF_OTHERS = {
+    "learning_rate": "lr",
+    "objective": "loss",
+    "criterion": "loss",
+    "lr_scheduler": "scheduler",
+    "schedule": "scheduler",
+}
+
+
+def _instead(parent: Any, key: str) -> str:
+    """What may have been meant by a key that is not there: a setting that has to be added, or one elsewhere."""
+    name = key.rpartition(".")[2]
+    if isinstance(target := parent.get("_target_"), str) and name in accepted(get_object(target))[0]:
+        return f"It can have {name}, too: type +{key}=..."
+    root = parent._get_root()
+    keys = [known for known in _dotted(root) if not known.startswith("hydra.")]
+    same = [known for known in keys if known.rpartition(".")[2] == _WORDS_OF_OTHERS.get(name, name)]
+    near = same or get_close_matches(key, keys, n=3, cutoff=0.75)
+    return f"Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _dotted(config: Any, prefix: str = "") -> list[str]:
+    found = []
+    for key in config:
+        found.append(f"{prefix}{key}")
+        node = config._get_node(key)
+        if OmegaConf.is_dict(node) and not node._is_none() and not node._is_missing():
+            found += _dotted(node, f"{prefix}{key}.")
+    return found

@@ -93,7 +93,7 @@ def _lock_path(run_dir: Path) -> Path:
     return run_dir.parents[1] / _LOCKS / f"{run_dir.parent.name}-{run_dir.name}.lock"
 
 
-def _tidy(run_dir: Path) -> None:
+def clean_up(run_dir: Path) -> None:
     """Removes what an earlier process left: why it failed, and what it was writing when it was killed."""
     (run_dir / "error.txt").unlink(missing_ok=True)
     for leftover in run_dir.glob("**/.*.part"):

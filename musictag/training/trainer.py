@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +105,21 @@ def _check_processes(config: dict[str, Any], trainer: pl.Trainer) -> None:
 def interactive() -> bool:
     """Whether somebody watches."""
     return sys.stdout.isatty()
+
+
+def quieten_lightning() -> None:
+    """Silence messages and warnings of Lightning about what is intended here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        "Checkpoint directory",
+        "The number of training batches",
+        ".*does not have many workers",
+        "Found .* in eval mode",
+        # an epoch that was interrupted goes on with the batch that is next: SongDataModule.state_dict
+        "You're resuming from a checkpoint that ended before the epoch ended",
+        # what is logged is the same on all processes already
+        ".*sync_dist=True",
+    ):
+        warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
+    warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\)")

@@ -15,7 +15,7 @@ import pytorch_lightning
 from musictag.common.errors import MusictagError
 from musictag.data.datasets import Source
 from musictag.experiment import run as experiment
-from musictag.experiment.identity import CONDITIONAL_KEYS, INDIFFERENT_KEYS, baseline_config, is_baseline, run_folder
+from musictag.experiment.identity import CONDITIONAL_KEYS, INDIFFERENT_KEYS
 from musictag.models.factory import find_class
 from musictag.training.instantiate import accepted
 from tests.conf.test_conf import NEEDED
@@ -106,7 +106,7 @@ def another(value: Any, key: str = "") -> Any:
 def identity_of(config: dict[str, Any]) -> str:
     source = FixedSongs()
     source.locations = locations(config)
-    return run_folder(config, source).name.rpartition("-")[2]
+    return experiment.make_run(config).folder(source).name.rpartition("-")[2]
 
 
 def locations(config: dict[str, Any]) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ def test_every_key_is_in_the_identity_or_known_to_change_nothing(group: str, nam
     weights.write_bytes(b"weights")
     shutil.copy(weights, copied)
     config = changed(composed(group, name), init_from=str(weights), **({"freeze": None} if group == "probe" else {}))
-    read = set(flat(baseline_config(config) if is_baseline(config) else config))
+    read = set(flat(experiment.make_run(config).config))
     plain = identity_of(config)
     indifferent = INDIFFERENT_KEYS | {f"data.{name}": "a place" for name in locations(config)}
     for key, value in flat(config).items():

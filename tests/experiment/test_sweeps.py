@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from musictag.common.errors import MusictagError
 from musictag.common.processes import available_cores
 from musictag.experiment import run as experiment
+from musictag.experiment.run import make_run
 from musictag.experiment.run_folder import lock_run
 from musictag.experiment.sweeps import jobs as sweeping
 from musictag.experiment.sweeps import status, study
@@ -282,9 +283,9 @@ def test_a_run_that_another_process_makes_is_left_to_it(tiny: list[str], capsys:
 
 def test_the_patches_of_a_job_are_those_of_all_its_epochs() -> None:
     words = ["data.train_songs=10", "data.patches_per_song=3", "trainer.max_epochs=7"]
-    assert study.patches_to_train(compose_config(*words)) == 210
-    assert study.patches_to_train(compose_config(*words[1:])) is None  # nobody has counted the songs yet
-    assert study.patches_to_train(compose_config(*words, "baseline=gbt")) is None
+    assert make_run(compose_config(*words)).patches_to_train() == 210
+    assert make_run(compose_config(*words[1:])).patches_to_train() is None  # nobody has counted the songs yet
+    assert make_run(compose_config(*words, "baseline=gbt")).patches_to_train() is None
 
 
 def test_the_objective_is_of_the_validation_songs() -> None:

@@ -22,11 +22,9 @@ from musictag.common.files import atomic_write, write_json
 from musictag.common.processes import is_rank_zero
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.evaluation.metrics import song_metrics
-from musictag.evaluation.plots import plot_curves, plot_tags
+from musictag.evaluation.plots import plot_tags
 from musictag.evaluation.registry import METRICS
 from musictag.experiment.run_folder import lock_run
-from musictag.models.network import TaggingNetwork
-from musictag.training.callbacks.history import write_history
 
 PACKAGES = (
     "musictag", "torch", "torchaudio", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy",
@@ -126,51 +124,6 @@ def _scores(test: dict[str, Any], keys: Sequence[str]) -> list[float | None]:
     return [test[key] and round(test[key]["value"], 9) for key in keys]
 
 
-def write_results(
-    run_dir: Path,
-    *,
-    config: dict[str, Any],
-    data: SongDataModule,
-    network: TaggingNetwork,
-    scores: np.ndarray,
-    history: list[dict[str, Any]],
-    best_epoch: int | None,
-    validation: dict[str, float] | None,
-    seconds: dict[str, float],
-    device: str,
-    on_scored: Callable[[dict[str, Any]], None],
-) -> dict[str, Any]:
-    """Score the test songs and write everything; returns the content of ``metrics.json``.
-
-    ``on_scored`` is called with the scores of the test songs before that file says that the run is finished.
-    ``scores``: float32 S×K song scores, in the order of the test songs. ``seconds``: wall-clock seconds of the stages.
-    ``validation``: of weights that were not trained here, where there is no ``history`` and no ``best_epoch``.
-    """
-    train_seconds = sum(row["seconds"] for row in history)
-    patches = sum(row["patches"] for row in history)
-    if history:
-        # once more: a run that is resumed after its last epoch has not written it, and what lies there may be damaged
-        write_history(run_dir / "history.csv", history)
-        plot_curves(history, run_dir / "curves.png", best_epoch=best_epoch)
-    own = {
-        "validation": history[best_epoch] if history else validation,
-        "epochs": len(history),
-        "best_epoch": best_epoch,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "parameters_trained": sum(p.numel() for p in network.parameters() if p.requires_grad),
-        "speed": {
-            "train_audio_seconds_per_second": patches * network.patch_seconds / max(train_seconds, 1e-9)
-            if history
-            else None,
-            "test_audio_seconds_per_second": data.audio_seconds("test") / max(seconds["test"], 1e-9),
-        },
-        "seconds": {name: round(value, 3) for name, value in seconds.items()} | {"epochs": round(train_seconds, 3)},
-    }
-    return write_scores(
-        run_dir, config=config, data=data, scores=scores, own=own, device=device, packages=PACKAGES, on_scored=on_scored
-    )
-
-
 def write_scores(
     run_dir: Path,
     *,
@@ -179,12 +132,14 @@ def write_scores(
     scores: np.ndarray,
     own: dict[str, Any],
     device: str,
-    packages: Sequence[str],
+    packages: Sequence[str] = PACKAGES,
     on_scored: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """What networks and baselines leave alike: predictions, the picture of the tags and, last, ``metrics.json``.
+    """Write what every kind of run leaves: predictions, the plot of the tags and, last, ``metrics.json``; returns the
+    content of the latter.
 
-    ``scores``: float32 S×K, in the order of the test songs. ``own``: what else the file tells of this kind of model.
+    ``scores``: float32 S×K, in the order of the test songs. ``own``: what else the file says of this kind of run.
+    ``on_scored`` is called with the scores of the test songs before that file says that the run is finished.
     """
     targets, names, kinds = data.targets("test"), [tag.name for tag in data.tags], [tag.kind for tag in data.tags]
     write_predictions(run_dir / "predictions.npz", data.song_ids("test"), names, kinds, scores, targets)

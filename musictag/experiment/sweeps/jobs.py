@@ -21,8 +21,9 @@ from musictag.common.progress import say
 from musictag.data.datasets import Source
 from musictag.evaluation.registry import METRICS, headlines
 from musictag.experiment.builders import build_source
-from musictag.experiment.identity import PIPELINE_KEYS, check_keys, run_folder
+from musictag.experiment.identity import PIPELINE_KEYS, check_keys
 from musictag.experiment.results.files import read_results, results_as_asked
+from musictag.experiment.run import make_run, results_folder
 from musictag.experiment.run_folder import RunLocked, is_running, write_error
 from musictag.training.signals import SIGNALS, Stopped
 
@@ -41,7 +42,7 @@ def run_job(config: dict[str, Any], overrides: Sequence[str], launcher: dict[str
     folder = None
     try:
         check_keys(config)
-        folder = run_folder(config, _source(config))
+        folder = make_run(config).folder(shared_source(config))
         finished = results_as_asked(folder, config)
         # on a cluster each rank comes here: the others belong to the process that the first one has started
         if finished is None and is_rank_zero() and is_running(folder):
@@ -57,7 +58,7 @@ def run_job(config: dict[str, Any], overrides: Sequence[str], launcher: dict[str
                     raise RunLocked(f"another process is at work on {folder}")
                 raise MusictagError(_why(status))
             # looked up anew: the data set may have changed since the sweep began
-            folder = run_folder(config, build_source(config))
+            folder = results_folder(config)
             finished = read_results(folder)
             if finished is None:
                 raise MusictagError(f"its process ended well, but there are no results in {folder}")
@@ -136,7 +137,7 @@ def _environment(launcher: dict[str, Any]) -> dict[str, str]:
     return environment
 
 
-def _source(config: dict[str, Any]) -> Source:
+def shared_source(config: dict[str, Any]) -> Source:
     """The data set of a job, which is read once for all jobs."""
     described = {key: value for key, value in config["data"].items() if key not in PIPELINE_KEYS}
     key = json.dumps([described, config["data_dir"]], sort_keys=True)

@@ -23,10 +23,11 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.common.progress import say
 from musictag.experiment.compose import compose
-from musictag.experiment.identity import check_keys, run_folder
+from musictag.experiment.identity import check_keys
 from musictag.experiment.overrides import readable_params
 from musictag.experiment.results.files import read_results
-from musictag.experiment.sweeps.jobs import _source
+from musictag.experiment.run import make_run
+from musictag.experiment.sweeps.jobs import shared_source
 
 #: What is kept of a job.
 KEYS = ("overrides", "run", "max_epochs", "patches")
@@ -122,13 +123,14 @@ def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:
     for overrides in jobs:
         config = compose(overrides)
         check_keys(config)
-        folder = run_folder(config, _source(config))
+        run = make_run(config)
+        folder = run.folder(shared_source(config))
         lists.setdefault(list_path(folder.parent, config["study"]), []).append(
             {
                 "overrides": list(overrides),
                 "run": folder.name,
-                "max_epochs": None if config.get("baseline") else config["trainer"]["max_epochs"],
-                "patches": patches_to_train(config),
+                "max_epochs": run.max_epochs,
+                "patches": run.patches_to_train(),
             }
         )
     for path, listed in lists.items():
@@ -141,11 +143,3 @@ def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:
         finished = f", {done} of them finished before" if done else ""
         say(f"{len(listed)} jobs{finished}; to watch them: musictag status {path.parent}")
     return list(lists)
-
-
-def patches_to_train(config: dict[str, Any]) -> int | None:
-    """How many patches a network will see at most; None where that is not known, and for baselines."""
-    songs = config["data"]["train_songs"]
-    if config.get("baseline") or songs is None:
-        return None
-    return songs * config["data"]["patches_per_song"] * config["trainer"]["max_epochs"]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from musictag.data.loading.datamodule import SongDataModule
 
 TABLE_ROWS = 10_000  # of a logged table that W&B shows
+_NAMES = ("model", "baseline", "frontend", "backend", "probe")  #: of parts, by which runs can be filtered
 _SUFFIXES = {"": "value", "_low": "low", "_high": "high"}
 
 
@@ -125,8 +126,7 @@ class WandbTracker(Tracker):
     def run(self) -> Any:
         """The W&B run, which begins when it is first asked for: a setting that stops everything leaves none behind."""
         if self._run is None:
-            names = self.config["names"]
-            kept = ("model", "baseline") if names.get("baseline") else ("model", "frontend", "backend", "probe")
+            names = [self.config["names"].get(key) for key in _NAMES]
             self._run = start_run(
                 self.run_dir,
                 start_seconds=self.start_seconds,
@@ -136,7 +136,7 @@ class WandbTracker(Tracker):
                 id=run_id(self.run_dir.name),
                 group=self.config["study"],
                 job_type="train",
-                tags=list(dict.fromkeys(names[key] for key in kept if names[key])),
+                tags=list(dict.fromkeys(filter(None, names))),
                 config=self.config | {"system": system_label(self.config)},
             )
             self._run.define_metric("epoch")
