@@ -15,7 +15,8 @@ from musictag.cli import main
 from musictag.cli.models import describe_model
 from musictag.common.errors import MusictagError
 from musictag.experiment.compose import compose, presets
-from musictag.experiment.run import make_run, system_label
+from musictag.experiment.identity import system_label
+from musictag.experiment.run import make_run
 from musictag.models.network import TaggingNetwork
 from tests.experiment.test_baseline_run import FixedSongs
 from tests.helpers.models import CONF, PRESETS, make_small_network, preset
