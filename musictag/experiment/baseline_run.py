@@ -1,4 +1,4 @@
-"""A run of a baseline: features, one model per tag, test."""
+"""The run of a baseline: features, one model per tag, test."""
 
 from __future__ import annotations
 
@@ -148,14 +148,14 @@ class BaselineRun(Run):
 
 
 def baseline_data(config: Mapping[str, Any], source: Source) -> SongDataModule:
-    """The songs of ``source`` as the networks get them; nothing is read yet."""
+    """The same data module that networks get; nothing is read yet. Raises MusictagError for another sample rate."""
     rate = getattr(source, "sample_rate", SAMPLE_RATE)
     if rate != SAMPLE_RATE:
-        raise MusictagError(f"data.sample_rate={rate}, but features are defined at {SAMPLE_RATE} Hz; leave it at that")
+        raise MusictagError(f"data.sample_rate={rate}, but features are defined at {SAMPLE_RATE} Hz; use that rate")
     return SongDataModule(
         source,
         config["data_dir"],
-        patch_seconds=1.0,  # nobody draws any
+        patch_seconds=1.0,  # no patches are drawn
         sample_rate=SAMPLE_RATE,
         train_songs=config["data"]["train_songs"],
         seed=config["seed"],
@@ -175,9 +175,9 @@ def baseline_features(data: SongDataModule, workers: int) -> dict[str, np.ndarra
 def baseline_facts(
     tagger: FeatureTagger, data: SongDataModule, features: Mapping[str, np.ndarray], seconds: Mapping[str, float]
 ) -> dict[str, Any]:
-    """What metrics.json tells of a baseline, beyond the scores: validation, sizes, speed, seconds of the stages.
+    """What metrics.json says of a baseline, beyond the scores: validation, sizes, speed, seconds of the stages.
 
-    Tagging speed is that of features and prediction together, on one core, measured on a few test songs.
+    The speed of tagging is that of features and prediction together, on one core, measured on a few test songs.
     """
     validation = tagger.scores(features["validation"])
     targets = data.targets("validation")
@@ -204,10 +204,10 @@ def baseline_facts(
 
 
 def _feature_seconds(data: SongDataModule) -> float:
-    """How long the features of a second of audio take."""
+    """Seconds of computation for the features of one second of audio."""
     chosen = np.linspace(0, len(data.song_ids("test")) - 1, _TIMED_SONGS).astype(int).tolist()
     songs = [to_float(data.audio("test", song)) for song in chosen]
-    song_features(songs[0])  # what is loaded and computed once
+    song_features(songs[0])  # warm-up
     began = time.perf_counter()
     for song in songs:
         song_features(song)

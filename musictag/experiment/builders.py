@@ -1,4 +1,4 @@
-"""From a configuration to the parts of an experiment: data source, data module, network module."""
+"""Builds the parts of a run from its configuration: data set, data module, network module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from musictag.training.transfer import with_probe
 
 
 def build_data(config: dict[str, Any], source: Source) -> SongDataModule:
-    """The songs of ``source`` as the configuration wants them; nothing is read yet."""
+    """The data module of ``source`` with the settings of the configuration; nothing is read yet."""
     return SongDataModule(
         source,
         config["data_dir"],
@@ -38,7 +38,7 @@ def build_data(config: dict[str, Any], source: Source) -> SongDataModule:
 
 
 def build_module(config: dict[str, Any], source: Source, data: SongDataModule, tags: Sequence[Tag]) -> TaggingModule:
-    """The model of these tags for this data; raises MusictagError where parts, patch length and settings do not fit
+    """The module for these tags and this data; raises MusictagError if parts, patch length and settings do not fit
     together."""
     scheduler = config.get("scheduler")
     spec = {
@@ -51,7 +51,7 @@ def build_module(config: dict[str, Any], source: Source, data: SongDataModule, t
     rates = {"frontend.sample_rate": network.sample_rate, "data.sample_rate": getattr(source, "sample_rate", None)}
     for key, rate in rates.items():
         if rate not in (None, data.sample_rate):
-            raise MusictagError(f"{key}={rate}, but the audio is prepared at {data.sample_rate} Hz; leave it at that")
+            raise MusictagError(f"{key}={rate}, but the audio is prepared at {data.sample_rate} Hz; use that rate")
     return TaggingModule(
         network.spec,
         loss=make("loss", config["loss"], Loss),
@@ -65,35 +65,35 @@ def build_module(config: dict[str, Any], source: Source, data: SongDataModule, t
 
 
 def scaled_optimizer(config: dict[str, Any]) -> dict[str, Any]:
-    """The optimiser's settings with the learning rate that ``lr_scaling`` makes of theirs; raises MusictagError as
-    ``scaled_lr`` does, and where there is no rate to scale."""
+    """The optimizer's settings, their learning rate scaled as ``lr_scaling`` says; raises MusictagError as
+    ``scaled_lr`` does, and if there is no learning rate to scale."""
     settings, scaling = config["optimizer"], config["lr_scaling"]
     batch = config["data"]["batch_size"] * config["trainer"].get("accumulate_grad_batches", 1)
     if "lr" not in settings:
         if scaling["rule"] == "none":
             return settings
-        raise MusictagError(f"lr_scaling.rule={scaling['rule']} scales optimizer.lr, and there is none")
+        raise MusictagError(f"lr_scaling.rule={scaling['rule']} scales optimizer.lr, which is not set")
     return settings | {"lr": scaled_lr(settings["lr"], batch, **scaling)}
 
 
 def check_songs(data: SongDataModule, world: int) -> None:
-    """Raise MusictagError where some of the ``world`` processes would have nothing to evaluate."""
+    """Raise MusictagError if some of the ``world`` processes would have nothing to evaluate."""
     for split in ("validation", "test"):
         if (songs := len(data.song_ids(split))) < world:
             raise MusictagError(
                 f"{world} processes (trainer.devices x trainer.num_nodes) cannot share the {songs} {split} songs, each "
-                f"of which is evaluated once by one process; type trainer.devices={max(songs, 1)} or fewer"
+                f"of which is evaluated once by one process; use trainer.devices={max(songs, 1)} or fewer"
             )
 
 
 def build_source(config: dict[str, Any]) -> Source:
-    """The data set that ``config["data"]`` describes; raises MusictagError for keys that it does not know."""
+    """The data set that ``config["data"]`` describes; raises MusictagError for unknown keys."""
     spec = {key: value for key, value in config["data"].items() if key not in PIPELINE_KEYS}
     return make("data", spec, Source, data_dir=config["data_dir"], workers=prepare_workers(config))
 
 
 def prepare_workers(config: dict[str, Any]) -> int:
-    """How many processes prepare the audio: as many as asked for, else one a core."""
+    """How many processes prepare the audio: ``data.prepare_workers``, by default one per core."""
     if config["data"]["prepare_workers"]:
         return config["data"]["prepare_workers"]
     return available_cores()

@@ -1,4 +1,4 @@
-"""A run of a network: train, choose the best epoch, test."""
+"""The run of a network: train, choose the best epoch, test."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class NetworkRun(Run):
             trainer.strategy.on_death = partial(write_error, run_dir)
         data.prepare_data()
         data.setup()
-        if data.tags != source.learnable_manifest().tags:  # some went with songs that could not be read
+        if data.tags != source.learnable_manifest().tags:  # some tags are lost with songs that could not be read
             pl.seed_everything(config["seed"], workers=True, verbose=False)
             module, started_from = _model(config, source, data, data.tags)
         check_songs(data, trainer.world_size)
@@ -139,7 +139,7 @@ class NetworkRun(Run):
         last = run_dir / "last.ckpt"
         best_path = run_dir / TAGGER_FILE
         if best_path.exists():
-            _read_best(best_path)  # now, and not when everything has been trained
+            _read_best(best_path)  # fail now rather than after training
         if trainer.is_global_zero:
             write_json(run_dir / "config.json", config)
         if last.exists():
@@ -157,7 +157,7 @@ class NetworkRun(Run):
                 trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None)
                 signal_handler.defer(False)
             else:
-                validation = _judge_as_given(trainer, module, data, best_path)
+                validation = _evaluate_as_given(trainer, module, data, best_path)
             trained = time.perf_counter()
             best = _read_best(best_path)
             module.tagger.load_state_dict(best.state)
@@ -183,16 +183,16 @@ class NetworkRun(Run):
             trainer.strategy.barrier()
             return metrics if metrics is not None else read_results(run_dir)
         except BaseException as error:
-            why = explain_failure(error, trainer, config)
-            if isinstance(why, Exception):
-                write_error(run_dir, format_error(why))  # before anything that may hang
+            explained = explain_failure(error, trainer, config)
+            if isinstance(explained, Exception):
+                write_error(run_dir, format_error(explained))  # before anything else, which may hang
             tracker.close(exit_code=1)
-            # the other processes wait for this one in a collective operation, which no gentler signal ends
+            # the other processes wait in a collective operation, which only SIGKILL ends
             if hasattr(trainer.strategy.launcher, "kill"):
                 trainer.strategy.launcher.kill(signal.SIGKILL)
-            if why is error:
+            if explained is error:
                 raise
-            raise why from error
+            raise explained from error
 
 
 def network_facts(
@@ -205,7 +205,7 @@ def network_facts(
 ) -> dict[str, Any]:
     """What metrics.json says of a network, beyond the scores: validation, sizes, speed, seconds of the stages.
 
-    ``validation``: of weights that were not trained here, where there is no ``history`` and no ``best_epoch``.
+    ``validation``: scores of weights that were not trained here, without ``history`` and ``best_epoch``.
     """
     train_seconds, patches = (sum(row[key] for row in history) for key in ("seconds", "patches"))
     speed = patches * network.patch_seconds / max(train_seconds, 1e-9) if history else None
@@ -223,8 +223,10 @@ def network_facts(
     }
 
 
-def _judge_as_given(trainer: pl.Trainer, module: TaggingModule, data: SongDataModule, best: Path) -> dict[str, float]:
-    """``trainer.max_epochs=0``: the weights that were given are the best ones; returns their validation scores."""
+def _evaluate_as_given(
+    trainer: pl.Trainer, module: TaggingModule, data: SongDataModule, best: Path
+) -> dict[str, float]:
+    """For ``trainer.max_epochs=0``: save the initial weights as the best ones; returns their validation scores."""
     (values,) = trainer.validate(module, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         save_tagger(best, module.tagger, None, values)
@@ -233,7 +235,7 @@ def _judge_as_given(trainer: pl.Trainer, module: TaggingModule, data: SongDataMo
 
 
 def _add_scores(path: Path, stored: StoredTagger, metrics: dict[str, Any]) -> None:
-    """Write into the tagger's file, too, how it scored on the test songs."""
+    """Add the scores on the test songs to the file of the tagger."""
     scores = {name: entry["value"] for name, entry in metrics.items() if isinstance(entry, dict) and "value" in entry}
     store_tagger(path, stored.description | {"test": scores}, stored.state)
 
@@ -241,7 +243,7 @@ def _add_scores(path: Path, stored: StoredTagger, metrics: dict[str, Any]) -> No
 def _model(
     config: dict[str, Any], source: Source, data: SongDataModule, tags: Sequence[Tag]
 ) -> tuple[TaggingModule, str | None]:
-    """The untrained model of these tags; and in words what it starts from, where it does not from nothing."""
+    """The untrained module for these tags, and a description of its initial weights unless they are random."""
     module = build_module(config, source, data, tags)
     if config["init_from"] is None:
         return module, None
@@ -256,7 +258,7 @@ def _read_best(path: Path) -> StoredTagger:
 
 
 def _check_checkpoint(path: Path, module: TaggingModule) -> str:
-    """Says where the checkpoint goes on; raises MusictagError for one that is damaged, or of other tags."""
+    """A message about where training resumes; raises MusictagError for a damaged checkpoint or one of other tags."""
     try:
         content = read_checkpoint(path)
         spec = tagger_spec(content)
@@ -265,7 +267,7 @@ def _check_checkpoint(path: Path, module: TaggingModule) -> str:
     except ValueError as error:
         raise MusictagError(
             f"{path} is damaged and cannot be resumed from: {error}. Delete it to train from the start; "
-            f"{TAGGER_FILE} beside it, if there is one, still holds the best model so far."
+            f"if {TAGGER_FILE} is in the same folder, it still holds the best model so far."
         ) from error
     tags = module.hparams["tagger"]["tags"]
     if spec["tags"] != tags:
@@ -274,7 +276,7 @@ def _check_checkpoint(path: Path, module: TaggingModule) -> str:
             f"now ({len(tags)}: {_some_names(tags)}). Delete it to train from the start."
         )
     finished = len(content.get("callbacks", {}).get("History", {}).get("rows", ()))
-    return f"Going on after {finished} finished epochs, where {path} was saved"
+    return f"Resuming from {path} after {finished} finished epochs"
 
 
 def _some_names(tags: list[dict[str, str]]) -> str:

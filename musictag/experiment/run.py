@@ -1,11 +1,11 @@
-"""One experiment: data, model, training, test, results on disk; and what makes two experiments the same one.
+"""Runs an experiment: data, model, training, test, results on disk.
 
-A run lives in ``runs/<data>/<frontend>-<backend>-<hash8>/``. The hash is over everything that can change the result, so
-the same command finds its own folder again: finished, it is skipped; interrupted, it is resumed from ``last.ckpt``.
+A run lives in ``runs/<data>/<frontend>-<backend>-<hash8>/``. The hash covers everything that can change the result, so
+the same command finds its folder again: a finished run is skipped, an interrupted one resumed from ``last.ckpt``.
 
     config.json       the configuration, resolved
-    history.csv       one row an epoch, if there was one     curves.png   the same, drawn
-    last.ckpt         to resume from
+    history.csv       one row per epoch, if any              curves.png   plots of these
+    last.ckpt         the checkpoint to resume from
     tagger.safetensors   the network of the best epoch; musictag.load reads it
     predictions.npz   test songs, scores, targets            tags.png     test scores per tag
     metrics.json      written last: the run is finished      error.txt    why it failed, if it did
@@ -80,12 +80,12 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def results_folder(config: dict[str, Any]) -> Path:
-    """Where the run of this configuration keeps its results."""
+    """The folder of the run with this configuration."""
     return make_run(config).folder(build_source(config))
 
 
 def results(config: dict[str, Any]) -> dict[str, Any]:
-    """The metrics of the finished run of this configuration; raises MusictagError if it has not finished."""
+    """The metrics of the finished run of this configuration; raises MusictagError if the run has not finished."""
     folder = results_folder(config)
     finished = results_as_asked(folder, config)
     if finished is None:

@@ -183,7 +183,7 @@ def test_a_network_of_one_process_is_one_run_however_it_is_said() -> None:
 def test_a_number_of_processes_that_decides_must_be_said(devices: Any) -> None:
     ddp = changed(composed("trainer", "ddp"), **{"trainer.devices": devices})
     assert identity_of(ddp) == identity_of(composed("trainer", "default"))
-    with pytest.raises(MusictagError, match=rf"trainer.devices={devices} leaves it to the machine; type a number"):
+    with pytest.raises(MusictagError, match=rf"trainer.devices={devices} leaves it to the machine; use a number"):
         identity_of(changed(ddp, **{"trainer.sync_batchnorm": False}))
 
 
@@ -224,7 +224,7 @@ def test_other_intervals_are_computed_without_a_training(
     assert experiment.results_folder(asked) == run_dir
     second = experiment.run(asked)
     said = capsys.readouterr().out
-    assert "its intervals are computed anew from its predictions" in said
+    assert "its intervals are recomputed from its predictions" in said
     assert "epoch" not in said
     assert {name for name, time in written(run_dir).items() if time != before[name]} == {
         "metrics.json", "config.json", "tags.png",
@@ -254,7 +254,7 @@ def test_predictions_of_another_run_give_no_intervals(tiny: list[str]) -> None:
     np.savez(path, **(arrays | {"scores": 1 - arrays["scores"]}))
     before = experiment.results(config)
     asked = compose_config(*tiny, "evaluation.confidence=0.5")
-    with pytest.raises(MusictagError, match=r"predictions\.npz and metrics\.json beside it do not belong together"):
+    with pytest.raises(MusictagError, match=r"predictions\.npz and metrics\.json in the same folder do not belong together"):
         experiment.run(asked)
     path.write_bytes(b"damaged")
     with pytest.raises(MusictagError, match=r"predictions\.npz cannot be read"):

@@ -37,7 +37,7 @@ def held(tmp_path: Path) -> tuple[Path, subprocess.Popen[str]]:
 def test_a_folder_that_another_process_has_is_refused(held: tuple[Path, subprocess.Popen[str]]) -> None:
     folder, _ = held
     assert is_running(folder)
-    with pytest.raises(RunLocked, match="another process is at work on"), lock_run(folder):
+    with pytest.raises(RunLocked, match="another process is working on"), lock_run(folder):
         pass
 
 

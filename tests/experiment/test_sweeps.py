@@ -119,7 +119,7 @@ def test_the_study_of_architectures_has_every_published_model() -> None:
 def test_a_study_without_sizes_for_a_data_set_asks_for_them(tiny: list[str], tmp_path: Path) -> None:
     done = sweep("sweep=dataset_size", *tiny, WITHOUT_MODELS)
     assert done.returncode == 1
-    assert "data.train_songs is needed: this study has none for data=catalogue; type for example" in done.stderr
+    assert "data.train_songs is needed: this study has none for data=catalogue; use for example" in done.stderr
     assert not list(tmp_path.glob("runs/*/*"))
 
 

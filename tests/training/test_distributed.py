@@ -165,8 +165,8 @@ def test_a_study_trains_every_job_on_both_processes(tiny: list[str], tmp_path: P
          r"data.batch_size=4"),
         (["trainer.devices=6", "data.batch_size=12"], r"6 processes .* cannot share the 5 validation songs.*type "
          r"trainer.devices=5 or fewer"),
-        (["trainer.devices=2", "trainer.strategy=auto"], r"2 processes need a strategy; type trainer=ddp"),
-        (["trainer.devices=2", "trainer.strategy=fsdp"], r"choose auto, or type trainer=ddp"),
+        (["trainer.devices=2", "trainer.strategy=auto"], r"2 processes need a strategy; use trainer=ddp"),
+        (["trainer.devices=2", "trainer.strategy=fsdp"], r"use auto or trainer=ddp"),
         (["trainer.strategy.static_graph=true", "trainer.accumulate_grad_batches=2"], r"=2 exchanges them more"),
         (["trainer.devices=2", "trainer.strategy.bucket_cap_mb=0"], r"bucket_cap_mb=0: must be above 0"),
         (["trainer.devices=1", "lr_scaling.rule=quadratic"], r"choose one of none, linear, sqrt"),

@@ -28,12 +28,12 @@ def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
     [
         (
             ["data.batch_size=4096", "data.patches_per_song=400", "frontend.channels=[256,256,256,256,256,256]"],
-            "a step has data.batch_size=4096 patches of 0.5 s; type data.batch_size=2048 "
+            "a step has data.batch_size=4096 patches of 0.5 s; use data.batch_size=2048 "
             "trainer.accumulate_grad_batches=2",
         ),
         pytest.param(
             ["evaluation.batch_size=100000", "data.patch_seconds=0.1", "frontend.channels=[4096]"],
-            "evaluation.batch_size=100000 patches of 0.1 s are scored together; type evaluation.batch_size=50000",
+            "evaluation.batch_size=100000 patches of 0.1 s are scored together; use evaluation.batch_size=50000",
             marks=pytest.mark.slow,
         ),
     ],

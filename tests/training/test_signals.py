@@ -58,14 +58,14 @@ def test_a_run_that_is_stopped_saves_and_ends_as_one_never_stopped(
     records = tmp_path / "records"
     done = run(stopped, records, hurt=f"{name}:train:0:1:7", status=status)
     assert f"{name}: saving after this batch" in done.stderr
-    assert f"stopped by {name}: what is finished is saved" in done.stdout
+    assert f"stopped by {name}: finished work is saved" in done.stdout
     assert "Traceback" not in done.stderr
     run_dir = only_run(tmp_path / "stopped")
     assert (run_dir / "last.ckpt").exists()
     assert not (run_dir / "error.txt").exists()
     before = batches(records, "train")
     assert before[-1]["batch"] < 12  # the epoch has 24
-    assert "Going on after 1 finished epochs" in run(stopped, records).stdout
+    assert "after 1 finished epochs" in run(stopped, records).stdout
     # each batch once, with the same patches
     kept = ("epoch", "batch", "songs", "audio")
     both = [
@@ -185,8 +185,8 @@ def test_a_pre_empted_job_saves_and_is_put_back(tiny: list[str], tmp_path: Path,
     words = [*TRAIN, *tiny, f"runs_dir={tmp_path / 'runs'}"]
     done = run(words, records, hurt="SIGTERM:train:0:0:5", status=143, **told)
     assert slurm.read_text().splitlines() == ["show job -o 4711", "requeue 4711"]
-    assert "Slurm's job 4711 is put back into the queue" in done.stdout
-    assert "Going on after 0 finished epochs" in run(words, records, **told).stdout
+    assert "Slurm job 4711 is requeued" in done.stdout
+    assert "after 0 finished epochs" in run(words, records, **told).stdout
     assert len(batches(records, "train")) == 2 * 24
 
 
@@ -218,7 +218,7 @@ def test_while_training_a_signal_waits_and_a_second_ctrl_c_does_not(monkeypatch:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)  # the same press, which came through the parent, too
         assert signal_handler.signum == signal.SIGINT
-        monkeypatch.setattr(signal_handler, "_came", signal_handler._came - 10)
+        monkeypatch.setattr(signal_handler, "_received_at", signal_handler._received_at - 10)
         os.kill(os.getpid(), signal.SIGTERM)  # who pre-empts may say so often
         with pytest.raises(Stopped, match="SIGINT"):
             os.kill(os.getpid(), signal.SIGINT)

@@ -1,6 +1,6 @@
 """What a finished run leaves on disk: ``metrics.json`` (written last), ``predictions.npz`` and two pictures.
 
-Tables and figures are made from these files alone.
+Tables and figures of reports need no other files.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ PACKAGES = (
 
 
 def read_results(run_dir: Path) -> dict[str, Any] | None:
-    """The metrics of a finished run; None if it has not finished. Raises MusictagError if the file is damaged, or where
-    nothing can be read."""
+    """The metrics of a finished run; None if it has not finished. Raises MusictagError if the file is damaged or cannot
+    be read."""
     path = run_dir / "metrics.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -44,9 +44,11 @@ def read_results(run_dir: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise MusictagError(f"cannot read {path}: {error.strerror}; another place for results: runs_dir=...") from error
+        raise MusictagError(
+            f"cannot read {path}: {error.strerror}; choose another folder for results with runs_dir=..."
+        ) from error
     except ValueError as error:
-        raise MusictagError(f"{path} is damaged: {error}. Delete it and type the same command again.") from error
+        raise MusictagError(f"{path} is damaged: {error}. Delete it and rerun the command.") from error
 
 
 @dataclass(frozen=True)
@@ -61,25 +63,27 @@ class Predictions:
 
 
 def read_predictions(run_dir: Path) -> Predictions:
-    """What a finished run says of its test songs. Raises MusictagError if the file is missing or damaged."""
+    """The predictions of a finished run on its test songs. Raises MusictagError if the file is missing or damaged."""
     path = run_dir / "predictions.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = Predictions(**{name: arrays[name] for name in Predictions.__dataclass_fields__})
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise MusictagError(f"{path} cannot be read ({error}); delete the folder and run it again") from error
+        raise MusictagError(f"{path} cannot be read ({error}); delete the folder and rerun the command") from error
     shape = (len(found.song_ids), len(found.tags))
     if found.scores.shape != shape or found.targets.shape != shape or len(found.kinds) != len(found.tags):
-        raise MusictagError(f"{path} is damaged: its arrays do not fit together; delete the folder, run it again")
+        raise MusictagError(
+            f"{path} is damaged: its arrays do not fit together; delete the folder and rerun the command"
+        )
     return found
 
 
 def results_as_asked(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     """The metrics of a finished run with the intervals that ``config["evaluation"]`` asks for; None if not finished.
 
-    Where it was finished with others, or without a metric that there is now, they are computed anew from its
-    predictions and written down: no training, and the scores stay what they are. Raises MusictagError for damaged
-    files, RunLocked while somebody else writes.
+    Intervals with other settings, and metrics that were added since, are recomputed from the predictions and written,
+    without training and without a change of the other scores. Raises MusictagError for damaged files, RunLocked while
+    another process writes.
     """
     metrics = read_results(run_dir)
     if metrics is None or _has_intervals(metrics, config) or not is_rank_zero():
@@ -109,14 +113,14 @@ def _with_intervals(run_dir: Path, before: dict[str, Any], evaluation: dict[str,
     known = [key for key in METRICS if key in before["test"]]
     if _scores(test, known) != _scores(before["test"], known):
         raise MusictagError(
-            f"{run_dir / 'predictions.npz'} and metrics.json beside it do not belong together, so that there are no "
-            "other intervals for them; delete the folder and run it again"
+            f"{run_dir / 'predictions.npz'} and metrics.json in the same folder do not belong together: no "
+            "intervals can be computed; delete the folder and rerun the command"
         )
     config = before["config"] | {"evaluation": before["config"]["evaluation"] | intervals}
     plot_tags(test, run_dir / "tags.png")
     write_json(run_dir / "config.json", config)
     content = before | {"test": test, "config": config}
-    write_json(run_dir / "metrics.json", content)  # last: until then the intervals are the former ones
+    write_json(run_dir / "metrics.json", content)  # last: until then the previous intervals are valid
     return content
 
 

@@ -1,7 +1,7 @@
 """Studies: many jobs under one name.
 
-``<runs_dir>/<data>/study-<name>.json`` lists the jobs of every sweep that was started under the name: what each was
-told, the folder of its run, and how much there is to train. ``musictag status`` compares it with what is there.
+``<runs_dir>/<data>/study-<name>.json`` lists the jobs of every sweep that was started under the name: their overrides,
+the folders of their runs, and how much there is to train. ``musictag status`` compares it with the results.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from musictag.experiment.results.files import read_results
 from musictag.experiment.run import make_run
 from musictag.experiment.sweeps.jobs import shared_source
 
-#: What is kept of a job.
+#: Keys of a job in the list.
 KEYS = ("overrides", "run", "max_epochs", "patches")
 _UNNAMED = "unnamed"  # the study of sweeps without study=
 
 
 def list_path(folder: Path, study: str | None) -> Path:
-    """Where the jobs of a study are listed that has its runs in ``folder``."""
+    """The file that lists the jobs of a study whose runs are in ``folder``."""
     return folder / f"study-{study or _UNNAMED}.json"
 
 
 def read_jobs(path: Path) -> list[dict[str, Any]]:
-    """The jobs of a study's list, empty if there is none, each with a name (``job``): what tells it from the others.
+    """The jobs of a study's list, empty if there is none, each with a name (``job``): the overrides that
+    distinguish it from the others.
 
     Raises MusictagError if the file is damaged.
     """
@@ -62,9 +63,10 @@ def find_studies(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 class WriteDownStudy(Callback):
-    """Hydra's callback for the start of a sweep: checks the configuration of every job and writes the list of them.
+    """Callback of Hydra for the start of a sweep: checks the configuration of every job and writes the list of jobs.
 
-    A sweeper that chooses its jobs as it goes (Optuna) has no list. ``needs``: a key that each job must be given.
+    A sweeper that chooses its jobs one after the other (Optuna) has no list. ``needs``: an override that each job must
+    have.
     """
 
     def __init__(self, needs: str | None = None) -> None:
@@ -80,24 +82,24 @@ class WriteDownStudy(Callback):
         except MusictagError as error:
             sys.exit(f"musictag: {error}")
         except Exception:
-            # Hydra would turn it into a warning, and begin
+            # Hydra would turn it into a warning and start the sweep
             sys.exit(traceback.format_exc())
 
     def _check(self, jobs: Sequence[Sequence[str]], data: str) -> None:
         if self.needs and not all(any(override.startswith(f"{self.needs}=") for override in job) for job in jobs):
             raise MusictagError(
-                f"{self.needs} is needed: this study has none for data={data}; type for example "
+                f"{self.needs} is needed: this study has none for data={data}; use for example "
                 f"{self.needs}=1000,2000,4000"
             )
 
 
 def job_overrides(config: DictConfig) -> list[list[str]] | None:
-    """The overrides of each job of a grid, in the order in which Hydra's basic sweeper runs them; None where another
-    sweeper chooses them as it goes. Raises MusictagError for an interval, of which a grid cannot be made."""
+    """The overrides of each job of a grid, in the order in which Hydra's basic sweeper runs them; None if another
+    sweeper chooses them one after the other. Raises MusictagError for an interval, which no grid can have."""
     if config.hydra.runtime.choices["hydra/sweeper"] != "basic":
         return None
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    # not resolved, as Hydra hands them on
+    # unresolved, as Hydra passes them on
     given = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     choices: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides([*params, *given]):
@@ -115,7 +117,7 @@ def job_overrides(config: DictConfig) -> list[list[str]] | None:
 
 
 def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:
-    """Adds the jobs to the lists of their studies; returns the lists' files. Says how much is done already.
+    """Add the jobs to the lists of their studies, and print how many are done; returns the files of the lists.
 
     Raises MusictagError for a job whose configuration or data set is wrong.
     """
