@@ -50,7 +50,7 @@ def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
 
     Raises MusictagError if there is none, and for runs that cannot be compared: other data, or other training sizes.
     """
-    runs = [run for run in read_study(folder, study).runs if run.family != "baseline"]
+    runs = [run for run in read_study(folder, study).runs if run.epochs is not None]
     if not runs:
         raise MusictagError(f"the finished runs in {folder} are baselines; musictag report shows them")
     if len(sizes := sorted({run.train_songs for run in runs})) > 1:

@@ -48,6 +48,7 @@ class Run:
         self.seed: int = metrics["seed"]
         self.train_songs: int = metrics["songs"]["train"]
         self.parameters: int | None = metrics.get("parameters")
+        self.epochs: int | None = metrics.get("epochs")  # None: not a network, which alone is trained in epochs
         self.condition: tuple[Any, ...] = ()
 
     def __repr__(self) -> str:
@@ -190,8 +191,7 @@ def _factors(runs: Sequence[Run]) -> list[str]:
 
 def _settings(run: Run) -> dict[str, Any]:
     """Dotted keys of what the run depends on: a baseline has no network, and all the songs are so many songs."""
-    flat = _flat(make_run(run.config).deciding())
-    return flat | {"data.train_songs": run.train_songs}
+    return _flat(make_run(run.config).deciding()) | {"data.train_songs": run.train_songs}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -254,7 +254,9 @@ def test_predictions_of_another_run_give_no_intervals(tiny: list[str]) -> None:
     np.savez(path, **(arrays | {"scores": 1 - arrays["scores"]}))
     before = experiment.results(config)
     asked = compose_config(*tiny, "evaluation.confidence=0.5")
-    with pytest.raises(MusictagError, match=r"predictions\.npz and metrics\.json in the same folder do not belong together"):
+    with pytest.raises(
+        MusictagError, match=r"predictions\.npz and metrics\.json in the same folder do not belong together"
+    ):
         experiment.run(asked)
     path.write_bytes(b"damaged")
     with pytest.raises(MusictagError, match=r"predictions\.npz cannot be read"):

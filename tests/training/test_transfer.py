@@ -235,7 +235,10 @@ def test_the_weights_are_part_of_a_runs_identity(tiny, checkpoint, tmp_path):
         (["freeze=frontend"], r"use init_from=\.\.\. as well"),
         (["init_from=musicnn"], "Pretrained models go by name"),
         (["init_from=CHECKPOINT", "freeze=backend"], "freeze=backend does not exist; allowed: frontend, null"),
-        (["init_from=CHECKPOINT"], "has another architecture than the network to train; use the settings it was trained with"),
+        (
+            ["init_from=CHECKPOINT"],
+            "has another architecture than the network to train; use the settings it was trained with",
+        ),
     ],
 )
 def test_refused_before_any_work(tiny, checkpoint, overrides, message, tmp_path):
