@@ -1,4 +1,4 @@
-"""What every kind of run can do; ``musictag.experiment.run.make_run`` chooses the kind."""
+"""The contract of both kinds of run; ``musictag.experiment.run.make_run`` chooses the kind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Run(ABC):
     ``config``: the part of the configuration that this kind of run reads, as plain containers.
     """
 
-    files: ClassVar[Mapping[str, str]]  #: names of the files for people, and what is in them
+    files: ClassVar[Mapping[str, str]]  #: files that are shown to the user, with their content
     model_file: ClassVar[str]  #: the file that ``musictag.load`` reads
     single_process: ClassVar[bool]  #: whether one process does everything
 
@@ -47,7 +47,7 @@ class Run(ABC):
     @property
     @abstractmethod
     def name_parts(self) -> list[str]:
-        """What the name of the folder begins with."""
+        """The parts of the folder's name before the hash."""
 
     @property
     @abstractmethod
@@ -72,12 +72,12 @@ class Run(ABC):
 
     @abstractmethod
     def describe(self, metrics: Mapping[str, Any]) -> tuple[str, str, str]:
-        """For people, of a finished run: its name, what was trained, and how fast."""
+        """Texts about a finished run for the terminal: its name, what was trained, and how fast."""
 
     def folder(self, source: Source) -> Path:
         """Where the run lives: the same configuration on the same songs, the same folder.
 
-        Raises MusictagError where ``trainer.devices`` leaves to the machine what would change the network.
+        Raises MusictagError if ``trainer.devices`` leaves to the machine what would change the network.
         """
         manifest = source.learnable_manifest()
         inputs = {"audio": source.fingerprint(), "songs": manifest.digest(), **self.digests()}

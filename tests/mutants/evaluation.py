@@ -196,7 +196,7 @@ FAULTS = (
     ),
     Fault(
         "what is told of validation is the last epoch's",
-        "musictag/experiment/results/files.py",
+        "musictag/experiment/network_run.py",
         '"validation": history[best_epoch]',
         '"validation": history[-1]',
         "training/test_best_epoch.py::test_the_best_epoch_is_kept_and_training_ends_when_none_is_better[val_loss]",

@@ -127,7 +127,7 @@ def test_what_concerns_training_alone_may_differ(checkpoint):
 def test_a_fixed_length_needs_its_patches(tmp_path):
     fixed = {"backend": {"_target_": "musictag.models.backends.dense.Dense", "hidden_units": [4]}}
     path = save(tmp_path / "fixed.safetensors", network(1, **fixed))
-    with pytest.raises(MusictagError, match=r"look at data\.patch_seconds"):
+    with pytest.raises(MusictagError, match=r"see data\.patch_seconds"):
         initialise_from(network(2, **fixed, patch_seconds=0.7), path)
 
 

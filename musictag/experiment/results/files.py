@@ -1,4 +1,4 @@
-"""What a finished run leaves on disk: ``metrics.json`` (written last), ``predictions.npz`` and two pictures.
+"""What a finished run leaves on disk: ``metrics.json`` (written last), ``predictions.npz`` and plots.
 
 Tables and figures of reports need no other files.
 """
