@@ -186,7 +186,7 @@ def test_a_linear_run_knows_what_is_high(place: list[str], capsys: pytest.Captur
     assert tags["high"]["roc_auc"] == 1
     assert tags["brightness"]["rmse"] < tags["brightness"]["rmse_of_mean"]
     terminal.print_results(metrics, "runs")
-    assert "features and linear on catalogue: 12 training songs, 241 features, 726 parameters" in " ".join(
+    assert "features and logistic on catalogue: 12 training songs, 241 features, 726 parameters" in " ".join(
         capsys.readouterr().out.split()
     )
 

@@ -162,8 +162,8 @@ FAULTS = (
     Fault(
         "failure of Weights & Biases ends a run",
         "musictag/experiment/tracking/tracker.py",
-        "            self._failed = True\n            warnings.warn(f",
-        "            raise\n            warnings.warn(f",
+        "            self._failed = True\n            warnings.warn(\n",
+        "            raise\n            warnings.warn(\n",
         "experiment/test_run.py::test_results_that_cannot_be_logged_are_results_all_the_same",
     ),
     Fault(
