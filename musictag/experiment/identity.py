@@ -32,7 +32,7 @@ NAMED_PARTS = ("callbacks", "logger")
 #: Keys of ``data`` that belong to the pipeline; the others describe the source.
 PIPELINE_KEYS = (
     "batch_size", "patches_per_song", "patch_seconds", "train_songs", "num_workers", "prepare_workers",
-    "max_bad_fraction",
+    "max_bad_fraction", "sampler",
 )  # fmt: skip
 #: Keys or groups of keys that cannot change the result, with the reason; they are not part of the identity of a run.
 #: Differences in rounding, and other random numbers on other hardware, do not make another run.
@@ -76,11 +76,11 @@ def check_keys(config: dict[str, Any]) -> None:
         if unknown := sorted(set(given) - set(known)):
             where = f"{name} has no key" if name else "there is no key"
             raise MusictagError(f"{where} {', '.join(unknown)}; {closest(unknown[0], known)}")
-    parts = {name: config.get(name) for name in PARTS}
+    parts = {name: config.get(name) for name in PARTS} | {"data.sampler": config["data"]["sampler"]}
     for group in NAMED_PARTS:
         parts |= {f"{group}.{name}": spec for name, spec in (config.get(group) or {}).items()}
     for key, spec in parts.items():
-        if spec is not None or key in ("loss", "optimizer", "trainer"):
+        if spec is not None or key in ("loss", "optimizer", "trainer", "data.sampler"):
             check_part(key, spec)
     check_flags(config["trainer"])
     resamples, confidence = config["evaluation"]["bootstrap_resamples"], config["evaluation"]["confidence"]

@@ -1,4 +1,4 @@
-"""The benchmarks run and measure; how fast is for them to say."""
+"""The benchmarks run and return figures; the speeds themselves are not tested."""
 
 from __future__ import annotations
 
@@ -83,5 +83,5 @@ def test_every_section_can_be_run_from_the_command_line(
 
 
 def test_an_unknown_section_is_named() -> None:
-    with pytest.raises(MusictagError, match="no benchmark speed; there are prepare, data, models"):
+    with pytest.raises(MusictagError, match="no benchmark speed; choose from prepare, data, models"):
         benchmarks.main(["speed"])

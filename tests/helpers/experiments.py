@@ -1,4 +1,4 @@
-"""What tests of whole experiments share: the shipped configuration, composed as the command line does, made small."""
+"""Helpers for tests of whole experiments: the shipped configuration, composed as on the command line, made small."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def compose_config(*overrides: str) -> dict[str, Any]:
 
 
 def run(*overrides: str) -> tuple[Path, dict[str, Any]]:
-    """The run folder and metrics.json of what `python train.py OVERRIDES` would run, within this process."""
+    """Run `python train.py OVERRIDES` within this process; returns the run folder and metrics.json."""
     config = compose_config(*overrides)
     experiment.run(config)
     run_dir = experiment.results_folder(config)
