@@ -28,6 +28,7 @@ from omegaconf.errors import GrammarParseError, InterpolationResolutionError, Om
 from musictag.common.errors import MusictagError
 from musictag.common.paths import expanded
 from musictag.common.streams import write_out_what_cannot_be_encoded
+from musictag.common.text import printable
 from musictag.training.instantiate import accepted
 from musictag.training.signals import Stopped
 
@@ -66,12 +67,8 @@ def in_one_message() -> Iterator[None]:
     except MissingMandatoryValue as error:
         sys.exit(f"musictag: {error.full_key} is needed; use {error.full_key}=...")
     except MusictagError as error:
-        from musictag.common.text import printable
-
         sys.exit(f"musictag: {printable(error)}")
     except (HydraException, OmegaConfBaseException) as error:
-        from musictag.common.text import printable
-
         sys.exit(f"musictag: {printable(explain(error))}")
     except Stopped as stopped:
         sys.exit(stopped.status)
