@@ -14,6 +14,7 @@ import pytorch_lightning
 
 from musictag.common.errors import MusictagError
 from musictag.data.datasets import Source
+from musictag.evaluation.registry import METRICS
 from musictag.experiment import run as experiment
 from musictag.experiment.identity import CONDITIONAL_KEYS, INDIFFERENT_KEYS
 from musictag.models.factory import find_class
@@ -197,7 +198,7 @@ def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
 
 def without_intervals(metrics: dict[str, Any]) -> dict[str, Any]:
     kept = copy.deepcopy(metrics)
-    for name in ("roc_auc", "pr_auc", "rmse"):
+    for name in METRICS:
         if kept["test"][name]:
             kept["test"][name] = kept["test"][name]["value"]
     del kept["test"]["resamples"], kept["test"]["confidence"]
