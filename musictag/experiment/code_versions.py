@@ -43,7 +43,7 @@ def _version(package: str) -> str:
         installed = distribution(name)
         if not _is_editable(installed):
             return f"{name} {installed.version}"
-    return f"source {_source_digest(package)}"
+    return f"source {source_digest(package)}"
 
 
 def _is_editable(installed: Distribution) -> bool:
@@ -54,7 +54,7 @@ def _is_editable(installed: Distribution) -> bool:
 
 
 @cache
-def _source_digest(package: str) -> str:
+def source_digest(package: str) -> str:
     found = find_spec(package)
     if found is None:
         raise MusictagError(f"there is no package {package}, which a _target_ of the configuration names")

@@ -33,7 +33,7 @@ class Counting(pl.Callback):
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_callback_of_one_s_own_is_called_and_makes_another_run(
 
 
 def test_other_code_is_another_run(tiny: list[str], tmp_path: Path, own_package: Path) -> None:
-    from musictag.experiment.code_versions import _source_digest, code_versions
+    from musictag.experiment.code_versions import code_versions, source_digest
 
     config = compose_config(*tiny, "+callbacks.mine._target_=own_parts_of_a_test.Counting", "+callbacks.mine.path=x")
     before = experiment.results_folder(config)
@@ -109,7 +109,7 @@ def test_other_code_is_another_run(tiny: list[str], tmp_path: Path, own_package:
     assert code_versions({"a": [{"_target_": "pytest.Item"}]}) == {"pytest": f"pytest {pytest.__version__}"}
     assert code_versions(compose_config(*tiny)) == {}
     (own_package / "__init__.py").write_text(f"{OWN}\n# mended\n")
-    _source_digest.cache_clear()
+    source_digest.cache_clear()
     assert experiment.results_folder(config) != before
 
 
@@ -124,7 +124,7 @@ def test_other_code_is_another_run(tiny: list[str], tmp_path: Path, own_package:
             r"makes a ReLU, not a musictag.experiment.tracking.tracker.Tracker or pytorch_lightning",
         ),
         (["optimizer._target_=torch.optim.Adan"], r"optimizer._target_=torch.optim.Adan cannot be imported"),
-        (["+trainer.limit_val_batches=0.5"], r"limit_val_batches=0.5 is not possible here: scores are of all valid"),
+        (["+trainer.limit_val_batches=0.5"], r"limit_val_batches=0.5 is not possible here: all validation songs are scored"),
         (["+trainer.limit_val_batches=1"], r"limit_val_batches=1 is not possible here"),
         (["+trainer.fast_dev_run=true"], r"use trainer.max_epochs=1 \+trainer.limit_train_batches=2"),
         (["+trainer.limit_trian_batches=2"], r"did you mean limit_train_batches"),
