@@ -84,7 +84,7 @@ def test_a_mistyped_command_line_is_told_what_exists(override: str, said: list[s
         (["trainer.strategy=fsdp"], r"use auto or trainer=ddp"),
         (["evaluation.mode=middle"], r"choose one of patches, whole"),
         (["trainer.precision=12"], r"choose one of 32-true"),
-        (["trainer.accelerator=quantum"], r"look at the trainer\.\* keys"),
+        (["trainer.accelerator=quantum"], r"see the trainer\.\* keys"),
         (
             ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "data.batch_size=5"],
             r"5 / 2 = 2\.5 is not a whole number of patches each; use data.batch_size=4 or data.batch_size=6",

@@ -44,7 +44,7 @@ def test_the_configuration_is_that_of_training(overrides: list[str]) -> None:
     ("override", "message"),
     [
         ("data=catalogue", r"data\.path is needed; use data\.path=\.\.\."),
-        ("data=nonsense", r"(?s)nonsense.*manifest.*songbook"),
+        ("data=nonsense", r"(?s)nonsense.*catalogue.*songbook"),
         ("data.nonsense=1", r"data has no key nonsense; it has .*num_songs"),
         ("data=songbook,manifest", "sweep"),
         ("seed=[1", "no viable alternative"),
