@@ -86,7 +86,13 @@ def test_a_mistyped_command_line_is_told_what_exists(override: str, said: list[s
         (["trainer.precision=12"], r"choose one of 32-true"),
         (["trainer.accelerator=quantum"], r"see the trainer\.\* keys"),
         (
-            ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "data.batch_size=5"],
+            [
+                "trainer=ddp",
+                "trainer.devices=2",
+                "trainer.accelerator=cpu",
+                "data.batch_size=5",
+                "trainer.sync_batchnorm=false",
+            ],
             r"5 / 2 = 2\.5 is not a whole number of patches each; use data.batch_size=4 or data.batch_size=6",
         ),
         (["trainer.devices=2"], r"2 processes need a strategy; use trainer=ddp"),

@@ -124,7 +124,10 @@ def test_other_code_is_another_run(tiny: list[str], tmp_path: Path, own_package:
             r"makes a ReLU, not a musictag.experiment.tracking.tracker.Tracker or pytorch_lightning",
         ),
         (["optimizer._target_=torch.optim.Adan"], r"optimizer._target_=torch.optim.Adan cannot be imported"),
-        (["+trainer.limit_val_batches=0.5"], r"limit_val_batches=0.5 is not possible here: all validation songs are scored"),
+        (
+            ["+trainer.limit_val_batches=0.5"],
+            r"limit_val_batches=0.5 is not possible here: all validation songs are scored",
+        ),
         (["+trainer.limit_val_batches=1"], r"limit_val_batches=1 is not possible here"),
         (["+trainer.fast_dev_run=true"], r"use trainer.max_epochs=1 \+trainer.limit_train_batches=2"),
         (["+trainer.limit_trian_batches=2"], r"did you mean limit_train_batches"),

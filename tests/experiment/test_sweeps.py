@@ -274,9 +274,9 @@ def test_a_run_that_another_process_makes_is_left_to_it(tiny: list[str], capsys:
     folder = experiment.results_folder(config)
     with lock_run(folder):
         assert sweeping.run_job(config, tiny, {}) is None
-        assert "another process is at work" in capsys.readouterr().err
+        assert "another process is working" in capsys.readouterr().err
         assert not folder.exists()
-        with pytest.raises(MusictagError, match="another process is at work"):
+        with pytest.raises(MusictagError, match="another process is working"):
             experiment.run(config)
     assert not folder.exists()
 

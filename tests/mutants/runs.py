@@ -191,7 +191,7 @@ FAULTS = (
         "two processes work on one run",
         "musictag/experiment/run_folder.py",
         "lock.acquire(timeout=_WAIT_SECONDS)",
-        "lock.acquire(timeout=_LOOK_SECONDS) if not path.exists() else None",
+        "lock.acquire(timeout=_WAIT_SECONDS) if not path.exists() else None",
         "experiment/test_run_folder.py::test_a_folder_that_another_process_has_is_refused",
     ),
     Fault(

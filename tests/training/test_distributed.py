@@ -159,15 +159,15 @@ def test_a_study_trains_every_job_on_both_processes(tiny: list[str], tmp_path: P
     ("overrides", "message"),
     [
         (["trainer.devices=3", "data.batch_size=32"], r"3 devices x 1 machines = 3 processes, and 32 / 3 = 10\.67 .*"
-         r"type data.batch_size=30 or data.batch_size=33"),
+         r"use data.batch_size=30 or data.batch_size=33"),
         (["trainer.devices=4", "trainer.num_nodes=2", "data.batch_size=4"], r"4 devices x 2 machines = 8 processes"),
-        (["trainer.devices=2", "data.batch_size=2", "trainer.sync_batchnorm=false"], r"a\s+single patch.*type "
+        (["trainer.devices=2", "data.batch_size=2", "trainer.sync_batchnorm=false"], r"a\s+single patch.*use "
          r"data.batch_size=4"),
-        (["trainer.devices=6", "data.batch_size=12"], r"6 processes .* cannot share the 5 validation songs.*type "
+        (["trainer.devices=6", "data.batch_size=12"], r"6 processes .* cannot share the 5 validation songs.*use "
          r"trainer.devices=5 or fewer"),
         (["trainer.devices=2", "trainer.strategy=auto"], r"2 processes need a strategy; use trainer=ddp"),
         (["trainer.devices=2", "trainer.strategy=fsdp"], r"use auto or trainer=ddp"),
-        (["trainer.strategy.static_graph=true", "trainer.accumulate_grad_batches=2"], r"=2 exchanges them more"),
+        (["trainer.strategy.static_graph=true", "trainer.accumulate_grad_batches=2"], r"=2 exchanges them less often"),
         (["trainer.devices=2", "trainer.strategy.bucket_cap_mb=0"], r"bucket_cap_mb=0: must be above 0"),
         (["trainer.devices=1", "lr_scaling.rule=quadratic"], r"choose one of none, linear, sqrt"),
         (["trainer.devices=1", "callbacks.checkpoint.minutes=0"], r"checkpoint.minutes=0 must be above 0, or null"),

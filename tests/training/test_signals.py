@@ -165,12 +165,12 @@ def test_a_job_of_slurm_goes_back_into_the_queue(
     said = requeue(getattr(signal, name))
     assert slurm.read_text().splitlines() == asked
     assert (said is None) == (not asked)
-    assert ("is put back" in (said or "")) == any("requeue" in words for words in asked)
+    assert ("is requeued" in (said or "")) == any("requeue" in words for words in asked)
 
 
 def test_a_queue_that_refuses_is_told(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCONTROL_STATUS", "1")
-    assert "could not be put back" in requeue(signal.SIGTERM)
+    assert "could not be requeued" in requeue(signal.SIGTERM)
     monkeypatch.setenv("PATH", "/nowhere")
     assert "submit it again" in requeue(signal.SIGUSR1)
 
