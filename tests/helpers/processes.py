@@ -13,10 +13,10 @@ from typing import Any
 from tests.helpers.experiments import ROOT
 
 TRAIN = (sys.executable, str(ROOT / "train.py"))
-#: For CPUs, where batch norm cannot be synchronised.
-TWO_PROCESSES = ("trainer=ddp", "trainer.devices=2", "trainer.sync_batch_norm=false")
-RECORDING = str(ROOT / "tests" / "recording")
-#: Seconds after which a run counts as hung; machines may be slow.
+#: On CPUs, where batch norm cannot be synchronised.
+TWO_PROCESSES = ("trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=false")
+RECORDING = str(Path(__file__).parent / "recording")
+#: Seconds after which a run hangs; machines may be slow.
 HANGS = 240
 
 

@@ -15,7 +15,8 @@ from musictag.cli import main
 from musictag.cli.models import describe_model
 from musictag.common.errors import MusictagError
 from musictag.experiment.compose import compose, presets
-from musictag.experiment.identity import run_folder, system_label
+from musictag.experiment.identity import system_label
+from musictag.experiment.run import make_run
 from musictag.models.network import TaggingNetwork
 from tests.experiment.test_baseline_run import FixedSongs
 from tests.helpers.models import CONF, PRESETS, make_small_network, preset
@@ -115,19 +116,21 @@ def test_train_knows_parts_beside_a_model():
 
 def test_runs_are_named_after_their_model(tmp_path):
     songs, own = FixedSongs(), f"runs_dir={tmp_path}"
-    folder = run_folder(compose(["model=vgg", own]), songs)
+    folder = make_run(compose(["model=vgg", own])).folder(songs)
     assert folder.name.startswith("vgg-")
-    assert run_folder(compose(["model=vgg", "backend=pooling", own]), songs).name.startswith("vgg-pooling-")
-    assert run_folder(compose(["frontend=small_filters", "backend=dense", own]), songs).name.startswith(
-        "small_filters-dense-"
+    assert make_run(compose(["model=vgg", "backend=pooling", own])).folder(songs).name.startswith("vgg-pooling-")
+    assert (
+        make_run(compose(["frontend=small_filters", "backend=dense", own]))
+        .folder(songs)
+        .name.startswith("small_filters-dense-")
     )
     # what is computed identifies a run, however it is written
     words = [f"{part}.{key}={json.dumps(value)}" for part in ("frontend", "backend")
              for key, value in preset("vgg")[part].items() if key != "_target_" and value is not None]  # fmt: skip
     spelt = compose(["frontend=small_filters", "backend=dense", *words, "data.patch_seconds=2.992", own])
-    assert run_folder(spelt, songs).name == folder.name.replace("vgg", "small_filters-dense")
+    assert make_run(spelt).folder(songs).name == folder.name.replace("vgg", "small_filters-dense")
     folder.mkdir(parents=True)
-    assert run_folder(spelt, songs) == folder
+    assert make_run(spelt).folder(songs) == folder
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -22,7 +22,7 @@ from musictag.data.manifest import SPLITS, Manifest, Tag
 from musictag.data.random_draws import song_keys, subset_order
 from musictag.experiment import run as experiment
 from musictag.experiment.builders import build_source
-from musictag.experiment.identity import run_folder
+from musictag.experiment.run import make_run
 from tests.data.datasets.test_jamendo import HEADER, MOODS
 from tests.data.datasets.test_magnatagatune import write_tables
 from tests.helpers.catalogues import read_rows, ready, song_data, write_table
@@ -232,7 +232,7 @@ def test_the_tags_belong_to_the_identity_of_a_run(tmp_path: Path) -> None:
 
     def folder(*overrides: str) -> Path:
         config = compose_config(*own, *folders(tmp_path), *overrides)
-        return run_folder(config, build_source(config))
+        return make_run(config).folder(build_source(config))
 
     plain = folder()
     some = ("data.min_songs_per_tag=0", "data.min_songs_per_tag=2", "data.tags=[mood/theme---mood30]")

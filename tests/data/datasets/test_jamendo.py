@@ -16,7 +16,7 @@ from musictag.data.datasets.jamendo import SUBSETS, Jamendo
 from musictag.data.manifest import SPLITS
 from musictag.data.preparation.prepare import prepare
 from musictag.experiment.builders import build_source
-from musictag.experiment.identity import run_folder
+from musictag.experiment.run import make_run
 from tests.helpers.experiments import compose_config
 from tests.helpers.public_files import make_audio, make_files, public_file
 
@@ -191,7 +191,7 @@ def test_locations_are_not_part_of_a_run(tmp_path: Path) -> None:
 
     def folder(*overrides: str) -> Path:
         config = compose_config("data=jamendo", "data.subset=moodtheme", f"data.root={root}", *overrides)
-        return run_folder(config, build_source(config))
+        return make_run(config).folder(build_source(config))
 
     first = folder(f"data.lists={tmp_path / 'one'}")
     assert folder(f"data.lists={tmp_path / 'other'}", "data.audio=full") == first

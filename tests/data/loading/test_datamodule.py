@@ -13,7 +13,7 @@ import torch
 
 from musictag.common.errors import MusictagError
 from musictag.data.datasets.catalogue import CatalogueFile
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.loading.patches import CompactTargets
 from musictag.data.loading.samplers import EvaluationBatches, TrainBatches
 from musictag.data.random_draws import song_keys, subset_order
@@ -23,7 +23,7 @@ from tests.helpers.catalogues import read_rows, ready, song_data, write_table
 PATCH = 8000
 
 
-def patches_of(data: SongData, epoch: int = 0) -> list[tuple[int, bytes]]:
+def patches_of(data: SongDataModule, epoch: int = 0) -> list[tuple[int, bytes]]:
     data.epoch = epoch
     batches = list(data.train_dataloader())
     return [

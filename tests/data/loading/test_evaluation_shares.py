@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from musictag.data.datasets.catalogue import CatalogueFile
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.evaluation.song_average import SongAverage
 from musictag.models.network import TaggingNetwork
 from musictag.training.module import to_waveform
@@ -27,7 +27,7 @@ SCRIPT = f"import sys; from {__name__} import process; process(sys.argv[1], *map
 
 def evaluate(folder: Path, songs: int, mode: str) -> tuple[np.ndarray, list[int]]:
     """Scores of the test songs, as TaggingModule computes them, and the rows of the patches evaluated here."""
-    data = SongData(CatalogueFile(folder / f"music{songs}/catalogue.csv"), folder / "data", patch_seconds=0.5,
+    data = SongDataModule(CatalogueFile(folder / f"music{songs}/catalogue.csv"), folder / "data", patch_seconds=0.5,
                     eval_batch_size=5, num_workers=0, prepare_workers=1, evaluation_mode=mode)  # fmt: skip
     data.prepare_data()
     data.setup()
