@@ -5,12 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
-
-import torch.distributed as dist
 
 # where Lightning keeps the rank; Lightning itself takes seconds to load, which whoever only reads a table is spared
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -45,7 +44,8 @@ def _die_with_parent() -> None:
 
 def rank_and_world() -> tuple[int, int]:
     """This process's number and how many train together."""
-    if dist.is_available() and dist.is_initialized():
+    dist = sys.modules.get("torch.distributed")  # who has not loaded it is alone, and is spared the seconds it takes
+    if dist is not None and dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 

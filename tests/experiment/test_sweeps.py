@@ -26,7 +26,7 @@ from musictag.experiment.sweeps import jobs as sweeping
 from musictag.experiment.sweeps import status, study
 from tests.conf.test_conf import NEEDED
 from tests.helpers.experiments import ROOT, TINY, compose_config, folders
-from tests.helpers.processes import TWO_PROCESSES, batches, environment
+from tests.helpers.processes import TWO_PROCESSES, batches, environment, program
 
 SWEEPS = sorted(path.stem for path in (ROOT / "sweep").glob("*.yaml"))
 DATA = sorted(path.stem for path in (ROOT / "conf" / "data").glob("*.yaml"))
@@ -49,9 +49,7 @@ def sweep_config(*overrides: str) -> DictConfig:
 
 def sweep(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`python train.py WORDS`, as a person types it."""
-    command = [sys.executable, str(ROOT / "train.py"), *words]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    return program("train.py", *words, environment={**os.environ, "OMP_NUM_THREADS": "1", **environment})
 
 
 def finished(tmp_path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,7 @@
-"""Real runs in processes of their own, watched (see recording/sitecustomize.py) and, where a test wants it, hurt."""
+"""Real runs in processes of their own, watched (see recording/sitecustomize.py) and, where a test wants it, hurt.
+
+Libraries take longer to load than these runs: where the system can fork, commands are forks of a process that has them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from tests.helpers.experiments import ROOT
 TRAIN = (sys.executable, str(ROOT / "train.py"))
 #: On CPUs, where batch norm cannot be synchronised.
 TWO_PROCESSES = ("trainer=ddp", "trainer.devices=2", "trainer.sync_batch_norm=false")
-RECORDING = str(ROOT / "tests" / "recording")
+RECORDING = str(ROOT / "tests" / "helpers" / "recording")
 #: Seconds after which a run hangs; machines may be slow.
 HANGS = 240
 
@@ -29,13 +32,29 @@ def environment(records: Path, hurt: str | None = None, **more: str) -> dict[str
     return kept | own | ({"RECORD_HURT": hurt} if hurt else {}) | more
 
 
+def program(
+    name: str, *words: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python NAME WORDS` for a file at the root, `python -m NAME WORDS` for a module, to its end."""
+    env = environment or {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "140"}
+    if not hasattr(os, "fork"):
+        command = [sys.executable, *([str(ROOT / name)] if name.endswith(".py") else ["-m", name]), *words]
+        return subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=HANGS)
+    from tests.helpers.failures import shared_lab
+
+    started = shared_lab().start(*words, program=name, environment=env, whole_environment=True, apart=True)
+    return subprocess.CompletedProcess([name, *words], started.wait(), started.stdout, started.stderr)
+
+
 def run(
     command: Sequence[str], records: Path, hurt: str | None = None, status: int = 0, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command, which must end with ``status``."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment(records, hurt, **more), timeout=HANGS
-    )
+    env = environment(records, hurt, **more)
+    if tuple(command[:2]) == TRAIN:
+        done = program("train.py", *command[2:], environment=env)
+    else:
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=HANGS)
     assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

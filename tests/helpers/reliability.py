@@ -48,7 +48,7 @@ class Bench:
 
 @contextmanager
 def bench(folder: Path, *settings: str, **how: Any) -> Iterator[Bench]:
-    """``settings`` go after SETTINGS; ``how`` are those of a Lab."""
+    """``settings`` go after SETTINGS; ``how`` are those of a Lab of its own."""
     with labs(folder, **how) as (lab,):
         yield Bench(folder, lab, (*SETTINGS, *settings))
 

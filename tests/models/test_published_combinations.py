@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -19,6 +17,7 @@ from musictag.experiment.identity import run_folder, system_label
 from musictag.models.network import TaggingNetwork
 from tests.experiment.test_baseline_run import FixedSongs
 from tests.helpers.models import CONF, PRESETS, make_small_network, preset
+from tests.helpers.processes import program
 
 #: For 50 tags. Counted in the authors' code or in that of a re-evaluation: SampleCNN and its variants (Kim et al. 2018,
 #: Keras), musicnn and vgg (the published weights), the paper's models (its TensorFlow graphs), self-attention (both
@@ -107,9 +106,7 @@ def test_parts_can_be_chosen_beside_a_model(name):
 def test_train_knows_parts_beside_a_model():
     """As the function above does, from the command line itself."""
     words = ["model=vgg", "backend=recurrent", "data=catalogue", "data.path=no/such/table.csv"]
-    done = subprocess.run(
-        [sys.executable, str(CONF.parent / "train.py"), *words], capture_output=True, text=True, timeout=120
-    )
+    done = program("train.py", *words)
     assert done.stderr == "musictag: no catalogue at no/such/table.csv\n"
 
 
@@ -130,7 +127,16 @@ def test_runs_are_named_after_their_model(tmp_path):
     assert run_folder(spelt, songs) == folder
 
 
-@pytest.mark.parametrize("name", PRESETS)
+#: One of each front-end and back-end, their variants aside; tests that compile take seconds a model.
+VARIED = (
+    "crnn", "dieleman_waveform", "harmonic", "multi_resolution", "musicnn", "pons_spectrogram", "samplecnn_se",
+    "self_attention", "short_chunk_res", "waveform_small",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in VARIED else pytest.param(name, marks=pytest.mark.slow) for name in PRESETS]
+)
 def test_compiled_and_exported_models_give_the_same(name):
     tagger = make_small_network(name)
     waveform = 0.1 * torch.randn(2, tagger.input_samples)

@@ -117,9 +117,7 @@ def test_who_trains_on_damaged_audio_sees_no_traceback(tiny_catalogue: Path, tmp
     settings = run_settings(tiny_catalogue, tmp_path, workers=1)
     data = prepare(CatalogueFile(tiny_catalogue), tmp_path / "data")
     path = flip_sample(data.store, "train-05", first_sample_of_epoch(data.store, "train-05", epoch=1))
-    process = subprocess.run(
-        [*TRAIN, *settings], capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False
-    )
+    process = program("train.py", *settings)
     assert process.returncode == 1, process.stderr
     assert f"musictag: shard {path} is damaged: " in process.stderr
     assert "train-05" in process.stderr
