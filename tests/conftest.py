@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,17 @@ from tests.helpers.catalogues import write_catalogue
 def tiny_catalogue(tmp_path: Path) -> Path:
     """A catalogue.csv of 24 songs of 1 to 5 s: 12 for training, 5 for validation, 7 for test (see catalogues.py)."""
     return write_catalogue(tmp_path / "music")
+
+
+@pytest.fixture(scope="session")
+def songbook_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the cache of music21's corpus, which one of pytest's processes builds for all. Leave it whole."""
+    from musictag.data.songbook.corpus import load_corpus
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "songbook"
+    load_corpus(folder)  # whoever comes second waits, and reads it
+    return folder
 
 
 @pytest.fixture

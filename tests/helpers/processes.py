@@ -33,16 +33,18 @@ def environment(records: Path, hurt: str | None = None, **more: str) -> dict[str
 
 
 def program(
-    name: str, *words: str, environment: Mapping[str, str] | None = None
+    name: str, *words: str, environment: Mapping[str, str] | None = None, folder: Path = ROOT, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """`python NAME WORDS` for a file at the root, `python -m NAME WORDS` for a module, to its end."""
+    """`python NAME WORDS` for a file at the root, `python -m NAME WORDS` for a module, in ``folder``, to its end."""
     env = environment or {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "140"}
     if not hasattr(os, "fork"):
         command = [sys.executable, *([str(ROOT / name)] if name.endswith(".py") else ["-m", name]), *words]
-        return subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=HANGS)
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, env=env, cwd=folder, timeout=HANGS)
     from tests.helpers.failures import shared_lab
 
-    started = shared_lab().start(*words, program=name, environment=env, whole_environment=True, apart=True)
+    started = shared_lab().start(
+        *words, program=name, environment=env, whole_environment=True, apart=True, folder=folder, stdin=stdin
+    )
     return subprocess.CompletedProcess([name, *words], started.wait(), started.stdout, started.stderr)
 
 

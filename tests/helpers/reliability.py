@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,12 @@ class Bench:
         assert status == 0, said
         self.whole = only(folder / "undisturbed")
         assert_is(self.whole, train(compose_config(*self.words("undisturbed"))))
+
+    def in_lab(self, lab: Lab) -> Bench:
+        """The same run, for commands that another lab starts."""
+        other = copy.copy(self)
+        other.lab = lab
+        return other
 
     def words(self, runs: str | Path, *more: str, data: str | Path = "data") -> list[str]:
         """The command line of the run, with its results below ``runs``; another run folder is no other run."""

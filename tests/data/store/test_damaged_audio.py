@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,11 @@ from musictag.data.random_draws import patch_starts_of_epoch, song_keys
 from musictag.data.store.store import Store
 from musictag.experiment import run as experiment
 from tests.data.store.test_checksums import flip_sample, place
-from tests.experiment.test_run import TRAIN, comparable
+from tests.experiment.test_run import comparable
 from tests.helpers.catalogues import ready
 from tests.helpers.experiments import TINY, compose_config, folders
-from tests.helpers.preparations import ENVIRONMENT, contents
+from tests.helpers.preparations import contents
+from tests.helpers.processes import program
 
 SEED = 0
 
