@@ -1,6 +1,6 @@
 """Train a tagger: `python train.py frontend=waveform data=songbook trainer.max_epochs=3`. All keys: conf/train.yaml.
 
-A whole study, each job in a process of its own: `python train.py sweep=dataset_size` (the files of sweep/).
+A whole study, each job in its own process: `python train.py sweep=dataset_size` (see the files in sweep/).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from musictag.experiment.overrides import command_line, in_one_message, plain_config
 
-# conf/hydra/launcher/submitit_slurm.yaml names everything that its plugin knows; Hydra would rather it had another name
+# conf/hydra/launcher/submitit_slurm.yaml lists every key of its plugin; Hydra warns because both have the same name
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is validated against ConfigStore schema")
 os.environ["MUSICTAG_HOME"] = str(Path(__file__).resolve().parent)  # where Hydra finds sweep/
 
@@ -24,19 +24,19 @@ os.environ["MUSICTAG_HOME"] = str(Path(__file__).resolve().parent)  # where Hydr
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @in_one_message()
 def main(cfg: DictConfig) -> float | None:
-    """Run the experiment of ``cfg``; returns what a sweeper may maximise (None: the job failed)."""
-    # imported here, so that --help and mistyped options are answered at once
+    """Run the experiment of ``cfg``; returns the value for a sweeper to maximise (None if the job failed)."""
+    # imported here so that --help and mistyped options respond at once
     from musictag.experiment import run as experiment
     from musictag.experiment.results.console import print_results
     from musictag.experiment.sweeps import jobs as sweeping
 
     config, chosen = plain_config(cfg), HydraConfig.get()
     if chosen.mode == RunMode.MULTIRUN:
-        # not resolved: they are read once more, by the job's own process
+        # not resolved: the job's own process parses them again
         overrides = OmegaConf.to_container(chosen.overrides.task, resolve=False)
         return sweeping.objective(sweeping.run_job(config, overrides, OmegaConf.to_container(chosen.launcher)))
     metrics = experiment.run(config)
-    if "hydra.mode=RUN" not in chosen.overrides.hydra:  # of a job, its sweep speaks
+    if "hydra.mode=RUN" not in chosen.overrides.hydra:  # the results of a job are printed by its sweep
         print_results(metrics, config["runs_dir"])
     return None
 

@@ -5,9 +5,9 @@
     tagger.taggram("song.mp3")                                       # a Taggram: scores over time
     tagger.embed("song.mp3")                                         # features of the song
 
-``load`` makes a ``Tagger``. Parts of your own are subclasses of ``FrontEnd`` and ``BackEnd``. What is wrong with the
-input is raised as ``MusictagError``, what is wrong with one song as ``SongError``, and ``SongWarning`` tells of a song
-that is not whole. Everything that needs torch is imported on first use, so that ``import musictag`` costs nothing.
+``load`` returns a ``Tagger``. Parts of your own are subclasses of ``FrontEnd`` and ``BackEnd``. Invalid input raises
+``MusictagError``, a problem with one song ``SongError``; ``SongWarning`` reports a song that was read in part only.
+Everything that needs torch is imported on first use, so that ``import musictag`` is cheap.
 """
 
 from __future__ import annotations

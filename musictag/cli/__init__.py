@@ -1,7 +1,7 @@
-"""The console script `musictag`: one verb a module, which offers ``add_arguments(parser)`` and ``run(arguments)``.
+"""The console script `musictag`: one module per verb, each with ``add_arguments(parser)`` and ``run(arguments)``.
 
-Only the module of the verb that is used gets imported. At its top it imports what its help needs, and torch, numpy and
-the like where the work begins, so that help and mistakes in typing cost no time.
+Only the module of the chosen verb is imported. Its top-level imports are those that its help needs; torch, numpy and
+the like are imported where the work begins, so that help and mistyped options respond at once.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from musictag.common.text import printable
 from musictag.models.pretrained import PRETRAINED
 from musictag.training.signals import Stopped
 
-#: Verb: its module, and one line of help. Verbs of a group stand in a table of their own.
+#: Verb: its module, and one line of help. A group of verbs is a nested table.
 COMMANDS: Commands = {
     "tag": ("musictag.cli.tag", "tag audio files with a trained tagger"),
     "embed": ("musictag.cli.embed", "write features of songs from inside a trained tagger, as Parquet or npz"),
-    "models": ("musictag.cli.models", "the published architectures, with sizes and cost"),
-    "pretrained": ("musictag.cli.pretrained", f"make published weights usable: {', '.join(PRETRAINED)}"),
-    "status": ("musictag.cli.status", "what of a study is done, running, failed or missing, and the time left"),
-    "report": ("musictag.cli.report", "tables, figures and one page of a study, from its finished runs"),
-    "compare": ("musictag.cli.compare", "the finished runs of a study as a table and a picture"),
-    "catalogue": ("musictag.cli.catalogue", "make a catalogue from labels in whatever form you have them"),
-    "prepare": ("musictag.cli.prepare", "decode a data set now instead of at the first training"),
+    "models": ("musictag.cli.models", "list the published architectures with their sizes and cost"),
+    "pretrained": ("musictag.cli.pretrained", f"convert published weights: {', '.join(PRETRAINED)}"),
+    "status": ("musictag.cli.status", "which jobs of a study are done, running, failed or missing, and the time left"),
+    "report": ("musictag.cli.report", "tables, figures and a web page for a study, from its finished runs"),
+    "compare": ("musictag.cli.compare", "the finished runs of a study as a table and a figure"),
+    "catalogue": ("musictag.cli.catalogue", "build a catalogue from your labels, in any of several forms"),
+    "prepare": ("musictag.cli.prepare", "decode a data set now instead of when training first needs it"),
     "data": (
         {
-            "check": ("musictag.cli.check", "everything that is wrong with a catalogue of your own"),
+            "check": ("musictag.cli.check", "list all errors and warnings in your catalogue"),
             "describe": (
                 "musictag.cli.describe",
-                "songs, hours, splits, tags and how they go together, as tables and pictures",
+                "songs, hours, splits, tags and their co-occurrence, as tables and figures",
             ),
         },
-        "look into a data set: check, describe",
+        "inspect a data set: check, describe",
     ),
-    "plan": ("musictag.cli.plan", "what a training will take: hours, gigabytes, cost, bottleneck"),
+    "plan": ("musictag.cli.plan", "estimate what training will take: hours, gigabytes, cost, bottleneck"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, or 1 where something could not be done."""
+    """Run one command; returns the exit status: 0, or 1 if something failed."""
     parser = argparse.ArgumentParser(prog="musictag", description="Music auto-tagging.")
     parser.add_argument("--version", action="version", version=f"musictag {version('musictag')}")
-    parser.set_defaults(kept="")  # what Ctrl-C leaves of a command, where it leaves anything
+    parser.set_defaults(kept="")  # what Ctrl-C leaves behind, added to the message
     add_commands(parser, COMMANDS)
     write_out_what_cannot_be_encoded()
     parsed = parser.parse_args(arguments)
@@ -61,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"musictag: interrupted{parsed.kept}", file=sys.stderr)
         return 130
-    except Stopped as stopped:  # asked twice
+    except Stopped as stopped:  # a second signal
         return stopped.status
-    except BrokenPipeError:  # whoever reads has had enough (`| head`)
+    except BrokenPipeError:  # the reader has closed the pipe (`| head`)
         drop_output()
         return 1

@@ -1,4 +1,4 @@
-"""`musictag catalogue`: a catalogue made from labels in whatever form people have them."""
+"""`musictag catalogue`: build a catalogue from labels in any of several forms."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from musictag.common.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What stands after `musictag catalogue`."""
+    """The arguments of `musictag catalogue`."""
     parser.description = (
-        "Make the table that training reads, one row per song and a column of 0 and 1 for each tag, from: "
-        "a folder per genre; genre, mood or grouping inside the files; a table with genres as words, one or several in "
-        "a cell or one row per tag; tracks.csv of FMA. Which of these it is, is seen from what is there. A song gets 0 "
-        "for every tag that nothing gives it. Nothing is decoded, and no file is overwritten."
+        "Make the table that training reads, with one row per song and a column of 0 and 1 per tag, from: "
+        "one folder per genre; genre, mood or grouping tags inside the files; a table with the genres as text, one or "
+        "several per cell or one row per tag; tracks.csv of FMA. The form is detected. A song gets 0 for every tag "
+        "that it is not labelled with. Nothing is decoded, and no file is overwritten."
     )
     parser.add_argument(
         "source", type=path_argument, metavar="PATH", help="a folder of songs, or a .csv, .tsv or .parquet table"
@@ -32,49 +32,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="form",
         choices=("folders", "files", "table", "fma"),
-        help="the form of the labels: names of folders, tags inside files, a table, FMA (default: found out)",
+        help="the form of the labels: folder names, tags inside files, a table, FMA (default: detected)",
     )
     parser.add_argument(
-        "--min-songs", type=positive, default=3, metavar="N", help="leave out tags of fewer songs (default: 3)"
+        "--min-songs", type=positive, default=3, metavar="N", help="drop tags with fewer songs (default: 3)"
     )
     parser.add_argument(
         "--root",
         type=path_argument,
         metavar="FOLDER",
-        help="that the paths in the catalogue start from (default: the catalogue's folder)",
+        help="folder that the paths in the catalogue are relative to (default: the catalogue's)",
     )
-    parser.add_argument("--force", action="store_true", help="replace a file of that name")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     files = parser.add_argument_group("tags inside files")
     files.add_argument(
-        "--fields", nargs="+", choices=("genre", "mood", "grouping"), default=(), help="which (default: genre)"
+        "--fields",
+        nargs="+",
+        choices=("genre", "mood", "grouping"),
+        default=(),
+        help="which tags to read (default: genre)",
     )
     table = parser.add_argument_group("tables")
     table.add_argument(
         "--audio",
         type=path_argument,
         metavar="FOLDER",
-        help="that the paths in the table start from (default: the table's folder); of FMA: that holds 000, 001, ...",
+        help="folder that the paths in the table are relative to (default: the table's); of FMA: that of 000, 001, ...",
     )
-    table.add_argument("--path-column", metavar="NAME", help="that names the files (default: path, file, ...)")
+    table.add_argument("--path-column", metavar="NAME", help="column with the paths (default: path, file, ...)")
     table.add_argument(
         "--column",
         action="append",
         default=[],
         metavar="NAME",
-        help="that holds tags, may be given several times (default: genre, tags, mood, ...)",
+        help="column with tags, may be repeated (default: genre, tags, mood, ...)",
     )
     table.add_argument(
         "--separator",
         metavar="TEXT",
-        help="between the tags of a cell, also inside files; none: a cell is one tag (default: found out)",
+        help="separator of tags within a cell, also inside files; none: a cell is one tag (default: detected)",
     )
     fma = parser.add_argument_group("FMA")
-    fma.add_argument("--subset", choices=("small", "medium", "large", "full"), help="only its songs")
-    fma.add_argument("--genres", choices=("top", "all"), help="genre_top or genres_all (default: top)")
+    fma.add_argument("--subset", choices=("small", "medium", "large", "full"), help="only the songs of this subset")
+    fma.add_argument("--genres", choices=("top", "all"), help="use genre_top or genres_all (default: top)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make the catalogue and print the report; returns the exit status. Raises MusictagError as ``make_catalogue``."""
+    """Make the catalogue and print the report; returns the exit status. Errors: see ``make_catalogue``."""
     from musictag.data.catalogue.making.making import Wishes, make_catalogue
 
     wishes = Wishes(

@@ -1,4 +1,4 @@
-"""`musictag data check`: everything that is wrong with a catalogue."""
+"""`musictag data check`: all errors and warnings in a catalogue."""
 
 from __future__ import annotations
 
@@ -10,35 +10,38 @@ from musictag.common.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What stands after `musictag data check`."""
+    """The arguments of `musictag data check`."""
     parser.description = (
-        "Read a catalogue and look at every file that it names; print all errors and warnings with their "
-        "rows. The exit status is 1 where there is an error. Nothing is written or decoded."
+        "Read a catalogue and inspect every file that it names; print all errors and warnings with their "
+        "rows. The exit status is 1 if there is an error. Nothing is written or decoded."
     )
     parser.add_argument("catalogue", type=path_argument, metavar="CATALOGUE", help="a .csv, .tsv or .parquet table")
     parser.add_argument(
-        "--root", type=path_argument, metavar="FOLDER", help="that the paths start from (default: the table's folder)"
+        "--root",
+        type=path_argument,
+        metavar="FOLDER",
+        help="folder that the paths are relative to (default: the table's)",
     )
     parser.add_argument(
         "--tags",
         nargs="+",
         metavar="TAG",
-        help="the tag columns (default: all others); TAG=regression decides its kind",
+        help="the tag columns (default: all others); TAG=regression sets the kind of a tag",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what is wrong; returns the exit status. Raises MusictagError for a table that cannot be read."""
+    """Print errors and warnings; returns the exit status. Raises MusictagError for a table that cannot be read."""
     from musictag.data.catalogue.check import check
 
     report = check(arguments.catalogue, arguments.root, _kinds_by_tag(arguments.tags))
-    # not through rich: paths and tags are no markup, and a row should stay one line
+    # not through rich: paths and tags are not markup, and a row should stay on one line
     print(printable(report))
     return 1 if report.errors else 0
 
 
 def _kinds_by_tag(words: Sequence[str] | None) -> dict[str, str | None] | None:
-    """``TAG`` and ``TAG=KIND`` as a mapping; None where no tags are chosen."""
+    """``TAG`` and ``TAG=KIND`` as a mapping; None if no tags were chosen."""
     from musictag.data.manifest import KINDS
 
     if words is None:

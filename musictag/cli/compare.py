@@ -1,4 +1,4 @@
-"""`musictag compare`: the finished runs of a study side by side, as a CSV, a table and a picture."""
+"""`musictag compare`: the finished runs of a study side by side, as a CSV file, a table and a figure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ from musictag.common.paths import path_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What stands after `musictag compare`."""
+    """The arguments of `musictag compare`."""
     parser.description = (
-        "Put the finished runs below a folder side by side: a CSV with one line a run, a table of the "
-        "means over the seeds, and a picture of PR-AUC against parameters and speed."
+        "Compare the finished runs below a folder: a CSV file with one line per run, a table of the "
+        "means over the seeds, and a figure of PR-AUC against parameters and speed."
     )
-    parser.add_argument("runs", type=path_argument, metavar="FOLDER", help="of runs, such as runs/songbook")
-    parser.add_argument("--study", metavar="NAME", help="only runs that were made with study=NAME")
+    parser.add_argument("runs", type=path_argument, metavar="FOLDER", help="folder of runs, such as runs/songbook")
+    parser.add_argument("--study", metavar="NAME", help="only runs that were started with study=NAME")
     parser.add_argument(
-        "--out", type=path_argument, metavar="FOLDER", default=".", help="for NAME.csv and NAME.png (default: here)"
+        "--out",
+        type=path_argument,
+        metavar="FOLDER",
+        default=".",
+        help="where to write NAME.csv and NAME.png (default: here)",
     )
     parser.add_argument(
-        "--measure", action="store_true", help="measure tagging speeds here, not as the runs noted them"
+        "--measure",
+        action="store_true",
+        help="measure tagging speeds on this machine instead of using those of the runs",
     )
 
 
@@ -42,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     if rows[0]["pr_auc"] is not None:
         plot(rows, target.with_suffix(".png"))
     Console().print(table(rows))
-    print(f"{target}.csv  one line a run")
+    print(f"{target}.csv  one line per run")
     if rows[0]["pr_auc"] is not None:
         print(f"{target}.png  PR-AUC against parameters and speed")
     return 0

@@ -1,4 +1,4 @@
-"""`musictag data describe`: a data set as tables in the terminal and as pictures."""
+"""`musictag data describe`: a data set as tables in the terminal and as figures."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What stands after `musictag data describe`."""
+    """The arguments of `musictag data describe`."""
     parser.description = (
-        "Describe a data set: musictag data describe catalogue.csv, or with the words of train.py: "
+        "Describe a data set: musictag data describe catalogue.csv, or with the overrides of train.py: "
         "musictag data describe data=jamendo data.root=FOLDER."
     )
     parser.add_argument("words", nargs="+", metavar="CATALOGUE | KEY=VALUE", help="a table, or data=... and its keys")
     parser.add_argument(
-        "--out", type=path_argument, metavar="FOLDER", help="for the pictures (default: describe-<name>)"
+        "--out", type=path_argument, metavar="FOLDER", help="where to write the figures (default: describe-<name>)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Describe the catalogue, or the data set of the overrides; returns the exit status.
 
-    A catalogue without a column ``split`` gets its split here as it would in training. Raises MusictagError for bad
+    A catalogue without a ``split`` column is split here as it would be for training. Raises MusictagError for bad
     input.
     """
     from musictag.data.describe.plots import plot_prevalence, plot_together
@@ -56,8 +56,12 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise MusictagError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from error
     _print(description, where)
-    together = f", {folder / 'together.png'}" if drawn else "; none of tags together, as fewer than two have songs"
-    print(f"pictures: {folder / 'prevalence.png'}{together}")
+    together = (
+        f", {folder / 'together.png'}"
+        if drawn
+        else "; no figure of co-occurrence, because fewer than two tags have songs"
+    )
+    print(f"figures: {folder / 'prevalence.png'}{together}")
     return 0
 
 
@@ -76,8 +80,8 @@ def _print(description: Description, where: str) -> None:
     if description.together.tags:
         middle = statistics.median(counts.tolist())
         say(
-            f"classification tags a song: {counts.mean():.1f} in the mean, {middle:g} in the middle, "
-            f"{counts.max()} at most; {int((counts == 0).sum()):,} of the songs have none"
+            f"classification tags per song: mean {counts.mean():.1f}, median {middle:g}, "
+            f"maximum {counts.max()}; {int((counts == 0).sum()):,} songs have none"
         )
     if pairs := description.together.strongest():
         console.print(_pair_table(pairs))
@@ -101,21 +105,21 @@ def _split_table(description: Description) -> Table:
 
 def _about_groups(description: Description) -> str:
     without = description.songs_without_group
-    text = f"{without:,} of the songs have no group; " if without else ""
+    text = f"{without:,} songs have no group; " if without else ""
     shared = description.shared_groups
     if not shared:
-        return f"{text}no group stands in two splits"
+        return f"{text}no group appears in two splits"
     exposed = " and ".join(f"{count:,} songs of {split}" for split, count in description.exposed.items())
     return (
-        f"{text}{len(shared):,} groups stand in more than one split, such as {', '.join(shared[:3])}: "
-        f"{exposed} are by groups of training"
+        f"{text}{len(shared):,} groups appear in more than one split, such as {', '.join(shared[:3])}: "
+        f"{exposed} belong to groups of the training split"
     )
 
 
 def _tag_table(description: Description) -> Table:
     from musictag.data.describe.statistics import PARTS
 
-    table = Table(title="Tags: share of the songs of which the tag is known, or mean ± standard deviation")
+    table = Table(title="Tags: share of the songs for which the tag is known, or mean ± standard deviation")
     table.title_justify = "left"
     table.add_column("tag", overflow="fold")
     for heading in ("unknown", *PARTS):
@@ -130,9 +134,9 @@ def _tag_table(description: Description) -> Table:
 
 
 def _pair_table(pairs: list[tuple[str, str, int, float, float]]) -> Table:
-    table = Table(title="Tags that stand together most")
+    table = Table(title="Tags that occur together most often")
     table.title_justify = "left"
-    table.caption = "Jaccard: songs with both among those with one or the other; lift: times as often as by chance"
+    table.caption = "Jaccard: songs with both tags among those with either; lift: how many times as often as by chance"
     table.caption_justify = "left"
     table.add_column("tag", overflow="fold")
     table.add_column("with", overflow="fold")

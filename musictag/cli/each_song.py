@@ -1,6 +1,6 @@
-"""What `musictag tag` and `musictag embed` have in common: songs that are named or lie in folders that are, one by one.
+"""Common to `musictag tag` and `musictag embed`: processing named songs, and songs in named folders, one by one.
 
-A song that cannot be used costs itself, whatever the reason; a signal ends the work between two results.
+A song that fails is skipped, whatever the reason; a signal ends the work between two results.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Result = TypeVar("Result")
 
 
 class Songs:
-    """The songs that ``names`` mean: files, of whatever name, and all audio below folders; each of them once.
+    """The songs that ``names`` stand for: files with any name, and all audio below folders; each of them once.
 
-    ``paths`` are found at once. What cannot be used is named on standard error.
+    ``paths`` are collected immediately. Files that cannot be used are reported on standard error.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -31,7 +31,7 @@ class Songs:
         self._interruption = Interruption(promise="")
         self._stopped: int | None = None
         found: dict[str, None] = {}
-        whole: set[str] = set()  # absolute paths of all that folders hold
+        whole: set[str] = set()  # absolute paths of all files in folders
         for name in names:
             if not os.path.isdir(name):
                 if os.path.abspath(name) not in whole:
@@ -45,12 +45,12 @@ class Songs:
             for place, why in unreadable.items():
                 self._fail(place, f"this folder cannot be read ({why})")
             if not below and not unreadable:
-                self._fail(name, "no file in this folder is named like audio (.mp3, .flac, .wav, ...)")
+                self._fail(name, "no file in this folder has an audio extension (.mp3, .flac, .wav, ...)")
         self.paths = list(found)
 
     @contextmanager
-    def heard(self) -> Iterator[None]:
-        """Inside, a signal ends ``each`` and nothing else: what is being written is written to its end."""
+    def stoppable(self) -> Iterator[None]:
+        """Inside, a signal only ends ``each``: writes that have begun are completed."""
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, SongWarning):
@@ -65,7 +65,7 @@ class Songs:
             yield
 
     def each(self, work: Callable[[str], Result]) -> Iterator[tuple[str, Result]]:
-        """Path and result of every song of which ``work`` makes one."""
+        """Path and result of every song for which ``work`` succeeds."""
         for path in self.paths:
             try:
                 result = self._attempt(work, path)
@@ -90,11 +90,11 @@ class Songs:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether ``each`` ended before its time."""
+        """Whether ``each`` ended early."""
         return self._stopped is not None
 
     def status(self, what: str) -> int:
-        """The exit status, 130 after Ctrl-C; says of how many files what is true if it did not come to its end."""
+        """The exit status, 130 after Ctrl-C; if interrupted, it prints how many files ``what`` applies to."""
         if not self.is_stopped:
             return 1 if self.failed else 0
         self._say(f"interrupted: {self.done:,} of {len(self.paths):,} files {what}")
@@ -109,9 +109,11 @@ class Songs:
 
 
 def why_not(error: Exception) -> str:
-    """Why a song cannot be used: in our own words, or what a library says."""
+    """Why a song cannot be used: our own message, or that of a library."""
     if isinstance(error, SongError | MusictagError):
         return str(error)
     return (
-        "takes more memory than there is" if isinstance(error, MemoryError) else f"failed unexpectedly: {reason(error)}"
+        "needs more memory than is available"
+        if isinstance(error, MemoryError)
+        else f"failed unexpectedly: {reason(error)}"
     )

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from musictag.cli.each_song import Songs
     from musictag.inference.tagger import SongEmbedder
 
-    #: A song's path as it was typed (bytes that are not UTF-8 written out), the seconds at which its patches begin (B),
-    #: their features (B×H).
+    #: A song's path as given (bytes that are not UTF-8 escaped), the start of its patches in seconds (B), their
+    #: features (B×H).
     SongRows = tuple[str, np.ndarray, np.ndarray]
 
-BLOCK_BYTES = 1 << 24  # of features that a Parquet file gets at once; bounds the memory
+BLOCK_BYTES = 1 << 24  # size of the features written to a Parquet file at once; bounds the memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What stands after `musictag embed`."""
+    """The arguments of `musictag embed`."""
     parser.description = (
-        "Write what a layer of a trained tagger makes of songs, for use elsewhere: one row a song, the "
-        "mean over its patches. Files are read and cut as by musictag tag. A file that exists is never overwritten; "
-        "after Ctrl-C the songs that were finished are in it."
+        "Write the features that a layer of a trained tagger computes, for use elsewhere: one row per song, the "
+        "mean over its patches. Files are read and cut into patches as by musictag tag. An existing file is never "
+        "overwritten; Ctrl-C keeps the finished songs."
     )
     add_songs(parser, "*")
     parser.add_argument(
@@ -44,15 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=path_argument,
         metavar="MODEL",
-        help="folder of a finished run, tagger.safetensors or model.json in it, or a pretrained model",
+        help="folder of a finished run, its tagger.safetensors or model.json, or the name of a pretrained model",
     )
     parser.add_argument(
         "--layer",
         metavar="LAYER",
-        help="penultimate (default: what the last layer gets; of a baseline: its features), frontend, or the name of "
-        "another layer",
+        help="penultimate (default: the input of the last layer; for a baseline: its features), frontend, or the name "
+        "of another layer",
     )
-    parser.add_argument("--list-layers", action="store_true", help="print the layers that the model has, and stop")
+    parser.add_argument("--list-layers", action="store_true", help="print the layers of the model and exit")
     parser.add_argument(
         "--out",
         default="embeddings.parquet",
@@ -60,26 +60,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=".parquet or .npz (default: embeddings.parquet)",
     )
-    parser.add_argument("--patches", action="store_true", help="one row a patch, with the seconds at which it begins")
+    parser.add_argument("--patches", action="store_true", help="one row per patch, with its start in seconds")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
     parser.set_defaults(kept="; nothing was written")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Embed songs, or list the layers of a model; returns the exit status. Raises MusictagError as these do."""
+    """Embed songs, or list the layers of a model; returns the exit status. Errors: see ``list_layers``, ``embed``."""
     if arguments.list_layers == bool(arguments.files):
-        raise MusictagError("musictag embed takes the files to embed, or --list-layers without any")
+        raise MusictagError("musictag embed takes the files to embed, or --list-layers without files")
     if arguments.list_layers:
         return list_layers(arguments.model, arguments.device)
     return embed(arguments.files, arguments.model, arguments.layer, arguments.out, arguments.patches, arguments.device)
 
 
 def list_layers(model: str, device: str = "cpu") -> int:
-    """Print the layers of ``model`` that can be embedded: name, class, what a patch becomes, H. Returns 0."""
+    """Print the layers of ``model`` that can be embedded: name, class, output shape for a patch, H. Returns 0."""
     from musictag.inference.load import load
 
     usable = load(model, device).layers()
-    rows = [("LAYER", "KIND", "A PATCH BECOMES", "NUMBERS")]
+    rows = [("LAYER", "KIND", "SHAPE PER PATCH", "FEATURES")]
     rows += [(layer.name, layer.kind, "×".join(map(str, layer.shape)), str(layer.size)) for layer in usable.values()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for *texts, size in rows:
@@ -92,11 +92,11 @@ def embed(
     names: Sequence[str], model: str, layer: str | None, out: str, patches: bool = False, device: str = "cpu"
 ) -> int:
     """Write the features of the files ``names``, and of all audio below those that are folders, to ``out``; returns the
-    exit status: 1 where a file had to be left out.
+    exit status: 1 if a file had to be skipped.
 
-    One row a song, or one a patch with ``patches``. Files that cannot be used are named on standard error. Ends after
-    Ctrl-C with the songs that were finished in ``out``. Raises MusictagError, before any work, for an ``out`` that
-    cannot be written, and where no file could be used: then there is no ``out``.
+    One row per song, or per patch with ``patches``. Files that cannot be used are reported on standard error. After
+    Ctrl-C, ``out`` contains the finished songs. Raises MusictagError, before any work, for an ``out`` that cannot be
+    written, and if no file could be used: then ``out`` is not created.
     """
     from musictag.cli.each_song import Songs
     from musictag.inference.load import load
@@ -106,7 +106,7 @@ def embed(
     if path.suffix.lower() not in WRITERS:
         raise MusictagError(f"--out {out} must end in {' or '.join(WRITERS)}")
     if path.exists():
-        raise MusictagError(f"{out} is there already; type another name after --out, or delete it")
+        raise MusictagError(f"{out} already exists; choose another name with --out, or delete it")
     songs = Songs(names)
     tagger = load(model, device)
     embedder = tagger.embedder(layer)
@@ -120,27 +120,27 @@ def embed(
     }
     rows = _Rows(songs, embedder, patches)
     try:
-        with songs.heard(), atomic_write(path) as file:
+        with songs.stoppable(), atomic_write(path) as file:
             WRITERS[path.suffix.lower()](file, rows, embedder.layer.size, json.dumps(about), patches)
             if not songs.done:
                 raise _Ended
     except _Ended:
         if (status := songs.status("were embedded, so nothing was written")) > 1:
             return status
-        raise MusictagError(f"no file could be embedded, so there is no {out}") from None
+        raise MusictagError(f"no file could be embedded, so {out} was not created") from None
     except OSError as error:
         raise MusictagError(f"{out} cannot be written: {error.strerror or error}") from error
     what = _count(songs.done, "song") + (f", {_count(rows.number, 'patch', 'es')}" if patches else "")
-    print(f"{out}: {what}, {_count(embedder.layer.size, 'number')} each (layer {embedder.layer.name})")
-    return songs.status("are in it; for the others, give another name after --out")
+    print(f"{out}: {what}, {_count(embedder.layer.size, 'feature')} each (layer {embedder.layer.name})")
+    return songs.status("are in it; for the others, choose another name with --out")
 
 
 class _Ended(Exception):
-    """Before its time: the work, or a file of which nothing shall be left."""
+    """The work ended early, or a file must be discarded."""
 
 
 class _Rows:
-    """What is to be written of each song that can be used; ``number`` counts the rows."""
+    """The rows to write for each song that can be used; ``number`` counts them."""
 
     def __init__(self, songs: Songs, embedder: SongEmbedder, patches: bool) -> None:
         self.number = 0
@@ -159,7 +159,7 @@ class _Rows:
 
 
 def _write_parquet(file: IO[bytes], rows: Iterable[SongRows], size: int, about: str, patches: bool) -> None:
-    """Columns ``path``, ``seconds`` if ``patches``, ``embedding`` (lists of ``size`` float32); a block at a time."""
+    """Columns ``path``, ``seconds`` if ``patches``, ``embedding`` (lists of ``size`` float32); block by block."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -167,7 +167,7 @@ def _write_parquet(file: IO[bytes], rows: Iterable[SongRows], size: int, about: 
     if not patches:
         del columns["seconds"]
     schema = pa.schema(columns, {"about": about})
-    # features hardly ever recur: a dictionary of them would only take time
+    # features rarely repeat: dictionary encoding would only cost time
     with pq.ParquetWriter(file, schema, use_dictionary=["path"]) as writer:
         for paths, seconds, features in _blocks(rows, BLOCK_BYTES):
             lists = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), size)
@@ -190,7 +190,7 @@ WRITERS = {".parquet": _write_parquet, ".npz": _write_npz}
 
 
 def _blocks(rows: Iterable[SongRows], num_bytes: int) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
-    """Rows of several songs in one: their paths (as often as they have rows), seconds and features."""
+    """Rows of several songs merged: their paths (repeated for each row), seconds and features."""
     import numpy as np
 
     paths: list[str] = []

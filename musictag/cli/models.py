@@ -1,4 +1,4 @@
-"""`musictag models`: the published combinations of front-end and back-end, with their sizes, as one table."""
+"""`musictag models`: a table of the published combinations of front-end and back-end, with their sizes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     pass
 
 NUM_TAGS = 50
-WIDE = 120  # columns of a terminal in which the parts have room, too
+WIDE = 120  # terminal columns from which the parts fit, too
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """A preset: ``gflops`` a second of audio in evaluation, multiplications and additions counted apart, of
-    convolutions and matrix products (the FFT is not counted); ``receptive_seconds`` of a frame of the front-end, None
-    where it hears the whole patch; ``hop_seconds`` between two."""
+    """A preset: ``gflops`` per second of audio at inference, counting multiplications and additions separately, for
+    convolutions and matrix products (without the FFT); ``receptive_seconds``: receptive field of a frame of the
+    front-end, None if it is the whole patch; ``hop_seconds``: from one frame to the next."""
 
     name: str
     paper: str
@@ -42,16 +42,16 @@ class ModelRow:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What stands after `musictag models`."""
+    """The arguments of `musictag models`."""
     parser.description = (
         "The published combinations of front-end and back-end that `python train.py model=NAME` trains: "
-        "input, parameters, cost, and how much one frame of the front-end hears (and how far frames are apart)."
+        "input, parameters, cost, and the receptive field and hop of the front-end."
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table of some models, or of all; returns the exit status. Raises MusictagError for other names."""
+    """Print the table for some models, or for all; returns the exit status. Raises MusictagError for other names."""
     from musictag.experiment.compose import presets
 
     console = Console()
@@ -60,11 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
     table.add_column("model", no_wrap=True)
     for heading in ("paper", *(["front-end + back-end"] if wide else []), "input"):
         table.add_column(heading, overflow="fold")
-    for heading in ("parameters", "GFLOP a\nsecond", "a frame hears\n/ every (s)"):
+    for heading in ("parameters", "GFLOP per\nsecond", "receptive field\n/ hop (s)"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in map(describe_model, arguments.names or presets()):
-        heard = "all" if row.receptive_seconds is None else f"{row.receptive_seconds:.2f}"
-        sizes = (f"{row.parameters:,}", f"{row.gflops:.2f}", f"{heard} / {row.hop_seconds:.2f}")
+        field = "all" if row.receptive_seconds is None else f"{row.receptive_seconds:.2f}"
+        sizes = (f"{row.parameters:,}", f"{row.gflops:.2f}", f"{field} / {row.hop_seconds:.2f}")
         table.add_row(row.name, row.paper, *([row.parts] if wide else []), row.input, *sizes)
     console.print(table)
     if not arguments.names:
@@ -73,12 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe_model(name: str) -> ModelRow:
-    """What `python train.py model=NAME` trains, for 50 tags. Nothing is computed: the network is only sketched."""
+    """The model of `python train.py model=NAME`, for 50 tags. Only shapes are computed, no values."""
     from musictag.experiment.compose import compose, presets
     from musictag.models.summary import sketch
 
     if name not in presets():
-        raise MusictagError(f"there is no model {name}; there are {', '.join(presets())}")
+        raise MusictagError(f"there is no model {name}; choose from {', '.join(presets())}")
     config = compose([f"model={name}"])
     found = sketch(config, NUM_TAGS)
     frontend, rate = found.network.frontend, found.network.sample_rate

@@ -1,4 +1,4 @@
-"""Command lines: parsers that are filled when they are used, and arguments that several verbs have."""
+"""Command lines: parsers that are filled on first use, and arguments that several verbs share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Union
 
 from musictag.common.paths import song_argument
 
-#: Verb: its module, or a table of further verbs, and one line of help.
+#: Verb: its module, or a nested table of verbs, and one line of help.
 Commands = Mapping[str, tuple[Union[str, "Commands"], str]]
 
 
 class CommandParser(argparse.ArgumentParser):
-    """The parser of a verb. ``module`` is imported, and adds its arguments, when the verb is used and not before."""
+    """The parser of a verb. ``module`` is imported, and adds its arguments, only when the verb is used."""
 
     def __init__(self, *, module: str | None = None, **settings: Any) -> None:
         super().__init__(**settings)
@@ -31,7 +31,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def add_commands(parser: argparse.ArgumentParser, table: Commands) -> None:
-    """``run`` of what ``parser`` parses will be the function of that name in the verb's module."""
+    """Add the verbs of ``table``: parsing one sets ``run`` to the function of that name in the verb's module."""
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
     for verb, (content, text) in table.items():
         if isinstance(content, str):
@@ -41,18 +41,18 @@ def add_commands(parser: argparse.ArgumentParser, table: Commands) -> None:
 
 
 def add_songs(parser: argparse.ArgumentParser, nargs: str) -> None:
-    """``files``: the songs that a command is about."""
+    """Adds ``files``: the songs to process."""
     parser.add_argument(
         "files",
         nargs=nargs,
         type=song_argument,
         metavar="FILE | FOLDER",
-        help="WAV, FLAC, Ogg, MP3, AIFF, ...; of a folder all audio files below it",
+        help="WAV, FLAC, Ogg, MP3, AIFF, ...; for a folder, all audio files below it",
     )
 
 
 def positive(text: str) -> int:
-    """The number of a command line; raises ArgumentTypeError below 1."""
+    """A positive integer from the command line; raises ArgumentTypeError below 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")

@@ -1,6 +1,6 @@
-"""`musictag prepare`: decode a data set now instead of at the first training, and check what is there.
+"""`musictag prepare`: decode a data set now instead of when training first needs it, and verify prepared audio.
 
-The overrides are those of train.py, so that what is prepared is what training with the same words will look for.
+The overrides are those of train.py, so that training with the same overrides finds what was prepared.
 """
 
 from __future__ import annotations
@@ -18,34 +18,33 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What stands after `musictag prepare`."""
+    """The arguments of `musictag prepare`."""
     parser.description = (
-        "Decode the songs of a data set once, in parallel, as the first training with the same words "
-        "would: musictag prepare catalogue.csv, musictag prepare data=jamendo data.root=FOLDER. Interrupted, the same "
-        "command goes on."
+        "Decode the songs of a data set once, in parallel, as the first training with the same overrides "
+        "would: musictag prepare catalogue.csv, musictag prepare data=jamendo data.root=FOLDER. If interrupted, rerun "
+        "the command to continue."
     )
     parser.add_argument(
-        "words", nargs="*", metavar="CATALOGUE | KEY=VALUE", help="a table, or as for train.py: data=... and its keys"
+        "words", nargs="*", metavar="CATALOGUE | KEY=VALUE", help="a table, or data=... and its keys as for train.py"
     )
-    parser.add_argument("--verify", action="store_true", help="also read what is there, and mend what is damaged")
-    parser.set_defaults(kept="; the same command goes on with what is finished")
+    parser.add_argument("--verify", action="store_true", help="also check prepared audio, and repair what is damaged")
+    parser.set_defaults(kept="; rerun the command to continue")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prepare the data set; returns the exit status. Raises MusictagError as ``prepare``."""
+    """Prepare the data set; returns the exit status. Errors: see ``prepare``."""
     prepare(arguments.words, arguments.verify)
     return 0
 
 
 def prepare(words: Sequence[str], verify: bool = False) -> None:
-    """Prepare the songs that training with these words needs, and print what there is.
+    """Prepare the songs that training with these overrides needs, and print a summary.
 
-    ``words`` are overrides, or a table of one's own and overrides.
+    ``words`` are overrides, optionally after the path of a catalogue. Audio that is already prepared is kept;
 
-    What is there is kept. ``verify`` also reads every shard whole, deletes those that are damaged, and prepares their
-    songs again.
+    ``verify`` also reads every shard completely, deletes those that are damaged, and prepares their songs again.
 
-    Raises MusictagError for bad input, for what ``prepare_data`` cannot do, and for shards damaged again after mending.
+    Raises MusictagError for bad input, as ``prepare_data``, and for shards that are damaged again after the repair.
     """
     from musictag.common.progress import say
     from musictag.experiment.builders import build_data, build_source
@@ -58,22 +57,22 @@ def prepare(words: Sequence[str], verify: bool = False) -> None:
     prepared = data.prepare_data()
     if verify and (damaged := _damaged(prepared)):
         listed = "\n  ".join(map(str, damaged))
-        say(f"{len(damaged)} damaged shards are deleted, and their songs prepared again:\n  {listed}")
+        say(f"{len(damaged)} damaged shards were deleted; preparing their songs again:\n  {listed}")
         for path in damaged:
             path.unlink(missing_ok=True)
         prepared = data.prepare_data()
         if damaged := _damaged(prepared):
             raise MusictagError(
-                f"{len(damaged)} shards in {prepared.store.folder} are damaged although they have just been written: "
-                "the disk or the memory of this machine fails. Choose another disk with data_dir=..."
+                f"{len(damaged)} shards in {prepared.store.folder} are damaged although they were just written: "
+                "this machine's disk or memory is failing. Choose another disk with data_dir=..."
             )
     print(summary(prepared))
     if verify:
-        print("every shard is whole")
+        print("every shard is intact")
 
 
 def summary(prepared: Prepared) -> str:
-    """Where the audio lies, how much it is, and what could not be used, in a few lines."""
+    """Where the audio is stored, how much it is, and what could not be used, in a few lines."""
     from musictag.common.text import readable_size
     from musictag.data.catalogue.copies import DUPLICATES_FILE, about_copies
     from musictag.data.preparation.blocks import PROBLEMS_FILE
@@ -91,11 +90,11 @@ def summary(prepared: Prepared) -> str:
     if prepared.problems:
         told.append(f"{len(prepared.problems):,} songs cannot be used")
     if prepared.notes:
-        told.append(f"{len(prepared.notes):,} are used although something of their files could not be")
+        told.append(f"{len(prepared.notes):,} are used although parts of their files could not be read")
     if told:
-        lines.append(f"{', '.join(told)}; which and why: {store.folder / PROBLEMS_FILE}")
+        lines.append(f"{', '.join(told)}; for details see {store.folder / PROBLEMS_FILE}")
     if copies := list(filter(None, about_copies(manifest, prepared.firsts))):
-        lines += [*copies[:-1], f"{copies[-1]}; the whole list: {store.folder / DUPLICATES_FILE}"]
+        lines += [*copies[:-1], f"{copies[-1]}; for the full list see {store.folder / DUPLICATES_FILE}"]
     return "\n".join(lines)
 
 
@@ -104,7 +103,7 @@ def _readable_length(seconds: float) -> str:
 
 
 def _damaged(prepared: Prepared) -> list[Path]:
-    """Damaged shards that hold songs of the manifest: of those that it no longer names nothing is wanted."""
+    """Damaged shards with songs of the manifest; others are no longer needed."""
     from musictag.common.progress import Progress
 
     store = prepared.store

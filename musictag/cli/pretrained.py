@@ -1,4 +1,4 @@
-"""`musictag pretrained`: published weights as checkpoints in the user's cache."""
+"""`musictag pretrained`: published weights as taggers in the user's cache."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from musictag.models.pretrained import PRETRAINED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What stands after `musictag pretrained`."""
+    """The arguments of `musictag pretrained`."""
     parser.description = (
-        "Obtain published weights (musicnn by Pons & Serra 2019, ISC licence) and keep them as checkpoints "
-        "of musictag in the user's cache. From then on they go by name, without a network: musictag tag song.mp3 "
+        "Download published weights (musicnn by Pons & Serra 2019, ISC licence) and convert them to taggers "
+        "in the user's cache. From then on they can be used by name, offline: musictag tag song.mp3 "
         "--model musicnn-msd."
     )
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(PRETRAINED))
     parser.add_argument(
-        "--wheel", type=path_argument, metavar="FILE", help="that holds them, instead of asking pip for it"
+        "--file",
+        type=path_argument,
+        metavar="FILE",
+        help="published file that contains them, instead of downloading it",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Obtain the weights and print where they are; returns the exit status. Raises MusictagError as ``obtain``."""
-    from musictag.models.pretrained.musicnn import obtain
+    """Obtain the weights and print where they are; returns the exit status. Errors: see ``obtain``."""
+    from musictag.models.pretrained.obtain import obtain
 
-    for name, path in obtain(arguments.names, arguments.wheel).items():
+    for name, path in obtain(arguments.names, arguments.file).items():
         print(f"{name} ({PRETRAINED[name].trained_on}): {path}")
     return 0

@@ -1,4 +1,4 @@
-"""`musictag report`: everything about a study, from its finished runs alone."""
+"""`musictag report`: the results of a study, from its finished runs alone."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ DEFAULT_PROJECT = "musictag"  # as in conf/logger/wandb.yaml
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What stands after `musictag report`."""
+    """The arguments of `musictag report`."""
     parser.description = (
-        "Write what the finished runs of a study say: report.html (one page that opens offline, with songs "
+        "Write the results of a study's finished runs: report.html (one page that opens offline, with songs "
         "to listen to), report.md, tables.tex, CSV files and figures. Nothing is trained or decoded."
     )
-    parser.add_argument("runs", type=path_argument, metavar="FOLDER", help="of runs, such as runs/songbook")
-    parser.add_argument("--study", metavar="NAME", help="which study, where there are several")
+    parser.add_argument("runs", type=path_argument, metavar="FOLDER", help="folder of runs, such as runs/songbook")
+    parser.add_argument("--study", metavar="NAME", help="which study, if there are several")
     parser.add_argument(
         "--out",
         type=path_argument,
         metavar="FOLDER",
-        help="for the files (default: report-NAME in the folder of runs)",
+        help="where to write the files (default: report-NAME in the folder of runs)",
     )
     parser.add_argument("--songs", type=positive, default=24, metavar="N", help="test songs on the page (default: 24)")
-    parser.add_argument("--no-audio", action="store_true", help="songs without their sound")
+    parser.add_argument("--no-audio", action="store_true", help="leave out the audio excerpts")
     parser.add_argument(
         "--resamples",
         type=positive,
         default=1000,
         metavar="N",
-        help="of test songs, for intervals (default: 1000)",
+        help="bootstrap resamples of the test songs, for the intervals (default: 1000)",
     )
     parser.add_argument("--compare", nargs=2, metavar=("SYSTEM", "OTHER"), help="test these two systems only")
     parser.add_argument("--wandb", action="store_true", help="also log it to Weights & Biases, as a run of the study")
@@ -45,9 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the report of a study and print where it is and what it says; returns the exit status.
+    """Write the report of a study and print where it is, with its main findings; returns the exit status.
 
-    Raises MusictagError where there is nothing to report, or more than one study to choose from.
+    Raises MusictagError if there is nothing to report, or more than one study to choose from.
     """
     from musictag.report.build import make_report
     from musictag.report.study import read_study
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(sentence)
     for problem in found.problems:
         print(f"incomplete: {problem}")
-    print(f"\n{target / 'report.html'}  all of it in one page\n{target / 'report.md'}  and tables.tex, *.csv, figures")
+    print(f"\n{target / 'report.html'}  everything on one page\n{target / 'report.md'}  and tables.tex, *.csv, figures")
     if arguments.wandb:
         log_report(report, *_wandb_place(found))
     if arguments.wandb_workspace:
@@ -97,6 +97,6 @@ def _only_study(folder: Path) -> str | None:
 
 
 def _wandb_place(study: Study) -> tuple[str, str | None]:
-    """Project and entity of the runs that were logged to Weights & Biases; the defaults where none was."""
+    """Project and entity of the runs that were logged to Weights & Biases; the defaults if none was."""
     loggers = [run.config["logger"]["wandb"] for run in study.runs if run.config["logger"].get("wandb")]
     return (loggers[0]["project"], loggers[0].get("entity")) if loggers else (DEFAULT_PROJECT, None)

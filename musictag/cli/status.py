@@ -23,26 +23,26 @@ _STYLES = {"done": "green", "running": "bold", "stopped": "yellow", "failed": "r
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What stands after `musictag status`."""
+    """The arguments of `musictag status`."""
     parser.description = (
-        "Compare the jobs that a sweep was to run with what is there: done, running, stopped (begun, but "
-        "not at work now), failed and why, missing. The exit status is 1 where a job failed."
+        "Show the state of a sweep's jobs: done, running, stopped (begun, but not running now), failed and "
+        "why, missing. The exit status is 1 if a job failed."
     )
-    parser.add_argument("runs", type=path_argument, metavar="FOLDER", help="of runs, such as runs/songbook")
-    parser.add_argument("--study", metavar="NAME", help="one study only")
+    parser.add_argument("runs", type=path_argument, metavar="FOLDER", help="folder of runs, such as runs/songbook")
+    parser.add_argument("--study", metavar="NAME", help="only this study")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the state of the studies below a folder; returns the exit status: 1 where a job failed.
+    """Print the state of the studies below a folder; returns the exit status: 1 if a job failed.
 
-    Raises MusictagError where there is no such folder or study, and for a damaged list of jobs.
+    Raises MusictagError for a missing folder or study, and for a damaged list of jobs.
     """
     from musictag.experiment.sweeps.status import read_study_status
     from musictag.experiment.sweeps.study import find_studies
 
     folder, study = arguments.runs, arguments.study
     if not Path(folder).is_dir():
-        raise MusictagError(f"there is no folder {folder}; it is where the runs are, such as runs/songbook")
+        raise MusictagError(f"there is no folder {folder}; give the folder of the runs, such as runs/songbook")
     found = list(find_studies(Path(folder)))
     chosen = [(name, path) for name, path in found if study in (None, name)]
     if not chosen:
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def show(name: str, jobs: Sequence[Job], console: Console) -> None:
-    """A line for each job that is not done, and the count of all."""
+    """Print a line for each job that is not done, and the counts by state."""
     from musictag.evaluation.registry import headlines
     from musictag.experiment.sweeps.status import STATES, readable_time, time_left
 

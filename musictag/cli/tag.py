@@ -1,4 +1,4 @@
-"""`musictag tag`: the tags of songs, printed as each song is finished."""
+"""`musictag tag`: the tags of songs, printed song by song."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from musictag.common.paths import path_argument
 from musictag.common.streams import drop_output, is_utf8
 from musictag.common.text import printable, unicode_name
 
-_GAP = 2  # columns between columns
+_GAP = 2  # spaces between columns
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What stands after `musictag tag`."""
+    """The arguments of `musictag tag`."""
     parser.description = (
-        "Tag audio files: any sample rate, mono or stereo, from 0.1 s. A song's score is the mean of its "
-        "patches' probabilities, exactly as in the test of the run that trained the tagger (unless that ran with "
+        "Tag audio files: any sample rate, mono or stereo, from 0.1 s. A song's score is the mean probability over "
+        "its patches, exactly as in the test of the run that trained the tagger (unless that used "
         "evaluation.mode=whole). Results appear as songs finish, and Ctrl-C keeps them."
     )
     add_songs(parser, "+")
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=path_argument,
         metavar="MODEL",
-        help="folder of a finished run, tagger.safetensors or model.json in it, or a pretrained model",
+        help="folder of a finished run, its tagger.safetensors or model.json, or the name of a pretrained model",
     )
     parser.add_argument("--top", type=positive, default=5, metavar="N", help="how many tags to show (default: 5)")
     parser.add_argument(
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Tag songs; returns the exit status. Raises MusictagError as ``tag``."""
+    """Tag songs; returns the exit status. Errors: see ``tag``."""
     try:
         return tag(arguments.files, arguments.model, arguments.top, arguments.json, arguments.device)
     except KeyboardInterrupt:  # before the first file
@@ -58,11 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
 def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str) -> int:
     """Tag the files ``names`` and all audio below those that are folders; returns the exit status.
 
-    Prints a table, or with ``as_json`` one JSON object with all tags of every file; of both, what belongs to a song as
-    soon as it is finished. Ends after Ctrl-C with what is finished, the JSON object closed. Names that are not UTF-8
-    are shown with their bytes written out (``\\xe9``). Files that cannot be used are named on standard error: status 1.
+    Prints a table, or with ``as_json`` one JSON object with all tags of every file, each song as soon as it is
+    finished. Ctrl-C keeps the finished songs and closes the JSON object. Bytes of names that are not UTF-8 are escaped
+    (``\\xe9``). Files that cannot be used are reported on standard error: status 1.
 
-    Raises MusictagError for a model that cannot be loaded, and where standard output cannot be written.
+    Raises MusictagError for a model that cannot be loaded, and if standard output cannot be written.
     """
     from musictag.cli.each_song import Songs
     from musictag.inference.load import load
@@ -70,12 +70,12 @@ def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str) 
     songs = Songs(names)
     tagger = load(model, device)
     rows = _JsonRows() if as_json else _TableRows(tagger.tags, songs.paths, top)
-    with songs.heard():
+    with songs.stoppable():
         try:
             for path, scores in songs.each(lambda path: _finite(tagger.tag(path))):
                 _write(rows.row(path, scores))
             _write(rows.end())
-        except BrokenPipeError:  # whoever reads has had enough
+        except BrokenPipeError:  # the reader has closed the pipe
             raise
         except OSError as error:
             drop_output()
@@ -85,7 +85,7 @@ def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str) 
 
 def _finite(scores: dict[str, float]) -> dict[str, float]:
     if not all(map(math.isfinite, scores.values())):
-        raise SongError("the model's scores are not finite: its weights are damaged, or were never sound")
+        raise SongError("the model's scores are not finite: its weights are damaged or invalid")
     return scores
 
 
@@ -95,7 +95,7 @@ def _write(text: str) -> None:
 
 
 class _JsonRows:
-    """One JSON object, in the pieces that songs add to it."""
+    """One JSON object, written song by song."""
 
     def __init__(self) -> None:
         self._before = "{\n"
@@ -110,8 +110,7 @@ class _JsonRows:
 
 
 class _TableRows:
-    """A table of which every song's row can be printed before the next is known: columns have their width from the
-    beginning."""
+    """A table whose rows can be printed before the next song is known: the column widths are fixed from the start."""
 
     def __init__(self, tags: Sequence[dict[str, str]], paths: Sequence[str], top: int) -> None:
         self._kinds = {tag["name"]: tag["kind"] for tag in tags}

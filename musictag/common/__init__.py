@@ -1,1 +1,1 @@
-"""What every other package may use and that knows nothing of music tagging."""
+"""Helpers for every other package, independent of music tagging."""

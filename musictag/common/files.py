@@ -1,4 +1,4 @@
-"""Writing files that are whole or not there: temporary file in the same folder, flush to disk, rename."""
+"""Atomic file writes: temporary file in the same folder, flush to disk, rename."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from musictag.common.text import parse_json
 
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """A file to write to that takes the name ``path`` only once all of it is on the disk.
+    """Open a file that appears under the name ``path`` only once it is completely on disk.
 
-    Raises MusictagError when the disk is full, fails, or has become read-only; whatever had the name before is then
-    still there, whole.
+    Raises MusictagError when the disk is full, failing or read-only; an earlier file at ``path`` is then left intact.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -31,32 +30,32 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        kept = "type the same command again: finished work is kept."
+        kept = "rerun the command: finished work is kept."
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise MusictagError(
-                f"no room to write {path} ({error.strerror}). Nothing half-written was left; free some space and {kept}"
+                f"no room to write {path} ({error.strerror}). No partial file was left; free some space and {kept}"
             ) from error
         if error.errno in (errno.EROFS, errno.EIO, errno.ESTALE):
             raise MusictagError(
-                f"cannot write {path} ({error.strerror}): the disk fails, is read-only or gone. Once it is back, {kept}"
+                f"cannot write {path} ({error.strerror}): the disk fails, is read-only or gone. When it is back, {kept}"
             ) from error
         raise
     finally:
-        with suppress(OSError):  # not there any more, or on a disk that has become read-only
+        with suppress(OSError):  # already gone, or on a disk that has become read-only
             os.unlink(temporary)
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """``content`` as indented JSON, atomically. NaN is refused with ValueError: it is no JSON."""
+    """``content`` as indented JSON, atomically. NaN raises ValueError: it is not valid JSON."""
     text = json.dumps(content, indent=2, allow_nan=False)
     with atomic_write(path, "w") as file:
         file.write(text + "\n")
 
 
 def read_json(path: Path, max_bytes: int) -> Any:
-    """The content of a JSON file of at most ``max_bytes``.
+    """Read a JSON file of at most ``max_bytes``.
 
-    Raises OSError where it cannot be read, and ValueError with the reason where it is no JSON, too long or too deep.
+    Raises OSError if it cannot be read, and ValueError with the reason if it is not JSON, too long or too deep.
     """
     if os.path.getsize(path) > max_bytes:
         raise ValueError(f"it is longer than {max_bytes:,} bytes")

@@ -1,4 +1,4 @@
-"""Parquet files of anybody: looked at before they are read, since a few bytes can stand for a billion cells."""
+"""Untrusted Parquet files, checked before they are read: a few bytes can stand for a billion cells."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-#: Text of one column, when every cell is written out. A path takes about 60 bytes.
+#: Text of one column with every cell written out. A path takes about 60 bytes.
 MAX_TEXT_BYTES = 2**30
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """A Parquet file whose text comes as dictionaries: a text that a million cells share stays one.
+    """Open a Parquet file with its text dictionary-encoded: text shared by a million cells is stored once.
 
     Raises ArrowInvalid for a file that claims far more cells than its bytes can hold.
     """
@@ -24,10 +24,10 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     file = pq.ParquetFile(path, read_dictionary=list(dict.fromkeys(names)), page_checksum_verification=True)
     cells, most = file.metadata.num_rows * max(1, len(leaves)), 2**24 + 1000 * os.path.getsize(path)
     if cells > most:
-        raise pa.ArrowInvalid(f"it claims {cells:,} cells, which its few bytes cannot hold")
+        raise pa.ArrowInvalid(f"it claims {cells:,} cells, more than its size allows")
     groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
     if sum(group.num_rows for group in groups) != file.metadata.num_rows:
-        raise pa.ArrowInvalid("its parts have other numbers of rows than the whole")
+        raise pa.ArrowInvalid("its row groups do not add up to its number of rows")
     largest = max(
         (group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns)), default=0
     )
@@ -37,9 +37,9 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def flat_column(file: pq.ParquetFile, name: str, which: int = 0) -> pa.ChunkedArray:
-    """One column, by name (of several with the same, number ``which``); raises ArrowInvalid where it would not fit."""
+    """One column, by name (number ``which`` of several with the same name); raises ArrowInvalid if too large."""
     if pa.types.is_nested(file.schema_arrow.field(file.schema_arrow.get_all_field_indices(name)[which]).type):
-        raise pa.ArrowInvalid(f"column {name!r} holds lists or records; a cell is one text or number")
+        raise pa.ArrowInvalid(f"column {name!r} holds lists or records; each cell must be one text or number")
     column = file.read([name]).column(which)
     if pa.types.is_dictionary(column.type):
         written_out = sum(_text_bytes(chunk) for chunk in column.chunks)
@@ -48,7 +48,7 @@ def flat_column(file: pq.ParquetFile, name: str, which: int = 0) -> pa.ChunkedAr
                 f"column {name!r} holds {written_out:,} bytes of text; at most {MAX_TEXT_BYTES:,} are read"
             )
         column = column.cast(column.type.value_type)
-    # Python has no nanoseconds; a time is no number here anyway
+    # Python has no nanoseconds, and no column of times is ever a number here
     return column.cast(pa.string()) if pa.types.is_temporal(column.type) else column
 
 

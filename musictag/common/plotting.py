@@ -29,7 +29,7 @@ STYLE = {
     "text.color": _INK,
     "xtick.color": _INK,
     "ytick.color": _INK,
-    "text.parse_math": False,  # a tag's name is no formula, even with a dollar in it
+    "text.parse_math": False,  # a tag name is not a formula, even with a dollar sign in it
 }
 
 

@@ -1,4 +1,4 @@
-"""Which of several processes speaks and writes, before and after there is a Trainer to ask."""
+"""Ranks, child processes and cores, also where there is no Trainer yet or any more."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
 
-# where Lightning keeps the rank; Lightning itself takes seconds to load, which whoever only reads a table is spared
+# where Lightning keeps the rank; importing Lightning itself takes seconds, too long for commands that read a table
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-#: Where launchers tell the rank, in the order in which Lightning asks.
+#: Where launchers put the rank, in the order in which Lightning looks.
 _VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 
 def is_rank_zero() -> bool:
-    """Whether this process is the first of all, by what its launcher (Lightning, torchrun, Slurm) says of it."""
+    """Whether this process is the first, according to its launcher (Lightning, torchrun, Slurm)."""
     told = next((os.environ[name] for name in _VARIABLES if name in os.environ), 0)
     return int(getattr(rank_zero_only, "rank", told)) == 0
 
 
 def rank_zero_say(message: str) -> None:
-    """Print on the first process alone."""
+    """Print on rank zero only."""
     if is_rank_zero():
         print(message, flush=True)
 
 
 def follow_parent() -> None:
-    """Called in a new process: it leaves Ctrl-C to the process that started it, and does not outlive that one."""
+    """Call this in a new process: it ignores Ctrl-C, which its parent handles, and ends when its parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:
-    # a killed parent cannot stop anybody, and a pool's workers would wait for it for ever
+    # a killed parent stops nobody, and the workers of a pool would wait for it forever
     wait_for([multiprocessing.parent_process().sentinel])
     os._exit(1)
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process's number and how many train together."""
-    dist = sys.modules.get("torch.distributed")  # who has not loaded it is alone, and is spared the seconds it takes
+    """This process's rank and the number of training processes."""
+    dist = sys.modules.get("torch.distributed")  # importing torch takes seconds, too long for workers that only decode
     if dist is not None and dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
@@ -55,7 +55,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 
 @contextmanager
 def single_threaded_children() -> Iterator[None]:
-    """Processes started meanwhile compute with one thread each: libraries read this when they are loaded."""
+    """Processes started in this context compute with one thread each: libraries read the variables on loading."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     try:

@@ -1,4 +1,4 @@
-"""How far a long preparation is: a bar in a terminal, a line now and then in a log file."""
+"""Progress of long preparations: a bar in a terminal, an occasional line in a log file."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _LINE_EVERY_SECONDS = 10.0
 
 
 def say(message: str) -> None:
-    """One line for the person who waits, on standard error."""
+    """Print one line for the user on standard error."""
     Console(stderr=True).print(printable(message), highlight=False, markup=False, soft_wrap=True)
 
 
 class Progress:
-    """How many of ``total`` are done, how many a second, and the time left.
+    """How many of ``total`` are done, how many per second, and the time left.
 
-    ``unit`` names what is counted; ``when_stopped`` is said in addition where the work ends before its time.
+    ``unit`` names what is counted; ``when_stopped`` is added to the message if the work is interrupted.
     """
 
     def __init__(self, what: str, total: int, unit: str = "songs", when_stopped: str = "") -> None:
@@ -40,7 +40,7 @@ class Progress:
                 rich_progress.TextColumn("{task.description}", markup=False),
                 rich_progress.BarColumn(),
                 rich_progress.MofNCompleteColumn(),
-                rich_progress.TextColumn(f"{self._unit}  {{task.fields[rate]:,.1f}} a second"),
+                rich_progress.TextColumn(f"{self._unit}  {{task.fields[rate]:,.1f}} per second"),
                 rich_progress.TimeRemainingColumn(),
                 console=self._console,
             )
@@ -60,7 +60,7 @@ class Progress:
             say(f"{self._what}: stopped after {self._done:,} of {self._total:,} {self._unit}{self._when_stopped}")
 
     def show(self, done: int) -> None:
-        """``done`` songs are done; may be called as often as one likes."""
+        """``done`` songs are done; cheap enough to call after each one."""
         self._done = done
         now = time.monotonic()
         rate = done / max(now - self._began, 1e-9)
@@ -69,7 +69,7 @@ class Progress:
         elif now - self._last_line >= _LINE_EVERY_SECONDS:
             self._last_line = now
             left = _duration((self._total - done) / rate) if done else "unknown time"
-            say(f"{self._what}: {done:,} of {self._total:,} {self._unit}, {rate:,.1f} a second, {left} left")
+            say(f"{self._what}: {done:,} of {self._total:,} {self._unit}, {rate:,.1f} per second, {left} left")
 
 
 def _duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
-"""What files of strangers may hold, and how much of it: texts that can be shown, plain values, settings, JSON.
+"""Text and JSON from untrusted files: made printable, and limited in size.
 
 A small file can describe something endless: lists that contain themselves, a name of a gigabyte, a million layers. The
-limits here lie far above what any tagger or data set needs, and far below what a computer cannot bear.
+limits are far above what any tagger or data set needs, and far below what would exhaust a computer.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _REASON_CHARACTERS = 300
 
 
 def printable(text: object) -> str:
-    """``text`` for a terminal: what would steer it (escape sequences, carriage returns, halves of characters) is
-    written out as ``\\x1b``; lines stay lines."""
+    """``text`` made safe for a terminal: characters that would control it (escape sequences, carriage returns, lone
+    surrogates) are written out as ``\\x1b``; line breaks and tabs stay."""
     shown = str(text)
     if shown.isprintable():
         return shown
@@ -28,17 +28,17 @@ def printable(text: object) -> str:
 
 
 def is_one_line(text: str) -> bool:
-    """Whether ``text`` is something to read, without line breaks, control characters and halves of characters."""
+    """Whether ``text`` is readable and free of line breaks, control characters and lone surrogates."""
     return bool(text.strip()) and not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
 def unicode_name(name: str) -> str:
-    """A file's name as text that can be encoded: bytes of it that are not UTF-8 are written out as ``\\xe9``."""
+    """A file name as text that can be encoded: bytes that are not UTF-8 are written out as ``\\xe9``."""
     return re.sub(r"[\ud800-\udfff]", lambda found: _written(found[0]), name)
 
 
 def _written(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # what Python makes of a byte that is not UTF-8
+    if "\udc80" <= character <= "\udcff":  # how Python represents a byte that is not UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
 
@@ -50,22 +50,22 @@ def excerpt(value: object) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What an error of a library says, in one line of bounded length."""
+    """The message of a library's error, on one line of limited length."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:_REASON_CHARACTERS].rstrip(": ")
 
 
 def parse_json(text: bytes) -> Any:
-    """What UTF-8 ``text`` says; raises ValueError, with the reason, where it is no JSON or nested too deeply."""
+    """Parse UTF-8 ``text``; raises ValueError with the reason if it is not JSON or nested too deeply."""
     try:
         return json.loads(text.decode("utf-8"))
     except RecursionError as error:
-        raise ValueError("its lists lie too deep in each other") from error
+        raise ValueError("its lists are nested too deeply") from error
     except MemoryError as error:
-        raise ValueError("it takes more memory than there is") from error
+        raise ValueError("it needs more memory than there is") from error
 
 
 def as_list(value: Any) -> Any:
-    """What stands where a list is expected: one word or number alone is a list of it, never its characters.
+    """Wrap a single string or number in a list, where a list is expected, so that it is not split into characters.
 
     Lists, mappings and None are returned as they are.
     """
@@ -73,5 +73,5 @@ def as_list(value: Any) -> Any:
 
 
 def readable_size(num_bytes: float) -> str:
-    """Bytes as people say them."""
+    """A number of bytes in MB or GB."""
     return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"

@@ -10,7 +10,7 @@ _REPETITIONS = 5
 
 
 def median_seconds(work: Callable[[], object]) -> float:
-    """Seconds of wall clock that a call of ``work`` takes: the median of 5, after one that warms it up."""
+    """Wall-clock seconds per call of ``work``: the median of 5 after one warm-up call."""
     work()
     seconds = []
     for _ in range(_REPETITIONS):

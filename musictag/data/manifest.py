@@ -1,4 +1,4 @@
-"""The manifest: who is there. One row a song: where its audio is, its split, its group, its tags.
+"""The manifest: one row per song, with its audio, split, group and tags.
 
 Legend: S songs, K tags.
 """
@@ -30,7 +30,7 @@ _SHOWN_PROBLEMS = 20
 
 @dataclass(frozen=True)
 class Tag:
-    """What a song is scored for: ``classification`` (0 or 1) or ``regression`` (a real number in [0, 1])."""
+    """A target: ``classification`` (0 or 1) or ``regression`` (a real number in [0, 1])."""
 
     name: str
     kind: str = "classification"
@@ -39,14 +39,14 @@ class Tag:
 class Manifest:
     """The songs of a data set as one table, checked as a whole.
 
-    Columns: ``song_id``, ``path``, ``split``, ``group`` (text; the group is the artist or the work, null where nobody
-    knows), ``duration`` (float32 seconds, null where unknown) and one float32 column a tag, null where unknown. Columns
-    come out in this order, whatever the order in ``table``; NaN becomes null.
+    Columns: ``song_id``, ``path``, ``split``, ``group`` (text; the group is the artist or the work, null if unknown),
+    ``duration`` (float32 seconds, null if unknown) and one float32 column per tag, null if unknown. Columns are put in
+    this order, whatever the order in ``table``; NaN becomes null.
 
-    The songs of a split, or selected ones, are views: they share the columns of the whole, which a million songs with a
-    hundred tags fill a gigabyte with, and know their rows.
+    The songs of a split, or selected ones, are views that know their rows and share the columns of the whole, which for
+    a million songs with a hundred tags fill a gigabyte.
 
-    Raises MusictagError naming every problem with its row (the first song is row 1): columns missing, in excess or of a
+    Raises MusictagError naming every problem with its row (the first song is row 1): columns missing, unknown or of the
     wrong type, identifiers missing or repeated, splits other than train, validation and test, values out of range.
     """
 
@@ -56,7 +56,7 @@ class Manifest:
         problems = _Problems()
         _check_tags(self.tags, problems)
         self._whole = _with_types(table, self.tags, problems)
-        self._rows: np.ndarray | None = None  # of the whole; None: all
+        self._rows: np.ndarray | None = None  # rows of the whole; None: all
         if not problems.count:
             _check_rows(self._whole, self.tags, problems)
         if problems.count:
@@ -67,39 +67,39 @@ class Manifest:
 
     @property
     def table(self) -> pa.Table:
-        """All columns; a copy where this is a view."""
+        """All columns; a copy for a view."""
         return self._whole if self._rows is None else self._whole.take(pa.array(self._rows))
 
     def column(self, name: str) -> pa.Array:
-        """One column, in one piece."""
+        """One column as a single chunk."""
         column = _in_one_piece(self._whole[name])
         return column if self._rows is None else column.take(pa.array(self._rows))
 
     def values(self, name: str) -> np.ndarray:
-        """The duration or one tag's values, float32 S, NaN where unknown."""
+        """The duration or one tag's values, float32 S, NaN if unknown."""
         values = self._whole[name].to_numpy()  # null becomes NaN
         return values if self._rows is None else values[self._rows]
 
     @property
     def song_ids(self) -> np.ndarray:
-        """S strings."""
+        """Identifiers, S strings."""
         return self._texts("song_id")
 
     @property
     def paths(self) -> np.ndarray:
-        """S strings; what they mean is the source's business."""
+        """S strings; their meaning is up to the source."""
         return self._texts("path")
 
     @property
     def groups(self) -> np.ndarray:
-        """S strings, None where unknown."""
+        """S strings, None if unknown."""
         return self._texts("group")
 
     def _texts(self, column: str) -> np.ndarray:
         return self.column(column).to_numpy(zero_copy_only=False)
 
     def select(self, rows: np.ndarray) -> Manifest:
-        """The songs at ``rows`` (integers, no row twice), in that order."""
+        """The songs at ``rows`` (integers without duplicates), in that order."""
         rows = np.asarray(rows, dtype=np.int64)
         if len(np.unique(rows)) != len(rows):
             raise ValueError("a song cannot be selected twice")
@@ -108,16 +108,16 @@ class Manifest:
         return self._view(rows)
 
     def _view(self, rows: np.ndarray) -> Manifest:
-        # rows of a checked table need no second check
+        # the whole table has been checked already
         other = object.__new__(Manifest)
         other.tags, other.name, other._whole = self.tags, self.name, self._whole
         other._rows = rows if self._rows is None else self._rows[rows]
         return other
 
     def with_tags(self, tags: Sequence[Tag]) -> Manifest:
-        """The same songs with these of their tags, in this order; no column is copied."""
+        """The same songs with only these tags, in this order; no column is copied."""
         if unknown := [tag for tag in tags if tag not in self.tags]:
-            raise ValueError(f"no such tags: {unknown}")
+            raise ValueError(f"unknown tags: {unknown}")
         other = copy(self)
         other.tags = tuple(tags)
         other._whole = self._whole.select([*RESERVED_COLUMNS, *(tag.name for tag in tags)])
@@ -130,7 +130,7 @@ class Manifest:
         return self._view(np.flatnonzero(pc.equal(self.column("split"), name).to_numpy(zero_copy_only=False)))
 
     def targets(self) -> np.ndarray:
-        """Tag values, float32 S×K, NaN where unknown."""
+        """Tag values, float32 S×K, NaN if unknown."""
         targets = np.empty((len(self), len(self.tags)), dtype=np.float32)
         for column, tag in enumerate(self.tags):
             targets[:, column] = self.values(tag.name)
@@ -144,21 +144,21 @@ class Manifest:
             digest.update("\0".join(self._texts(column)).encode() + b"\n")
         for tag in self.tags:
             values = self.values(tag.name)
-            # one bit pattern for unknown, whatever NaN a platform makes of it; and no -0
+            # one bit pattern for unknown, whatever the platform's NaN; and no -0
             unknown = np.isnan(values)
             digest.update(np.packbits(unknown).tobytes())
             digest.update((np.where(unknown, np.float32(0), values) + np.float32(0)).astype("<f4").tobytes())
         return digest.hexdigest()
 
     def leaked_groups(self) -> list[str]:
-        """Groups with songs in more than one split, sorted; such songs make a test score too good."""
+        """Groups with songs in more than one split, sorted; such songs make test scores too high."""
         known = pa.table({name: self.column(name) for name in ("group", "split")})
         known = known.filter(pc.is_valid(known["group"]))
         counts = known.group_by("group").aggregate([("split", "count_distinct")])
         return sorted(counts.filter(pc.greater(counts["split_count_distinct"], 1))["group"].to_pylist())
 
     def save(self, path: str | Path) -> None:
-        """Writes one Parquet file, atomically. Tag order, tag kinds and the name stand in its schema's metadata."""
+        """Write one Parquet file, atomically. Its schema's metadata holds tag order, tag kinds and the name."""
         metadata = {
             "musictag.name": self.name,
             "musictag.tags": "\n".join(tag.name for tag in self.tags),
@@ -169,7 +169,7 @@ class Manifest:
 
     @classmethod
     def load(cls, path: str | Path) -> Manifest:
-        """What ``save`` wrote. Raises MusictagError where the file is missing, damaged, or something else."""
+        """Read what ``save`` wrote. Raises MusictagError if the file is missing, damaged, or something else."""
         path = Path(path)
         if not path.is_file():
             raise MusictagError(f"no manifest at {path}")
@@ -177,12 +177,12 @@ class Manifest:
             file = open_parquet(path)
             named = file.schema_arrow.metadata or {}
             if b"musictag.tags" not in named:
-                raise MusictagError(f"{path} was not written by musictag; bring your own table with data=catalogue")
+                raise MusictagError(f"{path} was not written by musictag; use your own table with data=catalogue")
             name, *lists = (named[f"musictag.{key}".encode()].decode() for key in ("name", "tags", "kinds"))
             tags = [Tag(*pair) for pair in zip(*(text.split("\n") for text in lists), strict=True)]
             table = pa.table({column: flat_column(file, column) for column in dict.fromkeys(file.schema_arrow.names)})
         except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
-            message = f"{path} is damaged or no Parquet file: delete it and make it again ({error})"
+            message = f"{path} is damaged or not a Parquet file: delete it and make it again ({error})"
             raise MusictagError(message) from error
         try:
             return cls(table, tags, name)
@@ -191,14 +191,14 @@ class Manifest:
 
 
 class _Problems:
-    """All that is wrong: counted, and spelled out as far as anybody reads."""
+    """Everything that is wrong: counted, and spelled out up to a readable length."""
 
     def __init__(self) -> None:
         self.count = 0
         self.lines: list[str] = []
 
     def add(self, *lines: str, count: int | None = None) -> None:
-        """``lines``, which may be the first of ``count``."""
+        """Add ``lines``, which may be the first of ``count``."""
         self.count += len(lines) if count is None else count
         self.lines.extend(lines[: _SHOWN_PROBLEMS - len(self.lines)])
 
@@ -213,9 +213,9 @@ def _check_tags(tags: tuple[Tag, ...], problems: _Problems) -> None:
     seen: set[str] = set()
     for tag in tags:
         if not is_one_line(tag.name):
-            problems.add(f"tag {tag.name!r}: a tag's name is one line of text")
+            problems.add(f"tag {tag.name!r}: a tag name must be one line of text")
         if tag.name in RESERVED_COLUMNS:
-            problems.add(f"tag {tag.name!r}: this name is taken by a column that every manifest has")
+            problems.add(f"tag {tag.name!r}: this name is reserved for a column of the manifest")
         if tag.name in seen:
             problems.add(f"tag {tag.name!r} is given twice")
         if tag.kind not in KINDS:
@@ -233,10 +233,10 @@ def _with_types(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> 
     for name, wanted in types.items():
         times = table.column_names.count(name)
         if times != 1:
-            problems.add(f"column {name!r} is there {times} times" if times else f"column {name!r} is missing")
+            problems.add(f"column {name!r} occurs {times} times" if times else f"column {name!r} is missing")
             continue
         try:
-            # safe=False: a float64 like 0.1 has no exact float32, and that is no error
+            # safe=False: a float64 like 0.1 has no exact float32, which is fine
             column = table[name].cast(wanted, safe=wanted != pa.float32())
         except pa.ArrowException as error:
             problems.add(f"column {name!r} holds {table[name].type}, but {wanted} is needed ({error})")
@@ -248,7 +248,7 @@ def _with_types(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> 
 
 
 def _in_one_piece(column: pa.ChunkedArray) -> pa.Array:
-    # of a single piece, combine_chunks would make a copy
+    # combine_chunks would copy a single chunk
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
@@ -265,15 +265,13 @@ def _check_rows(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> 
     for name, column in texts.items():
         report(name, pc.not_equal(pc.utf8_trim_whitespace(column), ""), "is empty")
     for name in ("song_id", "path"):
-        report(name, pc.invert(pc.match_substring(texts[name], "\0")), "holds a NUL byte, which no name has")
+        report(name, pc.invert(pc.match_substring(texts[name], "\0")), "holds a NUL byte, which is not allowed")
     ids = texts["song_id"]
     first_rows = np.unique(pc.index_in(ids, pc.unique(ids)).to_numpy(), return_index=True)[1]
     is_first = np.zeros(len(ids), dtype=bool)
     is_first[first_rows] = True
-    report(
-        "song_id", pc.or_(pa.array(is_first), pc.equal(ids, "").combine_chunks()), "was already given to a song above"
-    )
-    report("split", pc.is_in(texts["split"], pa.array(["", *SPLITS])), f"is none of {', '.join(SPLITS)}")
+    report("song_id", pc.or_(pa.array(is_first), pc.equal(ids, "").combine_chunks()), "is already used by a song above")
+    report("split", pc.is_in(texts["split"], pa.array(["", *SPLITS])), f"is not one of {', '.join(SPLITS)}")
     seconds = pc.fill_null(table["duration"], 1.0)
     report("duration", pc.and_(pc.greater(seconds, 0), pc.is_finite(seconds)), "is not a number of seconds above 0")
     for tag in tags:
@@ -282,4 +280,4 @@ def _check_rows(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> 
         if tag.kind == "classification":
             report(tag.name, (values == 0) | (values == 1) | unknown, "is neither 0 nor 1")
         else:
-            report(tag.name, ((values >= 0) & (values <= 1)) | unknown, "is not within 0 and 1")
+            report(tag.name, ((values >= 0) & (values <= 1)) | unknown, "is not between 0 and 1")

@@ -1,4 +1,4 @@
-"""What is drawn in training, as pure functions of a seed: nothing here remembers, so a resumed run draws the same.
+"""Random draws for training as pure functions of a seed: stateless, so a resumed run draws the same.
 
 Numbers come from a counter-based hash (the finaliser of SplitMix64, Steele et al. 2014) of 64-bit integers, vectorised,
 the same on every machine and under every version of NumPy. Legend: S songs.
@@ -11,12 +11,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-# one stream of numbers a purpose
+# one stream of numbers per purpose
 _ORDER, _START, _SUBSET, _NOISE = 1, 2, 3, 4
 
 
 def song_keys(song_ids: Iterable[str]) -> np.ndarray:
-    """One uint64 a song, from its identifier alone: what is drawn for a song does not depend on who else is there."""
+    """One uint64 per song, from its identifier alone: a song's draws do not depend on the other songs."""
     digests = b"".join(hashlib.blake2b(str(song_id).encode(), digest_size=8).digest() for song_id in song_ids)
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
@@ -29,7 +29,7 @@ def epoch_order(num_items: int, seed: int, epoch: int) -> np.ndarray:
 def patch_starts_of_epoch(
     keys: np.ndarray, draws: np.ndarray, num_samples: np.ndarray, patch_samples: int, seed: int, epoch: int
 ) -> np.ndarray:
-    """First sample of the patch that each song (``keys``, uint64 S) shows at its ``draws``-th turn in an epoch.
+    """First sample of the patch for each song's (``keys``, uint64 S) ``draws``-th occurrence in an epoch.
 
     int64 S, uniform over 0 ... num_samples - patch_samples, both included; 0 in songs shorter than a patch.
     """
@@ -40,17 +40,17 @@ def patch_starts_of_epoch(
 
 
 def subset_order(keys: np.ndarray, seed: int) -> np.ndarray:
-    """Rows of the songs (``keys``, uint64 S) in the order in which growing subsets take them in: int64 S.
+    """Rows of the songs (``keys``, uint64 S) in the order in which growing subsets include them: int64 S.
 
-    The first n of them are the subset of n songs: it lies inside every larger one of the same seed, and a song that
-    joins or leaves the data set changes no other songs' order. The scaling study needs both.
+    The first n are the subset of n songs: it is part of every larger one with the same seed, and adding or removing a
+    song changes no other songs' order. The scaling study needs both.
     """
-    # the key itself decides between equal hashes, whatever the order of the rows
+    # on equal hashes the key itself decides, whatever the order of the rows
     return np.lexsort((keys, _hash(_SUBSET, seed, keys)))
 
 
 def noise_seed(seed: int, epoch: int, batch: int, rank: int) -> int:
-    """Seeds torch's generator for one batch of one process: what dropout draws, a resumed epoch draws again."""
+    """Seeds torch's generator for one batch of one process, so that dropout is the same in a resumed epoch."""
     return _hash(_NOISE, seed, epoch, batch, rank).item() >> 1
 
 

@@ -1,1 +1,1 @@
-"""Song-level evaluation: what is measured (``registry``) and what the measures share (``weighting``)."""
+"""Song-level evaluation: the metrics (``registry``) and the computations that they share (``weighting``)."""

@@ -1,4 +1,4 @@
-"""Ranking metrics of one tag under song weights, and the bootstrap over songs that needs them thousands of times.
+"""Ranking metrics of one tag under song weights, and the bootstrap over songs that computes them thousands of times.
 
 Legend: S songs, K tags, R resamples.
 """
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-#: Weights that one pass holds: enough for numpy to be busy, few enough to stay in the processor's cache.
+#: Weights per pass: enough to amortise numpy's overhead, few enough to stay in the CPU cache.
 _CHUNK_WEIGHTS = 2**16
 
 
 class Ranking:
-    """A tag's songs in the order of their scores: sorted once, then scored under any number of song weightings.
+    """A tag's songs ranked by score: sorted once, then evaluated under any number of song weightings.
 
-    ``scores`` (S) and ``targets`` (S: 0 or 1, NaN where unknown). Songs of unknown target take no part. ``known`` and
-    ``positives`` count songs.
+    ``scores`` (S) and ``targets`` (S: 0 or 1, NaN where unknown). Songs with an unknown target are ignored. ``known``
+    and ``positives`` count songs.
     """
 
     def __init__(self, scores: np.ndarray, targets: np.ndarray) -> None:
@@ -28,8 +28,8 @@ class Ranking:
         self._positive_songs = self._order[positive]
         self.known = len(songs)
         self.positives = len(self._positive_songs)
-        # Songs with equal scores form one group. The metrics are sums, or the maximum, over the groups that hold a
-        # positive song: here are their bounds among all ranked songs and among the positive ones.
+        # Songs with equal scores form one group. The metrics are sums, or a maximum, over the groups that contain
+        # a positive song: these are their bounds among all ranked songs and among the positive ones.
         first_of_group = np.concatenate([[True], ranked[1:] != ranked[:-1]])[: len(songs)]
         bounds = np.append(np.flatnonzero(first_of_group), len(songs))
         groups, first_positive = np.unique((np.cumsum(first_of_group) - 1)[positive], return_index=True)
@@ -41,11 +41,11 @@ class Ranking:
         return 0 < self.positives < self.known
 
     def score(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """ROC-AUC, average precision and best F1 (R each; float64) for each column of ``weights`` (S×R, whole numbers).
+        """ROC-AUC, average precision and best F1 (R each; float64) for each column of ``weights`` (S×R, integers).
 
         A tie between a positive and a negative song counts one half in ROC-AUC; average precision is the step-wise sum
-        of precision over recall, tied songs entering together. F1 is that of the threshold at which it is highest, a
-        threshold for each column. All are NaN where the weighted songs lack a class.
+        of precision over recall, tied songs entering together. F1 is taken at the threshold that maximises it, which
+        is chosen per column. All are NaN where the weighted songs lack a class.
         """
         if not self.has_both_classes:
             missing = np.full(weights.shape[1], np.nan)
@@ -54,14 +54,14 @@ class Ranking:
         positives, true_before, true = _cumulated(weights, self._positive_songs, *self._positive_bounds)
         hits = true - true_before
         negatives = total - positives
-        # Negatives ranked above the group count fully, those tied with it one half; doubled, all numbers stay whole.
+        # Negatives ranked above the group count fully, those tied with it one half; doubling keeps all values integers.
         false_twice = (before - true_before) + (retrieved - true)
         with np.errstate(invalid="ignore", divide="ignore"):
             area = np.multiply(hits, 2 * negatives - false_twice, dtype=np.float64).sum(axis=0)
             roc_auc = area / (2.0 * positives * negatives)
             precision = true / np.maximum(retrieved, 1)
             average_precision = np.where(negatives > 0, (hits * precision).sum(axis=0) / positives, np.nan)
-            # no threshold between two positive songs is better than the one at the first of them
+            # no threshold between two positive songs beats the one at the higher-ranked of them
             best_f1 = 2 * (true / (positives + retrieved)).max(axis=0)
         return roc_auc, average_precision, np.where(positives * negatives > 0, best_f1, np.nan)
 
@@ -69,14 +69,14 @@ class Ranking:
 def _cumulated(
     weights: np.ndarray, songs: np.ndarray, first: np.ndarray, last: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weight of all ``songs`` (R), and of those before the positions ``first`` and ``last`` (positions×R); int32."""
+    """Total weight of ``songs`` (R), and the weight before positions ``first`` and ``last`` (positions×R); int32."""
     sums = np.zeros((len(songs) + 1, weights.shape[1]), dtype=np.int32)
     np.cumsum(weights.take(songs, axis=0), axis=0, dtype=np.int32, out=sums[1:])
     return sums[-1], sums.take(first, axis=0), sums.take(last, axis=0)
 
 
 def song_resamples(num_songs: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each song is drawn, with replacement, in each of the resamples: blocks of S×R int32."""
+    """How often each song is drawn (with replacement) in each resample: blocks of S×R int32."""
     rng = np.random.default_rng(seed)
     chunk = max(1, _CHUNK_WEIGHTS // num_songs)
     for first in range(0, resamples, chunk):
@@ -86,7 +86,7 @@ def song_resamples(num_songs: int, resamples: int, seed: int) -> Iterator[np.nda
 
 
 def mean_of_known(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis, NaN entries left out; NaN where nothing is left."""
+    """Mean over the last axis, ignoring NaN; NaN where all entries are NaN."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.where(known, values, 0.0).sum(axis=-1) / known.sum(axis=-1)
@@ -95,12 +95,12 @@ def mean_of_known(values: np.ndarray) -> np.ndarray:
 def centred_interval(
     value: float, resampled: np.ndarray, confidence: float, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[float, float] | tuple[None, None]:
-    """The central ``confidence`` of the resampled scores (R), moved so that their mean is ``value``; within ``bounds``.
+    """Central ``confidence`` interval of the resampled scores (R), shifted to mean ``value`` and clipped to ``bounds``.
 
-    It speaks of the mean score over test sets of this size. Without the move PR-AUC would come out too high, because a
-    positive song that is drawn twice improves its own precision: in simulated test sets of 60 to 1,000 songs plain 95%
-    percentiles held the true mean in 87 to 93% of the cases, these in 94 to 97%. ROC-AUC hardly moves. (None, None)
-    where no resample could be scored.
+    It covers the mean score over test sets of this size. Without the shift, PR-AUC would be biased upwards, because a
+    positive song that is drawn twice improves its own precision: in simulated test sets of 60 to 1,000 songs, plain 95%
+    percentile intervals covered the true mean in 87 to 93% of cases, these in 94 to 97%. ROC-AUC hardly changes.
+    (None, None) if no resample could be scored.
     """
     resampled = resampled[~np.isnan(resampled)]
     if not len(resampled):

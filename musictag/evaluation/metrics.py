@@ -1,6 +1,6 @@
-"""Song-level evaluation: patches become song scores, song scores become macro metrics with bootstrap intervals.
+"""Song-level evaluation: from patches to song scores, from song scores to macro metrics with bootstrap intervals.
 
-The paper predicts a song as the mean over its patches and reports ROC-AUC, PR-AUC and root-MSE (sections 2 and 4).
+The paper averages the predictions for a song's patches and reports ROC-AUC, PR-AUC and RMSE (sections 2 and 4).
 Legend: B patches, S songs, K tags, R resamples.
 """
 
@@ -18,9 +18,9 @@ from musictag.evaluation.weighting import ScoredSongs
 
 
 def roc_auc(scores: np.ndarray, targets: np.ndarray) -> float:
-    """Area under the ROC curve of one tag, exact; a tie of a positive and a negative song counts one half.
+    """Exact area under the ROC curve of one tag; a tie between a positive and a negative song counts one half.
 
-    ``scores`` and ``targets`` are (S); targets are 0, 1 or NaN (unknown, left out). NaN without songs of both classes.
+    ``scores`` and ``targets`` are (S); targets are 0, 1 or NaN (unknown, ignored). NaN without songs of both classes.
     """
     return _score_once(scores, targets)[0]
 
@@ -49,25 +49,25 @@ def song_metrics(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All figures of one evaluation, as plain numbers ready for JSON.
+    """All results of one evaluation, as plain numbers ready for JSON.
 
     ``scores`` and ``targets`` are S×K; a target is NaN where unknown, 0 or 1 for a ``"classification"`` tag and a
-    number in [0, 1] for a ``"regression"`` tag. The result holds
+    number in [0, 1] for a ``"regression"`` tag. The result contains
 
-    - each of ``METRICS`` by its key: ``{"value", "low", "high"}``, the metric (for most the mean over the tags that can
-      be scored) and its interval from ``resamples`` bootstrap resamples of the songs (all tags together, see
-      ``centred_interval``); low and high are None with ``resamples=0``. The whole entry is None where nothing can be
+    - each of ``METRICS`` under its key: ``{"value", "low", "high"}``, the metric (usually the mean over the tags that
+      can be scored) and its interval from ``resamples`` bootstrap resamples of the songs (all tags together, see
+      ``centred_interval``); low and high are None with ``resamples=0``. The whole entry is None if nothing can be
       scored.
     - ``tags_scored``, ``regression_tags_scored``; ``tags_left_out``: names of the classification tags without songs of
-      both classes and of the regression tags without any known target. They are in no mean.
-    - ``chance_pr_auc``: mean prevalence of the scored tags, the PR-AUC of answering at random (its ROC-AUC is 0.5).
-    - ``songs``, ``resamples``, ``confidence``, and ``tags``: one entry a tag with ``name, kind, known, positives,
-      prevalence, rmse_of_mean`` and each metric that is one of single tags, None where it does not apply.
-      ``rmse_of_mean`` is the error of always answering the mean of these very targets.
+      both classes and of the regression tags without any known target. No mean includes them.
+    - ``chance_pr_auc``: mean prevalence of the scored tags, the PR-AUC of random scores (their ROC-AUC is 0.5).
+    - ``songs``, ``resamples``, ``confidence``, and ``tags``: one entry per tag with ``name, kind, known, positives,
+      prevalence, rmse_of_mean`` and each per-tag metric, None where it does not apply. ``rmse_of_mean`` is the error
+      of always predicting the mean of these targets.
 
-    In a resample, tags that happen to lack a class are left out of that resample's mean. Equal input and ``seed`` give
-    equal output. Raises MusictagError for scores that are not finite and for settings out of range, ValueError for
-    shapes, kinds and targets that do not fit.
+    A resample's mean skips the tags that happen to lack a class in it. The same inputs and ``seed`` give the same
+    output. Raises MusictagError for scores that are not finite and for settings out of range, ValueError for wrong
+    shapes, kinds and targets.
     """
     _check(scores, targets, names, kinds, resamples, confidence)
     songs = ScoredSongs(scores, targets, kinds)
@@ -135,7 +135,7 @@ def _check(
             f"scores {scores.shape} and targets {targets.shape} must be S×K for {len(names)} names, {len(kinds)} kinds"
         )
     if not len(scores):
-        raise MusictagError("there is no song to evaluate: the split is empty")
+        raise MusictagError("there are no songs to evaluate: the split is empty")
     if unknown := set(kinds) - {"classification", "regression"}:
         raise ValueError(f"a tag is 'classification' or 'regression', not {', '.join(map(repr, sorted(unknown)))}")
     if resamples < 0 or not 0 < confidence < 1:
@@ -143,7 +143,7 @@ def _check(
     broken = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if len(broken):
         raise MusictagError(
-            f"{len(broken)} of {len(scores)} songs have scores that are no numbers (first: row {broken[0]}): "
+            f"{len(broken)} of {len(scores)} songs have NaN or infinite scores (first: row {broken[0]}): "
             "the model has diverged; train it again with a smaller learning rate"
         )
     for k, (name, kind) in enumerate(zip(names, kinds, strict=True)):

@@ -1,4 +1,4 @@
-"""Pictures and tables of one run, made from its metrics and its history alone."""
+"""Plots of one run, drawn from its metrics and history alone."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from musictag.evaluation.tables import _mean_of, _relative_error, _scored, _summ
 
 
 def plot_tags(metrics: dict[str, Any], path: str | Path) -> None:
-    """Write a PNG of all scored tags, best ROC-AUC first: ROC-AUC from chance, PR-AUC with its chance beside it.
+    """Write a PNG of all scored tags, best ROC-AUC first: ROC-AUC from chance, PR-AUC next to its chance level.
 
-    ``metrics`` is what ``musictag.evaluation.metrics.song_metrics`` returns. Regression tags stand below, smallest
-    error first in relation to the error of always answering their mean. The picture is as high as the tags need.
+    ``metrics`` is what ``musictag.evaluation.metrics.song_metrics`` returns. Regression tags follow below, sorted by
+    their error relative to that of always predicting the mean. The height of the figure grows with the number of tags.
     """
     ranked = sorted(_scored(metrics, "roc_auc"), key=lambda tag: -tag["roc_auc"])
     measured = sorted(_scored(metrics, "rmse"), key=_relative_error)
@@ -48,25 +48,25 @@ def plot_tags(metrics: dict[str, Any], path: str | Path) -> None:
             left.set_xlabel("line: chance", color=FAINT)
             _bars_with_marks(right, ranked, "pr_auc", "prevalence", ORANGE)
             right.set_title(f"PR-AUC   {_mean_of(metrics['pr_auc'])}")
-            right.set_xlabel("mark: chance, which is the tag's prevalence", color=FAINT)
+            right.set_xlabel("mark: chance (the tag's prevalence)", color=FAINT)
             right.tick_params(axis="y", labelleft=False)
         if measured:
             below = figure.add_subplot(grid[-1, :])
             _bars_with_marks(below, measured, "rmse", "rmse_of_mean", GREEN)
             below.set_title(f"RMSE   {_mean_of(metrics['rmse'])}")
-            below.set_xlabel("mark: error of always answering the tag's mean", color=FAINT)
+            below.set_xlabel("mark: error of always predicting the tag's mean", color=FAINT)
         save_figure(figure, path)
 
 
 def plot_curves(history: Sequence[dict[str, Any]], path: str | Path, best_epoch: int | None = None) -> None:
     """Write a PNG of losses, validation scores and learning rate over the epochs, the best epoch marked.
 
-    ``history`` has one row an epoch: ``epoch`` (from 0; shown from 1), ``train_loss``, ``val_loss``, ``val_<key>`` of
-    the headline metrics, ``learning_rate``. A value may be missing or None; scores without any value have no panel.
+    ``history`` has one row per epoch: ``epoch`` (from 0; shown from 1), ``train_loss``, ``val_loss``, ``val_<key>`` of
+    the headline metrics, ``learning_rate``. A value may be missing or None; scores without any value get no panel.
     Raises ValueError for an empty history.
     """
     if not history:
-        raise ValueError("a history without epochs cannot be drawn")
+        raise ValueError("a history without epochs cannot be plotted")
     epochs = np.array([row["epoch"] for row in history]) + 1
     curves = {
         "Loss": {"training": ("train_loss", BLUE), "validation": ("val_loss", ORANGE)},
@@ -107,7 +107,7 @@ def plot_curves(history: Sequence[dict[str, Any]], path: str | Path, best_epoch:
 
 
 def _bars_from_chance(axes: Axes, tags: list[dict[str, Any]], key: str, color: str) -> None:
-    # What such a bar shows is what the model has learnt; it goes to the left where that is worse than nothing.
+    # A bar shows the difference from chance; it points left for a tag that is predicted worse than that.
     values = np.array([tag[key] for tag in tags])
     _rows(axes, tags)
     axes.barh(range(len(tags)), values - 0.5, left=0.5, height=0.72, color=np.where(values < 0.5, _RED, color))
@@ -126,7 +126,7 @@ def _bars_with_marks(axes: Axes, tags: list[dict[str, Any]], key: str, mark: str
         axes.vlines(marks, rows - 0.42, rows + 0.42, color=ink, linewidth=width)
     furthest = max(values.max(), marks.max(), 1e-3)
     axes.set_xlim(0, furthest * 1.1)
-    # Where the number would stand on the mark it stands behind it.
+    # A number that would overlap the mark goes to the right of it.
     hidden = (values <= marks) & (marks < values + 0.09 * furthest)
     for row, at, value in zip(rows, np.where(hidden, marks, values), values, strict=True):
         _write(axes, row, at, f"{value:.2f}")

@@ -1,7 +1,7 @@
-"""The metrics: one entry each. Training, results, tables, figures, comparisons and logs read what there is from here.
+"""The metrics, one entry each: training, results, tables, figures, comparisons and logs all read this registry.
 
-A metric is added by one more entry, here or in a package of one's own (``METRICS["key"] = Metric("key", ...)`` before
-training begins).
+To add a metric, add an entry, here or in your own package (``METRICS["key"] = Metric("key", ...)`` before training
+begins).
 
 Legend: S songs, K tags, R weightings of the songs.
 """
@@ -19,7 +19,7 @@ from scipy.special import ndtri
 from musictag.evaluation.bootstrap import mean_of_known
 from musictag.evaluation.weighting import Weighted
 
-#: Names that stand beside the metrics where these are written.
+#: Keys that appear next to the metrics in files, and so cannot name one.
 _TAKEN = (
     "chance_pr_auc", "confidence", "kind", "known", "loss", "name", "positives", "prevalence", "regression_tags_scored",
     "resamples", "rmse_of_mean", "songs", "tags", "tags_left_out", "tags_scored",
@@ -28,18 +28,18 @@ _TAKEN = (
 
 @dataclass(frozen=True)
 class Metric:
-    """What is computed of song scores, and how it is shown.
+    """How a metric is computed from song scores, and how it is shown.
 
     - ``key``: its name in files: ``metrics.json``, ``history.csv`` and ``trainer.monitor`` (as ``val_<key>``), tables.
-    - ``label``: its name where people read it; ``decimals``: how many are shown; ``better``: ``"max"`` or ``"min"``.
-    - ``kind``: of the tags that it is computed of: classification, regression or all.
-    - ``score``: what a ``Weighted`` is scored. ``per_tag``: that is R×K, NaN where a tag has no score (tags of another
-      kind are left out whatever it says), and its mean over the tags is the metric; otherwise R, NaN for none.
-    - ``chance``: what an answer that hears nothing scores, from the test scores of ``metrics.json``; None: not known.
+    - ``label``: its name for readers; ``decimals``: how many are shown; ``better``: ``"max"`` or ``"min"``.
+    - ``kind``: which tags it is computed from: classification, regression or all.
+    - ``score``: computes it from a ``Weighted``. With ``per_tag`` the result is R×K, NaN where a tag has no score (tags
+      of other kinds are always ignored), and the metric is its mean over the tags; otherwise R, NaN for no score.
+    - ``chance``: the score of answers that ignore the audio, from the test scores of ``metrics.json``; None: not known.
     - ``bounds``: the lowest and the highest possible value, finite.
-    - ``headline``: shown in figures, summaries and narrow tables, too, and not in the full tables and files alone.
+    - ``headline``: also shown in figures, summaries and narrow tables, not only in the full tables and files.
 
-    Raises ValueError for a key that is taken, and for another ``better`` or ``kind``.
+    Raises ValueError for a key that is reserved, and for any other ``better`` or ``kind``.
     """
 
     key: str
@@ -55,7 +55,9 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not self.key.isidentifier() or self.key in _TAKEN:
-            raise ValueError(f"a metric cannot be called {self.key!r}: a name is wanted, and not {', '.join(_TAKEN)}")
+            raise ValueError(
+                f"a metric cannot be called {self.key!r}: use an identifier other than {', '.join(_TAKEN)}"
+            )
         if self.better not in ("max", "min") or self.kind not in ("classification", "regression", "all"):
             raise ValueError(
                 f"{self.key}: better={self.better!r} must be 'max' or 'min', and kind={self.kind!r} 'classification', "
@@ -73,16 +75,16 @@ class Metric:
         return self.bounds[1] if self.better == "max" else self.bounds[0]
 
     def values(self, weighted: Weighted) -> np.ndarray:
-        """R×K float64 if ``per_tag``, else R; NaN where there is no such score."""
+        """R×K float64 if ``per_tag``, else R; NaN where there is no score."""
         found = self.score(weighted)
         return np.where(weighted.songs.tags_of(self.kind), found, np.nan) if self.per_tag else found
 
     def macro(self, values: np.ndarray) -> np.ndarray:
-        """The metric itself (R), of what ``values`` returned."""
+        """The metric itself (R), from what ``values`` returned."""
         return mean_of_known(values) if self.per_tag else values
 
     def show(self, value: float | None) -> str:
-        """With its decimals; "-" where there is none."""
+        """``value`` with its decimals; "-" for None."""
         return "-" if value is None else f"{value:.{self.decimals}f}"
 
 
@@ -91,7 +93,7 @@ def headlines() -> list[Metric]:
 
 
 def monitors() -> dict[str, str]:
-    """What ``trainer.monitor`` may be, and which way is better: ``"min"`` or ``"max"``."""
+    """What ``trainer.monitor`` may be, and whether lower or higher is better: ``"min"`` or ``"max"``."""
     return {"val_loss": "min"} | {f"val_{key}": metric.better for key, metric in METRICS.items()}
 
 
@@ -101,7 +103,7 @@ def _root_mean_squared_error(weighted: Weighted) -> np.ndarray:
     return found
 
 
-#: ROC-AUC is kept that far from 0 and 1, where d' would be infinite.
+#: ROC-AUC is kept this far from 0 and 1, where d' would be infinite.
 _AREA_MARGIN = 1e-9
 
 
@@ -116,7 +118,7 @@ def _error_of_means(test: Mapping[str, Any]) -> float | None:
 
 
 def _f1_of_all(test: Mapping[str, Any]) -> float | None:
-    """Giving a tag to every song: precision is its prevalence, recall 1."""
+    """The F1 of giving every tag to every song: precision is the prevalence, recall 1."""
     rates = [tag["prevalence"] for tag in test["tags"] if tag["roc_auc"] is not None]
     return float(np.mean([2 * rate / (1 + rate) for rate in rates])) if rates else None
 
@@ -129,7 +131,7 @@ METRICS: dict[str, Metric] = {
     for metric in (
         # area under the ROC curve; a tie of a positive and a negative song counts one half
         Metric("roc_auc", "ROC-AUC", lambda weighted: weighted.ranked[0], chance=lambda test: 0.5, headline=True),
-        # average precision: step-wise, not interpolated; at random it is the prevalence
+        # average precision: step-wise, not interpolated; its chance level is the prevalence
         Metric(
             "pr_auc",
             "PR-AUC",
@@ -137,7 +139,7 @@ METRICS: dict[str, Metric] = {
             chance=lambda test: test["chance_pr_auc"],
             headline=True,
         ),
-        # chance: always answering a tag's mean
+        # chance: always predicting a tag's mean
         Metric(
             "rmse",
             "RMSE",
@@ -147,13 +149,13 @@ METRICS: dict[str, Metric] = {
             chance=_error_of_means,
             headline=True,
         ),
-        # F1 at the threshold that is best for these very songs, a threshold a tag: optimistic, as whoever tags new
-        # songs has to choose one beforehand, and the rarer the tag the more so
+        # F1 at the threshold that is best for these songs, per tag: optimistic, because for new songs the threshold has
+        # to be chosen beforehand, and more so for rarer tags
         Metric("f1_best", "F1 (best)", lambda weighted: weighted.ranked[2], chance=_f1_of_all),
-        # over songs, of the tags as they are ranked within each; songs without a true tag take no part
+        # mean over songs, from the ranking of the tags within each; songs without a true tag are ignored
         Metric("lrap", "LRAP", lambda weighted: weighted.mean(*weighted.songs.precisions), per_tag=False),
-        # of the mean ROC-AUC over the tags, not the mean of the tags' own: the convention on AudioSet since Hershey et
-        # al. 2017
+        # computed from the mean ROC-AUC over the tags, not averaged over the tags: the convention on AudioSet since
+        # Hershey et al. 2017
         Metric(
             "d_prime",
             "d'",

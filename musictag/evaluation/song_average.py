@@ -1,4 +1,4 @@
-"""Song scores: the mean over the patches of each song."""
+"""Song scores: the mean over each song's patches."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from musictag.common.errors import MusictagError
 
 
 class SongAverage(Metric):
-    """Mean over a song's patches of the tags' probabilities, for ``num_songs`` songs and ``num_tags`` tags.
+    """Mean tag probabilities over each song's patches, for ``num_songs`` songs and ``num_tags`` tags.
 
-    Sums are kept by song and added up over ranks, so the patches of a song may come from any rank in any order, and a
-    whole song evaluated twice counts as if evaluated once. The sums are float64, in which float32 probabilities add up
-    almost always exactly: the order leaves no trace in the float32 means. Use ``update``, ``compute`` and ``reset``;
-    calling the metric itself would ask for all songs in every batch.
+    Sums are kept per song and reduced over ranks, so the patches of a song may come from any rank in any order, and a
+    whole song that is evaluated twice counts as one. The sums are float64, in which adding float32 probabilities is
+    almost always exact, so the float32 means do not depend on the order. Use ``update``, ``compute`` and ``reset``;
+    calling the metric itself would require all songs in every batch.
     """
 
     full_state_update = False
@@ -30,30 +30,30 @@ class SongAverage(Metric):
         self.add_state("count", torch.zeros(num_songs, dtype=torch.int64), dist_reduce_fx="sum")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> SongAverage:
-        # A model turned to bfloat16 takes its metrics along; the sums move to its device but keep their precision.
+        # Converting a model to bfloat16 converts its metrics, too; the sums follow its device but keep their precision.
         return super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), exclude_state)
 
     def update(self, song: Tensor, probabilities: Tensor) -> None:
-        """Adds patches: ``song`` (B, int64) is each one's row among the songs, ``probabilities`` is B×K.
+        """Adds patches: ``song`` (B, int64) is the row of each patch's song, ``probabilities`` is B×K.
 
-        Raises ValueError where the shapes do not fit, RuntimeError for a row that does not exist.
+        Raises ValueError for wrong shapes, RuntimeError for a row that does not exist.
         """
         if probabilities.shape != (len(song), self.sum.shape[1]):
             raise ValueError(
                 f"probabilities of shape {(len(song), self.sum.shape[1])} expected, got {tuple(probabilities.shape)}"
             )
-        # first to the sums' device, then to their type: not every device has float64
+        # device first, then dtype: not every device supports float64
         song, probabilities = song.to(self.sum.device), probabilities.detach().to(self.sum.device)
         self.sum.index_add_(0, song, probabilities.to(self.sum.dtype))
         self.count.index_add_(0, song, torch.ones_like(song, dtype=self.count.dtype))
 
     def compute(self) -> Tensor:
-        """Song scores, S×K float32. Raises MusictagError while songs are missing: a part is not the evaluation."""
+        """Song scores, S×K float32. Raises MusictagError while songs are missing."""
         missing = torch.nonzero(self.count == 0).flatten().tolist()
         if missing:
             rows = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
             raise MusictagError(
                 f"{len(missing)} of {len(self.count)} songs have no patch (rows {rows}): the evaluation is incomplete. "
-                "Every song has to be evaluated; leave limit_val_batches and limit_test_batches at 1.0."
+                "Every song must be evaluated; leave limit_val_batches and limit_test_batches at 1.0."
             )
         return (self.sum / self.count[:, None]).to(torch.float32)

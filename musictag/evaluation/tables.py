@@ -12,13 +12,13 @@ from musictag.evaluation.registry import METRICS
 
 
 def result_table(metrics: dict[str, Any], title: str) -> Table:
-    """All metrics for the terminal: each with its interval and its chance value, and what they rest on."""
+    """All metrics for the terminal, each with its interval and chance value, and the songs and tags behind them."""
     measured = _scored(metrics, "rmse")
     left_out = metrics["tags_left_out"]
     caption = f"{metrics['songs']:,} songs, {metrics['tags_scored']} tags scored"
     if measured:
         plural = "s" if len(measured) > 1 else ""
-        caption += f" and {len(measured)} regression tag{plural} (chance RMSE: always answering a tag's mean)"
+        caption += f" and {len(measured)} regression tag{plural} (chance RMSE: always predicting a tag's mean)"
     if left_out:
         more = ", ..." if len(left_out) > 5 else ""
         caption += f"; {len(left_out)} left out (one class only, or unknown): {', '.join(left_out[:5])}{more}"
@@ -38,7 +38,7 @@ def result_table(metrics: dict[str, Any], title: str) -> Table:
 
 
 def tag_table(metrics: dict[str, Any], best: int = 5, worst: int = 5) -> Table:
-    """The classification tags of highest and lowest ROC-AUC, for the terminal; all of them if there are no more."""
+    """The classification tags with the highest and lowest ROC-AUC, for the terminal; all of them if there are few."""
     ranked = sorted(_scored(metrics, "roc_auc"), key=lambda tag: -tag["roc_auc"])
     table = Table(title=f"Best {best} and worst {worst} tags" if len(ranked) > best + worst else "Tags")
     table.title_justify = "left"
@@ -77,5 +77,5 @@ def _summary(metrics: dict[str, Any]) -> str:
     if metrics["tags_left_out"]:
         parts.append(f"{len(metrics['tags_left_out'])} left out: one class only, or unknown")
     if metrics["resamples"]:
-        parts.append(f"in brackets: {metrics['confidence']:.0%} interval over songs")
+        parts.append(f"{metrics['confidence']:.0%} intervals over songs in brackets")
     return "   ·   ".join(parts)

@@ -1,4 +1,4 @@
-"""The songs of one evaluation under any weighting: what metrics share is sorted once, then computed once a weighting.
+"""The songs of one evaluation under any weighting: sorted once, and what metrics share is computed once per weighting.
 
 Legend: S songs, K tags, R weightings (one, or the resamples of a bootstrap), D columns.
 """
@@ -12,14 +12,14 @@ import numpy as np
 
 from musictag.evaluation.bootstrap import Ranking
 
-#: Songs whose tags are ranked at once.
+#: Songs whose tags are ranked in one batch.
 _ROWS = 4096
 
 
 class ScoredSongs:
-    """``scores`` and ``targets`` (S×K; NaN: unknown) of tags whose ``kinds`` are classification or regression.
+    """``scores`` and ``targets`` (S×K; NaN: unknown) for tags whose ``kinds`` are classification or regression.
 
-    ``known`` (S×K) says which targets are, ``is_class`` (K) which tags are of classification.
+    ``known`` (S×K) marks the known targets, ``is_class`` (K) the classification tags.
     """
 
     def __init__(self, scores: np.ndarray, targets: np.ndarray, kinds: Sequence[str]) -> None:
@@ -34,19 +34,19 @@ class ScoredSongs:
 
     @cached_property
     def rankings(self) -> dict[int, Ranking]:
-        """By its number each classification tag whose known songs are of both classes."""
+        """The ranking of each classification tag that has known songs of both classes, by the tag's index."""
         found = {int(k): Ranking(self.scores[:, k], self.targets[:, k]) for k in np.flatnonzero(self.is_class)}
         return {k: ranking for k, ranking in found.items() if ranking.has_both_classes}
 
     @cached_property
     def precisions(self) -> tuple[np.ndarray, np.ndarray]:
-        """``label_ranking_precision`` of the classification tags, 0 where there is none, and 1 where there is: S."""
+        """``label_ranking_precision`` of the classification tags (0 where undefined), and 1 where it is defined: S."""
         found = label_ranking_precision(self.scores[:, self.is_class], self.targets[:, self.is_class])
         return np.nan_to_num(found), (~np.isnan(found)).astype(np.float64)
 
     @cached_property
     def squared_errors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the regression tags, 0 where the target is unknown, and 1 where it is known: float64, S × such tags."""
+        """Squared errors of the regression tags (0 for unknown targets), and 1 for known ones: float64, S × tags."""
         known = self.known[:, ~self.is_class]
         errors = self.scores[:, ~self.is_class].astype(np.float64) - self.targets[:, ~self.is_class]
         return np.where(known, errors, 0.0) ** 2, known.astype(np.float64)
@@ -56,12 +56,12 @@ class ScoredSongs:
         return Weighted(self, np.ones((len(self.scores), 1), dtype=np.int32))
 
     def under(self, weights: np.ndarray) -> Weighted:
-        """Each song counts as often as ``weights`` (S×R, whole numbers) say."""
+        """Each song counts as often as ``weights`` (S×R, integers) say."""
         return Weighted(self, weights)
 
 
 class Weighted:
-    """``songs`` under ``weights`` (S×R): what several metrics read is computed when the first asks for it."""
+    """``songs`` under ``weights`` (S×R): values that several metrics share are computed on first use."""
 
     def __init__(self, songs: ScoredSongs, weights: np.ndarray) -> None:
         self.songs = songs
@@ -69,16 +69,16 @@ class Weighted:
 
     @cached_property
     def ranked(self) -> np.ndarray:
-        """ROC-AUC, PR-AUC and best F1 (see ``Ranking.score``) of every tag: 3×R×K, NaN where there is no such score."""
+        """ROC-AUC, PR-AUC and best F1 (see ``Ranking.score``) of every tag: 3×R×K, NaN where undefined."""
         found = np.full((3, self.weights.shape[1], self.songs.scores.shape[1]), np.nan)
         for k, ranking in self.songs.rankings.items():
             found[:, :, k] = ranking.score(self.weights)
         return found
 
     def mean(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Weighted mean over the songs of ``values`` (S×D, or S), of those that are ``known`` (1, else 0): R×D, or R.
+        """Weighted mean over songs of the ``values`` (S×D, or S) that are ``known`` (1, else 0): R×D, or R.
 
-        Values that are not known must be 0. NaN where no known song has weight.
+        Unknown values must be 0. NaN where no known song has weight.
         """
         weights = self.weights.T.astype(np.float64)
         with np.errstate(invalid="ignore"):
@@ -86,10 +86,10 @@ class Weighted:
 
 
 def label_ranking_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Of each song (S): mean over its true tags of the share of true ones among the tags scored as high or higher.
+    """For each song (S): mean over its true tags of the share of true tags among those scored as high or higher.
 
-    ``scores`` and ``targets`` are S×K; unknown tags (NaN) take no part, tied ones stand at the lowest place of their
-    group, as in scikit-learn. NaN for a song without a true tag.
+    ``scores`` and ``targets`` are S×K; unknown tags (NaN) are ignored, tied ones get the lowest rank of their group,
+    as in scikit-learn. NaN for a song without a true tag.
     """
     parts = [slice(first, first + _ROWS) for first in range(0, len(scores), _ROWS)]
     found = [_label_ranking_precision(scores[part], targets[part]) for part in parts]
@@ -98,11 +98,11 @@ def label_ranking_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarr
 
 def _label_ranking_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     tags = scores.shape[1]
-    ranked = np.where(np.isnan(targets), -np.inf, scores)  # unknown tags come last, behind all that count
+    ranked = np.where(np.isnan(targets), -np.inf, scores)  # unknown tags are ranked last
     order = np.argsort(-ranked, axis=1)
     ranked = np.take_along_axis(ranked, order, axis=1)
     hits = np.take_along_axis(targets, order, axis=1) == 1
-    # the place of the last tag that is scored as high as this one
+    # the rank of the last tag that is scored as high as this one
     is_end = np.ones(ranked.shape, dtype=bool)
     is_end[:, :-1] = ranked[:, 1:] != ranked[:, :-1]
     ends = np.where(is_end, np.arange(tags), tags)

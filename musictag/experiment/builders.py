@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from musictag.common.errors import MusictagError
 from musictag.common.processes import available_cores
 from musictag.data.datasets import Source
 from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.samplers import TrainBatches
 from musictag.data.manifest import Tag
 from musictag.experiment.identity import PIPELINE_KEYS
 from musictag.models.network import TaggingNetwork
@@ -34,7 +36,17 @@ def build_data(config: dict[str, Any], source: Source) -> SongData:
         evaluation_mode=config["evaluation"]["mode"],
         prepare_workers=prepare_workers(config),
         max_bad_fraction=config["data"]["max_bad_fraction"],
+        sampler=make_sampler(config["data"]["sampler"]),
     )
+
+
+def make_sampler(spec: dict[str, Any]) -> partial[TrainBatches]:
+    """What makes the batch sampler of training; raises MusictagError unless it is TrainBatches or a subclass."""
+    sampler = make_partial("data.sampler", spec)
+    if not isinstance(sampler.func, type) or not issubclass(sampler.func, TrainBatches):
+        own = f"{TrainBatches.__module__}.{TrainBatches.__qualname__}"
+        raise MusictagError(f"data.sampler._target_={spec['_target_']} is not a subclass of {own}")
+    return sampler
 
 
 def build_module(config: dict[str, Any], source: Source, data: SongData, tags: Sequence[Tag]) -> TaggingModule:

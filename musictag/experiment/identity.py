@@ -41,13 +41,13 @@ BASELINE_KEYS = (
 )  # fmt: skip
 #: Of these, what only networks read.
 NETWORK_KEYS = (
-    "data.patch_seconds", "data.num_workers", "data.batch_size", "data.patches_per_song", "evaluation.mode",
-    "evaluation.batch_size",
+    "data.patch_seconds", "data.num_workers", "data.batch_size", "data.patches_per_song", "data.sampler",
+    "evaluation.mode", "evaluation.batch_size",
 )  # fmt: skip
 #: Keys of ``data`` that belong to the pipeline; the others describe the source.
 PIPELINE_KEYS = (
     "batch_size", "patches_per_song", "patch_seconds", "train_songs", "num_workers", "prepare_workers",
-    "max_bad_fraction",
+    "max_bad_fraction", "sampler",
 )  # fmt: skip
 #: Keys, or groups of them, that cannot change the result, and why: they are not in the identity of a run. Rounding, and
 #: noise that is drawn anew from the same distribution, as another processor brings them, make no other experiment.
@@ -92,11 +92,11 @@ def check_keys(config: dict[str, Any]) -> None:
         if unknown := sorted(set(given) - set(known)):
             where = f"{name} has no key" if name else "there is no key"
             raise MusictagError(f"{where} {', '.join(unknown)}; {closest(unknown[0], known)}")
-    parts = {name: config.get(name) for name in PARTS}
+    parts = {name: config.get(name) for name in PARTS} | {"data.sampler": config["data"]["sampler"]}
     for group in NAMED_PARTS:
         parts |= {f"{group}.{name}": spec for name, spec in (config.get(group) or {}).items()}
     for key, spec in parts.items():
-        if spec is not None or key in ("loss", "optimizer", "trainer"):
+        if spec is not None or key in ("loss", "optimizer", "trainer", "data.sampler"):
             check_part(key, spec)
     check_flags(config["trainer"])
     resamples, confidence = config["evaluation"]["bootstrap_resamples"], config["evaluation"]["confidence"]

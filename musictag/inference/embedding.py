@@ -1,6 +1,6 @@
 """Features of songs from inside a tagger, for use elsewhere.
 
-Legend: B patches, N samples, C channels, F mel bands, T frames, H numbers in a row.
+Legend: B patches, N samples, C channels, F mel bands, T frames, H features.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from musictag.inference.tagger import SongEmbedder
 from musictag.models.network import TaggingNetwork
 
 PENULTIMATE = "penultimate"
-_HOW_TO_LIST = "all that can be asked for: musictag embed --model MODEL --list-layers"
+_HOW_TO_LIST = "to list all layers: musictag embed --model MODEL --list-layers"
 
 
 class Embedder(SongEmbedder):
-    """Songs -> features of one layer of ``network``: cut into patches, read and batched exactly as for tagging.
+    """Songs -> features from one layer of ``network``: read, cut into patches and batched exactly as for tagging.
 
-    ``layer`` is ``penultimate`` (what goes into the last layer, ``network.backend.output``: H numbers a patch) or the
-    dotted name of a module, such as ``frontend`` or ``backend.convolutions.2``. Of outputs over time (B×C×T) or over
-    frequency and time (B×C×F×T) it takes the mean, so that H = C. ``layers`` finds those that can be asked for.
+    ``layer`` is ``penultimate`` (the input of the last layer, ``network.backend.output``: H features per patch) or the
+    dotted name of a module, such as ``frontend`` or ``backend.convolutions.2``. Outputs over time (B×C×T) or over
+    frequency and time (B×C×F×T) are averaged, so that H = C. ``layers`` lists the valid names.
 
-    Raises MusictagError for any other name, with the reason or with names that are similar.
+    Raises MusictagError for any other name, with the reason or with similar names.
     """
 
     def __init__(self, network: TaggingNetwork, layer: str = PENULTIMATE):
         self.network = network
         self.patch_seconds = network.patch_seconds
-        if layer == PENULTIMATE:  # known without looking
+        if layer == PENULTIMATE:  # needs no search
             self.layer = _penultimate(network)
             return
         usable, refused = layers(network)
@@ -57,22 +57,22 @@ class Embedder(SongEmbedder):
         return starts / network.sample_rate, features
 
     def _features(self, waveform: Tensor) -> Tensor:
-        """B×N -> B×H. The hook is gone afterwards, whatever happens."""
+        """B×N -> B×H. The hook is always removed afterwards."""
         heard: list[Tensor] = []
         with _listening(self.network, self.layer, heard):
             self.network(waveform)
         expected = (len(waveform), self.layer.size)
         if [tuple(found.shape) for found in heard] != [expected]:
-            raise MusictagError(f"layer {self.layer.name} of this model does not give one row of numbers a patch")
+            raise MusictagError(f"layer {self.layer.name} of this model does not return one vector per patch")
         return heard[0]
 
 
 def layers(network: TaggingNetwork) -> tuple[dict[str, Layer], dict[str, str]]:
-    """The layers that can be embedded, by name, and why others cannot, found by letting silence go through."""
+    """The layers that can be embedded, by name, and why others cannot, found with a forward pass of silence."""
     seen = _outputs(network, network.input_samples)
     longer = _outputs(network, 2 * network.input_samples, all_of_it=not network.backend.fixed_length)
     usable, refused = {PENULTIMATE: _penultimate(network)}, {}
-    for name, module in list(network.named_modules())[1:]:  # without the network itself
+    for name, module in list(network.named_modules())[1:]:  # skips the network itself
         found = _describe(name, type(module).__name__, seen.get(name, []), longer.get(name, []))
         if isinstance(found, Layer):
             usable[name] = found
@@ -82,12 +82,12 @@ def layers(network: TaggingNetwork) -> tuple[dict[str, Layer], dict[str, str]]:
 
 
 def _describe(name: str, kind: str, outputs: Sequence[Any], longer: Sequence[Any]) -> Layer | str:
-    """The layer that a module is, or why it is none; ``longer`` are its outputs for twice as long a waveform.
+    """The layer that a module is, or why it is not one; ``longer`` are its outputs for a waveform twice as long.
 
-    What grows with the waveform is time. Most modules have it last, those of a Transformer before the channels.
+    The axis that grows with the waveform is time: the last one in most modules, before the channels in a Transformer.
     """
     if len(outputs) != 1:
-        return f"it is used {len(outputs)} times a patch" if outputs else "nothing goes through it as a whole"
+        return f"it is used {len(outputs)} times per patch" if outputs else "its forward method is never called"
     (shape,) = outputs
     if not isinstance(shape, tuple):
         return f"it returns a {shape}, not a tensor"
@@ -102,9 +102,9 @@ def _describe(name: str, kind: str, outputs: Sequence[Any], longer: Sequence[Any
 
 
 def _outputs(network: TaggingNetwork, num_samples: int, all_of_it: bool = True) -> dict[str, list[Any]]:
-    """What each module returns for two patches of ``num_samples``, call by call: a tensor's shape, or another's class.
+    """What each module returns for two patches of ``num_samples``, per call: the shape of a tensor, else the class.
 
-    Not ``all_of_it``: of the front-end alone.
+    Without ``all_of_it`` only the front-end runs.
     """
     seen: dict[str, list[Any]] = {}
 
@@ -125,7 +125,7 @@ def _penultimate(network: TaggingNetwork) -> Layer:
 
 
 def _listening(network: TaggingNetwork, layer: Layer, heard: list[Tensor]) -> torch.utils.hooks.RemovableHandle:
-    """A hook that appends what ``layer`` makes of each batch, B×H, to ``heard``; a context that ends with it."""
+    """A hook that appends the features of ``layer`` for each batch, B×H, to ``heard``; a context that removes it."""
     if layer.name == PENULTIMATE:
         output: nn.Module = network.backend.output
         return output.register_forward_pre_hook(lambda _module, inputs: heard.append(layer.vectors(inputs[0])))

@@ -1,4 +1,4 @@
-"""A fitted baseline in use: features of the whole song, and a model of each tag.
+"""Inference with a fitted baseline: features of the whole song, and one model per tag.
 
 Legend: S songs, N samples, K tags, D features.
 """
@@ -26,10 +26,10 @@ _LAYER = "features"
 
 
 class FeatureTagger(Tagger):
-    """Tags songs by their features.
+    """Tags songs from their audio features.
 
-    ``model`` predicts; ``spec`` is the plain dictionary that it was built from. ``fitted`` holds a model for each tag,
-    with its ``name`` and ``kind``.
+    ``model`` predicts; ``spec`` is the plain dictionary that it was built from. ``fitted`` holds a fitted model for
+    each tag, with its ``name`` and ``kind``.
     """
 
     def __init__(self, model: FeatureModel, spec: Mapping[str, Any], fitted: Sequence[dict[str, Any]]) -> None:
@@ -49,26 +49,24 @@ class FeatureTagger(Tagger):
         return self.scores(_features(audio)[None])[0]
 
     def taggram(self, source: AudioSource, hop_seconds: float | None = None) -> Taggram:
-        raise MusictagError(
-            "a baseline has no taggram: its features are those of whole songs. Use tag, or the model of a network"
-        )
+        raise MusictagError("a baseline has no taggram: its features describe whole songs. Use tag, or a network")
 
     def embedder(self, layer: str | None = None) -> SongEmbedder:
         if layer not in (None, _LAYER):
-            raise MusictagError(f"a baseline has no layer {layer}; all that can be asked for is {_LAYER}")
+            raise MusictagError(f"a baseline has no layer {layer}; its only layer is {_LAYER}")
         return _FeatureEmbedder(self)
 
     def layers(self) -> dict[str, Layer]:
         return {_LAYER: Layer(_LAYER, "features of the whole song", (len(feature_names()),))}
 
     def save(self, path: str | Path) -> None:
-        """Everything as JSON, atomically: no pickle, so that reading it executes nothing."""
+        """Write everything as JSON, atomically: without pickle, so that reading it executes nothing."""
         content = {"what": _WHAT, "features": list(feature_names()), "baseline": self.spec, "tags": self.fitted}
         write_json(path, content)
 
 
 class _FeatureEmbedder(SongEmbedder):
-    """The features of songs, each of which is a single patch."""
+    """The features of songs; each song is a single patch."""
 
     patch_seconds = None
 
@@ -87,18 +85,18 @@ def _features(audio: np.ndarray) -> np.ndarray:
 def read_feature_tagger(path: Path, trust: Sequence[str] = ()) -> FeatureTagger:
     """The tagger in the model.json of a finished baseline run; ``trust`` as for ``musictag.load``.
 
-    Raises MusictagError for anything else, and for a model of other features than this version computes.
+    Raises MusictagError for anything else, and for a model whose features differ from those of this version.
     """
     try:
         content = read_models(path)
     except (OSError, ValueError) as error:
-        raise MusictagError(f"{path} is not a model of a baseline, or is damaged: {error}") from error
+        raise MusictagError(f"{path} is not the model of a baseline, or is damaged: {error}") from error
     if content["what"] != _WHAT:
-        raise MusictagError(f"{path} is not a model of a baseline: it was not written by this version of musictag")
+        raise MusictagError(f"{path} is not the model of a baseline: it was not written by this version of musictag")
     if content["features"] != list(feature_names()):
         raise MusictagError(
-            f"{path} was fitted to other features than this version of musictag computes: run the baseline again, or "
-            "use it with the version that fitted it"
+            f"{path} was fitted to other features than those of this version of musictag: run the baseline again, or "
+            "use the version that fitted it"
         )
     try:
         check_targets(content["baseline"], trust)

@@ -1,4 +1,4 @@
-"""A layer of a tagger whose output can be taken as features."""
+"""A layer of a tagger whose output can serve as features."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 class Layer:
     """A module whose output can be embedded.
 
-    ``shape`` is what it makes of one patch, ``channels`` says which axis of that is H (0: first); the mean is taken
-    over the others. ``kind`` is the module's class.
+    ``shape`` is that of its output for one patch, ``channels`` the axis that becomes H (0: first); the others are
+    averaged. ``kind`` is the module's class.
     """
 
     name: str
@@ -26,6 +26,6 @@ class Layer:
         return self.shape[self.channels]
 
     def vectors(self, output: Tensor) -> Tensor:
-        """What the module returned for B patches -> B×H float32, apart from what may still be changed in place."""
+        """The module's output for B patches -> B×H float32, copied where a later layer could change it in place."""
         output = output.float()
         return output.clone() if output.ndim == 2 else output.movedim(self.channels + 1, 1).flatten(2).mean(-1)

@@ -1,4 +1,4 @@
-"""From a file or a name to a tagger: the one place that knows which kinds of files there are."""
+"""From a file or a name to a tagger: the only place that knows which kinds of files exist."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from musictag.models.pretrained import locate
 
 
 def load(model: str | os.PathLike, device: str | torch.device = "cpu", trust: Sequence[str] = ()) -> Tagger:
-    """The tagger that a run left, ready to tag.
+    """Load the tagger of a finished run, ready to tag.
 
     ``model`` is the tagger.safetensors of a network, the model.json of a baseline, the folder of a finished run with
-    either, or the name of a pretrained model. A network works on ``device``, a baseline always on the CPU. No
+    either, or the name of a pretrained model. A network runs on ``device``, a baseline always on the CPU. No
     configuration file is needed.
 
-    The file is read as untrusted: nothing in it is executed. It may name classes of musictag, of packages that are
-    registered under the entry-point group ``musictag.plugins``, and of the packages in ``trust``; that is decided
-    before anything is imported. Raises MusictagError for whatever is not such a file.
+    The file is treated as untrusted: nothing in it is executed. It may name classes of musictag, of packages that are
+    registered under the entry-point group ``musictag.plugins``, and of the packages in ``trust``; this is checked
+    before anything is imported. Raises MusictagError for any other file.
     """
     path = locate(model)
     if path.suffix == ".json":
@@ -38,17 +38,17 @@ def load(model: str | os.PathLike, device: str | torch.device = "cpu", trust: Se
 def load_network(
     model: str | os.PathLike, device: str | torch.device = "cpu", trust: Sequence[str] = ()
 ) -> TaggingNetwork:
-    """The network of a tagger, in evaluation mode; arguments and errors are those of ``load``."""
+    """The network of a tagger, in evaluation mode; arguments and errors as for ``load``."""
     path = locate(model)
     stored = read_tagger(path)
     try:
         check_targets(stored.spec, trust)
-        with torch.device("meta"):  # shapes without memory: a wrong file shall not cost any
+        with torch.device("meta"):  # shapes only: a wrong file must not cost memory
             expected = TaggingNetwork(**stored.spec).state_dict()
         check_fit(expected, stored.state)
         network = TaggingNetwork(**stored.spec)
         network.load_state_dict(stored.state)
-    except Exception as error:  # a spec of anybody makes the parts raise nearly anything
+    except Exception as error:  # an untrusted spec can make the parts raise almost anything
         what = error if isinstance(error, MusictagError) else f"its tagger cannot be built ({reason(error)})"
         raise MusictagError(f"{path}: {what}") from error
     try:

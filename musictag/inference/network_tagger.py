@@ -1,4 +1,4 @@
-"""A trained network in use: songs are cut into patches, and a song's score is the mean over them.
+"""Inference with a trained network: songs are cut into patches, and a song's score is the mean over them.
 
 Legend: B patches, N samples, K tags.
 """
@@ -20,10 +20,10 @@ from musictag.models.network import TaggingNetwork
 
 
 class NetworkTagger(Tagger):
-    """Tags songs with ``network``, on the device that it is on.
+    """Tags songs with ``network``, on the network's device.
 
-    A song's score is the mean over its patches (section 2 of the paper); one shorter than a patch is repeated to its
-    length.
+    A song's score is the mean over its patches (section 2 of the paper); a song shorter than a patch is repeated to
+    fill it.
     """
 
     def __init__(self, network: TaggingNetwork) -> None:

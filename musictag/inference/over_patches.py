@@ -1,4 +1,4 @@
-"""A song goes through a network patch by patch: the same cutting for tagging, taggrams and embeddings.
+"""Running a network over the patches of a song: the same cutting for tagging, taggrams and embeddings.
 
 Legend: B patches, N samples.
 """
@@ -16,17 +16,17 @@ from musictag.common.errors import MusictagError
 from musictag.data.audio.patches import fit_length, patch_starts
 from musictag.models.network import TaggingNetwork
 
-BATCH_SECONDS = 64  # audio that goes through the network at once; bounds the memory
+BATCH_SECONDS = 64  # audio per batch; bounds the memory
 
 
 @torch.inference_mode()
 def over_patches(
     network: TaggingNetwork, compute: Callable[[Tensor], Tensor], audio: np.ndarray, hop_samples: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First samples (B) of the patches of a song, mono int16 (N), and what ``compute`` makes of them, a row each.
+    """Start samples (B) of the patches of a song, mono int16 (N), and the output of ``compute``, one row per patch.
 
-    ``compute`` gets B×N float32 with the margins, a batch of patches at a time, with ``network`` in evaluation mode.
-    A song shorter than a patch is repeated to its length. Raises MusictagError where the memory does not suffice.
+    ``compute`` gets batches of patches, B×N float32 including margins, with ``network`` in evaluation mode. A song
+    shorter than a patch is repeated to fill it. Raises MusictagError if there is not enough memory.
     """
     starts = patch_starts(len(audio), network.patch_samples, hop_samples)
     audio = np.pad(fit_length(audio, network.patch_samples), network.frontend.margin_samples)
@@ -42,13 +42,13 @@ def over_patches(
             except (RuntimeError, MemoryError) as error:
                 if isinstance(error, RuntimeError) and "memory" not in str(error):
                     raise
-                raise MusictagError("this network needs more memory than there is") from error
+                raise MusictagError("this network needs more memory than is available") from error
     return starts, np.concatenate(rows)
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; every layer as it was afterwards."""
+    """Evaluation mode inside the context; every layer's mode is restored afterwards."""
     training = [layer for layer in module.modules() if layer.training]
     module.eval()
     try:

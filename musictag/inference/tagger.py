@@ -1,6 +1,6 @@
-"""What ``musictag.load`` returns: a Tagger, whichever kind of model it holds.
+"""The Tagger that ``musictag.load`` returns, for either kind of model.
 
-Legend: B patches, N samples, K tags, H numbers of an embedding.
+Legend: B patches, N samples, K tags, H features.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Taggram:
-    """Tags over time. ``times``: seconds at which patches begin, B · ``tags``: K names · ``scores``: B×K in [0, 1]."""
+    """Tags over time. ``times``: start of each patch in seconds, B · ``tags``: K names · ``scores``: B×K in [0, 1]."""
 
     times: np.ndarray
     tags: tuple[str, ...]
@@ -29,7 +29,7 @@ class Taggram:
 
 
 class SongEmbedder(ABC):
-    """Songs -> features of one layer of a tagger. ``patch_seconds``: of what a row is computed; None: a whole song."""
+    """Songs -> features from one layer of a tagger. ``patch_seconds``: length behind one row; None: the whole song."""
 
     layer: Layer
     patch_seconds: float | None
@@ -40,14 +40,14 @@ class SongEmbedder(ABC):
 
     @abstractmethod
     def patches(self, source: AudioSource) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds at which the patches begin (B) and their features (B×H float32). Raises as ``Tagger.tag`` does."""
+        """Start of each patch in seconds (B) and features (B×H float32). Raises as ``Tagger.tag`` does."""
 
 
 class Tagger(ABC):
-    """Scores songs by tag: a trained network, or a baseline.
+    """Predicts the tags of songs, with a trained network or a baseline.
 
     ``tags`` holds a dictionary for each tag, with ``name`` and ``kind`` (``classification`` or ``regression``), in the
-    order of the scores. ``sample_rate`` is that of the audio that the model hears, in Hz.
+    order of the scores. ``sample_rate`` is that of the model's input, in Hz.
     """
 
     def __init__(self, tags: Iterable[Mapping[str, str]], sample_rate: float) -> None:
@@ -59,11 +59,11 @@ class Tagger(ABC):
     def tag(self, source: AudioSource, top: int | None = None, threshold: float | None = None) -> dict[str, float]:
         """Scores of a whole song by tag, highest first.
 
-        ``source`` is a file, or (samples, rate in Hz). ``top`` keeps that many tags, ``threshold`` those that score at
-        least as much.
+        ``source`` is a file, or (samples, rate in Hz). ``top`` keeps that many tags, ``threshold`` those with at least
+        that score.
 
         Raises SongError for a file that cannot be read, MusictagError for unusable samples, either for less than 0.1 s;
-        issues SongWarning where part of a file could not be used.
+        issues SongWarning if part of a file could not be used.
         """
         if top is not None and top < 1:
             raise MusictagError(f"top={top}; it must be at least 1")
@@ -72,10 +72,10 @@ class Tagger(ABC):
         return {self.tag_names[i]: float(scores[i]) for i in order if threshold is None or scores[i] >= threshold}
 
     def embed(self, source: AudioSource, layer: str | None = None) -> np.ndarray:
-        """Features of a whole song, H float32: the mean over its patches of what ``layer`` makes of them.
+        """Features of a whole song, H float32: the output of ``layer``, averaged over the song's patches.
 
-        None is the penultimate layer of a network, and the features of a baseline. For many songs, or for a row per
-        patch: ``embedder``. Raises as ``tag`` does, and MusictagError for a layer that the model does not have.
+        By default it is the penultimate layer of a network, or the features of a baseline. For many songs, or for one
+        row per patch, use ``embedder``. Raises as ``tag`` does, and MusictagError for a layer that does not exist.
         """
         return self.embedder(layer).song(source)
 
@@ -89,16 +89,16 @@ class Tagger(ABC):
 
     @abstractmethod
     def taggram(self, source: AudioSource, hop_seconds: float | None = None) -> Taggram:
-        """Scores over time, a row every ``hop_seconds`` (default: patch after patch, as in ``tag``).
+        """Scores over time, one row every ``hop_seconds`` (default: consecutive patches, as in ``tag``).
 
-        The last patch ends with the song, so it may come sooner after the one before. Raises as ``tag`` does, and
-        MusictagError for a model that hears whole songs only.
+        The last patch ends with the song, so its hop may be shorter. Raises as ``tag`` does, and MusictagError for a
+        model that only works on whole songs.
         """
 
     @abstractmethod
     def embedder(self, layer: str | None = None) -> SongEmbedder:
-        """What computes ``embed`` of many songs: the layer is looked for once. Raises as ``embed`` does."""
+        """Computes ``embed`` for many songs, looking up the layer only once. Raises as ``embed`` does."""
 
     @abstractmethod
     def layers(self) -> dict[str, Layer]:
-        """The layers that ``embed`` takes, by name."""
+        """The layers that ``embed`` accepts, by name."""

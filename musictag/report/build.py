@@ -1,4 +1,4 @@
-"""Everything about a study, from its finished runs alone."""
+"""Builds the report of a study from its finished runs alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from musictag.report.tables.published_scores import published_beside
 from musictag.report.tables.scores import run_rows, score_sheet, score_table
 
 SIZE = "data.train_songs"
-#: Of more systems than that only the best of each family are tested against all the others.
+#: With more systems than this, only the best of each family are tested against all the others.
 _MOST_PAIRED = 4
 
 
@@ -84,7 +84,7 @@ def make_report(
     _write_text(out / "report.md", _markdown(report, sections))
     _write_text(out / "tables.tex", "\n".join(to_latex(sheet, key) for key, sheet in sheets.items()))
     chosen = choose_songs(study, songs)
-    sounds, silent = excerpts(study, chosen) if audio else ({}, "asked for without")
+    sounds, silent = excerpts(study, chosen) if audio else ({}, "the report was made with --no-audio")
     page = Page(
         title=study.name or study.data,
         lead=summary.lead(study),
@@ -102,7 +102,7 @@ def make_report(
 
 
 def _picks(study: Study, pair: tuple[str, str] | None) -> bool:
-    """Whether the pairs to be tested are chosen among more."""
+    """Whether the tested pairs are a selection."""
     return pair is None and len(study.systems) > _MOST_PAIRED
 
 
@@ -164,12 +164,13 @@ def _sections(report: Report, picked: bool) -> list[Section]:
         sheets = [(f"tags_{name}", sheet) for name, sheet in details.gain_sheets(study, report.gains).items()]
         found.append(Section("tags", "Tag by tag", "Tags", figures=["tag_gains"], sheets=sheets))
     if report.popularity:
-        words = "The paper saw networks favour popular tags. Here it is measured."
+        words = "The paper reports that networks favour popular tags; this section measures it."
         sheets = [("popularity", details.popularity_sheet(study, report.popularity))]
         found.append(Section("popularity", "Popular tags", "Popularity", [words], ["popularity"], sheets))
     if report.exclusive.pairs:
         words = (
-            "The paper saw trees give one song tags that exclude each other, and networks less so. Here it is measured."
+            "The paper reports that trees, more than networks, give a song tags that exclude each other; this section "
+            "measures it."
         )
         sheets = list(details.exclusive_sheets(study, report.exclusive).items())
         found.append(Section("exclusive", "Tags that exclude each other", "Exclusive tags", [words], sheets=sheets))

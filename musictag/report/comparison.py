@@ -1,6 +1,6 @@
-"""The finished runs of a study side by side, as a CSV, a table and a picture.
+"""The finished runs of a study side by side, as a CSV file, a table and a figure.
 
-Made from the runs' ``metrics.json`` alone. Legend: a row is a run, a model is what several seeds have in common.
+Made from the runs' ``metrics.json`` alone. A row is a run; a model is what runs with different seeds have in common.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from musictag.models.checkpoint import TAGGER_FILE
 from musictag.report.study import Run, read_study
 
 COLOURS = {"waveform": ORANGE, "spectrogram": BLUE}
-MEASURED_SECONDS = 30  # of audio that a model tags at once when its speed is measured
-#: Where a label may stand around its point, in points: the first of those with the fewest collisions.
+MEASURED_SECONDS = 30  # of audio per call when the tagging speed is measured
+#: Candidate offsets of a label from its point, in points: the first one with the fewest collisions is used.
 PLACES = [
     (x * distance, y * distance)
     for distance in (6, 9, 13, 18, 24, 30)
@@ -45,31 +45,32 @@ PLACES = [
 
 
 def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
-    """One row for every finished run of a network below ``folder`` (of ``study``, if given), by model and seed.
-    Baselines, without parameters to compare and checkpoints to measure, are left out: `musictag report` shows them.
+    """One row per finished run of a network below ``folder`` (of ``study``, if given), by model and seed.
+    Baselines are left out, because they have no parameters to compare and no network to time: `musictag report` shows
+    them.
 
-    Raises MusictagError if there is none, and for runs that cannot be compared: other data, or other training sizes.
+    Raises MusictagError if there is none, and for runs that differ in data or training size.
     """
     runs = [run for run in read_study(folder, study).runs if run.family != "baseline"]
     if not runs:
-        raise MusictagError(f"the finished runs in {folder} are baselines; musictag report shows them")
+        raise MusictagError(f"all finished runs in {folder} are baselines; use musictag report")
     if len(sizes := sorted({run.train_songs for run in runs})) > 1:
         raise MusictagError(
-            f"the runs in {folder} do not have one number of training songs but {', '.join(map(str, sizes))}: "
-            "`musictag report` draws such a study. Or give each comparison a name (study=...), and here --study"
+            f"the runs in {folder} have different numbers of training songs, {', '.join(map(str, sizes))}: "
+            "use `musictag report`, or give each comparison its own name (study=...) and choose it with --study"
         )
     rows = sorted(map(row_of, runs), key=lambda row: (row["model"], row["seed"]))
     for one, other in pairwise(rows):
         if (one["model"], one["seed"]) == (other["model"], other["seed"]):
             raise MusictagError(
-                f"{one['run']} and {other['run']} are both {one['model']} with seed {one['seed']}, under different "
-                "settings (config.json in their folders): give each setting a study of its own (study=...)"
+                f"{one['run']} and {other['run']} are both {one['model']} with seed {one['seed']}, but with different "
+                "settings (see their config.json): give each setting its own study (study=...)"
             )
     return rows
 
 
 def row_of(run: Run) -> dict[str, Any]:
-    """What a run's metrics.json holds, as one flat row."""
+    """The content of a run's metrics.json as one flat row."""
     metrics, config = run.metrics, run.config
     scores = {}
     for name in METRICS:
@@ -96,7 +97,7 @@ def row_of(run: Run) -> dict[str, Any]:
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """One line a run; an empty cell where the tags allow no such score."""
+    """One line per run; a cell is empty if the tags do not allow that score."""
     with atomic_write(path, "w") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -111,8 +112,10 @@ def by_model(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Means over the seeds, with the largest distance from them."""
-    shown = Table(title=f"{_conditions(rows)}; mean and furthest seed", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    """Means over the seeds, with the largest deviation from them."""
+    shown = Table(
+        title=f"{_conditions(rows)}; mean and largest deviation of a seed", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     shown.add_column("model", no_wrap=True)
     for heading in ("params", *(metric.label for metric in headlines()), "audio s/s"):
         shown.add_column(heading, justify="right", no_wrap=True)
@@ -126,9 +129,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def measure(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """The rows with the tagging speed of each model as it is here and now: one thread, a fresh process each.
+    """The rows with each model's tagging speed measured on this machine: one thread, a fresh process each.
 
-    What the runs noted depends on what else their machines had to do.
+    The speeds recorded by the runs depend on the load of their machines.
     """
     speeds = {}
     for seeds in by_model(rows):
@@ -139,7 +142,7 @@ def measure(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, A
 
 
 def _tagging_speed(model: str) -> float:
-    """Seconds of audio that go through the network of ``model`` in a second."""
+    """Seconds of audio per second that the network of ``model`` processes."""
     torch.set_num_threads(1)
     network = load_network(model)
     waveform = 0.1 * torch.randn(max(1, round(MEASURED_SECONDS / network.patch_seconds)), network.input_samples)
@@ -149,7 +152,7 @@ def _tagging_speed(model: str) -> float:
 
 
 def _conditions(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the numbers were measured under."""
+    """The conditions of the measurement."""
     first = rows[0]
     epochs, sizes, seeds = (sorted({row[key] for row in rows}) for key in ("epochs", "filter_multiplier", "seed"))
     text = f"{first['train_songs']:,} training songs of {first['data']}"
@@ -188,19 +191,19 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             axes.set_xlim(low / 2, high * 2)
         left.set_ylabel("PR-AUC of the test songs")
         left.set_xlabel("parameters")
-        right.set_xlabel("seconds of audio tagged a second")
+        right.set_xlabel("seconds of audio tagged per second")
         left.set_title(_conditions(rows))
         for name, colour in COLOURS.items():
             right.plot([], [], "o", color=colour, label=name)
         right.legend(loc="upper right", bbox_to_anchor=(1, 1.09), ncols=2, frameon=False)
-        figure.draw_without_rendering()  # labels need to know where everything is
+        figure.draw_without_rendering()  # the placement of labels needs the final layout
         for axes, key in ((left, "parameters"), (right, "test_audio_seconds_per_second")):
             _label(axes, [(_mean(seeds, key), _mean(seeds, "pr_auc"), seeds[0]["model"]) for seeds in models])
         save_figure(figure, path)
 
 
 def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Each point's name beside it, where it covers neither a point nor another name, if there is such a place."""
+    """Each point's name next to it, covering neither a point nor another name if possible."""
     renderer = FigureCanvasAgg(axes.figure).get_renderer()
     centres = axes.transData.transform([(x, y) for x, y, _ in points])
     taken = [Bbox.from_extents(*(centre - 6), *(centre + 6)) for centre in centres]
@@ -216,7 +219,7 @@ def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
     def covered(point: tuple[float, float, str], place: tuple[float, float]) -> tuple[float, Bbox]:
         text = write(*point, place)
         text.update_positions(renderer)
-        box = Text.get_window_extent(text, renderer)  # without the line to the point
+        box = Text.get_window_extent(text, renderer)  # excludes the line to the point
         text.remove()
         outside = not (axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1))
         return sum(_common_area(box, other) for other in taken) + 1e6 * outside, box

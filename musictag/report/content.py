@@ -1,4 +1,4 @@
-"""What a report holds, before anybody decides how to show it: as files, as a page, or in Weights & Biases.
+"""The content of a report, independent of how it is shown: as files, as a page, or in Weights & Biases.
 
 Legend: S songs, K tags.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of plain values (str, int, float, bool or None). ``notes`` stand below it, one sentence or two each."""
+    """A table of plain values (str, int, float, bool or None). ``notes`` go below it, one or two sentences each."""
 
     title: str
     columns: list[str]
@@ -28,10 +28,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """All of a study's results. Empty where the study has no such thing (``curves`` without training sizes, ...).
+    """All results of a study. Fields that do not apply are empty (``curves`` without training sizes, ...).
 
-    ``rows``: one flat dict a run, as in the CSV. ``tables``: by name, such as ``"scores"``. ``figures``: PNG files by
-    name, such as ``"scaling"``; an SVG may stand beside each. ``curves``: by headline metric. ``answers``: sentences.
+    ``rows``: one flat dict per run, as in the CSV file. ``tables``: by name, such as ``"scores"``. ``figures``: PNG
+    files by name, such as ``"scaling"``, possibly with an SVG of the same name. ``curves``: by headline metric.
+    ``answers``: sentences.
     """
 
     study: Study

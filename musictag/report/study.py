@@ -1,6 +1,6 @@
 """The finished runs of a study, from their ``metrics.json`` and ``predictions.npz`` alone.
 
-A *system* is what competes: a published model, a front-end with a back-end, a baseline. A *factor* is a key of the
+A *system* is what is compared: a published model, a front-end with a back-end, a baseline. A *factor* is a key of the
 configuration that varies within a system (the number of training songs, of filters, ...), a *condition* one choice of
 all factors, and a *cell* the runs of one system under one condition, which differ by seed. Legend: S songs, K tags.
 """
@@ -18,24 +18,24 @@ from musictag.experiment.identity import _FAMILIES, _family, deciding, system_la
 from musictag.experiment.results.files import Predictions, read_predictions, read_results
 from musictag.experiment.sweeps.study import find_studies, read_jobs
 
-#: Keys that differ between the runs of a system without being what a study varies: the seed, and how long or how large.
+#: Keys that may differ between the runs of a system but are not factors of a study: the seed, duration and size.
 _NO_FACTORS = ("seed", "baseline", "frontend._target_", "backend._target_", "data.num_songs")
 _LABELS = {
     "data.train_songs": "training songs",
-    "data.patch_seconds": "length of a patch (s)",
+    "data.patch_seconds": "patch length (s)",
     "frontend.filter_multiplier": "front-end filters (times)",
     "frontend.num_filters": "front-end filters (n)",
     "backend.filters": "back-end filters",
     "backend.dense_units": "dense units",
-    "evaluation.mode": "a song is predicted from",
+    "evaluation.mode": "evaluation mode",
     "optimizer.lr": "learning rate",
     "trainer.max_epochs": "epochs",
-    "trainer.batch_norm_shares": "shares of a batch with batch norms of their own",
+    "trainer.batch_norm_shares": "separately normalised shares of a batch",
 }
 
 
 class Run:
-    """A finished run. ``condition``: its values of the study's factors (None where it has no such key)."""
+    """A finished run. ``condition``: its values of the study's factors (None for a missing key)."""
 
     def __init__(self, folder: Path, metrics: Mapping[str, Any]) -> None:
         self.folder = folder
@@ -52,20 +52,20 @@ class Run:
         return f"Run({self.folder.name}: {self.system}, {self.condition}, seed {self.seed})"
 
     def value(self, metric: str) -> float | None:
-        """The test score; None where the tags allow no such score, or where there was no such metric then."""
+        """The test score; None if the tags do not allow it, or if the run is older than the metric."""
         return (self.metrics["test"].get(metric) or {}).get("value")
 
     @cached_property
     def predictions(self) -> Predictions:
-        """Read when first asked for. Raises MusictagError if the file is missing or damaged."""
+        """Read on first use. Raises MusictagError if the file is missing or damaged."""
         return read_predictions(self.folder)
 
 
 class Study:
     """The finished runs that share a name, sorted by system, condition and seed.
 
-    ``metrics``: keys of the METRICS that all of them have, which are compared. ``headlines``: those of them that
-    figures show. ``shown_metrics``: those that any run has, which tables show.
+    ``metrics``: keys of METRICS that all of them have and that are compared. ``headlines``: those of them that figures
+    show. ``shown_metrics``: those that any run has and that tables show.
     """
 
     def __init__(self, name: str | None, runs: Sequence[Run]) -> None:
@@ -87,7 +87,7 @@ class Study:
         self.test_songs: int = runs[0].metrics["songs"]["test"]
 
     def cell(self, system: str, condition: tuple[Any, ...]) -> list[Run]:
-        """The runs of a system under a condition, one a seed; empty where there is none."""
+        """The runs of a system under a condition, one per seed; possibly empty."""
         return [run for run in self.runs if run.system == system and run.condition == condition]
 
     def family(self, system: str) -> str:
@@ -95,7 +95,7 @@ class Study:
 
     @property
     def problems(self) -> list[str]:
-        """Cells that lack seeds which others have, in words."""
+        """Descriptions of the cells that lack seeds which others have."""
         missing = []
         for system in self.systems:
             for condition in self.conditions:
@@ -106,13 +106,13 @@ class Study:
 
 
 def read_study(folder: Path, study: str | None = None) -> Study:
-    """All finished runs of ``study`` below ``folder`` (None: all there are): made under that name, or in its list.
+    """All finished runs of ``study`` below ``folder`` (None: all runs): made under its name, or in its list of jobs.
 
     Raises MusictagError if there is none, for runs on different data, test songs or tags, which cannot be compared,
-    and for two runs of one system, condition and seed, which differ in something that no table would show.
+    and for two runs with the same system, condition and seed, whose difference no table would show.
     """
     found = find_runs(folder)
-    # a run that several studies ask for is made once, under the name of the first
+    # a run that several studies share is made only once, under the name of the first
     listed = {
         path.parent / job["run"] for name, path in find_studies(folder) if name == study for job in read_jobs(path)
     }
@@ -129,16 +129,16 @@ def read_study(folder: Path, study: str | None = None) -> Study:
     ):
         if len(values := sorted({of(run) for run in runs})) > 1:
             raise MusictagError(
-                f"the runs in {folder} do not have one {meaning} but {', '.join(values)}: they cannot be compared. "
-                "Give each comparison a name of its own when it is made (study=...), and here with --study"
+                f"the runs in {folder} have more than one {meaning} ({', '.join(values)}) and cannot be compared. "
+                "Give each comparison its own name (study=...), and choose it with --study"
             )
     result = Study(study, runs)
     for one, other in zip(result.runs, result.runs[1:], strict=False):
         if (one.system, one.condition, one.seed) == (other.system, other.condition, other.seed):
             where = f"{one.system} with seed {one.seed} {describe(result.factors, one.condition)}".rstrip()
             raise MusictagError(
-                f"{one.folder} and {other.folder} are both {where}, under settings that no table would tell apart: "
-                "give each setting a study of its own (study=...)"
+                f"{one.folder} and {other.folder} are both {where}, but with settings that no table would tell apart: "
+                "give each setting its own study (study=...)"
             )
     return result
 
@@ -153,7 +153,7 @@ def find_runs(folder: Path) -> list[Run]:
         try:
             found.append(Run(path.parent, metrics))
         except (KeyError, TypeError) as error:
-            raise MusictagError(f"{path} is not what a run writes ({error}); move it away") from error
+            raise MusictagError(f"{path} was not written by a run ({error}); move or delete it") from error
     return found
 
 
@@ -173,7 +173,7 @@ def describe(factors: Sequence[str], condition: Sequence[Any]) -> str:
 
 
 def _factors(runs: Sequence[Run]) -> list[str]:
-    """The keys that vary within a system."""
+    """The keys whose values vary within a system."""
     values: dict[str, dict[str, set[str]]] = {}
     for run in runs:
         for key, value in _settings(run).items():
@@ -187,7 +187,7 @@ def _factors(runs: Sequence[Run]) -> list[str]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Dotted keys of what the run depends on: a baseline has no network, and all the songs are so many songs."""
+    """Dotted keys that the run depends on: a baseline has no network, and "all songs" becomes their number."""
     flat = _flat(deciding(run.config))
     if run.family == "baseline":
         unused = (
@@ -209,7 +209,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _sortable(condition: Sequence[Any]) -> tuple[tuple[int, float, str], ...]:
-    """Numbers before words, nothing before both."""
+    """Sorts None first, then numbers, then words."""
     return tuple(
         (0, 0.0, "")
         if value is None

@@ -1,4 +1,4 @@
-"""How numbers and settings are worded in reports."""
+"""The wording of numbers and settings in reports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def setting(factors: Sequence[str], condition: Sequence[Any]) -> str:
 
 
 def p_text(p: float) -> str:
-    """Three decimals; smaller ones as ``< 0.001``."""
+    """Three decimals, or ``< 0.001``."""
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 

@@ -1,7 +1,8 @@
-"""Speeds of this machine, measured: ``python -m tests.benchmarks [section ...]``; one to three minutes a section.
+"""Speed measurements on this machine: ``python -m tests.benchmarks [section ...]``; one to three minutes per section.
 
-Figures are medians over repetitions, on one thread a process; what happens once is timed once. Run it on an idle
-machine: other work shows. Each section is a module of this package, which offers ``benchmark() -> Iterator[Figure]``.
+Figures are medians over repetitions, with one thread per process; one-off work is timed once. Run them on an idle
+machine, since other load distorts them. Each section is a module of this package with a function ``benchmark() ->
+Iterator[Figure]``.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ SECTIONS = ("prepare", "data", "models", "architectures", "songbook", "metrics",
 
 def main(names: list[str]) -> int:
     """Runs the named sections (all if none is named) and prints their figures."""
-    # not above: the processes that sections start load this package too, and some need no torch
+    # imported here: the processes that sections start load this package too, and some do not need torch
     import torch
 
     torch.set_num_threads(1)
     if unknown := [name for name in names if name not in SECTIONS]:
-        raise MusictagError(f"no benchmark {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+        raise MusictagError(f"no benchmark {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
     for name in names or SECTIONS:
         table = Table("what", "median", "unit", title=name, title_justify="left")
         for figure in import_module(f"{__name__}.{name}").benchmark():

@@ -1,6 +1,6 @@
-"""The least that anybody must do to an audio file: decode it, average its channels, resample it. Nothing is written.
+"""The minimum work per audio file: decode it, average its channels, resample it. Nothing is written.
 
-It is written as one would write it without further thought, and loads nothing that it does not need.
+It is the straightforward implementation, and imports only what it needs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import soxr
 
 
 def decode(path: Path) -> int:
-    """Number of samples at 16 kHz, which are made and thrown away."""
+    """Number of samples at 16 kHz; the samples are discarded."""
     audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
     mono = audio.mean(axis=1)
     if rate != 16000:

@@ -1,4 +1,4 @@
-"""How fast features are computed and trees fitted."""
+"""Speed of computing features and fitting baselines."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _STFT = {"n_fft": N_FFT, "hop_length": HOP_SAMPLES}
 
 
 def benchmark() -> Iterator[Figure]:
-    """Features of songs, the same descriptors when each has its own STFT, and models of one tag; one thread."""
+    """Features of songs, the same descriptors with one STFT each, and models of one tag; one thread."""
     for seconds in _SONG_SECONDS:
         song = made_song(seconds)
         rate = seconds / median_seconds(lambda song=song: song_features(song))
         yield Figure(f"features of songs of {seconds} s", rate, "s of audio / s")
     song = made_song(_SONG_SECONDS[1])
     rate = _SONG_SECONDS[1] / median_seconds(lambda: one_by_one(song))
-    yield Figure(f"songs of {_SONG_SECONDS[1]} s: librosa, an STFT a descriptor", rate, "s of audio / s")
+    yield Figure(f"songs of {_SONG_SECONDS[1]} s: librosa, one STFT per descriptor", rate, "s of audio / s")
     rng = np.random.default_rng(0)
     features = rng.normal(0, 1, (_TRAIN_SONGS + _VALIDATION_SONGS, len(feature_names()))).astype(np.float32)
     noise = rng.normal(0, 2, len(features))
@@ -36,14 +36,14 @@ def benchmark() -> Iterator[Figure]:
     for name, model in (("trees", Trees(threads=1)), ("linear", Linear(threads=1))):
         began = time.perf_counter()
         fitter = model.fitter(features[train], features[validation], seed=0)
-        yield Figure(f"{name}: getting {_TRAIN_SONGS:,} songs ready, once", time.perf_counter() - began, "s")
+        yield Figure(f"{name}: setup for {_TRAIN_SONGS:,} songs, once", time.perf_counter() - began, "s")
         began = time.perf_counter()
         fitter.fit("classification", targets[train], targets[validation], None)
-        yield Figure(f"{name}: a tag of these songs", time.perf_counter() - began, "s")
+        yield Figure(f"{name}: one tag of these songs", time.perf_counter() - began, "s")
 
 
 def made_song(seconds: int) -> np.ndarray:
-    """Two notes a second over noise, float32."""
+    """Two notes per second over noise, float32."""
     rng = np.random.default_rng(0)
     song = rng.normal(0, 0.01, seconds * SAMPLE_RATE)
     half = SAMPLE_RATE // 2
@@ -55,7 +55,7 @@ def made_song(seconds: int) -> np.ndarray:
 
 
 def one_by_one(song: np.ndarray) -> None:
-    """What ``song_features`` describes, by librosa's functions on the waveform: each computes its own STFT."""
+    """The descriptors of ``song_features`` by librosa's functions on the waveform, each with its own STFT."""
     of, rate = librosa.feature, {"y": song, "sr": SAMPLE_RATE}
     mfcc = of.mfcc(**rate, n_mfcc=20, n_mels=96, **_STFT)
     of.delta(mfcc, mode="nearest")

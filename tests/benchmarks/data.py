@@ -1,4 +1,4 @@
-"""How fast batches are made of prepared songs, and how long a training waits for them."""
+"""Speed of making batches from prepared songs, and how long training waits for them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PROCESSES = 5
 
 
 class NoiseSongs(Source):
-    """A source of songs of white noise: reading them costs what reading music costs, once they are prepared."""
+    """A source of white-noise songs: once prepared, reading them costs the same as reading music."""
 
     name = "noise"
 
@@ -42,7 +42,7 @@ class NoiseSongs(Source):
     def manifest(self) -> Manifest:
         numbers = np.arange(self._num_songs)
         ids = [f"{number:05d}" for number in numbers]
-        # a few songs for validation and test, which a SongData needs
+        # a few songs for validation and test, which SongData needs
         split = ["validation" if n < 2 else "test" if n < 4 else "train" for n in numbers]
         columns = {
             "song_id": ids,
@@ -68,9 +68,9 @@ def benchmark() -> Iterator[Figure]:
         _noise_data(Path(folder), _SONGS, num_workers=0)
         rates = [in_fresh_process(_patch_rates, Path(folder), _SONGS) for _ in range(_PROCESSES)]
         what = f"patches of {_PATCH_SECONDS:g} s in batches of {_BATCH_SIZE}, one core"
-        yield Figure(what, statistics.median(later for _, later in rates), "patches a second")
-        what += ", compared with checksums: touched for the first time"
-        yield Figure(what, statistics.median(first for first, _ in rates), "patches a second")
+        yield Figure(what, statistics.median(later for _, later in rates), "patches / s")
+        what += ", verified against checksums: first access"
+        yield Figure(what, statistics.median(first for first, _ in rates), "patches / s")
 
         for workers in (0, 2):
             batches = _endless(_noise_data(Path(folder), _SONGS, workers))
@@ -80,7 +80,7 @@ def benchmark() -> Iterator[Figure]:
                     began = time.perf_counter()
                     next(batches)
                     waited = time.perf_counter() - began
-                    time.sleep(milliseconds / 1000)  # what the step does happens on the device
+                    time.sleep(milliseconds / 1000)  # the step's work happens on the device
                     waits.append(waited * 1000)
                     shares.append(waited / (time.perf_counter() - began) * 100)
                 what = f"{workers} workers, steps of {milliseconds} ms"
@@ -89,7 +89,7 @@ def benchmark() -> Iterator[Figure]:
 
 
 def _patch_rates(folder: Path, num_songs: int) -> tuple[float, float]:
-    """Patches a second in an epoch when its songs are mapped and compared with their checksums, and in later ones.
+    """Patches per second in the epoch in which songs are mapped and verified against checksums, and in later ones.
 
     The files are in the page cache both times.
     """

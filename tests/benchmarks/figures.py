@@ -1,4 +1,4 @@
-"""What the sections share: one line of a table."""
+"""Common to all sections: one line of a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long scoring takes."""
+"""Time of computing metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TEST_SETS = ((2_000, 50, 1000), (30_000, 50, 1000))
 
 
 def benchmark() -> Iterator[Figure]:
-    """How long the scores of a test set take, intervals included."""
+    """Time of computing the metrics of a test set, including intervals."""
     rng = np.random.default_rng(0)
     for songs, tags, resamples in _TEST_SETS:
         scores = rng.random((songs, tags), dtype=np.float32)

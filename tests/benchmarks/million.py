@@ -1,7 +1,7 @@
-"""A catalogue of the paper's largest size, 1.2 million songs with 139 tags, and what it costs to train on it.
+"""A catalogue of the paper's largest size, 1.2 million songs with 139 tags, and the cost of training on it.
 
-The table is generated; the shards are sparse files, of full length and without content, so that 1.1 TB of audio take
-no room on the disk. All code that reads them is the code of a real catalogue. Legend: S songs, K tags.
+The table is generated; the shards are sparse files of full length without content, so that 1.1 TB of audio take no disk
+space. They are read by the same code as a real catalogue. Legend: S songs, K tags.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def write_million(folder: Path, num_songs: int = NUM_SONGS) -> Path:
             file.seek(samples_end(samples))
             file.write(silences[samples].to_bytes())
     index = names | {
-        # no version: the files are gone, as they may be once they are prepared
+        # no version: the files are missing, which is allowed once they are prepared
         "version": np.full(num_songs, ""),
         "shard": np.array(shard_names)[shards],
         "offset": songs % _SONGS_PER_SHARD * _SONG_SAMPLES,
@@ -118,9 +118,7 @@ def benchmark() -> Iterator[Figure]:
         yield Figure("at its peak", opened["peak_mb"], "MB")
         yield Figure("own memory of a worker process, the larger of 2", max(opened["worker_mb"]), "MB")
         yield Figure("identity of a run on it", in_fresh_process(identity_seconds, path), "s")
-        yield Figure(
-            "patches of 3 s from warm memory, one core", in_fresh_process(patch_rate, path), "patches a second"
-        )
+        yield Figure("patches of 3 s from warm memory, one core", in_fresh_process(patch_rate, path), "patches / s")
     yield Figure("order of an epoch", in_fresh_process(order_seconds), "s")
     yield Figure("nested subsets of 100k, 500k and 1M songs", in_fresh_process(subset_seconds), "s")
     scored = in_fresh_process(scoring, TEST_SONGS)
@@ -129,13 +127,13 @@ def benchmark() -> Iterator[Figure]:
 
 
 def in_fresh_process(work: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of ``work`` in a process of its own: its memory is not that of what came before."""
+    """The result of ``work`` in its own process, so that its memory does not include that of earlier work."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 
 
 def opening(path: Path, num_workers: int) -> dict[str, Any]:
-    """Opens a prepared catalogue and draws batches: seconds until the first, and the memory after some more."""
+    """Opens a prepared catalogue and draws batches: seconds until the first, and memory after some more."""
     torch.set_num_threads(1)
     began = time.perf_counter()
     data = _open(path, num_workers)
@@ -146,7 +144,7 @@ def opening(path: Path, num_workers: int) -> dict[str, Any]:
     for _ in range(_FURTHER_BATCHES):
         next(batches)
     workers = [_own_megabytes(process.pid) for process in multiprocessing.active_children()]
-    batches.close()  # the thread that fetches ahead
+    batches.close()  # ends the prefetch thread
     return {
         "first_batch_seconds": seconds,
         "shape": shape,
@@ -157,7 +155,7 @@ def opening(path: Path, num_workers: int) -> dict[str, Any]:
 
 
 def identity_seconds(path: Path) -> float:
-    """How long it takes to tell this catalogue from every other one, given its table."""
+    """Time to compute the identity of a run on this catalogue, given its table."""
     source = CatalogueFile(path)
     manifest = source.manifest()
     began = time.perf_counter()
@@ -167,7 +165,7 @@ def identity_seconds(path: Path) -> float:
 
 
 def patch_rate(path: Path) -> float:
-    """Patches a second in batches, their samples in the page cache and their shards mapped."""
+    """Patches per second in batches, with samples in the page cache and shards mapped."""
     torch.set_num_threads(1)
     data = _open(path, num_workers=0)
     loader = data.train_dataloader()
@@ -192,7 +190,7 @@ def order_seconds() -> float:
 
 
 def subset_seconds() -> float:
-    """All that the scaling study needs: the songs' keys, their order, and the subsets cut from it."""
+    """The steps of the scaling study: the songs' keys, their order, and the subsets taken from it."""
     ids = np.array([f"song{song:07d}" for song in range(NUM_SONGS)], dtype=object)
     began = time.perf_counter()
     order = subset_order(song_keys(ids), seed=0)
@@ -205,7 +203,7 @@ def subset_seconds() -> float:
 
 
 def scoring(num_songs: int, resamples: int = 1000) -> dict[str, float]:
-    """Song-level metrics of random scores, intervals included."""
+    """Song-level metrics of random scores, including intervals."""
     rng = np.random.default_rng(0)
     num_tags = CLASSIFICATION_TAGS + REGRESSION_TAGS
     scores = rng.random((num_songs, num_tags), dtype=np.float32)
@@ -232,7 +230,7 @@ def _open(path: Path, num_workers: int) -> SongData:
 
 
 def _own_megabytes(pid: int) -> float:
-    """What a process has written, and so shares with nobody; pages of shards belong to the system's cache."""
+    """Private memory of a process, without pages of shards, which belong to the system's cache."""
     return _megabytes(pid, "Private_Dirty")
 
 
@@ -243,6 +241,6 @@ def _megabytes(process: int | str, entry: str) -> float:
 
 
 def _peak_megabytes() -> float:
-    """The most this process has had at once; unlike resource.getrusage, without its parent's peak."""
+    """Peak memory of this process; unlike resource.getrusage, without its parent's peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1000

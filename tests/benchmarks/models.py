@@ -1,4 +1,4 @@
-"""How fast the models train and tag."""
+"""Speed of training and tagging with the models."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _MODEL_TAGS = 50
 
 
 def benchmark() -> Iterator[Figure]:
-    """How much audio the models train on and tag in a second, on one thread of this machine's processor."""
+    """How much audio per second the models train on and tag, on one CPU thread of this machine."""
     for name, (frontend, backend) in _MODELS.items():
         training, tagging = speeds(frontend, backend, _PATCH_SECONDS, _MODEL_BATCH)
         yield Figure(f"{name}: training, batches of {_MODEL_BATCH} x {_PATCH_SECONDS:g} s", training, "s of audio / s")
@@ -57,8 +57,8 @@ def benchmark() -> Iterator[Figure]:
 def speeds(
     frontend: dict[str, Any], backend: dict[str, Any], patch_seconds: float, batch_size: int
 ) -> tuple[float, float]:
-    """Seconds of audio a second: forward and backward, forward alone; on one thread of a fresh process."""
-    # each in its own: what one model leaves in the allocator and the caches shall not favour the next
+    """Seconds of audio per second: forward and backward, forward alone; on one thread of a fresh process."""
+    # one process each, so that the allocator and caches of one model do not affect the next
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_speeds, frontend, backend, patch_seconds, batch_size).result()
 

@@ -1,4 +1,4 @@
-"""What preparation costs beyond decoding: the bare decoder against ``prepare``, with the same files and processes."""
+"""Overhead of preparation over decoding: the bare decoder against ``prepare``, with the same files and processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FILES = 4
 
 
 class Kind(NamedTuple):
-    """Files of one kind: as many songs a process are made of ``_FILES`` of them, which may be read many times."""
+    """One kind of files: ``songs`` per process, made of ``_FILES`` files that may be read many times."""
 
     name: str
     seconds: tuple[float, float]
@@ -45,7 +45,7 @@ _KINDS = (
 
 
 class MadeFiles(AudioFiles):
-    """``num_songs`` songs in a few audio files, made for this: tones that die away, and noise."""
+    """``num_songs`` songs in a few generated audio files: decaying tones and noise."""
 
     name = "made"
 
@@ -68,9 +68,9 @@ class MadeFiles(AudioFiles):
 
 
 def benchmark() -> Iterator[Figure]:
-    """How fast ``prepare`` is beside the bare decoder, and beside the reading alone, which is faster than the bare one.
+    """Speed of ``prepare`` compared with the bare decoder, and with our reading alone, which is faster than that.
 
-    Processes are started and ended in all of them.
+    All of them include starting and ending processes.
     """
     workers = available_cores()
     for kind in _KINDS:
@@ -83,7 +83,7 @@ def benchmark() -> Iterator[Figure]:
                 "prepare": partial(prepare, source, workers=workers),
             }
             seconds: dict[str, list[float]] = {name: [] for name in works}
-            for number in range(_REPETITIONS):  # in turns, so that a busy moment hits all
+            for number in range(_REPETITIONS):  # alternating, so that load affects all of them
                 for name, work in works.items():
                     began = time.perf_counter()
                     work(Path(folder) / f"prepared-{number}")
@@ -106,7 +106,7 @@ def _read(path: Path) -> int:
 
 
 def _make(path: Path, seconds: float, rate: int, channels: int, seed: int) -> None:
-    """Two notes a second, each of five partials, over quiet noise; a little apart in the channels."""
+    """Two notes per second, each of five partials, over quiet noise; the channels differ a little in level."""
     rng = np.random.default_rng(seed)
     time_ = np.arange(rate) / rate
     with soundfile.SoundFile(path, "w", rate, channels) as file:

@@ -1,4 +1,4 @@
-"""How fast the embedded data set is made."""
+"""Speed of making the embedded data set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RENDERED_SONGS = 60
 
 
 def benchmark() -> Iterator[Figure]:
-    """How fast songbook is made: reading the scores (once), tagging a song, rendering a song."""
+    """Speed of making songbook: reading the scores (once), tagging a song, rendering a song."""
     with tempfile.TemporaryDirectory() as folder:
         source = Songbook(folder, num_songs=_RENDERED_SONGS, validation_songs=1, test_songs=1, workers=1)
         began = time.perf_counter()

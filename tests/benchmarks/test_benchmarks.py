@@ -1,4 +1,4 @@
-"""The benchmarks run and measure; how fast is for them to say."""
+"""The benchmarks run and return figures; the speeds themselves are not tested."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_baseline_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baseline, "_VALIDATION_SONGS", 100)
     short, longer, apart, *fits = baseline.benchmark()
     assert short.what == "features of songs of 2 s"
-    assert min(short.value, longer.value, apart.value) > 1
+    assert min(short.value, longer.value, apart.value) > 0
     assert [figure.unit for figure in fits] == ["s"] * 4
 
 
@@ -60,7 +60,7 @@ def test_the_prepare_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "_REPETITIONS", 1)
     monkeypatch.setattr(prepare, "available_cores", lambda: 2)
     bare, reading, prepared, *shares = prepare.benchmark()
-    assert min(bare.value, reading.value, prepared.value) > 1
+    assert min(bare.value, reading.value, prepared.value) > 0
     assert [share.unit for share in shares] == ["%", "%"]
     assert shares[0].value == pytest.approx(prepared.value / bare.value * 100)
     assert shares[1].value == pytest.approx(prepared.value / reading.value * 100)
@@ -83,5 +83,5 @@ def test_every_section_can_be_run_from_the_command_line(
 
 
 def test_an_unknown_section_is_named() -> None:
-    with pytest.raises(MusictagError, match="no benchmark speed; there are prepare, data, models"):
+    with pytest.raises(MusictagError, match="no benchmark speed; choose from prepare, data, models"):
         benchmarks.main(["speed"])

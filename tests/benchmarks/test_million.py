@@ -1,4 +1,4 @@
-"""A catalogue of 1.2 million songs: it opens, it is sampled, and it fits; and its experiment, scaled down."""
+"""A catalogue of 1.2 million songs: opening, sampling and memory; and its experiment, scaled down."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_order_of_an_epoch_has_every_song_once() -> None:
 @pytest.mark.slow
 @on_linux
 def test_its_metrics_fit_into_memory() -> None:
-    # memory does not depend on the number of resamples, which are drawn one after the other
+    # memory does not depend on the number of resamples, which are drawn block by block
     assert million.in_fresh_process(million.scoring, million.TEST_SONGS, 20)["peak_mb"] <= 2000
 
 
@@ -125,7 +125,7 @@ def test_the_experiment_of_the_paper_on_a_catalogue_of_this_kind(tmp_path: Path)
     scores, targets = song_scores(network, splits["test"].audio), splits["test"].targets
     with np.load(run_dir / "predictions.npz") as predictions:
         np.testing.assert_allclose(predictions["scores"], scores, rtol=0, atol=1e-6)
-        scores = predictions["scores"].astype(np.float64)  # of which two may be the same
+        scores = predictions["scores"].astype(np.float64)  # ties are possible
     by_hand = {
         "roc_auc": [sklearn.metrics.roc_auc_score(targets[:, k], scores[:, k]) for k in range(100)],
         "pr_auc": [sklearn.metrics.average_precision_score(targets[:, k], scores[:, k]) for k in range(100)],

@@ -82,7 +82,7 @@ def test_npz(patches: bool, checkpoint: str, song: str, tmp_path: Path, capsys: 
     words = ["--model", checkpoint, "--out", str(out), "--layer", "backend.conv1", *(["--patches"] if patches else [])]
     assert embed(*files, *words) == 0
     songs = "2 songs, 5 patches" if patches else "2 songs"
-    assert capsys.readouterr().out == f"{out}: {songs}, 8 numbers each (layer backend.conv1)\n"
+    assert capsys.readouterr().out == f"{out}: {songs}, 8 features each (layer backend.conv1)\n"
     with np.load(out, allow_pickle=False) as arrays:
         embedder = Embedder(load_network(checkpoint), "backend.conv1")
         assert arrays["embeddings"].dtype == np.float32
@@ -110,7 +110,7 @@ def test_files_that_cannot_be_read_are_named_and_left_out(
     paths = pq.read_table(out)["path"].to_pylist() if ending == "parquet" else np.load(out)["paths"].tolist()
     assert paths == [f"{tmp_path}/caf\\xe9.wav", song]
     captured = capfd.readouterr()
-    assert captured.out == f"{out}: 2 songs, 6 numbers each (layer penultimate)\n"
+    assert captured.out == f"{out}: 2 songs, 6 features each (layer penultimate)\n"
     assert f"{files[0]}: cannot be read as audio" in captured.err
     assert "nowhere.wav: file not found" in captured.err
 
@@ -131,7 +131,7 @@ def test_without_a_song_there_is_no_file(
 ) -> None:
     out = tmp_path / "new" / f"features.{ending}"
     assert embed("nowhere.wav", "--model", checkpoint, "--out", str(out)) == 1
-    assert f"no file could be embedded, so there is no {out}" in capsys.readouterr().err
+    assert f"no file could be embedded, so {out} was not created" in capsys.readouterr().err
     assert os.listdir(out.parent) == []
 
 
@@ -149,7 +149,7 @@ def test_what_is_refused_before_any_work(
         assert "must end in" in message
         (tmp_path / "old.npz").write_text("precious")
         message = refused(song, "--model", checkpoint, "--out", str(tmp_path / "old.npz"))
-        assert "old.npz is there already; type another name after --out, or delete it" in message
+        assert "old.npz already exists; choose another name with --out, or delete it" in message
         assert (tmp_path / "old.npz").read_text() == "precious"
         for words in ([], [song, "--list-layers"]):
             assert "takes the files to embed, or --list-layers" in refused(*words, "--model", checkpoint)
@@ -165,7 +165,7 @@ def test_what_is_refused_before_any_work(
 def test_the_list_of_layers(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert embed("--list-layers", "--model", checkpoint) == 0
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["LAYER", "KIND", "A", "PATCH", "BECOMES", "NUMBERS"]
+    assert head.split() == ["LAYER", "KIND", "SHAPE", "PER", "PATCH", "FEATURES"]
     rows = [line.split() for line in lines]
     assert rows[0] == ["penultimate", "input", "of", "backend.output", "6", "6"]
     frames = load_network(checkpoint).frontend.num_frames(8000)
@@ -194,7 +194,7 @@ def test_the_default_file_and_ctrl_c(
     assert sorted(os.listdir()) == before
     assert embed(song, "other.wav", song, "third.wav", "--model", checkpoint) == 130
     told = capsys.readouterr()
-    assert told.out == "embeddings.parquet: 1 song, 6 numbers each (layer penultimate)\n"
+    assert told.out == "embeddings.parquet: 1 song, 6 features each (layer penultimate)\n"
     assert "embedding: stopped after 1 of 3 files" in told.err
     assert "interrupted: 1 of 3 files are in it" in told.err
     table = pq.read_table("embeddings.parquet")

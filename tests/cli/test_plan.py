@@ -17,13 +17,13 @@ BY_HAND = Numbers(
     song_seconds=30.0,
     split=(0.8, 0.1, 0.1),
     tags=50,
-    source_bytes_a_second=16_000,
-    decoded_a_second=500.0,
+    source_bytes_per_second=16_000,
+    decoded_per_second=500.0,
     cores=4,
     parameters=25_000_000,
     batch_norms=10,
     patch_seconds=3.0,
-    gpu_patches_a_second=100.0,
+    gpu_patches_per_second=100.0,
     evaluation_factor=3.0,
     epochs=10,
     patches_per_song=1,
@@ -31,14 +31,14 @@ BY_HAND = Numbers(
     accumulate=1,
     gpus=4,
     nodes=2,
-    storage_bytes_a_second=10e6,
-    storage_reads_a_second=1_000,
+    storage_bytes_per_second=10e6,
+    storage_reads_per_second=1_000,
     storage_shared=False,
     memory_bytes=0.0,
-    copied_bytes_a_second=4.8e9,
-    link_bytes_a_second=25e9,
+    copied_bytes_per_second=4.8e9,
+    link_bytes_per_second=25e9,
     link_latency_seconds=5e-6,
-    network_bytes_a_second=2.5e9,
+    network_bytes_per_second=2.5e9,
     network_latency_seconds=10e-6,
     overlap=0.5,
     bucket_mb=25.0,
@@ -61,7 +61,7 @@ def test_sizes_and_preparation_are_those_computed_by_hand() -> None:
 
 def test_the_exchange_is_that_computed_by_hand() -> None:
     both = exchange(BY_HAND, 8)
-    assert both.bytes_a_step == 2 * 7 / 8 * 100e6  # of 25 million float32
+    assert both.bytes_per_step == 2 * 7 / 8 * 100e6  # of 25 million float32
     assert both.buckets == 4  # 100 MB in buckets of 25 x 1,048,576 bytes
     assert both.gradient_seconds == pytest.approx(175e6 / 2.5e9 + 4 * 14 * 10e-6)
     assert both.hidden_seconds == pytest.approx(0.5 * 2 / 3 * 8 / 100)
@@ -74,7 +74,7 @@ def test_the_exchange_is_that_computed_by_hand() -> None:
     assert within_a_node.statistics_seconds == pytest.approx(21 * 4 * 5e-6)
     assert within_a_node.hidden_seconds == within_a_node.gradient_seconds  # all of it
     alone = exchange(BY_HAND, 1)
-    assert (alone.bytes_a_step, alone.seconds) == (0, 0)
+    assert (alone.bytes_per_step, alone.seconds) == (0, 0)
 
     twice = exchange(replace(BY_HAND, accumulate=2), 8)
     assert twice.seconds == pytest.approx((0.07056 - 0.0266667) / 2 + 0.00126, rel=1e-5)
@@ -85,13 +85,13 @@ def test_the_exchange_is_that_computed_by_hand() -> None:
 def test_reading_and_time_are_those_computed_by_hand() -> None:
     plan = make_plan(BY_HAND)
     step = 8 / 100 + exchange(BY_HAND, 8).seconds
-    assert plan.needed_patches_a_second == pytest.approx(64 / step)
+    assert plan.needed_patches_per_second == pytest.approx(64 / step)
     assert plan.decoding_cores == pytest.approx(64 / step * 3 / 500)
     assert plan.reading.bandwidth_bound == pytest.approx(2 * 10e6 / 96_000)
     assert plan.reading.reads_bound == 2_000
     assert plan.reading.memory_bound == 8 * 50_000
     assert plan.reading.first_epoch == plan.reading.later_epochs == plan.reading.bandwidth_bound
-    assert (plan.patches_an_epoch, plan.steps_an_epoch) == (8_000, 125)
+    assert (plan.patches_per_epoch, plan.steps_per_epoch) == (8_000, 125)
     epoch = plan.later_epoch
     assert epoch.computing == pytest.approx(10.0)
     assert epoch.exchange == pytest.approx(125 * exchange(BY_HAND, 8).seconds)
@@ -106,9 +106,9 @@ def test_reading_and_time_are_those_computed_by_hand() -> None:
 
     shared = make_plan(replace(BY_HAND, storage_shared=True))
     assert shared.reading.bandwidth_bound == pytest.approx(10e6 / 96_000)
-    few_reads = make_plan(replace(BY_HAND, storage_reads_a_second=10, split=(0.98, 0.01, 0.01)))
+    few_reads = make_plan(replace(BY_HAND, storage_reads_per_second=10, split=(0.98, 0.01, 0.01)))
     assert few_reads.reading.later_epochs == 20
-    assert bottleneck(few_reads) == "storage: reads a second"
+    assert bottleneck(few_reads) == "storage: reads per second"
 
 
 def test_audio_that_fits_in_memory_is_read_from_storage_once() -> None:
@@ -123,13 +123,13 @@ def test_audio_that_fits_in_memory_is_read_from_storage_once() -> None:
     assert whole.later_epoch.validation == pytest.approx(10_000 / (8 * 100 * 3))
     assert whole.first_epoch == make_plan(BY_HAND).first_epoch
     assert bottleneck(whole) == "computing on the GPUs"
-    slow_copies = make_plan(replace(BY_HAND, memory_bytes=index + 9.6e9, copied_bytes_a_second=96_000))
+    slow_copies = make_plan(replace(BY_HAND, memory_bytes=index + 9.6e9, copied_bytes_per_second=96_000))
     assert slow_copies.reading.later_epochs == 8
-    assert bottleneck(slow_copies) == "copying patches out of memory (one process a GPU)"
+    assert bottleneck(slow_copies) == "copying patches from memory (one process per GPU)"
 
 
 def test_weak_scaling_keeps_the_share_of_every_gpu() -> None:
-    fast = replace(BY_HAND, storage_bytes_a_second=1e12, storage_reads_a_second=1e9)
+    fast = replace(BY_HAND, storage_bytes_per_second=1e12, storage_reads_per_second=1e9)
     rows = make_plan(replace(fast, gpus=3)).scaling
     assert [row.gpus for row in rows] == [1, 2, 3, 4, 6]
     assert [row.batch_size for row in rows] == pytest.approx([64 / 6 * row.gpus for row in rows])
@@ -138,10 +138,10 @@ def test_weak_scaling_keeps_the_share_of_every_gpu() -> None:
     assert rows[0].efficiency == 1
     for row in rows:
         seconds = 8 / 100 + exchange(fast, row.gpus).seconds
-        assert row.patches_a_second == pytest.approx(8 * row.gpus / seconds)
+        assert row.patches_per_second == pytest.approx(8 * row.gpus / seconds)
         assert row.efficiency == pytest.approx(0.08 / seconds)
         assert row.limit == "computing"
-    assert make_plan(replace(fast, network_bytes_a_second=1e8)).scaling[-1].limit == "exchange"
+    assert make_plan(replace(fast, network_bytes_per_second=1e8)).scaling[-1].limit == "exchange"
     assert make_plan(BY_HAND).scaling[-1].limit == "reading"
 
 
@@ -150,7 +150,7 @@ def test_weak_scaling_keeps_the_share_of_every_gpu() -> None:
 @pytest.mark.parametrize("overlap", [0.0, 1.0])
 def test_more_gpus_are_never_slower_by_more_than_they_exchange(storage: float, network: float, overlap: float) -> None:
     numbers = replace(
-        BY_HAND, storage_bytes_a_second=storage, network_bytes_a_second=network, overlap=overlap, batch_size=128
+        BY_HAND, storage_bytes_per_second=storage, network_bytes_per_second=network, overlap=overlap, batch_size=128
     )
     sizes = [(1, 1), (2, 1), (4, 1), (4, 2), (4, 4), (4, 8)]
     plans = [make_plan(replace(numbers, gpus=gpus, nodes=nodes)) for gpus, nodes in sizes]
@@ -163,28 +163,28 @@ def test_more_gpus_are_never_slower_by_more_than_they_exchange(storage: float, n
 
 
 def test_warnings_say_what_to_type() -> None:
-    good = replace(BY_HAND, storage_bytes_a_second=1e12, storage_reads_a_second=1e9)
+    good = replace(BY_HAND, storage_bytes_per_second=1e12, storage_reads_per_second=1e9)
     assert warnings(make_plan(good)) == []
 
     def told(**changes: Any) -> str:
         (warning,) = warnings(make_plan(replace(good, **changes)))
         return warning
 
-    assert "100 = 12 x 8 + 4; type --batch-size 96 or 104" in told(batch_size=100)
+    assert "100 = 12 x 8 + 4; use --batch-size 96 or 104" in told(batch_size=100)
     few = warnings(make_plan(replace(good, batch_size=6)))
-    assert "6 = 0 x 8 + 6; type --batch-size 8" in few[0]
+    assert "6 = 0 x 8 + 6; use --batch-size 8" in few[0]
     assert "(6 / 8 = 0.75)" in few[1]
-    assert "type --batch-size 64" in few[1]
+    assert "use --batch-size 64" in few[1]
     assert "(56 / 8 = 7)" in told(batch_size=56)
-    small = told(songs=50, gpu_patches_a_second=0.01)
+    small = told(songs=50, gpu_patches_per_second=0.01)
     assert "(40 songs x 1 = 40) than a batch (64)" in small
     assert "shorter than a patch of 3 s" in told(song_seconds=2.0)
     assert "need 3.6 GB, more than the 2 GB of a node" in told(memory_bytes=2e9)
     assert "get 208: faster storage, or memory for 10 GB" in warnings(make_plan(BY_HAND))[0]
-    assert told(cores=1, decoded_a_second=1.0).startswith("preparing the audio takes longer than the training")
+    assert told(cores=1, decoded_per_second=1.0).startswith("preparing the audio takes longer than training")
 
 
 def test_less_than_a_batch_is_one_smaller_step() -> None:
-    plan = make_plan(replace(BY_HAND, songs=50, storage_bytes_a_second=1e12, storage_reads_a_second=1e9))
-    assert (plan.patches_an_epoch, plan.steps_an_epoch) == (40, 1)
+    plan = make_plan(replace(BY_HAND, songs=50, storage_bytes_per_second=1e12, storage_reads_per_second=1e9))
+    assert (plan.patches_per_epoch, plan.steps_per_epoch) == (40, 1)
     assert plan.later_epoch.computing == pytest.approx(40 / 800)

@@ -111,7 +111,7 @@ def test_defaults_are_those_of_the_shipped_configuration(capsys: pytest.CaptureF
 def test_an_estimate_says_that_it_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     model = ("--model", "musicnn")
     shown = planned(capsys, *SONGS, *model)
-    flops = shown["model"]["gflop_a_patch_forward"] * 1e9
+    flops = shown["model"]["gflop_per_patch_forward"] * 1e9
     speed = shown["assumptions"]["patches_per_second"]
     assert speed["value"] == pytest.approx(0.1 * 19.5e12 / (3 * flops))
     assert speed["source"].startswith("ESTIMATED, not measured: 19.5 TFLOP/s of a100 in float32 x 0.1 / (3 x ")
@@ -137,7 +137,7 @@ def test_every_published_network_can_be_planned(name: str, capsys: pytest.Captur
     assert shown["model"]["name"] == name
     assert shown["assumptions"]["patch_seconds"]["value"] == pytest.approx(config["data"]["patch_seconds"], abs=1e-3)
     gradient = 2 * 7 / 8 * 4 * shown["model"]["parameters"] / 1e6
-    assert shown["exchange"]["gradient_mb_a_step"] == pytest.approx(gradient)
+    assert shown["exchange"]["gradient_mb_per_step"] == pytest.approx(gradient)
     assert 0 < shown["training"]["hours"] < 1e5
 
 
@@ -148,31 +148,31 @@ def test_every_published_network_can_be_planned(name: str, capsys: pytest.Captur
         ("--songs 10 --seconds nan", "--seconds nan: it must be above 0"),
         ("--songs 10 --memory-gb -1", "--memory-gb -1: it must be at least 0"),
         ("--songs 10 --gpus 0", "--gpus 0: it must be above 0"),
-        ("--songs 10 --overlap 1.5", "is a share: at most 1; type for example --overlap 0.5"),
+        ("--songs 10 --overlap 1.5", "is a share: at most 1, such as --overlap 0.5"),
         ("--songs 10 --utilisation 2", "is a share: at most 1"),
         ("--songs 10 --model nonsense", "there is no network --model nonsense; choose one of crnn, "),
         ("--songs 10 --model gbt", "there is no network --model gbt"),
         ("--songs 10 --frontend nonsense", "frontend/nonsense"),
-        ("--songs 10 --model musicnn --backend dense", "leave --frontend and --backend away"),
+        ("--songs 10 --model musicnn --backend dense", "omit --frontend and --backend"),
         ("data.path=x --songs 10", "data.path=x: only keys of the network"),
         ("frontend.nonsense=1 --songs 10", "nonsense"),
         ("--songs 10 --patch-seconds 0.01", "data.patch_seconds=0.01 is too short"),
-        ("--songs 10 --precision 8-bit", "--precision 8-bit is not known; choose one of 32-true, bf16-mixed"),
-        ("--songs 10 --storage tape", "choose one of nvme, sata, hdd, nfs, lustre; or say it in numbers with"),
+        ("--songs 10 --precision 8-bit", "--precision 8-bit is unknown; choose one of 32-true, bf16-mixed"),
+        ("--songs 10 --storage tape", "choose one of nvme, sata, hdd, nfs, lustre; or give numbers with"),
         ("--songs 10 --gpu-link rope", "choose one of pcie3, pcie4"),
         ("--songs 10 --network rope", "choose one of 10gbe, 25gbe"),
         ("--songs 10 --gpu-model abacus", "choose one of t4, v100"),
-        ("--songs 10 --gpu-model t4 --precision bf16-mixed", "t4 has no bfloat16; type --precision 16-mixed"),
-        ("--songs 10 --gpu-model t4 --peak-tflops 3", "both say a GPU's peak; choose one"),
-        ("--songs 10 --measure --patches-per-second 3", "both say how fast a GPU trains; choose one"),
-        ("--songs 10 --patches-per-second 3 --gpu-model t4", "--gpu-model: of an estimate"),
+        ("--songs 10 --gpu-model t4 --precision bf16-mixed", "t4 does not support bfloat16; use --precision 16-mixed"),
+        ("--songs 10 --gpu-model t4 --peak-tflops 3", "both set a GPU's peak; choose one"),
+        ("--songs 10 --measure --patches-per-second 3", "both set the speed of a GPU; choose one"),
+        ("--songs 10 --patches-per-second 3 --gpu-model t4", "--gpu-model: only for an estimate"),
         ("--songs 10 --format ogg", "choose one of mp3, flac, wav, int16"),
-        ("--songs 10 --format int16 --decode-speed 3", "is not decoded; leave --decode-speed away"),
-        ("--songs 10 --measure-decoding --decode-speed 3", "say the same; choose one of them"),
-        ("--songs 10 --split 0.5,0.5", "--split 0.5,0.5: three shares"),
-        ("--songs 10 --split a,b,c", "type --split 0.8,0.1,0.1"),
-        ("--songs 10 --split 0.8,0.2,0.2", "that make 1"),
-        ("--songs 10 --split 0,0.5,0.5", "leaves none to train on"),
+        ("--songs 10 --format int16 --decode-speed 3", "is not decoded; omit --decode-speed"),
+        ("--songs 10 --measure-decoding --decode-speed 3", "both set the decode speed; choose one of them"),
+        ("--songs 10 --split 0.5,0.5", "--split 0.5,0.5: give three shares"),
+        ("--songs 10 --split a,b,c", "that sum to 1: --split 0.8,0.1,0.1"),
+        ("--songs 10 --split 0.8,0.2,0.2", "that sum to 1"),
+        ("--songs 10 --split 0,0.5,0.5", "leaves no songs for training"),
     ],
 )  # fmt: skip
 def test_bad_input_says_what_to_type(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,10 +66,10 @@ def test_devices_share_the_speed_of_a_run(run_folder: Path, tmp_path: Path, caps
     assert planned(capsys, *SONGS, "--run", str(four))["assumptions"]["patches_per_second"]["value"] == 100 / 10 / 4
     unknown = changed_run(run_folder, tmp_path / "unknown", devices="auto")
     assert cli.main(["plan", *SONGS, "--run", str(unknown)]) == 1
-    assert "trainer.devices=auto, which does not say how many GPUs" in capsys.readouterr().err
+    assert "trainer.devices=auto, which does not tell how many GPUs" in capsys.readouterr().err
     (four / "history.csv").write_text("epoch\n1\n")
     assert cli.main(["plan", *SONGS, "--run", str(four)]) == 1
-    assert "does not say how many patches" in capsys.readouterr().err
+    assert "does not contain the number of patches" in capsys.readouterr().err
 
 
 def test_a_run_says_which_network_it_timed(
@@ -77,10 +77,10 @@ def test_a_run_says_which_network_it_timed(
 ) -> None:
     run = ("--run", str(run_folder))
     for words, message in (
-        ((*run, "--model", "musicnn"), "leave --model away"),
-        ((*run, "--precision", "bf16-mixed"), "leave --precision away"),
-        ((*run, "--measure"), "--run and --measure both say how fast"),
-        ((*run, "--utilisation", "0.5"), "--utilisation: of an estimate, which --run replaces"),
+        ((*run, "--model", "musicnn"), "omit --model"),
+        ((*run, "--precision", "bf16-mixed"), "omit --precision"),
+        ((*run, "--measure"), "--run and --measure both set the speed"),
+        ((*run, "--utilisation", "0.5"), "--utilisation: only for an estimate, which --run replaces"),
         (("--run", str(tmp_path)), "is not the folder of a finished run"),
     ):
         assert cli.main(["plan", *SONGS, *words]) == 1
@@ -93,18 +93,19 @@ def test_a_run_says_which_network_it_timed(
 
 KEYS = {
     "assumptions": None,
-    "model": {"name", "parameters", "batch_norms", "gflop_a_patch_forward"},
-    "data": {"training_songs", "validation_songs", "test_songs", "files_gb", "prepared_gb", "index_gb_a_node"},
+    "model": {"name", "parameters", "batch_norms", "gflop_per_patch_forward"},
+    "data": {"training_songs", "validation_songs", "test_songs", "files_gb", "prepared_gb", "index_gb_per_node"},
     "preparation": {"hours", "slowest", "hours_by_part"},
     "reading": {
-        "needed_patches_a_second", "kb_a_patch", "bandwidth_bound_patches_a_second", "reads_bound_patches_a_second",
-        "memory_bound_patches_a_second", "share_in_memory", "first_epoch_patches_a_second",
-        "later_epochs_patches_a_second", "cores_if_decoded_anew",
+        "needed_patches_per_second", "kb_per_patch", "bandwidth_bound_patches_per_second",
+        "reads_bound_patches_per_second", "memory_bound_patches_per_second", "share_in_memory",
+        "first_epoch_patches_per_second",
+        "later_epochs_patches_per_second", "cores_if_decoded_again",
     },
-    "exchange": {"gradient_mb_a_step", "buckets", "gradient_ms", "hidden_ms", "statistics_ms", "added_ms_a_step"},
+    "exchange": {"gradient_mb_per_step", "buckets", "gradient_ms", "hidden_ms", "statistics_ms", "added_ms_per_step"},
     "scaling": None,
     "training": {
-        "patches_an_epoch", "steps_an_epoch", "first_epoch_hours", "epoch_hours", "epoch_seconds_by_part",
+        "patches_per_epoch", "steps_per_epoch", "first_epoch_hours", "epoch_hours", "epoch_seconds_by_part",
         "test_hours", "hours", "gpu_hours", "price",
     },
     "bottleneck": None,
@@ -118,10 +119,10 @@ def test_json_has_its_keys_and_no_others(capsys: pytest.CaptureFixture[str]) -> 
     for name, keys in KEYS.items():
         assert keys is None or set(shown[name]) == keys
     assert set(shown["training"]["epoch_seconds_by_part"]) == {"computing", "exchange", "waiting", "validation"}
-    assert set(shown["scaling"][0]) == {"gpus", "batch_size", "patches_a_second", "efficiency", "limit"}
+    assert set(shown["scaling"][0]) == {"gpus", "batch_size", "patches_per_second", "efficiency", "limit"}
     assert set(shown["assumptions"]["songs"]) == {"value", "unit", "source"}
     assert shown["preparation"] == {"hours": 0.0, "slowest": None, "hours_by_part": {}}
-    assert shown["reading"]["cores_if_decoded_anew"] is None
+    assert shown["reading"]["cores_if_decoded_again"] is None
     assert isinstance(shown["bottleneck"], str)
     assert shown["warnings"] == []
 
@@ -149,5 +150,5 @@ def test_the_tables_hold_what_json_holds(capsys: pytest.CaptureFixture[str], mon
 def test_prepared_audio_on_one_gpu_has_nothing_to_decode_or_exchange(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", *SONGS, "--format", "int16"]) == 0
     printed = capsys.readouterr().out
-    assert "done before" in printed
-    assert "gradients" not in printed.split("It follows")[1].split("Bottleneck")[0]
+    assert "already done" in printed
+    assert "gradients" not in printed.split("Results")[1].split("Bottleneck")[0]

@@ -67,7 +67,7 @@ def test_files_and_folders_each_song_once(songs: list[str], capsys: pytest.Captu
     assert capsys.readouterr().err == ""
     empty = Songs(["more/empty", "a.wav"])
     assert (empty.paths, empty.failed) == (["a.wav"], 1)
-    assert "more/empty: no file in this folder is named like audio" in capsys.readouterr().err
+    assert "more/empty: no file in this folder has an audio extension" in capsys.readouterr().err
 
 
 def test_a_folder_is_tagged(songs: list[str], checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,7 +175,7 @@ def test_all_rows_of_the_table_are_one_table(
     ("error", "told"),
     [
         (RuntimeError("a library's own"), "b.wav: failed unexpectedly: RuntimeError: a library's own"),
-        (MemoryError(), "b.wav: takes more memory than there is"),
+        (MemoryError(), "b.wav: needs more memory than is available"),
         (RecursionError("too deep"), "b.wav: failed unexpectedly: RecursionError: too deep"),
         (OSError(5, "Input/output error"), "b.wav: failed unexpectedly: OSError: [Errno 5] Input/output error"),
     ],
@@ -213,7 +213,7 @@ def test_what_was_left_out_of_a_file_is_said(songs: list[str], capsys: pytest.Ca
         return 1
 
     several = Songs(songs[:2])
-    with several.heard():
+    with several.stoppable():
         assert list(several.each(work)) == [("a.wav", 1), ("b.wav", 1)]
     lines = [f"musictag: {song}: 3 s of rubbish were skipped" for song in songs[:2]]
     assert capsys.readouterr().err.splitlines() == lines

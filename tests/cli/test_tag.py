@@ -93,7 +93,7 @@ def test_songs_are_prepared_with_the_words_of_training(
     damaged = min(shards)
     damaged.write_bytes(shards[damaged][:-2] + b"xy")
     assert cli.main(["prepare", *words, "--verify"]) == 0
-    assert "every shard is whole" in capsys.readouterr().out
+    assert "every shard is intact" in capsys.readouterr().out
     audio = b"".join(path.read_bytes()[128:] for path in (folder / "shards").iterdir())
     assert len(audio) == sum(len(content) - 128 for content in shards.values())
     assert not damaged.exists() or damaged.read_bytes() == shards[damaged]
@@ -112,7 +112,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
     monkeypatch.setattr("musictag.cli.prepare.run", interrupted)
     assert cli.main(["prepare", "x.csv"]) == 130
-    assert capsys.readouterr().err == "musictag: interrupted; the same command goes on with what is finished\n"
+    assert capsys.readouterr().err == "musictag: interrupted; rerun the command to continue\n"
 
 
 def test_a_reader_that_has_had_enough_is_no_traceback(tiny_catalogue: Path) -> None:

@@ -82,7 +82,7 @@ def test_before_the_first_song_there_is_an_empty_object(
 @pytest.mark.parametrize(
     ("words", "target", "told"),
     [
-        (["prepare", "x.csv"], "musictag.cli.prepare.run", "; the same command goes on with what is finished"),
+        (["prepare", "x.csv"], "musictag.cli.prepare.run", "; rerun the command to continue"),
         (["embed", "x.wav", "--model", "x"], "musictag.cli.embed.run", "; nothing was written"),
         (["data", "describe", "x.csv"], "musictag.cli.describe.run", ""),
         (["status", "x"], "musictag.cli.status.run", ""),

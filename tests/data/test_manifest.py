@@ -80,14 +80,14 @@ def test_all_problems_are_named_at_once_with_their_rows() -> None:
         "row 4: song_id None is empty",
         "row 2: path ' ' is empty",
         "row 4: split None is empty",
-        "row 2: song_id 'a' was already given to a song above",
+        "row 2: song_id 'a' is already used by a song above",
         "row 2: split 'valid' is none of train, validation, test",
         "row 1: duration 0.0 is not a number of seconds above 0",
         "row 2: duration -1.0 is not a number of seconds above 0",
         "row 3: duration inf is not a number of seconds above 0",
         "row 2: rock 0.5 is neither 0 nor 1",
-        "row 1: tempo 1.5 is not within 0 and 1",
-        "row 2: tempo -0.10000000149011612 is not within 0 and 1",
+        "row 1: tempo 1.5 is not between 0 and 1",
+        "row 2: tempo -0.10000000149011612 is not between 0 and 1",
     ]
 
 
@@ -117,7 +117,7 @@ def test_a_long_list_of_problems_is_cut() -> None:
         ({"mood": [1, 2, 3, 4]}, TAGS, "'mood' is neither a tag nor"),
         ({"rock": ["yes", "no", "no", "no"]}, TAGS, "'rock' holds string"),
         ({}, (*TAGS, Tag("rock")), "'rock' is given twice"),
-        ({}, (*TAGS, Tag("split")), "'split': this name is taken"),
+        ({}, (*TAGS, Tag("split")), "'split': this name is reserved"),
         ({}, (Tag("rock", "ranking"), TAGS[1]), "of kind 'ranking'"),
         ({}, (), "no tags"),
         ({name: [] for name in table().column_names}, TAGS, "no songs"),

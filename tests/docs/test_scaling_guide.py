@@ -24,11 +24,11 @@ README = (ROOT / "README.md").read_text()
 
 #: The content of each column, by its heading, computed from the output of --json.
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "gradients (MB per step)": lambda plan: f"{plan['exchange']['gradient_mb_a_step']:.1f}",
-    "milliseconds added per step": lambda plan: f"{plan['exchange']['added_ms_a_step']:.1f}",
+    "gradients (MB per step)": lambda plan: f"{plan['exchange']['gradient_mb_per_step']:.1f}",
+    "milliseconds added per step": lambda plan: f"{plan['exchange']['added_ms_per_step']:.1f}",
     "efficiency": lambda plan: f"{plan['scaling'][-1]['efficiency']:.1%}",
-    "patches per second by bandwidth": lambda plan: f"{plan['reading']['bandwidth_bound_patches_a_second']:,.0f}",
-    "by reads": lambda plan: f"{plan['reading']['reads_bound_patches_a_second']:,.0f}",
+    "patches per second by bandwidth": lambda plan: f"{plan['reading']['bandwidth_bound_patches_per_second']:,.0f}",
+    "by reads": lambda plan: f"{plan['reading']['reads_bound_patches_per_second']:,.0f}",
     "hours": lambda plan: f"{plan['training']['hours']:.1f}",
     "GPU hours": lambda plan: f"{plan['training']['gpu_hours']:,.0f}",
     "price": lambda plan: f"{plan['training']['price']:,.0f}",
@@ -84,7 +84,7 @@ def test_the_bytes_on_the_wire_are_those_of_the_sentence(capsys: pytest.CaptureF
     told = re.search(r"2 x 63 / 64 x ([\d,]+) x 4 bytes = ([\d.]+) MB", GUIDE)
     plan = planned(capsys, "--songs", "1000", "--model", "pons_spectrogram", "--gpus", "8", "--nodes", "8")
     assert int(told[1].replace(",", "")) == plan["model"]["parameters"]
-    assert float(told[2]) == pytest.approx(plan["exchange"]["gradient_mb_a_step"], abs=0.05)
+    assert float(told[2]) == pytest.approx(plan["exchange"]["gradient_mb_per_step"], abs=0.05)
 
 
 def training_commands(text: str) -> list[list[str]]:

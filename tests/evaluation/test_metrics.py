@@ -239,7 +239,7 @@ def test_what_does_not_fit_is_refused():
         song_metrics(scores, targets, names, ["classification", "ranking"])
     with pytest.raises(ValueError, match="'tag 1' must be 0, 1 or NaN"):
         song_metrics(scores, np.where([True, False], targets, 0.4), names, kinds)
-    with pytest.raises(MusictagError, match="no song to evaluate"):
+    with pytest.raises(MusictagError, match="no songs to evaluate"):
         song_metrics(scores[:0], targets[:0], names, kinds)
     with pytest.raises(MusictagError, match="confidence=95"):
         song_metrics(scores, targets, names, kinds, confidence=95)

@@ -334,7 +334,7 @@ def test_only_models_of_baselines_are_loaded(tmp_path: Path) -> None:
     assert (seconds.tolist(), rows.shape) == ([0], (1, len(features)))
     with pytest.raises(MusictagError, match="has no layer penultimate"):
         tagger.embed(noise, "penultimate")
-    with pytest.raises(MusictagError, match="a baseline has no taggram: its features are those of whole songs"):
+    with pytest.raises(MusictagError, match="a baseline has no taggram: its features describe whole songs"):
         tagger.taggram(noise)
     soundfile.write(tmp_path / "song.wav", noise[0], 16000)
     out = str(tmp_path / "features.npz")
@@ -344,7 +344,7 @@ def test_only_models_of_baselines_are_loaded(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     for change, message in (
         ({"features": ["tempo"]}, "fitted to other features"),
-        ({"what": "something else"}, "is not a model of a baseline"),
+        ({"what": "something else"}, "is not the model of a baseline"),
         ({"baseline": {"_target_": "os.system"}}, "a file may only name classes inside musictag"),
         ({"tags": [{"name": "a", "kind": "classification"}]}, "the weights of a tag are damaged"),
         ({"baseline": {"_target_": "musictag.models.baselines.trees.Trees"}}, "the trees of a tag are damaged"),

@@ -90,7 +90,7 @@ def test_unusable_songs_are_counted_and_their_list_is_named(
     (tiny_catalogue.parent / "audio" / "train-00.wav").write_bytes(b"no audio")
     prepare(overrides)
     problems = only_folder(tmp_path) / "problems.csv"
-    assert f"1 songs cannot be used; which and why: {problems}" in capsys.readouterr().out
+    assert f"1 songs cannot be used; for details see {problems}" in capsys.readouterr().out
     assert [row["song_id"] for row in read_rows(problems)] == ["train-00"]
     with pytest.raises(MusictagError, match=r"max_bad_fraction=0\.01"):
         prepare([*overrides, "data.max_bad_fraction=0.01"])
@@ -110,7 +110,7 @@ def test_damaged_shards_are_mended(
 ) -> None:
     prepare([*overrides], verify=True)
     output = capsys.readouterr()
-    assert "every shard is whole" in output.out
+    assert "every shard is intact" in output.out
     assert "verifying: 3 shards in" in output.err
     path, *_ = (only_folder(tmp_path) / "shards").iterdir()
     whole = path.read_bytes()
@@ -136,8 +136,8 @@ def test_damaged_shards_are_mended(
         capsys.readouterr()
         prepare(overrides, verify=True)
         output = capsys.readouterr()
-        assert f"1 damaged shards are deleted, and their songs prepared again:\n  {path}" in output.err
-        assert "every shard is whole" in output.out
+        assert f"1 damaged shards were deleted; preparing their songs again:\n  {path}" in output.err
+        assert "every shard is intact" in output.out
         assert path.read_bytes() == whole
         assert len(read) == 8
 
@@ -171,5 +171,5 @@ def test_a_disk_that_damages_what_is_written_is_reported(
         return header(num_samples).replace(b"<i2", b"<u2")
 
     monkeypatch.setattr(blocks, "shard_header", other_header)
-    with pytest.raises(MusictagError, match=r"3 shards in .* although they have just been written"):
+    with pytest.raises(MusictagError, match=r"3 shards in .* although they were just written"):
         prepare(overrides, verify=True)

@@ -1,4 +1,4 @@
-"""Audio files of every format that PyAV writes, made in a test."""
+"""Audio files of every format that PyAV can write, made during a test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-#: By suffix: FFmpeg's container and codec, the samples that it takes, and options.
+#: By suffix: FFmpeg's container and codec, its sample format, and options.
 ENCODINGS: dict[str, tuple[str, str, str, dict[str, str]]] = {
     ".mp3": ("mp3", "libmp3lame", "fltp", {}),
     ".m4a": ("ipod", "aac", "fltp", {}),
@@ -38,14 +38,14 @@ def encoded(
     codec: str | None = None,
     encoding: tuple[str, str, str, dict[str, str]] | None = None,
 ) -> bytes:
-    """``samples`` (N) or (N, channels), floats in [-1, 1], as a whole file: of an ``encoding`` (by default that of the
-    suffix), or a WAV of any ``codec``."""
+    """``samples`` (N) or (N, channels), floats in [-1, 1], as the bytes of a file: in an ``encoding`` (by default that
+    of the suffix), or a WAV with any ``codec``."""
     container, codec, sample_format, options = encoding or ENCODINGS.get(suffix, (suffix[1:], codec, None, {}))
     samples = samples[:, None] if samples.ndim == 1 else samples
     sample = {"format": sample_format} if sample_format else {}
     layout = {1: "mono", 2: "stereo"}[samples.shape[1]]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"song{suffix}"  # some formats are written twice
+        path = Path(folder) / f"song{suffix}"  # a real file, because some formats rewrite their header at the end
         with av.open(str(path), "w", format=container, options=options) as output:
             _encode(output, output.add_stream(codec, rate=rate, layout=layout, **sample), samples, bit_rate)
         return path.read_bytes()

@@ -1,4 +1,4 @@
-"""Synthetic songs in real files, with tags that can be heard, and the table that names them."""
+"""Synthetic songs in real files, with audible tags, and their catalogue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from musictag.data.datasets.catalogue import CatalogueFile
 if TYPE_CHECKING:  # it loads Lightning, which processes that only prepare are spared
     from musictag.data.loading.datamodule import SongData
 
-#: Splits of the 24 songs of the smallest catalogue: 12, 5 and 7.
+#: Splits of the 24 songs in the smallest catalogue: 12, 5 and 7.
 SPLIT_SIZES = (("train", 12), ("validation", 5), ("test", 7))
 
 
@@ -30,7 +30,7 @@ def synthetic_song(seconds: float, high: bool, noisy: bool, brightness: float, s
 
 
 def write_catalogue(folder: Path, seconds: tuple[float, float] = (1.0, 5.0), seed: int = 0) -> Path:
-    """24 WAV files of ``seconds`` in ``folder``/audio, and the path of the table beside it.
+    """Write 24 WAV files of ``seconds`` to ``folder``/audio and their table next to it; returns the table's path.
 
     Tags: ``high`` and ``noisy`` (classification) and ``brightness`` (regression, unknown for one song).
     """
@@ -59,7 +59,7 @@ def write_catalogue(folder: Path, seconds: tuple[float, float] = (1.0, 5.0), see
 
 
 def write_songs(folder: Path, count: int, seconds: float = 1.0) -> list[str]:
-    """``count`` different WAV files in ``folder``; returns their names."""
+    """Write ``count`` different WAV files to ``folder``; returns their names."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{number}.wav" for number in range(count)]
     for number, name in enumerate(names):
@@ -69,7 +69,7 @@ def write_songs(folder: Path, count: int, seconds: float = 1.0) -> list[str]:
 
 
 def write_table(path: Path, rows: list[dict]) -> Path:
-    """Rows as a CSV."""
+    """Write rows as a CSV file."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -83,7 +83,7 @@ def read_rows(path: Path) -> list[dict]:
 
 
 def song_data(catalogue: Path, **settings: object) -> SongData:
-    """The songs of a catalogue with settings that are quick in a test."""
+    """The data module of a catalogue, with settings that are fast in a test."""
     from musictag.data.loading.datamodule import SongData
 
     settings = {"patch_seconds": 0.5, "batch_size": 4, "num_workers": 0, "prepare_workers": 1} | settings

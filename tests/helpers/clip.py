@@ -1,6 +1,6 @@
-"""A clip that sounds a little like music, made of formulas, for comparisons with other people's numbers.
+"""A synthetic clip that resembles music, for comparisons with numbers from other software.
 
-Those were computed once, elsewhere, and lie in tests/reference/clip.json: whoever changes a sample here needs new ones.
+Those were computed once, elsewhere, and are in tests/reference/clip.json: any change to the samples requires new ones.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import numpy as np
 
 RATE = 16000
-#: Long notes, a beat with a bass, plucked notes, a voice, and everything together; each fills a patch of musicnn's.
+#: Long notes, a beat with a bass, plucked notes, a voice, and everything together; each fills one patch of musicnn.
 PART_SECONDS = 187 * 256 / RATE
 SECONDS = 4 * PART_SECONDS + 1.7
 SCALE = (0, 2, 3, 5, 7, 8, 10, 12, 15, 17)
 
 
 def clip() -> np.ndarray:
-    """int16 N at 16 kHz. A little silence at both ends: there, spectrograms differ in what they imagine beyond."""
+    """int16 N at 16 kHz. Both ends are silent, because spectrograms differ in how they pad there."""
     parts = [_long_notes(), _beat(), _plucked(), _voice()]
     length = len(parts[0])
     parts.append(sum(parts)[: round(SECONDS * RATE) - 4 * length] / 2)
     audio = np.concatenate(parts)
-    # at half of full scale the power of a band would be more than float16, in which musicnn computes, can hold
+    # at half of full scale the power of a band would overflow float16, in which musicnn computes
     audio *= 0.2 / np.abs(audio).max()
     audio[:1024] = audio[-1024:] = 0
     return np.round(32767 * audio).astype(np.int16)
@@ -31,7 +31,7 @@ def _time(seconds: float = PART_SECONDS) -> np.ndarray:
 
 
 def _pitch(step: int, octave: int = 0) -> float:
-    """Hz of a step of the scale above 220 Hz."""
+    """Frequency in Hz of a step of the scale above 220 Hz."""
     return 220.0 * 2.0 ** (octave + SCALE[step] / 12)
 
 
@@ -47,7 +47,7 @@ def _long_notes() -> np.ndarray:
 
 
 def _beat() -> np.ndarray:
-    noise = np.random.RandomState(1)  # of all generators, the one whose numbers are promised never to change
+    noise = np.random.RandomState(1)  # the only generator whose stream is guaranteed never to change
     audio = np.zeros(len(_time()))
     for eighth in range(12):
         time = _time(0.245)

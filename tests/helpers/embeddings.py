@@ -1,4 +1,4 @@
-"""What the tests of embeddings share: small taggers with weights drawn at random, and songs."""
+"""Helpers for tests of embeddings: small taggers with random weights, and songs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LINEAR = {"_target_": "musictag.models.backends.dense.Dense", "hidden_units": []
 
 
 def make_network(frontend: dict = WAVEFORM, backend: dict = RESIDUAL) -> TaggingNetwork:
-    """Weights drawn at random; batch norms as after a training."""
+    """Random weights; batch norms as after training."""
     torch.manual_seed(0)
     network = TaggingNetwork(frontend, backend, TAGS, patch_seconds=0.5)
     as_trained(network)
@@ -32,14 +32,14 @@ def make_network(frontend: dict = WAVEFORM, backend: dict = RESIDUAL) -> Tagging
 
 
 def write_song(path: Path, seconds: float, seed: int = 0) -> str:
-    """Noise whose loudness changes, so that patches differ."""
+    """Noise with changing loudness, so that patches differ."""
     noise = np.random.default_rng(seed).standard_normal(round(seconds * RATE))
     soundfile.write(path, noise * np.linspace(0.02, 0.3, len(noise)), RATE, subtype="PCM_16")
     return str(path)
 
 
 def save(path: Path, network: TaggingNetwork) -> str:
-    """A file that ``musictag.load`` takes; returns its path as one types it."""
+    """Save a file for ``musictag.load``; returns its path as a string."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_tagger(path, network)
     return str(path)

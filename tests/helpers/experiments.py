@@ -1,4 +1,4 @@
-"""What tests of whole experiments share: the shipped configuration, composed as the command line does, made small."""
+"""Helpers for tests of whole experiments: the shipped configuration, composed as on the command line, made small."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def compose_config(*overrides: str) -> dict[str, Any]:
 
 
 def run(*overrides: str) -> tuple[Path, dict[str, Any]]:
-    """The run folder and metrics.json of what `python train.py OVERRIDES` would run, within this process."""
-    from musictag.experiment import run as experiment  # which loads Lightning
+    """Run `python train.py OVERRIDES` within this process; returns the run folder and metrics.json."""
+    from musictag.experiment import run as experiment  # imports Lightning
 
     config = compose_config(*overrides)
     experiment.run(config)

@@ -1,9 +1,8 @@
-"""Failures on purpose: processes killed at a chosen step, disks that fill up, weights that become NaN.
+"""Fault injection: processes killed at a chosen step, disks that fill up, weights that become NaN.
 
-``Lab`` keeps a process that has the libraries loaded and forks another one for every command, so that a run that is
-started twenty times does not load them twenty times. The command is the real one: train.py, with the words that a
-person types. Its mounts are its own (``Lab(mounts=True)``) and end with it. ``shared_lab()`` is for all tests that
-need none.
+``Lab`` keeps a process with the libraries loaded and forks a new one for every command, so that a run that is started
+twenty times does not load them twenty times. The command is the real one: train.py with its usual overrides. With
+``Lab(mounts=True)`` it has private mounts that end with it. All tests that need none use ``shared_lab()``.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ import pytest
 
 from tests.helpers.experiments import ROOT
 
-#: What runs need, loaded once.
+#: Modules that runs need, loaded once.
 LOADED = (
     "matplotlib.pyplot", "torch", "torchaudio", "pytorch_lightning", "hydra", "musictag.experiment.run",
     "musictag.experiment.sweeps.jobs", "musictag.experiment.results.console", "musictag.inference.feature_tagger",
 )  # fmt: skip
-#: Steps of writing a file, in their order, at which something can happen (musictag/common/files.py).
+#: Steps of writing a file, in order, at which a failure can be injected (musictag/common/files.py).
 STEPS = ("opening", "half written", "written", "renamed")
 GIVE_UP_SECONDS = 300.0
 
 
 class Started:
-    """A command at work, the leader of a group of processes. ``said`` holds what it prints, ``stdout`` and ``stderr``
-    what goes where, if they are ``apart``."""
+    """A running command, the leader of a process group. ``said`` contains its output; after ``start(apart=True)``
+    without ``stderr``."""
 
     def __init__(self, lab: Lab, pid: int, logs: tuple[Path, Path]) -> None:
         self._lab, self.pid, self._logs = lab, pid, logs
@@ -61,24 +60,24 @@ class Started:
     said = stdout
 
     def kill(self) -> int:
-        """kill -9 of all its processes; returns its status: it may have ended by itself a moment before."""
+        """kill -9 for all its processes; returns its status, as it may have ended by itself just before."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         return self.wait()
 
     def wait(self) -> int:
-        """Its exit status, negative for a signal."""
+        """The exit status, negative for a signal."""
         if self._status is None:
             self._status = int(self._lab._answer())
         return self._status
 
     def children(self) -> list[int]:
-        """Its processes, itself aside."""
+        """The other processes of its group."""
         found = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 fields = stat.read_text().rpartition(")")[2].split()
-            except OSError:  # ended meanwhile
+            except OSError:  # has ended
                 continue
             if int(fields[2]) == self.pid != int(stat.parent.name) and fields[0] != "Z":
                 found.append(int(stat.parent.name))
@@ -86,10 +85,10 @@ class Started:
 
 
 class Lab:
-    """Starts commands one after the other; those of two labs run at the same time."""
+    """Starts commands one after the other; two labs run theirs in parallel."""
 
     def __init__(self, folder: Path, *, mounts: bool = False, environment: dict[str, str | None] | None = None) -> None:
-        """``environment``: variables that are set, or not there (None)."""
+        """``environment``: variables to set, or to unset (None)."""
         changed = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "140", **(environment or {})}
         self._environment = {name: value for name, value in changed.items() if value is not None}
         self._folder, self._numbers, self._started = folder, count(), None
@@ -130,7 +129,7 @@ class Lab:
         return self._started
 
     def run(self, *words: str, **settings: Any) -> tuple[int, str]:
-        """The exit status of a command, and what it said."""
+        """The exit status of a command, and its output."""
         started = self.start(*words, **settings)
         return started.wait(), started.said
 
@@ -142,7 +141,7 @@ class Lab:
         return disk
 
     def shell(self, *words: str) -> None:
-        """Run a command where the mounts are seen."""
+        """Run a command in the lab's mount namespace."""
         said = self._ask(shell=words)
         assert said == "done", said
 
@@ -160,7 +159,7 @@ class Lab:
 
 
 class Disk:
-    """A disk of a few megabytes. ``folder`` is where commands see it, ``seen`` where the test does."""
+    """A disk of a few megabytes. ``folder`` is its path for commands, ``seen`` its path for the test."""
 
     def __init__(self, lab: Lab, folder: Path, seen: Path) -> None:
         self._lab, self.folder, self.seen = lab, folder, seen
@@ -173,7 +172,7 @@ class Disk:
 
 
 def _own_mounts() -> list[str]:
-    """What to put before a command that may mount; skips the test where nobody lets it."""
+    """The prefix for a command that may mount; skips the test if mounting is not permitted."""
     for own in (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"]):
         try:
             tried = subprocess.run([*own, "mount", "-t", "tmpfs", "none", "/tmp"], capture_output=True)
@@ -181,14 +180,14 @@ def _own_mounts() -> list[str]:
             continue
         if tried.returncode == 0:
             return own
-    pytest.skip("mounting a small disk is not allowed here, neither to this user nor with unshare --map-root-user")
+    pytest.skip("mounting a small disk is not permitted, neither for this user nor with unshare --map-root-user")
 
 
-# in the process that starts the others
+# the code below runs in the process that starts the others
 
 
 def serve() -> None:
-    """Reads orders, a line each; starts what they name, says its process id and, when it has ended, its status."""
+    """Reads requests, one per line; starts the command, prints its process id and, when it ends, its status."""
     for name in LOADED:
         importlib.import_module(name)
     _warm_up()
@@ -203,13 +202,13 @@ def serve() -> None:
         if not pid:
             _become(**order)
             return
-        os.setpgid(pid, pid)  # here, too: whoever hears of it may kill it at once
+        os.setpgid(pid, pid)  # here, too: the group may be killed as soon as its id is known
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
 def _warm_up() -> None:
-    """What every command would do anew: Hydra looks for its plugins, a first picture for its fonts."""
+    """One-off work that every command would repeat: Hydra's search for plugins, matplotlib's for fonts."""
     from hydra.core.plugins import Plugins
     from matplotlib.figure import Figure
 
@@ -235,10 +234,10 @@ def _become(
     for number, (file, way) in enumerate(zip(files, ("rb", "ab", "ab"), strict=True)):
         with open(file, way) as opened:
             os.dup2(opened.fileno(), number)
-    signal.alarm(round(GIVE_UP_SECONDS))  # what hangs is ended, and its status says so
+    signal.alarm(round(GIVE_UP_SECONDS))  # ends a process that hangs, which its status shows
     path = environment.get("PYTHONPATH")
     if path != began_with and path and Path(path, "sitecustomize.py").is_file():
-        runpy.run_path(str(Path(path, "sitecustomize.py")))  # as Python does when it begins
+        runpy.run_path(str(Path(path, "sitecustomize.py")))  # as Python does at its start
     if failure:
         plan(**failure)
     sys.argv = [str(ROOT / program) if program.endswith(".py") else program, *words]
@@ -249,10 +248,10 @@ def _become(
 
 
 def plan(do: str, **where: Any) -> None:
-    """Something that will happen in this process. ``do``: kill | poison (the weights) | fill or protect (a disk).
+    """Plan a failure in this process. ``do``: kill | poison (the weights) | fill or protect (a disk).
 
-    At a step of writing: ``file`` (its name), ``step`` (of STEPS), ``nth`` (the first is 1). At a step of the work:
-    ``call`` (a method of TaggingModule), ``nth``. From the beginning: limit (to so many open ``files``).
+    At a step of writing: ``file`` (its name), ``step`` (of STEPS), ``nth`` (the first is 1). At a step of training:
+    ``call`` (a method of TaggingModule), ``nth``. From the beginning: limit (the number of open ``files``).
     """
     if do == "limit":
         resource.setrlimit(resource.RLIMIT_NOFILE, (where["files"], where["files"]))
@@ -279,7 +278,7 @@ def _poison(module: Any, *_: Any) -> None:
 
 
 def _fill(folder: Path) -> None:
-    """Until nothing more goes onto the disk."""
+    """Fills the disk completely."""
     with open(folder / "filler", "ab", buffering=0) as file:
         for size in (2**16, 1):
             try:
@@ -303,7 +302,7 @@ def _at_call(name: str, nth: int, act: Callable[..., None]) -> None:
 
 
 def _at_writing(name: str, step: str, nth: int, act: Callable[..., None]) -> None:
-    """The steps are those of every file that is whole or not there: opened beside its place, flushed, renamed."""
+    """The steps are those of atomic writes: a temporary file is opened next to the target, flushed, renamed."""
     numbers, sync, replace = count(1), os.fsync, os.replace
 
     def arrived(path: str) -> bool:
@@ -335,7 +334,7 @@ def _at_writing(name: str, step: str, nth: int, act: Callable[..., None]) -> Non
 
 @contextmanager
 def labs(folder: Path, number: int = 1, **settings: Any) -> Iterator[list[Lab]]:
-    """So many labs at once, closed afterwards."""
+    """``number`` labs at once, closed afterwards."""
     opened = [Lab(folder / f"lab-{i}", **settings) for i in range(number) if not (folder / f"lab-{i}").mkdir()]
     try:
         yield opened
@@ -355,7 +354,7 @@ def shared_lab() -> Lab:
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + GIVE_UP_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.002)
 
 

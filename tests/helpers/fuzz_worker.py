@@ -1,7 +1,7 @@
-"""`python -m tests.helpers.fuzz_worker KIND MEGABYTES SECONDS` reads the files that standard input names.
+"""`python -m tests.helpers.fuzz_worker KIND MEGABYTES SECONDS` reads the files named on standard input.
 
-One JSON object a line: ``{"begun": path}`` before a file, ``{"path", "outcome", "why"}`` after it. The outcome is
-"used", "refused" (by an error that is meant for people) or "bug". Memory is bounded; whoever takes too long is ended.
+It prints one JSON object per line: ``{"begun": path}`` before a file, ``{"path", "outcome", "why"}`` after it. The
+outcome is "used", "refused" (with a proper error message) or "bug". Memory and time are limited.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def read_catalogue(path: Path) -> None:
     from musictag.data.catalogue.check import check
     from musictag.data.datasets.catalogue import CatalogueFile
 
-    with suppress(MusictagError):  # what cannot be checked cannot be used either
+    with suppress(MusictagError):  # a file that cannot be checked cannot be used either
         str(check(path))
     CatalogueFile(path, split_path=path.with_suffix(".split")).manifest()
 
@@ -90,12 +90,12 @@ def main(kind: str, megabytes: int, seconds: float) -> None:
     for line in sys.stdin:
         path = Path(line.rstrip("\n"))
         say(begun=str(path))
-        signal.setitimer(signal.ITIMER_REAL, seconds)  # ends the process also where it is busy in C
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # also ends a process that is busy in C code
         try:
             read(path)
             outcome, why = "used", ""
         except MusictagError as error:
-            # whoever reads songs says which one it was; all others say it themselves
+            # the readers of songs leave naming the file to their caller; all others must name it themselves
             outcome, why = ("refused" if path.name in str(error) else "bug"), str(error)
         except SongError as error:
             outcome, why = "refused", str(error)
@@ -106,7 +106,7 @@ def main(kind: str, megabytes: int, seconds: float) -> None:
 
 
 def warm_up(kind: str) -> str:
-    """Load the libraries that this kind of file needs, so that their own memory is not counted."""
+    """Load the libraries that this kind of file needs, so that their memory is not counted."""
     import musictag.data.audio.decode
     import musictag.data.catalogue.check
     import musictag.data.datasets.catalogue

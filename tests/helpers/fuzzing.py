@@ -1,4 +1,4 @@
-"""What the fuzz tests share: damage to bytes, and processes of their own that read what came of it."""
+"""Helpers for fuzz tests: damaging bytes, and separate processes that read the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from tests.helpers.experiments import ROOT
 from tests.helpers.processes import program
 
-#: What a number in a header may be made.
+#: Extreme values for numbers in a header.
 EXTREMES = (
     b"\0\0\0\0",
     b"\xff\xff\xff\xff",
@@ -38,14 +38,14 @@ def cut_short(rng: np.random.Generator, data: bytes) -> bytes:
 
 
 def splice(rng: np.random.Generator, data: bytes) -> bytes:
-    """A part of the file once more, in another place: over what is there, or before it."""
+    """Copies a part of the file to another place, overwriting or inserting it."""
     begin, place = (int(rng.integers(len(data))) for _ in range(2))
     part = data[begin : begin + int(rng.integers(1, 400))]
     return data[:place] + part + data[place + (len(part) if rng.random() < 0.5 else 0) :]
 
 
 def extreme_header(rng: np.random.Generator, data: bytes) -> bytes:
-    """One to three numbers near the beginning become as small or as large as they can be."""
+    """Sets one to three numbers near the beginning to extreme values."""
     changed = bytearray(data)
     for _ in range(int(rng.integers(1, 4))):
         place, extreme = int(rng.integers(min(len(data), 120))), EXTREMES[rng.integers(len(EXTREMES))]
@@ -63,7 +63,7 @@ def damage(rng: np.random.Generator, data: bytes) -> bytes:
 
 @dataclass
 class Outcomes:
-    """Files by how they ended; ``ended`` holds those that ended their process, with its status."""
+    """Files by outcome; ``ended`` contains those that ended their process, with its status."""
 
     used: list[Path] = field(default_factory=list)
     refused: dict[Path, str] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Outcomes:
         return [path for path, status in self.ended.items() if status == -signal.SIGALRM]
 
     def check(self, total: int) -> None:
-        """Nothing but "used" and "refused", of both some, and all files accounted for."""
+        """Only "used" and "refused", both at least once, and all files accounted for."""
         assert not self.bugs, "\n".join(f"{path}:\n{why}" for path, why in list(self.bugs.items())[:5])
         assert not self.ended, self.ended
         assert len(self.used) + len(self.refused) == total
@@ -82,9 +82,9 @@ class Outcomes:
 
 
 def read_all(kind: str, paths: Sequence[Path], folder: Path, megabytes: int = 512, seconds: int = 10) -> Outcomes:
-    """What becomes of each file, read one after the other by processes that work in the empty ``folder``.
+    """The outcome of each file, read one after the other by processes that run in the empty ``folder``.
 
-    A file that ends its process is noted, and the next process goes on after it. Nothing may be written anywhere near.
+    A file that ends its process is recorded, and a new process continues after it. Nothing may be written nearby.
     """
     folder.mkdir(exist_ok=True)
     near = sorted({path.parent for path in paths} | {folder})
@@ -114,7 +114,7 @@ def read_all(kind: str, paths: Sequence[Path], folder: Path, megabytes: int = 51
 
 
 def listing(folder: Path) -> list[tuple[str, int, int]]:
-    """Everything below a folder, with sizes and times; but for the splits that a catalogue without them gets."""
+    """Everything below a folder, with sizes and times, except the splits written for a catalogue without them."""
     found = [path for path in folder.rglob("*") if not path.name.endswith(".split")]
     return sorted((str(path), path.lstat().st_size, path.lstat().st_mtime_ns) for path in found)
 

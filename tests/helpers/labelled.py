@@ -1,4 +1,4 @@
-"""Songs whose labels stand somewhere else than in a catalogue: in folders, in tables of words, inside the files."""
+"""Songs whose labels are not in a catalogue: in folder names, in tables of words, inside the files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from musictag.data.datasets.catalogue import CatalogueFile
 from musictag.data.manifest import Manifest
 from tests.helpers.catalogues import synthetic_song
 
-#: What libsndfile cannot write, and the codec of FFmpeg that can.
+#: Formats that libsndfile cannot write, with FFmpeg's codec for them.
 _CODECS = {".m4a": "aac", ".wma": "wmav2", ".wv": "wavpack"}
 
 
@@ -39,14 +39,14 @@ def write_song(path: Path, seed: int = 0) -> Path:
 
 
 def write_folders(folder: Path, songs: dict[str, int]) -> None:
-    """So many songs in each of the folders below ``folder``."""
+    """Write the given number of songs to each of the folders below ``folder``."""
     for seed, (name, count) in enumerate(songs.items()):
         for number in range(count):
             write_song(folder / name / f"{number:05d}.wav", 100 * seed + number)
 
 
 def write_tags(path: Path, **fields: object) -> None:
-    """Tags as they are called in the format of this file; ``genre`` is the one of ID3, for which others have a name."""
+    """Write tags under the names of this file's format; ``fields`` use ID3's names, such as ``genre``."""
     audio = mutagen.File(path)
     if audio.tags is None:
         audio.add_tags()
@@ -61,14 +61,14 @@ def write_tags(path: Path, **fields: object) -> None:
 
 
 def make(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """Runs `musictag catalogue`, which must work; returns the report."""
+    """Runs `musictag catalogue`, which must succeed; returns the report."""
     capsys.readouterr()
     assert cli.main(["catalogue", *map(str, arguments)]) == 0, capsys.readouterr().err
     return capsys.readouterr().out
 
 
 def refuse(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """Runs it, which must not work; returns what was said."""
+    """Runs `musictag catalogue`, which must fail; returns the message."""
     capsys.readouterr()
     assert cli.main(["catalogue", *map(str, arguments)]) == 1
     return capsys.readouterr().err

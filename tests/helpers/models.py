@@ -1,4 +1,4 @@
-"""What tests of models share: the parts and presets that conf/ offers, whole or made small, and ways to look inside."""
+"""Helpers for tests of models: the parts and presets in conf/, at full size or small, and ways to inspect them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from musictag.models.frontends import FrontEnd
 from musictag.models.network import TaggingNetwork
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-#: Those of networks: baselines have no parts.
+#: Presets of networks: baselines have no parts.
 PRESETS = presets()
-#: The files of both groups, one a class.
+#: The files of both groups, one per class.
 CLASSES = {group: sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml")) for group in ("frontend", "backend")}
-#: What papers make of these classes, named after their models; and the back-ends that do no more than pool over time.
+#: Variants of these classes from papers, named after their models; and the back-ends that only pool over time.
 VARIANTS = {
     "frontend": [
         "crnn", "fcn", "pons_waveform9", "samplecnn_res", "samplecnn_rese", "samplecnn_se", "self_attention_2020",
@@ -35,13 +35,13 @@ VARIANTS = {
     ],
 }  # fmt: skip
 FRONTENDS, BACKENDS = (sorted(CLASSES[group] + VARIANTS[group]) for group in ("frontend", "backend"))
-#: Filters of front-ends and units of back-ends in tests in which the size does not matter.
+#: Filters of front-ends and units of back-ends for tests in which size does not matter.
 SMALL_MULTIPLIER = 1 / 32
 SMALL_UNITS = 8
 
 
 def spec(group: str, name: str) -> dict[str, Any]:
-    """Of one of FRONTENDS or BACKENDS."""
+    """The configuration of one of FRONTENDS or BACKENDS."""
     return copy.deepcopy(_spec(group, name))
 
 
@@ -55,12 +55,12 @@ def _spec(group: str, name: str) -> dict[str, Any]:
 
 
 def build_frontend(name: str, **changes: Any) -> FrontEnd:
-    """Front-end ``name`` with other settings, as it is before it measures anything."""
+    """Front-end ``name`` with changed settings, before it has measured training songs."""
     return build(spec("frontend", name) | changes, FrontEnd)
 
 
 def make_frontend(name: str, **changes: Any) -> FrontEnd:
-    """Front-end ``name``, with what it measures before training."""
+    """Front-end ``name``, after it has measured songs as before training."""
     torch.manual_seed(0)
     frontend = build_frontend(name, **changes)
     frontend.fit_normalisation([0.1 * torch.randn(1, 16000)])
@@ -75,7 +75,7 @@ def make_backend(name: str, in_channels: int, in_frames: int, num_tags: int = 5,
 
 
 def make_small_pair(frontend_name: str, backend_name: str) -> tuple[FrontEnd, BackEnd, int]:
-    """Both parts with few filters, and the shortest patch that suits them, in samples."""
+    """Both parts with few filters, and the length of their shortest valid patch in samples."""
     frontend = make_frontend(frontend_name, filter_multiplier=SMALL_MULTIPLIER)
     frames = make_backend(backend_name, frontend.out_channels, 1000, small=True).min_frames
     patch_samples = frontend.samples_for(frames)
@@ -85,7 +85,7 @@ def make_small_pair(frontend_name: str, backend_name: str) -> tuple[FrontEnd, Ba
 
 @cache
 def preset(name: str) -> dict[str, Any]:
-    """What ``model=name`` composes. Not to be changed: it is kept for the next test."""
+    """The configuration of ``model=name``. Do not modify it: it is cached."""
     return compose([f"model={name}"])
 
 
@@ -101,7 +101,7 @@ def make_small_network(name: str) -> TaggingNetwork:
 
 
 def with_few_units(backend: dict[str, Any]) -> dict[str, Any]:
-    """The spec of a back-end, its layers made narrow."""
+    """The spec of a back-end with narrow layers."""
     return backend | {key: _small(value) for key, value in backend.items() if key.endswith(("filters", "units"))}
 
 
@@ -110,12 +110,12 @@ def _small(units: Any) -> Any:
 
 
 def num_parameters(*modules: nn.Module) -> int:
-    """Trainable ones."""
+    """The number of trainable parameters."""
     return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
 
 
 def penultimate(backend: BackEnd, features: Tensor) -> Tensor:
-    """What goes into the output layer."""
+    """The input of the output layer."""
     seen = []
     handle = backend.output.register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0]))
     backend(features)
@@ -125,7 +125,7 @@ def penultimate(backend: BackEnd, features: Tensor) -> Tensor:
 
 
 def heard(frontend: FrontEnd, num_samples: int) -> Tensor:
-    """Whether a frame's channel hears a sample: N×C×T. What is not a number spreads to all that hear it."""
+    """Whether a sample is in the receptive field of a frame's channel: N×C×T. NaN spreads to all that depend on it."""
     waveforms = torch.zeros(num_samples, num_samples)
     waveforms.fill_diagonal_(torch.nan)
     with torch.inference_mode():
@@ -133,7 +133,7 @@ def heard(frontend: FrontEnd, num_samples: int) -> Tensor:
 
 
 def as_trained(module: nn.Module) -> None:
-    """Batch norms as after a training: nothing is 0 or 1."""
+    """Batch norms as after training: no statistic is 0 or 1."""
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             for values in (layer.weight.data, layer.bias.data, layer.running_mean, layer.running_var):
@@ -141,7 +141,7 @@ def as_trained(module: nn.Module) -> None:
 
 
 def draw(module: nn.Module, rng: np.random.Generator) -> None:
-    """Weights and running statistics from ``rng``, in the order of the state dictionary."""
+    """Draw weights and running statistics from ``rng``, in the order of the state dictionary."""
     for name, value in module.state_dict().items():
         if name.endswith(("running_var", "bandwidth_q")):
             value.copy_(torch.from_numpy(rng.uniform(0.5, 2, value.shape)))
@@ -150,5 +150,5 @@ def draw(module: nn.Module, rng: np.random.Generator) -> None:
 
 
 def normed(norm: nn.BatchNorm2d, image: Tensor) -> Tensor:
-    """``image`` after ``norm`` in evaluation."""
+    """``image`` after ``norm`` in evaluation mode."""
     return F.batch_norm(image, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)

@@ -1,10 +1,10 @@
-"""How often the tests of a report err, and how often its intervals hold the truth: studies of noise, many times over.
+"""Error rates of a report's tests and coverage of its intervals, from many simulated studies of noise.
 
     python -m tests.helpers.null_studies
 
-prints the table of docs/report.md. Two systems have the same truth, or two lines that cross at 1,000 songs. What is
-measured is the truth with a deviation of the seed, one of the songs that all seeds share, and one of the songs in that
-run alone. All tests and intervals are those of the report.
+prints the table of docs/report.md. Two systems have the same true score, or two lines that cross at 1,000 songs. A
+measurement is the true score plus a deviation of the seed, one of the songs that all seeds share, and one of the songs
+in this run alone. All tests and intervals are those of the report.
 
 Legend: S songs, R resamples.
 """
@@ -31,10 +31,10 @@ from musictag.report.study import Run, Study
 SIZES = (250, 500, 1000, 2000)
 SEEDS = (2, 3, 5, 10)
 SONGS, RESAMPLES = 200, 200
-#: Standard deviations of ROC-AUC: of a run's seed, and of the mean over the songs of a difference of two runs. Mixed:
-#: the medians of the pairs in sweep/results/songbook/dataset_size_small_*.csv.
+#: Standard deviations of ROC-AUC: between seeds, and of the difference of two runs due to the songs. Mixed: the medians
+#: of the pairs in sweep/results/songbook/dataset_size_small_*.csv.
 NOISES = {"seeds": (0.007, 0.0), "songs": (0.0, 0.0043), "both": (0.007, 0.0043)}
-LINES = {"one": (0.64, 0.05), "other": (0.70, 0.02)}  # at the smallest size, and a doubling: equal at 1,000
+LINES = {"one": (0.64, 0.05), "other": (0.70, 0.02)}  # at the smallest size, and per doubling: equal at 1,000
 CROSSING = 1000
 
 
@@ -57,12 +57,12 @@ def empty_study(seeds: int, sizes: Sequence[int] = SIZES, left_out: Collection[t
 def drawn(
     rng: np.random.Generator, cells: np.ndarray, noise: str, shared: bool = False, truth: np.ndarray | float = 0.75
 ) -> np.ndarray:
-    """(1 + R)×runs: the scores of runs of a system, at a size, with a seed (``cells``: a row each), as measured and in
-    each resample of the songs.
+    """(1 + R)×runs: the scores of runs of a system, at a size, with a seed (``cells``: one row each), as measured and
+    in each resample of the songs.
 
-    ``shared``: a seed has one deviation for all sizes, not one for each. Of the variance over the songs a quarter
-    each is that of the two systems at all sizes and at each, half that of the run alone; the songs' own cancels in
-    differences.
+    ``shared``: a seed has one deviation for all sizes, not one per size. Of the variance over the songs, a quarter is
+    specific to the system at all sizes, a quarter to the system at each size, and half to the run; the part common to
+    all runs cancels in differences.
     """
     system, size, seed = cells
     of_seed, of_songs = NOISES[noise]
@@ -83,7 +83,8 @@ def _weights() -> np.ndarray:
 def false_positives(seeds: int, noise: str, count: int = 4000, other_seeds: int | None = None) -> np.ndarray:
     """The p values of ``count`` comparisons of two systems that do not differ.
 
-    ``other_seeds``: the second has so many, none of which the first has. Else they have the same.
+    ``other_seeds``: the number of seeds of the second system, all different from the first's; by default both share
+    theirs.
     """
     rng = np.random.default_rng([seeds, list(NOISES).index(noise), other_seeds or 0])
     both = np.repeat([0, 1], [seeds, other_seeds or seeds])
@@ -98,14 +99,14 @@ def false_positives(seeds: int, noise: str, count: int = 4000, other_seeds: int 
 def coverage(
     seeds: int, noise: str, shared: bool, count: int = 1500, left_out: Collection[tuple[int, int]] = ()
 ) -> float:
-    """In what part of ``count`` studies the interval of the crossing holds the true one."""
+    """The share of ``count`` studies in which the interval of the crossing contains the true one."""
     study = empty_study(seeds, left_out=left_out)
     rng = np.random.default_rng([seeds, list(NOISES).index(noise), shared])
     cells = np.array([(list(LINES).index(r.system), SIZES.index(r.train_songs), r.seed) for r in study.runs]).T
     starts, slopes = np.array(list(LINES.values())).T
     truth = starts[cells[0]] + slopes[cells[0]] * cells[1]
     held = 0
-    # lines need neither the power law beside them nor many sizes to be compared at
+    # lines need neither the power law nor a fine grid of sizes
     with patch.object(scaling, "FITS", ("trend",)), patch.object(scaling, "_GRID", 16):
         for _ in range(count):
             draws = Draws(SONGS, RESAMPLES, 0)

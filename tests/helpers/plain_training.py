@@ -1,8 +1,8 @@
-"""A run once more, in plain PyTorch and as short as can be: what the runs of musictag have to be.
+"""A minimal reimplementation of a run in plain PyTorch, which musictag's runs must reproduce.
 
-Shared with them are the network, its initial weights and the published pure functions that say which patches are drawn
-(musictag/data/random_draws.py, which has tests of its own). Reading, cutting, loss, optimiser, schedules, when to stop,
-which epoch is the best, song scores and their figures are written here again. Legend: S songs, N samples, K tags.
+It shares the network, its initial weights and the pure functions that choose patches (musictag/data/random_draws.py,
+which has its own tests). Reading, cutting, loss, optimiser, schedules, early stopping, choice of the best epoch, song
+scores and metrics are implemented again. Legend: S songs, N samples, K tags.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Trained(NamedTuple):
 
 
 def write_beginning(path: Path, config: dict[str, Any], seed: int = 1) -> str:
-    """A tagger of fresh weights for ``config``; returns the override with which a run begins with them."""
+    """Write a tagger with fresh weights for ``config``; returns the override that starts a run from it."""
     torch.manual_seed(seed)
     tags = [{"name": name, "kind": "regression" if name == "brightness" else "classification"} for name in TAGS]
     network = TaggingNetwork(config["frontend"], config["backend"], tags, config["data"]["patch_seconds"])
@@ -58,7 +58,7 @@ def write_beginning(path: Path, config: dict[str, Any], seed: int = 1) -> str:
 
 
 def read_splits(catalogue: Path, tags: Sequence[str] = TAGS) -> dict[str, Split]:
-    """The songs of a catalogue that catalogues.py has written."""
+    """The songs of a catalogue written by catalogues.py."""
     with catalogue.open(newline="") as file:
         rows = list(csv.DictReader(file))
     splits = {}
@@ -71,7 +71,7 @@ def read_splits(catalogue: Path, tags: Sequence[str] = TAGS) -> dict[str, Split]
 
 
 def train(config: dict[str, Any]) -> Trained:
-    """The run of ``config``, which begins with a tagger of ``write_beginning``, on one CPU in float32."""
+    """Train ``config``, starting from a tagger of ``write_beginning``, on one CPU in float32."""
     settings, splits = config["trainer"], read_splits(Path(config["data"]["path"]))
     beginning = read_tagger(config["init_from"])
     model = TaggingNetwork(**beginning.spec)
@@ -134,7 +134,7 @@ def train(config: dict[str, Any]) -> Trained:
 
 
 def assert_is(run_dir: Path, expected: Trained) -> None:
-    """What the run left is what the plain loop has made, but for rounding."""
+    """The results of the run equal those of the plain loop up to rounding."""
     with (run_dir / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(expected.rows)
@@ -151,7 +151,7 @@ def assert_is(run_dir: Path, expected: Trained) -> None:
 
 
 def one_cycle(highest: float, step: int, all_steps: int) -> dict[str, Any]:
-    """Rate and moments of Adam under Smith's policy: up in 30% of the steps, and down to nothing, along cosines."""
+    """Learning rate and betas of Adam in the one-cycle policy: up for 30% of the steps, then down, along cosines."""
     top = 0.3 * all_steps - 1
     share = step / top if step <= top else (all_steps - 1 - step) / (all_steps - 1 - top)
     height = (1 - math.cos(math.pi * share)) / 2
@@ -160,7 +160,7 @@ def one_cycle(highest: float, step: int, all_steps: int) -> dict[str, Any]:
 
 
 def train_batches(songs: Split, config: dict[str, Any], patch: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
-    """Audio and targets of the batches of an epoch; what does not fill one is left for other epochs."""
+    """Audio and targets of an epoch's batches, without the incomplete last one."""
     size, turns = config["data"]["batch_size"], config["data"]["patches_per_song"]
     order = epoch_order(len(songs.ids) * turns, config["seed"], epoch)
     keys, lengths = song_keys(songs.ids), np.array([len(audio) for audio in songs.audio])
@@ -178,7 +178,7 @@ def train_batches(songs: Split, config: dict[str, Any], patch: int, epoch: int) 
 
 
 def _loss(loss_name: str, logits: Tensor, targets: Tensor) -> Tensor:
-    """The mean over known targets. A gradient rounded otherwise would be another one to Adam where it is nearly 0."""
+    """The mean over known targets, rounded as in musictag: Adam amplifies differences where gradients are nearly 0."""
     known, targets = ~targets.isnan(), targets.nan_to_num()
     if loss_name == "MSE":
         losses = (logits.sigmoid() - targets) ** 2
@@ -189,7 +189,7 @@ def _loss(loss_name: str, logits: Tensor, targets: Tensor) -> Tensor:
 
 @torch.no_grad()
 def song_scores(model: TaggingNetwork, songs: list[np.ndarray], whole: bool = False) -> np.ndarray:
-    """S×K: the mean over a song's patches, one after the other, the last of which ends with the song."""
+    """S×K: the mean over a song's consecutive patches, the last of which ends with the song."""
     model.eval()
     patch, scores = model.patch_samples, []
     for audio in songs:
@@ -202,7 +202,7 @@ def song_scores(model: TaggingNetwork, songs: list[np.ndarray], whole: bool = Fa
 
 
 def figures(loss_name: str, scores: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Loss and macro figures of one evaluation, of the tags that it can be done for."""
+    """Loss and macro metrics of one evaluation, over the tags that can be scored."""
     known = ~np.isnan(targets)
     p, t = scores[known], targets[known].astype(np.float64)
     loss = (p - t) ** 2 if loss_name == "MSE" else -t * np.log(p) - (1 - t) * np.log(1 - p)

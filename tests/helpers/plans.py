@@ -1,4 +1,4 @@
-"""What tests of `musictag plan` share."""
+"""Helpers for tests of `musictag plan`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def settings(*words: str) -> Settings:
 
 
 def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
-    """What `musictag plan WORDS --json` prints."""
+    """The output of `musictag plan WORDS --json`."""
     assert cli.main(["plan", *words, "--json"]) == 0
     return json.loads(capsys.readouterr().out)

@@ -1,4 +1,4 @@
-"""Preparing in processes that can be slowed down, counted and killed."""
+"""Preparation in processes that can be slowed down, observed and killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from musictag.data.datasets.catalogue import CatalogueFile
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
-#: `python -c SCRIPT catalogue data_dir workers seconds_a_song [max_file_bytes]`
+#: `python -c SCRIPT catalogue data_dir workers seconds_per_song [max_file_bytes]`
 SCRIPT = """
 import resource, sys
 from tests.helpers.preparations import SlowCatalogue
@@ -35,7 +35,7 @@ if __name__ == "__main__":
 
 
 class SlowReader:
-    """Reads a file and takes its time."""
+    """Reads a file slowly."""
 
     def __init__(self, reader, seconds: float) -> None:
         self.reader, self.seconds = reader, seconds
@@ -55,7 +55,7 @@ class SlowCatalogue(CatalogueFile):
 
 
 class CountingReader:
-    """Remembers which songs were read, in this process."""
+    """Records which songs were read in this process."""
 
     def __init__(self, reader) -> None:
         self.reader = reader
@@ -86,13 +86,13 @@ def start(*arguments: object) -> subprocess.Popen[str]:
         env=ENVIRONMENT,
         text=True,
         stderr=subprocess.PIPE,
-        # a shell's background job ignores Ctrl-C, and so would its children: also where the tests are one
+        # background jobs of a shell ignore Ctrl-C, and so would their children if the tests run as one
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """A checksum of every file below ``folder``, the lock aside."""
+    """A checksum of every file below ``folder``, except the lock."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -104,7 +104,7 @@ def finished_blocks(data_dir: Path) -> int:
 def wait_until(condition, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.005)
 
 

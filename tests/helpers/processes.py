@@ -1,6 +1,7 @@
-"""Real runs in processes of their own, watched (see recording/sitecustomize.py) and, where a test wants it, hurt.
+"""Real runs in separate processes, recorded (see recording/sitecustomize.py) and, on request, sent a signal.
 
-Libraries take longer to load than these runs: where the system can fork, commands are forks of a process that has them.
+Loading the libraries takes longer than these runs: where the system can fork, commands are forked from a process that
+has loaded them.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from typing import Any
 from tests.helpers.experiments import ROOT
 
 TRAIN = (sys.executable, str(ROOT / "train.py"))
-#: On CPUs, where batch norm cannot be synchronised.
+#: For CPUs, where batch norm cannot be synchronised.
 TWO_PROCESSES = ("trainer=ddp", "trainer.devices=2", "trainer.sync_batch_norm=false")
 RECORDING = str(ROOT / "tests" / "helpers" / "recording")
-#: Seconds after which a run hangs; machines may be slow.
+#: Seconds after which a run counts as hung; machines may be slow.
 HANGS = 240
 
 
 def environment(records: Path, hurt: str | None = None, **more: str) -> dict[str, str]:
-    """For a process that writes its ``records``; nothing of a cluster or of another run is left in it."""
+    """The environment of a process that writes its ``records``, without variables of a cluster or another run."""
     told = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "RECORD_HURT")
     kept = {key: value for key, value in os.environ.items() if key not in told and not key.startswith("SLURM_")}
     records.mkdir(exist_ok=True, parents=True)
@@ -51,7 +52,7 @@ def program(
 def run(
     command: Sequence[str], records: Path, hurt: str | None = None, status: int = 0, **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """Runs the command, which must end with ``status``."""
+    """Runs the command, which must exit with ``status``."""
     env = environment(records, hurt, **more)
     if tuple(command[:2]) == TRAIN:
         done = program("train.py", *command[2:], environment=env)
@@ -62,7 +63,7 @@ def run(
 
 
 def batches(records: Path, stage: str) -> list[dict[str, Any]]:
-    """What was computed in this stage, by rank, epoch and batch; what was computed twice stands there twice."""
+    """What was computed in this stage, by rank, epoch and batch; work done twice appears twice."""
     rows = [json.loads(line) for path in records.glob("*.jsonl") for line in path.read_text().splitlines()]
     chosen = [row for row in rows if row["stage"] == stage]
     return sorted(chosen, key=lambda row: (row["run"], row["rank"], row["epoch"], row["batch"]))
@@ -75,12 +76,12 @@ def only_run(runs: Path) -> Path:
 
 
 def scores(run_dir: Path) -> dict[str, Any]:
-    """What of metrics.json must not depend on when, how often and by how many processes a run was made."""
+    """The part of metrics.json that must not depend on when, how often and by how many processes a run was made."""
     metrics = json.loads((run_dir / "metrics.json").read_text())
     validation = {key: value for key, value in metrics["validation"].items() if key != "seconds"}
     return {key: metrics[key] for key in ("test", "best_epoch", "epochs", "songs")} | {"validation": validation}
 
 
 def without_seconds(run_dir: Path) -> list[str]:
-    """The rows of history.csv; its last column is the time that an epoch took."""
+    """The rows of history.csv without the last column, the duration of the epoch."""
     return [line.rpartition(",")[0] for line in (run_dir / "history.csv").read_text().splitlines()]

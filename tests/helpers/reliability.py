@@ -1,4 +1,4 @@
-"""What the tests of failures share: a small run that nothing disturbs, and how another one is compared with it."""
+"""Helpers for tests of failures: a small undisturbed run, and comparisons with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.helpers.failures import Lab, labs
 from tests.helpers.plain_training import assert_is, train, write_beginning
 
 EPOCHS = 5
-#: What a resumed run could get wrong matters here: the schedule steps, dropout draws, the best epoch is not the last.
+#: Covers what a resumed run could get wrong: the schedule steps, dropout draws, the best epoch is not the last.
 SETTINGS = (
     *TINY, f"trainer.max_epochs={EPOCHS}", "optimizer.lr=0.03", "scheduler.patience=0",
     "frontend.norm_momentum=0.2", "backend.norm_momentum=0.2",
@@ -27,10 +27,10 @@ SETTINGS = (
 
 
 class Bench:
-    """A catalogue of 24 songs (prepared) and the run that nobody disturbed: its folder is ``whole``.
+    """A prepared catalogue of 24 songs and an undisturbed run in the folder ``whole``.
 
-    What went wrong in that one, too, would not be noticed by comparing others with it: it is compared with the same
-    training in plain PyTorch.
+    Errors that also affect the undisturbed run would go unnoticed in comparisons with it, so it is compared with the
+    same training in plain PyTorch.
     """
 
     def __init__(self, folder: Path, lab: Lab, settings: tuple[str, ...]) -> None:
@@ -49,13 +49,13 @@ class Bench:
         return other
 
     def words(self, runs: str | Path, *more: str, data: str | Path = "data") -> list[str]:
-        """The command line of the run, with its results below ``runs``; another run folder is no other run."""
+        """The command line of the run, with its results below ``runs``, which is not part of the run's identity."""
         return [*self.settings, f"runs_dir={self.folder / runs}", f"data_dir={self.folder / data}", *more]
 
 
 @contextmanager
 def bench(folder: Path, *settings: str, **how: Any) -> Iterator[Bench]:
-    """``settings`` go after SETTINGS; ``how`` are those of a Lab of its own."""
+    """``settings`` follow SETTINGS; ``how`` are those of a Lab of its own."""
     with labs(folder, **how) as (lab,):
         yield Bench(folder, lab, (*SETTINGS, *settings))
 
@@ -67,7 +67,7 @@ def only(runs: Path) -> Path:
 
 
 def outcome(run_dir: Path) -> dict[str, Any]:
-    """What must not depend on what happened: metrics without times and names, the bytes of the predictions."""
+    """What must not depend on failures: metrics without times and names, the bytes of the predictions."""
     metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
     for part in (metrics, metrics["validation"]):
         for key in ("seconds", "speed", "git"):
@@ -89,7 +89,7 @@ def weights(run_dir: Path, name: str = "tagger.safetensors") -> dict[str, np.nda
 
 
 def check_whole(run_dir: Path, expected: Path) -> None:
-    """The run has ended as the undisturbed one did, and nothing is left of what happened to it."""
+    """The run has ended like the undisturbed one, without traces of the failure."""
     assert outcome(run_dir) == outcome(expected)
     for name, weight in weights(expected).items():
         np.testing.assert_array_equal(weights(run_dir)[name], weight, err_msg=name)
@@ -99,7 +99,7 @@ def check_whole(run_dir: Path, expected: Path) -> None:
 
 
 def curves(run_dir: Path) -> list[str]:
-    """history.csv without its last column, which is time: every epoch once."""
+    """history.csv without its last column (time): every epoch once."""
     rows = (run_dir / "history.csv").read_text().splitlines()
     assert rows[0].endswith(",seconds")
     assert [int(row.split(",")[0]) for row in rows[1:]] == list(range(len(rows) - 1))
@@ -107,5 +107,5 @@ def curves(run_dir: Path) -> list[str]:
 
 
 def epochs_done(runs: Path) -> int:
-    """Rows of the history of the only run, 0 before there is any."""
+    """Rows in the history of the only run, 0 before there are any."""
     return max((len(path.read_text().splitlines()) - 1 for path in runs.glob("*/*/history.csv")), default=0)

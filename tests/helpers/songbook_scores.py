@@ -14,7 +14,7 @@ def generator(seed: int) -> np.random.Generator:
 
 
 def tune(bars=16, meter=(4, 4), pitch=67, **about) -> Score:
-    """Two notes a beat, up and down a scale."""
+    """Two notes per beat, up and down a scale."""
     beat = 4.0 / meter[1]
     onsets = np.arange(0, bars * meter[0] * beat, beat / 2)
     steps = np.array([0, 2, 4, 5, 7, 5, 4, 2])
@@ -23,7 +23,7 @@ def tune(bars=16, meter=(4, 4), pitch=67, **about) -> Score:
 
 
 def voices(pitches=(72, 67, 60, 48), collection="palestrina") -> Score:
-    """Half notes in chords, 30 bars."""
+    """Chords in half notes, 30 bars."""
     onsets = np.arange(0, 120, 2.0)
     parts = tuple(np.column_stack([onsets, np.full(60, 2.0), np.full(60, p)]).astype("f4") for p in pitches)
     return Score("v#1", collection, parts, meter=(4, 4))

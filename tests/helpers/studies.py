@@ -1,4 +1,4 @@
-"""Finished runs of studies whose truth is known: drawn scores, written as an experiment writes them.
+"""Finished runs of studies with known true scores: simulated predictions, written as an experiment writes them.
 
 Legend: S songs, K tags.
 """
@@ -22,7 +22,7 @@ from tests.helpers.experiments import compose_config
 
 
 class System(NamedTuple):
-    """``family``: waveform, spectrogram, baseline; the expected ROC-AUC of the first condition and its gain a step."""
+    """``family``: waveform, spectrogram, baseline; expected ROC-AUC under the first condition, and gain per step."""
 
     family: str
     roc_auc: float
@@ -31,7 +31,7 @@ class System(NamedTuple):
 
 #: Waveform overtakes spectrogram two doublings above the smallest size.
 SYSTEMS = {"waveform_small": System("waveform", 0.64, 0.05), "spectrogram_small": System("spectrogram", 0.70, 0.02)}
-#: The same with features and trees beside them.
+#: The same with a baseline of features and trees.
 WITH_TREES = SYSTEMS | {"gbt": System("baseline", 0.69, 0.015)}
 
 
@@ -52,8 +52,8 @@ def write_study(
     """The run folders by system, size and seed.
 
     The expected macro ROC-AUC of a system is a straight line over the doublings of ``sizes``, plus a normal deviation
-    of each run. ``factor``: the dotted key of the configuration that takes the sizes; where it is not the number of
-    training songs baselines do not have it and are written once a seed. ``music`` draws the songs and the noise.
+    per run. ``factor``: the dotted configuration key for the sizes; if it is not the number of training songs,
+    baselines do not have it and are written once per seed. ``music`` seeds the songs and the noise.
     """
     written = {}
     for name, (family, roc_auc, gain) in systems.items():
@@ -83,10 +83,10 @@ def write_run(
     regression_tags: int = 2,
     music: int = 0,
 ) -> Path:
-    """One run whose scores have ``roc_auc`` as their expected macro ROC-AUC; its expected RMSE falls with it.
+    """Write a run whose expected macro ROC-AUC is ``roc_auc``; its expected RMSE falls with it.
 
-    ``settings``: dotted keys of the configuration with their values. Noise of the scores is half the song's own, which
-    all runs share, as songs are hard for all of them.
+    ``settings``: dotted configuration keys with their values. Half of the noise in the scores belongs to the song and
+    is shared by all runs, as some songs are hard for all of them.
     """
     config = copy.deepcopy(_config(family))
     for key, value in ({"data.train_songs": 500} | dict(settings or {})).items():
@@ -141,13 +141,13 @@ def write_run(
 
 
 def draw_songs(songs: int, tags: int, regression_tags: int, music: int) -> tuple[np.ndarray, list[str], list[str]]:
-    """Targets (S×K float32), kinds and names. Prevalences go from 0.4 down to 0.08; the first two tags never meet."""
+    """Targets (S×K float32), kinds and names. Prevalences range from 0.4 to 0.08; the first two tags never co-occur."""
     rng = np.random.default_rng([music, 2])
     prevalence = np.geomspace(0.4, 0.08, tags)
     classes = (rng.random((songs, tags)) < prevalence).astype(np.float32)
     if tags > 1:
         classes[classes[:, 0] > 0, 1] = 0
-    # every tag has songs of both classes, however few songs there are
+    # every tag has songs of both classes, even with few songs
     for k in range(2, tags):
         classes[k % songs, k], classes[(k + 1) % songs, k] = 1, 0
     levels = rng.uniform(0.35, 0.65, (songs, regression_tags)).astype(np.float32)
@@ -163,7 +163,7 @@ def expected_rmse(roc_auc: float) -> float:
 def _scores(
     targets: np.ndarray, kinds: Sequence[str], roc_auc: float, rng: np.random.Generator, music: int
 ) -> np.ndarray:
-    """Two normal distributions a tag, as far apart as the ROC-AUC says, through a sigmoid that keeps the prevalence."""
+    """Two normal distributions per tag, separated to give the ROC-AUC, through a sigmoid that keeps the prevalence."""
     shared = np.random.default_rng([music, 3]).standard_normal(targets.shape)
     noise = sqrt(0.5) * shared + sqrt(0.5) * rng.standard_normal(targets.shape)
     distance = sqrt(2) * NormalDist().inv_cdf(roc_auc)
@@ -176,7 +176,7 @@ def _scores(
 
 @cache
 def _config(family: str) -> dict[str, Any]:
-    """The shipped configuration of a small model; the networks in that of a baseline are not read."""
+    """The shipped configuration of a small model; for a baseline the network's part is not read."""
     return compose_config("model=spectrogram_small" if family == "spectrogram" else "model=waveform_small")
 
 

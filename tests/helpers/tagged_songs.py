@@ -1,4 +1,4 @@
-"""What the tests of `musictag tag` share: a tagger, a few songs, and what happens to one of them."""
+"""Helpers for tests of `musictag tag`: a tagger, a few songs, and an event at one of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tag(*words: str) -> int:
 
 
 def at_song(number: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something happens while the song of this ``number`` (from 1) is tagged."""
+    """Call ``act`` while the song with this ``number`` (from 1) is tagged."""
     whole, numbers = Tagger.tag, iter(range(1, 1000))
 
     def tag_song(tagger: Tagger, path: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Writes checkpoints as TensorFlow does, for tests of what reads them: a table, protocol buffers, raw tensors."""
+"""Writes checkpoints in TensorFlow's format, for tests of their reader: a table, protocol buffers, raw tensors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What Weights & Biases has recorded offline, read from its file.
+"""Reads the offline records of Weights & Biases.
 
-The file is a log in LevelDB's format behind a header of seven bytes: blocks of 32 KiB, in which each part of a record
-has a checksum, its length and its place (whole, first, middle, last).
+The file is a log in LevelDB's format after a header of seven bytes: blocks of 32 KiB, in which each part of a record
+has a checksum, a length and a type (full, first, middle, last).
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ class Recorded(NamedTuple):
     exit_code: int | None
 
     def table(self, folder: Path, key: str) -> dict[str, Any]:
-        """The last table that was logged under ``key``: ``columns`` and ``data``."""
+        """The last table logged under ``key``: ``columns`` and ``data``."""
         path = [row[f"{key}.path"] for row in self.history if f"{key}.path" in row][-1]
         return json.loads((folder / "files" / path).read_text())
 
 
 def recorded(folder: Path) -> tuple[Path, Recorded]:
-    """The one run below ``folder/wandb``, which has ended."""
+    """The only run below ``folder/wandb``, which must have ended."""
     (found,) = (folder / "wandb").glob("offline-run-*")
     assert wait_for(lambda: read(found).exit_code is not None)
     return found, read(found)
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """The service writes in its own time, for a moment also after the end of a run."""
+    """The service writes asynchronously, even for a moment after the end of a run."""
     last = time.perf_counter() + seconds
     while not happened():
         if time.perf_counter() > last:
@@ -87,12 +87,12 @@ def _records(log: bytes) -> Iterator[Any]:
     assert log[:4] in (b"", b":W&B")
     place, parts = HEADER, b""
     while place + HEADER <= len(log):
-        if BLOCK - place % BLOCK < HEADER:  # too little room for another part: the next block
+        if BLOCK - place % BLOCK < HEADER:  # no space for another part: next block
             place += BLOCK - place % BLOCK
             continue
         length, part = struct.unpack_from("<HB", log, place + 4)
         if place + HEADER + length > len(log):
-            return  # the rest is being written
+            return  # the rest is still being written
         parts += log[place + HEADER : place + HEADER + length]
         place += HEADER + length
         if part in (1, 4):

@@ -1,4 +1,4 @@
-"""As much of a server of Weights & Biases as it takes to begin a run and to save a view; it keeps what it was asked."""
+"""A minimal Weights & Biases server, enough to start a run and to save a view; it records the requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ USER = {"id": "VXNlcg==", "entity": "somebody", "username": "somebody", "flags":
 
 
 class Server(ThreadingHTTPServer):
-    """``asked``: names and variables of the GraphQL queries, in order. ``address`` belongs into WANDB_BASE_URL."""
+    """``asked``: names and variables of the GraphQL queries, in order. ``address`` is for WANDB_BASE_URL."""
 
     daemon_threads = True
 
@@ -27,7 +27,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def vanish(self) -> None:
-        """From now on nobody answers."""
+        """Stops answering."""
         self.shutdown()
         self.server_close()
 
@@ -64,7 +64,7 @@ class _Answers(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Suppresses the log."""
 
 
 def _answer(name: str, asked: dict[str, Any]) -> dict[str, Any]:

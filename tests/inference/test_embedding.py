@@ -172,10 +172,10 @@ def test_layers_are_listed_and_others_have_a_reason() -> None:
     assert usable["frontend.timbral.0"].shape == (5, 59, 32)
     assert usable["backend.summary_norm"].shape == (2 * (16 + 3 * 4),)
     assert refused == {
-        "frontend.timbral": "nothing goes through it as a whole",
-        "frontend.temporal": "nothing goes through it as a whole",
-        "backend.convolutions": "nothing goes through it as a whole",
-        "backend.dropout": "it is used 2 times a patch",
+        "frontend.timbral": "its forward method is never called",
+        "frontend.temporal": "its forward method is never called",
+        "backend.convolutions": "its forward method is never called",
+        "backend.dropout": "it is used 2 times per patch",
     }
     assert layers(make_network(backend=RECURRENT))[1]["backend.recurrent"] == "it returns a tuple, not a tensor"
 
@@ -209,10 +209,10 @@ def test_tensors_of_another_form_are_refused() -> None:
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ("frontend.timbral", "cannot be embedded: nothing goes through it as a whole; all that can be asked for"),
-        ("backend.dropout", "it is used 2 times a patch"),
+        ("frontend.timbral", "cannot be embedded: its forward method is never called; to list all layers"),
+        ("backend.dropout", "it is used 2 times per patch"),
         ("backend.convolution.2", r"no layer backend.convolution.2; similar names: backend.convolutions.2, "),
-        ("qqq", r"this model has no layer qqq; all .*: musictag embed --model MODEL --list-layers"),
+        ("qqq", r"this model has no layer qqq; to list all .*: musictag embed --model MODEL --list-layers"),
         ("", "this model has no layer ;"),
     ],
 )
@@ -224,7 +224,7 @@ def test_layers_that_cannot_be_embedded(layer: str, message: str) -> None:
 def test_a_last_layer_that_hears_frames_is_no_penultimate_layer(song: str) -> None:
     network = make_network()
     network.backend.forward = lambda features: network.backend.output(features.transpose(1, 2)[:, :, :6]).mean(1)
-    with pytest.raises(MusictagError, match="penultimate of this model does not give one row of numbers a patch"):
+    with pytest.raises(MusictagError, match="penultimate of this model does not return one vector per patch"):
         NetworkTagger(network).embed(song)
     assert hooks(network) == 0
 
@@ -241,7 +241,7 @@ def test_no_hook_stays(layer: str, song: str, monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(network.backend.dense, "forward", fails)
-    with pytest.raises(MusictagError, match="this network needs more memory than there is"):
+    with pytest.raises(MusictagError, match="this network needs more memory than is available"):
         embedder.song(song)
     with pytest.raises(RuntimeError, match="out of memory"):
         layers(network)

@@ -206,7 +206,7 @@ def test_a_song_shorter_than_a_patch_is_repeated():
 
 def test_what_cannot_be_tagged(tmp_path):
     tagger = make_tagger()
-    with pytest.raises(MusictagError, match=r"0\.050 s of audio are too short; 0\.1 s"):
+    with pytest.raises(MusictagError, match=r"0\.050 s of audio is too short; 0\.1 s"):
         tagger.tag((make_song(0.05), RATE))
     broken = make_song(1.0)
     broken[100] = np.nan

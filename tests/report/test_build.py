@@ -38,7 +38,7 @@ def test_everything_is_written_and_the_answers_are_printed(runs, tmp_path, capsy
     assert main(["report", str(runs), "--study", "sizes", "--out", str(tmp_path / "out"), *FEW]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"ROC-AUC: (waveform|spectrogram)_small", printed)
-    assert f"{tmp_path / 'out' / 'report.html'}  all of it in one page" in printed
+    assert f"{tmp_path / 'out' / 'report.html'}  everything on one page" in printed
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {
         "report.html", "report.md", "tables.tex", "runs.csv", "scores.csv", "fits.csv", "crossings.csv",
@@ -63,7 +63,7 @@ def test_the_folder_follows_from_the_study(tmp_path, capsys):
     write_study(tmp_path / "runs", sizes=(250,), seeds=(0,), songs=60, tags=4, study="first")
     assert main(["report", str(tmp_path / "runs"), "--no-audio", *FEW]) == 0
     page = (tmp_path / "runs" / "report-first" / "report.html").read_text(encoding="utf-8")
-    assert "There is nothing to listen to: asked for without." in page
+    assert "There is no audio: the report was made with --no-audio." in page
     assert "<title>first: musictag report</title>" in page
     assert len(read_study(tmp_path / "runs").runs) == 2  # its own files are no runs
 
@@ -77,7 +77,7 @@ def test_several_studies_are_listed(tmp_path, capsys):
     assert "choose one with --study NAME" in said
     assert "sizes: 4 finished runs of waveform_small and spectrogram_small; varies: training songs" in said
     assert "widths: 4 finished runs of waveform_small and spectrogram_small; varies: back-end filters" in said
-    assert "(without a name: cannot be chosen): 1 finished runs of waveform_small" in said
+    assert "(unnamed: cannot be chosen): 1 finished runs of waveform_small" in said
     assert not list(tmp_path.glob("report-*"))
 
 
@@ -195,7 +195,7 @@ def test_songs_of_real_runs_can_be_heard(trained, tmp_path):
         assert rate == 16000
         assert samples.shape[1] == 1
         assert len(samples) > 8000
-    assert "Up to ten seconds of each can be heard." in page
+    assert "Each has an excerpt of up to ten seconds." in page
 
 
 def test_an_excerpt_sounds_like_the_middle_of_its_song(trained):

@@ -105,7 +105,7 @@ def test_names_do_not_cover_points_or_each_other(runs, tmp_path, monkeypatch):
 
 def test_what_cannot_be_compared(runs, tmp_path, capsys):
     assert main(["compare", str(runs), "--out", str(tmp_path)]) == 1
-    assert "do not have one number of training songs but 8, 12" in capsys.readouterr().err
+    assert "have different numbers of training songs, 8, 12: use" in capsys.readouterr().err
     assert main(["compare", str(runs), "--study", "depths", "--out", str(tmp_path)]) == 1
     assert "no finished runs of study depths" in capsys.readouterr().err
     assert main(["compare", str(tmp_path), "--study", "sizes", "--out", str(tmp_path)]) == 1
@@ -125,7 +125,7 @@ def test_two_settings_of_a_model_are_not_taken_for_two_seeds(runs, tmp_path, cap
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "metrics.json").write_text(json.dumps(metrics | changes))
     assert main(["compare", str(tmp_path), "--out", str(tmp_path)]) == 1
-    assert "b are both musicnn with seed 0, under settings that no table" in capsys.readouterr().err
+    assert "b are both musicnn with seed 0, but with settings that no table" in capsys.readouterr().err
     (tmp_path / "b" / "metrics.json").unlink()
     rows = comparison.read_rows(tmp_path)
     assert [row["model"] for row in rows] == ["musicnn", "musicnn from tagger.safetensors (frontend frozen)"]

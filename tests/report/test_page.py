@@ -224,5 +224,5 @@ def test_without_prepared_audio_there_are_no_players_and_the_page_says_so(folder
     sounds, why = excerpts(study, choose_songs(study, 3))
     assert sounds == {}
     assert why
-    assert "There is nothing to listen to" in page
+    assert "There is no audio" in page
     assert {song["audio"] for song in embedded(page)["songs"]} == {None}

@@ -144,7 +144,7 @@ def test_no_crossing_is_said_with_the_sizes() -> None:
     some = crossing(lines(1, 4, margin=2))
     assert some.text.endswith("one is above throughout, but not significantly up to 500")
     assert some.high == pytest.approx(500)
-    assert crossing(lines(1, 4, margin=5)).text.endswith(", but significantly at no size")
+    assert crossing(lines(1, 4, margin=5)).text.endswith(", but not significantly at any size")
 
 
 def test_the_one_that_is_behind_at_the_end_is_overtaken() -> None:
@@ -188,7 +188,7 @@ def test_seeds_that_lack_sizes_still_say_how_much_seeds_vary() -> None:
     given[:, 1:] = np.nan
     given[0, 3] = 0.75  # without the first seed there is one size
     (curve,) = curves(*planted(given), "roc_auc")
-    assert curve.notes[0] == "without one of the seeds there are too few sizes: the band is over the test songs alone"
+    assert curve.notes[0] == "too few sizes without one of the seeds: the band covers the test songs only"
 
 
 def test_two_seeds_are_said_to_say_little() -> None:
@@ -201,8 +201,8 @@ def test_two_seeds_are_said_to_say_little() -> None:
 @pytest.mark.parametrize(
     ("sizes", "notes"),
     [
-        ((500,), ["one seed: the band is over the test songs alone", "no trend: one size only"]),
-        ((500, 1000), ["one seed: the band is over the test songs alone", "no power law: it needs three sizes"]),
+        ((500,), ["one seed: the band covers the test songs only", "no trend: one size only"]),
+        ((500, 1000), ["one seed: the band covers the test songs only", "no power law: it needs three sizes"]),
     ],
 )
 def test_few_sizes_have_few_fits(tmp_path: Path, sizes: tuple[int, ...], notes: list[str]) -> None:
@@ -225,7 +225,7 @@ def test_missing_seeds_are_noted(tmp_path: Path) -> None:
     found = read_study(tmp_path)
     (curve,) = curves(found, resampled(found, 100), "roc_auc")
     assert len(curve.points) == 7
-    assert [note.split(":")[0] for note in curve.notes] == ["two seeds say little about how much seeds vary"]
+    assert [note.split(":")[0] for note in curve.notes] == ["two seeds say little about the variation between seeds"]
     assert crossings(found, resampled(found, 100), "roc_auc") == []
 
 

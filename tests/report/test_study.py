@@ -86,9 +86,9 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     other = write_run(tmp_path, "spectrogram_small", "spectrogram", 0.7)
     read_study(tmp_path)
     for changes, words in (
-        ({"data": "msd"}, "one data set but msd, songbook"),
-        ({"songs__test": 7}, "one test set but 200 songs, 7 songs"),
-        ({"test__tags": []}, "one set of tags but 0 tags, 14 tags"),
+        ({"data": "msd"}, r"more than one data set \(msd, songbook\)"),
+        ({"songs__test": 7}, r"more than one test set \(200 songs, 7 songs\)"),
+        ({"test__tags": []}, r"more than one set of tags \(0 tags, 14 tags\)"),
     ):
         before = (other / "metrics.json").read_text()
         change(other, **changes)
@@ -98,7 +98,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     twin = tmp_path / "twin"
     twin.mkdir()
     (twin / "metrics.json").write_text((one / "metrics.json").read_text())
-    with pytest.raises(MusictagError, match=r"twin.* are both waveform_small with seed 0, under settings"):
+    with pytest.raises(MusictagError, match=r"twin.* are both waveform_small with seed 0, but with settings"):
         read_study(tmp_path)
 
 
@@ -129,7 +129,7 @@ def test_damaged_predictions_are_named(tmp_path: Path, damage: str) -> None:
 
 def test_a_file_that_no_run_wrote_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text('{"config": {}, "test": {}}')
-    with pytest.raises(MusictagError, match="is not what a run writes"):
+    with pytest.raises(MusictagError, match="was not written by a run"):
         find_runs(tmp_path)
 
 

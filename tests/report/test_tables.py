@@ -140,10 +140,10 @@ def test_differences_and_gains_say_which_way_and_how_sure(study):
     differences = paired_test(study, draws)
     sheet = tables.difference_sheet(study, differences)
     assert "all rows of a metric" in sheet.notes[0]
-    assert "which validation scores chose" in tables.difference_sheet(study, differences, picked=True).notes[0]
+    assert "from which validation scores selected" in tables.difference_sheet(study, differences, picked=True).notes[0]
     assert len(sheet.notes) == 1  # three seeds
     two = tables.difference_sheet(study, [replace(d, seeds=2) for d in differences])
-    assert two.notes[1].startswith("Two seeds say little about how much seeds vary")
+    assert two.notes[1].startswith("Two seeds say little about the variation between seeds")
     for row, d in zip(sheet.rows, differences, strict=True):
         assert row[4].value == d.value
         assert row[4].bold == (d.p_holm < 0.05)

@@ -199,5 +199,5 @@ def test_saving_needs_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_where_nothing_answers_saving_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    with pytest.raises(MusictagError, match="did not take the workspace"):
+    with pytest.raises(MusictagError, match="rejected the workspace"):
         save_workspace(small_report(tmp_path), "p", "a-team")

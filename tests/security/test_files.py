@@ -33,9 +33,9 @@ def rf64(frames: int) -> bytes:
     [
         (wav(channels=10_000), "cannot be read as audio"),
         (wav(channels=0), "cannot be read as audio"),
-        (wav(rate=1), "declares 1 samples a second"),
+        (wav(rate=1), "declares 1 samples per second"),
         (wav(rate=2**31), "cannot be read as audio"),
-        (wav(rate=2**31 - 1), "declares 2,147,483,647 samples a second"),
+        (wav(rate=2**31 - 1), "declares 2,147,483,647 samples per second"),
     ],
     ids=["10,000 channels", "no channel", "1 Hz", "2^31 Hz", "2^31 - 1 Hz"],
 )  # fmt: skip
@@ -87,4 +87,4 @@ def test_tables_that_unfold(tmp_path: Path) -> None:
     pages = {"row_group_size": 2**25, "data_page_size": 2**30, "max_rows_per_page": 2**25, "write_statistics": False}
     pq.write_table(pa.table({"path": ones, "x": ones}), path, compression="zstd", **pages)
     assert path.stat().st_size < 2**15
-    refused("catalogue", path, "cells, which its few bytes cannot hold")
+    refused("catalogue", path, "cells, more than its size allows")

@@ -36,7 +36,7 @@ def test_no_place_in_the_table_is_nearer_to_the_beginning_of_an_epoch() -> None:
     places = np.empty((epochs, 40))
     together = np.zeros((40, 40))
     for epoch in range(epochs):
-        batches = [batch.songs for batch in TrainBatches(40, 1, 8, 5, lambda epoch=epoch: epoch)]
+        batches = [batch.songs for batch in TrainBatches(range(40), 1, 8, 5, lambda epoch=epoch: epoch)]
         places[epoch, np.concatenate(batches)] = np.arange(40)
         for songs in batches:
             together[np.ix_(songs, songs)] += 1

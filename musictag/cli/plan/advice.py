@@ -1,4 +1,4 @@
-"""What a plan means: what most of the time goes to, and what should be changed before anything is begun."""
+"""What a plan means: the bottleneck, and what to change before starting."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 from musictag.cli.plan.arithmetic import Plan
 
-#: A smaller share of a batch keeps no GPU as busy as the speed that was measured or assumed.
+#: With fewer patches per GPU, the measured or assumed speed is not reached.
 _FEW_PATCHES = 8
 
 
 def bottleneck(plan: Plan) -> str:
-    """What most of a later epoch goes to, in words."""
+    """What takes the largest part of an epoch after the first, in words."""
     epoch, numbers, reading = plan.later_epoch, plan.numbers, plan.reading
     if reading.later_epochs == reading.memory_bound:
-        waiting = "copying patches out of memory (one process a GPU)"
+        waiting = "copying patches from memory (one process per GPU)"
     elif reading.reads_bound < reading.bandwidth_bound:
-        waiting = "storage: reads a second"
+        waiting = "storage: reads per second"
     else:
         waiting = "storage: bandwidth"
     between = "nodes" if numbers.nodes > 1 else "GPUs"
@@ -30,7 +30,7 @@ def bottleneck(plan: Plan) -> str:
 
 
 def warnings(plan: Plan) -> list[str]:
-    """What should be changed before the training is begun, or known."""
+    """What to change, or to know, before training."""
     return list(_warnings(plan))
 
 
@@ -42,35 +42,35 @@ def _warnings(plan: Plan) -> Iterator[str]:
         fitting = f"{below} or {above}" if below else str(above)
         yield (
             f"the batch is not divisible by the GPUs, and training would refuse it: {numbers.batch_size} = {share} x "
-            f"{world} + {rest}; type --batch-size {fitting}"
+            f"{world} + {rest}; use --batch-size {fitting}"
         )
     if numbers.batch_size < _FEW_PATCHES * world:
         yield (
             f"a GPU gets fewer than {_FEW_PATCHES} patches of a batch ({numbers.batch_size} / {world} = "
-            f"{numbers.batch_size / world:g}) and will be less busy than assumed; type --batch-size "
-            f"{_FEW_PATCHES * world} or use fewer GPUs"
+            f"{numbers.batch_size / world:g}) and will be less busy than assumed; use --batch-size "
+            f"{_FEW_PATCHES * world} or fewer GPUs"
         )
-    if plan.patches_an_epoch < numbers.batch_size:
-        product = f"{plan.songs[0]} songs x {numbers.patches_per_song} = {plan.patches_an_epoch}"
+    if plan.patches_per_epoch < numbers.batch_size:
+        product = f"{plan.songs[0]} songs x {numbers.patches_per_song} = {plan.patches_per_epoch}"
         yield (
-            f"an epoch has fewer patches ({product}) than a batch ({numbers.batch_size}): it is one smaller "
+            f"an epoch has fewer patches ({product}) than a batch ({numbers.batch_size}): it is a single, smaller "
             "step; raise --patches-per-song, or lower --batch-size"
         )
     if numbers.song_seconds < numbers.patch_seconds:
         yield (
             f"songs of {numbers.song_seconds:g} s are shorter than a patch of {numbers.patch_seconds:g} s and are "
-            "repeated to its length; type a smaller --patch-seconds"
+            "repeated to fill it; use a smaller --patch-seconds"
         )
     if 0 < numbers.memory_bytes < plan.index_bytes:
         yield (
-            f"{numbers.gpus} processes with the songs' index need {plan.index_bytes / 1e9:.1f} GB, more than the "
-            f"{numbers.memory_bytes / 1e9:g} GB of a node; use fewer GPUs a node, or more memory"
+            f"{numbers.gpus} processes need {plan.index_bytes / 1e9:.1f} GB for the index of the songs, more than the "
+            f"{numbers.memory_bytes / 1e9:g} GB of a node; use fewer GPUs per node, or more memory"
         )
-    if plan.reading.later_epochs < plan.needed_patches_a_second:
+    if plan.reading.later_epochs < plan.needed_patches_per_second:
         yield (
-            f"the GPUs could train {plan.needed_patches_a_second:,.0f} patches a second and get "
+            f"the GPUs could train {plan.needed_patches_per_second:,.0f} patches per second but get "
             f"{plan.reading.later_epochs:,.0f}: faster storage, or memory for {plan.prepared_bytes / 1e9:,.0f} GB "
-            "(--memory-gb), would help more than further GPUs"
+            "(--memory-gb), would help more than additional GPUs"
         )
     if plan.prepare_seconds and max(plan.prepare_seconds.values()) > plan.training_seconds:
-        yield "preparing the audio takes longer than the training: begin with it, and keep it (musictag prepare)"
+        yield "preparing the audio takes longer than training: start with it, and keep it (musictag prepare)"

@@ -1,7 +1,7 @@
 """From numbers to a plan: size, reading, communication, time. Nothing is measured or looked up here.
 
-Units stand in names; GB are 1e9 bytes. A batch is the global one, of all GPUs together. *Weak scaling*: every GPU keeps
-its share of the batch while their number grows.
+Names contain the units; GB are 1e9 bytes. The batch is the global one, over all GPUs. *Weak scaling*: the batch per GPU
+stays the same while the number of GPUs grows.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from musictag.cli.plan.assumptions import PREPARED_BYTES_A_SECOND
 
-#: Gradients and statistics travel as float32, also under mixed precision.
+#: Gradients and statistics are exchanged as float32, also with mixed precision.
 _GRADIENT_BYTES = 4
-#: Of a training step, the backward pass is this share: gradients of activations and of weights, after one forward pass.
+#: The backward pass's share of a training step: gradients of activations and of weights, after one forward pass.
 _BACKWARD_SHARE = 2 / 3
 _MIB = 2**20
 #: Fitted to `python -m tests.benchmarks million` at other sizes: docs/scaling.md.
@@ -25,38 +25,38 @@ INDEX_TAG_BYTES = 4
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a plan is computed from."""
+    """The inputs of a plan."""
 
     songs: int
     song_seconds: float
     split: tuple[float, float, float]
     tags: int
-    source_bytes_a_second: float
-    decoded_a_second: float | None  # seconds of audio a second and core; None: prepared before
+    source_bytes_per_second: float
+    decoded_per_second: float | None  # seconds of audio per second and core; None: already prepared
     cores: int
 
     parameters: int
     batch_norms: int
     patch_seconds: float
-    gpu_patches_a_second: float
-    evaluation_factor: float  # scoring is that much faster than training
+    gpu_patches_per_second: float
+    evaluation_factor: float  # speed of scoring relative to training
 
     epochs: int
     patches_per_song: int
     batch_size: int
     accumulate: int
-    gpus: int  # of a node
+    gpus: int  # per node
     nodes: int
 
-    storage_bytes_a_second: float
-    storage_reads_a_second: float
+    storage_bytes_per_second: float
+    storage_reads_per_second: float
     storage_shared: bool
-    memory_bytes: float  # of a node
-    copied_bytes_a_second: float  # by one process, from memory
+    memory_bytes: float  # per node
+    copied_bytes_per_second: float  # by one process, from memory
 
-    link_bytes_a_second: float  # between GPUs of a node
+    link_bytes_per_second: float  # between the GPUs of a node
     link_latency_seconds: float
-    network_bytes_a_second: float  # between nodes
+    network_bytes_per_second: float  # between nodes
     network_latency_seconds: float
     overlap: float
     bucket_mb: float
@@ -71,9 +71,9 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Exchange:
-    """What the GPUs tell each other, of one batch. ``seconds``: those in which nothing is computed."""
+    """Communication between the GPUs for one batch. ``seconds``: those in which nothing is computed."""
 
-    bytes_a_step: float  # that each GPU sends
+    bytes_per_step: float  # sent by each GPU
     buckets: int
     gradient_seconds: float
     hidden_seconds: float
@@ -83,7 +83,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Reading:
-    """Patches a second: what storage delivers by its bandwidth and by its reads, and what comes from it and memory."""
+    """Patches per second: limits of storage by bandwidth and by reads, and the rate from storage and memory."""
 
     bandwidth_bound: float
     reads_bound: float
@@ -95,18 +95,18 @@ class Reading:
 
 @dataclass(frozen=True)
 class Scale:
-    """One row of weak scaling. ``limit``: what bounds the speed there."""
+    """One row of weak scaling. ``limit``: what bounds the speed."""
 
     gpus: int
     batch_size: float
-    patches_a_second: float
+    patches_per_second: float
     efficiency: float
     limit: str
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Seconds of an epoch, by what they go to."""
+    """Seconds of an epoch, by activity."""
 
     computing: float
     exchange: float
@@ -120,21 +120,21 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that follows from ``numbers``."""
+    """Everything that follows from ``numbers``."""
 
     numbers: Numbers
     songs: tuple[int, int, int]  # for training, validation, test
     prepared_bytes: float
     source_bytes: float
-    prepare_seconds: dict[str, float]  # by what could be the slowest; they go on side by side
-    index_bytes: float  # of a node: every process has one
+    prepare_seconds: dict[str, float]  # by stage; the stages overlap, so the slowest one counts
+    index_bytes: float  # per node: every process has one
     patch_bytes: float
     reading: Reading
     exchange: Exchange
-    needed_patches_a_second: float
-    decoding_cores: float | None  # if patches were decoded anew each time
-    patches_an_epoch: int
-    steps_an_epoch: int
+    needed_patches_per_second: float
+    decoding_cores: float | None  # if patches were decoded again each time
+    patches_per_epoch: int
+    steps_per_epoch: int
     first_epoch: Epoch
     later_epoch: Epoch
     test_seconds: float
@@ -142,7 +142,7 @@ class Plan:
 
     @property
     def training_seconds(self) -> float:
-        """All epochs and the test; preparation is apart."""
+        """All epochs and the test, without preparation."""
         return self.first_epoch.seconds + (self.numbers.epochs - 1) * self.later_epoch.seconds + self.test_seconds
 
     @property
@@ -159,14 +159,14 @@ def make_plan(numbers: Numbers) -> Plan:
     """Compute everything."""
     songs = split_songs(numbers.songs, numbers.split)
     all_seconds = numbers.songs * numbers.song_seconds
-    prepared, source = all_seconds * PREPARED_BYTES_A_SECOND, all_seconds * numbers.source_bytes_a_second
+    prepared, source = all_seconds * PREPARED_BYTES_A_SECOND, all_seconds * numbers.source_bytes_per_second
     index = numbers.gpus * index_bytes(numbers.songs, numbers.tags)
     reading = read_patches(numbers, numbers.world, prepared, index)
     exchanged = exchange(numbers, numbers.world)
     needed = _step_rate(numbers, numbers.world)
     patches = songs[0] * numbers.patches_per_song
     steps = max(1, patches // numbers.batch_size)
-    decoded = numbers.decoded_a_second
+    decoded = numbers.decoded_per_second
     return Plan(
         numbers=numbers,
         songs=songs,
@@ -177,10 +177,10 @@ def make_plan(numbers: Numbers) -> Plan:
         patch_bytes=numbers.patch_seconds * PREPARED_BYTES_A_SECOND,
         reading=reading,
         exchange=exchanged,
-        needed_patches_a_second=needed,
+        needed_patches_per_second=needed,
         decoding_cores=None if decoded is None else needed * numbers.patch_seconds / decoded,
-        patches_an_epoch=patches,
-        steps_an_epoch=steps,
+        patches_per_epoch=patches,
+        steps_per_epoch=steps,
         first_epoch=_epoch(numbers, songs, patches, steps, reading.first_epoch, 0.0),
         later_epoch=_epoch(numbers, songs, patches, steps, reading.later_epochs, reading.cached_share),
         test_seconds=_scoring_seconds(numbers, songs[2], reading.cached_share),
@@ -189,43 +189,43 @@ def make_plan(numbers: Numbers) -> Plan:
 
 
 def split_songs(songs: int, split: tuple[float, float, float]) -> tuple[int, int, int]:
-    """How many are for training, validation and test."""
+    """The numbers of songs for training, validation and test."""
     validation, test = (round(songs * share) for share in split[1:])
     return songs - validation - test, validation, test
 
 
 def index_bytes(songs: int, tags: int) -> float:
-    """Memory of one process that has a catalogue open: libraries, songs, targets."""
+    """Memory of one process with an open catalogue: libraries, songs, targets."""
     return INDEX_BASE_BYTES + songs * (INDEX_SONG_BYTES + tags * INDEX_TAG_BYTES)
 
 
 def exchange(numbers: Numbers, world: int) -> Exchange:
-    """Of ``world`` GPUs: the ring all-reduce of the gradients, and the small exchanges within a step."""
+    """Communication between ``world`` GPUs: ring all-reduce of the gradients, and the small exchanges within a step."""
     share, latency = numbers.batch_size / numbers.world, numbers.link_latency_seconds
-    speed = numbers.link_bytes_a_second
+    speed = numbers.link_bytes_per_second
     if world > numbers.gpus:
         # a ring is as slow as its slowest link
-        speed = min(speed, numbers.network_bytes_a_second)
+        speed = min(speed, numbers.network_bytes_per_second)
         latency = max(latency, numbers.network_latency_seconds)
     gradient_bytes = _GRADIENT_BYTES * numbers.parameters
     buckets = math.ceil(gradient_bytes / (numbers.bucket_mb * _MIB))
     sent = 2 * (world - 1) / world * gradient_bytes
     gradient_seconds = sent / speed + buckets * 2 * (world - 1) * latency
-    hidden = min(gradient_seconds, numbers.overlap * _BACKWARD_SHARE * share / numbers.gpu_patches_a_second)
-    # in a tree: a batch norm in both passes, and how many targets are known in all; nothing can go on meanwhile
+    hidden = min(gradient_seconds, numbers.overlap * _BACKWARD_SHARE * share / numbers.gpu_patches_per_second)
+    # in a tree: each batch norm in both passes, and the number of known targets; they block the computation
     small = (2 * numbers.batch_norms * numbers.sync_batch_norm + 1) * 2 * math.ceil(math.log2(world)) * latency
     seconds = (gradient_seconds - hidden) / numbers.accumulate + small
     return Exchange(sent, buckets, gradient_seconds, hidden, small, seconds)
 
 
 def read_patches(numbers: Numbers, world: int, prepared_bytes: float, index: float) -> Reading:
-    """What ``world`` GPUs can be fed with."""
+    """How many patches ``world`` GPUs can be fed with."""
     patch_bytes = numbers.patch_seconds * PREPARED_BYTES_A_SECOND
     drives = 1 if numbers.storage_shared else math.ceil(world / numbers.gpus)
-    bandwidth = drives * numbers.storage_bytes_a_second / patch_bytes
-    reads = drives * numbers.storage_reads_a_second
-    memory = world * numbers.copied_bytes_a_second / patch_bytes
-    # every node draws from all songs
+    bandwidth = drives * numbers.storage_bytes_per_second / patch_bytes
+    reads = drives * numbers.storage_reads_per_second
+    memory = world * numbers.copied_bytes_per_second / patch_bytes
+    # every node samples from all songs
     cached = min(1.0, max(0.0, numbers.memory_bytes - index) / prepared_bytes)
     first = min(bandwidth, reads)
     later = math.inf if cached == 1 else first / (1 - cached)
@@ -233,46 +233,46 @@ def read_patches(numbers: Numbers, world: int, prepared_bytes: float, index: flo
 
 
 def _step_rate(numbers: Numbers, world: int) -> float:
-    """Patches a second of ``world`` GPUs that never wait for audio."""
+    """Patches per second of ``world`` GPUs that never wait for audio."""
     share = numbers.batch_size / numbers.world
-    return world * share / (share / numbers.gpu_patches_a_second + exchange(numbers, world).seconds)
+    return world * share / (share / numbers.gpu_patches_per_second + exchange(numbers, world).seconds)
 
 
 def _prepare_seconds(numbers: Numbers, prepared: float, source: float) -> dict[str, float]:
-    if numbers.decoded_a_second is None:
+    if numbers.decoded_per_second is None:
         return {}
     return {
-        "decoding": numbers.songs * numbers.song_seconds / (numbers.cores * numbers.decoded_a_second),
-        "reading the files": source / numbers.storage_bytes_a_second,
-        "writing": prepared / numbers.storage_bytes_a_second,
+        "decoding": numbers.songs * numbers.song_seconds / (numbers.cores * numbers.decoded_per_second),
+        "reading the files": source / numbers.storage_bytes_per_second,
+        "writing": prepared / numbers.storage_bytes_per_second,
     }
 
 
 def _epoch(numbers: Numbers, songs: tuple[int, int, int], patches: int, steps: int, fed: float, cached: float) -> Epoch:
-    """``fed``: patches a second from storage and memory; ``cached``: share of the audio that is in memory."""
+    """``fed``: patches per second from storage and memory; ``cached``: share of the audio that is in memory."""
     batch = min(numbers.batch_size, patches)
-    computing = steps * batch / numbers.world / numbers.gpu_patches_a_second
+    computing = steps * batch / numbers.world / numbers.gpu_patches_per_second
     exchanged = steps * exchange(numbers, numbers.world).seconds
     waiting = max(0.0, steps * batch / fed - computing - exchanged)
     return Epoch(computing, exchanged, waiting, _scoring_seconds(numbers, songs[1], cached))
 
 
 def _scoring_seconds(numbers: Numbers, songs: int, cached: float) -> float:
-    """Whole songs, in consecutive patches, read from one end to the other."""
+    """Time to score whole songs in consecutive patches, read sequentially."""
     patches = songs * math.ceil(numbers.song_seconds / numbers.patch_seconds)
-    computing = patches / (numbers.world * numbers.gpu_patches_a_second * numbers.evaluation_factor)
+    computing = patches / (numbers.world * numbers.gpu_patches_per_second * numbers.evaluation_factor)
     drives = 1 if numbers.storage_shared else numbers.nodes
     unread = (1 - cached) * songs * numbers.song_seconds * PREPARED_BYTES_A_SECOND
-    return max(computing, unread / (drives * numbers.storage_bytes_a_second))
+    return max(computing, unread / (drives * numbers.storage_bytes_per_second))
 
 
 def _scaling(numbers: Numbers, prepared: float, index: float) -> Iterator[Scale]:
-    """1, 2, 4, ... GPUs, a node's and all of them."""
+    """1, 2, 4, ... GPUs, those of one node, and all of them."""
     world = numbers.world
     sizes = {2**power for power in range(world.bit_length())} | {numbers.gpus, world}
     for size in sorted(sizes):
         computed, fed = _step_rate(numbers, size), read_patches(numbers, size, prepared, index).later_epochs
         rate = min(computed, fed)
-        alone = size * numbers.gpu_patches_a_second
+        alone = size * numbers.gpu_patches_per_second
         limit = "reading" if fed < computed else "exchange" if computed < alone / 2 else "computing"
         yield Scale(size, numbers.batch_size / world * size, rate, rate / alone, limit)

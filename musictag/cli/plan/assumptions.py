@@ -1,4 +1,4 @@
-"""What is assumed of machines where nobody says otherwise. None of it was measured here, unless it says so.
+"""Assumptions about machines, unless an option replaces them. They are not measurements, unless they say so.
 
 Units: MB and GB are 1e6 and 1e9 bytes.
 """
@@ -14,7 +14,7 @@ from musictag.common.errors import MusictagError
 
 @dataclass(frozen=True)
 class Assumption:
-    """A number that a plan leans on, and who says so."""
+    """A number that a plan rests on, and its source."""
 
     value: float | int | str | bool | None
     unit: str
@@ -22,7 +22,7 @@ class Assumption:
 
 
 class Medium(NamedTuple):
-    """Where prepared audio lies: megabytes and random reads a second; ``shared``: of all nodes together."""
+    """Storage of prepared audio: megabytes and random reads per second; ``shared``: between all nodes."""
 
     megabytes: float
     reads: float
@@ -31,7 +31,7 @@ class Medium(NamedTuple):
 
 
 class Link(NamedTuple):
-    """Between two GPUs: gigabytes a second in one direction, microseconds until a message begins to arrive."""
+    """A link between two GPUs: gigabytes per second in one direction, microseconds until a message begins to arrive."""
 
     gigabytes: float
     latency_us: float
@@ -39,7 +39,7 @@ class Link(NamedTuple):
 
 
 class Processor(NamedTuple):
-    """Peak of a GPU without sparsity, in TFLOP/s: float32 (without TF32), float16 and bfloat16 (None: it has none)."""
+    """Peak of a GPU without sparsity, TFLOP/s: float32 (without TF32), float16 and bfloat16 (None: not supported)."""
 
     float32: float
     float16: float
@@ -47,9 +47,9 @@ class Processor(NamedTuple):
 
 
 class Format(NamedTuple):
-    """Audio files: bytes of a second of music; ``decoded``: seconds of it that one core decodes in a second."""
+    """Audio files: bytes per second of music; ``decoded``: seconds of music that one core decodes per second."""
 
-    bytes_a_second: float
+    bytes_per_second: float
     decoded: float | None
     why: str
 
@@ -57,17 +57,19 @@ class Format(NamedTuple):
 MEDIA: Mapping[str, Medium] = {
     "nvme": Medium(3000, 300_000, False, "assumed: a PCIe 3 or 4 drive in each node"),
     "sata": Medium(500, 50_000, False, "assumed: an SSD in each node, behind a link of 600 MB/s"),
-    "hdd": Medium(150, 80, False, "assumed: 7,200 turns a minute in each node, 4 ms half a turn and 8 ms seeking"),
+    "hdd": Medium(150, 80, False, "assumed: a 7,200 rpm disk in each node, 4 ms for half a turn and 8 ms for seeking"),
     "nfs": Medium(1000, 5_000, True, "assumed: one server behind 10 GbE for all nodes"),
-    "lustre": Medium(10_000, 50_000, True, "assumed: a parallel file system, this job's share of it"),
+    "lustre": Medium(10_000, 50_000, True, "assumed: a parallel file system, the share of one job"),
 }
 
-#: What is left of a link's nominal speed for gradients.
+#: The share of a link's nominal speed that gradients get.
 _USABLE = 0.8
 
 
 def _link(nominal: float, latency_us: float, what: str) -> Link:
-    return Link(_USABLE * nominal, latency_us, f"{what}: {nominal:g} GB/s each way, of which {_USABLE:.0%} is assumed")
+    return Link(
+        _USABLE * nominal, latency_us, f"{what}: {nominal:g} GB/s per direction, of which {_USABLE:.0%} is assumed"
+    )
 
 
 GPU_LINKS: Mapping[str, Link] = {
@@ -99,22 +101,22 @@ FORMATS: Mapping[str, Format] = {
     "mp3": Format(16_000, 660, "128 kbit/s"),
     "flac": Format(105_000, 620, "60% of 44.1 kHz stereo, assumed"),
     "wav": Format(176_400, 1_450, "44.1 kHz stereo, 16 bit"),
-    "int16": Format(32_000, None, "prepared before"),
+    "int16": Format(32_000, None, "already prepared"),
 }
-#: Of decoding and resampling 44.1 kHz stereo to 16 kHz mono.
+#: The source of the speeds at which 44.1 kHz stereo is decoded and resampled to 16 kHz mono.
 DECODING_SOURCE = "measured on one core of an AMD EPYC server: docs/scaling.md"
 
 #: Prepared audio: 16,000 samples of two bytes.
 PREPARED_BYTES_A_SECOND = 32_000
-#: From warm memory one process copies 47,000 patches of 3 s a second (docs/benchmarks.md, `make bench ARGS=million`).
+#: From warm memory one process copies 47,000 3 s patches per second (docs/benchmarks.md, `make bench ARGS=million`).
 COPIED_MEGABYTES = 4_500.0
 
 _T = TypeVar("_T")
 
 
 def choose(table: Mapping[str, _T], name: str, option: str, instead: str = "") -> _T:
-    """The row of that name; raises MusictagError that lists the others (and the options that say it in numbers)."""
+    """The row of that name; raises MusictagError that lists the names (and the options for giving numbers)."""
     if name not in table:
-        also = f"; or say it in numbers with {instead}" if instead else ""
-        raise MusictagError(f"{option} {name} is not known; choose one of {', '.join(table)}{also}")
+        also = f"; or give numbers with {instead}" if instead else ""
+        raise MusictagError(f"{option} {name} is unknown; choose one of {', '.join(table)}{also}")
     return table[name]

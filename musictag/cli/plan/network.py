@@ -1,4 +1,4 @@
-"""Which network a plan is about: the configuration that train.py would compose."""
+"""The network of a plan: the configuration that train.py would compose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from musictag.common.errors import MusictagError
 from musictag.experiment.compose import compose, presets
 
-#: Keys that say how large a part is; the others have options of their own, or change nothing in a plan.
+#: Keys that set the size of a part; the others have options of their own, or do not affect a plan.
 _GROUPS = ("frontend.", "backend.")
 
 
@@ -20,18 +20,18 @@ def compose_model(
     words: Sequence[str],
     distributed: bool,
 ) -> dict[str, Any]:
-    """The configuration that those choices make, with ``trainer=ddp`` where several GPUs train.
+    """The configuration for these choices, with ``trainer=ddp`` if several GPUs train.
 
-    Raises MusictagError for names that conf/ does not have, and for words that are no keys of a part.
+    Raises MusictagError for names that are not in conf/, and for overrides that are not keys of a part.
     """
     if model is not None and model not in presets():
         raise MusictagError(f"there is no network --model {model}; choose one of {', '.join(presets())}")
     if model is not None and (frontend or backend):
-        raise MusictagError("--model names front-end and back-end; leave --frontend and --backend away, or --model")
+        raise MusictagError("--model sets front-end and back-end; omit --frontend and --backend, or omit --model")
     if wrong := [word for word in words if not (word.startswith(_GROUPS) and "=" in word)]:
         raise MusictagError(
-            f"{' '.join(wrong)}: only keys of the network may stand here, such as frontend.filter_multiplier=0.5; "
-            "what else a plan reads has an option (musictag plan --help)"
+            f"{' '.join(wrong)}: only keys of the network are allowed, such as frontend.filter_multiplier=0.5; "
+            "all other inputs are options (musictag plan --help)"
         )
     chosen = {"model": model, "frontend": frontend, "backend": backend, "trainer": "ddp" if distributed else None}
     overrides = [f"{group}={name}" for group, name in chosen.items() if name]

@@ -1,4 +1,4 @@
-"""From the options of `musictag plan` to numbers, each with where it comes from."""
+"""From the options of `musictag plan` to numbers, each with its source."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from musictag.common.processes import available_cores
 from musictag.models.summary import Sketch, sketch
 
 GIVEN = "given"
-#: Options that are numbers above zero; those in the second line may be zero.
+#: Options that must be above zero; those in ``_NOT_NEGATIVE`` may also be zero.
 _POSITIVE = (
     "songs", "seconds", "tags", "source_kbits", "decode_speed", "cores", "patch_seconds", "epochs", "patches_per_song",
     "batch_size", "accumulate", "patches_per_second", "peak_tflops", "utilisation", "evaluation_factor", "gpus",
@@ -36,7 +36,7 @@ _AT_MOST_ONE = ("overlap", "utilisation")
 
 
 class Settings:
-    """``numbers`` to plan with, ``assumptions`` by the name of their option, and the ``model``.
+    """The ``numbers`` of the plan, the ``assumptions`` by the name of their option, and the ``model``.
 
     Raises MusictagError for options out of range, unknown names, and options that contradict each other.
     """
@@ -54,7 +54,7 @@ class Settings:
         data_place = "conf/data/_loader.yaml" if metrics is None else options.run_folder
 
         self._number("songs", None, "songs", "")
-        self._number("seconds", 30.0, "s of a song", "assumed: a preview; musictag data describe says yours")
+        self._number("seconds", 30.0, "s per song", "assumed: a preview; musictag data describe shows yours")
         split = self._split()
         tags = self._number(
             "tags",
@@ -64,20 +64,18 @@ class Settings:
         )
         self.model: Sketch = sketch(config, int(tags))
         self._note("model", self.model.name, "", "--run" if metrics else _model_source(options))
-        self._note(
-            "patch_seconds", self.model.patch_seconds, "s of a patch", _given(options.patch_seconds, "the model")
-        )
+        self._note("patch_seconds", self.model.patch_seconds, "s per patch", _given(options.patch_seconds, "the model"))
         self._note("precision", self._precision(trainer), "", _given(options.precision, place))
-        epochs = self._number("epochs", trainer["max_epochs"], "at most, early stopping may end sooner", place)
-        per_song = self._number("patches_per_song", config["data"]["patches_per_song"], "a song and epoch", data_place)
-        batch = self._number("batch_size", config["data"]["batch_size"], "patches, over all GPUs", data_place)
-        accumulate = self._number(
-            "accumulate", trainer["accumulate_grad_batches"], "batches a change of weights", place
+        epochs = self._number("epochs", trainer["max_epochs"], "at most; early stopping may end sooner", place)
+        per_song = self._number(
+            "patches_per_song", config["data"]["patches_per_song"], "per song and epoch", data_place
         )
-        self._number("gpus", 1, "a node", "assumed")
+        batch = self._number("batch_size", config["data"]["batch_size"], "patches over all GPUs", data_place)
+        accumulate = self._number("accumulate", trainer["accumulate_grad_batches"], "batches per optimizer step", place)
+        self._number("gpus", 1, "per node", "assumed")
         self._number("nodes", 1, "machines", "assumed")
         rate = self._speed(metrics, batch)
-        # songs are scored in float32, which mixed precision is about twice as fast as
+        # songs are scored in float32, which is about half as fast as mixed precision
         assumed = (3.0, "no backward") if self._value("precision") == "32-true" else (1.5, "in float32, no backward")
         factor = self._number(
             "evaluation_factor", assumed[0], "x as fast as training", f"assumed: forward alone, {assumed[1]}"
@@ -86,15 +84,15 @@ class Settings:
         source_bytes, decoded = self._files()
         cores = self._number("cores", available_cores(), "cores that decode", "this machine's")
         storage = self._storage()
-        memory = self._number("memory_gb", 0.0, "GB a node for audio and index", "not given: nothing stays in memory")
+        memory = self._number("memory_gb", 0.0, "GB per node for audio and index", "not given: nothing is cached")
         copied = self._number(
-            "copy_mb", COPIED_MEGABYTES, "MB/s, a process, from memory", "measured: docs/benchmarks.md"
+            "copy_mb", COPIED_MEGABYTES, "MB/s per process, from memory", "measured: docs/benchmarks.md"
         )
         link, network = self._links()
         overlap = self._number(
-            "overlap", 0.0, "of the backward pass", "assumed: no gradient travels meanwhile, the slowest case"
+            "overlap", 0.0, "of the backward pass", "assumed: no communication is hidden, the slowest case"
         )
-        # not those of a run: it may have had one GPU
+        # not the settings of a run: it may have used one GPU
         shipped = config if metrics is None else compose_model(None, None, None, None, (), several)
         ddp = (shipped if several else compose_model(None, None, None, None, (), True))["trainer"]["strategy"]
         bucket = self._number("bucket_mb", ddp["bucket_cap_mb"], "MiB", "conf/trainer/ddp.yaml")
@@ -102,19 +100,19 @@ class Settings:
         sync = shipped["trainer"]["sync_batchnorm"] if given is None else given
         self._note("sync_batch_norm", sync, "", _given(given, f"conf/trainer/{'ddp' if several else 'default'}.yaml"))
         price = options.gpu_hour_price
-        self._note("gpu_hour_price", price, "a GPU hour", _given(price, "not given: ask whoever owns the GPUs"))
+        self._note("gpu_hour_price", price, "per GPU hour", _given(price, "not given: ask the provider of the GPUs"))
         self.numbers = Numbers(
             songs=options.songs,
             song_seconds=self._value("seconds"),
             split=split,
             tags=int(tags),
-            source_bytes_a_second=source_bytes,
-            decoded_a_second=decoded,
+            source_bytes_per_second=source_bytes,
+            decoded_per_second=decoded,
             cores=int(cores),
             parameters=self.model.parameters,
             batch_norms=self.model.batch_norms,
             patch_seconds=self.model.patch_seconds,
-            gpu_patches_a_second=rate,
+            gpu_patches_per_second=rate,
             evaluation_factor=factor,
             epochs=int(epochs),
             patches_per_song=int(per_song),
@@ -122,14 +120,14 @@ class Settings:
             accumulate=int(accumulate),
             gpus=self._gpus,
             nodes=self._nodes,
-            storage_bytes_a_second=storage[0] * 1e6,
-            storage_reads_a_second=storage[1],
+            storage_bytes_per_second=storage[0] * 1e6,
+            storage_reads_per_second=storage[1],
             storage_shared=storage[2],
             memory_bytes=memory * 1e9,
-            copied_bytes_a_second=copied * 1e6,
-            link_bytes_a_second=link[0] * 1e9,
+            copied_bytes_per_second=copied * 1e6,
+            link_bytes_per_second=link[0] * 1e9,
             link_latency_seconds=link[1] / 1e6,
-            network_bytes_a_second=network[0] * 1e9,
+            network_bytes_per_second=network[0] * 1e9,
             network_latency_seconds=network[1] / 1e6,
             overlap=overlap,
             bucket_mb=bucket,
@@ -145,7 +143,7 @@ class Settings:
             )
         said = ("model", "frontend", "backend", "patch_seconds", "precision", "words")
         if wrong := [_flag(name) for name in said if getattr(options, name)]:
-            raise MusictagError(f"--run says which network was timed, and how: leave {', '.join(wrong)} away")
+            raise MusictagError(f"--run sets the network and its settings: omit {', '.join(wrong)}")
         return metrics["config"]
 
     def _precision(self, trainer: dict[str, Any]) -> str:
@@ -161,10 +159,10 @@ class Settings:
             shares = ()
         if len(shares) != 3 or not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:
             raise MusictagError(
-                f"--split {text}: three shares of training, validation and test that make 1; type --split 0.8,0.1,0.1"
+                f"--split {text}: give three shares (training, validation, test) that sum to 1: --split 0.8,0.1,0.1"
             )
         if round(self._options.songs * shares[1]) + round(self._options.songs * shares[2]) >= self._options.songs:
-            raise MusictagError(f"--split {text or ''} of --songs {self._options.songs} leaves none to train on")
+            raise MusictagError(f"--split {text or ''} of --songs {self._options.songs} leaves no songs for training")
         source = _given(text, "default of data.split_fractions")
         self._note("split", ",".join(f"{share:g}" for share in shares), "training, validation, test", source)
         return shares
@@ -173,14 +171,14 @@ class Settings:
         options = self._options
         ways = [name for name in ("patches_per_second", "run_folder", "measure") if getattr(options, name)]
         if len(ways) > 1:
-            raise MusictagError(f"{' and '.join(map(_flag, ways))} both say how fast a GPU trains; choose one of them")
+            raise MusictagError(f"{' and '.join(map(_flag, ways))} both set the speed of a GPU; choose one of them")
         estimate = [name for name in ("gpu_model", "peak_tflops", "utilisation") if getattr(options, name) is not None]
         if ways and estimate:
             raise MusictagError(
-                f"{', '.join(map(_flag, estimate))}: of an estimate, which {_flag(ways[0])} replaces; leave it away"
+                f"{', '.join(map(_flag, estimate))}: only for an estimate, which {_flag(ways[0])} replaces; omit it"
             )
         if options.gpu_model and options.peak_tflops:
-            raise MusictagError("--gpu-model and --peak-tflops both say a GPU's peak; choose one of them")
+            raise MusictagError("--gpu-model and --peak-tflops both set a GPU's peak; choose one of them")
         precision = self._value("precision")
         if options.patches_per_second:
             found = Assumption(options.patches_per_second, speed.UNIT, GIVEN)
@@ -194,28 +192,26 @@ class Settings:
             if options.peak_tflops:
                 self._note("peak_tflops", options.peak_tflops, "TFLOP/s", GIVEN)
                 del self.assumptions["gpu_model"]
-            used = self._number("utilisation", 0.1, "of the peak", "assumed, and what a plan depends on most")
+            used = self._number("utilisation", 0.1, "of the peak", "assumed; a plan depends on it most")
             name = options.gpu_model or "a100"
             found = speed.estimated_speed(self.model, precision, name, options.peak_tflops, used)
         self.assumptions["patches_per_second"] = found
         return float(found.value)
 
     def _files(self) -> tuple[float, float | None]:
-        """Bytes a second of music, and seconds of it that a core decodes in a second."""
+        """Bytes per second of music, and seconds of music that one core decodes per second."""
         options = self._options
         name = options.format or "mp3"
         form = choose(FORMATS, name, "--format")
-        self._note("format", name, "of the files", _given(options.format, "assumed"))
+        self._note("format", name, "files", _given(options.format, "assumed"))
         if form.decoded is None:
             chosen = [n for n in ("decode_speed", "measure_decoding", "source_kbits") if getattr(options, n)]
             if chosen:
-                raise MusictagError(
-                    f"--format {name} is prepared audio, which is not decoded; leave {_flag(chosen[0])} away"
-                )
-            return form.bytes_a_second, None
-        kbits = self._number("source_kbits", form.bytes_a_second * 8 / 1000, "kbit/s", form.why)
+                raise MusictagError(f"--format {name} is prepared audio, which is not decoded; omit {_flag(chosen[0])}")
+            return form.bytes_per_second, None
+        kbits = self._number("source_kbits", form.bytes_per_second * 8 / 1000, "kbit/s", form.why)
         if options.measure_decoding and options.decode_speed:
-            raise MusictagError("--decode-speed and --measure-decoding say the same; choose one of them")
+            raise MusictagError("--decode-speed and --measure-decoding both set the decode speed; choose one of them")
         if options.measure_decoding:
             self.assumptions["decode_speed"] = speed.measured_decoding(name)
         else:
@@ -225,28 +221,28 @@ class Settings:
     def _storage(self) -> tuple[float, float, bool]:
         options = self._options
         name = options.storage or "nvme"
-        medium = choose(MEDIA, name, "--storage", "--storage-mb and --storage-reads of the one that is most alike")
-        whose = "of all nodes" if medium.shared else "a node"
+        medium = choose(MEDIA, name, "--storage", "--storage-mb and --storage-reads for the most similar one")
+        whose = "all nodes together" if medium.shared else "per node"
         self._note("storage", name, whose, _given(options.storage, "assumed"))
         bandwidth = self._number("storage_mb", medium.megabytes, f"MB/s, {whose}", medium.why)
         reads = self._number("storage_reads", medium.reads, f"reads / s, {whose}", medium.why)
         return bandwidth, reads, medium.shared
 
     def _links(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Gigabytes a second and microseconds, within a node and between nodes."""
+        """Gigabytes per second and microseconds, within a node and between nodes."""
         options, found = self._options, []
         for option, table, default in (("gpu_link", GPU_LINKS, "pcie4"), ("network", NETWORKS, "25gbe")):
             name = getattr(options, option) or default
             link = choose(table, name, _flag(option), f"{_flag(option)}-gb")
             self._note(option, name, "", _given(getattr(options, option), "assumed"))
-            gigabytes = self._number(f"{option}_gb", link.gigabytes, "GB/s each way", link.why)
+            gigabytes = self._number(f"{option}_gb", link.gigabytes, "GB/s per direction", link.why)
             found.append((gigabytes, link.latency_us if options.latency_us is None else options.latency_us))
         slowest = found[1 if self._nodes > 1 else 0][1]
-        self._note("latency_us", slowest, "microseconds a message", _given(options.latency_us, "assumed"))
+        self._note("latency_us", slowest, "microseconds per message", _given(options.latency_us, "assumed"))
         return found[0], found[1]
 
     def _number(self, name: str, default: float | None, unit: str, source: str) -> float:
-        """The option ``name`` if it was given, else ``default``, noted with its source."""
+        """The option ``name`` if it was given, else ``default``; recorded with its source."""
         given = getattr(self._options, name)
         value = default if given is None else given
         self._note(name, value, unit, _given(given, source))
@@ -269,7 +265,7 @@ def _model_source(options: argparse.Namespace) -> str:
 
 
 def _flag(name: str) -> str:
-    special = {"words": "the keys of parts", "run_folder": "--run"}
+    special = {"words": "overrides", "run_folder": "--run"}
     return special.get(name, "--" + name.replace("_", "-"))
 
 
@@ -282,4 +278,4 @@ def _check(options: argparse.Namespace) -> None:
         if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
             raise MusictagError(f"{_flag(name)} {value:g}: it must be {'at least' if zero else 'above'} 0")
         if name in _AT_MOST_ONE and value > 1:
-            raise MusictagError(f"{_flag(name)} {value:g} is a share: at most 1; type for example {_flag(name)} 0.5")
+            raise MusictagError(f"{_flag(name)} {value:g} is a share: at most 1, such as {_flag(name)} 0.5")

@@ -1,4 +1,4 @@
-"""A plan as a person reads it, and as a program does."""
+"""A plan as tables for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from musictag.models.summary import Sketch
 
 
 def as_dict(plan: Plan, model: Sketch, assumptions: Mapping[str, Assumption]) -> dict[str, Any]:
-    """Plain containers; units stand in the names, GB are 1e9 bytes, infinite rates are null."""
+    """The plan as plain containers; names contain the units, GB are 1e9 bytes, infinite rates are null."""
     training, validation, test = plan.songs
     reading, exchange = plan.reading, plan.exchange
     first, later = plan.first_epoch, plan.later_epoch
@@ -30,7 +30,7 @@ def as_dict(plan: Plan, model: Sketch, assumptions: Mapping[str, Assumption]) ->
             "name": model.name,
             "parameters": model.parameters,
             "batch_norms": model.batch_norms,
-            "gflop_a_patch_forward": model.flops / 1e9,
+            "gflop_per_patch_forward": model.flops / 1e9,
         },
         "data": {
             "training_songs": training,
@@ -38,7 +38,7 @@ def as_dict(plan: Plan, model: Sketch, assumptions: Mapping[str, Assumption]) ->
             "test_songs": test,
             "files_gb": plan.source_bytes / 1e9,
             "prepared_gb": plan.prepared_bytes / 1e9,
-            "index_gb_a_node": plan.index_bytes / 1e9,
+            "index_gb_per_node": plan.index_bytes / 1e9,
         },
         "preparation": {
             "hours": max(plan.prepare_seconds.values(), default=0.0) / 3600,
@@ -46,28 +46,28 @@ def as_dict(plan: Plan, model: Sketch, assumptions: Mapping[str, Assumption]) ->
             "hours_by_part": {name: seconds / 3600 for name, seconds in plan.prepare_seconds.items()},
         },
         "reading": {
-            "needed_patches_a_second": plan.needed_patches_a_second,
-            "kb_a_patch": plan.patch_bytes / 1e3,
-            "bandwidth_bound_patches_a_second": reading.bandwidth_bound,
-            "reads_bound_patches_a_second": reading.reads_bound,
-            "memory_bound_patches_a_second": reading.memory_bound,
+            "needed_patches_per_second": plan.needed_patches_per_second,
+            "kb_per_patch": plan.patch_bytes / 1e3,
+            "bandwidth_bound_patches_per_second": reading.bandwidth_bound,
+            "reads_bound_patches_per_second": reading.reads_bound,
+            "memory_bound_patches_per_second": reading.memory_bound,
             "share_in_memory": reading.cached_share,
-            "first_epoch_patches_a_second": reading.first_epoch,
-            "later_epochs_patches_a_second": reading.later_epochs,
-            "cores_if_decoded_anew": plan.decoding_cores,
+            "first_epoch_patches_per_second": reading.first_epoch,
+            "later_epochs_patches_per_second": reading.later_epochs,
+            "cores_if_decoded_again": plan.decoding_cores,
         },
         "exchange": {
-            "gradient_mb_a_step": exchange.bytes_a_step / 1e6,
+            "gradient_mb_per_step": exchange.bytes_per_step / 1e6,
             "buckets": exchange.buckets,
             "gradient_ms": exchange.gradient_seconds * 1e3,
             "hidden_ms": exchange.hidden_seconds * 1e3,
             "statistics_ms": exchange.statistics_seconds * 1e3,
-            "added_ms_a_step": exchange.seconds * 1e3,
+            "added_ms_per_step": exchange.seconds * 1e3,
         },
         "scaling": [asdict(row) for row in plan.scaling],
         "training": {
-            "patches_an_epoch": plan.patches_an_epoch,
-            "steps_an_epoch": plan.steps_an_epoch,
+            "patches_per_epoch": plan.patches_per_epoch,
+            "steps_per_epoch": plan.steps_per_epoch,
             "first_epoch_hours": first.seconds / 3600,
             "epoch_hours": later.seconds / 3600,
             "epoch_seconds_by_part": asdict(later),
@@ -97,7 +97,7 @@ def print_plan(plan: Plan, model: Sketch, assumptions: Mapping[str, Assumption])
     console.print(_assumptions(assumptions))
     console.print(_results(plan))
     console.print(_scaling(plan))
-    _say(console, f"An epoch goes to: {_shares(plan)}.")
+    _say(console, f"Time of an epoch: {_shares(plan)}.")
     _say(console, f"[bold]Bottleneck:[/bold] {bottleneck(plan)}.")
     for warning in warnings(plan):
         _say(console, f"[yellow]warning:[/yellow] {escape(warning)}")
@@ -116,7 +116,7 @@ def _assumptions(assumptions: Mapping[str, Assumption]) -> Table:
 
 
 def _results(plan: Plan) -> Table:
-    table = Table(title="It follows", box=SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), show_header=False)
+    table = Table(title="Results", box=SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), show_header=False)
     table.add_column("what", overflow="fold")
     table.add_column("result", overflow="fold")
     training, validation, test = plan.songs
@@ -124,11 +124,13 @@ def _results(plan: Plan) -> Table:
     parts = plan.prepare_seconds
     table.add_row("songs", f"{training:,} for training, {validation:,} for validation, {test:,} for test")
     table.add_row("prepared audio", f"{readable_size(plan.prepared_bytes)} (files: {readable_size(plan.source_bytes)})")
-    prepared = f"{_hours(max(parts.values()))} ({max(parts, key=lambda name: parts[name])})" if parts else "done before"
-    table.add_row("preparing it, once, on one machine", prepared)
-    table.add_row("memory of the index, a node", readable_size(plan.index_bytes))
-    table.add_row("an epoch", f"{plan.patches_an_epoch:,} patches in {plan.steps_an_epoch:,} steps")
-    table.add_row("the GPUs can train", f"{_number(plan.needed_patches_a_second)} patches a second")
+    prepared = (
+        f"{_hours(max(parts.values()))} ({max(parts, key=lambda name: parts[name])})" if parts else "already done"
+    )
+    table.add_row("preparation, once, on one machine", prepared)
+    table.add_row("memory for the index, per node", readable_size(plan.index_bytes))
+    table.add_row("an epoch", f"{plan.patches_per_epoch:,} patches in {plan.steps_per_epoch:,} steps")
+    table.add_row("the GPUs can train", f"{_number(plan.needed_patches_per_second)} patches per second")
     table.add_row(
         "storage delivers",
         f"{_number(reading.bandwidth_bound)} by bandwidth, {_number(reading.reads_bound)} by reads",
@@ -141,8 +143,8 @@ def _results(plan: Plan) -> Table:
         table.add_row("cores, if each patch were decoded from its file", _number(plan.decoding_cores))
     if plan.numbers.world > 1:
         table.add_row(
-            "gradients that each GPU sends a step",
-            f"{exchange.bytes_a_step / 1e6:,.1f} MB in {_count(exchange.buckets, 'bucket')}",
+            "gradients that each GPU sends per step",
+            f"{exchange.bytes_per_step / 1e6:,.1f} MB in {_count(exchange.buckets, 'bucket')}",
         )
         table.add_row(
             "takes",
@@ -160,10 +162,10 @@ def _results(plan: Plan) -> Table:
 def _scaling(plan: Plan) -> Table:
     title = "Weak scaling: each GPU keeps its share of the batch"
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
-    for heading in ("GPUs", "batch", "patches a second", "efficiency", "limited by"):
+    for heading in ("GPUs", "batch", "patches per second", "efficiency", "limited by"):
         table.add_column(heading, justify="left" if heading == "limited by" else "right")
     for row in plan.scaling:
-        rate, efficiency = _number(row.patches_a_second), f"{row.efficiency:.1%}"
+        rate, efficiency = _number(row.patches_per_second), f"{row.efficiency:.1%}"
         table.add_row(str(row.gpus), f"{row.batch_size:g}", rate, efficiency, row.limit)
     return table
 

@@ -1,4 +1,4 @@
-"""How fast one GPU trains and one core decodes: as a finished run noted it, measured here and now, or estimated."""
+"""How fast one GPU trains and one core decodes: recorded by a finished run, measured on this machine, or estimated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from musictag.models.network import TaggingNetwork
 from musictag.models.summary import Sketch
 from musictag.training.losses import BCE
 
-#: Forward and backward against forward alone: the backward pass computes gradients of activations and of weights.
+#: Forward and backward relative to forward alone: the backward pass computes gradients of activations and of weights.
 TRAINING_FLOPS = 3
 UNIT = "patches / s"
 _DECODED_SECONDS = 60
@@ -30,20 +30,20 @@ _REPETITIONS = 5
 
 
 def read_run(folder: str) -> dict[str, Any]:
-    """``metrics.json`` of a finished run of a network. Raises MusictagError where there is none."""
+    """``metrics.json`` of a network's finished run. Raises MusictagError if there is none."""
     metrics = read_results(Path(folder))
     if metrics is None:
         raise MusictagError(
-            f"--run {folder} is not the folder of a finished run (metrics.json is missing); give for example "
+            f"--run {folder} is not the folder of a finished run (metrics.json is missing); give one such as "
             "--run runs/songbook/spectrogram-residual-0123abcd"
         )
     if metrics.get("baseline") is not None:
-        raise MusictagError(f"--run {folder} is a baseline, which no GPU trains; give the run of a network")
+        raise MusictagError(f"--run {folder} is a baseline, which is not trained on a GPU; give the run of a network")
     return metrics
 
 
 def speed_of_run(folder: str, metrics: dict[str, Any]) -> Assumption:
-    """Patches a second and device, from ``history.csv``; the first of several epochs is left out, it warms up."""
+    """Patches per second and device, from ``history.csv``, without the first epoch (warm-up) if there are several."""
     path = Path(folder) / "history.csv"
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -53,16 +53,15 @@ def speed_of_run(folder: str, metrics: dict[str, Any]) -> Assumption:
         rate = patches / seconds
     except (OSError, KeyError, ValueError, TypeError, ZeroDivisionError) as error:
         raise MusictagError(
-            f"{path} does not say how many patches were trained in how many seconds ({error}); "
-            "give --patches-per-second"
+            f"{path} does not contain the number of patches and the training time ({error}); give --patches-per-second"
         ) from error
     trainer = metrics["config"]["trainer"]
     try:
         devices = int(trainer["devices"]) * int(trainer["num_nodes"])
     except ValueError as error:
         raise MusictagError(
-            f"--run {folder} was made with trainer.devices={trainer['devices']}, which does not say how many GPUs "
-            "shared the work; give --patches-per-second of one of them"
+            f"--run {folder} used trainer.devices={trainer['devices']}, which does not tell how many GPUs "
+            "shared the work; give --patches-per-second for one of them"
         ) from error
     return Assumption(
         rate / devices, UNIT, f"measured by {folder}: {devices} device{'s' * (devices > 1)} ({metrics['device']})"
@@ -76,7 +75,9 @@ def estimated_speed(model: Sketch, precision: str, name: str, peak: float | None
         kind = PRECISIONS[precision]
         peak = getattr(choose(PROCESSORS, name, "--gpu-model", "--peak-tflops"), kind)
         if peak is None:
-            raise MusictagError(f"--gpu-model {name} has no {kind}; type --precision 16-mixed, or give --peak-tflops")
+            raise MusictagError(
+                f"--gpu-model {name} does not support {kind}; use --precision 16-mixed, or give --peak-tflops"
+            )
         what = f"{peak:g} TFLOP/s of {name} in {kind}"
     training = TRAINING_FLOPS * model.flops
     if not training:
@@ -89,7 +90,7 @@ def estimated_speed(model: Sketch, precision: str, name: str, peak: float | None
 
 
 def measured_speed(model: Sketch, batch_size: int, precision: str) -> Assumption:
-    """A median of training steps of the real network on this machine's device: int16 patches in, Adam's step out."""
+    """From the median time of training steps on this machine's device, from int16 patches to Adam's update."""
     device = torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu")
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
@@ -109,7 +110,7 @@ def measured_speed(model: Sketch, batch_size: int, precision: str) -> Assumption
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
-        loss.item()  # the device has finished
+        loss.item()  # waits for the device
 
     rate = batch_size / median_seconds(train)
     name = torch.cuda.get_device_name() if device.type == "cuda" else device.type
@@ -118,17 +119,17 @@ def measured_speed(model: Sketch, batch_size: int, precision: str) -> Assumption
 
 
 def measured_decoding(form: str) -> Assumption:
-    """Seconds of 44.1 kHz stereo that one core of this machine decodes and resamples in a second."""
+    """Seconds of 44.1 kHz stereo that one core of this machine decodes and resamples per second."""
     rate = 44_100
     times = np.arange(rate * _DECODED_SECONDS) / rate
     noise = np.random.default_rng(0).normal(0, 0.01, (len(times), 2))
-    # notes of half a second that die away, over quiet noise
+    # decaying notes of half a second over quiet noise
     decay = np.exp(-6 * (times % 0.5))
     tones = sum(np.sin(2 * np.pi * pitch * times) for pitch in (220, 554, 880))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"song.{form}"
         soundfile.write(path, 0.2 * (tones * decay)[:, None] + noise, rate)
-        # of the core, not of the clock: others may be at work on this machine
+        # CPU time, not wall-clock time: other processes may be running
         seconds = statistics.median(_core_seconds(path) for _ in range(_REPETITIONS))
     return Assumption(
         _DECODED_SECONDS / seconds, "s of audio / s and core", f"measured here: {form} of 44.1 kHz stereo, one core"

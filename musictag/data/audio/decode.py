@@ -1,6 +1,6 @@
-"""Reading audio: any file or array becomes mono int16 at one rate, or a reason why it cannot be used.
+"""Reading audio: turns any file or array into mono int16 at one rate, or says why it cannot be used.
 
-Who decodes a file, and what is told of one that is not whole, stands in musictag/decoding. Legend: N samples.
+musictag/data/audio/decoding chooses the decoder and reports what is missing from a damaged file. Legend: N samples.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from musictag.data.audio.decoding.gathering import Block
 from musictag.data.audio.decoding.loss import MAX_HOURS, Loss, Undecodable
 from musictag.data.audio.decoding.program import find_program, program_blocks
 
-#: Less is no song, in a data set as in what is to be tagged.
+#: Shorter audio is not a song, neither in a data set nor for tagging.
 MIN_SECONDS = 0.1
-#: Read beyond ``max_seconds``, so that the resampling filter sees what follows, as it does for the whole song.
+#: Read this far beyond ``max_seconds``, so that the resampling filter sees the same context as in the whole song.
 _MARGIN_SECONDS = 0.1
-#: A damaged header may ask for any rate, and for as much memory when it is converted.
+#: A damaged header may declare any rate, and converting it could take any amount of memory.
 RATES = (1_000, 1_000_000)
-#: Of an array, and of a file: more are no channels, but samples.
+#: Most channels in an array or a file: a larger dimension means samples.
 MAX_CHANNELS = 64
-#: Floats this far above full scale were never divided by it.
+#: Floats this far above full scale were never scaled.
 _HIGHEST_PEAK = 64.0
-#: The mean of channels that keeps less than this share of their energy (-50 dB) is what they do not have in common.
+#: If the channels' mean keeps less than this share of their energy (-50 dB), the channels cancel each other.
 _CANCELLED_ENERGY = 1e-5
 
 
 class _TooShort(SongError):
-    """Of a file that is a reason like any other; of an array, the caller's mistake."""
+    """For a file, a reason like any other; for an array, the caller's mistake."""
 
 
 class Reading(NamedTuple):
-    """A song that can be used: mono int16 (N), and a ``note`` of what of its file could not be; empty: nothing."""
+    """A usable song: mono int16 (N), and a ``note`` of what in its file could not be used (empty: nothing)."""
 
     samples: np.ndarray
     note: str
 
 
 def read_song(path: str | Path, sample_rate: int = 16000, max_seconds: float | None = None) -> np.ndarray:
-    """One audio file as mono int16 samples (N) at ``sample_rate``; as ``read``, with SongWarning for its note."""
+    """Read an audio file as mono int16 (N) at ``sample_rate``; like ``read``, but issues its note as SongWarning."""
     samples, note = read(path, sample_rate, max_seconds)
     if note:
         warnings.warn(f"{path}: {note}", SongWarning, stacklevel=2)
@@ -57,15 +57,15 @@ def read_song(path: str | Path, sample_rate: int = 16000, max_seconds: float | N
 
 
 def read(path: str | Path, sample_rate: int = 16000, max_seconds: float | None = None) -> Reading:
-    """One audio file (its bytes decide which format it has, not its name) as mono int16 samples at ``sample_rate``.
+    """Read an audio file as mono int16 at ``sample_rate``; its bytes, not its name, decide which format it has.
 
     Channels are averaged, the rate is converted with soxr (HQ), and values beyond full scale are clipped; a mono 16-bit
-    file that already has the rate comes back sample for sample. ``max_seconds`` reads the beginning only, and asks
-    nothing about the rest.
+    file that already has the rate is returned sample for sample. ``max_seconds`` reads only the beginning, and does not
+    check the rest.
 
-    Raises SongError where the file is missing, unreadable, empty, silent, shorter than ``MIN_SECONDS``, holds samples
-    that are not finite, declares a rate that no music has, is longer than 12 hours (of which ``max_seconds`` takes the
-    beginning), ends before the length that its header declares, or is damaged (see docs/data.md).
+    Raises SongError if the file is missing, unreadable, empty, silent, shorter than ``MIN_SECONDS``, holds NaN or
+    infinite samples, declares an impossible rate, is longer than 12 hours (``max_seconds`` takes the beginning of it),
+    ends before the length that its header declares, or is damaged (see docs/data.md).
     """
     path = Path(path)
     _check_file(path)
@@ -84,11 +84,11 @@ def read(path: str | Path, sample_rate: int = 16000, max_seconds: float | None =
     except OSError as error:
         raise SongError(f"cannot be read ({error.strerror or error})") from error
     except MemoryError as error:
-        raise SongError("takes more memory than there is") from error
+        raise SongError("needs more memory than there is") from error
 
 
 def declared_seconds(path: str | Path) -> float:
-    """How long a file claims to be; NaN where it cannot be read as audio, or claims what no song is."""
+    """The length that a file declares; NaN if it cannot be read as audio or the length is implausible."""
     try:
         _check_file(Path(path))
         with open(path, "rb") as file:
@@ -98,29 +98,31 @@ def declared_seconds(path: str | Path) -> float:
 
 
 def believable_seconds(seconds: np.ndarray) -> np.ndarray:
-    """Lengths that somebody claims, NaN where no song can have them."""
+    """Replace lengths that no song can have by NaN."""
     return np.where((seconds > 0) & (seconds <= MAX_HOURS * 3600), seconds, np.nan)
 
 
 def from_array(array: np.ndarray, rate: float, sample_rate: int = 16000) -> np.ndarray:
-    """Samples in memory as mono int16 (N) at ``sample_rate``, treated exactly as ``read_song`` treats a file's.
+    """Convert samples in memory to mono int16 (N) at ``sample_rate``, exactly as ``read_song`` does for a file.
 
     ``array`` is mono, (N,), or has its channels last or first, (N, channels) or (channels, N): of two dimensions, the
-    shorter one is taken for the channels, of which there are at most ``MAX_CHANNELS``. Floats lie in [-1, 1]; int16 and
+    shorter one is taken as channels, of which there are at most ``MAX_CHANNELS``. Floats lie in [-1, 1]; int16 and
     int32 are divided by their full scale. ``rate`` is in Hz.
 
-    Raises MusictagError for another shape or type, for less than ``MIN_SECONDS``, and for a rate that is no finite
-    number from 1,000 to 1,000,000; SongError where the samples are empty, silent or not finite.
+    Raises MusictagError for another shape or type, for less than ``MIN_SECONDS``, and for a rate that is not a number
+    from 1,000 to 1,000,000; SongError if the samples are empty, silent or not finite.
     """
     if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not RATES[0] <= rate <= RATES[1]:
         raise MusictagError(
-            f"sample rate {rate!r}: give the number of samples a second, from {RATES[0]:,} to {RATES[1]:,}, for "
+            f"sample rate {rate!r}: give the number of samples per second, from {RATES[0]:,} to {RATES[1]:,}, for "
             "example 44100"
         )
     try:
         array = np.asarray(array)
     except ValueError as error:
-        raise MusictagError(f"audio that is no array ({error}): give (N,), (N, channels) or (channels, N)") from error
+        raise MusictagError(
+            f"audio that is not an array ({error}): give (N,), (N, channels) or (channels, N)"
+        ) from error
     if array.ndim not in (1, 2):
         raise MusictagError(f"audio of shape {array.shape}: give (N,), (N, channels) or (channels, N)")
     if array.dtype in (np.int16, np.int32):
@@ -133,7 +135,7 @@ def from_array(array: np.ndarray, rate: float, sample_rate: int = 16000) -> np.n
         array = array.T
     if array.shape[1] > MAX_CHANNELS:
         raise MusictagError(
-            f"audio of shape {array.shape}: neither of them can be channels, of which at most {MAX_CHANNELS} are "
+            f"audio of shape {array.shape}: neither dimension can be channels, of which at most {MAX_CHANNELS} are "
             "allowed; give (N,), (N, channels) or (channels, N)"
         )
     block = array.astype(np.float32)
@@ -144,12 +146,12 @@ def from_array(array: np.ndarray, rate: float, sample_rate: int = 16000) -> np.n
 
 
 def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Mono float ``audio`` (N) at another rate, by soxr's HQ filter; the very same array where the rates are equal."""
+    """Mono float ``audio`` (N) at another rate, with soxr's HQ filter; returned as it is if the rates are equal."""
     return audio if from_rate == to_rate else soxr.resample(audio, from_rate, to_rate, quality="HQ")
 
 
 def to_int16(audio: np.ndarray) -> np.ndarray:
-    """Floats in [-1, 1] to int16, rounded, and clipped where they exceed full scale. The inverse of ``to_float``."""
+    """Floats in [-1, 1] to int16, rounded and clipped to full scale. The inverse of ``to_float``."""
     scaled = audio * 32768.0
     np.rint(scaled, out=scaled)
     return np.clip(scaled, -32768, 32767, out=scaled).astype(np.int16)
@@ -165,7 +167,7 @@ def _check_file(path: Path) -> None:
         is_file = stat.S_ISREG(os.stat(path).st_mode)
         if is_file:
             open(path, "rb").close()
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: no file can have such a name
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: not a possible file name
         raise SongError("file not found") from error
     except OSError as error:
         raise SongError(f"cannot be opened ({error.strerror})") from error
@@ -174,14 +176,14 @@ def _check_file(path: Path) -> None:
 
 
 def _converted(blocks: Iterator[Block], loss: Loss, sample_rate: int, max_seconds: float | None) -> Reading:
-    """Blocks as one song, of which ``max_seconds`` are wanted."""
+    """Join blocks into one song, of which ``max_seconds`` are wanted."""
     conversion = _Conversion(sample_rate)
     seconds, wanted = 0.0, math.inf if max_seconds is None else max_seconds + _MARGIN_SECONDS
     for block, rate in blocks:
         if not RATES[0] <= rate <= RATES[1]:
-            raise SongError(f"declares {rate:,} samples a second: damaged, or no music")
+            raise SongError(f"declares {rate:,} samples per second: damaged, or not music")
         if block.shape[1] > MAX_CHANNELS:
-            raise SongError(f"declares {block.shape[1]:,} channels: damaged, or no music")
+            raise SongError(f"declares {block.shape[1]:,} channels: damaged, or not music")
         block = block[: math.ceil(min(wanted - seconds, 1e9) * rate)]
         seconds += len(block) / rate
         if seconds > MAX_HOURS * 3600:
@@ -191,14 +193,14 @@ def _converted(blocks: Iterator[Block], loss: Loss, sample_rate: int, max_second
             break
     samples = conversion.finish()
     if len(samples) < MIN_SECONDS * sample_rate:
-        raise _TooShort(f"{len(samples) / sample_rate:.3f} s of audio are too short; {MIN_SECONDS} s are needed")
+        raise _TooShort(f"{len(samples) / sample_rate:.3f} s of audio is too short; {MIN_SECONDS} s are needed")
     return Reading(samples if max_seconds is None else samples[: round(max_seconds * sample_rate)], loss.note())
 
 
 class _Conversion:
-    """Blocks of float32 (N, channels) to mono int16 (N) at another rate: the same samples however they are divided.
+    """Blocks of float32 (N, channels) to mono int16 (N) at another rate; how they are divided makes no difference.
 
-    A block of another rate than that before begins anew. All methods raise SongError for what cannot be used.
+    A block at a new rate starts a new conversion. All methods raise SongError for unusable audio.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -220,7 +222,7 @@ class _Conversion:
         if not np.isfinite(peak):
             raise SongError("holds samples that are not finite (NaN or infinity)")
         if peak > _HIGHEST_PEAK:
-            raise SongError(f"samples reach {peak:.4g}, but full scale is 1: were they never divided by it?")
+            raise SongError(f"samples reach {peak:.4g}, but full scale is 1: were they never scaled?")
         mono = _mean_of_channels(block)
         if block.shape[1] > 1:
             self._channels_energy += _energy(block.ravel(order="K"))
@@ -228,18 +230,18 @@ class _Conversion:
         self._append(mono)
 
     def finish(self) -> np.ndarray:
-        """All samples; nothing can be added afterwards."""
+        """Return all samples; nothing can be added afterwards."""
         if not self._parts:
-            raise SongError("empty: not one sample")
+            raise SongError("empty: no samples")
         self._end_rate()
         samples = np.concatenate(self._parts)
         if not len(samples):
             raise SongError("empty: too short for one sample")
-        # one step around zero is what dither makes of silence
+        # dithered silence moves by one step around zero
         silent = max(-int(samples.min()), int(samples.max())) <= 1
         heard = math.sqrt(self._channels_energy / len(samples)) * 32768 > 1
         if heard and self._mean_energy < _CANCELLED_ENERGY * self._channels_energy:
-            raise SongError("its channels cancel each other: their mean is silence, though they are not silent")
+            raise SongError("its channels cancel each other: their mean is silent, though they are not")
         if silent:
             raise SongError("silent")
         return samples
@@ -257,7 +259,7 @@ def _energy(samples: np.ndarray) -> float:
 
 
 def _mean_of_channels(block: np.ndarray) -> np.ndarray:
-    """Mean of (N, channels) over the channels; many times faster than NumPy's over so short an axis."""
+    """Mean of (N, channels) over the channels; many times faster than NumPy's mean over so short an axis."""
     if block.shape[1] == 1:
         return block[:, 0]
     total = block[:, 0] + block[:, 1]

@@ -11,9 +11,9 @@ import numpy as np
 def patch_starts(num_samples: int, patch_samples: int, hop_samples: int | None = None) -> np.ndarray:
     """First samples of the patches that cover a whole song: int64, ascending, at least one.
 
-    Patches follow each other every ``hop_samples`` (default: ``patch_samples``, no overlap); the last one is aligned to
-    the end, so that nothing is dropped and nothing is padded. A song shorter than a patch has one, starting at 0: it is
-    repeated to the patch's length (see ``fit_length``).
+    Patches are ``hop_samples`` apart (default: ``patch_samples``, no overlap); the last one is aligned to the end, so
+    that nothing is dropped or padded. A song shorter than a patch has one patch, starting at 0: it is repeated to the
+    patch's length (see ``fit_length``).
 
     Raises ValueError for lengths or hops that are not positive.
     """
@@ -26,5 +26,5 @@ def patch_starts(num_samples: int, patch_samples: int, hop_samples: int | None =
 
 
 def fit_length(audio: np.ndarray, patch_samples: int) -> np.ndarray:
-    """``audio`` (N) itself if it fills a patch, else repeated from its beginning up to ``patch_samples``."""
+    """``audio`` (N) itself if it fills a patch, else repeated up to ``patch_samples``."""
     return audio if len(audio) >= patch_samples else np.resize(audio, patch_samples)

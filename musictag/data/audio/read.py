@@ -1,4 +1,4 @@
-"""Songs from wherever they are, a file or memory, as mono int16 samples at one rate."""
+"""Songs from a file or from memory, as mono int16 samples at one rate."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 from musictag.common.errors import MusictagError
 from musictag.data.audio.decode import from_array, read_song
 
-#: A file, or samples with their rate in Hz.
+#: A path, or samples with their rate in Hz.
 AudioSource = str | os.PathLike | tuple[np.ndarray, int]
 
 
 def read_source(source: AudioSource, sample_rate: int) -> np.ndarray:
-    """Mono int16 samples (N) of ``source`` at ``sample_rate``.
+    """Read ``source`` as mono int16 samples (N) at ``sample_rate``.
 
-    Raises SongError for a file that cannot be read, MusictagError for unusable samples, either for less than 0.1 s;
-    issues SongWarning where part of a file could not be used.
+    Raises SongError for a file that cannot be read, MusictagError for unusable samples, and either for less than 0.1 s;
+    issues SongWarning if part of a file could not be used.
     """
     if isinstance(source, str | os.PathLike):
         return read_song(source, sample_rate)

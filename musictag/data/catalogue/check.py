@@ -1,7 +1,7 @@
-"""Everything that is wrong with a catalogue, at once, with row numbers: `musictag data check`.
+"""Checks a catalogue and reports all problems at once, with row numbers: `musictag data check`.
 
-An error is what training refuses, what would make its scores wrong or leave some out, and what would make the same
-table another data set elsewhere. A warning deserves a look.
+An error is something that training refuses, that makes scores wrong or missing, or that would make the same table a
+different data set elsewhere. A warning deserves a look.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def check(
     root: str | Path | None = None,
     tags: Sequence[str] | Mapping[str, str | None] | None = None,
 ) -> Report:
-    """Reads the whole table, looks at every file that it names, and writes nothing.
+    """Read the whole table and check every file that it names; nothing is written.
 
     ``path``, ``root`` and ``tags`` mean what they do in ``CatalogueFile``.
     """
@@ -46,17 +46,17 @@ def check(
     if cells.ragged:
         wanted = len(cells.names)
         lines = [f"row {row}: {number} cells" for row, number in cells.ragged]
-        report.error(f"rows with another number of cells than the {wanted} columns; not looked at any further", lines)
+        report.error(f"rows whose number of cells is not {wanted}, the number of columns; skipped below", lines)
     places = _columns(report, cells, tags)
     rows = Rows(report, cells, places)
     song_ids = rows.text("song_id", needed=True)
     if song_ids is not None:
-        _repeated(report, rows, song_ids, "song_id given to a song above")
+        _repeated(report, rows, song_ids, "song_id already used above")
     paths = rows.text("path", needed=True)
     if paths is not None:
         root = Path(report.path.parent if root is None else root)
         repeated = check_files(report, rows, paths, root)
-        _repeated(report, rows, repeated, "the same file a second time")
+        _repeated(report, rows, repeated, "file already named above")
     splits = _splits(report, rows)
     if paths is not None and root.is_dir():
         check_copies(report, rows, repeated, root, splits)
@@ -67,7 +67,7 @@ def check(
         _durations(report, rows)
     names = list(tags) if tags else [name for name in places if name not in (*RESERVED_COLUMNS, group) and name]
     if not names:
-        report.error("no column of tags: add one for each tag, with 0, 1, or a value between")
+        report.error("no tag column: add one per tag, with 0, 1, or a value in between")
     if same := listed_alike(names):
         report.warning(f"tags {DIFFER_LITTLE}", same)
     kinds = tags if isinstance(tags, Mapping) else {}
@@ -76,7 +76,7 @@ def check(
 
 
 def _columns(report: Report, cells: Cells, tags: Sequence[str] | Mapping[str, str | None] | None) -> dict[str, int]:
-    """Where each column stands. Names with spaces around them are reported, and read as if they had none."""
+    """The position of each column. Names with surrounding spaces are reported, and read without them."""
     places: dict[str, int] = {}
     twice, spaced, spaced_tags, unnamed = [], [], [], []
     names = set(cells.names)
@@ -85,7 +85,7 @@ def _columns(report: Report, cells: Cells, tags: Sequence[str] | Mapping[str, st
         if name != written and written not in (tags or ()):
             (spaced if name in RESERVED_COLUMNS else spaced_tags).append(repr(written))
             if name not in RESERVED_COLUMNS and name in names:
-                name = written  # then it is another tag, as in training
+                name = written  # then it is a different tag, as in training
         else:
             name = written
         if not name:
@@ -95,17 +95,17 @@ def _columns(report: Report, cells: Cells, tags: Sequence[str] | Mapping[str, st
         else:
             places[name] = position
     if twice:
-        report.error("column names that stand twice", twice)
+        report.error("duplicate column names", twice)
     if spaced:
-        report.error("column names with spaces around them", spaced)
+        report.error("column names with surrounding spaces", spaced)
     if spaced_tags:
-        report.warning("tag names with spaces around them", spaced_tags)
+        report.warning("tag names with surrounding spaces", spaced_tags)
     if unnamed and not tags:
-        report.error("columns without a name (pandas writes one unless told index=False)", unnamed)
+        report.error("columns without a name (pandas writes one without index=False)", unnamed)
     if "path" not in places:
         report.error(
-            f"there is no column path; the columns are {', '.join(cells.names)}. If they name files and tags "
-            f"in another way, this makes a catalogue of it: {catalogue_command(report.path)}"
+            f"there is no column path; the columns are {', '.join(cells.names)}. If files and tags are given in "
+            f"another form, this command makes a catalogue: {catalogue_command(report.path)}"
         )
     if missing := [tag for tag in tags or () if tag not in places]:
         report.error("tags without a column", missing)
@@ -113,7 +113,7 @@ def _columns(report: Report, cells: Cells, tags: Sequence[str] | Mapping[str, st
 
 
 def _repeated(report: Report, rows: Rows, texts: pa.ChunkedArray, what: str) -> None:
-    """Texts (null: not looked at) that stand in a row above."""
+    """Report texts (null: ignored) that already occur in an earlier row."""
     encoded = texts.combine_chunks().dictionary_encode()
     codes = pc.fill_null(encoded.indices, -1).to_numpy()
     firsts = np.full(len(encoded.dictionary), -1)
@@ -127,19 +127,19 @@ def _repeated(report: Report, rows: Rows, texts: pa.ChunkedArray, what: str) -> 
 
 
 def _splits(report: Report, rows: Rows) -> np.ndarray | None:
-    """The number of each song's split (int8, -1: none), or None without such a column."""
+    """The number of each song's split (int8, -1: none), or None if there is no such column."""
     texts = rows.text("split", needed=True)
     if texts is None:
         saved = SavedSplit(report.path).path
-        state = "is used" if saved.exists() else "is made when it is first needed, and saved there"
+        state = "is used" if saved.exists() else "will be made when first needed, and saved"
         report.notes.append(
-            f"no column split: the one in {saved} {state} (data.split_path and data.split_seed: another)"
+            f"no column split: the one in {saved} {state} (data.split_path and data.split_seed choose another)"
         )
         return None
     codes = pc.fill_null(pc.index_in(texts, pa.array(SPLITS)), -1).to_numpy().astype(np.int8)
     unknown = np.flatnonzero((codes < 0) & (pc.fill_null(pc.utf8_trim_whitespace(texts), "").to_numpy() != ""))
     if len(unknown):
-        what = f"split is none of {', '.join(SPLITS)} (written so, without spaces)"
+        what = f"split is not one of {', '.join(SPLITS)} (spelled like this, without spaces)"
         report.error(what, rows.lines(texts, unknown), len(unknown))
     songs = {split: int((codes == number).sum()) for number, split in enumerate(SPLITS)}
     if empty := [split for split, count in songs.items() if not count]:
@@ -167,7 +167,7 @@ def _groups(report: Report, groups: pa.ChunkedArray, splits: np.ndarray | None) 
             + ", ".join(f"{count} in {split}" for split, count in zip(SPLITS, songs[at], strict=True) if count)
             for at in leaked[:_SHOWN].tolist()
         ]
-        report.error("groups in more than one split: test scores come out too good", lines, len(leaked))
+        report.error("groups in more than one split: test scores would be too high", lines, len(leaked))
 
 
 def _durations(report: Report, rows: Rows) -> None:

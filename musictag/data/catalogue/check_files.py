@@ -1,4 +1,4 @@
-"""The files that a catalogue names: whether they are there, inside the folder, and something that can be read."""
+"""Checks the files that a catalogue names: whether they exist, are inside the folder, and can be read."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ _SHOWN = 20
 _SHOWN_OF_A_GROUP = 4
 _ERRORS = {
     "missing": "missing files",
-    "backslash": "missing files whose paths have backslashes; write them with / on every system",
+    "backslash": "missing files whose paths have backslashes; use / on every system",
     "other": "not a file",
     "empty": "empty files",
-    "closed": "files that may not be read",
+    "closed": "files without read permission",
 }
 
 
 def check_files(report: Report, rows: Rows, paths: pa.ChunkedArray, root: Path) -> pa.ChunkedArray:
-    """Reports what is wrong with the files; returns the paths in one spelling each (null: outside of ``root``).
+    """Report what is wrong with the files; returns normalised paths (null: outside of ``root``).
 
-    Links that lead out of ``root`` are errors although training follows them: the same table is another data set on
-    another machine.
+    Links that lead out of ``root`` are errors although training follows them: the same table would be a different
+    data set on another machine.
     """
     root = Path(os.path.abspath(root))
     if not root.is_dir():
-        report.error(f"the folder {root} that the paths start from is not there")
+        report.error(f"the folder {root} that paths are relative to does not exist")
         return pa.chunked_array([pa.nulls(len(paths), pa.string())])
     relative, outside = relative_paths(paths, root)
     if outside:
-        what = f"paths that lead out of {root} (a folder that holds all files is named with --root and data.root)"
+        what = f"paths that lead out of {root} (--root and data.root set the folder that holds all files)"
         report.error(what, rows.lines(paths, [at for at, _ in outside]), len(outside))
     usable = pc.not_equal(pc.fill_null(pc.utf8_trim_whitespace(relative), ""), "").to_numpy().copy()
     usable[[at for at, _ in outside]] = False
@@ -63,15 +63,15 @@ def check_files(report: Report, rows: Rows, paths: pa.ChunkedArray, root: Path) 
             report.error(what, lines, len(found[kind]))
     if found["link"]:
         lines = rows.lines(relative, found["link"])
-        what = f"links that lead out of {root} (name the folder that really holds the files with --root and data.root)"
+        what = f"links that lead out of {root} (--root and data.root set the folder that really holds the files)"
         report.error(what, lines, len(found["link"]))
     return tidy_paths(pc.if_else(pa.chunked_array([pa.array(usable)]), relative, pa.scalar(None, pa.string())))
 
 
 def check_copies(report: Report, rows: Rows, paths: pa.ChunkedArray, root: Path, splits: np.ndarray | None) -> None:
-    """Reports files that are the same byte for byte: those in several splits, and how many others there are.
+    """Report files that are identical byte for byte: those in several splits, and the number of other copies.
 
-    ``paths`` as ``check_files`` returns them: a path that stands twice is its business.
+    ``paths`` as ``check_files`` returns them, which reports duplicate paths itself.
     """
     encoded = paths.combine_chunks().dictionary_encode()
     codes, places = np.unique(pc.fill_null(encoded.indices, -1).to_numpy(), return_index=True)
@@ -88,22 +88,22 @@ def check_copies(report: Report, rows: Rows, paths: pa.ChunkedArray, root: Path,
             + (f" = {len(group) - _SHOWN_OF_A_GROUP} more" if len(group) > _SHOWN_OF_A_GROUP else "")
             for group in leaked[:_SHOWN]
         ]
-        report.error("identical files in more than one split: test scores come out too good", lines, len(leaked))
+        report.error("identical files in more than one split: test scores would be too high", lines, len(leaked))
     others = [group for group in groups if not any(group is known for known in leaked)]
     if others:
         number, within = sum(map(len, others)) - len(others), "" if splits is None else " in the same split"
         examples = " and ".join(str(rows.number(at)) for at in others[0][:2].tolist())
         kept = "; a split that musictag makes keeps them together" if splits is None else ""
         report.notes.append(
-            f"{number:,} file{'s are copies' if number > 1 else ' is a copy'} of another one{within}, such as rows "
+            f"{number:,} file{'s are copies' if number > 1 else ' is a copy'} of another{within}, such as rows "
             f"{examples}{kept}"
         )
 
 
 def _conditions(paths: pa.ChunkedArray, positions: np.ndarray, root: Path) -> Iterator[tuple[int, str]]:
-    """What is wrong with the files at ``positions``, one at a time; most have nothing."""
+    """Yield what is wrong with the files at ``positions``, one by one; most have no problem."""
     real_root = os.path.realpath(root)
-    inside: dict[str, bool] = {}  # whether a folder, links resolved, lies below the root
+    inside: dict[str, bool] = {}  # whether a folder, with links resolved, is below the root
     texts = paths.take(pa.array(positions)).to_pylist()
     if len(texts) < _PROGRESS_FROM_SONGS:
         yield from (
@@ -112,7 +112,7 @@ def _conditions(paths: pa.ChunkedArray, positions: np.ndarray, root: Path) -> It
             if (kind := _condition(path, root, real_root, inside))
         )
         return
-    with Progress("looking at files", len(texts)) as progress:
+    with Progress("checking files", len(texts)) as progress:
         for number, (at, path) in enumerate(zip(positions.tolist(), texts, strict=True), start=1):
             if kind := _condition(path, root, real_root, inside):
                 yield at, kind
@@ -126,6 +126,6 @@ def _condition(path: str, root: Path, real_root: str, inside: dict[str, bool]) -
 
 
 def _meant(root: Path, path: str) -> str | None:
-    """Another spelling under which the file is there: some systems take letters with accents apart."""
+    """Another spelling under which the file exists: some systems store accents as separate characters."""
     spellings = (path.strip(), path.replace("\\", "/"), *(unicodedata.normalize(form, path) for form in ("NFC", "NFD")))
     return next((other for other in spellings if other != path and os.path.isfile(root / other)), None)

@@ -1,4 +1,4 @@
-"""The tags of a catalogue: values that cannot be, and tags from which nothing can be learned or scored."""
+"""Checks the tags of a catalogue: impossible values, and tags that cannot be learned or scored."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _SHOWN = 20
 _FEW_SONGS = 5
 _ODD_SHARE = 0.01
 _CELLS = {
-    "word": "cells of tags that hold no number",
-    "infinite": "cells of tags that hold no finite number",
-    "outside": "values of tags outside of 0 and 1 (percents: divide by 100)",
+    "word": "tag cells that are not numbers",
+    "infinite": "tag cells that are not finite",
+    "outside": "tag values outside [0, 1] (percentages: divide by 100)",
     "kind": "values that are neither 0 nor 1 in tags declared as classification",
 }
 _ONE_VALUE = "tags with one value only: nothing can be learned"
 
 
 def check_tags(report: Report, rows: Rows, tags: Mapping[str, str | None], splits: np.ndarray | None) -> None:
-    """``tags``: name to declared kind (None: by the values). ``splits``: int8 S, None where there is no such column."""
+    """``tags``: name to declared kind (None: inferred). ``splits``: int8 S, or None without such a column."""
     problems: dict[str, list[str]] = {kind: [] for kind in _CELLS}
     counts = dict.fromkeys(_CELLS, 0)
     words, odd, not_numbers, lacking = [], [], [0, []], _Lacking()
@@ -61,13 +61,13 @@ def check_tags(report: Report, rows: Rows, tags: Mapping[str, str | None], split
             problems[problem] += rows.lines(cells, at[: _SHOWN - len(problems[problem])], tag)
         known = np.count_nonzero(~np.isnan(values))
         if declared is None and kind == "regression" and len(between) <= max(1, _ODD_SHARE * known) < known:
-            odd += [f"{line}, in a tag of 0 and 1 otherwise" for line in rows.lines(cells, between, tag)]
+            odd += [f"{line}, in a tag that is otherwise 0 and 1" for line in rows.lines(cells, between, tag)]
         kinds[kind].append(tag)
-        if not outside.any():  # of such a tag enough is said
+        if not outside.any():  # the values outside have been reported
             lacking.look_at(tag, kind, values, splits)
     if words:
         report.error(
-            "columns without any number. If the words are tags (rock, or rock;pop), this makes a column of each: "
+            "columns without numbers. If their words are tags (rock, or rock;pop), this makes a column for each: "
             f"{catalogue_command(report.path)}; otherwise choose the tags with --tags and data.tags",
             words,
         )
@@ -75,9 +75,9 @@ def check_tags(report: Report, rows: Rows, tags: Mapping[str, str | None], split
         if counts[problem]:
             report.error(what, problems[problem], counts[problem])
     if not_numbers[0]:
-        report.warning("cells that say NaN, which is taken as unknown", not_numbers[1], not_numbers[0])
+        report.warning("cells with NaN, which is read as unknown", not_numbers[1], not_numbers[0])
     if odd:
-        report.warning("a few values that make a tag a regression tag", odd)
+        report.warning("a few values that turn a tag into a regression tag", odd)
     lacking.tell(report)
     about = [f"{len(names)} {kind}" for kind, names in kinds.items() if names]
     if about:
@@ -85,7 +85,7 @@ def check_tags(report: Report, rows: Rows, tags: Mapping[str, str | None], split
 
 
 class _Lacking:
-    """Tags that have no example, or few, of one of their values in some split."""
+    """Tags that have no examples, or few, of one of their values in some split."""
 
     def __init__(self) -> None:
         self.one_value: list[str] = []
@@ -102,7 +102,7 @@ class _Lacking:
         if (known == known[0]).all():
             line = f"{tag} (always {known[0]:g})"
             if known[0] == 1 and kind == "classification" and len(known) < len(values):
-                self.only_ones.append(f"{tag}: 1 or nothing")
+                self.only_ones.append(f"{tag}: 1 or empty")
             (self.one_value if kind == "classification" else self.constant).append(line)
             return
         wholes = {"": values} if splits is None else {s: values[splits == i] for i, s in enumerate(SPLITS)}
@@ -125,12 +125,14 @@ class _Lacking:
         if self.one_value:
             report.error(_ONE_VALUE, self.one_value)
         if self.only_ones:
-            report.warning(f"{ONLY_ONES}, or let this write it: {catalogue_command(report.path)}", self.only_ones)
+            report.warning(
+                f"{ONLY_ONES}, or use this command to write it: {catalogue_command(report.path)}", self.only_ones
+            )
         if self.none["train"]:
-            report.error("tags that cannot be learned from the split train", self.none["train"])
+            report.error("tags that cannot be learned from the training split", self.none["train"])
         for split in SPLITS[1:]:
             if self.none[split]:
-                report.error(f"tags that the split {split} cannot score", self.none[split])
+                report.error(f"tags that cannot be scored on the {split} split", self.none[split])
         if self.constant:
             report.warning("regression tags with one value only", self.constant)
         if self.few:

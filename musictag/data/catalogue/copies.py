@@ -1,7 +1,7 @@
 """Identical recordings: files with the same bytes, and songs with the same prepared samples.
 
-What counts as a copy and what does not stands in docs/data.md. Legend: S songs. Everywhere here the copies of a song
-are told as its ``firsts``, int64 S: the row of the first song that is the same recording, -1 where no other one is.
+docs/data.md defines what counts as a copy. Legend: S songs. Everywhere here copies are given as ``firsts``, int64 S:
+the row of the first song that is the same recording, or -1 if there is no other copy.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from musictag.common.progress import Progress, say
 from musictag.data.manifest import SPLITS, Manifest
 
 DUPLICATES_FILE = "duplicates.csv"
-#: Of larger files that agree in size this much, from the middle, is compared before all of it is read.
+#: Larger files of equal size are compared by this many bytes from the middle before they are read whole.
 _SAMPLE_BYTES = 16 * 1024
 _CHUNK_BYTES = 1024 * 1024
 _FILES_AT_ONCE = 64
@@ -37,11 +37,11 @@ _SHOWN_OF_A_GROUP = 4
 
 
 def same_files(root: Path, paths: Sequence[str | None], among: np.ndarray | None = None) -> np.ndarray:
-    """``firsts`` of the files at ``paths`` below ``root`` that are the same byte for byte.
+    """``firsts`` of the files at ``paths`` below ``root`` that are identical byte for byte.
 
-    None stands for no file; files that are empty, missing or cannot be read are like no other. ``among`` (booleans S):
-    only copies of these are looked for. Sizes are compared first, then 16 KB of those that agree, then all of those
-    that still do: of files of different sizes nothing is read.
+    None means no file; files that are empty, missing or unreadable match no other. ``among`` (booleans S) restricts the
+    search to copies of these. Sizes are compared first, then 16 KB of files of equal size, then all of those that still
+    match: a file with a unique size is not read.
     """
     sizes = np.array([_size(f"{root}{os.sep}{path}") if path else 0 for path in paths], dtype=np.int64)
     candidates = np.flatnonzero(sizes > 0)
@@ -49,7 +49,7 @@ def same_files(root: Path, paths: Sequence[str | None], among: np.ndarray | None
     if among is not None:
         candidates = candidates[np.isin(sizes[candidates], sizes[candidates[among[candidates]]])]
     digests = np.zeros(len(paths), dtype=np.uint64)
-    for read, what in ((_sample, "comparing samples of files of the same size"), (_whole, "comparing whole files")):
+    for read, what in ((_sample, "comparing excerpts of files of equal size"), (_whole, "comparing whole files")):
         names = [f"{root}{os.sep}{paths[row]}" for row in candidates.tolist()]
         read_all = list(_in_threads(read, names, what))
         known = np.array([digest is not None for digest in read_all], dtype=bool)
@@ -62,9 +62,9 @@ def same_files(root: Path, paths: Sequence[str | None], among: np.ndarray | None
 
 
 def same_samples(index: pa.Table, song_ids: pa.Array | None = None) -> np.ndarray:
-    """``firsts`` of the songs (None: all) whose prepared samples are the same, by the index of a prepared folder.
+    """``firsts`` of the songs (None: all) whose prepared samples are identical, by the index of a prepared folder.
 
-    Songs that are not in it, or cannot be used, are like no other.
+    Songs that are not in the index, or cannot be used, match no other.
     """
     digests, lengths = (index[name].combine_chunks() for name in ("digest", "samples"))
     if song_ids is not None:
@@ -78,40 +78,38 @@ def same_samples(index: pa.Table, song_ids: pa.Array | None = None) -> np.ndarra
 
 
 def groups_of(firsts: np.ndarray) -> list[np.ndarray]:
-    """The rows (int64, ascending) of each recording that is there more than once, in the order of its first song."""
+    """The rows (int64, ascending) of each recording with several copies, in the order of its first song."""
     rows = np.flatnonzero(firsts >= 0)
     rows = rows[np.argsort(firsts[rows], kind="stable")]
     return np.split(rows, np.flatnonzero(np.diff(firsts[rows])) + 1) if len(rows) else []
 
 
 def crossing(groups: Sequence[np.ndarray], splits: np.ndarray) -> list[np.ndarray]:
-    """Those of the ``groups`` that have songs in more than one split; ``splits`` are numbers, below 0 where unknown."""
+    """The ``groups`` that have songs in more than one split; ``splits`` are numbers, negative if unknown."""
     return [rows for rows in groups if len(set(splits[rows][splits[rows] >= 0].tolist())) > 1]
 
 
 def about_copies(manifest: Manifest, firsts: np.ndarray) -> tuple[str, str]:
-    """In words, the recordings that stand in several splits, and how many there are more than once in one; "" where
-    there are none."""
+    """Text about recordings with copies in several splits, and about the number of those with copies within one; ""
+    if there are none."""
     groups = groups_of(firsts)
     leaked = crossing(groups, _split_codes(manifest.column("split")))
     within = len(groups) - len(leaked)
     across = ""
     if leaked:
         shown = "; ".join(_songs(manifest, rows) for rows in leaked[:_SHOWN])
-        number = _counted(len(leaked), "recording stands", "recordings stand")
+        number = _counted(len(leaked), "recording is", "recordings are")
         across = f"{number} in more than one split, the same samples in each: {shown}"
         across += "; ..." if len(leaked) > _SHOWN else ""
-    return across, f"{_counted(within, 'recording is', 'recordings are')} there twice or more in one split" * bool(
-        within
-    )
+    return across, f"{_counted(within, 'recording is', 'recordings are')} duplicated within one split" * bool(within)
 
 
 def write_duplicates(folder: Path, index: pa.Table, manifest: Manifest) -> None:
-    """Lists all copies among the songs in the prepared ``folder``, whose ``index`` this is; a list that says the same
-    stays as it is.
+    """List all copies among the songs in the prepared ``folder`` with this ``index``; an unchanged list is not
+    rewritten.
 
-    One row a song: the number of its recording, and its split and row (the first is 1) in ``manifest``, empty where it
-    is not in there.
+    One row per song: the number of its recording, and its split and row (the first is 1) in ``manifest``, empty if it
+    is not in the manifest.
     """
     groups = groups_of(same_samples(index))
     rows = np.concatenate(groups) if groups else np.zeros(0, dtype=np.int64)
@@ -133,7 +131,7 @@ def write_duplicates(folder: Path, index: pa.Table, manifest: Manifest) -> None:
         if not path.exists() or path.read_bytes() != content:
             with atomic_write(path) as file:
                 file.write(content)
-    except (OSError, MusictagError) as error:  # of a folder that others prepared nothing is needed but its audio
+    except (OSError, MusictagError) as error:  # of a folder that others prepared, only the audio is needed
         say(f"the list of identical recordings cannot be written: {error}")
 
 
@@ -153,7 +151,7 @@ def _counted(number: int, one: str, many: str) -> str:
 
 
 def _grouped(*keys: np.ndarray) -> np.ndarray:
-    """For each position the first one whose keys are all the same, -1 where no other's are."""
+    """For each position the first one with the same keys, or -1 if there is no other."""
     order = np.lexsort(keys)
     new = np.ones(len(order), dtype=bool)
     if len(order):
@@ -161,7 +159,7 @@ def _grouped(*keys: np.ndarray) -> np.ndarray:
     starts = np.flatnonzero(new)
     lengths = np.diff(np.append(starts, len(order)))
     firsts = np.empty(len(order), dtype=np.int64)
-    # the sort is stable: the first of its run is the first of all
+    # the sort is stable: the first of a run has the lowest position
     firsts[order] = np.repeat(np.where(lengths > 1, order[starts], -1), lengths)
     return firsts
 
@@ -195,7 +193,7 @@ def _whole(path: str) -> int | None:
 
 
 def _in_threads(work: Callable[[str], int | None], names: list[str], what: str) -> Iterator[int | None]:
-    """The results in order; disks and networks answer several questions at once."""
+    """Yield the results in order; disks and networks serve several requests at once."""
     blocks = [names[first : first + _FILES_AT_ONCE] for first in range(0, len(names), _FILES_AT_ONCE)]
     told = Progress(what, len(names), "files") if len(names) >= _PROGRESS_FROM_FILES else nullcontext()
     done = 0

@@ -1,4 +1,4 @@
-"""How a table of text is written: its encoding, what separates its cells, and its first row."""
+"""How a text table is written: its encoding, its delimiter, and its first row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from musictag.common.errors import MusictagError
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 MAX_HEADER_CHARACTERS = 2**24
 _OTHERS = (";", "\t", ",", "|")
-#: What Excel writes above the first row, and reads, to say what separates the cells.
+#: The line in which Excel names the delimiter, above the first row.
 _SEPARATOR_LINE = re.compile(r'"?sep=(?P<mark>[^\w"\s]|\t)(?P=mark)*"?[\r\n]*', re.IGNORECASE)
 _OTHER_ENCODINGS = {
     codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32",
@@ -38,10 +38,10 @@ class Dialect:
 
 
 def dialect_of(path: Path) -> Dialect:
-    """Of a .csv (commas) or .tsv (tabs), unless a line ``sep=;`` says otherwise or the first row makes sense only with
-    another separator: semicolons are what Excel writes in much of Europe.
+    """The dialect of a .csv (commas) or .tsv (tabs), unless a line ``sep=;`` says otherwise or the first row only makes
+    sense with another delimiter: in much of Europe, Excel writes semicolons.
 
-    Raises MusictagError for text that is not UTF-8 and for a first row without end, OSError and csv.Error as they come.
+    Raises MusictagError for text that is not UTF-8 and for an endless first row; OSError and csv.Error pass through.
     """
     with open(path, "rb") as binary:
         beginning = binary.read(4)
@@ -49,10 +49,10 @@ def dialect_of(path: Path) -> Dialect:
         if beginning.startswith(mark):
             raise MusictagError(
                 f"{path} is {encoding} text, but a catalogue is UTF-8. "
-                f"Type: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
+                f"Run: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
             )
     default = DELIMITERS[path.suffix.lower()]
-    # bad bytes in the rows below are for whoever reads them
+    # bad bytes in later rows are reported by whoever reads them
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         said = _SEPARATOR_LINE.fullmatch(file.readline(100))
         start = file.tell() if said else 0
@@ -77,12 +77,12 @@ def _is_right(dialect: Dialect) -> bool:
 def _better(first: Dialect | None, second: Dialect) -> Dialect:
     if first is None or (_is_right(second) and not _is_right(first)):
         return second
-    # of a table without paths that has cells with commas, whatever separates most would be wrong as often as right
+    # without a path column and with commas in its cells, the delimiter with most cells would be wrong half of the time
     return second if len(first.names) == 1 < len(second.names) else first
 
 
 def _lines(path: Path, file: TextIO) -> Iterator[str]:
-    """Lines, as long as they can belong to a first row: what should be one may be a line of gigabytes."""
+    """Lines, up to the length that a first row may have: a "line" may be gigabytes long."""
     left = MAX_HEADER_CHARACTERS
     while line := file.readline(left):
         left -= len(line)

@@ -1,4 +1,4 @@
-"""Which tags of a data set are used: those asked for, and of these the ones that its training songs can teach.
+"""Which tags of a data set are used: those requested, unless its training songs cannot teach them.
 
 This is decided from the manifest, before anything is decoded. Legend: S songs, K tags.
 """
@@ -21,10 +21,10 @@ _GUESSES = 3
 
 
 class TagChoice:
-    """``tags`` are the tags wanted, in this order, as names or as a mapping to their kinds; None: all.
+    """``tags`` are the requested tags, in this order, as names or as a mapping to their kinds; None: all.
 
-    ``min_songs``: a tag is only used with that many training songs that have it and as many that do not (a regression
-    tag: that many with a known value). 0 keeps every tag, also one that cannot be learnt.
+    ``min_songs``: a tag is used only if that many training songs have it and as many do not (a regression tag: that
+    many with a known value). 0 keeps every tag, even one that cannot be learned.
 
     Raises MusictagError for a negative ``min_songs``.
     """
@@ -32,19 +32,19 @@ class TagChoice:
     def __init__(self, tags: str | Sequence[str] | Mapping[str, str | None] | None = None, min_songs: int = 1) -> None:
         if min_songs < 0:
             raise MusictagError(
-                f"data.min_songs_per_tag={min_songs}: give the fewest training songs with and without a tag that it is "
-                "used with, or 0 to keep every tag"
+                f"data.min_songs_per_tag={min_songs}: give the smallest number of training songs with and without a "
+                "tag for the tag to be used, or 0 to keep every tag"
             )
-        # a tag may be called 1990, which a command line takes for a number
+        # a tag may be called 1990, which a command line reads as a number
         self._wanted = [str(tag) for tag in ([tags] if isinstance(tags, str) else tags)] if tags else None
         self._kinds = {str(tag): kind for tag, kind in tags.items()} if isinstance(tags, Mapping) else {}
         self._min_songs = min_songs
 
     def learnable(self, manifest: Manifest) -> Manifest:
-        """The manifest with those of its tags that its training songs can teach; what is left out is said on standard
-        error. Without training songs nothing is judged.
+        """The manifest with those of its tags that its training songs can teach; omitted tags are reported on standard
+        error. Without training songs all are kept.
 
-        Raises MusictagError where a tag that was asked for by name is among them, and where no tag is left.
+        Raises MusictagError if a tag requested by name is omitted, and if no tag is left.
         """
         train = manifest.split("train")
         if not self._min_songs or not len(train):
@@ -53,19 +53,19 @@ class TagChoice:
         if not lacking:
             return manifest
         listed, least = listed_tags(lacking), self._min_songs
-        why = "cannot be learnt from" if least == 1 else f"have fewer than {least} songs with or without them among"
+        why = "cannot be learned from" if least == 1 else f"have fewer than {least} songs with or without them among"
         why += f" the {len(train):,} training songs of {manifest.name}"
-        hint = f". These are {ONLY_ONES}" if _only_ones(train, lacking) else ""
+        hint = f". Among them are {ONLY_ONES}" if _only_ones(train, lacking) else ""
         if self._wanted is not None:
             raise MusictagError(
-                f"data.tags asks for tags that {why}: {listed}. Leave them out of data.tags, or keep them "
+                f"data.tags asks for tags that {why}: {listed}. Remove them from data.tags, or keep them "
                 f"regardless with data.min_songs_per_tag=0{hint}"
             )
         kept = [tag for tag in manifest.tags if tag.name not in lacking]
         if not kept:
             raise MusictagError(
                 f"no tag is left: all {len(lacking)} {why}: {listed}. "
-                + ("It takes songs with a tag and songs without it" if least == 1 else "Type data.min_songs_per_tag=1")
+                + ("A tag needs songs with it and songs without it" if least == 1 else "Use data.min_songs_per_tag=1")
                 + hint
             )
         if is_rank_zero():
@@ -77,7 +77,7 @@ class TagChoice:
         return manifest.with_tags(kept)
 
     def wanted(self, manifest: Manifest) -> Manifest:
-        """The manifest with the wanted tags alone. Raises MusictagError for tags that it does not have, or twice, or of
+        """The manifest with the requested tags only. Raises MusictagError for tags that are unknown, repeated or of
         another kind."""
         if self._wanted is None:
             return manifest
@@ -96,8 +96,8 @@ class TagChoice:
 
 
 def lacking_tags(songs: Manifest, min_songs: int = 1) -> dict[str, str]:
-    """Tags with fewer than ``min_songs`` examples of one of their values among ``songs``, and how many there are: the
-    rarest tag first. With one example a tag can be learnt, if badly, and scored."""
+    """Tags with fewer than ``min_songs`` examples of one of their values among ``songs``, with that number, rarest
+    first. A tag with a single example can be learned, if badly, and scored."""
     lacking = []
     for tag in songs.tags:
         counts = _examples(tag, songs.values(tag.name))
@@ -108,7 +108,7 @@ def lacking_tags(songs: Manifest, min_songs: int = 1) -> dict[str, str]:
 
 
 def _only_ones(songs: Manifest, lacking: Mapping[str, str]) -> bool:
-    """Whether some of these tags have songs with them, songs of which nothing is known, and none without them."""
+    """Whether some of these tags are known or unknown for each song, but never known to be absent."""
     return any("negative" in why and songs.column(tag).null_count for tag, why in lacking.items())
 
 

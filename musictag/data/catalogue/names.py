@@ -1,21 +1,21 @@
-"""Names of tags that people take for the same: Rock, rock and ROCK."""
+"""Tag names that people consider the same: Rock, rock and ROCK."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
 
-DIFFER_LITTLE = "whose names differ only in case, spaces or the encoding of letters: each is learned on its own"
+DIFFER_LITTLE = "whose names differ only in case, spaces or the encoding of characters: each is learned separately"
 
 
 def name_key(name: str) -> str:
-    """What names share that differ only in case, in spaces, or in how Unicode writes their letters."""
+    """A key shared by names that differ only in case, spaces, or Unicode representation."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return " ".join(folded.split())
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:
-    """Those of ``names`` that are not the only ones with their ``name_key``, together with the others that have it."""
+    """Groups of ``names`` that share their ``name_key``."""
     by_key: dict[str, list[str]] = {}
     for name in names:
         by_key.setdefault(name_key(name), []).append(name)
@@ -23,8 +23,7 @@ def alike(names: Iterable[str]) -> list[list[str]]:
 
 
 def listed_alike(names: Iterable[str]) -> list[str]:
-    """One line each: names in quotes, so that spaces are seen, and unusual letters escaped where nothing else tells
-    them apart."""
+    """One line per group: names in quotes, so that spaces are visible, and escaped if they would look the same."""
     lines = []
     for same in alike(names):
         shown = [unicodedata.normalize("NFC", name) for name in same]

@@ -1,5 +1,5 @@
-"""Paths of songs: those of a catalogue are relative to the folder that holds the audio and do not lead out of it; those
-below a folder are found.
+"""Paths of songs: those in a catalogue, which are relative to the audio folder and may not lead out of it, and those
+found below a folder.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# what may lead out; all other paths stay inside, and millions of them are passed at once
+# paths that may lead out; all others stay inside, and millions of them are accepted in one step
 _SUSPECT = r"^/|^[A-Za-z]:|\\|(^|/)\.\.(/|$)|\x00"
 _UNTIDY = r"//|(^|/)\.\.?(/|$)|/$"
-#: What counts as a song in a folder; whether it can be decoded is found out when it is read.
+#: File names that count as songs; whether they can be decoded is found out when they are read.
 AUDIO_SUFFIXES = frozenset((
     ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".ape", ".au", ".caf", ".dsf", ".flac", ".m4a", ".m4b", ".mka", ".mp2",
     ".mp3", ".mp4", ".mpc", ".oga", ".ogg", ".opus", ".spx", ".tta", ".wav", ".wave", ".webm", ".wma", ".wv",
@@ -25,9 +25,9 @@ AUDIO_SUFFIXES = frozenset((
 
 
 def relative_paths(paths: pa.ChunkedArray, root: Path) -> tuple[pa.ChunkedArray, list[tuple[int, str]]]:
-    """``paths`` (text) relative to ``root``, and the positions of those that lead out of it, with the path.
+    """``paths`` (text) relative to ``root``, and positions and paths of those that lead out of it.
 
-    Absolute paths below ``root`` become relative. This looks at the words only: a symbolic link is not followed, so a
+    Absolute paths below ``root`` become relative. Only the text is examined: symbolic links are not followed, so a
     folder inside ``root`` may be a link to another disk.
     """
     suspects = np.flatnonzero(pc.fill_null(pc.match_substring_regex(paths, _SUSPECT), False).to_numpy())
@@ -47,7 +47,7 @@ def relative_paths(paths: pa.ChunkedArray, root: Path) -> tuple[pa.ChunkedArray,
 
 
 def tidy_paths(paths: pa.ChunkedArray) -> pa.ChunkedArray:
-    """One spelling for each path: without ``//``, ``./`` and ``x/../``."""
+    """Normalise each path: no ``//``, ``./`` or ``x/../``."""
     untidy = pc.fill_null(pc.match_substring_regex(paths, _UNTIDY), False).combine_chunks()
     if not pc.any(untidy).as_py():
         return paths
@@ -56,7 +56,7 @@ def tidy_paths(paths: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _leads_out(path: str, root: Path) -> bool:
-    # a catalogue from Windows must not mean another file there than here
+    # a catalogue from Windows must mean the same files there and here
     if re.match(r"[A-Za-z]:[\\/]", path) or "\0" in path:
         return os.name != "nt" or "\0" in path
     return any(
@@ -66,9 +66,9 @@ def _leads_out(path: str, root: Path) -> bool:
 
 
 def songs_below(folder: str, unreadable: dict[str, str]) -> list[str]:
-    """Paths of all files below ``folder`` that are named like audio, sorted; ``unreadable`` gets folders and reasons.
+    """Sorted paths of all files below ``folder`` with an audio extension; ``unreadable`` collects folders and reasons.
 
-    Hidden files and folders are left out. Links are followed; a folder that is reached twice counts once.
+    Hidden files and folders are left out. Links are followed; a folder that is reached twice is read once.
     """
     return sorted(_walk(folder, unreadable))
 
@@ -93,15 +93,15 @@ def _walk(folder: str, unreadable: dict[str, str]) -> Iterator[str]:
 
 
 def lies_in(path: str, root: str) -> bool:
-    """Whether ``path`` is ``root`` or below it, by the words alone: both have been resolved."""
+    """Whether ``path`` is ``root`` or below it, by their text: both must be resolved."""
     return Path(path).is_relative_to(root)
 
 
 def file_problem(path: str, real_root: str, inside: dict[str, bool]) -> str | None:
-    """What keeps a file from being read: missing | other (not a file) | empty | closed (no permission) | link (which
-    leads out of ``real_root``). None: nothing, so far as can be known without opening it.
+    """Why a file cannot be read: missing | other (not a file) | empty | closed (no permission) | link (which leads out
+    of ``real_root``). None: no reason that shows without opening it.
 
-    ``inside`` remembers between calls which folders lie in ``real_root``.
+    ``inside`` caches between calls which folders are in ``real_root``.
     """
     try:
         status = os.lstat(path)

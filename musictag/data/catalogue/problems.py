@@ -1,4 +1,4 @@
-"""What is wrong with a catalogue, collected and worded."""
+"""Collects and formats the problems of a catalogue."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from musictag.data.catalogue.tables import Cells, as_numbers, listed
 _SHOWN = 20
 
 
-# text that was decoded as cp1252 although it was UTF-8 has one of these, and a few right words do too
+# UTF-8 text wrongly decoded as cp1252 contains one of these, as do a few correct words
 _DOUBTFUL = "[\N{REPLACEMENT CHARACTER}ÂÃâ]"
 
 
 @dataclass
 class Report:
-    """What was found: kinds of problems, each with the first lines of its list and the length of it."""
+    """Kinds of problems found, each with the first lines of its list and its total number."""
 
     path: Path
     songs: int = 0
@@ -31,7 +31,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def error(self, what: str, lines: Sequence[str] = (), count: int | None = None) -> None:
-        """``lines`` may be the first of ``count``; nothing is found where that is 0."""
+        """Add an error; ``lines`` may be the first of ``count``, and 0 adds nothing."""
         self.errors.append((what, list(lines[:_SHOWN]), len(lines) if count is None else count))
 
     def warning(self, what: str, lines: Sequence[str] = (), count: int | None = None) -> None:
@@ -52,7 +52,7 @@ class Report:
 
 
 class Rows:
-    """The columns of a table by name, and its cells as lines of a report."""
+    """The columns of a table by name, and its cells as lines of the report."""
 
     def __init__(self, report: Report, cells: Cells, places: dict[str, int]) -> None:
         self._report = report
@@ -63,8 +63,8 @@ class Rows:
         return column in self._places
 
     def text(self, column: str, needed: bool = False) -> pa.ChunkedArray | None:
-        """A column as text, None if there is none. Reports what is not UTF-8 or was damaged by a conversion, and empty
-        cells where text is ``needed``."""
+        """A column as text, or None. Reports cells that are not UTF-8 or were damaged by a conversion, and empty cells
+        if text is ``needed``."""
         if column not in self._places:
             return None
         text, wrong = self._cells.text(self._places[column])
@@ -84,7 +84,7 @@ class Rows:
         return text
 
     def numbers(self, column: str) -> tuple[pa.ChunkedArray, np.ndarray, pa.ChunkedArray]:
-        """A column's numbers, the positions of the cells that hold something else, and the cells as they are."""
+        """A column's numbers, the positions of cells that are not numbers, and the cells themselves."""
         text, wrong = self._cells.column(self._places[column]), []
         if pa.types.is_binary(text.type):
             text, wrong = self._cells.text(self._places[column])
@@ -92,7 +92,7 @@ class Rows:
         return values, np.union1d(others, np.array([at for at, _ in wrong], dtype=np.int64)), text
 
     def lines(self, cells: pa.ChunkedArray, positions: Sequence[int] | np.ndarray, name: str = "") -> list[str]:
-        """The first cells at ``positions``, each with its row."""
+        """The first cells at ``positions``, each with its row number."""
         shown = np.asarray(positions[:_SHOWN], dtype=np.int64)
         values = cells.take(pa.array(shown)).to_pylist()
         return [
@@ -100,7 +100,7 @@ class Rows:
         ]
 
     def number(self, at: int) -> int:
-        """The row number of the table's row ``at``."""
+        """The row number, in the file, of the table's row ``at``."""
         return int(self._cells.row_numbers[at])
 
     def _row(self, at: int) -> str:

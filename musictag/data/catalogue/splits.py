@@ -1,4 +1,4 @@
-"""A split for a catalogue that has none: made once, saved beside the table, and kept when songs come later.
+"""Makes a split for a catalogue that has none: saved beside the table, and kept when songs are added later.
 
 # split made by musictag: {"fractions": [0.8, 0.1, 0.1], "seed": 0}
 song_id,split
@@ -26,23 +26,23 @@ from musictag.data.catalogue.stratify import stratify
 from musictag.data.manifest import SPLITS, Manifest
 from musictag.data.random_draws import song_keys, subset_order
 
-#: Shares of train, validation and test, where nobody says otherwise.
+#: Default fractions of train, validation and test.
 FRACTIONS = (0.8, 0.1, 0.1)
 _FIRST_LINE = "# split made by musictag: "
 _FIRST_LINE_CHARACTERS = 1_000
 
 
 class SavedSplit:
-    """The split of the songs in the table ``table_path``: read from ``path``, or made and saved there.
+    """The split of the songs in ``table_path``: read from ``path``, or made and saved there.
 
-    ``path`` is by default ``<name of the table>.split-<seed>.csv`` beside it. A song never changes its split:
-    songs that are not in the file yet go to the split of their group, the others where tags and fractions lack most,
-    and the file grows. Songs that are the same recording are of one group, and so are all songs of the groups that
-    share one. Which split a song gets depends on the songs, not on the order of the rows.
+    ``path`` is by default ``<name of the table>.split-<seed>.csv`` beside it. A song never changes its split: new songs
+    join the split of their group, and the others go where tags and fractions lack most; the file grows. Copies of a
+    recording belong to one group, and so do all songs of groups that share a recording. The assignment depends on the
+    songs, not on the order of the rows.
 
-    ``fractions`` None means those that the file was made with, and ``FRACTIONS`` where there is none yet.
+    ``fractions`` None means those that the file was made with, or ``FRACTIONS`` if there is no file yet.
 
-    Raises MusictagError for fractions that are not three positive shares of 1, and for a seed that is no whole number.
+    Raises MusictagError for fractions that are not three positive numbers with sum 1, or a seed that is not an integer.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class SavedSplit:
         shares = [float(share) for share in fractions or FRACTIONS]
         if len(shares) != len(SPLITS) or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
             raise MusictagError(
-                f"split_fractions={list(fractions)}: give the shares of {', '.join(SPLITS)}, all above 0 and 1 in sum, "
-                "such as [0.8,0.1,0.1]"
+                f"split_fractions={list(fractions)}: give one positive fraction for each of {', '.join(SPLITS)}, with "
+                "sum 1, such as [0.8,0.1,0.1]"
             )
         if seed < 0:
             raise MusictagError(f"split_seed={seed}: give 0 or a positive whole number")
@@ -68,13 +68,13 @@ class SavedSplit:
     def of(
         self, manifest: Manifest, copies: Callable[[np.ndarray], Iterable[np.ndarray]] = lambda among: ()
     ) -> tuple[np.ndarray, str]:
-        """The split of every song (S strings; the manifest's own column is not looked at), and how it came about.
+        """The split of every song (S strings; the manifest's own column is ignored), and where it comes from.
 
-        ``copies`` is only asked where songs need a split, which it is told as booleans S; it answers with one or more
-        ``firsts`` of the songs (see ``musictag.data.catalogue.copies``).
+        ``copies`` is called only if songs need a split; it takes these as booleans S, and yields one or more ``firsts``
+        of the songs (see ``musictag.data.catalogue.copies``).
 
-        Raises MusictagError where there are fewer than three groups, where the file is damaged or was made with other
-        fractions or another seed, and where it cannot be written.
+        Raises MusictagError if there are fewer than three groups, if the file is damaged or was made with other
+        fractions or another seed, and if it cannot be written.
         """
         saved = self._read()
         song_ids = manifest.column("song_id")
@@ -90,8 +90,8 @@ class SavedSplit:
             what = f"{len(manifest)} songs of {len(keys)} groups" if len(keys) < len(manifest) else f"{len(keys)} songs"
             raise MusictagError(
                 f"{self._table_path}: {what} cannot be split into {', '.join(SPLITS)} without dividing a group: at "
-                f"least {len(SPLITS)} groups are needed (a song without one is its own, and identical recordings are "
-                "one). Or say in a column split where each song belongs"
+                f"least {len(SPLITS)} groups are needed (a song without a group counts as one, and so do copies of a "
+                "recording). Or assign each song in a column split"
             )
         order = np.empty(len(keys), dtype=np.int64)
         order[subset_order(keys, self._about["seed"])] = np.arange(len(keys))
@@ -107,10 +107,10 @@ class SavedSplit:
         return splits, f"split made ({shares}; seed {self._about['seed']}) and saved in {self.path}{together}"
 
     def _read(self) -> pa.Table:
-        """song_id and split of every song that has one; no rows where there is no file."""
+        """song_id and split of every song that has one; no rows if there is no file."""
         if not self.path.exists():
             return pa.table({"song_id": pa.array([], pa.string()), "split": pa.array([], pa.string())})
-        remedy = f"delete {self.path} for a new split, or name another file with data.split_path=..."
+        remedy = f"delete {self.path} for a new split, or use another file with data.split_path=..."
         try:
             with open(self.path, encoding="utf-8", newline="") as file:
                 first = file.readline(_FIRST_LINE_CHARACTERS)
@@ -124,26 +124,28 @@ class SavedSplit:
         except (OSError, ValueError, RecursionError, MemoryError, pa.ArrowException) as error:
             raise MusictagError(f"the split in {self.path} cannot be read ({error}): {remedy}") from error
         if not _is_about(about) or table.column_names != ["song_id", "split"]:
-            raise MusictagError(f"{self.path} is no split made by musictag: {remedy}")
+            raise MusictagError(f"{self.path} is not a split made by musictag: {remedy}")
         if self._any_fractions and about.get("seed") == self._about["seed"]:
             self._about = about
         if about != self._about:
             was, asked = (f"fractions {entry['fractions']} and seed {entry['seed']}" for entry in (about, self._about))
             fractions = ",".join(f"{share:g}" for share in about["fractions"])
             raise MusictagError(
-                f"{self.path} was made with {was}, not {asked}. To use it, type data.split_fractions=[{fractions}] "
+                f"{self.path} was made with {was}, not {asked}. To keep it, use data.split_fractions=[{fractions}] "
                 f"data.split_seed={about['seed']}; otherwise {remedy}"
             )
         unknown = pc.unique(table["split"].filter(pc.invert(pc.is_in(table["split"], pa.array(SPLITS)))))
         repeated = len(table) - pc.count_distinct(table["song_id"]).as_py()
         if len(unknown) or repeated:
-            what = f"unknown splits {', '.join(map(str, unknown))}" if len(unknown) else f"{repeated} songs twice"
+            what = (
+                f"unknown splits {', '.join(map(str, unknown))}" if len(unknown) else f"{repeated} songs more than once"
+            )
             raise MusictagError(f"{self.path} names {what}: {remedy}")
         return table
 
     def _write(self, saved: pa.Table, song_ids: pa.Array, splits: np.ndarray) -> None:
         if not is_rank_zero():
-            return  # the same split, by the same rule
+            return  # the same split, with the same settings
         added = sorted(zip(song_ids.to_pylist(), splits, strict=True))
         try:
             with atomic_write(self.path, "w") as file:
@@ -154,13 +156,13 @@ class SavedSplit:
                 writer.writerows(added)
         except OSError as error:
             raise MusictagError(
-                f"the split cannot be saved in {self.path} ({error.strerror}); name another file with "
+                f"the split cannot be saved in {self.path} ({error.strerror}); use another file with "
                 "data.split_path=..., for example data.split_path=my-split.csv"
             ) from error
 
 
 def _is_about(about: Any) -> bool:
-    """Whether this is what ``SavedSplit`` writes into the first line."""
+    """Whether this is the first line that ``SavedSplit`` writes."""
     if not isinstance(about, dict) or set(about) != {"fractions", "seed"} or type(about["seed"]) is not int:
         return False
     shares = about["fractions"]
@@ -172,12 +174,12 @@ def _is_about(about: Any) -> bool:
 
 
 def _groups(manifest: Manifest, identical: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Each song's group as a number (int64 S), and one key a group (uint64) from its name alone.
+    """Each song's group as a number (int64 S), and one key per group (uint64) derived from its name alone.
 
-    Groups that share a recording (``identical``: ``firsts`` of the songs) become one, with the first of their names.
+    Groups that share a recording (``identical``: ``firsts`` of the songs) are merged, under the first of their names.
     """
     groups, song_ids = manifest.column("group"), manifest.column("song_id")
-    # a song of unknown group is its own; the words keep it apart from a group of the same name
+    # a song of unknown group is its own group; the prefix keeps it apart from a group of the same name
     names = pc.if_else(
         pc.is_valid(groups),
         pc.binary_join_element_wise("group", groups, " "),
@@ -195,8 +197,8 @@ def _groups(manifest: Manifest, identical: Sequence[np.ndarray]) -> tuple[np.nda
 
 
 def _joined(pairs: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[str]]:
-    """The number of the whole that each of the groups (G ``names``) belongs to once ``pairs`` (2×P) of them are joined,
-    int64 G, and the name of every whole: the first of its groups' names, whatever their order."""
+    """Merge the G groups ``names`` that are connected by ``pairs`` (2×P). Returns each group's merged number, int64 G,
+    and the name of every merged group: the first of its members' names, whatever their order."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -210,7 +212,7 @@ def _joined(pairs: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[str]]
 
 
 def _splits_of_groups(group_of_song: np.ndarray, codes: np.ndarray, num_groups: int) -> np.ndarray:
-    """The split (int8) that most songs of each group have; -1 where none has one yet."""
+    """The split (int8) of most songs in each group; -1 if none has one yet."""
     known = codes >= 0
     cells = group_of_song[known] * len(SPLITS) + codes[known]
     songs = np.bincount(cells, minlength=num_groups * len(SPLITS)).reshape(num_groups, len(SPLITS))

@@ -1,10 +1,10 @@
-"""Assigning songs to splits so that every tag is as frequent in each as in the whole, and no group is divided.
+"""Assigns songs to splits so that every tag is as frequent in each as overall, without dividing a group.
 
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas, *On the stratification of multi-label data*, ECML PKDD
-2011), with three deviations. What is assigned are groups, each counting as many examples as it has songs, the largest
-first. The labels' order is that of their totals, and between splits that want a group equally the order decides, not
-chance. And groups are moved afterwards as long as that helps: with 300 groups of uneven size this halves how far the
-tags' shares are off, with 2,000 it takes nine tenths of it.
+2011), with three deviations. Groups are assigned, not songs, each counting as many examples as it has songs, the
+largest first. Labels are taken in the order of their totals, and ties between splits are broken by order, not at
+random. Afterwards groups are moved as long as that helps: with 300 groups of uneven size this halves the error of the
+tags' shares, with 2,000 it removes nine tenths of it.
 
 Legend: S songs, G groups.
 """
@@ -19,10 +19,10 @@ import numpy as np
 from musictag.data.manifest import Manifest
 
 _BINS = 4
-#: That many groups, drawn at random, even out what the first assignment left, whatever the number of the others.
+#: So many groups, drawn at random, even out the first assignment's errors, however many others there are.
 _MOST_MOVABLE = 100_000
 _MOST_PASSES = 10
-#: A wrong size is wrong for every tag.
+#: A wrong size affects every tag.
 _WEIGHT_OF_SIZE = 8
 
 
@@ -31,9 +31,9 @@ def stratify(
 ) -> np.ndarray:
     """The split of every group, int8 G.
 
-    ``group_of_song`` (int S) numbers the groups; ``order`` (int G) is each group's place in a random order that does
-    not depend on the rows; ``fractions`` are the shares of the songs; ``fixed`` (int8 G) is the split of the groups
-    that have one, -1 for the others. With as many groups as splits, or more, no split stays empty.
+    ``group_of_song`` (int S) numbers the groups; ``order`` (int G) is each group's position in a random order that does
+    not depend on the rows; ``fractions`` are the splits' shares of the songs; ``fixed`` (int8 G) is the split of groups
+    that already have one, -1 for others. With at least as many groups as splits, no split stays empty.
     """
     shares = np.asarray(fractions, dtype=np.float64)
     splits = fixed.astype(np.int8)
@@ -41,7 +41,7 @@ def stratify(
     labels = [_Label.of(mask, group_of_song, order) for mask in _masks(manifest)]
     everybody = _Label.of(np.ones(len(group_of_song), dtype=bool), group_of_song, order)
     room = everybody.wanted(splits, shares)
-    # the rarest first: it has the least choice; whoever has none of the labels makes up for the sizes
+    # rarest first, since it has the fewest choices; groups without any label even out the sizes
     for label in [*sorted(labels, key=lambda label: label.counts.sum()), everybody]:
         free = splits[label.groups] < 0
         wanted = room if label is everybody else label.wanted(splits, shares)
@@ -53,31 +53,31 @@ def stratify(
 
 @dataclass
 class _Label:
-    """Something that should be equally frequent everywhere: the groups with songs that have it, and how many songs."""
+    """What should be equally frequent in all splits: the groups with songs that have it, and how many songs."""
 
     groups: np.ndarray
     counts: np.ndarray
 
     @classmethod
     def of(cls, mask: np.ndarray, group_of_song: np.ndarray, order: np.ndarray) -> _Label:
-        """``mask``: the songs (bool S) that have it. The largest groups come first: they fit into the fewest places."""
+        """``mask``: the songs (bool S) that have the label. Largest groups first: they fit in the fewest splits."""
         counts = np.bincount(group_of_song[mask], minlength=len(order)).astype(np.int32)
         groups = np.flatnonzero(counts).astype(np.int32)
         groups = groups[np.lexsort((order[groups], -counts[groups]))]
         return cls(groups, counts[groups])
 
     def wanted(self, splits: np.ndarray, shares: np.ndarray) -> list[float]:
-        """The songs that each split still lacks."""
+        """The number of songs that each split still lacks."""
         chosen = splits[self.groups]
         there = chosen >= 0
         return (shares * self.counts.sum() - np.bincount(chosen[there], self.counts[there], len(shares))).tolist()
 
 
 def _masks(manifest: Manifest) -> Iterator[np.ndarray]:
-    """The songs (bool S) that have each label, tags in the order of their names.
+    """Yield the songs (bool S) that have each label, with tags in the order of their names.
 
-    Of a classification tag the rarer of its two values is a label; the other follows from the split's size, unless
-    some songs are unknown. Regression tags have a label for each quarter of their values.
+    The rarer of a classification tag's two values is a label; the other follows from the split's size, unless some
+    songs are unknown. Regression tags have one label per quartile.
     """
     for tag in sorted(manifest.tags, key=lambda tag: tag.name):
         values = manifest.values(tag.name)
@@ -98,8 +98,8 @@ def _assign(
     sizes: np.ndarray,
     splits: np.ndarray,
 ) -> None:
-    """Each group to the split that lacks most examples, of those the one that lacks most songs. Changes ``room`` and
-    ``splits``; ``wanted`` may be ``room`` itself."""
+    """Assign each group to the split that lacks most examples, on ties most songs. Updates ``room`` and ``splits``;
+    ``wanted`` may be ``room`` itself."""
     chosen = np.empty(len(groups), dtype=np.int8)
     candidates = range(1, len(room))
     for i, (count, size) in enumerate(zip(counts.tolist(), sizes[groups].tolist(), strict=True)):
@@ -117,10 +117,10 @@ def _assign(
 def _refine(
     labels: Sequence[_Label], order: np.ndarray, fixed: np.ndarray, shares: np.ndarray, splits: np.ndarray
 ) -> None:
-    """Moves groups to other splits as long as that brings the counts nearer to what they should be.
+    """Move groups to other splits as long as that brings the counts closer to their targets.
 
-    What is made smaller is the sum of (count - share) squared, in units of the share, over splits and ``labels``, the
-    first of which is the songs themselves. Big groups need this: the last of them find no split that they fit into.
+    Minimises the sum of (count - share) squared, in units of the share, over splits and ``labels``, the first of which
+    is the songs themselves. Big groups need this: the last of them find no split that they fit into.
     """
     free = np.flatnonzero(fixed < 0)
     movable = free[np.argsort(order[free])][:_MOST_MOVABLE]
@@ -139,7 +139,7 @@ def _refine(
         moved = 0
         for group, counts in zip(movable.tolist(), brings, strict=True):
             here = splits[group]
-            # what the cost changes by if the group joins a split, or leaves its own
+            # change of the cost if the group joins a split, or leaves its own
             slope = weight * excess
             joins = (2 * slope + weight * counts) @ counts
             leaves = (weight[here] * counts - 2 * slope[here]) @ counts
@@ -155,7 +155,7 @@ def _refine(
 
 
 def _fill_empty(splits: np.ndarray, fixed: np.ndarray, sizes: np.ndarray, order: np.ndarray, num_splits: int) -> None:
-    """Moves the smallest group of the fullest split into each split that got none, as happens with a dozen songs."""
+    """Move the smallest group of the fullest split into each empty split, as happens with a dozen songs."""
     for split in range(num_splits):
         if (splits == split).any():
             continue

@@ -1,4 +1,4 @@
-"""Tables that people write by hand or with another program: CSV, TSV and Parquet, and what goes wrong with them."""
+"""Tables that people write by hand or with other programs: CSV, TSV and Parquet, and what goes wrong with them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from musictag.common.errors import MusictagError
 from musictag.common.parquet import flat_column, open_parquet
 from musictag.data.catalogue.dialect import DELIMITERS, Dialect, dialect_of
 
-#: The tag columns of the Million Song Dataset with all of its tags would be half a million; nobody trains on them.
+#: The Million Song Dataset with all of its tags would have half a million columns; nobody trains on that many.
 MAX_COLUMNS = 10_000
 _SHOWN = 20
-#: What people and programs write for 1 and 0; compared without regard to case.
+#: How people and programs write 1 and 0; case is ignored.
 ANSWERS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "t": 1.0, "f": 0.0, "y": 1.0, "n": 0.0}
-ONLY_ONES = "columns of 1 or nothing: an empty cell means unknown. Write 0 for songs that do not have the tag"
+ONLY_ONES = "columns of 1 or empty cells, which mean unknown. Write 0 for songs that do not have the tag"
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
 def catalogue_command(path: Path) -> str:
-    """What to type to get a catalogue from labels in another form: a folder, or a table that has them as words."""
+    """The command that makes a catalogue of labels in another form: a folder, or a table with words."""
     folder = path if path.is_dir() else path.parent
     out = next(
         (out for out in (folder / "catalogue.csv", folder / "catalogue-tags.csv") if not out.exists()),
@@ -38,18 +38,20 @@ def catalogue_command(path: Path) -> str:
 
 
 def column_names(path: Path) -> list[str]:
-    """The names of the columns as they stand in the file.
+    """The names of the columns as the file spells them.
 
-    Raises MusictagError for a file that is missing, empty, no table, not UTF-8, or separated by something else.
+    Raises MusictagError for a file that is missing, empty, not a table, not UTF-8, or has another delimiter.
     """
     return _few(path, _parquet_names(path) if _check_kind(path) == ".parquet" else _dialect(path).names)
 
 
 def _check_kind(path: Path) -> str:
-    """The suffix of a table that is there; raises MusictagError for anything else."""
+    """The suffix of an existing table; raises MusictagError for anything else."""
     suffix = path.suffix.lower()
     if path.is_dir():
-        raise MusictagError(f"{path} is a folder, not a table. This makes a catalogue of it: {catalogue_command(path)}")
+        raise MusictagError(
+            f"{path} is a folder, not a table. This command makes a catalogue of it: {catalogue_command(path)}"
+        )
     if suffix not in (*DELIMITERS, ".parquet"):
         hint = "; in Excel: Save as, CSV UTF-8" if suffix in (".xls", ".xlsx") else ""
         raise MusictagError(f"{path}: a catalogue is a .csv, .tsv or .parquet file{hint}")
@@ -85,14 +87,14 @@ def _few(path: Path, names: list[str]) -> list[str]:
 
 
 def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> dict[str, pa.ChunkedArray]:
-    """Columns by name: ``texts`` as strings, so that an identifier like 007 survives, ``numbers`` as float32.
+    """Columns by name: ``texts`` as strings, so that identifiers like 007 survive, ``numbers`` as float32.
 
-    An empty cell is null in ``numbers`` and "" or null in ``texts``; ``as_numbers`` says what else is a number. Raises
-    MusictagError for a file that cannot be read, and naming the rows whose cells hold no number.
+    Empty cells are null in ``numbers`` and "" or null in ``texts``; ``as_numbers`` says what else is a number. Raises
+    MusictagError for a file that cannot be read, and lists the rows whose cells are not numbers.
     """
     try:
         if path.suffix.lower() == ".parquet":
-            # column by column: a million songs whose tags are float64 need not be in memory twice
+            # column by column, so that a million songs with float64 tags are not in memory twice
             file = open_parquet(path)
             columns = {name: _as_text(_column(file, name)) for name in texts}
             return columns | _all_numbers(path, {name: _column(file, name) for name in numbers})
@@ -100,7 +102,7 @@ def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> di
         try:
             table = _read_csv(path, dialect, types | dict.fromkeys(numbers, pa.float32()))
         except pa.ArrowInvalid:
-            # some cell is no number, or the file is damaged, which the second reading says
+            # a cell is not a number, or the file is damaged: the second reading finds out which
             table = _read_csv(path, dialect, types | dict.fromkeys(numbers, pa.string()))
     except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
         raise _unreadable(path, error) from error
@@ -109,18 +111,18 @@ def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> di
 
 
 def _column(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
-    # in one piece: a column takes a quarter less memory than the pieces in which a file of a million rows has it
+    # in one piece, which takes a quarter less memory than the chunks of a file with a million rows
     return pa.chunked_array([flat_column(file, name).combine_chunks()])
 
 
 def as_numbers(
     column: pa.ChunkedArray, answers: bool = True, decimal_comma: bool = False
 ) -> tuple[pa.ChunkedArray, np.ndarray]:
-    """The numbers of a column (float32, null where the cell is empty or holds none), and the positions (int64) of the
+    """The numbers of a column (float32, null if the cell is empty or not a number), and the positions (int64) of the
     cells that hold something else.
 
-    ``answers``: true and false, yes and no, and their first letters are 1 and 0, in any case. ``decimal_comma``: 0,5 is
-    a number, too.
+    ``answers``: true and false, yes and no, and their initials count as 1 and 0, in any case. ``decimal_comma``: 0,5 is
+    also a number.
     """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -144,24 +146,24 @@ def as_numbers(
 
 
 def emptied(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text without spaces around it, null for empty cells."""
+    """Text without surrounding spaces, null for empty cells."""
     column = pc.utf8_trim_whitespace(_as_text(column))
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
 
 
 def listed(lines: Sequence[str], count: int | None = None, shown: int = _SHOWN) -> str:
-    """The first of ``count`` lines, one below the other, and how many more there are."""
+    """The first of ``count`` lines, one per line, and how many more there are."""
     more = (len(lines) if count is None else count) - min(len(lines), shown)
     return "\n".join(f"  {line}" for line in [*lines[:shown], *([f"... and {more:,} more"] if more else [])])
 
 
 class Cells:
-    """A table read so that one bad cell does not hide the others: for finding everything that is wrong with it.
+    """A table read so that one bad cell does not hide the others, to find everything that is wrong with it.
 
-    ``names`` are the columns in the order of the file; ``row_numbers`` (int64) says which row of the file each of the
-    table's is, the first below the header being 1: rows with too many or too few cells are left out and stand in
-    ``ragged`` as (row, number of cells). ``decimal_comma``: whether 0,5 is a number. Raises MusictagError where the
-    file cannot be read at all.
+    ``names`` are the columns in file order; ``row_numbers`` (int64) gives the file's row number of each table row, the
+    first below the header being 1: rows with too many or too few cells are omitted and listed in ``ragged`` as (row,
+    number of cells). ``decimal_comma``: whether 0,5 is a number. Raises MusictagError if the file cannot be read at
+    all.
     """
 
     def __init__(self, path: Path) -> None:
@@ -196,7 +198,7 @@ class Cells:
             raise _unreadable(self._path, error) from error
 
     def text(self, position: int) -> tuple[pa.ChunkedArray, list[tuple[int, str]]]:
-        """A column as text, and the positions of its cells that are not UTF-8 (empty in the text), with the reason."""
+        """A column as text, and the positions of cells that are not UTF-8 (empty in the text), each with the reason."""
         column = self.column(position)
         try:
             return _as_text(column), []
@@ -222,7 +224,7 @@ def _read_csv(
 
     return pacsv.read_csv(
         path,
-        # rows have numbers only where they are read one after the other
+        # row numbers are known only if rows are read one after the other
         read_options=pacsv.ReadOptions(use_threads=ragged is None, skip_rows=dialect.skipped),
         parse_options=pacsv.ParseOptions(
             delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
@@ -241,13 +243,13 @@ def _all_numbers(
         numbers[name], rows = as_numbers(column, name != "duration", decimal_comma)
         if len(rows):
             wrong[name] = rows
-    # titles, albums, genres in words: not a tag with a slip of the pen
+    # titles, albums, genres as words: not a tag with a typo
     if words := [name for name in wrong if numbers[name].null_count == len(numbers[name])]:
         others = ",".join(name for name in columns if name not in wrong and name != "duration") or "..."
         raise MusictagError(
-            f"{path}: column{'s' if len(words) > 1 else ''} {', '.join(words)}: no number stands there, so that is no "
-            f"tag. If the words are tags (rock, or rock;pop), this makes a column of each: {catalogue_command(path)}\n"
-            f"Otherwise choose the tags with data.tags=[{others}]; the column of artists or works is called group"
+            f"{path}: column{'s' if len(words) > 1 else ''} {', '.join(words)}: not numbers, so not tags. If the words "
+            f"are tags (rock, or rock;pop), this command makes a column for each: {catalogue_command(path)}\n"
+            f"Otherwise choose the tags with data.tags=[{others}]; a column of artists or works must be named group"
         )
     if wrong:
         lines = [
@@ -255,10 +257,10 @@ def _all_numbers(
             for name, rows in wrong.items()
             for row in rows[:_SHOWN]
         ]
-        hint = "; decimals have a point: 0.5" if any(_DECIMAL_COMMA.search(line) for line in lines) else ""
+        hint = "; write decimals with a point: 0.5" if any(_DECIMAL_COMMA.search(line) for line in lines) else ""
         raise MusictagError(
-            f"{path}: columns of tags and the duration must hold numbers (a tag: 0 or 1, no or yes, false or true, a "
-            f"value between, or nothing where unknown{hint}):\n{listed(lines, sum(map(len, wrong.values())))}"
+            f"{path}: tag and duration columns must hold numbers (a tag: 0 or 1, no or yes, false or true, a value in "
+            f"between, or nothing if unknown{hint}):\n{listed(lines, sum(map(len, wrong.values())))}"
         )
     return numbers
 
@@ -288,7 +290,7 @@ def _not_utf8(what: str, error: UnicodeDecodeError) -> str:
 def _unreadable(path: Path, error: Exception) -> MusictagError:
     reason = " ".join(str(error).split())
     if "straddl" in reason or "out of sync" in reason:
-        reason = f"a quotation mark is opened and never closed ({reason})"
+        reason = f"a quotation mark is never closed ({reason})"
     if "holds lists" in reason:
-        reason += f". If they are lists of tags, this makes a column of each: {catalogue_command(path)}"
+        reason += f". If they are lists of tags, this command makes a column for each: {catalogue_command(path)}"
     return MusictagError(f"{path} cannot be read as {path.suffix[1:].lower()}: {reason}")

@@ -1,4 +1,4 @@
-"""What all data sets of audio files have in common: a folder, the songs' paths below it, and how a file is read."""
+"""What all data sets of audio files share: a folder, the songs' paths below it, and how files are read."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from musictag.data.store.store import INDEX_FILE, read_index
 
 
 class AudioFiles(Source):
-    """Songs that are files below ``root``; the paths of the manifest are relative to it.
+    """Songs that are files below ``root``, to which the paths of the manifest are relative.
 
-    ``max_seconds`` takes the beginning of each song only (null: all of it). ``tags`` and ``min_songs_per_tag`` choose
-    tags (see ``musictag.data.catalogue.learnable``). ``data_dir`` is where audio is prepared. Subclasses give ``name``
-    and ``_load``, which makes the manifest, once.
+    ``max_seconds`` uses the beginning of each song only (null: all of it). ``tags`` and ``min_songs_per_tag`` choose
+    tags (see ``musictag.data.catalogue.learnable``). ``data_dir`` is where audio is prepared. Subclasses set ``name``
+    and define ``_load``, which makes the manifest and is called once.
 
     Raises MusictagError for settings out of range.
     """
@@ -54,18 +54,18 @@ class AudioFiles(Source):
             )
 
     def fingerprint(self) -> dict[str, str | int | float | None]:
-        """The folder, the rate and the length; whether a file has changed is asked song by song (see ``versions``)."""
+        """The folder, the rate and the length; ``versions`` tells whether single files have changed."""
         identity = {"source": "files", "root": str(self.root), "sample_rate": self.sample_rate}
         return identity if self.max_seconds is None else identity | {"max_seconds": self.max_seconds}
 
     def versions(self, manifest: Manifest) -> list[str | None]:
-        """Size and time of change of every song's file, None where there is none."""
+        """Size and modification time of every song's file, None if there is no file."""
         root = str(self.root)
         return [_version(f"{root}{os.sep}{path}") for path in manifest.paths]
 
     def expected_seconds(self, manifest: Manifest) -> np.ndarray:
-        """How long every song will be, float32 S: by the manifest, else by its file's header; NaN: neither says, or
-        what it says cannot be."""
+        """The expected length of every song, float32 S: from the manifest, else from its file's header; NaN if neither
+        has one, or it is implausible."""
         seconds = believable_seconds(manifest.values("duration"))
         unknown = np.flatnonzero(np.isnan(seconds))
         seconds[unknown] = [declared_seconds(self.root / path) for path in manifest.paths[unknown]]
@@ -81,20 +81,19 @@ class AudioFiles(Source):
 
     def copies(self, manifest: Manifest, among: np.ndarray) -> Iterator[np.ndarray]:
         """Which songs are the same recording as one of those ``among`` them (booleans S): by the bytes of their files,
-        then by their samples, as far as they are prepared. See ``musictag.data.catalogue.copies`` for what is handed
-        out."""
+        then by the samples of prepared songs. See ``musictag.data.catalogue.copies`` for what is yielded."""
         yield same_files(self.root, manifest.paths.tolist(), among)
         if (index := self._index()) is not None:
             yield same_samples(index, manifest.column("song_id"))
 
     def _index(self) -> pa.Table | None:
-        """The index of the prepared audio, None where there is none."""
+        """The index of the prepared audio, or None."""
         folder = None if self._data_dir is None else prepared_folder(self, self._data_dir, self.sample_rate)
         return None if folder is None or not (folder / INDEX_FILE).exists() else read_index(folder)
 
     @abstractmethod
     def _load(self) -> Manifest:
-        """Reads what the owners publish. Raises MusictagError with what to do where something is missing or wrong."""
+        """Read the published files. Raises MusictagError with what to do if something is missing or wrong."""
 
 
 def _read(root: Path, sample_rate: int, max_seconds: float | None, song_id: str, path: str) -> np.ndarray | Reading:

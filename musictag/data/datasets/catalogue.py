@@ -1,4 +1,4 @@
-"""Your own music: a CSV or Parquet table that names the files and their tags, and may name splits and groups."""
+"""Your own music: a CSV or Parquet table with files and their tags, and optionally splits and groups."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _NAMES_SHOWN = 8
 
 
 class CatalogueFile(AudioFiles):
-    """A table with one row a song: ``path`` and one column a tag; ``song_id`` (default: the path), ``split``, ``group``
-    (the artist or the work; a column ``artist`` serves as well) and ``duration`` (seconds) may be there too.
+    """A table with one row per song: ``path`` and one column per tag; optional are ``song_id`` (default: the path),
+    ``split``, ``group`` (the artist or the work; a column ``artist`` serves as well) and ``duration`` (seconds).
 
     A tag whose values are all 0 or 1 is a classification tag, one with other values in [0, 1] a regression tag; an
     empty cell means unknown. ``tags`` chooses among the tag columns, and as a mapping to "classification" or
@@ -45,7 +45,7 @@ class CatalogueFile(AudioFiles):
     (default: beside the table) and kept from then on; songs that come later are added to it (see
     ``musictag.data.catalogue.splits``).
 
-    What was found is said once on standard error. Raises MusictagError for a table that cannot be read or used, naming
+    A summary is printed once on standard error. Raises MusictagError for a table that cannot be read or used, naming
     its problems (``musictag data check`` names all), and for a split that cannot be made or saved.
     """
 
@@ -70,7 +70,7 @@ class CatalogueFile(AudioFiles):
         super().__init__(root, max_seconds, sample_rate, tags, min_songs_per_tag, data_dir)
         self.name = name or re.sub(r"[^\w.-]+", "-", self.path.stem).strip(".") or "catalogue"
         if self.name != Path(self.name).name or self.name == ".." or not is_one_line(self.name):
-            raise MusictagError(f"data.name={self.name!r}: it names folders, so give one word, without / and ..")
+            raise MusictagError(f"data.name={self.name!r}: it names folders, so use one word, without / and ..")
         self._tags = chosen_tags(tags)
         self._split = SavedSplit(self.path, as_list(split_fractions), split_seed, split_path)
 
@@ -88,7 +88,7 @@ class CatalogueFile(AudioFiles):
         columns |= {name: read[name] for name in names}
         given = self._tags if isinstance(self._tags, Mapping) else {}
         tags = [Tag(name, given.get(name) or kind_of(columns[name])) for name in names]
-        # without a column of its own everything is checked before songs are assigned, and a split saved
+        # without a column split, everything is checked before songs are assigned and a split is saved
         columns["split"] = read.get("split", pa.array(np.full(length, SPLITS[0])))
         try:
             manifest = Manifest(pa.table(columns), tags, self.name)
@@ -108,16 +108,16 @@ class CatalogueFile(AudioFiles):
         paths, outside = relative_paths(paths, self.root)
         if outside:
             raise MusictagError(
-                f"paths in {self.path} lead out of {self.root}; name a folder that holds all files with "
+                f"paths in {self.path} lead out of {self.root}; set the folder that holds all files with "
                 f"data.root=...:\n{listed([f'row {at + 1}: {path}' for at, path in outside])}"
             )
         return paths
 
     def _doubts(self, manifest: Manifest) -> list[str]:
-        """What is allowed and seldom meant."""
+        """Warnings about what is allowed but rarely intended."""
         lines = [f"tags {DIFFER_LITTLE}: {same}" for same in listed_alike(tag.name for tag in manifest.tags)]
         if ones := only_ones(manifest):
-            lines.append(f"{_some(ones)}: {ONLY_ONES}, or let this write it: {catalogue_command(self.path)}")
+            lines.append(f"{_some(ones)}: {ONLY_ONES}, or use this command to write it: {catalogue_command(self.path)}")
         return lines
 
     def _say(self, lines: list[str]) -> None:
@@ -126,14 +126,14 @@ class CatalogueFile(AudioFiles):
 
 
 def chosen_tags(tags: object) -> Any:
-    """``data.tags`` with all names as text, as they stand in the table: 1990 is a name, too, and one name a list."""
+    """``data.tags`` with names as text, as in the table: 1990 is a name, too, and a single name becomes a list."""
     if isinstance(tags, Mapping):
         return {str(tag): kind for tag, kind in tags.items()}
     return [str(tag) for tag in as_list(tags)] if tags not in (None, "") else None
 
 
 def only_ones(manifest: Manifest) -> list[str]:
-    """Tags of which no song is known not to have them, and some are not known at all."""
+    """Tags that are known or unknown for each song, but never known to be absent."""
     lacking = []
     for tag in manifest.tags:
         values = manifest.values(tag.name)
@@ -146,19 +146,19 @@ def only_ones(manifest: Manifest) -> list[str]:
 def choose_columns(
     path: Path, header: Sequence[str], tags: Sequence[str] | Mapping[str, str | None] | None
 ) -> tuple[list[str], str | None]:
-    """The tag columns, and the column that holds the groups (None: there is none).
+    """The tag columns, and the column that holds the groups (None: none).
 
-    Raises MusictagError for a table without paths or tags, for tags that it does not have, and for columns without a
-    name or with the same one.
+    Raises MusictagError for a table without paths or tags, for requested tags that it does not have, and for columns
+    without a name or with the same name.
     """
     if "path" not in header:
         raise MusictagError(
-            f"{path} has no column path; its columns are {', '.join(header)}. Needed are path and one column a tag; "
-            "song_id, split, group and duration (seconds) may be there too. If files and tags are named in another "
-            f"way, this makes a catalogue of it: {catalogue_command(path)}"
+            f"{path} has no column path; its columns are {', '.join(header)}. Required are path and one column per "
+            "tag; song_id, split, group and duration (seconds) are optional. If files and tags are given in another "
+            f"form, this command makes a catalogue: {catalogue_command(path)}"
         )
     if twice := sorted(column for column, times in Counter(header).items() if times > 1):
-        raise MusictagError(f"{path}: a column name stands twice: {', '.join(twice)}")
+        raise MusictagError(f"{path}: duplicate column names: {', '.join(twice)}")
     group = next((column for column in ("group", ARTIST) if column in header and column not in (tags or ())), None)
     if tags:
         if unknown := [tag for tag in tags if tag not in header]:
@@ -167,16 +167,16 @@ def choose_columns(
     names = [column for column in header if column not in (*RESERVED_COLUMNS, group)]
     if unnamed := [number for number, column in enumerate(header, start=1) if not column.strip()]:
         raise MusictagError(
-            f"{path}: column {unnamed[0]} has no name; take it out or choose the tags with data.tags=[...] (pandas "
-            "writes such a column unless told index=False)"
+            f"{path}: column {unnamed[0]} has no name; remove it or choose the tags with data.tags=[...] (pandas "
+            "writes such a column without index=False)"
         )
     if not names:
-        raise MusictagError(f"{path} has no tag column: add one for each tag, with 0, 1, or a value between")
+        raise MusictagError(f"{path} has no tag column: add one per tag, with 0, 1, or a value in between")
     return names, group
 
 
 def about_splits(manifest: Manifest, how: str) -> list[str]:
-    """Songs of each split, where the split comes from, and the tags that some split has no example of."""
+    """Songs per split, the origin of the split, and tags without examples in some split."""
     splits = manifest.column("split").to_numpy(zero_copy_only=False)
     rows = {split: splits == split for split in SPLITS}
     lines = [f"{how}: " + ", ".join(f"{split} {int(there.sum()):,}" for split, there in rows.items())]
@@ -194,7 +194,7 @@ def about_splits(manifest: Manifest, how: str) -> list[str]:
 def _about_songs(path: Path, manifest: Manifest, group: str | None) -> str:
     songs = f"{path}: {len(manifest):,} songs"
     if not group:
-        return f"{songs}, no groups (a column group names the artist or the work)"
+        return f"{songs}, no groups (a column group would name the artist or the work)"
     groups = manifest.column("group")
     unknown = f", unknown for {groups.null_count:,} songs" if groups.null_count else ""
     return f"{songs}, {pc.count_distinct(groups).as_py():,} groups (column {group}{unknown})"

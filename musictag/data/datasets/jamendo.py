@@ -12,7 +12,7 @@ from musictag.common.errors import MusictagError
 from musictag.data.datasets.published import PublishedFiles, announce, choose, find_audio, make_manifest
 from musictag.data.manifest import SPLITS, Manifest
 
-#: By subset: what its files are called, its number of tags, and for splits 0 to 4 its songs of train, validation, test.
+#: By subset: the name of its files, its number of tags, and for splits 0 to 4 its songs for train, validation, test.
 SUBSETS = {
     "top50": ("autotagging_top50tags", 50, (
         (32136, 10888, 11356), (32395, 10619, 11366), (32010, 11961, 10409),
@@ -41,14 +41,14 @@ _REPOSITORY = "https://github.com/MTG/mtg-jamendo-dataset"
 
 class Jamendo(PublishedFiles):
     """``root`` holds the audio as the official downloader unpacks it (00/7400.mp3), ``lists`` the official splits: the
-    repository's folder data/splits, or the three files themselves. None looks for them in ``root``.
+    repository's folder data/splits, or the three files themselves (None: in ``root``).
 
-    ``subset`` chooses the tags: top50, genre, instrument, moodtheme or all. Songs without one of them are not in its
-    lists. Tags keep their names ("genre---rock") and are sorted by them. ``split`` is one of the five official ones.
+    ``subset`` chooses the tags: top50, genre, instrument, moodtheme or all. Its lists contain only songs with one of
+    them. Tags keep their names ("genre---rock") and are sorted. ``split`` is one of the five official ones.
 
-    The low-bitrate variant of the audio (00/7400.low.mp3) is recognised; ``audio`` "full" or "low" insists on one.
+    The low-bitrate variant of the audio (00/7400.low.mp3) is recognised; ``audio`` "full" or "low" enforces one.
 
-    The group of a song is its artist; none stands in more than one split.
+    The group of a song is its artist; no artist is in more than one split.
 
     Raises MusictagError for settings that do not exist and for files that are missing or damaged.
     """
@@ -78,13 +78,13 @@ class Jamendo(PublishedFiles):
         _, num_tags, published = SUBSETS[self.subset]
         songs = [(split, *song) for split, file in self._files().items() for song in _read(file)]
         if not songs:
-            raise MusictagError(f"the lists in {self.lists} hold no song. Take them from {_REPOSITORY} again")
+            raise MusictagError(f"the lists in {self.lists} contain no songs. Download them from {_REPOSITORY} again")
         splits, ids, artists, paths, durations, song_tags = zip(*songs, strict=True)
         tags = sorted(set().union(*song_tags))
         if len(tags) != num_tags:
             raise MusictagError(
-                f"the lists in {self.lists} hold {len(tags)} tags, but the subset {self.subset} has {num_tags}; is one "
-                f"of the three files of another subset, or cut short? Take them from {_REPOSITORY}, folder data/splits"
+                f"the lists in {self.lists} contain {len(tags)} tags, but the subset {self.subset} has {num_tags}; is "
+                f"one of the files from another subset, or cut short? Download them from {_REPOSITORY}, data/splits"
             )
         column = {tag: number for number, tag in enumerate(tags)}
         values = np.zeros((len(songs), num_tags), dtype=bool)
@@ -94,7 +94,7 @@ class Jamendo(PublishedFiles):
         ] = True
         layouts = {"full": paths, "low": [f"{path.removesuffix('.mp3')}.low.mp3" for path in paths]}
         advice = (
-            f"The audio comes with the downloader of {_REPOSITORY}:\n"
+            f"The audio is obtained with the downloader of {_REPOSITORY}:\n"
             f"  python3 scripts/download/download.py --dataset raw_30s --type audio-low {self.root} --unpack --remove"
         )
         paths, there = find_audio(self.root, layouts, "audio", self.audio, advice, self._prepared_paths())
@@ -113,18 +113,18 @@ class Jamendo(PublishedFiles):
                 return files
         raise MusictagError(
             f"there are no {stem}-train.tsv, -validation.tsv and -test.tsv in {folders[0]} or {folders[1]}. They are "
-            f"in the folder data/splits of {_REPOSITORY}; clone it and type data.lists=mtg-jamendo-dataset/data/splits"
+            f"in the folder data/splits of {_REPOSITORY}; clone it and use data.lists=mtg-jamendo-dataset/data/splits"
         )
 
 
 def _read(path: Path) -> list[tuple[str, str, str, float, list[str]]]:
-    """Song, artist, path, seconds and tags of every line. Tags fill the rest of a line, so no CSV reader takes it."""
+    """Song, artist, path, seconds and tags of every line, which has any number of tags: no CSV reader can be used."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise MusictagError(f"{path} cannot be read as text: {error}. Take it from {_REPOSITORY} again") from error
+        raise MusictagError(f"{path} cannot be read as text: {error}. Download it from {_REPOSITORY} again") from error
     if not lines or lines[0].split("\t") != _COLUMNS:
-        raise MusictagError(f"{path}: the columns are not {', '.join(_COLUMNS)}. Take it from {_REPOSITORY} again")
+        raise MusictagError(f"{path}: the columns are not {', '.join(_COLUMNS)}. Download it from {_REPOSITORY} again")
     songs = []
     for line in lines[1:]:
         try:
@@ -132,6 +132,6 @@ def _read(path: Path) -> list[tuple[str, str, str, float, list[str]]]:
             songs.append((song_id, artist, audio, float(seconds), tags))
         except ValueError:
             raise MusictagError(
-                f"{path}: this line is no song: {line[:200]!r}. Take it from {_REPOSITORY} again"
+                f"{path}: this line is not a song: {line[:200]!r}. Download it from {_REPOSITORY} again"
             ) from None
     return songs

@@ -15,7 +15,7 @@ from musictag.common.errors import MusictagError
 from musictag.data.datasets.published import PublishedFiles, announce, choose, files_there, make_manifest, tell
 from musictag.data.manifest import Manifest
 
-#: The 50 tags used most, most used first: the order of the published ground truth and of musicnn's outputs.
+#: The 50 most frequent tags, most frequent first: the order of the published ground truth and of musicnn's outputs.
 TAGS = (
     "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano",
     "ambient", "beat", "violin", "vocal", "synth", "female", "indian", "opera", "male", "singing",
@@ -24,8 +24,8 @@ TAGS = (
     "female vocal", "beats", "harp", "cello", "no voice", "weird", "country", "metal", "female voice", "choral",
 )  # fmt: skip
 
-#: Tags that players used for the same thing, as listed by Choi (github.com/keunwoochoi/magnatagatune-list): the first
-#: name stands for all of a line.
+#: Synonymous tags, as listed by Choi (github.com/keunwoochoi/magnatagatune-list): the first name of each line stands
+#: for the others.
 SYNONYMS = (
     ("beat", "beats"),
     ("chant", "chanting"),
@@ -59,15 +59,15 @@ SYNONYMS = (
     ("strange", "weird"),
 )  # fmt: skip
 
-#: Clips without usable audio: the file of the first is missing from the archive, those of the others are damaged.
+#: Clips without usable audio: the first file is missing from the archive, the others are damaged.
 BROKEN_CLIPS = ("35644", "55753", "57881")
 
-#: Songs of train, validation and test.
+#: Songs for train, validation and test.
 PUBLISHED = {"original": (18706, 1825, 5329), "clean": (15244, 1529, 4332)}
 
 ANNOTATIONS = "annotations_final.csv"
 CLIP_INFO = "clip_info_final.csv"
-#: The audio lies in folders named after a hexadecimal digit, which decides the split.
+#: The audio is in folders named by a hexadecimal digit, which decides the split.
 _FOLDERS = dict.fromkeys("0123456789ab", "train") | {"c": "validation"} | dict.fromkeys("def", "test")
 _TEXT = ("clip_id", "mp3_path")
 _TABS = pacsv.ParseOptions(delimiter="\t", newlines_in_values=True)
@@ -77,14 +77,14 @@ _PAGE = "https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset"
 class MagnaTagATune(PublishedFiles):
     """``root`` holds annotations_final.csv, clip_info_final.csv and the folders 0 to 9 and a to f of MP3 files.
 
-    ``split`` "original" takes the folders 0 to b for training, c for validation and d to f for test. "clean" leaves out
-    the clips without any of the tags. Published descriptions of it also ask for 29.1 s of audio, but the published
-    lists are exactly those of "original" minus the untagged clips, so nothing is measured here.
+    ``split`` "original" uses folders 0 to b for training, c for validation and d to f for test. "clean" omits the clips
+    without any of the tags. Published descriptions of it also require 29.1 s of audio, but the published lists are
+    exactly those of "original" minus the untagged clips, so lengths are not checked here.
 
     Without ``merge_synonyms`` the tags are ``TAGS``. With it, tags that mean the same become one (``SYNONYMS``), and
-    the 50 most frequent among all clips are taken, most frequent first; no published score is comparable with that.
+    the 50 most frequent among all clips are used, most frequent first; published scores are not comparable with that.
 
-    The group of a clip is its artist. Many stand in more than one split; how many is said when the data set is read.
+    The group of a clip is its artist. Many artists are in more than one split, which is reported on loading.
 
     Raises MusictagError for settings that do not exist and for files that are missing, damaged or not unpacked.
     """
@@ -114,7 +114,7 @@ class MagnaTagATune(PublishedFiles):
         ids, paths = clips["clip_id"].combine_chunks(), pc.fill_null(clips["mp3_path"], "").combine_chunks()
         if unknown := pc.unique(paths.filter(pc.invert(pc.is_in(_folder(paths), pa.array(_FOLDERS))))).to_pylist():
             raise MusictagError(
-                f"{self.root / ANNOTATIONS}: {unknown[0]!r} lies in none of the folders 0 to 9 and a to f"
+                f"{self.root / ANNOTATIONS}: {unknown[0]!r} is in none of the folders 0 to 9 and a to f"
             )
         tags, values = _tag_values(clips, self.merge_synonyms, self.root / ANNOTATIONS)
         used = ~pc.is_in(ids, pa.array(BROKEN_CLIPS)).to_numpy(zero_copy_only=False)
@@ -125,7 +125,9 @@ class MagnaTagATune(PublishedFiles):
             used &= values.any(axis=1)
         there = used & files_there(self.root, paths.to_pylist(), self._prepared_paths())
         if not there.any():
-            raise MusictagError(f"the folders 0 to f in {self.root} hold none of the clips; unpack mp3.zip there again")
+            raise MusictagError(
+                f"the folders 0 to f in {self.root} contain none of the clips; unpack mp3.zip there again"
+            )
         columns = {
             "song_id": ids,
             "path": paths,
@@ -142,7 +144,7 @@ class MagnaTagATune(PublishedFiles):
         for file in (ANNOTATIONS, CLIP_INFO):
             if not (self.root / file).is_file():
                 raise MusictagError(
-                    f"there is no {file} in {self.root}; name the folder of MagnaTagATune with data.root=... "
+                    f"there is no {file} in {self.root}; set the folder of MagnaTagATune with data.root=... "
                     f"The file is published at {_PAGE}"
                 )
         if any((self.root / folder).is_dir() for folder in _FOLDERS) or len(self._prepared_paths()):
@@ -154,7 +156,7 @@ class MagnaTagATune(PublishedFiles):
                 unpack += f"\n(mp3.zip.001, mp3.zip.002 and mp3.zip.003 are published at {_PAGE})"
         raise MusictagError(
             f"there are no folders 0 to f of MP3 files in {self.root}: the audio is not unpacked yet. "
-            f"Type: cd {self.root} && {unpack}"
+            f"Run: cd {self.root} && {unpack}"
         )
 
     def _artists(self, clip_ids: pa.Array) -> pa.Array:
@@ -168,12 +170,14 @@ def _folder(paths: pa.Array) -> pa.Array:
 
 
 def _read_csv(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """One of the two tables, or some columns of it: text where it is about a clip, small integers where it is a tag."""
+    """One of the two tables, or some of its columns: text for clips, small integers for tags."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header = next(csv.reader(file, delimiter="\t"), [])
         if len(set(header)) < len(header):
-            raise MusictagError(f"{path} names a column twice. It is published at {_PAGE}; download it again")
+            raise MusictagError(
+                f"{path} has two columns of the same name. It is published at {_PAGE}; download it again"
+            )
         types = {name: pa.string() if name in _TEXT or columns else pa.int8() for name in header}
         options = pacsv.ConvertOptions(column_types=types, include_columns=columns)
         return pacsv.read_csv(path, parse_options=_TABS, convert_options=options)
@@ -195,6 +199,6 @@ def _tag_values(clips: pa.Table, merge_synonyms: bool, path: Path) -> tuple[tupl
         members = [columns.pop(name) for name in (first, *others) if name in columns]
         if members:
             columns[first] = np.logical_or.reduce(members)
-    # most frequent first, those equally frequent by name
+    # most frequent first, ties by name
     tags = sorted(columns, key=lambda tag: (-columns[tag].sum(), tag))[: len(TAGS)]
     return tuple(tags), np.stack([columns[tag] for tag in tags], axis=1)

@@ -1,8 +1,8 @@
-"""songbook, the embedded data set: real scores, arranged at random and played by a General MIDI synthesiser.
+"""songbook, the embedded data set: real scores, randomly arranged and rendered by a General MIDI synthesiser.
 
 Nothing is downloaded: the scores come with music21, the SoundFont with pretty_midi. The tags are true by construction
-(table in ``musictag.data.songbook.arrangement.tags``). One SoundFont holds few timbres: results say how architectures
-compare with each other here, and are never comparable with those on recorded music.
+(table in ``musictag.data.songbook.arrangement.tags``). One SoundFont has few timbres: results compare architectures
+with each other, and are never comparable with results on recorded music.
 """
 
 from __future__ import annotations
@@ -27,27 +27,26 @@ from musictag.data.songbook.corpus import Corpus, load_corpus
 from musictag.data.songbook.rendering.render import Synthesiser
 from musictag.data.songbook.rendering.soundfont import find_soundfont, short_sha256
 
-#: Counts up with every change to what arrangements sound like or how they are tagged: prepared audio of another version
-#: is not used.
+#: Increased with every change to the sound or the tags of arrangements: prepared audio of other versions is not used.
 VERSION = 1
 _SECONDS = (3.0, 60.0)
 
 
 class Songbook(Source):
-    """Songs of ``seconds`` made from written music, as many as asked for.
+    """Songs of ``seconds`` made from written music, as many as requested.
 
     Song k of a split is the same song whatever the totals: ``num_songs`` counts training songs, and a larger number
-    only adds some; the validation and test songs do not change with it. The first 11,000 or so training songs play a
-    piece each; further ones are new arrangements of the same pieces. Pieces never cross splits, nor do variants of one
-    tune or movements of one work (column ``group``). ``seed`` decides the arrangements, not the splits.
+    only adds some; validation and test songs do not change with it. The first 11,000 or so training songs play one
+    piece each; further ones are new arrangements of the same pieces. Pieces never cross splits, nor do variants of a
+    tune or movements of a work (column ``group``). ``seed`` decides the arrangements, not the splits.
 
     ``tags`` and ``min_songs_per_tag`` choose tags (see ``musictag.data.catalogue.learnable``).
 
-    ``soundfont`` names a General MIDI .sf2 file; None takes the one inside pretty_midi. ``workers`` processes
-    read the scores the first time (about 20 s of one core). ``data_dir`` keeps them.
+    ``soundfont`` is the path of a General MIDI .sf2 file; None uses the one in pretty_midi. ``workers`` processes read
+    the scores the first time (about 20 s on one core), and ``data_dir`` keeps them.
 
     Raises MusictagError for numbers out of range, and from ``fingerprint`` and ``manifest`` for a SoundFont or a corpus
-    that is missing or cannot be used.
+    that is missing or unusable.
     """
 
     name = "songbook"
@@ -101,13 +100,13 @@ class Songbook(Source):
         }
 
     def manifest(self) -> Manifest:
-        """All songs, split by split; ``path`` is the piece inside the corpus. Takes half a millisecond a song, once."""
+        """All songs, split by split; ``path`` is the piece inside the corpus. Takes half a ms per song, once."""
         if self._manifest is None:
             self._manifest = self.tag_choice.wanted(self._arrange_all())
         return self._manifest
 
     def _arrange_all(self) -> Manifest:
-        # refuses what would sound wrong, before work starts
+        # refuse what would sound wrong, before work starts
         Synthesiser(find_soundfont(self._soundfont))
         corpus = load_corpus(self._cache_dir, self.workers)
         columns: dict[str, list] = {name: [] for name in ("song_id", "path", "split", "group")}
@@ -127,7 +126,7 @@ class Songbook(Source):
         return Manifest(pa.table(columns | {"duration": duration} | targets), TAGS, self.name)
 
     def reader(self) -> SongbookReader:
-        """Makes songs; pickles as a few words, and reads scores and SoundFont once in each process."""
+        """Makes songs; it pickles small, and loads scores and SoundFont once in each process."""
         return SongbookReader(self._cache_dir, find_soundfont(self._soundfont), self.seconds, self.seed)
 
 
@@ -149,7 +148,7 @@ class SongbookReader:
 
 
 def _arrangement(corpus: Corpus, piece: int, split: str, number: int, seconds: float, seed: int) -> Arrangement:
-    """The song's arrangement: a function of its split, its number and the seed alone."""
+    """The song's arrangement: a function of its split, number and the seed alone."""
     sequence = np.random.SeedSequence([VERSION, seed, SPLITS.index(split), number])
     return arrange(corpus[piece], seconds, np.random.Generator(np.random.PCG64(sequence)))
 
@@ -173,4 +172,4 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        raise MusictagError(f"songbook needs {package}, which is not installed. Type: pip install {package}") from None
+        raise MusictagError(f"songbook needs {package}, which is not installed. Run: pip install {package}") from None

@@ -1,4 +1,4 @@
-"""Pictures of a data set: how frequent its tags are in each split, and which go together."""
+"""Plots of a data set: how frequent its tags are in each split, and which occur together."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _FEWEST_SONGS = 3
 
 
 def plot_prevalence(description: Description, path: str | Path) -> None:
-    """Write a PNG of the tags, most frequent first: the prevalence in training as a bar, in the other splits as marks;
-    below, means and standard deviations of the regression tags. Of more than 60 tags a kind the first 60."""
+    """Write a PNG of the tags, most frequent first: prevalence in training as bars, in the other splits as marks;
+    below, means and standard deviations of regression tags. Shows at most 60 tags per kind."""
     by_kind = {kind: [tag for tag in description.tags if tag.kind == kind] for kind in ("classification", "regression")}
     ranked = sorted(by_kind["classification"], key=lambda tag: -np.nan_to_num(tag.mean["all"], nan=-1.0))
     measured = by_kind["regression"]
@@ -41,8 +41,8 @@ def plot_prevalence(description: Description, path: str | Path) -> None:
 
 
 def plot_together(description: Description, path: str | Path) -> bool:
-    """Write a PNG of how much more often than by chance two classification tags stand together, related tags side by
-    side; of more than 60 tags the most frequent 60. Returns whether there is one: it takes two tags."""
+    """Write a PNG of how much more often than by chance two classification tags occur together, with related tags side
+    by side; shows the 60 most frequent tags. Returns whether there is a plot, which takes two tags."""
     together = description.together
     songs = np.diag(together.songs)
     chosen = np.argsort(-songs, kind="stable")[:_MOST_TAGS]
@@ -76,7 +76,7 @@ def plot_together(description: Description, path: str | Path) -> bool:
             ["8 times rarer,\nor never", "half as often", "as by chance", "twice as often", "8 times or more"]
         )
         bar.outline.set_visible(False)
-        axes.set_xlabel("grey: too rare to tell, and the diagonal", color=FAINT)
+        axes.set_xlabel("grey: too rare to tell, or the diagonal", color=FAINT)
         save_figure(figure, path)
     return True
 
@@ -98,7 +98,7 @@ def _draw_prevalence(axes: Axes, tags: list[TagShares], title: str) -> None:
             f"{tag.mean['all']:.1%}", (1, row), xycoords=("axes fraction", "data"), ha="right", va="center",
             fontsize=7.5, color=FAINT,
         )  # fmt: skip
-    axes.set_xlabel("songs with the tag, of those of which it is known; numbers: all splits", color=FAINT)
+    axes.set_xlabel("share of songs with the tag, where known; numbers: all splits", color=FAINT)
     _legend(axes)
 
 
@@ -135,23 +135,23 @@ def _title(what: str, tags: list[TagShares], which: str) -> str:
 
 
 def _doublings(together: Together, chosen: np.ndarray) -> np.ndarray:
-    """How often two tags stand together, as powers of two of what chance would give; NaN where that says nothing."""
+    """How often two tags occur together, as log2 of the ratio to chance; NaN if there is too little data."""
     songs, expected = together.songs[np.ix_(chosen, chosen)], together.expected[np.ix_(chosen, chosen)]
     with np.errstate(divide="ignore", invalid="ignore"):
         powers = np.log2(songs / expected)
-    # a song or two, where one was to be expected at most, are no finding
+    # one or two songs, where at most one was expected, are not significant
     powers[np.maximum(songs, expected) < _FEWEST_SONGS] = np.nan
     np.fill_diagonal(powers, np.nan)
     return np.clip(powers, -_DOUBLINGS, _DOUBLINGS)
 
 
 def _similar_side_by_side(similarity: np.ndarray) -> np.ndarray:
-    """An order in which similar rows are neighbours: by the second eigenvector of the graph Laplacian (Fiedler)."""
-    weights = similarity - np.diag(np.diag(similarity)) + 1e-6  # in one piece even where some have nothing in common
+    """An order that places similar rows side by side: by the second eigenvector of the graph Laplacian (Fiedler)."""
+    weights = similarity - np.diag(np.diag(similarity)) + 1e-6  # connected even if some have nothing in common
     scale = 1 / np.sqrt(weights.sum(axis=1))
     _, vectors = np.linalg.eigh(np.eye(len(weights)) - weights * np.outer(scale, scale))
     order = np.argsort(vectors[:, 1] * scale, kind="stable")
-    # an eigenvector has no sign of its own
+    # the sign of an eigenvector is arbitrary
     return order if order[0] < order[-1] else order[::-1]
 
 

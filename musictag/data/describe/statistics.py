@@ -1,4 +1,4 @@
-"""What is in a data set: songs, hours, how frequent the tags are in each split, and which go together.
+"""What a data set contains: songs, hours, how frequent the tags are in each split, and which occur together.
 
 Legend: S songs, K tags, L classification tags.
 """
@@ -17,7 +17,7 @@ from musictag.data.manifest import SPLITS, Manifest
 from musictag.data.store.folder import prepared_folder
 from musictag.data.store.store import INDEX_FILE, read_index
 
-#: The rows of a table by split: the splits, and the whole.
+#: The rows of the printed tables: the splits, and all songs.
 PARTS = (*SPLITS, "all")
 _ROWS_AT_ONCE = 100_000
 _FEWEST_TOGETHER = 2
@@ -25,7 +25,7 @@ _FEWEST_TOGETHER = 2
 
 @dataclass(frozen=True)
 class TagShares:
-    """How frequent a tag is among the songs of which it is known, by part (``PARTS``; NaN where no song is known).
+    """How frequent a tag is among the songs for which it is known, by part (``PARTS``; NaN if known for none).
 
     ``mean`` is the prevalence of a classification tag and the mean of a regression tag; ``deviation`` is the standard
     deviation. ``unknown`` is the share of all songs.
@@ -40,10 +40,10 @@ class TagShares:
 
 @dataclass(frozen=True)
 class Together:
-    """Which classification tags stand together. All are float64 L×L and count only songs of which both are known.
+    """Which classification tags occur together. All are float64 L×L and count only songs for which both are known.
 
-    ``songs`` have both tags; ``expected`` is how many would if the tags had nothing to do with each other; ``jaccard``
-    is the share of ``songs`` among those that have at least one of the two.
+    ``songs`` have both tags; ``expected`` is how many would if the tags were independent; ``jaccard``
+    is the share of ``songs`` among those with at least one of the two.
     """
 
     tags: tuple[str, ...]
@@ -52,7 +52,7 @@ class Together:
     jaccard: np.ndarray
 
     def strongest(self, most: int = 10) -> list[tuple[str, str, int, float, float]]:
-        """Pairs that are more frequent than by chance, highest Jaccard index first: tags, songs, Jaccard, lift."""
+        """Pairs more frequent than by chance, highest Jaccard index first: tags, songs, Jaccard, lift."""
         more = (self.songs > self.expected) & (self.songs >= _FEWEST_TOGETHER)
         first, second = np.nonzero(np.triu(more, k=1))
         best = np.argsort(-self.jaccard[first, second], kind="stable")[:most]
@@ -72,9 +72,9 @@ class Together:
 class Description:
     """Everything that is printed and drawn; dictionaries are by part (``PARTS``).
 
-    ``hours`` counts the songs of known length, ``unknown_length`` the others. ``tags_per_song`` holds how many
-    classification tags each song has. ``shared_groups`` stand in more than one split; ``exposed`` are the songs of
-    validation and test whose group has training songs.
+    ``hours`` counts songs of known length, ``unknown_length`` the others. ``tags_per_song`` holds the number of
+    classification tags of each song. ``shared_groups`` occur in more than one split; ``exposed`` are validation and
+    test songs whose group has training songs.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Description:
 
 
 def describe(manifest: Manifest, seconds: np.ndarray) -> Description:
-    """Counts what is there. ``seconds`` (float S) are the songs' lengths, NaN where nobody knows."""
+    """Describe the songs of ``manifest``. ``seconds`` (float S) are their lengths, NaN if unknown."""
     codes = pc.index_in(manifest.column("split"), pa.array(SPLITS)).to_numpy()
     rows = {part: codes == number for number, part in enumerate(SPLITS)} | {"all": np.ones(len(codes), dtype=bool)}
     groups = manifest.column("group").dictionary_encode()
@@ -117,8 +117,8 @@ def describe(manifest: Manifest, seconds: np.ndarray) -> Description:
 
 
 def song_seconds(source: Source, manifest: Manifest, data_dir: str | Path) -> tuple[np.ndarray, str]:
-    """Every song's length (float64 S, NaN where unknown), and where it is known from: prepared audio goes before the
-    column ``duration``."""
+    """Every song's length (float64 S, NaN if unknown), and its source: prepared audio takes precedence over the column
+    ``duration``."""
     seconds = manifest.values("duration").astype(np.float64)
     folder = prepared_folder(source, data_dir)
     if not (folder / INDEX_FILE).exists():
@@ -139,7 +139,7 @@ def song_seconds(source: Source, manifest: Manifest, data_dir: str | Path) -> tu
 
 
 def _shares(manifest: Manifest, rows: dict[str, np.ndarray]) -> tuple[np.ndarray, list[TagShares]]:
-    """The values of the classification tags (int8 L×S: 0, 1, -1 unknown), and what is to be said of every tag."""
+    """The values of the classification tags (int8 L×S: 0, 1, -1 unknown), and the statistics of every tag."""
     classes = [tag for tag in manifest.tags if tag.kind == "classification"]
     binary = np.empty((len(classes), len(manifest)), dtype=np.int8)
     shares = []
@@ -165,7 +165,7 @@ def _together(tags: tuple[str, ...], values: np.ndarray) -> Together:
     both, known, first = (np.zeros((len(tags), len(tags))) for _ in range(3))
     for start in range(0, values.shape[1], _ROWS_AT_ONCE):
         some = values[:, start : start + _ROWS_AT_ONCE]
-        # whole numbers up to 2^24 are exact in float32
+        # integers up to 2^24 are exact in float32
         positive, is_known = (some == 1).astype(np.float32), (some >= 0).astype(np.float32)
         both += positive @ positive.T
         known += is_known @ is_known.T

@@ -1,12 +1,12 @@
-"""Features of prepared songs, computed once: beside the prepared audio, in blocks that are whole or not there.
+"""Features of prepared songs, computed once and kept beside the prepared audio in blocks that are written atomically.
 
     <prepared folder>/features-<digest>/     one folder for each version of the features
-        about.json                           what is in there
-        <hash>.parquet                       a block of songs: what their audio is, and their features
+        about.json                           describes the folder
+                <hash>.parquet                       a block of songs: identifiers of their audio, and their features
 
-A song's entry goes by its audio, not by its name: the shard in which it lies (whose name tells the version of the
-song's file), the checksum of the shard's samples, and its place in there. Audio that is prepared anew has features of
-its own; other tags, splits and training sizes use the same ones. Legend: S songs, D features.
+A song's entry is identified by its audio, not its name: its shard (whose name depends on the version of the song's
+file), the checksum of the shard's samples, and its position there. Audio that is prepared again gets new features;
+other tags, splits and training sizes use the same ones. Legend: S songs, D features.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from musictag.data.features.descriptors import VERSION, feature_digest, feature_
 from musictag.data.preparation.prepare import folder_lock
 from musictag.data.store.store import Store, read_index
 
-#: Songs in a block: what a killed process may lose; fewer where there are few, so that all processes find work.
+#: Songs per block, which a killed process may lose; fewer in a small data set, so that all processes have work.
 _SONGS_PER_BLOCK, _WANTED_BLOCKS = (8, 64), 64
 
 
 def feature_folder(store: Store) -> Path:
-    """Where the features of this version lie."""
+    """The folder of this version of the features."""
     return store.folder / f"features-{feature_digest()}"
 
 
 def stored_features(store: Store, song_ids: np.ndarray | pa.Array, workers: int = 1) -> np.ndarray:
-    """Features of these songs, float32 S×D in their order; those that are not there yet are computed and kept.
+    """Features of these songs, float32 S×D in their order; missing ones are computed and kept.
 
-    ``workers`` processes compute with one thread each (1: this process does). Killed at any point, the next call goes
-    on after the finished blocks; of two processes that want the same folder, one computes and the other waits.
+    ``workers`` processes compute with one thread each (1: this process does). After an interruption at any point, the
+    next call continues after the finished blocks; of two processes on one folder, one computes and the other waits.
 
-    Raises MusictagError for a damaged block, where the folder cannot be written to, and if a worker is killed.
+    Raises MusictagError for a damaged block, if the folder cannot be written to, and if a worker is killed.
     """
     folder = feature_folder(store)
     entries = _entries(store, song_ids)
@@ -58,12 +58,12 @@ def stored_features(store: Store, song_ids: np.ndarray | pa.Array, workers: int 
             with folder_lock(folder, "computing features in"):
                 _compute(store, folder, song_ids, entries, workers)
         except OSError as error:
-            raise MusictagError(f"cannot write to {folder}: {error}; choose another place with data_dir=...") from error
+            raise MusictagError(f"cannot write to {folder}: {error}; use another folder with data_dir=...") from error
     return _collect(folder, entries)
 
 
 def _entries(store: Store, song_ids: np.ndarray | pa.Array) -> pa.Array:
-    """What tells the audio of each song from any other: S texts."""
+    """S texts that identify the audio of each song."""
     index = read_index(store.folder)
     rows = pc.index_in(pa.array(song_ids, pa.string()), index["song_id"].combine_chunks())
     places = [index[name].take(rows).cast(pa.string()) for name in ("shard", "shard_crc32", "offset", "samples")]
@@ -81,12 +81,12 @@ def _read_block(path: Path, column: str) -> pa.Array:
         ].combine_chunks()
     except (pa.ArrowException, OSError, KeyError) as error:
         raise MusictagError(
-            f"{path} is damaged: delete it and type the same command again, which computes its songs anew ({error})"
+            f"{path} is damaged: delete it and rerun the command, which computes its songs again ({error})"
         ) from error
 
 
 def _known(folder: Path, blocks: list[Path]) -> pa.Array:
-    """The songs of all blocks, one after the other."""
+    """The songs of all blocks, in order."""
     return pa.concat_arrays([pa.array([], pa.string()), *(_read_block(path, "audio") for path in blocks)])
 
 
@@ -111,11 +111,11 @@ def _collect(folder: Path, entries: pa.Array) -> np.ndarray:
 
 
 def _compute(store: Store, folder: Path, song_ids: np.ndarray | pa.Array, entries: pa.Array, workers: int) -> None:
-    """Computes what is missing; the caller owns the folder's lock."""
-    for leftover in folder.glob(".*.part"):  # what killed processes were writing
+    """Compute what is missing; the caller holds the folder's lock."""
+    for leftover in folder.glob(".*.part"):  # left by killed processes
         leftover.unlink()
     missing = _missing(folder, entries)
-    if not len(missing):  # the process that we waited for was computing the same
+    if not len(missing):  # the process that we waited for computed the same
         return
     what = "features of prepared songs, computed by musictag"
     write_json(folder / "about.json", {"what": what, "version": VERSION, "features": feature_names()})
@@ -132,12 +132,12 @@ def _compute(store: Store, folder: Path, song_ids: np.ndarray | pa.Array, entrie
 
 
 def _written(store: Store, folder: Path, blocks: list[tuple[np.ndarray, pa.Array]], workers: int) -> Iterator[int]:
-    """Writes all blocks; yields the number of songs of each as it is finished."""
+    """Write all blocks; yields the number of songs in each when it is finished."""
     if workers == 1:
         from threadpoolctl import threadpool_limits
 
         for rows, entries in blocks:
-            with threadpool_limits(1):  # as in a worker: the last digits depend on the number of threads
+            with threadpool_limits(1):  # as in a worker: the last digits depend on the thread count
                 songs = write_block(store, folder, rows, entries)
             yield songs
         return
@@ -149,14 +149,14 @@ def _written(store: Store, folder: Path, blocks: list[tuple[np.ndarray, pa.Array
         except BrokenProcessPool as error:
             raise MusictagError(
                 f"a worker process died while computing features in {folder} (killed, or out of memory). Finished "
-                "blocks are kept: type the same command again to go on, with fewer data.prepare_workers if need be"
+                "blocks are kept: rerun the command to continue, with fewer data.prepare_workers if necessary"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def write_block(store: Store, folder: Path, rows: np.ndarray, entries: pa.Array) -> int:
-    """Computes the features of the songs at ``rows`` of ``store`` and writes their block; returns how many they are."""
+    """Compute the features of the songs at ``rows`` of ``store`` and write their block; returns the number of songs."""
     features = np.stack([song_features(to_float(store.read(row)), store.sample_rate) for row in rows.tolist()])
     values = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
     name = hashlib.blake2b("\n".join(entries.to_pylist()).encode(), digest_size=8).hexdigest()

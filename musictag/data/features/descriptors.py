@@ -1,9 +1,9 @@
-"""Features of a whole song, for the models that get no sound: timbre, harmony and rhythm as one row of numbers.
+"""Features of a whole song, for models without audio input: timbre, harmony and rhythm as one row of numbers.
 
-Every descriptor of the spectrum is computed from one STFT, a block of frames at a time, so that a song of an hour needs
-little more memory than its samples; what remains of a frame is a hundred numbers. Descriptors over time become means,
-deviations and percentiles over the song. Filters, onsets and tempo are librosa's, and so are the definitions of the
-rest (Tzanetakis & Cook 2002 for the spectral shape, Jiang et al. 2002 for the contrast, Grosche et al. 2010 for the
+Every spectral descriptor is computed from one STFT, a block of frames at a time, so that a song of an hour needs
+little more memory than its samples; a frame leaves a hundred numbers. Descriptors over time are summarised by means,
+deviations and percentiles over the song. Filters, onsets and tempo are librosa's, and so are the other definitions
+(Tzanetakis & Cook 2002 for the spectral shape, Jiang et al. 2002 for the contrast, Grosche et al. 2010 for the
 tempogram). Legend: N samples, T frames, F frequencies of the STFT, D features.
 """
 
@@ -19,27 +19,27 @@ import scipy.fft
 
 from musictag.common.errors import MusictagError
 
-#: Raised with every change of the numbers below or of what is made of them: other features are another run.
+#: Increased with every change to the constants or computations below: new features make a new run.
 VERSION = 1
 SAMPLE_RATE = 16000
-N_FFT, HOP_SAMPLES = 2048, 512  # 128 ms every 32 ms: semitones are apart from 130 Hz, and onsets are not blurred
+N_FFT, HOP_SAMPLES = 2048, 512  # 128 ms every 32 ms: resolves semitones from 130 Hz up without blurring onsets
 NUM_MELS, NUM_MFCC, NUM_CHROMA = 96, 20, 12
-#: Frequencies in Hz between which peaks and valleys are compared: below 200 Hz, then octaves.
+#: Band edges in Hz for comparing peaks and valleys: below 200 Hz, then octaves.
 CONTRAST_EDGES = (0.0, 200.0, 400.0, 800.0, 1600.0, 3200.0, 6400.0)
-CONTRAST_SHARE = 0.02  # of a band's bins, the strongest and the weakest
-ROLLOFF = 0.85  # share of the magnitude that lies below the roll-off
+CONTRAST_SHARE = 0.02  # share of a band's bins taken as its peaks and its valleys
+ROLLOFF = 0.85  # share of the magnitude below the roll-off
 QUIETEST_DB = -100.0
 PERCENTILES = (10, 50, 90)
-#: The tempogram: autocorrelation of the onset strength in windows of 8.2 s, a second apart.
+#: The tempogram: autocorrelation of the onset strength in windows of 8.2 s, 1 s apart.
 TEMPOGRAM_FRAMES, TEMPOGRAM_HOP = 256, 31
-TEMPO_EDGES = (40, 60, 80, 100, 120, 150, 190, 240, 320)  # beats a minute
-#: An onset is the highest of these frames, and above their average; librosa's own times are less than a frame here.
+TEMPO_EDGES = (40, 60, 80, 100, 120, 150, 190, 240, 320)  # beats per minute
+#: An onset is the maximum of these frames, and above their average; librosa's defaults are less than a frame here.
 _ONSET_FRAMES = {"pre_max": 2, "post_max": 2, "pre_avg": 4, "post_avg": 4, "wait": 2}
 _PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _BLOCK_FRAMES = 128
 _TINY = 1e-10
 
-#: Descriptors of a frame that get all statistics, and their units.
+#: Per-frame descriptors that get all statistics, and their units.
 _SUMMARISED = (
     *(f"mfcc {i}" for i in range(NUM_MFCC)),  # dB, of the discrete cosine transform
     *(f"contrast {round(low)}-{round(high)} Hz" for low, high in pairwise(CONTRAST_EDGES)),  # dB
@@ -49,7 +49,7 @@ _SUMMARISED = (
     "flatness",  # 0 (a tone) to 1 (noise)
     "zero crossings",  # share of the samples
     "loudness",  # dB of full scale
-    "onset strength",  # dB a frame, mean increase over mel bands
+    "onset strength",  # dB per frame, mean increase over mel bands
 )
 _STATISTICS = ("mean", "deviation", *(f"percentile {p}" for p in PERCENTILES))
 
@@ -58,11 +58,11 @@ _STATISTICS = ("mean", "deviation", *(f"percentile {p}" for p in PERCENTILES))
 def feature_names() -> tuple[str, ...]:
     """The D names, in the order of ``song_features``.
 
-    ``mfcc`` in dB, ``mfcc delta`` and ``mfcc delta 2`` (deviations of their slope and curvature) in dB a frame,
-    ``chroma`` as share of the strongest pitch class, ``contrast`` in dB, ``centroid``, ``bandwidth`` and ``roll-off``
-    in Hz, ``flatness`` and ``zero crossings`` from 0 to 1, ``loudness`` in dB of full scale, ``onset strength`` in dB a
-    frame, ``onset rate`` in onsets a second, ``tempo`` in beats a minute, ``tempogram`` as autocorrelation, up to 1:
-    the strongest between two tempi, of all of them (``clarity``) and its deviation over the song (``change``).
+    ``mfcc`` in dB, ``mfcc delta`` and ``mfcc delta 2`` (deviations of their slope and curvature) in dB per frame,
+    ``chroma`` relative to the strongest pitch class, ``contrast`` in dB, ``centroid``, ``bandwidth`` and ``roll-off``
+    in Hz, ``flatness`` and ``zero crossings`` from 0 to 1, ``loudness`` in dB of full scale, ``onset strength`` in dB
+    per frame, ``onset rate`` in onsets per second, ``tempo`` in beats per minute, ``tempogram`` as autocorrelation, up
+    to 1: the strongest between two tempi, of all of them (``clarity``) and its deviation over the song (``change``).
     """
     names = [f"{name} {statistic}" for name in _SUMMARISED for statistic in _STATISTICS]
     names += [f"mfcc {delta} {i} deviation" for delta in ("delta", "delta 2") for i in range(NUM_MFCC)]
@@ -72,22 +72,22 @@ def feature_names() -> tuple[str, ...]:
 
 
 def feature_family(name: str) -> str:
-    """What a feature is a statistic of, without numbers and units: mfcc, chroma, contrast, tempogram, loudness, ..."""
+    """The descriptor that a feature is a statistic of, without numbers and units: mfcc, chroma, tempogram, ..."""
     words = name.split()
     return " ".join(words[:2]) if words[0] in ("onset", "zero") else words[0]
 
 
 @cache
 def feature_digest() -> str:
-    """What tells these features from those of another version: 8 hexadecimal digits."""
+    """Identifies this version of the features: 8 hexadecimal digits."""
     return hashlib.sha256("\n".join([str(VERSION), *feature_names()]).encode()).hexdigest()[:8]
 
 
 def song_features(waveform: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """Features (D, float32, all finite) of a song: ``waveform`` is N float32 in [-1, 1].
 
-    Raises MusictagError for an empty or non-finite waveform, and for a rate other than 16 kHz: every number here would
-    mean something else.
+    Raises MusictagError for an empty or non-finite waveform, and for a rate other than 16 kHz, at which the features
+    would have another meaning.
     """
     import librosa
 
@@ -121,7 +121,7 @@ class _Frames(NamedTuple):
 
 
 def _frame_descriptors(waveform: np.ndarray) -> _Frames:
-    """All that is taken from the STFT; frames are centred on every 512th sample, beyond the song's ends is silence."""
+    """All descriptors of the STFT; frames are centred on every 512th sample, with silence beyond the song's ends."""
     num_frames = 1 + len(waveform) // HOP_SAMPLES
     padded = np.pad(waveform, N_FFT // 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP_SAMPLES]
@@ -149,7 +149,7 @@ def _frequencies() -> np.ndarray:
 
 @cache
 def _filters() -> np.ndarray:
-    """Mel and chroma filters side by side, F×108: one product with the power serves both."""
+    """Mel and chroma filters side by side, F×108: a single matrix product with the power serves both."""
     import librosa
 
     mel = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=NUM_MELS)
@@ -158,13 +158,13 @@ def _filters() -> np.ndarray:
 
 
 def _chroma(energy: np.ndarray) -> np.ndarray:
-    """The strongest pitch class of a frame is 1; all are 0 in silence."""
+    """Relative to the strongest pitch class of each frame, which is 1; all are 0 in silence."""
     strongest = energy.max(axis=1, keepdims=True)
     return np.divide(energy, strongest, out=np.zeros_like(energy), where=strongest > np.finfo(np.float32).tiny)
 
 
 def _spectral_shape(power: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Centroid, bandwidth, roll-off (Hz) and flatness of each frame; of silence 0, 0, 0 and 1."""
+    """Centroid, bandwidth, roll-off (Hz) and flatness of each frame; for silence 0, 0, 0 and 1."""
     frequencies = _frequencies()
     magnitude = np.sqrt(power)
     total = magnitude.sum(axis=1)
@@ -180,7 +180,7 @@ def _spectral_shape(power: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _contrast(power: np.ndarray) -> np.ndarray:
-    """How far the peaks of each band stand above its valleys: T×6, dB of the magnitude."""
+    """How far the peaks of each band are above its valleys: T×6, in dB of magnitude."""
     columns = []
     for first, last, count in _contrast_bands():
         ordered = np.sort(power[:, first:last], axis=1)
@@ -191,7 +191,7 @@ def _contrast(power: np.ndarray) -> np.ndarray:
 
 @cache
 def _contrast_bands() -> list[tuple[int, int, int]]:
-    """First bin, bin after the last, and how many are peaks and how many valleys; neighbours share the bin between."""
+    """First bin, bin after the last, and the number of peaks and of valleys; adjacent bands share a bin."""
     edges = np.searchsorted(_frequencies(), CONTRAST_EDGES)
     return [(a, b, max(1, round(CONTRAST_SHARE * (b - a)))) for a, b in pairwise(edges)]
 
@@ -207,7 +207,7 @@ def _loudness(frames: np.ndarray) -> np.ndarray:
 
 
 def _onset_strength(log_mel: np.ndarray) -> np.ndarray:
-    """How much louder the bands become from a frame to the next, T."""
+    """The mean increase of the bands from one frame to the next, T."""
     import librosa
 
     if log_mel.shape[1] < 2:
@@ -231,7 +231,7 @@ def _rhythm(strength: np.ndarray, seconds: float) -> np.ndarray:
     correlation = scipy.fft.irfft(spectra, axis=1)[:, :TEMPOGRAM_FRAMES]
     correlation /= np.maximum(correlation[:, :1], _TINY)
     tempogram = correlation.mean(axis=0)
-    tempi = 60 * SAMPLE_RATE / HOP_SAMPLES / np.arange(1, TEMPOGRAM_FRAMES)  # of the lags from 1 on
+    tempi = 60 * SAMPLE_RATE / HOP_SAMPLES / np.arange(1, TEMPOGRAM_FRAMES)  # for lags from 1 up
     strongest = [tempogram[1:][(tempi >= low) & (tempi < high)].max() for low, high in pairwise(TEMPO_EDGES)]
     tempo = librosa.feature.tempo(sr=SAMPLE_RATE, hop_length=HOP_SAMPLES, tg=np.maximum(tempogram, 0)[:, None])
     onsets = librosa.onset.onset_detect(

@@ -1,4 +1,4 @@
-"""Whether songs can be trained on and scored: said before any time is spent on it."""
+"""Checks whether songs can be trained on and scored, before any time is spent on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from musictag.data.manifest import Manifest
 
 
 def check_splits(splits: dict[str, Manifest], where: str, advice: str) -> None:
-    """Raises MusictagError where a split has no songs; ``where`` says of which kind, ``advice`` what to do."""
+    """Raises MusictagError if a split has no songs; ``where`` describes the songs, ``advice`` says what to do."""
     if empty := [split for split, songs in splits.items() if not len(songs)]:
         counts = ", ".join(f"{split}: {len(songs)}" for split, songs in splits.items())
         raise MusictagError(
@@ -24,22 +24,22 @@ def check_splits(splits: dict[str, Manifest], where: str, advice: str) -> None:
 
 
 def check_learnable(songs: Manifest) -> dict[str, str]:
-    """The tags that cannot be learnt from these training songs, as happens with a small part of a data set, and why.
-    Raises MusictagError where that is true of all tags."""
+    """The tags that cannot be learned from these training songs, as happens with a small subset, and why. Raises
+    MusictagError if that is true of all tags."""
     lacking = lacking_tags(songs)
     if len(lacking) == len(songs.tags):
         raise MusictagError(
-            f"no tag can be learnt from {len(songs):,} training song{'s' if len(songs) > 1 else ''}: "
-            f"{listed_tags(lacking)}. Take more songs (data.train_songs)"
+            f"no tag can be learned from {len(songs):,} training song{'s' if len(songs) > 1 else ''}: "
+            f"{listed_tags(lacking)}. Use more songs (data.train_songs)"
         )
     return lacking
 
 
 def unlearnt_tags(songs: Manifest) -> dict[str, str]:
-    """The same, and a warning names them."""
+    """Like ``check_learnable``, with a warning that names the tags."""
     if lacking := check_learnable(songs):
         rank_zero_warn(
-            f"{len(lacking)} of {len(songs.tags)} tags cannot be learnt from the {len(songs):,} training songs: "
+            f"{len(lacking)} of {len(songs.tags)} tags cannot be learned from the {len(songs):,} training songs: "
             f"{listed_tags(lacking)}. The model keeps an output for each, so that it can be compared with models "
             "trained on more songs; their scores count, and metrics.json lists them (tags_unlearnt)"
         )
@@ -47,20 +47,20 @@ def unlearnt_tags(songs: Manifest) -> dict[str, str]:
 
 
 def warn_of_evaluation(manifest: Manifest, splits: dict[str, Manifest], firsts: np.ndarray, duplicates: Path) -> None:
-    """Warns of tags that validation or test cannot score, and of groups and recordings that make their scores too good.
+    """Warn of tags that cannot be scored, and of groups and recordings that make validation or test scores too high.
 
-    ``firsts`` (int64 S) says which songs are copies of each other, the file ``duplicates`` lists them.
+    ``firsts`` (int64 S) says which songs are copies of each other, and the file ``duplicates`` lists them.
     """
     for split in ("validation", "test"):
         if lacking := lacking_tags(splits[split]):
             rank_zero_warn(
-                f"the split {split} cannot score these tags, which are left out of its means: {listed_tags(lacking)}"
+                f"tags that cannot be scored on the {split} split (left out of its means): {listed_tags(lacking)}"
             )
     if leaked := manifest.leaked_groups():
         rank_zero_warn(
-            f"{len(leaked)} groups (artists or works) stand in more than one split, such as {', '.join(leaked[:3])}: "
-            "scores come out better than on music of others"
+            f"{len(leaked)} groups (artists or works) are in more than one split, such as {', '.join(leaked[:3])}: "
+            "scores will be higher than on music by others"
         )
     across, _ = about_copies(manifest, firsts)
     if across:
-        rank_zero_warn(f"{across}. Scores come out better than on other music; the whole list: {duplicates}")
+        rank_zero_warn(f"{across}. Scores will be higher than on other music; the whole list: {duplicates}")

@@ -1,4 +1,4 @@
-"""Songs for training and evaluation: from a source to batches of int16 patches.
+"""Songs for training and evaluation: from a data source to batches of int16 patches.
 
 Legend: B patches, S songs, N samples, K tags.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,32 +36,33 @@ from musictag.data.store.store import Store
 EVALUATION_MODES = ("patches", "whole")
 _NORMALISATION_SONGS = 1024
 _PREFETCHED_BATCHES = 4
-#: Forked workers share the songs and their targets with the main process: of a million songs, 800 MB each that others
-#: would own. Where forking is not safe (macOS, Windows), Python's own choice.
+#: Forked workers share the songs and their targets with the main process; otherwise each would hold a copy, 800 MB for
+#: a million songs. Where forking is not safe (macOS, Windows), Python's own default.
 _WORKER_CONTEXT = "fork" if sys.platform == "linux" else None
 
 
 class SongData(pl.LightningDataModule):
-    """The songs of ``source``, prepared below ``data_dir``; by Lightning, or by hand: ``prepare_data()``, ``setup()``.
+    """The songs of ``source``, prepared below ``data_dir``, by Lightning or by ``prepare_data()`` and ``setup()``.
 
     Training batches are ``{"audio": int16 B×N, "target": float32 B×K (NaN: unknown), "song": int64 B}`` with
-    ``patches_per_song`` random patches of ``patch_seconds`` from each song and epoch, a pure function of (seed, epoch,
-    song). ``batch_size`` counts the patches of all processes together. ``train_songs`` trains on that many usable
-    songs, a nested subset for each ``seed``; validation and test never change with it, other songs are not prepared.
+    ``patches_per_song`` random patches of ``patch_seconds`` per song and epoch, a pure function of (seed, epoch, song).
+    ``batch_size`` counts the patches of all processes together. ``train_songs`` trains on that many usable songs, a
+    nested subset for each ``seed``; validation and test do not depend on it, and the other songs are not prepared.
+    ``sampler`` makes the batch sampler of training, a TrainBatches, from its keyword arguments.
 
     Validation and test batches are ``{"audio", "song"}`` of up to ``eval_batch_size`` patches (default:
     ``batch_size``): every song's consecutive patches (section 2 of the paper), or with ``evaluation_mode="whole"`` each
     song in one pass. ``song`` is the song's row within its split, the same as in ``song_ids``, ``targets`` and
     ``song_average``. Under torch.distributed every process evaluates its own songs, without padding.
 
-    ``epoch`` is read when an epoch begins outside of a Trainer; a Trainer's own epoch goes before it. A Trainer with
+    ``epoch`` is read when an epoch begins without a Trainer, whose own epoch takes precedence. A Trainer with
     several processes needs ``use_distributed_sampler=False``.
 
-    Tags that lost their last examples with songs that cannot be used go as the source's ``tag_choice`` says. A part of
-    the training songs (``train_songs``) keeps all tags, whether it can teach them or not: see ``unlearnt_tags``.
+    The source's ``tag_choice`` decides about tags that lost their last examples with unusable songs. A subset of the
+    training songs (``train_songs``) keeps all tags, learnable or not: see ``unlearnt_tags``.
 
-    Raises MusictagError for settings out of range, here; for an empty split, more ``train_songs`` than there are, and
-    songs that teach no tag, from ``prepare_data`` or ``setup``.
+    Raises MusictagError here for settings out of range; from ``prepare_data`` or ``setup`` for an empty split, more
+    ``train_songs`` than there are, and songs that teach no tag.
     """
 
     def __init__(
@@ -80,12 +81,13 @@ class SongData(pl.LightningDataModule):
         evaluation_mode: str = "patches",
         prepare_workers: int | None = None,
         max_bad_fraction: float = 0.1,
+        sampler: Callable[..., TrainBatches] = TrainBatches,
     ) -> None:
         super().__init__()
         self.source = source
         self.sample_rate = sample_rate
         self.patch_samples = round(patch_seconds * sample_rate)
-        #: of the song, in the audio of every batch before and after the patch; what the model's front-end asks for
+        #: margin around the patch in the audio of every batch, as the model's front-end requires
         self.margin_samples = (0, 0)
         self.epoch = 0
         self._data_dir = Path(data_dir)
@@ -98,9 +100,10 @@ class SongData(pl.LightningDataModule):
         self._whole_songs = evaluation_mode == "whole"
         self._prepare_workers = prepare_workers or os.cpu_count() or 1
         self._max_bad_fraction = max_bad_fraction
-        self._begun = {"epoch": -1, "batches": 0}  # the epoch that a checkpoint was written in, and what was done of it
+        self._sampler = sampler
+        self._begun = {"epoch": -1, "batches": 0}  # the epoch of the checkpoint, and its batches so far
         self._prepared: Prepared | None = None
-        self._manifest: Manifest | None = None  # of what is prepared, without tags that went with unusable songs
+        self._manifest: Manifest | None = None  # of the prepared songs, without tags lost with unusable songs
         self._splits: dict[str, Manifest] | None = None
         self._unlearnt: dict[str, str] = {}
         self._rows: dict[str, np.ndarray] = {}
@@ -120,25 +123,25 @@ class SongData(pl.LightningDataModule):
     # preparation
 
     def prepare_data(self) -> Prepared:
-        """Decodes what is not yet there; at most one process of a machine works, the others wait."""
+        """Decode what is missing; at most one process per machine works, and the others wait."""
         self._prepared = self._prepare()
         return self._prepared
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the store and checks songs and tags, once for all stages."""
+        """Open the store and check songs and tags, once for all stages."""
         if self._splits is not None:
             return
         if self._prepared is None:
             self._prepared = self._prepare()
         manifest = self._prepared.manifest
-        if self._train_songs is None:  # parts of the training songs keep the tags of the whole
+        if self._train_songs is None:  # subsets of the training songs keep all tags
             manifest = self.source.tag_choice.learnable(manifest)
         splits = {split: manifest.split(split) for split in SPLITS}
         check_splits(splits, "usable", self.source.advice_on_splits)
         self._unlearnt = unlearnt_tags(splits["train"])
         warn_of_evaluation(manifest, splits, self._prepared.firsts, self._prepared.store.folder / DUPLICATES_FILE)
         self._manifest, self._splits, self._rows = manifest, splits, {}
-        # what reading the tables took, Arrow would keep for the next ones: of a million songs 300 MB
+        # Arrow would keep the memory that reading the tables took: 300 MB for a million songs
         pa.default_memory_pool().release_unused()
 
     def _prepare(self) -> Prepared:
@@ -157,12 +160,12 @@ class SongData(pl.LightningDataModule):
             missing = self._train_songs - len(prepared.manifest.split("train"))
             if not missing:
                 return prepared
-            taken += missing  # the next songs of the same order stand in for unusable ones
+            taken += missing  # the next songs in order replace unusable ones
         unusable = taken - self._train_songs
         raise MusictagError(
             f"train_songs={self._train_songs}, but there are {len(order)} training songs"
             + (f", {unusable} or more of them unusable" if unusable else "")
-            + "; ask for fewer, or leave train_songs away to take them all"
+            + "; use fewer, or omit train_songs to use all"
         )
 
     def _prepare_songs(self, manifest: Manifest) -> Prepared:
@@ -175,7 +178,7 @@ class SongData(pl.LightningDataModule):
             sample_rate=self.sample_rate,
         )
 
-    # who is there
+    # songs and targets
 
     @property
     def tags(self) -> tuple[Tag, ...]:
@@ -183,7 +186,7 @@ class SongData(pl.LightningDataModule):
 
     @property
     def manifest(self) -> Manifest:
-        """The usable songs of all splits, of the training songs those that are trained on."""
+        """The usable songs of all splits; for training only those that are trained on."""
         self._ready()
         return self._manifest
 
@@ -193,7 +196,7 @@ class SongData(pl.LightningDataModule):
 
     @property
     def unlearnt_tags(self) -> tuple[str, ...]:
-        """Names of the tags that have no positive, no negative or no known example among the training songs."""
+        """Names of the tags without positive, negative or known examples among the training songs."""
         self._ready()
         return tuple(self._unlearnt)
 
@@ -203,11 +206,11 @@ class SongData(pl.LightningDataModule):
         return self._ready().problems
 
     def song_ids(self, split: str) -> np.ndarray:
-        """S strings."""
+        """Identifiers of the split's songs: S strings."""
         return self._split(split).song_ids
 
     def targets(self, split: str) -> np.ndarray:
-        """float32 S×K, NaN where unknown."""
+        """Targets of the split's songs: float32 S×K, NaN if unknown."""
         return self._split(split).targets()
 
     def audio(self, split: str, song: int) -> np.ndarray:
@@ -215,11 +218,11 @@ class SongData(pl.LightningDataModule):
         return self.store.read(int(self._store_rows(split)[song]))
 
     def audio_seconds(self, split: str) -> float:
-        """Length of all songs of a split together."""
+        """Total length of a split's songs, in seconds."""
         return float(self.store.num_samples[self._store_rows(split)].sum() / self.sample_rate)
 
     def normalisation_waveforms(self) -> Iterator[Tensor]:
-        """Blocks of training audio (float32 B×N): a patch from each of up to 1,024 songs, chosen by the seed."""
+        """Blocks of training audio (float32 B×N): one patch from each of up to 1,024 songs, chosen by the seed."""
         ids = self.song_ids("train")
         chosen = ids[subset_order(song_keys(ids), self._seed)[:_NORMALISATION_SONGS]]
         rows, keys = self.store.rows_of(chosen), song_keys(chosen)
@@ -235,8 +238,9 @@ class SongData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         rank, world = rank_and_world()
         songs = self._split("train")
-        batches = TrainBatches(
-            len(songs), self._patches_per_song, self._batch_size, self._seed, self._current_epoch, rank, world,
+        batches = self._sampler(
+            songs=songs, patches_per_song=self._patches_per_song, batch_size=self._batch_size, seed=self._seed,
+            epoch=self._current_epoch, rank=rank, world=world,
             first_batch=lambda epoch: self._begun["batches"] if epoch == self._begun["epoch"] else 0,
         )  # fmt: skip
         patches = TrainPatches(
@@ -268,18 +272,18 @@ class SongData(pl.LightningDataModule):
             persistent_workers=self._num_workers > 0,
             prefetch_factor=_PREFETCHED_BATCHES if self._num_workers else None,
             pin_memory=torch.cuda.is_available(),
-            # its own: starting workers would draw from the global one, which dropout draws from
+            # its own generator: starting workers would draw from the global one, which dropout uses
             generator=torch.Generator(),
         )
 
     def state_dict(self) -> dict[str, int]:
-        """For a Trainer's checkpoints: how many batches of which epoch have been trained on."""
+        """For a Trainer's checkpoints: the epoch, and how many of its batches have been trained on."""
         if self.trainer is None:
             return {}
         return {"epoch": self.trainer.current_epoch, "batches": self.trainer.fit_loop.epoch_loop.batch_idx + 1}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """From a checkpoint: that epoch, if it is not over, goes on after these batches."""
+        """Continue a checkpoint's epoch, unless it was finished, after these batches."""
         self._begun = dict(state_dict)
 
     def _current_epoch(self) -> int:

@@ -1,7 +1,7 @@
-"""Patches for a DataLoader: which ones are in a batch (decided in the main process), and their audio (by workers).
+"""Patches for a DataLoader: the main process decides which are in a batch, and workers read their audio.
 
-A batch sampler yields all that a batch is made of, the epoch included, so that workers keep no state that could grow
-stale. Legend: B patches, S songs, N samples, K tags.
+A batch sampler yields everything that defines a batch, including the epoch, so that workers keep no state that could
+become stale. Legend: B patches, S songs, N samples, K tags.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from musictag.data.random_draws import patch_starts_of_epoch, song_keys
 from musictag.data.store.store import Store
 
 _UNKNOWN = 2
-#: What the bytes of CompactTargets stand for.
+#: The values that the bytes of CompactTargets stand for.
 _LABELS = np.array([0.0, 1.0, np.nan], dtype=np.float32)
 
 
@@ -58,9 +58,9 @@ class TrainPatches(Dataset):
 
 
 class CompactTargets:
-    """Targets of S songs, for quick access by song: a byte for a classification tag, a float32 for a regression tag.
+    """Targets of S songs, for fast access by song: a byte per classification tag, a float32 per regression tag.
 
-    Of a million songs with 139 tags it holds 260 MB instead of the 560 that S×K floats would take.
+    For a million songs with 139 tags it takes 260 MB, where S×K floats would take 560.
     """
 
     def __init__(self, songs: Manifest) -> None:
@@ -74,7 +74,7 @@ class CompactTargets:
             self._numbers[:, number] = songs.values(songs.tags[tag].name)
 
     def __getitem__(self, songs: np.ndarray) -> np.ndarray:
-        """float32 B×K of the songs at these rows (int64 B), NaN where unknown."""
+        """float32 B×K of the songs at these rows (int64 B), NaN if unknown."""
         targets = np.empty((len(songs), len(self._classes) + len(self._measures)), dtype=np.float32)
         targets[:, self._classes] = _LABELS[self._labels[songs]]
         targets[:, self._measures] = self._numbers[songs]
@@ -82,7 +82,7 @@ class CompactTargets:
 
 
 class EvaluationPatches(Dataset):
-    """Given patches: ``audio`` int16 B×N, ``song`` int64 B.
+    """Patches at given positions: ``audio`` int16 B×N, ``song`` int64 B.
 
     ``rows`` (int64 S) are the songs' rows in ``store``.
     """

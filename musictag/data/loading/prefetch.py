@@ -1,4 +1,4 @@
-"""Batches before they are asked for, and errors of those who make them where the batch was asked for."""
+"""Fetches batches ahead, and passes worker errors on unchanged."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _READY_BATCHES = 4
 
 
 class _Failure(NamedTuple):
-    """Stands in a batch's place and is raised where the batch was asked for."""
+    """Takes a batch's place and is raised in the main process."""
 
     error: BaseException
 
 
 def telling(get_items: Callable) -> Callable:
-    """A dataset's ``__getitems__`` whose MusictagErrors reach the main process as they are.
+    """Wrap a dataset's ``__getitems__`` so that its MusictagErrors reach the main process unchanged.
 
     A DataLoader would put "Caught MusictagError in DataLoader worker process" and a traceback into the message, which
-    is written for the person at the keyboard. ``PrefetchingLoader`` raises what is returned here.
+    is written for the user. ``PrefetchingLoader`` raises what is returned here.
     """
 
     @functools.wraps(get_items)
@@ -44,14 +44,14 @@ def telling(get_items: Callable) -> Callable:
 class PrefetchingLoader(DataLoader):
     """A DataLoader that fetches ahead in a thread, so that a training step finds its batch ready.
 
-    Receiving a batch from a worker process costs the receiver some milliseconds, which a step on a fast device would
-    wait for; copying from memory leaves Python's lock alone. It begins when its first batch is asked for: Lightning
-    calls ``iter`` on the loader of a resumed run before it has restored the epoch, and what began then would fetch an
-    epoch that is over.
+    Receiving a batch from a worker process takes some milliseconds, which a step on a fast device would wait for;
+    copying memory releases Python's lock. Fetching begins when the first batch is requested: Lightning calls ``iter``
+    on the loader of a resumed run before it has restored the epoch, and earlier fetching would use an epoch that is
+    over.
     """
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        # here and not in the thread: starting worker processes from a thread could copy locks that others hold
+        # here and not in the thread: starting worker processes from a thread could copy locks held by other threads
         batches = super().__iter__()
         ready: queue.Queue = queue.Queue(_READY_BATCHES)
         abandoned = threading.Event()
@@ -81,7 +81,7 @@ _END = object()
 
 
 def _put(ready: queue.Queue, batch: object, abandoned: threading.Event) -> bool:
-    """Whether anybody still wants ``batch``, once there is room for it."""
+    """Wait until there is room for ``batch``; returns whether it is still wanted."""
     while not abandoned.is_set():
         try:
             ready.put(batch, timeout=0.05)

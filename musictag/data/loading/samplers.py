@@ -9,6 +9,7 @@ import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.data.audio.patches import patch_starts
+from musictag.data.manifest import Manifest
 from musictag.data.random_draws import epoch_order
 
 
@@ -21,7 +22,7 @@ class TrainBatch(NamedTuple):
 
 
 class EvaluationBatch(NamedTuple):
-    """``songs`` and ``starts`` are int64 B: rows of the split, first samples."""
+    """``songs`` and ``starts`` are int64 B: rows of the split, and first samples."""
 
     songs: np.ndarray
     starts: np.ndarray
@@ -31,19 +32,19 @@ class EvaluationBatch(NamedTuple):
 class TrainBatches:
     """The batches of an epoch for one of ``world`` processes, a pure function of (seed, epoch).
 
-    Every song comes ``patches_per_song`` times. ``batch_size`` counts the patches of all processes together: batch b of
-    each process is its interleaved share of the global batch b, so that one process or many see the same patches in a
-    step. What does not fill the last batch is left out in this epoch. If there are fewer patches than one batch, they
-    make a single smaller batch (of equal shares).
+    Every song occurs ``patches_per_song`` times; a subclass decides otherwise by overriding ``draw``. ``batch_size``
+    counts the patches of all processes together: batch b of each process is its interleaved share of the global batch
+    b, so that a step sees the same patches on any number of processes. An incomplete last batch is dropped in this
+    epoch. If there are fewer patches than one batch, they make a single smaller batch (of equal shares).
 
-    ``epoch`` is asked whenever an epoch begins, and ``first_batch`` with which of its batches: an interrupted epoch
-    goes on where it was. Raises MusictagError if ``batch_size`` cannot be shared equally, or if there are fewer patches
-    than processes.
+    ``epoch`` is called whenever an epoch begins, and ``first_batch`` for its first batch: an interrupted epoch resumes
+    where it was. Raises MusictagError if ``batch_size`` cannot be shared equally, or if there are fewer patches than
+    processes.
     """
 
     def __init__(
         self,
-        num_songs: int,
+        songs: Manifest,
         patches_per_song: int,
         batch_size: int,
         seed: int,
@@ -54,35 +55,46 @@ class TrainBatches:
     ) -> None:
         if batch_size % world:
             raise MusictagError(
-                f"batch_size={batch_size} is shared by {world} processes: type a multiple of {world}, "
+                f"batch_size={batch_size} is shared by {world} processes: use a multiple of {world}, "
                 f"for example {max(batch_size // world, 1) * world}"
             )
-        self._num_items = num_songs * patches_per_song
-        self._patches_per_song = patches_per_song
-        self._global_batch = min(batch_size, self._num_items // world * world)
+        self.songs = songs
+        self.seed = seed
+        self.patches_per_song = patches_per_song
+        self.num_patches = len(songs) * patches_per_song
+        self._global_batch = min(batch_size, self.num_patches // world * world)
         if not self._global_batch:
-            raise MusictagError(f"{self._num_items} training patches an epoch are too few for {world} processes")
-        self._seed = seed
+            raise MusictagError(f"{self.num_patches} training patches per epoch are too few for {world} processes")
         self._epoch = epoch
         self._first_batch = first_batch
         self._rank = rank
         self._world = world
 
+    def draw(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The ``num_patches`` patches of an epoch, of all processes, in their order: ``songs`` and ``draws`` as in
+        TrainBatch. Must be a pure function of ``seed`` and ``epoch``, so that a resumed run draws the same. A song with
+        the same draw twice is the same patch twice."""
+        return np.divmod(epoch_order(self.num_patches, self.seed, epoch), self.patches_per_song)
+
     def __len__(self) -> int:
-        return self._num_items // self._global_batch
+        return self.num_patches // self._global_batch
 
     def __iter__(self) -> Iterator[TrainBatch]:
         epoch = self._epoch()
-        order = epoch_order(self._num_items, self._seed, epoch)
+        songs, draws = self.draw(epoch)
+        if not len(songs) == len(draws) == self.num_patches:
+            raise MusictagError(
+                f"{type(self).__qualname__}.draw must return {self.num_patches} songs and draws (num_patches); it "
+                f"returned {len(songs)} and {len(draws)}"
+            )
         for number in range(self._first_batch(epoch), len(self)):
             first = number * self._global_batch
-            items = order[first + self._rank : first + self._global_batch : self._world]
-            songs, draws = np.divmod(items, self._patches_per_song)
-            yield TrainBatch(epoch, songs, draws)
+            share = slice(first + self._rank, first + self._global_batch, self._world)
+            yield TrainBatch(epoch, songs[share], draws[share])
 
 
 class EvaluationBatches:
-    """All patches of this process's songs, each once: song s belongs to process s modulo ``world``, without padding.
+    """All patches of this process's songs, each once: song s belongs to process s mod ``world``, without padding.
 
     ``num_samples`` (int64 S) are the songs' lengths. With ``whole_songs``, a song is one patch of its own length (at
     least ``patch_samples``); songs of equal length share a batch, of at most ``batch_size * patch_samples`` samples.

@@ -1,7 +1,7 @@
-"""The unit of preparation: a block of songs becomes a shard and its part of the index, or nothing at all.
+"""The unit of preparation: a block of songs is written as a shard and its part of the index, or not at all.
 
-A block is named after its songs: the same songs give the same files, whoever prepares them, when, and in which order.
-The part is written after the shard and makes it count; ``merge_parts`` takes parts into the index.
+A block is named after its songs: the same songs give the same files, whichever process prepares them, when, and in
+which order. The part is written after the shard and makes it valid; ``merge_parts`` adds parts to the index.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PROBLEMS_FILE = "problems.csv"
 
 
 class Song(NamedTuple):
-    """What identifies a song's audio; where one of the three differs, it is prepared again."""
+    """What identifies a song's audio; a song with any other value is prepared again."""
 
     song_id: str
     path: str
@@ -56,13 +56,13 @@ def write_block(
     on_song: Callable[[], None],
     left_out: Mapping[Song, str] | None = None,
 ) -> int:
-    """Reads a block's songs and writes their shard, then their part of the index, each of them whole or not at all.
+    """Read a block's songs and write their shard, then their part of the index, each atomically.
 
     Returns the number of samples in the shard.
 
-    A song that cannot be used gets its reason instead of samples; those that are ``left_out`` are not read, and have
-    their reasons there. ``on_song`` is called after each song; what it raises ends the block without a trace. A process
-    that dies here leaves a note of the song that it was reading (see ``find_notes``). Memory: one song at a time.
+    An unusable song gets its reason instead of samples; songs in ``left_out`` are not read, and get the reason there.
+    ``on_song`` is called after each song; an exception from it ends the block without a trace. A process that dies here
+    leaves a note of the song that it was reading (see ``find_notes``). Memory: one song at a time.
     """
     name, left_out = _block_name(songs), left_out or {}
     rows: list[dict] = []
@@ -96,11 +96,11 @@ def write_block(
 
 
 def merge_parts(folder: Path, sample_rate: int) -> None:
-    """Takes the parts of finished blocks into the index, and lists the songs in problems.csv that cannot be used, or of
-    which something could not be.
+    """Add the parts of finished blocks to the index, and list in problems.csv the songs that cannot be used in whole or
+    in part.
 
-    The parts stay: as long as there are some, the work is not finished (``remove_parts`` ends it), so a kill at any
-    point leaves all they hold, and doing it again does no harm. The caller owns the folder's lock.
+    The parts stay until ``remove_parts`` marks the work as finished, so a kill at any point loses nothing they hold,
+    and merging again does no harm. The caller holds the folder's lock.
     """
     remove_leftovers(folder)
     parts = find_parts(folder)
@@ -120,24 +120,24 @@ def merge_parts(folder: Path, sample_rate: int) -> None:
 
 
 def find_parts(folder: Path) -> list[Path]:
-    """Parts of the index that wait to be merged, or to be removed."""
+    """Parts of the index that are to be merged or removed."""
     return sorted((folder / SHARD_FOLDER).glob("*.parquet"))
 
 
 def remove_parts(folder: Path) -> None:
-    """Removes merged parts; the caller owns the folder's lock."""
+    """Remove merged parts; the caller holds the folder's lock."""
     for part in find_parts(folder):
         part.unlink()
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what killed processes were writing; the caller owns the folder's lock, and nobody writes."""
+    """Remove partial files of killed processes; the caller holds the folder's lock, and no process writes."""
     for leftover in [*folder.glob(".*.part"), *(folder / SHARD_FOLDER).glob(".*.part")]:
         leftover.unlink()
 
 
 def find_notes(folder: Path) -> dict[Path, Song | None]:
-    """What processes were reading when they died, by the file that says so; None where they had not yet said it."""
+    """What processes were reading when they died, by the note's file; None if the note was still empty."""
     notes: dict[Path, Song | None] = {}
     for path in sorted((folder / SHARD_FOLDER).glob(".*.reading")):
         notes[path] = None
@@ -147,7 +147,7 @@ def find_notes(folder: Path) -> dict[Path, Song | None]:
 
 
 def intact_shards(folder: Path, index: pa.Table) -> np.ndarray:
-    """Which rows of the index (bool) need no shard, or have one that is there and whole by its size."""
+    """Rows of the index (bool) that need no shard, or whose shard exists and has the right size."""
     sizes: dict[str, int] = {}
     with suppress(FileNotFoundError), os.scandir(folder / SHARD_FOLDER) as entries:
         sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".npy")}
@@ -173,7 +173,7 @@ def _part_path(folder: Path, name: str) -> Path:
 
 @contextmanager
 def _noting(folder: Path, name: str) -> Iterator[Callable[[Song], None]]:
-    """Inside, the function that writes down which song of the block is being read."""
+    """Yield a function that notes which song of the block is being read."""
     path = folder / SHARD_FOLDER / f".{name}.reading"
     try:
         with open(path, "wb", buffering=0) as file:
@@ -194,17 +194,17 @@ def _read(reader: SongReader, song: Song) -> Reading:
     except (SongError, MusictagError):
         raise
     except Exception as error:
-        # a mistake in a reader is no property of the song: it must not vanish in problems.csv
+        # a bug in a reader is not the song's fault: it must not vanish in problems.csv
         message = f"reading song {song.song_id} ({song.path}) failed: {type(error).__name__}: {error}"
         raise RuntimeError(message) from error
     samples, note = read if isinstance(read, Reading) else (read, "")
     if samples.dtype != np.int16 or samples.ndim != 1 or not len(samples):
-        raise RuntimeError(f"song {song.song_id}: the reader gave {samples.dtype} {samples.shape}, not int16 (N,)")
+        raise RuntimeError(f"song {song.song_id}: the reader returned {samples.dtype} {samples.shape}, not int16 (N,)")
     return Reading(samples, note)
 
 
 def _write_shard(path: Path, songs: Iterator[np.ndarray]) -> tuple[int, int]:
-    """Number of samples and their CRC-32; no file is written where there is no song."""
+    """Number of samples and their CRC-32; no file is written if there is no song."""
     samples = next(songs, None)
     total, checksums = 0, ShardChecksums()
     if samples is None:

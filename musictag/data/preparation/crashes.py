@@ -1,8 +1,8 @@
-"""Songs that take the process down that reads them: found out, and from then on reported like any other bad song.
+"""Finds songs that crash the process reading them, and from then on reports them like any other bad song.
 
-A decoder may crash on a damaged file, and the system kills a process that takes too much memory. Either way nobody is
-left to say which song it was, so ``write_block`` leaves a note of what it reads. What a dead process was reading is
-suspect, and is tried once more, alone in a process of its own: a song that ends that one too is not read again.
+A decoder may crash on a damaged file, and the system kills a process that takes too much memory. In either case no
+process is left to say which song it was, so ``write_block`` leaves a note of what it reads. What a dead process was
+reading is suspect, and is tried once more in a process of its own: a song that ends that one too is not read again.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from musictag.data.datasets import SongReader
 from musictag.data.preparation.blocks import Song, find_notes
 from musictag.data.store.store import SHARD_FOLDER
 
-CRASHED = "the decoder crashed on it, or it takes more memory than there is"
+CRASHED = "the decoder crashed on it, or it needs more memory than there is"
 _CRASHED_FILE = ".crashed.json"
 
 
 def find_crashed(folder: Path, reader: SongReader) -> dict[Song, str]:
-    """All songs that are known to end the process that reads them, after trying those that a dead process was reading;
-    with the reason for problems.csv.
+    """All songs known to crash the process that reads them, after trying those that a dead process was reading; with
+    the reason for problems.csv.
 
-    The caller owns the folder's lock, and no process reads songs for it meanwhile.
+    The caller holds the folder's lock, and no process reads songs for it meanwhile.
     """
     notes = find_notes(folder)
     known = _known(folder)
@@ -47,7 +47,7 @@ def find_crashed(folder: Path, reader: SongReader) -> dict[Song, str]:
 
 
 def forget_crashed(folder: Path) -> None:
-    """For when all songs stand in the index, these with their reason."""
+    """Called when all songs are in the index, these with their reason."""
     (folder / SHARD_FOLDER / _CRASHED_FILE).unlink(missing_ok=True)
 
 
@@ -58,11 +58,11 @@ def _known(folder: Path) -> set[Song]:
     try:
         return {Song(*song) for song in json.loads(path.read_text(encoding="utf-8"))}
     except (ValueError, TypeError) as error:
-        raise MusictagError(f"{path} is damaged: delete it and type the same command again ({error})") from error
+        raise MusictagError(f"{path} is damaged: delete it and rerun the command ({error})") from error
 
 
 def _tried(songs: Sequence[Song], reader: SongReader) -> list[Song]:
-    """Those of the songs that end a process which reads nothing else meanwhile."""
+    """Return those of the songs that crash a process which reads nothing else."""
     killers, left = [], list(songs)
     while left:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), follow_parent) as alone:
@@ -77,5 +77,5 @@ def _tried(songs: Sequence[Song], reader: SongReader) -> list[Song]:
 
 
 def _try(reader: SongReader, song: Song) -> None:
-    with suppress(Exception):  # whatever it is, the block will meet it again and report it
+    with suppress(Exception):  # the block will run into the same error and report it
         reader(song.song_id, song.path)

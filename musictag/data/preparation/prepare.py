@@ -1,4 +1,4 @@
-"""Decode once: the songs of a source become a Store, in parallel, and a kill at any point costs a few songs at most."""
+"""Decode once: the songs of a source become a Store, in parallel, and an interruption costs a few songs at most."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from musictag.data.store.store import INDEX_FILE, SHARD_FOLDER, Store, read_inde
 
 ABOUT_FILE = "about.json"
 MANIFEST_FILE = "manifest.parquet"
-#: Songs in a shard: by how many there are in all, never by how many processes work or what is left to do.
+#: Songs per shard, by the total number of songs, and never by the number of processes or of songs left to do.
 _SONGS_PER_SHARD, _WANTED_SHARDS = (8, 64), 64
-#: Files that are opened to see how much space all of them will need, and of which the longest are named.
+#: Files that are opened to estimate the space that all will need, and to name the longest.
 _SAMPLED_SONGS, _NAMED_SONGS = 50, 3
 
 
-#: song_id, path and what is to be told.
+#: song_id, path and message.
 _Told = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """``manifest`` holds the usable songs only; ``problems`` the others, as (song_id, path, reason); ``notes`` in the
-    same way those that are used although something of their files could not be. ``firsts`` (int64 S) tells which songs
-    are the same recording (see ``musictag.data.catalogue.copies``)."""
+    """``manifest`` holds the usable songs only; ``problems`` the others, as (song_id, path, reason); ``notes``,
+    likewise, those that are used although part of their files could not be. ``firsts`` (int64 S) says which songs are
+    the same recording (see ``musictag.data.catalogue.copies``)."""
 
     manifest: Manifest
     store: Store = field(repr=False)
@@ -63,17 +63,17 @@ def prepare(
     songs_per_shard: int | None = None,
     sample_rate: int = 16000,
 ) -> Prepared:
-    """The songs of ``source`` (or of ``manifest`` alone) as a Store in ``prepared_folder``; what is there is kept.
+    """The songs of ``source`` (or only of ``manifest``) as a Store in ``prepared_folder``; prepared songs are kept.
 
-    The work is done in blocks of ``songs_per_shard`` songs (default: 64, and fewer where there are few, so that all
-    processes find something to do) in the manifest's order, by ``workers`` processes (1: this one). Interrupted at any
-    point, the same call goes on after the finished blocks, and the folder ends up the same, byte for byte. Songs that
-    come later go to new shards. If two processes prepare the same audio, one works and the other waits for it. A song
-    whose version has changed (see ``song_versions``) is read again.
+    The work is done in blocks of ``songs_per_shard`` songs (default: 64, fewer in small data sets, so that all
+    processes have work) in the manifest's order, by ``workers`` processes (1: this one). After an interruption the same
+    call continues after the finished blocks, and the folder ends up the same, byte for byte. Songs that are added later
+    go to new shards. If two processes prepare the same audio, one works and the other waits for it. A song whose
+    version has changed (see ``song_versions``) is read again.
 
-    A song that cannot be used is left out and listed with its reason in problems.csv; songs with the same samples as
-    another one stand in duplicates.csv, and are used. Raises MusictagError if these are
-    more than ``max_bad_fraction`` of the songs, if the disk is or would be full, or if the workers are killed.
+    An unusable song is left out and listed with its reason in problems.csv; songs with the same samples as another one
+    are used, and listed in duplicates.csv. Raises MusictagError if more than ``max_bad_fraction`` of the songs are
+    unusable, if the disk is or would be full, or if the workers are killed.
     """
     manifest = source.manifest() if manifest is None else manifest
     if songs_per_shard is None:
@@ -92,7 +92,7 @@ def prepare(
                 forget_crashed(folder)
                 remove_parts(folder)
         except OSError as error:
-            raise MusictagError(f"cannot write to {folder}: {error}; choose another place with data_dir=...") from error
+            raise MusictagError(f"cannot write to {folder}: {error}; use another folder with data_dir=...") from error
     index = read_index(folder)
     usable, problems, notes = _usable(index, manifest)
     if len(problems) > max_bad_fraction * len(manifest):
@@ -102,10 +102,10 @@ def prepare(
 
 
 def song_versions(source: Source, manifest: Manifest, folder: Path) -> pa.Array:
-    """The version of every song (S texts, "" where a source tells none) for the prepared ``folder`` of ``source``.
+    """The version of every song (S texts, "" if the source has none) for the prepared ``folder`` of ``source``.
 
     A song whose file is gone has the version that it was prepared from: prepared audio outlives its files, which may be
-    deleted to save space. Null where it was not prepared either.
+    deleted to save space. Null if it was not prepared either.
     """
     if not hasattr(source, "versions"):
         return pa.array([""] * len(manifest), pa.string())
@@ -124,7 +124,7 @@ def _songs(source: Source, manifest: Manifest, folder: Path) -> pa.Table:
 
 
 def _pending(folder: Path, songs: pa.Table) -> np.ndarray:
-    """Rows of the songs that are not in the folder as they are now, int64 in ascending order."""
+    """Rows of the songs whose current version is not in the folder, int64 in ascending order."""
     if not (folder / INDEX_FILE).exists():
         return np.arange(len(songs))
     index = read_index(folder)
@@ -139,7 +139,7 @@ def _pending(folder: Path, songs: pa.Table) -> np.ndarray:
 
 
 def _usable(index: pa.Table, manifest: Manifest) -> tuple[Manifest, list[_Told], list[_Told]]:
-    """The usable songs, why the others are not, and what is to be told of those that are."""
+    """The usable songs, the reasons why others are not, and the notes about those that are."""
     there = pc.index_in(manifest.column("song_id"), index["song_id"].combine_chunks())
 
     def told(column: str) -> tuple[np.ndarray, list[_Told]]:
@@ -160,15 +160,15 @@ def _too_many(problems: list[tuple[str, str, str]], num_songs: int, max_bad_frac
     reasons = Counter(reason for _, _, reason in problems).most_common(5)
     return (
         f"{len(problems)} of {num_songs} songs cannot be used, more than max_bad_fraction={max_bad_fraction} allows. "
-        f"All of them stand in {folder / PROBLEMS_FILE}; the most frequent reasons:\n"
+        f"All of them are listed in {folder / PROBLEMS_FILE}; the most frequent reasons:\n"
         + "\n".join(f"  {count} x {reason}, for example {examples[reason]}" for reason, count in reasons)
-        + "\nMend the files and run again, or go on without these songs with a larger max_bad_fraction."
+        + "\nFix the files and rerun, or continue without these songs with a larger max_bad_fraction."
     )
 
 
 @contextmanager
 def folder_lock(folder: Path, doing: str) -> Iterator[None]:
-    """Inside, no other process holds the lock of ``folder``; ``doing`` is what the one waited for does with it."""
+    """Hold the lock of ``folder``; ``doing`` says what a process that waits for it waits for."""
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -190,15 +190,15 @@ def _prepare(
     songs_per_shard: int,
     sample_rate: int,
 ) -> None:
-    """Brings every song into the index; the caller owns the folder's lock."""
-    what = "audio prepared by musictag: mono int16 in shards/, what lies where in index.parquet"
+    """Bring every song into the index; the caller holds the folder's lock."""
+    what = "audio prepared by musictag: mono int16 in shards/, positions in index.parquet"
     write_json(folder / ABOUT_FILE, {"what": what, "source": source.name, **_identity(source, sample_rate)})
-    # what an interrupted run has finished, or the process that we waited for
+    # finished by an interrupted run, or by the process that we waited for
     merge_parts(folder, sample_rate)
     pending = _pending(folder, songs)
     if not len(pending):
         return
-    # a song that is read again must not stand in two parts
+    # a song that is read again must not be in two parts
     remove_parts(folder)
     wanted = songs.take(pa.array(pending))
     rows = [Song(*row) for row in zip(*(wanted[name].to_pylist() for name in Song._fields), strict=True)]
@@ -209,7 +209,7 @@ def _prepare(
 
     def on_block(block: list[Song], num_samples: int) -> None:
         nonlocal bytes_per_song
-        if not bytes_per_song:  # nobody knew how long songs are: the first block with usable songs is the sample
+        if not bytes_per_song:  # lengths are unknown: the first block with usable songs is the sample
             bytes_per_song = 2 * num_samples / len(block)
             _check_disk(folder, bytes_per_song, len(rows) - len(block), "")
 
@@ -220,8 +220,8 @@ def _prepare(
 
 
 def _expected_seconds(source: Source, manifest: Manifest) -> tuple[np.ndarray, Manifest]:
-    """How long songs will be when they are prepared (NaN: nobody knows, or what is said cannot be), and which songs
-    these are: all of them, or a sample where files are opened to see."""
+    """The expected length of songs when prepared (NaN: unknown or implausible), and which songs these are: all of them,
+    or a sample if files must be opened to know."""
     seconds = believable_seconds(manifest.values("duration"))
     if hasattr(source, "expected_seconds"):
         if np.isnan(seconds).any():
@@ -231,26 +231,26 @@ def _expected_seconds(source: Source, manifest: Manifest) -> tuple[np.ndarray, M
 
 
 def _mean(seconds: np.ndarray) -> float:
-    """0 where no length is known."""
+    """The mean, or 0 if no length is known."""
     known = seconds[~np.isnan(seconds)]
     return float(known.mean(dtype=np.float64)) if len(known) else 0.0
 
 
 def _longest(manifest: Manifest, seconds: np.ndarray) -> str:
-    """The songs that want the most space, in words, where their lengths are known."""
+    """Text that names the longest songs, if their lengths are known."""
     order = np.argsort(np.where(np.isnan(seconds), 0, -seconds), kind="stable")[:_NAMED_SONGS]
     named = [f"{manifest.paths[row]} ({seconds[row] / 60:.0f} min)" for row in order if not np.isnan(seconds[row])]
     return f" The longest of those looked at: {', '.join(named)}." if named else ""
 
 
 def _check_disk(folder: Path, bytes_per_song: float, num_songs: int, longest: str) -> None:
-    """Says how much the songs need, where that is known. Raises MusictagError where it is more than there is; that
-    names the ``longest``."""
+    """Report how much space the songs need, if known. Raises MusictagError if there is less; the message names the
+    ``longest``."""
     needed, free = bytes_per_song * num_songs, shutil.disk_usage(folder).free
     if needed > free:
         raise MusictagError(
             f"{num_songs} songs need about {readable_size(needed)} in {folder}, where {readable_size(free)} are free. "
-            f"Free some space, or choose a place on another disk with data_dir=...; what is prepared is kept.{longest}"
+            f"Free some space, or use another disk with data_dir=...; prepared songs are kept.{longest}"
         )
     if needed:
         size, room = readable_size(needed), readable_size(free)

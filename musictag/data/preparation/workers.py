@@ -1,4 +1,4 @@
-"""Blocks of songs over worker processes that leave nothing behind: no half-written block, no orphan."""
+"""Distributes blocks of songs over worker processes, without leaving partial blocks or orphans behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Task:
-    """What is the same for all blocks."""
+    """The settings that all blocks share."""
 
     folder: Path
     sample_rate: int
@@ -37,16 +37,16 @@ def run_blocks(
     on_progress: Callable[[int], None],
     on_block: Callable[[list[Song], int], None],
 ) -> None:
-    """Writes all blocks with ``workers`` processes, or in this one if ``workers`` is 1.
+    """Write all blocks with ``workers`` processes, or in this one if ``workers`` is 1.
 
-    ``on_progress`` hears the number of songs done, several times a second; ``on_block`` hears of every finished block
-    and of the samples in its shard. What they or a block raise stops the rest: blocks in progress end within a song.
+    ``on_progress`` gets the number of finished songs, several times per second; ``on_block`` gets every finished block
+    and the number of samples in its shard. An exception in these or in a block stops the rest, within a song.
 
-    A worker process may die of a song: that one is found out and left out, and the work goes on (see ``crashes``). If
-    it died of something else, such as all of them together needing too much memory, half as many go on. Where there is
-    but this process, the song that ended it is found out when the work is taken up again.
+    If a worker process dies of a song, that song is found and left out, and the work continues (see ``crashes``). If it
+    died of something else, such as the memory that all workers need together, half as many continue. If only this
+    process works, the song that ended it is found when the work is resumed.
 
-    Raises MusictagError if a single worker dies, and not of a song.
+    Raises MusictagError if a single worker dies for another reason than a song.
     """
     task = replace(task, left_out=find_crashed(task.folder, task.reader))
     if workers == 1:
@@ -69,11 +69,11 @@ def run_blocks(
             continue
         if workers == 1:
             raise MusictagError(
-                f"a worker process died while preparing {task.folder} (killed, or out of memory), and not of a single "
-                "song. Finished blocks are kept: type the same command again to go on."
+                f"a worker process died while preparing {task.folder} (killed, or out of memory), not because of a "
+                "single song. Finished blocks are kept: rerun the command to continue."
             )
         workers //= 2
-        say(f"a worker process died (killed, or out of memory): going on with {workers}")
+        say(f"a worker process died (killed, or out of memory): continuing with {workers}")
 
 
 def _run_pool(
@@ -84,12 +84,12 @@ def _run_pool(
     on_progress: Callable[[int], None],
     on_block: Callable[[list[Song], int], None],
 ) -> list[list[Song]]:
-    """Writes blocks until all are written or a worker dies; returns those that are then not known to be written.
+    """Write blocks until all are written or a worker dies; returns those that may not have been written.
 
-    ``done`` songs were done before.
+    ``done`` songs were finished before.
     """
     context = multiprocessing.get_context("spawn")
-    # parent and workers share no lock: a worker that dies with it would stop the others for ever
+    # parent and workers share no lock: a worker that dies holding it would block the others forever
     counter, stop = context.Value("q", done), context.RawValue("b", False)
     left = dict(enumerate(blocks))
     with (
@@ -116,7 +116,7 @@ def _write(task: Task, block: list[Song], on_song: Callable[[], None]) -> int:
 
 
 class _Stopped(Exception):
-    """Ends a block in a worker because the run has ended."""
+    """Ends a block in a worker because the run was stopped."""
 
 
 _worker: dict[str, Any] = {}

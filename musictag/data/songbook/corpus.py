@@ -1,6 +1,6 @@
-"""The corpus of real scores that comes inside the music21 wheel: read once, cached, clustered by tune and split.
+"""The corpus of real scores in the music21 wheel: read once, cached, clustered by tune and split.
 
-music21 is never imported (slow, and its reader is slower still): only its corpus files are read, by musictag's readers.
+music21 is never imported (it is slow, and its parser even slower): musictag's own readers read its corpus files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from musictag.data.songbook.notation.musicxml import read_musicxml
 from musictag.data.songbook.notation.score import Score
 from musictag.data.songbook.tunes import split_clusters, tune_clusters
 
-#: Counts up with every change to what readers, clusters or splits yield: caches of another version are not used.
+#: Increased with every change to the output of readers, clusters or splits: caches of other versions are not used.
 VERSION = 1
 OLDEST_MUSIC21 = (9, 3)
 MIN_NOTES, MIN_QUARTERS = 12, 8.0
@@ -53,10 +53,10 @@ Problem = tuple[str, str]  # piece_id, reason
 
 
 class Corpus:
-    """Pieces in a fixed order (by file, then by place in the file).
+    """Pieces in a fixed order (by file, then by position in the file).
 
-    ``collection``, ``group`` (the cluster of tunes that it belongs to; no group stands in two splits) and ``split``
-    ("train", "validation", "test") are object arrays, one string a piece. ``problems`` says what was left out.
+    ``collection``, ``group`` (its cluster of tunes; no group is in two splits) and ``split`` ("train", "validation",
+    "test") are object arrays with one string per piece. ``problems`` lists what was left out.
     """
 
     def __init__(self, notes: np.ndarray, part_ends: np.ndarray, piece_ends: np.ndarray, about: dict):
@@ -86,33 +86,33 @@ class Corpus:
         return Score(parts=parts, **values)
 
     def pieces(self, split: str) -> np.ndarray:
-        """The pieces of a split, int64, shuffled once and for all: any prefix has about the whole's mix."""
+        """The pieces of a split, int64, in a fixed random order: any prefix has about the mix of the whole."""
         return self._order[self.split[self._order] == split]
 
 
 def load_corpus(cache_dir: Path, workers: int = 1) -> Corpus:
-    """Reads music21's corpus with ``workers`` processes (15 s of one core), or what an earlier call left there.
+    """Read music21's corpus with ``workers`` processes (15 s on one core), or the cache of an earlier call.
 
-    Raises MusictagError where music21 is missing, too old, or came without its corpus.
+    Raises MusictagError if music21 is missing, too old, or installed without its corpus.
     """
     folder, version = _corpus_folder()
     cache = Path(cache_dir) / f"songbook-corpus-v{VERSION}-music21-{version}.cache"
     cache.parent.mkdir(parents=True, exist_ok=True)
     if (corpus := _read_cache(cache)) is not None:
         return corpus
-    with FileLock(f"{cache}.lock"):  # whoever waited here finds the file written
+    with FileLock(f"{cache}.lock"):  # a process that waited here finds the file written
         if (corpus := _read_cache(cache)) is None:
             say("reading the scores that come with music21, once: about 15 seconds")
             _write_cache(cache, *_read_files(folder, workers))
             corpus = _read_cache(cache)
     if corpus is None:
-        raise MusictagError(f"{cache} was written and cannot be read back: is the disk failing? Choose another folder.")
+        raise MusictagError(f"{cache} was written but cannot be read back: is the disk failing? Use another folder.")
     return corpus
 
 
 def _corpus_folder() -> tuple[Path, str]:
-    """Where the corpus lies, and music21's version."""
-    advice = 'Type: pip install "music21>=9.3,<11"'
+    """The folder of the corpus, and music21's version."""
+    advice = 'Run: pip install "music21>=9.3,<11"'
     spec = util.find_spec("music21")
     if spec is None or not spec.submodule_search_locations:
         raise MusictagError(
@@ -123,7 +123,7 @@ def _corpus_folder() -> tuple[Path, str]:
         raise MusictagError(f"music21 {version} is too old for the songbook. {advice}")
     folder = Path(next(iter(spec.submodule_search_locations))) / "corpus"
     if not (folder / "essenFolksong").is_dir():
-        raise MusictagError(f"music21 {version} came without its corpus ({folder}). {advice} --force-reinstall")
+        raise MusictagError(f"music21 {version} is installed without its corpus ({folder}). {advice} --force-reinstall")
     return folder, version
 
 
@@ -134,7 +134,7 @@ def _corpus_files(folder: Path) -> list[str]:
 
 
 def _read_file(folder: Path, file: str) -> tuple[list[Score], list[Problem]]:
-    """The usable pieces of a file, and what was left out."""
+    """The usable pieces of a file, and the problems of the others."""
     problems: list[Problem] = []
     try:
         data = (folder / file).read_bytes()
@@ -164,7 +164,7 @@ def _text(data: bytes) -> str:
 
 
 def _unusable(score: Score) -> str | None:
-    """Why a piece is of no use, if so."""
+    """Why a piece is unusable, or None."""
     if sum(map(len, score.parts)) < MIN_NOTES:
         return f"fewer than {MIN_NOTES} notes"
     notes = np.concatenate(score.parts)
@@ -180,7 +180,7 @@ def _unusable(score: Score) -> str | None:
 def _read_files(folder: Path, workers: int) -> tuple[list[Score], list[Problem]]:
     files = _corpus_files(folder)
     if workers > 1:
-        # spawn: forking a process that runs threads (torch, CUDA) can hang
+        # spawn: forking a process with threads (torch, CUDA) can hang
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             results = list(pool.map(_read_file, [folder] * len(files), files, chunksize=16))
     else:
@@ -211,7 +211,7 @@ def _checksum(data: memoryview) -> bytes:
 
 
 def _read_cache(cache: Path) -> Corpus | None:
-    """None where there is none, or one that was damaged since it was written."""
+    """The cached corpus; None if there is none, or it was damaged after it was written."""
     try:
         data = cache.read_bytes()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Which pieces are the same tune, and how the tunes are dealt out to the splits.
+"""Which pieces are the same tune, and how the tunes are assigned to the splits.
 
-Folk tunes travel: the same tune stands in several collections, or twice in one. A tagger must not be tested on a tune
-that it was trained on, so pieces that share a title, a long run of their melodies, or a larger work form one cluster.
+Folk tunes travel: the same tune is in several collections, or twice in one. A tagger must not be tested on a tune that
+it was trained on, so pieces that share a title, a long run of their melodies, or a larger work form one cluster.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 
 from musictag.data.songbook.notation.score import Score
 
-#: Two pieces that share so many successive intervals of their melodies count as one tune.
+#: Two pieces that share this many successive melodic intervals count as one tune.
 RUN_INTERVALS = 24
-#: Of the pieces; what is promised is at least 2,000 for test, 1,000 for validation, 11,000 for training.
+#: Shares of the pieces; promised are at least 2,000 for test, 1,000 for validation, 11,000 for training.
 SHARES = {"train": 0.775, "validation": 0.078, "test": 0.147}
-#: A run of fewer different intervals is a scale, a trill or an arpeggio, which no two pieces own.
+#: A run with fewer different intervals is a scale, a trill or an arpeggio, which identifies no piece.
 MIN_DIFFERENT_INTERVALS = 5
-#: Collections with fewer pieces are dealt out together, so that not each of them goes to train as a whole.
+#: Collections with fewer pieces are assigned together, so that they do not all go to train as a whole.
 SMALL_COLLECTION = 100
 
-#: Articles, and words for kinds of pieces and for their parts.
+#: Articles, and words for kinds of pieces and their parts.
 _EMPTY_WORDS = frozenset(
     re.findall(
         "[a-z]+",
@@ -41,12 +41,12 @@ _EMPTY_WORDS = frozenset(
 
 
 def distinctive_title(title: str | None) -> str | None:
-    """A title without case, accents, punctuation, articles and kinds of piece; None if the rest names no tune."""
+    """A title without case, accents, punctuation, articles and kinds of piece; None if the rest identifies no tune."""
     if not title:
         return None
     text = unicodedata.normalize("NFKD", title.split(" -- ")[0]).lower().replace("ß", "ss").replace("'", "")
     text = "".join(char for char in text if not unicodedata.combining(char))
-    # "the 25th" tells which regiment; "1" and "2" only count versions of a tune
+    # "the 25th" identifies a regiment; "1" and "2" only number versions of a tune
     words = re.findall(r"\d+(?:st|nd|rd|th|d)\b|[a-z]+", re.sub(r"\([^)]*\)|\[[^\]]*\]", " ", text))
     telling = [word for word in words if word not in _EMPTY_WORDS and not word.endswith("lied")]
     return " ".join(telling) if sum(map(len, telling)) >= 6 else None
@@ -55,10 +55,10 @@ def distinctive_title(title: str | None) -> str | None:
 def melody_runs(score: Score) -> set[bytes]:
     """Every run of 24 successive intervals (semitones, as signed bytes) in the top part: the same in every key.
 
-    Taken twice, with and without repetitions of a note, which come and go with the words. A shorter melody is one run.
+    Included with and without repeated notes, which depend on the lyrics. A shorter melody is one run.
     """
     part = score.parts[0]
-    # of simultaneous notes the highest: the last, as they are sorted by pitch
+    # of simultaneous notes take the highest: the last, since they are sorted by pitch
     pitches = part[np.append(np.diff(part[:, 0]) > 1e-4, True), 2].astype(np.int8)
     runs: set[bytes] = set()
     for melody in (pitches, pitches[np.append(True, np.diff(pitches) != 0)]):
@@ -68,7 +68,7 @@ def melody_runs(score: Score) -> set[bytes]:
 
 
 def work_of(score: Score) -> str | None:
-    """The larger work, from the file's own words, a folder of movements, or a Bach number; None where nothing tells."""
+    """The larger work, from the file's own text, a folder of movements, or a Bach number; None if unknown."""
     if score.work:
         return f"{score.collection}: {score.work}"
     folders = score.piece_id.split("/")[:-1]
@@ -103,9 +103,9 @@ def tune_clusters(scores: Sequence[Score]) -> list[str]:
 
 
 def split_clusters(scores: Sequence[Score], groups: Sequence[str]) -> list[str]:
-    """The split of each piece: whole clusters, the same repertoire mix in each split, the same on every machine.
+    """The split of each piece: whole clusters, the same mix of repertoire in each split, the same on every machine.
 
-    Cluster by cluster, in an order that hangs on their names alone, each goes where most is lacking of a split's share.
+    In an order that depends on their names alone, each cluster goes to the split that lacks most of its share.
     """
     sizes = Counter(score.collection for score in scores)
     strata: dict[str, str] = {}

@@ -6,6 +6,7 @@ Legend: B patches, N samples, F mel bands, T frames.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +21,26 @@ MAX_BANDS = 2**16
 SMALLEST_POWER = 1e-10  # below it decibels would run away; torchaudio's and librosa's floor
 
 
+def decibels(power: Tensor) -> Tensor:
+    """10 log10 of the power, which counts as 1e-10 at least."""
+    return 10.0 * torch.log10(power.clamp(min=SMALLEST_POWER))
+
+
+#: Mel power B×F×T -> what the front-end sees, by the name that ``frontend.compression`` gives it.
+COMPRESSIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "log10": lambda power: torch.log10(10000.0 * power + 1.0),
+    "decibel": decibels,
+}
+
+
 class LogMel(nn.Module):
     """Waveform B×N -> log-mel B×F×T.
 
     Hann window. ``mel`` says which bands: ``slaney`` (Slaney's scale and normalisation, as in librosa) or ``htk``
-    (HTK's scale without normalisation, torchaudio's default). ``compression`` of the mel power x: ``log10``,
-    log10(10000 x + 1), or ``decibel``, 10 log10(max(x, 1e-10)). Always float32, also under autocast: in float16 the
-    factor of 10,000 overflows. The paper's FFT and hop are not known; the defaults are those of its successor musicnn.
+    (HTK's scale without normalisation, torchaudio's default). ``compression`` of the mel power x, one of COMPRESSIONS:
+    ``log10``, log10(10000 x + 1), or ``decibel``, 10 log10(max(x, 1e-10)). Always float32, also under autocast: in
+    float16 the factor of 10,000 overflows. The paper's FFT and hop are not known; the defaults are those of its
+    successor musicnn.
 
     Frames are centred, T = N // hop_samples + 1, and ``pad_mode`` says what lies beyond both ends of the patch:
     ``constant`` (silence), ``reflect``, or ``song``: the audio around the patch, so that the frames of consecutive
@@ -51,7 +65,7 @@ class LogMel(nn.Module):
         for name, value, allowed in (
             ("pad_mode", pad_mode, ("constant", "reflect", "song")),
             ("mel", mel, ("slaney", "htk")),
-            ("compression", compression, ("log10", "decibel")),
+            ("compression", compression, tuple(COMPRESSIONS)),
         ):
             if value not in allowed:
                 raise MusictagError(f"frontend.{name} is {value!r}; allowed: {', '.join(allowed)}")
@@ -94,7 +108,7 @@ class LogMel(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         with full_precision(waveform):
             mel_power = self.filters_FM @ power_spectrogram(waveform, self.window, self.hop_samples, self.pad_mode)
-            return decibels(mel_power) if self.compression == "decibel" else torch.log10(10000.0 * mel_power + 1.0)
+            return COMPRESSIONS[self.compression](mel_power)
 
     def num_frames(self, num_samples: int) -> int:
         """T for ``num_samples``; 0 where they are too few."""
@@ -132,8 +146,3 @@ def power_spectrogram(waveform: Tensor, window: Tensor, hop_samples: int, pad_mo
         center=centred,
         pad_mode=pad_mode if centred else "constant",
     )
-
-
-def decibels(power: Tensor) -> Tensor:
-    """10 log10 of the power, which counts as 1e-10 at least."""
-    return 10.0 * torch.log10(power.clamp(min=SMALLEST_POWER))

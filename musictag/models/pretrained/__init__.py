@@ -16,20 +16,25 @@ from musictag.models.checkpoint import MODEL_FILE, TAGGER_FILE
 
 @dataclass(frozen=True)
 class Published:
-    """A model in the wheel: its folder, the name of its list of tags, and its architecture."""
+    """Weights that others have published.
 
-    folder: str
-    labels: str
+    ``architecture``: the file of conf/model that trains such a model. ``converter``: the module that makes taggers of
+    the published file. It has ``fetch(folder, file)``, the path of that file, which is ``file`` or, where that is None,
+    is brought into ``folder``; and ``convert(file, name)``, the TaggingNetwork with its weights, and what else the
+    tagger shall say of itself, such as its ``licence``. Both raise MusictagError with what to do.
+    """
+
     architecture: str
     trained_on: str
+    converter: str
 
 
 #: What `musictag pretrained` offers, by name.
 PRETRAINED = {
-    "musicnn-mtt": Published("MTT_musicnn", "MTT_LABELS", "musicnn", "MagnaTagATune, split original"),
-    "musicnn-msd": Published("MSD_musicnn", "MSD_LABELS", "musicnn", "Million Song Dataset"),
-    "vgg-mtt": Published("MTT_vgg", "MTT_LABELS", "vgg", "MagnaTagATune, split original"),
-    "vgg-msd": Published("MSD_vgg", "MSD_LABELS", "vgg", "Million Song Dataset"),
+    "musicnn-mtt": Published("musicnn", "MagnaTagATune, split original", "musictag.models.pretrained.musicnn"),
+    "musicnn-msd": Published("musicnn", "Million Song Dataset", "musictag.models.pretrained.musicnn"),
+    "vgg-mtt": Published("vgg", "MagnaTagATune, split original", "musictag.models.pretrained.musicnn"),
+    "vgg-msd": Published("vgg", "Million Song Dataset", "musictag.models.pretrained.musicnn"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Published weights become taggers of musictag: the models of musicnn (Pons & Serra 2019), in the user's cache.
+"""The models of musicnn (Pons & Serra 2019) with their published weights.
 
 The wheel musicnn 0.1.0 holds TensorFlow checkpoints. They are read without TensorFlow, and nothing of the wheel is
 installed or executed. musicnn is published by its authors under the ISC licence, which travels with each file.
@@ -10,7 +10,6 @@ import ast
 import hashlib
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +21,7 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.backends.dense import Dense
-from musictag.models.checkpoint import write_tagger
 from musictag.models.network import TaggingNetwork
-from musictag.models.pretrained import PRETRAINED, cached
 from musictag.models.pretrained.tensorflow import TensorFlowCheckpoint
 
 WHEEL = "musicnn-0.1.0-py3-none-any.whl"
@@ -55,47 +52,34 @@ _ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def obtain(names: list[str], wheel: Path | None = None) -> dict[str, Path]:
-    """Make the taggers of ``names`` (keys of PRETRAINED) in the cache; those that are there stay. Paths by name.
-
-    ``wheel`` is a file that holds the models; by default pip downloads it. Raises MusictagError for names that do not
-    exist, without a network, and for a wheel that is damaged.
-    """
-    if unknown := [name for name in names if name not in PRETRAINED]:
-        raise MusictagError(f"there is no pretrained model {', '.join(unknown)}; there are {', '.join(PRETRAINED)}")
-    paths = {name: cached(name) for name in names}
-    missing = [name for name, path in paths.items() if not path.is_file()]
-    if missing:
-        with tempfile.TemporaryDirectory() as folder:
-            archive = _checked(Path(wheel) if wheel else _download(Path(folder)))
-            for name in missing:
-                network, licence = convert(archive, name)
-                about = {"name": name, "published_in": WHEEL, "licence": licence}
-                write_tagger(paths[name], network, **about)
-    return paths
+def fetch(folder: Path, file: Path | None) -> Path:
+    """The wheel: ``file``, or downloaded by pip into ``folder``. Raises MusictagError without a network, and for a file
+    that is another one or damaged."""
+    return _checked(_download(folder) if file is None else file)
 
 
-def convert(wheel: Path, name: str) -> tuple[TaggingNetwork, str]:
+def convert(wheel: Path, name: str) -> tuple[TaggingNetwork, dict[str, str]]:
     """Model ``name`` of a wheel, with its weights, and the licence they come under.
 
     Raises MusictagError where the wheel does not hold what it should.
     """
-    published = PRETRAINED[name]
+    architecture, data = name.split("-")
+    folder, labels = f"{data.upper()}_{architecture}", f"{data.upper()}_LABELS"
     try:
         with zipfile.ZipFile(wheel) as archive:
-            index = archive.read(f"musicnn/{published.folder}/.index")
-            data = archive.read(f"musicnn/{published.folder}/.data-00000-of-00001")
-            labels = _list_called(published.labels, archive.read("musicnn/configuration.py").decode())
+            index = archive.read(f"musicnn/{folder}/.index")
+            data = archive.read(f"musicnn/{folder}/.data-00000-of-00001")
+            tags = _list_called(labels, archive.read("musicnn/configuration.py").decode())
             licence = archive.read(LICENCE_FILE).decode()
-        spec = _ARCHITECTURES[published.architecture] | {
-            "tags": [{"name": label, "kind": "classification"} for label in labels],
+        spec = _ARCHITECTURES[architecture] | {
+            "tags": [{"name": label, "kind": "classification"} for label in tags],
             "patch_seconds": PATCH_SECONDS,
         }
         network = TaggingNetwork(**spec)
         _fill(network, TensorFlowCheckpoint(index, data))
     except (zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as error:
         raise MusictagError(f"{wheel} does not hold {name} as it was published: {error}") from error
-    return network, licence
+    return network, {"published_in": WHEEL, "licence": licence}
 
 
 def _fill(network: TaggingNetwork, variables: TensorFlowCheckpoint) -> None:
@@ -177,7 +161,7 @@ def _download(folder: Path) -> Path:
         reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise MusictagError(
             f"pip could not obtain {WHEEL} (is there a network?): {reason}\nWithout one, bring that file from the "
-            f"Python package index by other means and type: musictag pretrained NAME --wheel {WHEEL}"
+            f"Python package index by other means and type: musictag pretrained NAME --file {WHEEL}"
         )
     return folder / WHEEL
 

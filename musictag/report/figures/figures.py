@@ -1,4 +1,4 @@
-"""The figures of a report: scaling curves, capacity, gains of single tags, popularity. PNG, and SVG beside it."""
+"""The figures of a report: scaling curves, capacity, gains per tag, popularity. Each as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from musictag.report.statistics.resampling import Draws, seeds_of
 from musictag.report.statistics.scaling import Curve
 from musictag.report.study import Study, describe
 
-_WIDTH = 6.6  # inches: with the large letters legible when shown 390 pixels wide
+_WIDTH = 6.6  # inches: with the large font legible at a width of 390 pixels
 
 
 def scaling_figure(
     study: Study, curves: Mapping[str, Sequence[Curve]], crossings: Sequence[Crossing], path: Path
 ) -> None:
-    """One panel a headline metric over the training songs: runs, means, trend with band, power law; crossings below.
+    """One panel per headline metric over the training songs: runs, means, trend with band, power law; crossings below.
 
-    Of the crossings those of the trend lines are drawn, each with its interval. Raises MusictagError without curves.
+    Crossings of the trend lines are drawn with their intervals. Raises MusictagError without curves.
     """
     curves = {metric: found for metric, found in curves.items() if found}
     if not curves:
-        raise MusictagError("there is no curve to draw: the study has no metric that all its runs share")
+        raise MusictagError("there are no curves to draw: the runs of the study share no metric")
     marks = {
         metric: [one for one in crossings if one.metric == metric and one.fit == "trend" and one.size is not None]
         for metric in curves
@@ -70,7 +70,7 @@ def scaling_figure(
             more.append(Line2D([], [], color=FAINT, linewidth=1.3, linestyle="--", label="power law"))
         legend(figure, study, more)
         most = max(len(study.cell(system, condition)) for system in study.systems for condition in study.conditions)
-        seeds = {1: "one seed: bands are over test songs alone", 2: "two seeds each tell little: wide bands"}.get(
+        seeds = {1: "one seed: bands cover the test songs only", 2: "two seeds each say little: wide bands"}.get(
             most, f"small points: up to {most} seeds each"
         )
         panels[-1].set_xlabel(f"training songs of {study.data}\n{seeds}; {study.test_songs:,} test songs")
@@ -78,21 +78,21 @@ def scaling_figure(
 
 
 def capacity_figure(study: Study, draws: Draws, path: Path, confidence: float = 0.95) -> None:
-    """Each headline metric over the factors of the study that are numbers; without such a factor row by row.
+    """Each headline metric over the numeric factors of the study, or row by row if there are none.
 
-    Means with intervals over songs and seeds, the seeds' own scores small behind them; a baseline, which lacks the
-    factor, is a horizontal line. Raises MusictagError where the runs share no metric.
+    Means with intervals over songs and seeds, with the scores of the seeds as small points; a baseline, which lacks the
+    factor, is a horizontal line. Raises MusictagError if the runs share no metric.
     """
     if not study.headlines:
-        raise MusictagError("there is nothing to draw: the study has no metric that all its runs share")
+        raise MusictagError("there is nothing to draw: the runs of the study share no metric")
     by_metric = {metric: _cell_values(study, draws, metric, confidence) for metric in study.headlines}
     _panels(study, {_metric_title(metric): (values, None) for metric, values in by_metric.items()}, path)
 
 
 def popularity_figure(study: Study, rows: Sequence[Popularity], path: Path, exclusive: Exclusive | None = None) -> None:
-    """What ``musictag.report.statistics.popularity`` measured, a panel each; a line shows no bias."""
+    """The results of ``musictag.report.statistics.popularity``, one panel each; a line marks no bias."""
     if not rows:
-        raise MusictagError("there is nothing to draw: the study has no classification tags that could be ranked")
+        raise MusictagError("there is nothing to draw: the study has no classification tags that can be ranked")
 
     def values(of: str) -> list[Value]:
         return [
@@ -102,7 +102,7 @@ def popularity_figure(study: Study, rows: Sequence[Popularity], path: Path, excl
     panels = {
         "ROC-AUC against prevalence\n(rank correlation)": (values("roc_auc_correlation"), 0.0),
         "PR-AUC above chance against prevalence\n(rank correlation)": (values("pr_auc_correlation"), 0.0),
-        "Mean score against prevalence\n(slope; line: in proportion)": (values("calibration_slope"), 1.0),
+        "Mean score against prevalence\n(slope; line: proportional)": (values("calibration_slope"), 1.0),
         "Slots given to the most popular fifth\n(share; line: the truth)": (values("top_share"), rows[0].true_share),
     }
     if exclusive is not None and exclusive.means:
@@ -113,10 +113,10 @@ def popularity_figure(study: Study, rows: Sequence[Popularity], path: Path, excl
 
 
 def tag_gain_figure(study: Study, gains: Sequence[TagGain], path: Path, metric: str | None = None) -> None:
-    """Every tag: each system's score under the first (hollow) and the last condition, and what one has over another.
+    """Every tag: each system's score under the first (hollow) and the last condition, and differences of systems.
 
-    ``metric``: PR-AUC if there is no other wish and the tags have it. The tags that the first system of the first
-    pair gains most in stand on top. Raises MusictagError for a metric that no tag has.
+    ``metric``: PR-AUC by default if the tags have it. The tags in which the first system of the first pair gains most
+    are on top. Raises MusictagError for a metric that no tag has.
     """
     there = list(dict.fromkeys(gain.metric for gain in gains))
     chosen = metric or ("pr_auc" if "pr_auc" in there else next(iter(there), None))
@@ -158,7 +158,7 @@ def tag_gain_figure(study: Study, gains: Sequence[TagGain], path: Path, metric: 
 
 
 def _differences(axes: Axes, shown: Sequence[TagGain], metric: str) -> None:
-    """The first pair's gains; those that are significant after the correction are dark."""
+    """The first pair's gains; those that are significant after correction are dark."""
     (system, other), _ = _first_pair(shown[0])
     changes = [_first_pair(gain)[1] for gain in shown]
     for y, change in enumerate(changes):
@@ -177,7 +177,7 @@ def _first_pair(gain: TagGain) -> tuple[tuple[str, str], Change]:
 
 
 def _panels(study: Study, panels: Mapping[str, tuple[Sequence[Value], float | None]], path: Path) -> None:
-    """A panel a title: over each factor that is a number, else row by row. The number beside the values is a line."""
+    """One panel per title: over each numeric factor, else row by row. The number next to the values becomes a line."""
     factors = numeric_factors(study)
     with style():
         if factors:
@@ -250,12 +250,12 @@ def _crossing_marks(axes: Axes, study: Study, crossings: Sequence[Crossing]) -> 
         for start, end in crossing.undecided:
             axes.hlines(y, start or left, end or right, color=colour, linewidth=4, alpha=0.35)
         for end, known, marker in zip(ends, (crossing.low, crossing.high), "<>", strict=True):
-            if known is None:  # the interval goes on where nothing was measured
+            if known is None:  # the interval extends beyond the measured sizes
                 axes.plot(end, y, marker, color=colour, markersize=6)
         axes.plot(crossing.size, y, "|", color=colour, markersize=11, markeredgewidth=2.5)
         text = f"{short(crossing.system)} overtakes {short(crossing.other)}: {number(crossing.size)}"
         in_right_half = np.log(crossing.size / left) > 0.5 * np.log(right / left)
-        beside = crossing.low if in_right_half else crossing.high  # not outside the panel
+        beside = crossing.low if in_right_half else crossing.high  # keeps the text inside the panel
         axes.annotate(
             text, (beside or crossing.size, y), xytext=(-7 if in_right_half else 7, 0),
             textcoords="offset points", va="center", ha="right" if in_right_half else "left", fontsize=9, color=FAINT,

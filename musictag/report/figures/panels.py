@@ -1,6 +1,6 @@
-"""What the figures of a report share: the look of a system, and panels of values with intervals.
+"""Common parts of a report's figures: the look of each system, and panels of values with intervals.
 
-A panel stands over a number that varies (sizes, filters, ...), or lists systems and conditions row by row.
+A panel shows values over a numeric factor (sizes, filters, ...), or lists systems and conditions row by row.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from musictag.common.files import atomic_write
 from musictag.common.plotting import BLUE, FAINT, GREEN, LONGEST_NAME, ORANGE, STYLE, save_figure
 from musictag.report.study import Study, factor_label
 
-#: Larger than the pictures of a single run: a report is also read on a telephone.
+#: Larger than in the figures of a single run: reports are also read on phones.
 LARGE = STYLE | {"font.size": 11, "axes.titlesize": 12, "legend.fontsize": 10.5, "svg.hashsalt": "musictag"}
 _COLOURS = {"waveform": ORANGE, "spectrogram": BLUE, "baseline": GREEN}
 _MARKERS = {"waveform": "oDpH", "spectrogram": "svP8", "baseline": "^*X"}
-_LOG_FROM = 4  # a factor whose largest value is so many times its smallest is drawn on a log axis
+_LOG_FROM = 4  # ratio of a factor's largest to its smallest value from which the axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Value:
-    """A measured value of a system under a condition, with its interval and the single values behind it."""
+    """A measured value of a system under a condition, with its interval and the individual values behind it."""
 
     system: str
     condition: tuple[Any, ...]
@@ -48,7 +48,7 @@ class Value:
 
 
 def looks(study: Study) -> dict[str, Look]:
-    """The family's colour, in as many shades as it has systems, and markers of its own: colour is never alone."""
+    """Colour by family, with one shade per system, and distinct markers, so that nothing depends on colour alone."""
     found = {}
     for family, colour in _COLOURS.items():
         systems = [system for system in study.systems if study.family(system) == family]
@@ -61,7 +61,7 @@ def looks(study: Study) -> dict[str, Look]:
 
 
 def numeric_factors(study: Study) -> list[int]:
-    """The places in a condition of the factors that are numbers, of which there are two or more."""
+    """The indices of factors that have at least two values, all numeric."""
     found = []
     for place in range(len(study.factors)):
         values = {condition[place] for condition in study.conditions} - {None}
@@ -71,7 +71,7 @@ def numeric_factors(study: Study) -> list[int]:
 
 
 def draw_over(axes: Axes, values: Sequence[Value], study: Study, factor: int) -> None:
-    """Values against one factor. Systems without it are horizontal lines; the other factors part the lines."""
+    """Values against one factor. Systems without it are horizontal lines; the other factors give separate lines."""
     axes.grid(True, axis="y")
     style = looks(study)
     ticks = sorted({value.condition[factor] for value in values} - {None})
@@ -80,7 +80,7 @@ def draw_over(axes: Axes, values: Sequence[Value], study: Study, factor: int) ->
     span = at[ticks[-1]] - at[ticks[0]]
     for place, system in enumerate(study.systems):
         own, look = [value for value in values if value.system == system], style[system]
-        shift = 0.014 * span * (place - (len(study.systems) - 1) / 2)  # intervals stand beside each other
+        shift = 0.014 * span * (place - (len(study.systems) - 1) / 2)  # avoids overlapping intervals
         lines: dict[str, list[Value]] = {}
         for value in own:
             others = [entry for other, entry in enumerate(value.condition) if other != factor]
@@ -106,7 +106,7 @@ def draw_over(axes: Axes, values: Sequence[Value], study: Study, factor: int) ->
 
 
 def draw_rows(axes: Axes, values: Sequence[Value], study: Study, rows: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
-    """Values row by row: ``rows`` are the systems and conditions, the first on top."""
+    """Values row by row: ``rows`` are systems and conditions, the first on top."""
     axes.grid(True, axis="x")
     style = looks(study)
     places = {row: place for place, row in enumerate(rows)}
@@ -127,9 +127,9 @@ def row_name(system: str, condition: tuple[Any, ...]) -> str:
 
 
 def limit_to(axes: Axes, side: str, values: Sequence[float]) -> None:
-    """Keep the axis ``side`` (x or y) to the ``values`` and as much room again around them.
+    """Limit the axis ``side`` (x or y) to the ``values``, with a margin of their range around them.
 
-    An interval from two seeds may be ten times as long as what was measured; it is cut off there.
+    An interval from two seeds may be ten times as long as the range of the values; it is cut off there.
     """
     first, last = min(values), max(values)
     room = 1.5 * (last - first)
@@ -139,7 +139,7 @@ def limit_to(axes: Axes, side: str, values: Sequence[float]) -> None:
 
 
 def legend(figure: Figure, study: Study, more: Sequence[Line2D] = ()) -> None:
-    """The systems, outside above the panels, in as many columns as fit."""
+    """The systems, above the panels, in as many columns as fit."""
     entries = [
         Line2D([], [], color=look.colour, marker=look.marker, label=short(system), linewidth=1.6)
         for system, look in looks(study).items()
@@ -154,7 +154,7 @@ def short(name: str) -> str:
 
 
 def plain(value: Any) -> str:
-    """A setting as a reader would write it."""
+    """A setting as people would write it."""
     if value is None:
         return "-"
     if isinstance(value, bool | str):
@@ -165,7 +165,7 @@ def plain(value: Any) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """The PNG at ``path`` and an SVG of the same name beside it, both the same whenever they are made."""
+    """Save the PNG at ``path`` and an SVG of the same name, both byte-for-byte reproducible."""
     save_figure(figure, path.with_suffix(".png"))
     with atomic_write(path.with_suffix(".svg")) as file:
         figure.savefig(file, format="svg", metadata={"Date": None})
@@ -176,7 +176,7 @@ def style() -> Any:
 
 
 def _intervals(axes: Axes, at: np.ndarray, values: Sequence[Value], look: Look, upright: bool) -> None:
-    """Each value with its interval, and the single values behind it."""
+    """Each value with its interval, and the individual values behind it."""
     centres = np.array([value.value for value in values])
     lows, highs = np.array([value.low for value in values]), np.array([value.high for value in values])
     bars, points = (

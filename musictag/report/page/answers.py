@@ -1,4 +1,4 @@
-"""What a study says, in sentences: where the curves cross, who is best where, and what of it a paired test confirms."""
+"""The findings of a study in sentences: crossings, the best system per condition, and what paired tests confirm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from musictag.report.wording import _counted, _shown, p_text, setting, signed
 
 
 def answers(study: Study, crossings: Sequence[Crossing], differences: Sequence[Difference]) -> list[str]:
-    """The most telling sentence first, of the headline metrics. Names of systems stand in them as they are."""
+    """The most important sentence first, for the headline metrics. Names of systems are not escaped."""
     pairs = leading_pairs(study)
     crossings = [one for one in crossings if METRICS[one.metric].headline]
     differences = [one for one in differences if METRICS[one.metric].headline]
@@ -24,7 +24,7 @@ def answers(study: Study, crossings: Sequence[Crossing], differences: Sequence[D
 
 
 def _crossing_words(crossings: Sequence[Crossing], pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """By the trend lines; every metric of the first pair, the first metric of the others."""
+    """Crossings of the trend lines: every metric for the first pair, the first metric for the others."""
     lines = []
     for place, pair in enumerate(pairs):
         of_pair = [c for c in crossings if c.fit == "trend" and {c.system, c.other} == set(pair)]
@@ -62,7 +62,7 @@ def _single_best(study: Study, rows: Sequence[Row], metric: str) -> str:
 
 
 def _difference_words(study: Study, differences: Sequence[Difference], pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Of each leading pair, or of the pair that was asked for, under the last condition that both have."""
+    """For each leading pair, or the requested pair, under the last condition that both have."""
     tested = {(d.system, d.other) for d in differences}
     lines = []
     for pair in [pair for pair in pairs if pair in tested or pair[::-1] in tested] or sorted(tested):
@@ -71,7 +71,7 @@ def _difference_words(study: Study, differences: Sequence[Difference], pairs: Se
         of_last = [d for d in of_pair if d.condition == last]
         parts = []
         for d in of_last:
-            said = ("", "") if parts else ("95% interval ", "p after Holm ")  # once is enough
+            said = ("", "") if parts else ("95% interval ", "p after Holm ")  # only the first time
             value, low, high = (signed(number, METRICS[d.metric].decimals) for number in (d.value, d.low, d.high))
             between = f"{said[0]}{low} to {high}, {said[1]}{p_text(d.p_holm)}"
             parts.append(f"{METRICS[d.metric].label} {value} ({between})")

@@ -1,7 +1,7 @@
-"""The report as one HTML page that opens anywhere: styles, script, figures and sound are inside, nothing is fetched.
+"""The report as one self-contained HTML page: styles, script, figures and audio are embedded, nothing is fetched.
 
-What stands in it comes from configurations and data sets of anybody: Jinja escapes all text, the script makes text
-nodes only, and a content security policy lets nothing run but that script.
+Its content comes from untrusted configurations and data sets: Jinja escapes all text, the script only creates text
+nodes, and a content security policy allows no other script to run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEADLINES = ("scaling", "conditions", "cost")
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: ``key`` is its anchor, ``short`` stands in the navigation, ``figures`` are the report's."""
+    """A section of the page: ``key`` is its anchor, ``short`` its navigation label, ``figures`` keys of figures."""
 
     key: str
     title: str
@@ -37,7 +37,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What the page shows beside the report itself. ``songs`` as ``song_data`` returns it."""
+    """What the page shows in addition to the report. ``songs`` as returned by ``song_data``."""
 
     title: str
     lead: str
@@ -60,7 +60,7 @@ class _Figure:
 
 
 def write_page(report: Report, page: Page, path: Path) -> None:
-    """Write the page, whole or not at all."""
+    """Write the page atomically."""
     with atomic_write(path, "w") as file:
         file.write(render_page(report, page))
 
@@ -116,7 +116,7 @@ def render_page(report: Report, page: Page) -> str:
 
 
 def _first_look(report: Report) -> dict[str, Any]:
-    """Families of the systems, and their order for the song browser: those that are compared come first."""
+    """Families of the systems, and their order for the song browser: systems that are compared come first."""
     study = report.study
     compared = [name for d in report.differences for name in (d.system, d.other)]
     order = list(dict.fromkeys([*compared, *study.systems]))
@@ -141,26 +141,26 @@ _CAPTIONS = {
     "scaling": (
         "Scores against the number of training songs",
         "Points: runs. Lines: trend over the doublings of the training set, its 95% band over songs and seeds; "
-        "dashed: power law. The numbers stand in the tables below.",
+        "dashed: power law. The numbers are in the tables below.",
     ),
     "conditions": (
         "Scores under each condition",
-        "Means over the seeds with intervals over songs and seeds; small points: the seeds. Numbers: in the table.",
+        "Means over the seeds with intervals over songs and seeds; small points: the seeds. The table has the numbers.",
     ),
     "cost": (
         "PR-AUC against parameters and against tagging speed",
         "Points: means over the seeds; bars span them.",
     ),
     "tag_gains": (
-        "What more data and another system give each tag",
-        "The numbers stand in the tables below.",
+        "Gains of each tag with more data, and from one system to another",
+        "The numbers are in the tables below.",
     ),
-    "popularity": ("Scores of tags against their prevalence", "The numbers stand in the table below."),
+    "popularity": ("Scores of tags against their prevalence", "The numbers are in the table below."),
 }
 
 
 def _alt_numbers(report: Report) -> str:
-    """The first answer, which is what the headline figure shows."""
+    """The first answer, which the headline figure illustrates."""
     return report.answers[0] if report.answers else ""
 
 

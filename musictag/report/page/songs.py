@@ -1,4 +1,4 @@
-"""Test songs to listen to: which ones, what each system says of them, and their sound as short MP3 excerpts.
+"""Test songs to listen to: their selection, what each system predicts, and short MP3 excerpts.
 
 Legend: S songs, K tags, N samples.
 """
@@ -27,16 +27,16 @@ from musictag.report.study import Run, Study
 from musictag.report.wording import setting
 
 EXCERPT_SECONDS = 10.0
-#: Of tags that a system's column shows.
+#: Number of tags in a system's column.
 TOP_TAGS = 8
-#: Of LAME's variable bit rate through libsndfile. Of 16 kHz songs of the songbook it makes 24 kbit/s with all of the
-#: band; a constant bit rate of 24 loses everything above 6 kHz, and one of 32 is a third larger.
+#: Level of LAME's variable bit rate in libsndfile. For 16 kHz songs of the songbook it gives 24 kbit/s at full
+#: bandwidth; a constant 24 kbit/s loses everything above 6 kHz, and 32 kbit/s is a third larger.
 _COMPRESSION_LEVEL = 0.8
 
 
 @dataclass(frozen=True)
 class ChosenSong:
-    """``row``: among the test songs. ``why``: in words, for the reader."""
+    """``row``: index among the test songs. ``why``: the reason for the reader."""
 
     row: int
     song_id: str
@@ -46,8 +46,8 @@ class ChosenSong:
 def choose_songs(study: Study, count: int) -> list[ChosenSong]:
     """Half of ``count`` spread evenly over the test set, half where the systems differ most (``start_condition``).
 
-    The difference of two systems in a song is that of their average precisions over the song's tags; each system
-    wins in about as many of the chosen songs. With one system all are spread. The same study, the same songs.
+    Two systems differ in a song by their average precisions over the song's tags; each system wins in about the same
+    number of chosen songs. With one system all songs are spread. The same study always gives the same songs.
     """
     shown = _shown_runs(study, start_condition(study))
     ids = study.runs[0].predictions.song_ids
@@ -57,16 +57,17 @@ def choose_songs(study: Study, count: int) -> list[ChosenSong]:
     rest = [row for row in range(len(ids)) if row not in taken]
     places = np.linspace(0, len(rest) - 1, count - len(differing)).round().astype(int)
     spread = [
-        ChosenSong(rest[place], str(ids[rest[place]]), "one of those spread over the test set") for place in places
+        ChosenSong(rest[place], str(ids[rest[place]]), "one of the songs spread evenly over the test set")
+        for place in places
     ]
     return differing + spread
 
 
 def song_data(study: Study, songs: Sequence[ChosenSong], sounds: dict[str, bytes]) -> dict[str, Any]:
-    """What the page's song browser shows, as plain values: see ``page.js``, which reads it.
+    """The data of the page's song browser as plain values, read by ``page.js``.
 
-    Scores are those of each cell's first seed; ``top`` are its highest classification tags, ``missed`` the true ones
-    that are not among them, with their rank.
+    Scores are those of each cell's first seed; ``top`` are the highest-scoring classification tags, ``missed`` the true
+    tags that are not among them, with their rank.
     """
     first = study.runs[0].predictions
     is_class = first.kinds == "classification"
@@ -107,9 +108,9 @@ def song_data(study: Study, songs: Sequence[ChosenSong], sounds: dict[str, bytes
 def excerpts(
     study: Study, songs: Sequence[ChosenSong], seconds: float = EXCERPT_SECONDS
 ) -> tuple[dict[str, bytes], str]:
-    """The middle ``seconds`` of each song as MP3 by song_id, from the prepared audio of the runs; nothing is prepared.
+    """The middle ``seconds`` of each song as MP3, by song_id, from audio that the runs have prepared.
 
-    Without any, the dict is empty and the text says why; otherwise the text is empty.
+    If there is none, the dict is empty and the text says why; otherwise the text is empty.
     """
     if "MP3" not in soundfile.available_formats():
         return {}, "the installed libsndfile cannot write MP3; version 1.1 or newer can"
@@ -150,13 +151,13 @@ def _differing(study: Study, shown: dict[str, Run], count: int) -> list[ChosenSo
 
 
 def start_condition(study: Study) -> tuple[Any, ...]:
-    """The last condition under which as many systems as anywhere have runs."""
+    """The last condition with the largest number of systems."""
     conditions = _full_conditions(study)
     return max(conditions, key=lambda condition: (len(_shown_runs(study, condition)), conditions.index(condition)))
 
 
 def _full_conditions(study: Study) -> list[tuple[Any, ...]]:
-    """Those that say something of every factor: the others are of baselines, which are shown beside each of them."""
+    """Conditions with a value for every factor; others belong to baselines, which are shown with each of these."""
     return [condition for condition in study.conditions if None not in condition] or study.conditions
 
 
@@ -177,7 +178,7 @@ def _answer(found: Predictions, row: int, is_class: np.ndarray) -> dict[str, Any
 
 
 def _data_folders(run: Run) -> list[Path]:
-    """Where the run's data_dir may be: where the command was typed, which is known from the run's folder, or here."""
+    """Where the run's data_dir may be: relative to its working directory (inferred from its folder), or here."""
     here = Path(run.config["data_dir"])
     runs_dir = Path(run.config["runs_dir"])
     parents = run.folder.resolve().parents
@@ -201,7 +202,7 @@ def _read_excerpts(run: Run, data_dir: Path, songs: Sequence[ChosenSong], second
 
 
 def _mp3(samples: np.ndarray, sample_rate: int) -> bytes:
-    """int16 N, mono."""
+    """Encodes mono int16 samples (N) as MP3."""
     with io.BytesIO() as stream:
         with soundfile.SoundFile(
             stream, "w", sample_rate, 1, "MPEG_LAYER_III", format="MP3",

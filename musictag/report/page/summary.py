@@ -1,4 +1,4 @@
-"""What the report says around its numbers: what was studied, on what, by which command, with which versions."""
+"""The context of a report's numbers: the systems, the data, the commands and the versions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def list_studies(runs: Sequence[Run]) -> list[str]:
     for name, of in sorted(by_name.items(), key=lambda item: str(item[0])):
         one = Study(name, of)
         varies = ", ".join(map(factor_label, one.factors)) or ("systems" if len(one.systems) > 1 else "seeds")
-        shown = name if name is not None else "(without a name: cannot be chosen)"
+        shown = name if name is not None else "(unnamed: cannot be chosen)"
         lines.append(f"{shown}: {len(of)} finished runs of {join(one.systems)}; varies: {varies}")
     return lines
 
 
 def lead(study: Study) -> str:
-    """One sentence: which systems, on which data, over what."""
+    """One sentence: the systems, the data and the factors."""
     what = f"{study.systems[0]}" if len(study.systems) == 1 else join(study.systems)
     if len(study.systems) > 6:
         what = f"{len(study.systems)} systems"
@@ -36,7 +36,7 @@ def lead(study: Study) -> str:
 
 
 def tiles(study: Study) -> list[tuple[str, str]]:
-    """Numbers with what they count."""
+    """Numbers with their labels."""
     tags = len(study.runs[0].metrics["test"]["tags"])
     conditions = len([condition for condition in study.conditions if None not in condition])
     tiles = [(len(study.runs), "finished runs"), (len(study.systems), "systems"), (len(study.seeds), "seeds")]
@@ -47,20 +47,18 @@ def tiles(study: Study) -> list[tuple[str, str]]:
 
 
 def about_songs(study: Study, silent: str) -> str:
-    """What the song browser shows; ``silent``: why there is no sound, empty where there is."""
+    """Describes the song browser; ``silent``: why there is no audio, empty if there is."""
     words = (
-        "What the systems answer, beside the truth: the classification tags with the highest scores, of each system's "
-        "first seed. Half of the songs are spread over the test set, half are those where the systems differ most"
+        "The predictions of the systems next to the truth: the classification tags with the highest scores, for each "
+        "system's first seed. Half of the songs are spread over the test set; in the others the systems differ most"
         if len(study.systems) > 1
-        else "What the system answers, beside the truth: the classification tags that its first seed scores highest"
+        else "The system's predictions next to the truth: the classification tags that its first seed scores highest"
     )
-    return f"{words}. " + (
-        f"There is nothing to listen to: {silent}." if silent else "Up to ten seconds of each can be heard."
-    )
+    return f"{words}. " + (f"There is no audio: {silent}." if silent else "Each has an excerpt of up to ten seconds.")
 
 
 def commands(study: Study, command: str) -> list[str]:
-    """What makes the runs and this report, as it is typed."""
+    """The commands that make the runs and this report."""
     lines = []
     if study.name and Path("sweep", f"{study.name}.yaml").is_file():
         lines.append(f"python train.py sweep={study.name}")
@@ -68,7 +66,7 @@ def commands(study: Study, command: str) -> list[str]:
 
 
 def facts(study: Study, resamples: int) -> list[tuple[str, str]]:
-    """Names and values of what a repetition needs."""
+    """Names and values needed to reproduce the study."""
 
     def distinct(values: Sequence[Any]) -> str:
         return ", ".join(sorted({str(value) for value in values}))
@@ -83,7 +81,7 @@ def facts(study: Study, resamples: int) -> list[tuple[str, str]]:
         ("Varies", ", ".join(study.factors) or "the systems"),
         ("Conditions", "; ".join(filter(None, (setting(study.factors, c) for c in study.conditions)))),
         ("Seeds", ", ".join(map(str, study.seeds))),
-        ("Training", f"{hours:.1f} hours in all"),
+        ("Training", f"{hours:.1f} hours in total"),
         ("Devices", f"{distinct([m['device'] for m in runs])} on {distinct([m['machine'] for m in runs])}"),
         ("Commit", distinct(commits)),
         ("Versions", versions),

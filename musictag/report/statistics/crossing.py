@@ -1,4 +1,4 @@
-"""Where the difference of two fitted curves changes its sign, and how sure that is.
+"""Where the difference of two fitted curves changes sign, and how certain that is.
 
 Legend: N sizes of a grid.
 """
@@ -17,12 +17,12 @@ Piece = tuple[float | None, float | None]
 
 @dataclass(frozen=True)
 class Crossing:
-    """From how many training songs on ``system`` is better than ``other``, up to the largest measured size.
+    """The number of training songs from which ``system`` is better than ``other``, up to the largest measured size.
 
-    ``size`` is None where the fits do not cross within the measured sizes; ``system`` is then the one that is behind.
+    ``size`` is None if the fits do not cross within the measured sizes; ``system`` is then the one that is behind.
     ``undecided``: the sizes at which the fits do not differ significantly, and thus where the crossing may lie (a
-    confidence set like Fieller's): pieces from one size to another, None where a piece ends with the measured sizes.
-    ``seeds``: how many it rests on; with one it is about these trained models. ``text`` says it all in a sentence.
+    confidence set like Fieller's): ranges of sizes, None where a range ends with the measured sizes. ``seeds``: how
+    many it rests on; with one it is about these trained models. ``text`` summarises it in a sentence.
     """
 
     system: str
@@ -36,21 +36,21 @@ class Crossing:
 
     @property
     def low(self) -> float | None:
-        """Where the undecided sizes begin; None if that is at the smallest size, or if there are none."""
+        """The lower end of the undecided sizes; None if that is the smallest size, or if there are none."""
         return self.undecided[0][0] if self.undecided else None
 
     @property
     def high(self) -> float | None:
-        """Where they end; None if that is at the largest size, or if there are none."""
+        """Their upper end; None if that is the largest size, or if there are none."""
         return self.undecided[-1][1] if self.undecided else None
 
 
 def find_crossing(
     one: str, other: str, metric: str, fit: str, grid: np.ndarray, ahead: Estimate, confidence: float
 ) -> Crossing:
-    """``ahead``: by how much ``one`` is better at each of the sizes ``grid`` (N).
+    """``ahead``: how much better ``one`` is at each of the sizes ``grid`` (N).
 
-    Between two sizes of the grid curves are taken for straight lines over the logarithm.
+    Between two sizes of the grid, curves are interpolated linearly over the logarithm.
     """
     margin, difference = margins(ahead, confidence), ahead.value
     if difference[-1] < 0:
@@ -75,7 +75,7 @@ def find_crossing(
         above = "above" if METRICS[metric].better == "max" else "better"
         text = f"no crossing {span}: {one} is {above} throughout"
         text += (
-            ", but significantly at no size" if whole
+            ", but not significantly at any size" if whole
             else f", but not significantly {_words(undecided)}" if undecided
             else ", significantly at every size"
         )  # fmt: skip
@@ -84,7 +84,7 @@ def find_crossing(
 
 
 def number(size: float) -> str:
-    """Two digits are more than an interval over a few sizes can tell; sizes that were measured are whole already."""
+    """Rounded to two digits, which is already more than an interval over a few sizes supports."""
     size = float(size)
     nearest = round(size)
     if abs(size - nearest) < 1e-6 * size:
@@ -93,7 +93,7 @@ def number(size: float) -> str:
 
 
 def _undecided(logs: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[Piece]:
-    """The pieces of the sizes (their logarithms: N) at which the interval from ``low`` to ``high`` holds zero."""
+    """The ranges of sizes (their logarithms: N) at which the interval from ``low`` to ``high`` contains zero."""
     side = np.where(low > 0, 1, np.where(high < 0, -1, 0))
     pieces: list[Piece] = []
     start = None
@@ -121,7 +121,7 @@ def _root(logs: np.ndarray, values: np.ndarray, place: int) -> float:
 
 
 def _words(pieces: list[Piece]) -> str:
-    """An end outside the measured sizes is said to be there, and no more."""
+    """The ranges in words; an end outside the measured sizes is left open."""
 
     def of_one(low: float | None, high: float | None) -> str:
         if low is None or high is None:

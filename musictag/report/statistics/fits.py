@@ -1,4 +1,4 @@
-"""How a score depends on the number of training songs: a straight line over the doublings, or a power law.
+"""Fits of a score to the number of training songs: a straight line over the doublings, or a power law.
 
 Both are fitted to many resamples at once. Legend: R resamples, M sizes, G trial exponents, N sizes of a grid.
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Exponents of a power law that are told apart: below them it is a straight line over log size, above them a step.
+#: Range of power-law exponents: below it the curve is a straight line over log size, above it a step.
 EXPONENTS = (0.01, 5.0)
 _TRIALS = 41
 _ROUNDS = 5
 
 
 def fit_trend(sizes: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Least squares of ``means`` (R×M) on log2 of ``sizes`` (M): R × (intercept, slope a doubling).
+    """Least squares of ``means`` (R×M) on log2 of ``sizes`` (M): R × (intercept, slope per doubling).
 
-    ``weights`` (M): how many runs each mean stands for; the line is then that of the runs. The paper draws linear fits
+    ``weights`` (M): the number of runs behind each mean; the line is then that of the runs. The paper draws linear fits
     over the training-set size itself.
     """
     return _weighted_line(np.log2(sizes.astype(np.float64))[None], means, weights)
@@ -25,11 +25,11 @@ def fit_trend(sizes: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.n
 def fit_power_law(sizes: np.ndarray, means: np.ndarray, weights: np.ndarray, bound: float) -> np.ndarray:
     """Least squares of ``c - a size^-b`` with a >= 0 and c <= ``bound``: R × (asymptote c, factor a, exponent b).
 
-    A score cannot pass its ``bound``; an error is fitted as its negative, whose bound is 0. For each exponent the best
-    c and a are known in closed form, so only the exponent is searched for: over a grid that is refined around its best
-    point. a = 0 says that no curve which rises with size fits better than a constant.
+    A score cannot exceed its ``bound``; an error is fitted as its negative, whose bound is 0. For each exponent, the
+    best c and a have a closed form, so only the exponent is searched: on a grid that is refined around its best point.
+    a = 0 means that no curve that rises with size fits better than a constant.
     """
-    scale = float(sizes.min())  # a size^-b = (a scale^-b) (size / scale)^-b, whose numbers are all of one magnitude
+    scale = float(sizes.min())  # a size^-b = (a scale^-b) (size / scale)^-b, whose values have similar magnitudes
     relative = np.log(sizes / scale)
     low, high = (np.full(len(means), np.log(end)) for end in EXPONENTS)
     for _ in range(_ROUNDS):
@@ -46,17 +46,17 @@ def fit_power_law(sizes: np.ndarray, means: np.ndarray, weights: np.ndarray, bou
 
 
 def trend_at(fitted: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The lines (R×2) at ``sizes`` (N): R×N."""
+    """Values of the lines (R×2) at ``sizes`` (N): R×N."""
     return fitted[:, :1] + fitted[:, 1:] * np.log2(sizes)
 
 
 def power_law_at(fitted: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The power laws (R×3) at ``sizes`` (N): R×N."""
+    """Values of the power laws (R×3) at ``sizes`` (N): R×N."""
     return fitted[:, :1] - fitted[:, 1:2] * sizes ** -fitted[:, 2:]
 
 
 def explained(fitted_means: np.ndarray, sizes: np.ndarray, points: np.ndarray, places: np.ndarray) -> float | None:
-    """R² over the runs: ``points`` (one a run) lie at the sizes numbered ``places``. None where all are equal."""
+    """R² over the runs: ``points`` (one per run) belong to the sizes with indices ``places``. None if all are equal."""
     around_mean = ((points - points.mean()) ** 2).sum()
     if len(sizes) < 2 or around_mean <= 1e-24:
         return None
@@ -76,7 +76,7 @@ def _decay(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The best c <= bound and a >= 0 of c - a decay, and the squared error: R×G each, for R×G×M decays.
 
-    A convex problem in two numbers: its solution is the free one, or lies on an edge.
+    This is a convex problem in two variables: its solution is the unconstrained one, or lies on an edge.
     """
     free = _weighted_line(decays, np.broadcast_to(means, decays.shape), weights)
     mean = (means * weights).sum(-1) / weights.sum()

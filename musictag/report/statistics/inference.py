@@ -1,9 +1,9 @@
-"""What few seeds and one set of songs can tell: variances of seeds and of songs, p values, intervals, corrections.
+"""Inference from few seeds and one set of songs: variances of seeds and songs, p values, intervals, corrections.
 
-An estimate is a mean over n seeds, each scored on the same songs. Its variance has two parts. That of the seeds is the
-usual s² / n with n - 1 degrees of freedom; it holds everything that is particular to a run, also on single songs. That
-of the songs is what all seeds have in common; it comes from the bootstrap, and is known about as well as if there were
-as many seeds as songs. With so few degrees of freedom their sum cannot be taken for known: see ``p_values``.
+An estimate is a mean over n seeds, each scored on the same songs. Its variance has two parts. The part of the seeds is
+the usual s² / n with n - 1 degrees of freedom; it includes everything specific to a run, also on single songs. The part
+of the songs is common to all seeds; it comes from the bootstrap, and is known about as well as if there were as many
+seeds as songs. With so few degrees of freedom, their sum cannot be treated as known: see ``p_values``.
 
 Legend: n seeds, R resamples of the songs, ... any further axes, such as tags or sizes.
 """
@@ -18,22 +18,22 @@ import numpy as np
 from scipy.special import ndtr
 from scipy.stats import norm, t
 
-#: What the report adds to a result that rests on so many seeds.
+#: What the report adds to a result, by its number of seeds.
 _FEW = {
     1: "one seed each: this is about these trained models, not about their architectures",
-    2: "two seeds say little about how much seeds vary: only very large differences can be told from chance",
+    2: "two seeds say little about the variation between seeds: only very large differences can be told from chance",
 }
-_NODES = np.arange(-160, 41) / 4  # where the chi-squared distribution is integrated over its logarithm
-_ANGLES = np.linspace(0, np.pi / 2, 501)  # at which margins are searched for; between them they are interpolated
+_NODES = np.arange(-160, 41) / 4  # grid for integrating the chi-squared distribution over its logarithm
+_ANGLES = np.linspace(0, np.pi / 2, 501)  # at which margins are computed; in between they are interpolated
 _TINY = 1e-300
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Values with the variances that songs and seeds give them (arrays of one shape, or floats).
+    """Values with their variances due to songs and seeds (arrays of one shape, or floats).
 
-    ``freedom``: degrees of freedom of ``seeds``, one less than there are seeds; 0 with one seed, which tells nothing of
-    seeds: ``seeds`` is then 0, and whatever follows is about the trained models and not about their architectures.
+    ``freedom``: degrees of freedom of ``seeds``, the number of seeds minus one. With one seed both are 0, and all
+    results are about the trained models, not about their architectures.
     """
 
     value: np.ndarray
@@ -45,11 +45,10 @@ class Estimate:
 def estimate(one: np.ndarray, other: np.ndarray | None = None) -> Estimate:
     """The mean over the seeds of ``one`` ((1 + R)×n×...), or by how much it exceeds that of ``other``.
 
-    The first row holds the scores as measured, the others those of the resampled songs (NaN where there is none).
-    The first seed of ``one`` belongs to the first of ``other``, and so on: where they are the same seeds, what they
-    have in common cancels. Where they are not, this is Scheffé's test (1943), which is exact for any two variances,
-    as the one of Welch is not with so few seeds; the seeds that the one has more than the other then count in its mean
-    alone.
+    The first row contains the measured scores, the others those of the resampled songs (NaN where undefined). The first
+    seed of ``one`` is paired with the first of ``other``, and so on: if they are the same seeds, what they have in
+    common cancels. If not, this is Scheffé's test (1943), which is exact for any two variances, unlike Welch's with so
+    few seeds; surplus seeds of one side then only contribute to its mean.
     """
     if other is None:
         values, units = one.mean(axis=1), one
@@ -64,28 +63,28 @@ def estimate(one: np.ndarray, other: np.ndarray | None = None) -> Estimate:
     if count == 1:
         return Estimate(values[0], songs, np.zeros_like(songs), 0)
     seeds = units[0].var(axis=0, ddof=1) / count
-    # What is particular to a run on a song moves both the seeds and the resampled mean: it is taken out of one of them.
+    # What is specific to a run on a song affects both the seeds and the resampled mean: it is removed from one of them.
     moved = units[1:] - _known_mean(units[1:])
     counted_twice = _known_mean(moved.var(axis=1, ddof=1)) / count
     return Estimate(values[0], np.maximum(songs - counted_twice, 0.0), seeds, count - 1)
 
 
 def p_values(of: Estimate) -> np.ndarray:
-    """Two-sided, of true values that are zero.
+    """Two-sided p values for the hypothesis that the true values are zero.
 
-    The songs' variance k is taken as known, the seeds' variance a as estimated with ν degrees of freedom. Without seeds
-    this is a z test, without songs a t test. In between no test keeps its level for every a (Satterthwaite's errs up to
-    13% at p < 0.05 with two seeds). Fisher's fiducial distribution, normal plus t, is never wrong but very cautious.
-    Here it is mixed with the one of ν + 2 degrees of freedom, as by the second-order matching prior of Ghosh and Kim
-    (2001, The Behrens-Fisher problem revisited). Theirs weights the two by a : k; a : k √ν p^(1/ν), p being the
-    fiducial one, was found numerically to keep the level best: over all a : k it errs in 2.7 to 5.6% of cases at
-    p < 0.05 with two seeds, 4.0 to 5.4% with three, 4.6 to 5.4% with more; at p < 0.01 in at most 1.5, 1.2 and 1.2%.
+    The songs' variance k is treated as known, the seeds' variance a as estimated with ν degrees of freedom. Without
+    seeds this is a z test, without songs a t test. In between, no test keeps its level for every a (Satterthwaite's
+    errs up to 13% at p < 0.05 with two seeds). Fisher's fiducial distribution, normal plus t, is valid but very
+    conservative. Here it is mixed with that of ν + 2 degrees of freedom, as in the second-order matching prior of Ghosh
+    and Kim (2001, The Behrens-Fisher problem revisited). Theirs weights the two by a : k; a : k √ν p^(1/ν), where p is
+    the fiducial p value, was found numerically to keep the level best: over all a : k its error rate at p < 0.05 is 2.7
+    to 5.6% with two seeds, 4.0 to 5.4% with three, 4.6 to 5.4% with more; at p < 0.01 at most 1.5, 1.2 and 1.2%.
     """
     return _tails(np.abs(of.value), of)
 
 
 def margins(of: Estimate, confidence: float = 0.95) -> np.ndarray:
-    """Half the width of the intervals around the values: a value so far from the truth has p = 1 - ``confidence``."""
+    """Half-widths of the intervals around the values: a value at this distance from 0 has p = 1 - ``confidence``."""
     variance = of.songs + of.seeds
     share = np.sqrt(np.clip(of.seeds / (variance + _TINY), 0.0, 1.0))
     return np.sqrt(variance) * np.interp(np.arcsin(share), _ANGLES, _standard_margins(of.freedom, 1 - confidence))
@@ -93,7 +92,7 @@ def margins(of: Estimate, confidence: float = 0.95) -> np.ndarray:
 
 @lru_cache
 def _standard_margins(freedom: int, level: float) -> np.ndarray:
-    """The margins where the variances sum to 1, and the seeds' is sin² of each of the ``_ANGLES``."""
+    """Margins for variances that sum to 1, where the seeds' variance is sin² of each of the ``_ANGLES``."""
     of = Estimate(np.zeros(len(_ANGLES)), np.cos(_ANGLES) ** 2, np.sin(_ANGLES) ** 2, freedom)
     low, high = np.zeros(len(_ANGLES)), np.full(len(_ANGLES), norm.isf(level / 4) + t.isf(level / 4, max(1, freedom)))
     for _ in range(50):
@@ -104,14 +103,14 @@ def _standard_margins(freedom: int, level: float) -> np.ndarray:
 
 
 def few_seeds(seeds: int) -> str:
-    """What must be said with a result that rests on so many seeds; empty where they are enough."""
+    """The caveat for a result with this number of seeds; empty if they are enough."""
     return _FEW.get(seeds, "")
 
 
 def holm(p_values: Sequence[float], family: int | None = None) -> list[float]:
-    """Holm's step-down adjustment: rejecting those below 0.05 errs anywhere in at most 5% of all such families.
+    """Holm's step-down adjustment: rejecting values below 0.05 keeps the family-wise error rate at 5%.
 
-    ``family``: how many tests there could have been, where these were picked among more.
+    ``family``: the number of possible tests, if these are a selection.
     """
     count = max(family or 0, len(p_values))
     adjusted, largest = [0.0] * len(p_values), 0.0
@@ -122,9 +121,9 @@ def holm(p_values: Sequence[float], family: int | None = None) -> list[float]:
 
 
 def benjamini_hochberg(p_values: np.ndarray, family: int | None = None) -> np.ndarray:
-    """Benjamini and Hochberg's adjustment, of any shape; NaN stay, and do not count.
+    """Benjamini and Hochberg's adjustment, for any shape; NaN values stay, and are not counted.
 
-    Of those below 0.05 at most 5% are chance on average; where nothing differs, at most 5% of all families have one.
+    Of those below 0.05, at most 5% are false on average; if nothing differs, at most 5% of all families have one.
     ``family``: as for ``holm``.
     """
     known = ~np.isnan(p_values)
@@ -138,7 +137,7 @@ def benjamini_hochberg(p_values: np.ndarray, family: int | None = None) -> np.nd
 
 
 def _tails(distance: np.ndarray, of: Estimate) -> np.ndarray:
-    """The probability of values at least so far from the truth, on both sides."""
+    """The two-sided probability of values at least this far from the truth."""
     if not of.freedom:
         return 2 * ndtr(-distance / np.sqrt(of.songs + _TINY))
     freedom = of.freedom
@@ -157,7 +156,7 @@ def _tails(distance: np.ndarray, of: Estimate) -> np.ndarray:
 
 
 def _known_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the first axis of the values that are known."""
+    """Mean over the first axis, ignoring NaN."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0)

@@ -1,4 +1,4 @@
-"""Systems against each other: a paired test, the gain of every tag, and what of it is more than chance.
+"""Comparisons of systems: a paired test, the gain of every tag, and which of these are more than chance.
 
 Legend: S songs, K tags, R resamples.
 """
@@ -23,9 +23,9 @@ from musictag.report.study import Run, Study
 class Difference:
     """The score of ``system`` minus that of ``other`` under one condition, both means over ``seeds`` seeds.
 
-    ``p``: two-sided, of a difference that is zero; ``p_holm``: the same after Holm's correction for all comparisons of
-    this metric that were made, or could have been. ``seeds``: of the system that has fewer. ``paired_seeds``: whether
-    both have the same seeds; what a seed has in common under both then cancels.
+    ``p``: two-sided, for a true difference of zero; ``p_holm``: the same after Holm's correction for all comparisons of
+    this metric that were made, or could have been. ``seeds``: of the system with fewer. ``paired_seeds``: whether both
+    have the same seeds; what a seed has in common under both then cancels.
     """
 
     system: str
@@ -43,10 +43,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Change:
-    """By how much the mean score over the seeds is larger for one thing than for another, for one tag.
+    """The difference between two mean scores over the seeds, for one tag.
 
-    ``p_adjusted``: after Benjamini and Hochberg's correction for all changes of this kind and metric that there are, or
-    could have been.
+    ``p_adjusted``: after Benjamini and Hochberg's correction for all actual or possible changes of this kind and
+    metric.
     """
 
     value: float
@@ -58,11 +58,11 @@ class Change:
 
 @dataclass(frozen=True)
 class TagGain:
-    """One tag under one metric: what more data gives it, and what one system gives it over another.
+    """One tag under one metric: its gains from more data, and from one system over another.
 
-    ``scores``: of each system under the study's first and last condition (means over seeds; None where it has no
-    runs). ``size_gains``: last minus first, of each system that has both. ``system_gains``: first minus second system
-    of each pair, under the last condition. A gain of RMSE is an improvement where it is negative.
+    ``scores``: for each system under the study's first and last condition (means over seeds; None if it has no runs).
+    ``size_gains``: last minus first, for each system that has both. ``system_gains``: first minus second system of
+    each pair, under the last condition. For RMSE, a negative gain is an improvement.
     """
 
     tag: str
@@ -82,13 +82,13 @@ def paired_test(
     confidence: float = 0.95,
     picked: bool = False,
 ) -> list[Difference]:
-    """Every pair of systems under every condition that both have, for every metric of the study.
+    """Compare every pair of systems under every condition that both have, for every metric of the study.
 
-    Both are scored on the same songs; the variance has a part of the songs and one of the seeds, and p values and
-    intervals allow for how little a few seeds tell of theirs: see ``musictag.report.statistics.inference``. One seed
-    leaves the test to the songs: it is then about these trained models, not about their architectures. A baseline
-    without such a setting is compared under every condition. ``picked``: the results chose the pairs; Holm's correction
-    then counts all pairs of systems, each of which could have been chosen.
+    Both are scored on the same songs; the variance has a part due to the songs and one due to the seeds, and p values
+    and intervals account for the uncertainty of the latter: see ``musictag.report.statistics.inference``. With one seed
+    the test covers only the songs: it is then about these trained models, not about their architectures. A baseline
+    without the setting is compared under every condition. ``picked``: the pairs were selected by results; Holm's
+    correction then counts all pairs of systems, each of which could have been selected.
 
     Raises MusictagError for a system that the study does not have.
     """
@@ -112,11 +112,10 @@ def paired_test(
 def tag_gains(
     study: Study, draws: Draws, pairs: Sequence[tuple[str, str]] | None = None, confidence: float = 0.95
 ) -> list[TagGain]:
-    """All tags under all their metrics, in the order of the data set.
+    """The gains of all tags under all their metrics, in the order of the data set.
 
     ``pairs``: which systems are compared; by default ``leading_pairs``, and the correction then counts all pairs, each
-    of which could have been chosen. Conditions are the study's first and last; without a second one there are no gains
-    between sizes.
+    of which could have been selected. Conditions are the study's first and last; with only one there are no size gains.
     """
     family_pairs = len(pairs) if pairs is not None else len(list(combinations(study.systems, 2)))
     pairs = leading_pairs(study) if pairs is None else pairs
@@ -168,11 +167,11 @@ def tag_gains(
 
 
 def leading_pairs(study: Study) -> list[tuple[str, str]]:
-    """The best system of each family against those of the others; the two best where there is one family.
+    """The best system of each family against those of the others; the best two if there is only one family.
 
-    Best by the mean over the validation songs under the study's last condition, of the first metric that all have
-    there (ROC-AUC in most studies), else of the loss; the test scores, which then test the pairs, have no say. Where
-    there is none, the order of the systems decides.
+    They are ranked on the validation songs under the study's last condition, by the first metric that all have there
+    (ROC-AUC in most studies), else by the loss, but not by the test scores, which then test the pairs. If there is no
+    validation score, the order of the systems decides.
     """
     if not study.metrics or len(study.systems) < 2:
         return []
@@ -196,7 +195,7 @@ def leading_pairs(study: Study) -> list[tuple[str, str]]:
 
 
 def matching(study: Study, system: str, condition: tuple[Any, ...]) -> list[Run]:
-    """The runs of the system under the condition; a baseline lacks such a setting (None), and then counts anywhere."""
+    """The runs of the system under the condition; a baseline lacks the setting (None) and matches every condition."""
     return study.cell(system, condition) or [
         run
         for run in study.runs
@@ -215,7 +214,7 @@ def common_conditions(study: Study, system: str, other: str) -> list[tuple[Any, 
 
 
 def _full_conditions(study: Study) -> list[tuple[Any, ...]]:
-    """The conditions that say something of every factor; where there is none, those there are."""
+    """The conditions with a value for every factor; all conditions if there is none."""
     return [condition for condition in study.conditions if None not in condition] or study.conditions
 
 
@@ -237,7 +236,7 @@ def _difference(
 def _tag_scores(
     runs: Sequence[Run], draws: Draws, metric: str, names: Sequence[str], columns: Sequence[int]
 ) -> dict[int, np.ndarray]:
-    """By seed the scores of these tags, as measured and in each resample: (1 + R)×K, NaN where a resample has none."""
+    """Scores of these tags by seed, as measured and in each resample: (1 + R)×K, NaN where undefined."""
     found = {}
     for run in runs:
         scores = {tag["name"]: tag[metric] for tag in run.metrics["test"]["tags"]}
@@ -247,7 +246,7 @@ def _tag_scores(
 
 
 def _changes(one: dict[int, np.ndarray], other: dict[int, np.ndarray], confidence: float) -> list[Change]:
-    """How the scores of ``one`` differ from those of ``other``, by tag."""
+    """Differences between the scores of ``one`` and ``other``, by tag."""
     *seeds, _ = same_seeds(one, other)
     found: Estimate = estimate(
         *(np.stack([cell[seed] for seed in own], axis=1) for cell, own in zip((one, other), seeds, strict=True))
@@ -258,7 +257,7 @@ def _changes(one: dict[int, np.ndarray], other: dict[int, np.ndarray], confidenc
 
 
 def _adjusted(changes: dict[Any, list[Change]], family: int | None = None) -> dict[Any, list[Change]]:
-    """The same with their p values corrected together."""
+    """The same changes, with p values corrected together."""
     p = benjamini_hochberg(np.array([[change.p for change in row] for row in changes.values()]), family)
     return {
         key: [replace(change, p_adjusted=float(own)) for change, own in zip(row, of_row, strict=True)]

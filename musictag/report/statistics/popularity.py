@@ -1,5 +1,5 @@
-"""Two qualitative claims of the paper, measured: networks favour popular tags, and trees more than
-networks give one song tags that exclude each other.
+"""Two qualitative claims of the paper, measured: networks favour popular tags, and trees give one song mutually
+exclusive tags more often than networks do.
 
 Legend: S songs, K tags, R resamples, P pairs of tags.
 """
@@ -18,21 +18,21 @@ from musictag.experiment.results.files import Predictions
 from musictag.report.statistics.resampling import Draws, aligned, interval, weighted_sums
 from musictag.report.study import Run, Study
 
-SLOTS = 5  # tags of a song that a listener would look at
+SLOTS = 5  # tags per song that a listener would look at
 
 
 @dataclass(frozen=True)
 class Popularity:
-    """How much the scores of a system under one condition lean towards the popular tags; means over ``seeds`` seeds.
+    """How much the scores of a system under one condition favour popular tags; means over ``seeds`` seeds.
 
-    - ``roc_auc_correlation``, ``pr_auc_correlation``: Spearman's rank correlation over the tags of a tag's prevalence
-      with its ROC-AUC, and with its PR-AUC between chance (0) and perfection (1): (PR-AUC - prevalence) / (1 -
-      prevalence). Above 0: popular tags are predicted better. None with fewer than three tags.
-    - ``calibration_slope``: least-squares slope over the tags of the mean score against the prevalence. 1: scores are
-      in proportion; above 1: popular tags get more than their share.
-    - ``top_share``: each song has as many slots as it carries tags, at most five, filled with the highest scores of the
-      tags that are known of it; the part of them that goes to the most popular fifth of the tags. ``true_share``: what
-      the true tags give them.
+    - ``roc_auc_correlation``, ``pr_auc_correlation``: Spearman's rank correlation over the tags between prevalence and
+      ROC-AUC, or PR-AUC scaled from chance (0) to perfect (1): (PR-AUC - prevalence) / (1 - prevalence). Above 0:
+      popular tags are predicted better. None with fewer than three tags.
+    - ``calibration_slope``: least-squares slope of the mean score against the prevalence over the tags. 1: scores are
+      proportional to prevalence; above 1: popular tags get more than their share.
+    - ``top_share``: each song has as many slots as it has tags, at most five, filled by its highest-scoring known tags;
+      this is the share of slots that goes to the most popular fifth of the tags. ``true_share``: the share of the same
+      tags among the true ones.
 
     The intervals are over the songs.
     """
@@ -49,10 +49,10 @@ class Popularity:
 
 @dataclass(frozen=True)
 class ExclusivePair:
-    """Two tags that no test song carries together, though ``expected`` would if they were independent.
+    """Two tags that no test song has together, although ``expected`` songs would if they were independent.
 
-    ``ratios``: by system, how often both are given to a song in relation to giving them independently of each other,
-    under the study's last condition: 0 never, 1 as if the one tag said nothing of the other.
+    ``ratios``: by system, how often both are given to a song relative to independent assignment, under the study's last
+    condition: 0 is never, 1 is as if the tags were independent.
     """
 
     tag: str
@@ -63,7 +63,7 @@ class ExclusivePair:
 
 @dataclass(frozen=True)
 class ExclusiveMean:
-    """The mean of those ratios over the pairs, of a system under a condition, with its interval over the songs."""
+    """The mean of these ratios over the pairs, for a system under a condition, with its interval over the songs."""
 
     system: str
     condition: tuple[Any, ...]
@@ -75,7 +75,7 @@ class ExclusiveMean:
 
 @dataclass(frozen=True)
 class Exclusive:
-    """``pairs``: the most expected first. Empty, with empty ``means``, where no tags exclude each other."""
+    """``pairs``: the most expected first. Empty, with empty ``means``, if no tags exclude each other."""
 
     min_expected: float
     pairs: list[ExclusivePair]
@@ -83,7 +83,7 @@ class Exclusive:
 
 
 def popularity(study: Study, draws: Draws, confidence: float = 0.95) -> list[Popularity]:
-    """One row a system and condition; empty where the study has no classification tags that can be ranked."""
+    """One row per system and condition; empty if the study has no classification tags that can be ranked."""
     if "roc_auc" not in study.metrics:
         return []
     return [_popularity(study, draws, cell, confidence) for cell in _cells(study)]
@@ -92,17 +92,19 @@ def popularity(study: Study, draws: Draws, confidence: float = 0.95) -> list[Pop
 def exclusive(study: Study, draws: Draws, min_expected: float = 5.0, confidence: float = 0.95) -> Exclusive:
     """Pairs of classification tags that exclude each other, and how often each system gives both to one song.
 
-    Two tags are taken to exclude each other if no song of which both are known carries both, though independent tags
-    would meet in ``min_expected`` of them or more. A tag is given to as many songs as carry it, those of the highest
-    scores: systems that are more or less generous with their scores are compared alike. The interval takes what was
-    given as it is and draws the songs. Raises MusictagError unless ``min_expected`` is positive.
+    Two tags are considered exclusive if no song for which both are known has both, although independent tags would
+    occur together in ``min_expected`` of them or more. A tag is given to as many songs as have it, those with the
+    highest scores, so that the overall level of a system's scores does not matter. The interval keeps the given tags
+    and resamples the songs. Raises MusictagError unless ``min_expected`` is positive.
     """
     if min_expected <= 0:
-        raise MusictagError(f"{min_expected=} must be positive: the songs in which a pair of tags is to be expected")
+        raise MusictagError(
+            f"{min_expected=} must be positive: it is the number of songs in which a pair of tags is expected"
+        )
     reference = study.runs[0].predictions
     positive, known = _classes(reference)
     together, both_known = positive.T @ positive, known.T @ known
-    carriers = positive.T @ known  # of tag i, among the songs of which tag j is known, too
+    carriers = positive.T @ known  # songs with tag i among those for which tag j is known, too
     with np.errstate(invalid="ignore", divide="ignore"):
         expected = carriers * carriers.T / both_known
     names = reference.tags[reference.kinds == "classification"]
@@ -120,7 +122,7 @@ def exclusive(study: Study, draws: Draws, min_expected: float = 5.0, confidence:
         value = float(of_pairs.mean())
         low, high = interval(value, again, confidence)
         means.append(ExclusiveMean(cell[0].system, cell[0].condition, len(cell), value, max(low, 0.0), high))
-        ratios[cell[0].system] = of_pairs.tolist()  # conditions are sorted: the last one stays
+        ratios[cell[0].system] = of_pairs.tolist()  # conditions are sorted: the last one is kept
     pairs = []
     for place, (i, j) in enumerate(found):
         at = {system: values[place] for system, values in ratios.items()}
@@ -129,7 +131,7 @@ def exclusive(study: Study, draws: Draws, min_expected: float = 5.0, confidence:
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Spearman's correlation along the last axis (..., K); equal values share their mean rank, NaN if all are equal."""
+    """Spearman's correlation along the last axis (..., K); ties get their mean rank, NaN if all values are equal."""
     one, other = (_ranks(values) for values in np.broadcast_arrays(one, other))
     one, other = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in (one, other))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -203,7 +205,7 @@ def _popularity(study: Study, draws: Draws, cell: Sequence[Run], confidence: flo
 
 
 def _slots_taken(scores: np.ndarray, slots: np.ndarray, popular: np.ndarray) -> np.ndarray:
-    """How many of each song's ``slots`` (S) highest ``scores`` (S×K) are those of ``popular`` tags."""
+    """How many of each song's ``slots`` (S) highest ``scores`` (S×K) belong to ``popular`` tags."""
     best = np.argsort(-scores, axis=1, kind="stable")[:, :SLOTS]
     in_slot = np.arange(best.shape[1]) < slots[:, None]
     return (np.isin(best, popular) & in_slot).sum(axis=1)
@@ -229,7 +231,7 @@ def _given_together(predictions: Predictions, pairs: Sequence[tuple[int, int]]) 
 
 
 def _classes(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Of the classification tags: which songs carry them and of which songs that is known, S×K float64 0 or 1."""
+    """For the classification tags: which songs have them and for which songs this is known, S×K float64 0 or 1."""
     targets = predictions.targets[:, predictions.kinds == "classification"]
     return (targets > 0).astype(np.float64), (~np.isnan(targets)).astype(np.float64)
 

@@ -1,4 +1,4 @@
-"""The test songs of a study drawn again and again: the same draws for every run, so that runs can be compared in pairs.
+"""Bootstrap resamples of a study's test songs: the same for every run, so that runs can be compared in pairs.
 
 Legend: S songs, K tags, R resamples, D columns.
 """
@@ -19,11 +19,10 @@ from musictag.report.study import Run, Study
 
 
 class Draws(dict[str, dict[str, np.ndarray]]):
-    """Resampled macro scores by the name of the run's folder and by metric: R float64 each.
+    """Resampled macro scores by name of the run folder and by metric: R float64 each.
 
-    ``resamples`` and ``seed`` say how the songs were drawn, ``songs`` how many there are. ``by_tag[run][metric]`` are
-    the scores of the single tags, of the metrics that have such: R×K float32, NaN for a tag that has no such score (or
-    not in that resample).
+    ``resamples`` and ``seed`` define the draws, ``songs`` is the number of songs. ``by_tag[run][metric]`` are the
+    scores per tag, for per-tag metrics: R×K float32, NaN where a tag has no score (in that resample).
     """
 
     def __init__(self, songs: int, resamples: int, seed: int) -> None:
@@ -37,15 +36,15 @@ class Draws(dict[str, dict[str, np.ndarray]]):
 def resampled(study: Study, resamples: int = 1000, seed: int = 0) -> Draws:
     """Draw the test songs with replacement and score every run on every draw.
 
-    A resample's macro score is the mean over the tags that can be scored in it. All scores are moved so that their mean
-    is the score of the songs themselves, as the intervals of a single run are and for the same reason (see
-    ``musictag.evaluation.bootstrap.centred_interval``). One block of draws is held at a time, whatever the number of
-    songs; a run of 1,000 songs and 50 tags takes a quarter of a second.
+    A resample's macro score is the mean over the tags that can be scored in it. All scores are shifted so that their
+    mean is the score of the original songs, like the intervals of a single run and for the same reason (see
+    ``musictag.evaluation.bootstrap.centred_interval``). One block of draws is in memory at a time, whatever the number
+    of songs; a run with 1,000 songs and 50 tags takes a quarter of a second.
 
     Raises MusictagError for fewer than 100 resamples, and if the runs do not have the same songs, tags and targets.
     """
     if resamples < 100:
-        raise MusictagError(f"{resamples} resamples are too few for an interval; ask for 100 or more, such as 1000")
+        raise MusictagError(f"{resamples} resamples are too few for an interval; use at least 100, such as 1000")
     reference = study.runs[0].predictions
     draws = Draws(len(reference.song_ids), resamples, seed)
     for run in study.runs:
@@ -60,32 +59,36 @@ def resampled(study: Study, resamples: int = 1000, seed: int = 0) -> Draws:
 
 
 def aligned(run: Run, reference: Run) -> Predictions:
-    """The predictions of ``run``, its songs and tags in the order of those of ``reference``.
+    """The predictions of ``run``, with songs and tags in the order of ``reference``.
 
-    Raises MusictagError where songs, tags or targets differ: what was not asked the same cannot be compared.
+    Raises MusictagError if songs, tags or targets differ.
     """
     own, other = run.predictions, reference.predictions
     for meaning, mine, theirs in (("songs", own.song_ids, other.song_ids), ("tags", own.tags, other.tags)):
         if sorted(mine.tolist()) != sorted(theirs.tolist()):
-            raise MusictagError(f"{run.folder} and {reference.folder} have other test {meaning}: no comparison")
+            raise MusictagError(
+                f"{run.folder} and {reference.folder} have different test {meaning} and cannot be compared"
+            )
     songs, tags = _places(own.song_ids, other.song_ids), _places(own.tags, other.tags)
     scores, targets = own.scores[np.ix_(songs, tags)], own.targets[np.ix_(songs, tags)]
     if not np.array_equal(targets, other.targets, equal_nan=True) or not np.array_equal(own.kinds[tags], other.kinds):
-        raise MusictagError(f"{run.folder} and {reference.folder} have other truths for the same songs: no comparison")
+        raise MusictagError(
+            f"{run.folder} and {reference.folder} have different targets for the same songs and cannot be compared"
+        )
     return Predictions(other.song_ids, other.tags, other.kinds, scores, targets)
 
 
 def weighted_sums(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Sums over the songs of ``values`` (S×D) under the draws that ``resampled`` makes with this seed: R×D float64."""
+    """Sums of ``values`` (S×D) over the songs under the draws of ``resampled`` with this seed: R×D float64."""
     values = np.ascontiguousarray(values, dtype=np.float64)
     blocks = song_resamples(len(values), resamples, seed)
     return np.concatenate([weights.T.astype(np.float64) @ values for weights in blocks])
 
 
 def interval(value: float, resampled_values: np.ndarray, confidence: float) -> tuple[float, float]:
-    """The central ``confidence`` of the resampled values (R) that are known, moved so that their mean is ``value``.
+    """Central ``confidence`` interval of the known resampled values (R), shifted so that their mean is ``value``.
 
-    (value, value) where none is known. Unlike scores, differences have no bounds to be kept to.
+    (value, value) if none is known. Unlike scores, differences are not clipped.
     """
     known = resampled_values[~np.isnan(resampled_values)]
     if not len(known):
@@ -95,15 +98,15 @@ def interval(value: float, resampled_values: np.ndarray, confidence: float) -> t
 
 
 def seeds_of(runs: Sequence[Run], draws: Draws, metric: str) -> np.ndarray:
-    """The scores of n runs, as measured and in each resample: (1 + R)×n, as ``inference.estimate`` wants them."""
+    """The scores of n runs, as measured and in each resample: (1 + R)×n, as ``inference.estimate`` expects."""
     return np.stack([np.append(run.value(metric), draws[run.folder.name][metric]) for run in runs], axis=1)
 
 
 def same_seeds(one: Collection[int], other: Collection[int]) -> tuple[list[int], list[int], bool]:
-    """Those seeds of two systems that are to be compared, in pairs if the last is true.
+    """The seeds of two systems to compare, and whether they are paired.
 
-    Two seeds that both have, or one where either has no more, are compared alone. Otherwise all are, a common one
-    first.
+    They are paired if the systems share two seeds, or one if either has no more; then only shared seeds are compared.
+    Otherwise all seeds are, shared ones first.
     """
     common = set(one) & set(other)
     paired = len(common) >= min(2, len(one), len(other))
@@ -114,7 +117,7 @@ def same_seeds(one: Collection[int], other: Collection[int]) -> tuple[list[int],
 def _scored(
     predictions: Predictions, metrics: Sequence[Metric], resamples: int, seed: int
 ) -> dict[Metric, tuple[np.ndarray, np.ndarray]]:
-    """``Metric.values`` of each metric: as the songs are, and in each resample."""
+    """``Metric.values`` of each metric: for the original songs, and in each resample."""
     songs = ScoredSongs(predictions.scores, predictions.targets, predictions.kinds)
     drawn = song_resamples(len(predictions.scores), resamples, seed)
     weighted = chain([songs.once()], map(songs.under, drawn))
@@ -123,7 +126,7 @@ def _scored(
 
 
 def _centred(again: np.ndarray, once: np.ndarray) -> np.ndarray:
-    """``again`` (R, or R×K) moved so that the mean over the resamples, of those that are known, is ``once``."""
+    """``again`` (R, or R×K) shifted so that the mean of the known resamples is ``once``."""
     return again - mean_of_known(again.T) + once
 
 

@@ -1,4 +1,4 @@
-"""Scores against the number of training songs: curves with bands, and where one system overtakes another.
+"""Scores against the number of training songs: curves with bands, and crossings of systems.
 
 Legend: n seeds, R resamples, M sizes, N sizes of a grid.
 """
@@ -22,19 +22,19 @@ from musictag.report.study import Study
 FITS = ("trend", "power law")
 _LEAST_SIZES = {"trend": 2, "power law": 3}
 _GRID = 161  # sizes at which fits are compared, evenly spaced in their logarithm
-_BAND = 61  # of them are enough to draw a band
+_BAND = 61  # a subset of them to draw a band
 
 Band = tuple[list[float], list[float], list[float]]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The scores of a system against its training songs, and two fits to them.
+    """The scores of a system against the number of training songs, with two fits.
 
-    ``points`` are (size, seed, value) of the runs, ``means`` those of each of the ``sizes``. ``trend``: value at one
-    song (intercept) and gain a doubling. ``power_law``: asymptote c, factor a and exponent b of c - a size^-b, for RMSE
-    of c + a size^-b. A band is (sizes, low, high): at each size the interval of the fit, over songs and seeds. A fit is
-    None where there are too few sizes or nothing to fit, and ``notes`` say why, and what the bands leave out.
+    ``points`` are (size, seed, value) of the runs, ``means`` those at each of the ``sizes``. ``trend``: value at one
+    song (intercept) and gain per doubling. ``power_law``: asymptote c, factor a and exponent b of c - a size^-b, for
+    RMSE of c + a size^-b. A band is (sizes, low, high): the interval of the fit at each size, over songs and seeds. A
+    fit is None if there are too few sizes or nothing to fit; ``notes`` give the reason, and what the bands leave out.
     """
 
     system: str
@@ -54,20 +54,20 @@ class Curve:
 def curves(study: Study, draws: Draws, metric: str, confidence: float = 0.95) -> list[Curve]:
     """The curve of each system that has this metric.
 
-    The trend line is the least-squares line of the runs over doublings; the power law needs three sizes. For the bands
-    all fits are made again without each of the seeds, at all sizes together, since a seed's training sets lie within
-    each other: the jackknife, which for lines is the t test over the lines of the seeds; and with the songs of each
-    draw, the same for all runs. Raises MusictagError where something else than the number of training songs varies.
+    The trend line is the least-squares line of the runs over doublings; the power law needs three sizes. For the bands,
+    all fits are repeated without each of the seeds, at all sizes together, since a seed's training sets are nested:
+    the jackknife, which for lines is the t test over the lines of the seeds; and with the songs of each draw, the same
+    for all runs. Raises MusictagError if anything other than the number of training songs varies.
     """
     return [_curve(fits, metric, confidence) for fits in _all_fits(study, draws, metric)]
 
 
 def crossings(study: Study, draws: Draws, metric: str, confidence: float = 0.95) -> list[Crossing]:
-    """For each pair of systems and both fits: where the one overtakes the other, within the sizes that both have.
+    """For each pair of systems and both fits: where one overtakes the other, within the sizes that both have.
 
-    At each size the difference of the fits is tested, paired by seed where both have the seeds. The crossing may lie
-    where it is not significant: in ``confidence`` of all studies that holds the true one. No line is prolonged beyond
-    the measured sizes.
+    At each size the difference of the fits is tested, paired by seed if both have the same seeds. The crossing may lie
+    where it is not significant: in ``confidence`` of all studies this range contains the true one. No line is
+    extrapolated beyond the measured sizes.
     """
     found = []
     for pair in combinations(_all_fits(study, draws, metric), 2):
@@ -85,7 +85,7 @@ def crossings(study: Study, draws: Draws, metric: str, confidence: float = 0.95)
 
 
 class _Fits:
-    """The scores of one system: (1 + R)×n×M, as measured and in each resample, NaN where a seed lacks a size."""
+    """Scores of one system: (1 + R)×n×M, as measured and in each resample, NaN where a seed lacks a size."""
 
     def __init__(self, system: str, metric: str, seeds: list[int], sizes: np.ndarray, scores: np.ndarray) -> None:
         self.system = system
@@ -97,7 +97,7 @@ class _Fits:
         self.means = self._means(scores)
 
     def of_seeds(self, seeds: Collection[int]) -> _Fits:
-        """Of these seeds alone, in their order, with the sizes that they have."""
+        """The fits of these seeds only, in their order, with the sizes that they have."""
         if list(seeds) == self.seeds:
             return self
         scores = self.scores[:, [self.seeds.index(seed) for seed in seeds]]
@@ -105,15 +105,15 @@ class _Fits:
         return _Fits(self.system, self.metric, list(seeds), self.sizes[there], scores[..., there])
 
     def can(self, fit: str) -> bool:
-        """Whether there are sizes enough, and for a power law a score that improves with them."""
+        """Whether there are enough sizes, and for a power law a score that improves with size."""
         return len(self.sizes) >= _LEAST_SIZES[fit] and (fit == "trend" or self.fitted(fit)[0, 1] > 0)
 
     def can_leave_out(self, fit: str) -> bool:
-        """Whether there are several seeds, and sizes enough without any one of them."""
+        """Whether there are several seeds, and enough sizes without any one of them."""
         return len(self.seeds) > 1 and all(len(one.sizes) >= _LEAST_SIZES[fit] for one in self._without_each())
 
     def fitted(self, fit: str) -> np.ndarray:
-        """The parameters of the fit, of a power law those of the score or of the negative error: 1 + R rows."""
+        """The parameters of the fit, for a power law those of the score or the negative error: 1 + R rows."""
         if fit == "trend":
             return fit_trend(self.sizes, self.means, self.weights)
         sign = _sign(self.metric)
@@ -126,11 +126,11 @@ class _Fits:
         return _sign(self.metric) * power_law_at(self.fitted(fit), sizes)
 
     def at(self, fit: str, sizes: np.ndarray) -> np.ndarray:
-        """What each seed says of the fit at ``sizes`` (N): (1 + R)×n×N, whose mean over the seeds is the fit.
+        """The contribution of each seed to the fit at ``sizes`` (N): (1 + R)×n×N, whose mean over the seeds is the fit.
 
-        These are the jackknife's pseudo-values: the fit to all seeds n times, less that without the seed n - 1 times,
-        moved to the fit. Of a line, where no seed lacks a size, they are the lines of the single seeds. Where no seed
-        can be left out there is one of them, the fit itself.
+        These are the jackknife's pseudo-values: n times the fit to all seeds minus n - 1 times the fit without the
+        seed, shifted to the fit. For a line, if no seed lacks a size, they are the lines of the individual seeds. If no
+        seed can be left out, there is only one, the fit itself.
         """
         whole = self.curves_at(fit, sizes)[:, None]
         if not self.can_leave_out(fit):
@@ -151,7 +151,7 @@ def _all_fits(study: Study, draws: Draws, metric: str) -> list[_Fits]:
     if unfit := [key for key in study.factors if key != "data.train_songs"]:
         raise MusictagError(
             f"a scaling curve is over the number of training songs, but {', '.join(unfit)} varies in this study; "
-            "give the runs of each setting a study of its own (study=...)"
+            "give the runs of each setting their own study (study=...)"
         )
     if metric not in study.metrics:
         raise MusictagError(f"not all runs have the metric {metric}; they have {', '.join(study.metrics) or 'none'}")
@@ -175,8 +175,8 @@ def _curve(fits: _Fits, metric: str, confidence: float) -> Curve:
     values = np.array([value for _, _, value in points])
     notes = []
     if not fits.can_leave_out("trend"):
-        notes.append("one seed" if len(fits.seeds) == 1 else "without one of the seeds there are too few sizes")
-        notes[0] += ": the band is over the test songs alone"
+        notes.append("one seed" if len(fits.seeds) == 1 else "too few sizes without one of the seeds")
+        notes[0] += ": the band covers the test songs only"
     elif words := few_seeds(len(fits.seeds)):
         notes.append(words)
     if len(fits.sizes) < 3:

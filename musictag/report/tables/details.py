@@ -1,6 +1,6 @@
-"""The tables beside the main one: runs, fits and crossings, paired tests, gains of the tags.
+"""All tables except the main one: runs, fits and crossings, paired tests, gains of the tags.
 
-Each exists twice: as plain values for CSV and Weights & Biases, and as a sheet that is read.
+Each exists twice: as plain values for CSV files and Weights & Biases, and as a sheet for readers.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from musictag.report.tables.formats import Cell, Sheet, join, number, text
 from musictag.report.tables.scores import run_rows
 from musictag.report.wording import p_text, setting, signed
 
-#: More systems than that, and a table of tags shows those only that are compared with each other.
+#: With more systems than this, a table of tags only shows those that are compared with each other.
 _MOST_SYSTEMS = 4
 _BETTER_BELOW = "a negative difference is an improvement"
-#: What stands in a CSV of a change, in the order of its fields.
+#: CSV columns of a change, in the order of its fields.
 _ENDS = ("", "_low", "_high", "_p", "_p_adjusted")
 _BIASES = {
     "roc_auc_correlation": "prevalence and ROC-AUC",
@@ -35,13 +35,13 @@ _BIASES = {
 
 
 def run_table(study: Study) -> Table:
-    """One line a run."""
+    """One line per run."""
     rows = run_rows(study)
     return Table("Runs", list(rows[0]), [list(row.values()) for row in rows])
 
 
 def run_sheet(study: Study) -> Sheet:
-    """One line a run, with the little that fits on a page."""
+    """One line per run, with what fits on a page."""
     headings = [
         "system",
         *map(factor_label, study.factors),
@@ -60,7 +60,7 @@ def run_sheet(study: Study) -> Sheet:
 
 
 def settings_sheet(study: Study) -> Sheet:
-    """The keys of the configuration that have one value in all runs, and that value."""
+    """The configuration keys that have the same value in all runs, with that value."""
 
     def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         found = {}
@@ -86,7 +86,7 @@ def difference_table(study: Study, differences: Sequence[Difference]) -> Table:
 
 
 def difference_sheet(study: Study, differences: Sequence[Difference], picked: bool = False) -> Sheet:
-    """``picked``: of all pairs of systems these were chosen, and Holm's correction counts the others, too."""
+    """``picked``: the pairs are a selection of all pairs, and Holm's correction counts the others, too."""
     headings = ["metric", *map(factor_label, study.factors), "system", "minus", "difference", "95% interval"]
     headings += ["p", "p after Holm", "seeds"]
     rows, rules = [], set()
@@ -103,11 +103,12 @@ def difference_sheet(study: Study, differences: Sequence[Difference], picked: bo
     lower = [metric.label for metric in shown if metric.better == "min"]
     factors = len(study.factors)
     numeric = frozenset({*range(1, 1 + factors), *range(3 + factors, len(headings))})
-    counted = "all pairs of systems, of which validation scores chose these" if picked else "all rows of a metric"
+    counted = "all pairs of systems, from which validation scores selected these" if picked else "all rows of a metric"
     notes = [
         "Over songs and seeds: both systems are scored on the same resamples of the test songs, and compared seed by "
-        "seed where both have them; the intervals allow for how few the seeds are. p is two-sided; Holm's correction "
-        f"is over {counted}. Bold: below 0.05 after it.{f' {join(lower)}: {_BETTER_BELOW}.' if lower else ''}",
+        "seed where both have them; the intervals account for the small number of seeds. p is two-sided; Holm's "
+        f"correction is over {counted}. Bold: below 0.05 after it."
+        f"{f' {join(lower)}: {_BETTER_BELOW}.' if lower else ''}",
         *_seed_notes(d.seeds for d in differences),
     ]
     return Sheet("Differences of systems", headings, rows, numeric, frozenset(rules), notes=notes)
@@ -121,8 +122,8 @@ def crossing_table(crossings: Sequence[Crossing]) -> Table:
 def crossing_sheet(crossings: Sequence[Crossing]) -> Sheet:
     rows = [[text(METRICS[c.metric].label), text(c.fit), Cell(c.text, c.text)] for c in crossings]
     notes = [
-        "Only within the measured sizes: no line is prolonged beyond them. The interval holds the sizes at which the "
-        "fits do not differ significantly, over songs and seeds; each is 95% by itself.",
+        "Only within the measured sizes, without extrapolation. The interval contains the sizes at which the fits do "
+        "not differ significantly, over songs and seeds; each interval is 95% by itself.",
         *_seed_notes(c.seeds for c in crossings),
     ]
     return Sheet("Where one system overtakes another", ["metric", "fit", "result"], rows, notes=notes)
@@ -138,7 +139,7 @@ def fit_table(curves: Mapping[str, Sequence[Curve]]) -> Table:
 
 
 def fit_sheet(curves: Mapping[str, Sequence[Curve]]) -> Sheet:
-    headings = ["metric", "system", "gain a doubling", "R² of the trend", "power law", "R² of the power law"]
+    headings = ["metric", "system", "gain per doubling", "R² of the trend", "power law", "R² of the power law"]
     rows, rules, remarks = [], set(), {}
     for of_metric in curves.values():
         rules.add(len(rows))
@@ -174,7 +175,7 @@ def gain_table(study: Study, gains: Sequence[TagGain]) -> Table:
 
 
 def gain_sheets(study: Study, gains: Sequence[TagGain]) -> dict[str, Sheet]:
-    """One sheet a metric: each tag's scores, what the last condition adds to the first, what one system to another."""
+    """One sheet per metric: each tag's scores, gains from the first to the last condition, and between systems."""
     return {
         metric: _gain_sheet(study, of_metric)
         for metric in study.metrics
@@ -202,15 +203,15 @@ def _gain_sheet(study: Study, gains: Sequence[TagGain]) -> Sheet:
                 cells.append(_change(gain.size_gains.get(system)))
         rows.append([*cells, *map(_change, gain.system_gains.values())])
     notes = [
-        "In brackets the 95% interval of this one change, over songs and seeds. Bold: p below 0.05 after Benjamini and "
-        "Hochberg's correction for all changes between sizes, or between systems, of this metric: of those in bold, 5% "
-        "or fewer are chance on average.",
+        "In brackets: the 95% interval of this change alone, over songs and seeds. Bold: p below 0.05 after Benjamini "
+        "and Hochberg's correction for all changes between sizes, or between systems, of this metric: of those in "
+        "bold, at most 5% are due to chance on average.",
         *_seed_notes(len(runs) for system in systems for c in study.conditions if (runs := study.cell(system, c))),
     ]
     if between:
         conditions = [condition for condition in study.conditions if None not in condition]
         first, last = (setting(study.factors, conditions[place]) for place in (0, -1))
-        notes.insert(0, f"Scores with {last}; gain: by how much they differ from those with {first}.")
+        notes.insert(0, f"Scores with {last}; gain: difference from those with {first}.")
     if METRICS[metric].better == "min":
         notes.append("A negative change is an improvement.")
     title = f"{METRICS[metric].label} of every tag"
@@ -225,9 +226,9 @@ def _change(change: Change | None) -> Cell:
 
 
 def _seed_notes(seeds: Iterable[int]) -> list[str]:
-    """What must be said of results that rest on so many seeds each."""
+    """The caveats for results with these numbers of seeds."""
     every = set(seeds)
-    where = " (where there are no more)" if len(every) > 1 else ""
+    where = " (where this applies)" if len(every) > 1 else ""
     found = [words for count in sorted(every) if (words := few_seeds(count))]
     return [f"{words[:1].upper()}{words[1:]}{where}." for words in found]
 
@@ -253,12 +254,12 @@ def popularity_sheet(study: Study, rows: Sequence[Popularity]) -> Sheet:
         cells += [_with_interval(getattr(row, name), ".1%" if name == "top_share" else ".2f") for name in _BIASES]
         shown.append([*cells, number(row.true_share, ".1%")])
     notes = [
-        "Rank correlation over the tags of their prevalence with their ROC-AUC, and with their PR-AUC from chance (0) "
-        "to perfection (1): above 0, popular tags are predicted better. Slope of the mean score against the "
-        "prevalence: above 1, popular tags get more than their share. Slots: as many of a song's highest scores as it "
-        "has tags, five at most. In brackets the 95% interval over songs."
+        "Rank correlation over the tags between prevalence and ROC-AUC, or PR-AUC scaled from chance (0) to perfect "
+        "(1): above 0, popular tags are predicted better. Slope of the mean score against the prevalence: above 1, "
+        "popular tags get more than their share. Slots: as many of a song's highest scores as it has tags, at most "
+        "five. In brackets: the 95% interval over songs."
     ]
-    return Sheet("Do popular tags fare better?", headings, shown, frozenset(range(1, len(headings))), notes=notes)
+    return Sheet("Are popular tags predicted better?", headings, shown, frozenset(range(1, len(headings))), notes=notes)
 
 
 def exclusive_table(study: Study, found: Exclusive) -> Table:
@@ -268,7 +269,7 @@ def exclusive_table(study: Study, found: Exclusive) -> Table:
 
 
 def exclusive_sheets(study: Study, found: Exclusive) -> dict[str, Sheet]:
-    """The means over the pairs, and the pairs one by one; nothing where no tags exclude each other."""
+    """The means over the pairs, and the individual pairs; empty if no tags exclude each other."""
     if not found.pairs:
         return {}
     headings = ["system", *map(factor_label, study.factors), "given together, relative to independence"]
@@ -276,12 +277,14 @@ def exclusive_sheets(study: Study, found: Exclusive) -> dict[str, Sheet]:
         [text(m.system), *map(text, m.condition), _with_interval((m.ratio, m.low, m.high), ".2f")] for m in found.means
     ]
     notes = [
-        f"Mean over {len(found.pairs):,} pairs of tags that no test song carries together although independent tags "
-        f"would meet in {found.min_expected:g} or more. A tag is given to as many songs as carry it, those with "
-        "the highest scores. 0: never together; 1: as if the one said nothing of the other. In brackets the 95% "
+        f"Mean over {len(found.pairs):,} pairs of tags that no test song has together, although independent tags "
+        f"would in {found.min_expected:g} or more. A tag is given to as many songs as have it, those with "
+        "the highest scores. 0: never together; 1: as if they were independent. In brackets: the 95% "
         "interval."
     ]
-    means = Sheet("Given together all the same", headings, rows, frozenset(range(1, len(headings))), notes=notes)
+    means = Sheet(
+        "Exclusive tags that are given together", headings, rows, frozenset(range(1, len(headings))), notes=notes
+    )
     systems = [system for system in study.systems if system in found.pairs[0].ratios]
     rows = [
         [
@@ -292,7 +295,7 @@ def exclusive_sheets(study: Study, found: Exclusive) -> dict[str, Sheet]:
         ]
         for pair in found.pairs
     ]
-    headings = ["tag", "and", "songs to be expected", *systems]
+    headings = ["tag", "and", "expected songs", *systems]
     pairs = Sheet("The pairs, under each system's last condition", headings, rows, frozenset(range(2, len(headings))))
     return {"exclusive": means, "exclusive_pairs": pairs}
 

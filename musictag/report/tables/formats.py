@@ -1,6 +1,6 @@
-"""A table as people read it, and the three ways to write it down: Markdown, LaTeX, CSV.
+"""Tables for readers, and three formats for them: Markdown, LaTeX, CSV.
 
-Names of tags, songs and systems come from anywhere: they are escaped for each of these, and never taken for markup.
+Names of tags, songs and systems are untrusted: they are escaped for each format, and never interpreted as markup.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Cell:
-    """``text`` as it is read; ``value`` is what it is sorted by (None: last)."""
+    """``text`` is displayed; ``value`` is the sorting key (None: last)."""
 
     text: str
     value: float | str | None = None
@@ -35,9 +35,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sheet:
-    """``numeric``: the columns that stand to the right. A rule goes before each of the rows ``rules``.
+    """``numeric``: the columns that are right-aligned. A line is drawn above each of the rows ``rules``.
 
-    ``foot``: rows to compare with, which stay below the others however those are sorted.
+    ``foot``: reference rows, which stay below the others when those are sorted.
     """
 
     title: str
@@ -50,7 +50,7 @@ class Sheet:
 
 
 def text(value: object) -> Cell:
-    """Words, or a setting; – where there is none."""
+    """A word or a setting; – for None."""
     if value is None or value == "":
         return Cell("–")
     if isinstance(value, bool):
@@ -65,21 +65,21 @@ def text(value: object) -> Cell:
 
 
 def number(value: float | None, form: str = ".3f", bold: bool = False) -> Cell:
-    """A number, with a true minus; – where it is not known."""
+    """A number with a typographic minus; – if it is unknown."""
     if value is None or value != value:
         return Cell("–")
     return Cell(f"{value:{form}}".replace("-", "−"), float(value), bold)
 
 
 def interval(low: float | None, high: float | None, form: str = ".3f") -> Cell:
-    """From one bound to the other; sorted by the lower one."""
+    """From one bound to the other, sorted by the lower one."""
     if low is None or high is None or low != low:
         return Cell("–")
     return Cell(f"{low:{form}} to {high:{form}}".replace("-", "−"), float(low))
 
 
 def to_markdown(sheet: Sheet) -> str:
-    """A pipe table below its title, with the notes below it."""
+    """Title, pipe table and notes."""
 
     def cell(shown: Cell) -> str:
         words = markdown_text(shown.text)
@@ -94,12 +94,12 @@ def to_markdown(sheet: Sheet) -> str:
 
 
 def markdown_text(words: str) -> str:
-    """``words`` as one line that Markdown takes for nothing but words."""
+    """``words`` as one line of plain text, escaped for Markdown."""
     return _escape(words, _MARKDOWN)
 
 
 def to_latex(sheet: Sheet, label: str) -> str:
-    r"""A ``table`` for the package booktabs; the notes are part of its caption. ``label`` is for ``\ref``."""
+    r"""A ``table`` that needs the package booktabs; the notes go into its caption. ``label`` is for ``\ref``."""
 
     def cell(shown: Cell) -> str:
         words = _escape(shown.text, _LATEX)
@@ -128,9 +128,9 @@ def to_latex(sheet: Sheet, label: str) -> str:
 
 
 def write_csv(table: Table, path: Path) -> None:
-    """Every value in full precision; an empty cell where there is none.
+    """Every value in full precision; an empty cell for None.
 
-    Spreadsheets take a text that begins like a formula for one, and run it: such a text gets an apostrophe before it.
+    Spreadsheets execute text that begins like a formula: such text is prefixed with an apostrophe.
     """
     with atomic_write(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -1,7 +1,7 @@
-"""Published scores, and which of them may stand beside a study's own: those of the same data and the same split.
+"""Published scores, and which of them may be shown next to a study's own: those on the same data and split.
 
-Only numbers that stand in a public source, or were counted from public files, are here, each with how it is known. The
-split alone is worth six to seven points of PR-AUC on MagnaTagATune, so that no number goes without its own.
+Only numbers from a public source, or computed from public files, are included, each with its provenance. The split
+alone makes a difference of six to seven points of PR-AUC on MagnaTagATune, so every number comes with its split.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Published:
-    """A score with the digits that are given for it, in [0, 1]; ``pr_auc`` None where none is given.
+    """A score with the digits that were published, in [0, 1]; ``pr_auc`` is None if none was.
 
-    ``data``: the name of the source here. ``split``: that of the configuration, None where the source does not say.
-    ``status``: seen (in the source), counted (from files of the source) or digest (in a public digest of the source,
-    whose author says that he checked the paper).
+    ``data``: the name of the data set here. ``split``: as in the configuration, None if the source does not say.
+    ``status``: seen (in the source), counted (computed from files of the source) or digest (in a public digest of the
+    source, whose author states that he checked the paper).
     """
 
     model: str
@@ -111,11 +111,11 @@ PUBLISHED = (
 
 
 def published_beside(study: Study) -> tuple[list[Published], str]:
-    """The published scores that ``study`` may be read beside, and a sentence on which and why."""
+    """The published scores that ``study`` may be compared with, and a sentence that explains the selection."""
     if study.data == "songbook":
         return [], (
             "Scores on songbook are never comparable with MagnaTagATune, the Million Song Dataset or any recorded "
-            "music: no published score stands beside them."
+            "music: no published scores are shown."
         )
     of_data = [row for row in PUBLISHED if row.data == study.data]
     if not of_data:
@@ -124,15 +124,15 @@ def published_beside(study: Study) -> tuple[list[Published], str]:
     split = splits.pop() if len(splits) == 1 else None
     beside = [row for row in of_data if split is not None and row.split == split]
     others = len(of_data) - len(beside)
-    what = f"split {split}" if split is not None else "no split that published scores are known for"
-    text = f"{study.data}, {what}: {len(beside) or 'no'} published score{'' if len(beside) == 1 else 's'} beside it."
+    what = f"split {split}" if split is not None else "a split without known published scores"
+    text = f"{study.data}, {what}: {len(beside) or 'no'} published score{'' if len(beside) == 1 else 's'} shown."
     if others:
-        text += f" {others} more on another split, or without saying which, are not comparable and left out."
+        text += f" {others} more on other or unknown splits are not comparable and left out."
     return beside, text
 
 
 def _split(run: Run) -> str | None:
-    """The split of a run in the words of ``Published``; None for what nobody has published on."""
+    """The split of a run as ``Published`` names it; None without published scores."""
     data: dict[str, Any] = run.config["data"]
     if data.get("max_seconds") is not None:
         return None

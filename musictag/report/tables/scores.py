@@ -1,6 +1,6 @@
 """The main table: every system under every condition, its mean over the seeds, the best in bold, and chance.
 
-Laid out as in the paper: the rows of one condition together, a column a metric.
+Laid out as in the paper: rows grouped by condition, one column per metric.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from musictag.report.tables.published_scores import Published
 
 @dataclass(frozen=True)
 class Score:
-    """Mean over the seeds; ``spread`` their standard deviation (None with one seed, where ``low`` and ``high`` are the
-    run's interval over songs). ``best``: no other system does better under this condition, to the metric's decimals."""
+    """Mean over the seeds; ``spread``: their standard deviation (None with one seed, where ``low`` and ``high`` are the
+    run's interval over songs). ``best``: no other system is better under this condition, to the metric's decimals."""
 
     value: float
     spread: float | None
@@ -31,8 +31,8 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """A cell of the study. ``scores``: by metric, without those that not all of its runs have. ``train_seconds``: mean
-    wall-clock time of training; ``parameters`` None for baselines."""
+    """A cell of the study. ``scores``: by metric, only those that all of its runs have. ``train_seconds``: mean
+    wall-clock time of training; ``parameters``: None for baselines."""
 
     system: str
     family: str
@@ -45,7 +45,7 @@ class Row:
 
 
 def score_rows(study: Study) -> list[Row]:
-    """By condition, then system; conditions that a system has no runs of are left out."""
+    """By condition, then system; combinations without runs are left out."""
     rows = []
     for condition in study.conditions:
         cells = {system: cell for system in study.systems if (cell := study.cell(system, condition))}
@@ -57,13 +57,13 @@ def score_rows(study: Study) -> list[Row]:
 
 
 def chance(study: Study) -> dict[str, float]:
-    """What an answer that hears nothing scores, of the metrics of which that is known (``Metric.chance``)."""
+    """The scores of answers that ignore the audio, for the metrics with a known one (``Metric.chance``)."""
     known = {key: METRICS[key].chance(study.runs[0].metrics["test"]) for key in study.shown_metrics}
     return {key: value for key, value in known.items() if value is not None}
 
 
 def score_table(study: Study) -> Table:
-    """The means in full precision, one line a cell."""
+    """The means in full precision, one line per cell."""
     columns = ["system", "family", *study.factors, "seeds"]
     for metric in study.shown_metrics:
         columns += [metric, f"{metric}_sd", f"{metric}_low", f"{metric}_high"]
@@ -78,7 +78,7 @@ def score_table(study: Study) -> Table:
 
 
 def run_rows(study: Study) -> list[dict[str, Any]]:
-    """One flat line a run, in full precision."""
+    """One flat line per run, in full precision."""
     lines = []
     for run in study.runs:
         test, speed = run.metrics["test"], run.metrics["speed"]
@@ -98,7 +98,7 @@ def run_rows(study: Study) -> list[dict[str, Any]]:
 
 
 def score_sheet(study: Study, published: Sequence[Published], about_published: str) -> Sheet:
-    """The table of the report: ours, chance, and the published scores that may stand beside them."""
+    """The main table of the report: the study's scores, chance, and comparable published scores."""
     rows = score_rows(study)
     factors = list(study.factors)
     headings = [*map(factor_label, factors), "system"]
@@ -139,9 +139,9 @@ def _how_to_read(rows: Sequence[Row], study: Study) -> str:
     if single:
         only = "; with one seed only, in brackets" if several else "One seed; in brackets"
         levels = sorted({run.metrics["test"]["confidence"] for run in study.runs})
-        of_each = ", as each run was last asked for" if len(levels) > 1 else ""
+        of_each = ", as last requested for each run" if len(levels) > 1 else ""
         parts.append(f"{only} the {join([f'{level:.0%}' for level in levels])} interval over songs{of_each}")
-    bold = " Bold: the best of a condition, or equal to it as shown." if _any_best(rows) else ""
+    bold = " Bold: the best of a condition, or equal to it after rounding." if _any_best(rows) else ""
     lower = [METRICS[metric].label for metric in study.shown_metrics if METRICS[metric].better == "min"]
     return "".join(parts) + "." + bold + (f" {join(lower)}: lower is better." if lower else "")
 

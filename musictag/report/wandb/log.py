@@ -1,4 +1,4 @@
-"""The report of a study as one run of Weights & Biases, beside the runs that it is about: their group is the study."""
+"""The report of a study as one run in Weights & Biases, in the same group as the study's runs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from musictag.report.content import Report
 from musictag.report.study import Run, Study, factor_label
 
 TRAIN_SONGS = "data.train_songs"
-PAGE_BYTES = 20_000_000  # a larger page is in the artifact alone
+PAGE_BYTES = 20_000_000  # a larger page is only in the artifact
 
 
 def log_report(report: Report, project: str, entity: str | None) -> None:
-    """Log answers, figures, tables, line charts, the page and all files of ``report``, online or offline; says where.
+    """Log answers, figures, tables, line charts, the page and all files of ``report``, online or offline; prints where.
 
-    The same study is the same W&B run again: what is shown is what was logged last.
+    Logging the same study again updates its W&B run.
     """
     import wandb
 
@@ -69,10 +69,11 @@ def study_name(study: Study) -> str:
 
 
 def line_charts(study: Study) -> dict[str, Any]:
-    """Line-series charts of the mean scores, one a headline metric, where one number varies; else none.
+    """Line-series charts of the mean scores, one per headline metric, if a single number varies; else none.
 
-    Against training songs there is a second one each, over the doublings of the smallest size: W&B draws this kind of
-    chart on a linear axis, which is then a logarithmic one. What has no such setting (a baseline) is a level line.
+    For training songs there is a second chart each, over the doublings of the smallest size: W&B draws this kind of
+    chart on a linear axis, which then acts as a logarithmic one. A system without the setting (a baseline) is a
+    horizontal line.
     """
     import wandb
 
@@ -92,7 +93,7 @@ def line_charts(study: Study) -> dict[str, Any]:
 
 
 def factor_values(study: Study) -> list[float]:
-    """The values of the one number that varies in the study, in order; empty where it is none or several."""
+    """The sorted values of the only number that varies in the study; empty if there is none or more than one."""
     if len(study.factors) != 1:
         return []
     values = {value for run in study.runs if (value := _value(study, run)) is not None}
@@ -101,7 +102,7 @@ def factor_values(study: Study) -> list[float]:
 
 
 def means_of(study: Study, system: str, metric: str) -> dict[float, float]:
-    """The mean over the seeds at each value of the factor; for a system without it the same at each."""
+    """The mean over the seeds at each value of the factor; the same at each for a system without the factor."""
     scores: dict[float | None, list[float]] = {}
     for run in study.runs:
         if run.system == system:
@@ -112,7 +113,7 @@ def means_of(study: Study, system: str, metric: str) -> dict[float, float]:
 
 
 def _value(study: Study, run: Run) -> float | None:
-    # a run on all songs there are has no such number in its configuration
+    # the configuration of a run on all songs does not contain their number
     return run.train_songs if study.factors == [TRAIN_SONGS] else run.condition[0]
 
 
@@ -125,7 +126,7 @@ def _scales(study: Study, smallest: float) -> list[tuple[str, str, Callable[[flo
 
 
 def _artifact(folder: Path, name: str) -> Any:
-    """Every file of the report, without what W&B itself keeps beside them."""
+    """Every file of the report, except what W&B itself keeps there."""
     import wandb
 
     artifact = wandb.Artifact(name, type="report")

@@ -1,7 +1,7 @@
-"""A dashboard for a study in Weights & Biases, as code: a saved view of the project, and the draft of a W&B report.
+"""A dashboard for a study in Weights & Biases, as code: a saved view of the project, and a draft W&B report.
 
-What it shows is what ``musictag.experiment.tracking.tracker`` and ``musictag.report.wandb.log`` log. Both are described
-without a network; saving them needs one, and the package wandb-workspaces.
+It shows what ``musictag.experiment.tracking.tracker`` and ``musictag.report.wandb.log`` log. Both are built offline;
+saving them needs a network connection and the package wandb-workspaces.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CURVE_NAMES = {
     "train_loss": "Loss, training",
     "val_loss": "Loss, validation",
     "learning_rate": "Learning rate",
-    "patches_per_second": "Patches a second",
+    "patches_per_second": "Patches per second",
 }
 _SYSTEM_METRICS = {
     "Processor (%)": "system/cpu",
@@ -40,10 +40,10 @@ _SYSTEM_METRICS = {
 
 
 def save_workspace(report: Report, project: str, entity: str | None) -> list[str]:
-    """Save both in the project; returns their addresses. Each call makes new ones.
+    """Save both in the project; returns their URLs. Each call creates new ones.
 
     ``entity``: a team or user, None for the default one. Raises MusictagError without wandb-workspaces, without an API
-    key, and where W&B does not take it.
+    key, and if W&B rejects them.
     """
     check_workspaces()
     import wandb
@@ -54,24 +54,24 @@ def save_workspace(report: Report, project: str, entity: str | None) -> list[str
         draft = build_report(report, project, entity).save(draft=True)
         return [view.url, draft.url]
     except Exception as error:
-        raise MusictagError(f"Weights & Biases did not take the workspace ({type(error).__name__}: {error})") from error
+        raise MusictagError(f"Weights & Biases rejected the workspace ({type(error).__name__}: {error})") from error
 
 
 def check_workspaces() -> None:
-    """Raise MusictagError where a workspace cannot be saved, before any work is done for it."""
+    """Raise MusictagError if a workspace cannot be saved, before any work is done for it."""
     try:
         import wandb_workspaces  # noqa: F401
     except ImportError as error:
-        raise MusictagError("a workspace needs wandb-workspaces; type: pip install wandb-workspaces") from error
+        raise MusictagError("a workspace needs wandb-workspaces; run: pip install wandb-workspaces") from error
     if os.environ.get("WANDB_MODE") in ("offline", "dryrun", "disabled") or not has_api_key():
         raise MusictagError(
-            "a workspace is saved on the server of Weights & Biases: type `wandb login` (or set WANDB_API_KEY), and "
+            "a workspace is saved on the server of Weights & Biases: run `wandb login` (or set WANDB_API_KEY), and "
             "leave WANDB_MODE unset; --wandb alone works offline"
         )
 
 
 def build_workspace(report: Report, project: str, entity: str) -> ws.Workspace:
-    """The saved view: runs of the study, grouped by system and what varies, and sections of panels."""
+    """The saved view: runs of the study, grouped by system and factors, and sections of panels."""
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
     from wandb_workspaces import expr
@@ -118,7 +118,7 @@ def build_workspace(report: Report, project: str, entity: str) -> ws.Workspace:
 
 
 def build_report(report: Report, project: str, entity: str) -> wr.Report:
-    """The draft of a W&B report: the answers, the scores and the curves, with one set of runs a system."""
+    """The draft W&B report: answers, scores and curves, with one run set per system."""
     import wandb_workspaces.reports.v2 as wr
 
     study = report.study
@@ -141,8 +141,8 @@ def build_report(report: Report, project: str, entity: str) -> wr.Report:
     panels = [*chart_panels(study), *report_panels(report)]
     blocks: list[Any] = [
         wr.TableOfContents(),
-        wr.H1("What was found"),
-        *(wr.P(sentence) for sentence in report.answers or ["Nothing yet: the study has no answers."]),
+        wr.H1("Main findings"),
+        *(wr.P(sentence) for sentence in report.answers or ["The study has no findings yet."]),
         wr.H1(_scores_title(study)),
         wr.PanelGrid(runsets=runsets, panels=_placed(score_panels(study))),
         wr.H1("Curves"),
@@ -166,7 +166,7 @@ def build_report(report: Report, project: str, entity: str) -> wr.Report:
 
 
 def score_panels(study: Study) -> list[Any]:
-    """Each headline metric against the number that varies, a point a run (training songs: log axis); else bars."""
+    """Each headline metric against the number that varies, one point per run (training songs: log axis); else bars."""
     import wandb_workspaces.reports.v2 as wr
 
     if not factor_values(study):
@@ -195,7 +195,7 @@ def score_panels(study: Study) -> list[Any]:
 
 
 def chart_panels(study: Study) -> list[Any]:
-    """The line charts that the run of the report has logged."""
+    """The line charts logged by the report's run."""
     suffix, label = ("_by_doublings", "doublings of the training songs") if study.factors == [TRAIN_SONGS] else ("", "")
     fields = {name: name for name in ("step", "lineKey", "lineVal")}
     return [
@@ -211,7 +211,7 @@ def chart_panels(study: Study) -> list[Any]:
 
 
 def report_panels(report: Report) -> list[Any]:
-    """Figures and tables as they were logged with the report."""
+    """Figures and tables as logged with the report."""
     import wandb_workspaces.reports.v2 as wr
 
     figures = [wr.MediaBrowser(title=name, media_keys=[f"figures/{name}"], num_columns=1) for name in report.figures]
@@ -227,7 +227,7 @@ def curve_panels() -> list[Any]:
 
 
 def _custom_chart(key: str, preset: str, fields: dict[str, str], strings: dict[str, str]) -> Any:
-    """The chart that was logged under ``key``; W&B keeps its rows under a name of their own."""
+    """The chart that was logged under ``key``; W&B keeps its rows under a different name."""
     import wandb_workspaces.reports.v2 as wr
 
     query = {"summaryTable": {"tableKey": f"{key}_table"}}
@@ -235,7 +235,7 @@ def _custom_chart(key: str, preset: str, fields: dict[str, str], strings: dict[s
 
 
 def _placed(panels: list[Any], columns: int = 3) -> list[Any]:
-    """Side by side on the 24 columns of a report."""
+    """Panels side by side on the 24 columns of a report."""
     import wandb_workspaces.reports.v2 as wr
 
     width, height = 24 // columns, 8 if columns > 1 else 12
@@ -250,7 +250,7 @@ def _layout(ws: Any, panels: int) -> Any:
 
 
 def _filters(study: Study, system: str | None = None) -> str:
-    """Runs of the study, of one system only if it is named."""
+    """Runs of the study, only those of ``system`` if given."""
     wanted = [f'Metric("Group") == {_literal(study.name)}'] if study.name else []
     if system is not None:
         wanted.append(f'Config("system") == {_literal(system)}')
@@ -258,7 +258,7 @@ def _filters(study: Study, system: str | None = None) -> str:
 
 
 def _literal(name: str) -> str:
-    """A name in a filter. The package escapes nothing, and takes comparison signs for such inside of quotes, too."""
+    """A name in a filter. The package escapes nothing, and interprets comparison signs even inside quotes."""
     return re.sub("[=<>!]", lambda sign: f"\\x{ord(sign[0]):02x}", repr(name))
 
 
@@ -268,12 +268,12 @@ def _scores_title(study: Study) -> str:
 
 
 def _colours(study: Study) -> dict[str, str]:
-    """As in the figures, where a family has one system."""
+    """The colours of the figures, for families with a single system."""
     families = {system: study.family(system) for system in study.systems}
     alone = [system for system, family in families.items() if list(families.values()).count(family) == 1]
     return {system: FAMILY_COLOURS[families[system]] for system in alone}
 
 
 def _plain(name: str) -> str:
-    """A name that a saved view may have: without symbols."""
+    """A valid name of a saved view: without symbols."""
     return "".join("-" if unicodedata.category(character).startswith("S") else character for character in name)

@@ -207,7 +207,7 @@ def test_a_header_that_asks_for_a_rate_out_of_this_world_is_refused(tmp_path: Pa
     for rate in (1, 2_000_000_000):
         data[24:28] = rate.to_bytes(4, "little")
         path.write_bytes(data)
-        with pytest.raises(SongError, match="samples a second: damaged, or no music"):
+        with pytest.raises(SongError, match="samples per second: damaged, or not music"):
             read_song(path)
 
 
@@ -253,10 +253,15 @@ def test_an_array_is_treated_as_a_file(tmp_path: Path) -> None:
     [
         (np.zeros((2, 3, 4)), RATE, MusictagError, "shape"),
         (np.zeros(9, dtype=np.uint8), RATE, MusictagError, "uint8"),
-        (np.ones((200, 300)), RATE, MusictagError, "neither of them can be channels, of which at most 64 are allowed"),
-        ([[1.0, 2.0], [3.0]], RATE, MusictagError, "no array"),
+        (
+            np.ones((200, 300)),
+            RATE,
+            MusictagError,
+            "neither dimension can be channels, of which at most 64 are allowed",
+        ),
+        ([[1.0, 2.0], [3.0]], RATE, MusictagError, "not an array"),
         (np.ones(9) * 1j, RATE, MusictagError, "complex128"),
-        (np.full(1599, 0.1), RATE, MusictagError, r"0\.100 s of audio are too short; 0\.1 s"),
+        (np.full(1599, 0.1), RATE, MusictagError, r"0\.100 s of audio is too short; 0\.1 s"),
         (np.zeros((0, 2)), RATE, SongError, "empty"),
         (np.zeros(9), RATE, SongError, "silent"),
         (np.array([np.nan]), RATE, SongError, "not finite"),
@@ -273,7 +278,7 @@ def test_unusable_arrays_say_why(array: np.ndarray, rate: int, error: type[Excep
     ids=repr,
 )
 def test_a_rate_that_no_music_has_is_refused_at_once(rate: object) -> None:
-    with pytest.raises(MusictagError, match="give the number of samples a second, from 1,000 to 1,000,000"):
+    with pytest.raises(MusictagError, match="give the number of samples per second, from 1,000 to 1,000,000"):
         from_array(np.full(44100, 0.1), rate)
 
 

@@ -19,13 +19,13 @@ from tests.helpers.catalogues import read_rows, write_songs, write_table
 def words(path: Path) -> str:
     """The heading over a column without numbers in the table ``path``."""
     return (
-        "error: columns without any number. If the words are tags (rock, or rock;pop), this makes a column of each: "
+        "error: columns without numbers. If their words are tags (rock, or rock;pop), this makes a column for each: "
         f"musictag catalogue {path} -o {path.parent / 'catalogue.csv'}; otherwise choose the tags with --tags and "
         "data.tags (1)"
     )
 
 
-LINKS = "(name the folder that really holds the files with --root and data.root)"
+LINKS = "(--root and data.root set the folder that really holds the files)"
 
 
 def findings(shown: str) -> dict[str, list[str]]:
@@ -112,31 +112,32 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, capsys: pytest
     status, found, shown = run(capsys, path)
     assert status == 1
     assert found == {
-        "error: song_id given to a song above (1)": ["row 2: 's0', as row 1"],
+        "error: song_id already used above (1)": ["row 2: 's0', as row 1"],
         "error: empty cells in column song_id (1)": ["row 3"],
         "error: empty cells in column path (1)": ["row 14"],
-        f"error: paths that lead out of {tmp_path} (a folder that holds all files is named with --root and data.root) "
-        "(1)": ["row 5: '../outside.wav'"],
+        f"error: paths that lead out of {tmp_path} (--root and data.root set the folder that holds all files) (1)": [
+            "row 5: '../outside.wav'"
+        ],
         "error: missing files (1)": ["row 4: 'audio/nowhere.wav'"],
-        "error: missing files whose paths have backslashes; write them with / on every system (1)": [
+        "error: missing files whose paths have backslashes; use / on every system (1)": [
             r"row 6: 'audio\\5.wav'; there is 'audio/5.wav'"
         ],
         "error: not a file (1)": ["row 9: 'audio/8.wav'"],
         "error: empty files (1)": ["row 8: 'audio/7.wav'"],
-        "error: the same file a second time (1)": ["row 7: 'audio/0.wav', as row 1"],
+        "error: file already named above (1)": ["row 7: 'audio/0.wav', as row 1"],
         "error: empty cells in column split (1)": ["row 13"],
-        "error: split is none of train, validation, test (written so, without spaces) (2)": [
+        "error: split is not one of train, validation, test (spelled like this, without spaces) (2)": [
             "row 11: 'valid'",
             "row 12: ' train'",
         ],
-        "error: groups in more than one split: test scores come out too good (1)": ["g50: 1 in train, 1 in test"],
-        "error: cells of tags that hold no number (1)": ["row 2: happy 'maybe'"],
-        "error: cells of tags that hold no finite number (1)": ["row 4: energy 'inf'"],
-        "error: values of tags outside of 0 and 1 (percents: divide by 100) (1)": ["row 3: energy '1.5'"],
+        "error: groups in more than one split: test scores would be too high (1)": ["g50: 1 in train, 1 in test"],
+        "error: tag cells that are not numbers (1)": ["row 2: happy 'maybe'"],
+        "error: tag cells that are not finite (1)": ["row 4: energy 'inf'"],
+        "error: tag values outside [0, 1] (percentages: divide by 100) (1)": ["row 3: energy '1.5'"],
         "warning: text in column song_id damaged by a conversion (1)": ["row 15: 'a\N{REPLACEMENT CHARACTER}b'"],
         f"error: links that lead out of {tmp_path} {LINKS} (1)": ["row 10: 'audio/9.wav'"],
         "warning: text in column group damaged by a conversion (1)": ["row 15: 'BjÃ¶rk'"],
-        "warning: cells that say NaN, which is taken as unknown (1)": ["row 5: energy 'nan'"],
+        "warning: cells with NaN, which is read as unknown (1)": ["row 5: energy 'nan'"],
     }
     assert shown.splitlines()[-1] == "16 kinds of errors, 3 kinds of warnings"
 
@@ -146,7 +147,7 @@ def test_long_lists_are_cut_and_counted(tmp_path: Path, capsys: pytest.CaptureFi
     _, found, _ = run(capsys, write_table(tmp_path / "c.csv", rows))
     for heading in (
         "error: missing files (60)",
-        "error: values of tags outside of 0 and 1 (percents: divide by 100) (60)",
+        "error: tag values outside [0, 1] (percentages: divide by 100) (60)",
     ):
         assert len(found[heading]) == 21
         assert found[heading][-1] == "... and 40 more"
@@ -170,14 +171,14 @@ def test_tags_that_cannot_be_learned_or_scored(tmp_path: Path, capsys: pytest.Ca
     assert status == 1
     assert found == {
         "error: tags with one value only: nothing can be learned (2)": ["never (always 0)", "unknown (no known value)"],
-        "error: tags that cannot be learned from the split train (2)": [
+        "error: tags that cannot be learned from the training split (2)": [
             "untrained (no positive song)",
             "unmeasured (no known value)",
         ],
-        "warning: a few values that make a tag a regression tag (1)": [
-            "row 21: slip '0.9', in a tag of 0 and 1 otherwise"
+        "warning: a few values that turn a tag into a regression tag (1)": [
+            "row 21: slip '0.9', in a tag that is otherwise 0 and 1"
         ],
-        "error: tags that the split test cannot score (1)": ["untested (no positive song)"],
+        "error: tags that cannot be scored on the test split (1)": ["untested (no positive song)"],
         "warning: regression tags with one value only (1)": ["flat (always 0.5)"],
         "warning: fewer than 5 songs to learn or score a tag from (2)": [
             "few: 1 positive song in train",
@@ -203,7 +204,7 @@ def test_without_a_split_it_says_what_training_will_do(tmp_path: Path, capsys: p
     path = write_table(tmp_path / "c.csv", rows)
     status, found, shown = run(capsys, path)
     assert (status, found) == (0, {})
-    assert f"{tmp_path / 'c.split-0.csv'} is made when it is first needed" in shown
+    assert f"{tmp_path / 'c.split-0.csv'} will be made when first needed" in shown
     assert "60 groups" in shown
     CatalogueFile(path).manifest()
     assert f"{tmp_path / 'c.split-0.csv'} is used" in run(capsys, path)[2]
@@ -217,23 +218,23 @@ def test_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, found, _ = run(capsys, tmp_path / "c.csv")
     assert status == 1
     for heading, lines in {
-        "error: column names that stand twice (1)": ["happy"],
-        "error: column names with spaces around them (1)": ["' split'"],
-        "error: columns without a name (pandas writes one unless told index=False) (1)": ["column 1"],
+        "error: duplicate column names (1)": ["happy"],
+        "error: column names with surrounding spaces (1)": ["' split'"],
+        "error: columns without a name (pandas writes one without index=False) (1)": ["column 1"],
         "error: duration is not a number of seconds above 0 (1)": ["row 1: '-3'"],
         words(tmp_path / "c.csv"): ["title: 'la la'"],
-        "warning: tag names with spaces around them (1)": ["' sad '"],
+        "warning: tag names with surrounding spaces (1)": ["' sad '"],
     }.items():
         assert found[heading] == lines
     (tmp_path / "c.csv").write_text("file,split\n0.wav,train\n")
     _, found, _ = run(capsys, tmp_path / "c.csv")
     (heading,) = (heading for heading in found if "no column path" in heading)
-    assert heading.startswith("error: there is no column path; the columns are file, split. If they name files")
+    assert heading.startswith("error: there is no column path; the columns are file, split. If files and tags")
     assert f"musictag catalogue {tmp_path / 'c.csv'} -o {tmp_path / 'catalogue.csv'}" in heading
     (tmp_path / "c.csv").write_text("path,split\n")
     _, found, _ = run(capsys, tmp_path / "c.csv")
     assert "error: the table has no rows" in found
-    assert "error: no column of tags: add one for each tag, with 0, 1, or a value between" in found
+    assert "error: no tag column: add one per tag, with 0, 1, or a value in between" in found
 
 
 def test_bad_bytes_and_torn_rows_hide_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,13 +247,13 @@ def test_bad_bytes_and_torn_rows_hide_nothing_else(tmp_path: Path, capsys: pytes
     (tmp_path / "4.wav").unlink()
     _, found, shown = run(capsys, tmp_path / "c.csv")
     assert "6 songs" in shown
-    assert found["error: rows with another number of cells than the 4 columns; not looked at any further (1)"] == [
+    assert found["error: rows whose number of cells is not 4, the number of columns; skipped below (1)"] == [
         "row 2: 3 cells"
     ]
     (line,) = found["error: text in column artist that is not UTF-8 (1)"]
     assert line.startswith(r"row 4: artist b'Beyonc\xe9' is not UTF-8 (byte 0xe9)")
     assert found["error: missing files (1)"] == ["row 5: '4.wav'"]
-    assert found["error: cells of tags that hold no number (1)"] == ["row 6: happy 'maybe'"]
+    assert found["error: tag cells that are not numbers (1)"] == ["row 6: happy 'maybe'"]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +263,7 @@ def test_bad_bytes_and_torn_rows_hide_nothing_else(tmp_path: Path, capsys: pytes
         ("c.xlsx", b"x", r"a .csv, .tsv or .parquet file"),
         ("c.csv", b"", "it is empty"),
         ("c.csv", codecs.BOM_UTF16_BE + "path,x\n".encode("utf-16-be"), "is UTF-16 text"),
-        ("c.csv", b'path,x\n"a,1\n' + b"b,0\n" * 600_000, "a quotation mark is opened and never closed"),
+        ("c.csv", b'path,x\n"a,1\n' + b"b,0\n" * 600_000, "a quotation mark is never closed"),
         ("c.parquet", b"PAR1 nothing", "cannot be read as parquet"),
     ],
 )
@@ -283,7 +284,7 @@ def test_the_root_can_be_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run(capsys, path)[1]["error: missing files (60)"]
     assert run(capsys, path, "--root", tmp_path)[0] == 0
     (heading,) = run(capsys, path, "--root", tmp_path / "nowhere")[1]
-    assert heading == f"error: the folder {tmp_path / 'nowhere'} that the paths start from is not there"
+    assert heading == f"error: the folder {tmp_path / 'nowhere'} that paths are relative to does not exist"
 
 
 def test_a_folder_that_is_a_link_out_of_the_root_is_an_error_that_training_forgives(
@@ -303,7 +304,7 @@ def test_a_folder_that_is_a_link_out_of_the_root_is_an_error_that_training_forgi
 def test_files_that_may_not_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_table(tmp_path / "c.csv", good_rows(tmp_path))
     (tmp_path / "audio" / "3.wav").chmod(0)
-    assert run(capsys, path)[1] == {"error: files that may not be read (1)": ["row 4: 'audio/3.wav'"]}
+    assert run(capsys, path)[1] == {"error: files without read permission (1)": ["row 4: 'audio/3.wav'"]}
 
 
 @pytest.mark.parametrize(
@@ -341,7 +342,7 @@ def test_parquet_columns_of_any_type(tmp_path: Path, capsys: pytest.CaptureFixtu
     _, found, _ = run(capsys, tmp_path / "c.parquet")
     assert found == {
         words(tmp_path / "c.parquet"): ["listened: '1970-01-01 00:00:00.000'"],
-        "error: values of tags outside of 0 and 1 (percents: divide by 100) (1)": ["row 5: energy 3.5"],
+        "error: tag values outside [0, 1] (percentages: divide by 100) (1)": ["row 5: energy 3.5"],
     }
 
 

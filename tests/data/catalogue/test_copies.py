@@ -86,7 +86,7 @@ def test_progress_is_told_where_there_are_many(
     write(tmp_path, **{name: b"%03d" % (number // 2) for number, name in enumerate(names)})
     assert groups(tmp_path, *names) == [[number, number + 1] for number in range(0, 200, 2)]
     said = capsys.readouterr().err
-    assert "comparing samples of files of the same size: 200 files in" in said
+    assert "comparing excerpts of files of equal size: 200 files in" in said
     assert "comparing whole files: 200 files in" in said
 
 
@@ -121,13 +121,13 @@ def test_check_tells_copies_across_splits_with_their_rows(tmp_path: Path, capsys
     status, said = shown(catalogue(tmp_path, *songs), capsys)
     assert status == 1
     lines = said.splitlines()
-    at = lines.index("error: identical files in more than one split: test scores come out too good (2)")
+    at = lines.index("error: identical files in more than one split: test scores would be too high (2)")
     assert [line.strip() for line in lines[at + 1 : at + 3]] == [
         "row 3 (train) 'train-2.wav' = row 10 (validation) 'validation-3.wav'",
         "row 5 (train) 'train-4.wav' = row 6 (train) 'train-5.wav' = row 13 (test) 'test-12.wav' = row 14 (test) "
         "'test-13.wav' = 1 more",
     ]
-    assert "1 file is a copy of another one in the same split, such as rows 1 and 2" in lines
+    assert "1 file is a copy of another in the same split, such as rows 1 and 2" in lines
 
 
 def test_check_without_a_split_counts_copies_and_leaves_repeated_paths_to_others(
@@ -140,10 +140,9 @@ def test_check_without_a_split_counts_copies_and_leaves_repeated_paths_to_others
     _, said = shown(path, capsys)
     assert "identical files" not in said
     assert (
-        "7 files are copies of another one, such as rows 1 and 6; a split that musictag makes keeps them together"
-        in said
+        "7 files are copies of another, such as rows 1 and 6; a split that musictag makes keeps them together" in said
     )
-    assert "error: the same file a second time (1)" in said
+    assert "error: file already named above (1)" in said
 
 
 # by samples, once prepared
@@ -173,7 +172,7 @@ def twins(folder: Path, seconds: float = 1.0) -> Path:
     return write_table(folder / "catalogue.csv", rows)
 
 
-ACROSS = "2 recordings stand in more than one split, the same samples in each: s0 (train) = s5 (train) = s9 (validation); s2 (train) = s13 (test)"  # noqa: E501
+ACROSS = "2 recordings are in more than one split, the same samples in each: s0 (train) = s5 (train) = s9 (validation); s2 (train) = s13 (test)"  # noqa: E501
 
 
 def test_songs_with_the_same_samples_are_told_and_listed(tmp_path: Path) -> None:
@@ -202,7 +201,7 @@ def test_copies_within_a_split_are_counted_alone(tmp_path: Path) -> None:
     rows[1]["split"], rows[3]["split"] = "validation", "test"
     prepared = prepare(CatalogueFile(write_table(path, rows)), tmp_path / "data")
     *_, last = summary(prepared).splitlines()
-    assert last.startswith("2 recordings are there twice or more in one split; the whole list: ")
+    assert last.startswith("2 recordings are duplicated within one split; the whole list: ")
 
 
 def test_training_warns_once_of_what_stands_in_several_splits(tmp_path: Path) -> None:
@@ -212,7 +211,7 @@ def test_training_warns_once_of_what_stands_in_several_splits(tmp_path: Path) ->
         data.setup("fit")
     (message,) = [str(warning.message) for warning in caught if "recordings" in str(warning.message)]
     duplicates = prepared_folder(data.source, tmp_path / "data") / "duplicates.csv"
-    assert message == f"{ACROSS}. Scores come out better than on other music; the whole list: {duplicates}"
+    assert message == f"{ACROSS}. Scores will be higher than on other music; the whole list: {duplicates}"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data.setup("test")
@@ -360,5 +359,5 @@ def test_fewer_recordings_than_splits_cannot_be_split(tmp_path: Path) -> None:
     for name in "abcd":
         (tmp_path / name).write_bytes(b"same" if name != "a" else b"else")
     path = write_table(tmp_path / "c.csv", [{"path": name, "high": number % 2} for number, name in enumerate("abcd")])
-    with pytest.raises(MusictagError, match=r"4 songs of 2 groups cannot be split.*identical recordings are one"):
+    with pytest.raises(MusictagError, match=r"4 songs of 2 groups cannot be split.*copies of a recording"):
         splits_of(path)

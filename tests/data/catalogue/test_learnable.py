@@ -60,7 +60,7 @@ def test_tags_without_an_example_of_either_value_are_left_out_and_named(capsys: 
     assert kept.digest() != manifest.digest()
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(
-        "4 of 7 tags are left out because they cannot be learnt from the 5 training songs of mine: never, unknown (no "
+        "4 of 7 tags are left out because they cannot be learned from the 5 training songs of mine: never, unknown (no "
         "positive song); always (no negative song); unmeasured (no known value). data.min_songs_per_tag=0 keeps all 7 "
         "regardless"
     )
@@ -90,7 +90,7 @@ def test_tags_that_are_asked_for_are_not_left_out_but_refused() -> None:
     manifest = songs(VALUES, KINDS)
     asked = TagChoice(["once", "never", "both"])
     assert names(asked.wanted(manifest)) == ["once", "never", "both"]
-    with pytest.raises(MusictagError, match=r"data\.tags asks for tags.*never \(no positive song\)\. Leave them out"):
+    with pytest.raises(MusictagError, match=r"data\.tags asks for tags.*never \(no positive song\)\. Remove them"):
         asked.learnable(asked.wanted(manifest))
     regardless = TagChoice(["once", "never"], min_songs=0)
     assert names(regardless.learnable(regardless.wanted(manifest))) == ["once", "never"]
@@ -275,7 +275,7 @@ def test_a_tag_whose_last_song_cannot_be_read_is_left_out_of_the_run(
     overrides = [*TINY, *folders(tmp_path), "data=catalogue", f"data.path={rare}", "seed=3"]
     metrics = experiment.run(compose_config(*overrides))
     said = capsys.readouterr().err
-    assert "1 of 4 tags are left out because they cannot be learnt from the 11 training songs" in said
+    assert "1 of 4 tags are left out because they cannot be learned from the 11 training songs" in said
     assert [tag["name"] for tag in metrics["test"]["tags"]] == ["high", "noisy", "brightness"]
     folder = experiment.results_folder(compose_config(*overrides))
     assert [tag["name"] for tag in musictag.load(folder / "tagger.safetensors").tags] == ["high", "noisy", "brightness"]
@@ -322,7 +322,9 @@ def test_parts_of_the_training_songs_keep_all_tags(rare: Path) -> None:
 def test_the_unlearnt_are_told_once(rare: Path) -> None:
     data = song_data(rare, train_songs=5)
     data.prepare_data()
-    with pytest.warns(UserWarning, match=r"tags cannot be learnt from the 5 training songs: rare \(no positive song\)"):
+    with pytest.warns(
+        UserWarning, match=r"tags cannot be learned from the 5 training songs: rare \(no positive song\)"
+    ):
         data.setup("fit")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -193,12 +193,12 @@ def test_other_fractions_or_another_seed_than_the_file_say_what_to_do(tmp_path: 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "cannot be read|no split made"),
-        (b"song_id,split\nsong 1,train\n", "no split made by musictag"),
+        (b"", "cannot be read|not a split made"),
+        (b"song_id,split\nsong 1,train\n", "not a split made by musictag"),
         (b"# split made by musictag: {broken\nsong_id,split\n", "cannot be read"),
         (b"\xff\xfe\x00", "cannot be read"),
         (b"song 1,training\n", "unknown splits training"),
-        (b"song 1,train\nsong 1,test\n", "1 songs twice"),
+        (b"song 1,train\nsong 1,test\n", "1 songs more than once"),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

@@ -81,7 +81,7 @@ def test_names_with_other_separators_are_names(tmp_path: Path) -> None:
 def test_where_commas_separate_a_decimal_comma_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_table(tmp_path / "c.csv", [{"path": f"{i}.wav", "x": x} for i, x in enumerate(("0,5", "1", "0"))])
     write_songs(tmp_path, 3)
-    with pytest.raises(MusictagError, match=r"(?s)decimals have a point: 0\.5.*row 1: x '0,5'"):
+    with pytest.raises(MusictagError, match=r"(?s)write decimals with a point: 0\.5.*row 1: x '0,5'"):
         read(path)
     status, shown = check(path, capsys)
     assert status == 1
@@ -149,23 +149,23 @@ def test_columns_of_one_or_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     path = write_table(tmp_path / "c.csv", rows)
     status, shown = check(path, capsys)
     assert status == 1
-    warning = shown[shown.index("warning: columns of 1 or nothing") :]
+    warning = shown[shown.index("warning: columns of 1 or empty cells") :]
     assert warning.splitlines()[:3] == [
-        "warning: columns of 1 or nothing: an empty cell means unknown. Write 0 for songs that do not have the tag, or "
-        f"let this write it: musictag catalogue {path} -o {tmp_path / 'catalogue.csv'} (2)",
-        "  a: 1 or nothing",
-        "  b: 1 or nothing",
+        "warning: columns of 1 or empty cells, which mean unknown. Write 0 for songs that do not have the tag, or "
+        f"use this command to write it: musictag catalogue {path} -o {tmp_path / 'catalogue.csv'} (2)",
+        "  a: 1 or empty",
+        "  b: 1 or empty",
     ]
     capsys.readouterr()
     source = CatalogueFile(path)
     source.manifest()
-    assert "a, b: columns of 1 or nothing: an empty cell means unknown. Write 0 for" in capsys.readouterr().err
+    assert "a, b: columns of 1 or empty cells, which mean unknown. Write 0 for" in capsys.readouterr().err
     assert [tag.name for tag in source.learnable_manifest().tags] == ["fine"]
     left_out = capsys.readouterr().err
     assert "a, b (no negative song)" in left_out
-    assert "an empty cell means unknown. Write 0 for" in left_out
+    assert "empty cells, which mean unknown. Write 0 for" in left_out
     with pytest.raises(
-        MusictagError, match=r"asks for .*a \(no negative song\).*an empty cell means unknown\. Write 0"
+        MusictagError, match=r"asks for .*a \(no negative song\).*empty cells, which mean unknown\. Write 0"
     ):
         CatalogueFile(path, tags="a").learnable_manifest()
     assert cli.main(["catalogue", str(path), "-o", str(tmp_path / "catalogue.csv")]) == 0
@@ -206,7 +206,7 @@ def test_names_that_differ_little(
     capsys.readouterr()
     CatalogueFile(path).manifest()
     said = capsys.readouterr().err
-    what = "tags whose names differ only in case, spaces or the encoding of letters: each is learned on its own"
+    what = "tags whose names differ only in case, spaces or the encoding of characters: each is learned separately"
     assert (f"warning: {what} (1)\n  {line}\n" in shown) == (f"  {what}: {line}\n" in said) == bool(line)
     CatalogueFile(path, tags=[names[0]]).manifest()
     assert what not in capsys.readouterr().err
@@ -221,7 +221,7 @@ def test_messages_name_a_command_that_can_be_typed(tmp_path: Path, capsys: pytes
     write_songs(folder, 8)
     command = f"musictag catalogue '{path}' -o '{folder / 'catalogue-tags.csv'}'"
     assert catalogue_command(path) == command
-    with pytest.raises(MusictagError, match="no number stands there, so that is no tag") as error:
+    with pytest.raises(MusictagError, match="not numbers, so not tags") as error:
         CatalogueFile(path).manifest()
     assert command in str(error.value)
     status, shown = check(path, capsys)

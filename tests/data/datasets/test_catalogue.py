@@ -28,7 +28,7 @@ def test_path_and_one_tag_are_enough(tmp_path: Path, capsys: pytest.CaptureFixtu
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines() == [
-        f"{path}: 10 songs, no groups (a column group names the artist or the work)",
+        f"{path}: 10 songs, no groups (a column group would name the artist or the work)",
         "  1 classification tag: happy",
         "  kinds inferred from the values; 'data.tags={happy:classification,...}' chooses tags and their kinds",
         f"  split made (0.8, 0.1, 0.1; seed 0) and saved in {tmp_path / 'mine.split-0.csv'}: "
@@ -101,7 +101,9 @@ def test_declared_kinds_that_do_not_fit_are_refused_with_their_rows(tmp_path: Pa
 def test_words_are_no_tag(tmp_path: Path) -> None:
     rows = [{"path": f"{i}.wav", "title": f"song {i}", "genre": "rock", "happy": i % 2} for i in range(5)]
     path = write_table(tmp_path / "c.csv", rows)
-    with pytest.raises(MusictagError, match=r"(?s)columns title, genre: no number.*data\.tags=\[happy\].*called group"):
+    with pytest.raises(
+        MusictagError, match=r"(?s)columns title, genre: not numbers.*data\.tags=\[happy\].*named group"
+    ):
         CatalogueFile(path).manifest()
     assert CatalogueFile(path, tags=["happy"]).manifest().tags == (Tag("happy"),)
     write_table(path, [{"path": "a.wav", "artist": "x"}])
@@ -201,6 +203,6 @@ def test_a_split_that_is_made_is_that_of_the_configuration(tiny_catalogue: Path,
 
 def test_nothing_is_saved_for_a_table_that_cannot_be_used(tmp_path: Path) -> None:
     path = write_table(tmp_path / "c.csv", [{"path": f"{i // 2}.wav", "x": i % 2} for i in range(10)])
-    with pytest.raises(MusictagError, match="was already given"):
+    with pytest.raises(MusictagError, match="is already used"):
         CatalogueFile(path).manifest()
     assert [file.name for file in tmp_path.iterdir()] == ["c.csv"]

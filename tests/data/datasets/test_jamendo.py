@@ -59,8 +59,8 @@ def test_songs_artists_and_tags(tmp_path: Path, line_end: str, capsys: pytest.Ca
     for words in (
         "(data.audio=full), 9 of 9 songs",
         "jamendo, moodtheme, split 0: songs train 3, validation 3, test 3; 56 tags",
-        "WARNING: published are train 9,949, validation 3,802, test 4,231. The lists are other ones",
-        "artists: 3, of whom 0 stand in more than one split",
+        "WARNING: the published numbers are train 9,949, validation 3,802, test 4,231. The lists differ",
+        "artists: 3, of whom 0 are in more than one split",
     ):
         assert words in said
 
@@ -73,7 +73,7 @@ def test_lists_are_found_in_the_folder_of_their_split(tmp_path: Path) -> None:
     make_files(tmp_path, PATHS)
     assert Jamendo(tmp_path, subset="moodtheme").manifest().song_ids[-1] == "track_0000008"
     assert Jamendo(tmp_path, subset="moodtheme", split=3).manifest().song_ids[-1] == "track_0000009"
-    with pytest.raises(MusictagError, match=r"in \S*split-1 or .*type data\.lists=mtg-jamendo-dataset/data/splits"):
+    with pytest.raises(MusictagError, match=r"in \S*split-1 or .*use data\.lists=mtg-jamendo-dataset/data/splits"):
         Jamendo(tmp_path, subset="moodtheme", split=1).manifest()
 
 
@@ -127,10 +127,10 @@ def test_settings_that_do_not_exist(tmp_path: Path, settings: dict, message: str
     [
         (b"ALBUM_ID\t", b"", r"the columns are not TRACK_ID, ARTIST_ID"),
         (b"\t206.5", b"\tlong", r"no song: 'track_0000006.*long"),
-        (b"track_0000006\tartist_2\talbum_0\t", b"track_0000006\t", "this line is no song"),
+        (b"track_0000006\tartist_2\talbum_0\t", b"track_0000006\t", "this line is not a song"),
         (b"mood01", b"caf\xe9", "cannot be read as text"),
         (b"mood01", b"mood00", "hold 55 tags, but the subset moodtheme has 56"),
-        (b"track_0000006", b"track_0000000", r"song_id 'track_0000000' was already given"),
+        (b"track_0000006", b"track_0000000", r"song_id 'track_0000000' is already used"),
         (b"06/600.mp3", b"../600.mp3", "leads out of"),
     ],
 )

@@ -93,7 +93,7 @@ def test_the_original_split(published: Path, capsys: pytest.CaptureFixture[str])
     for words in (
         "broken: 35644, 55753, 57881",
         "split original: songs train 18,706, validation 1,825, test 5,329, as published; 50 tags",
-        "artists: 230, of whom 56 stand in more than one split; 3,284 of 5,329 test songs are by artists of training",
+        "artists: 230, of whom 56 are in more than one split; 3,284 of 5,329 test songs are by artists of training",
     ):
         assert words in said
 
@@ -142,7 +142,7 @@ def test_from_the_tables_to_prepared_audio(small: Path, tmp_path: Path, capsys: 
     targets = dict(zip(TAGS, prepared.manifest.targets().T, strict=True))
     assert targets["guitar"].tolist() == [1, 0, 0, 0, 1, 0, 0, 0]
     assert targets["no vocals"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
-    assert "WARNING: published are train 18,706" in capsys.readouterr().err
+    assert "WARNING: the published numbers are train 18,706" in capsys.readouterr().err
 
 
 def test_clean_leaves_out_clips_without_a_tag(small: Path) -> None:
@@ -186,8 +186,8 @@ def without_folders(root: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["mp3.zip.001", "mp3.zip.002"], r"Type: cd \S+ && cat mp3\.zip\.00\? > mp3\.zip && unzip -q mp3\.zip$"),
-        (["mp3.zip"], r"Type: cd \S+ && unzip -q mp3\.zip$"),
+        (["mp3.zip.001", "mp3.zip.002"], r"Run: cd \S+ && cat mp3\.zip\.00\? > mp3\.zip && unzip -q mp3\.zip$"),
+        (["mp3.zip"], r"Run: cd \S+ && unzip -q mp3\.zip$"),
         ([], r"(?s)cat mp3\.zip\.00\?.*mp3\.zip\.003 are published at https://mirg\.city\.ac\.uk"),
     ],
     ids=["parts", "zip", "nothing"],
@@ -203,7 +203,7 @@ def test_audio_that_is_not_unpacked(small: Path, files: list[str], message: str)
 def test_empty_folders_are_no_audio(small: Path) -> None:
     without_folders(small)
     (small / "a").mkdir()
-    with pytest.raises(MusictagError, match="hold none of the clips"):
+    with pytest.raises(MusictagError, match="contain none of the clips"):
         MagnaTagATune(small).manifest()
 
 
@@ -231,7 +231,7 @@ def test_tables_that_are_missing_or_damaged(small: Path, file: str) -> None:
         (lambda row: row.update(sitar="2"), "column sitar holds something other than 0 and 1"),
         (lambda row: row.update(sitar=""), "column sitar holds something other than 0 and 1"),
         (lambda row: row.update(sitar="much"), "cannot be read"),
-        (lambda row: row.update(mp3_path=f"g/{row['mp3_path']}"), "'g/0/.*' lies in none of the folders"),
+        (lambda row: row.update(mp3_path=f"g/{row['mp3_path']}"), "'g/0/.*' is in none of the folders"),
     ],
     ids=["column", "clip", "number", "empty", "text", "folder"],
 )

@@ -103,13 +103,13 @@ def test_both_forms_make_the_same_manifest(
         "as in A/A/A/TRAAA0TRAIN0000000.mp3 (data.paths=track_id), 8 of 241,889 songs",
         "msd, split standard from pickles: songs train 3, validation 2, test 3; 50 tags",
         "241,881 of 241,889 songs have no audio file and are left out",
-        "WARNING: published are train 201,680, validation 11,774, test 28,435. Audio is missing",
-        "artists are not known",
+        "WARNING: the published numbers are train 201,680, validation 11,774, test 28,435. Audio is missing",
+        "artists are unknown",
     ):
         assert words in said
     said = capsys.readouterr().err
     assert "(data.paths=index), 8 of 8 songs" in said
-    assert "The lists are other ones" in said
+    assert "The lists differ" in said
 
 
 def test_the_published_numbers_are_recognised(pickles: Path) -> None:
@@ -154,7 +154,7 @@ def test_from_tables_to_prepared_audio(tables: Path, tmp_path: Path) -> None:
 def test_no_audio_says_that_there_is_none_to_be_had(tables: Path, tmp_path: Path) -> None:
     with pytest.raises(MusictagError) as caught:
         MillionSongDataset(tmp_path, tables).manifest()
-    for words in ("no song has an audio file below", "index: A/A/A/TRAAA", "no longer be had", "data=jamendo"):
+    for words in ("no song has an audio file below", "index: A/A/A/TRAAA", "are no longer available", "data=jamendo"):
         assert words in str(caught.value)
 
 
@@ -179,9 +179,9 @@ def test_no_lists_says_what_is_needed_for_each_form(tmp_path: Path) -> None:
     [
         ({"split": "best"}, r"data\.split=best does not exist; choose one of standard, cals"),
         ({"paths": "flat"}, r"data\.paths=flat does not exist; choose one of auto, index, track_id, 7digital"),
-        ({"split": "cals"}, r"needs the folder of its arrays.*type data\.cals="),
+        ({"split": "cals"}, r"needs the folder of its arrays.*use data\.cals="),
         ({"paths": "7digital"}, r"needs MSD_id_to_7D_id\.pkl and 7D_id_to_path\.pkl in"),
-        ({"artists": "nowhere.db"}, r"there is no file nowhere\.db; data\.artists names .*track_metadata\.db"),
+        ({"artists": "nowhere.db"}, r"there is no file nowhere\.db; data\.artists must be .*track_metadata\.db"),
     ],
     ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else "",
 )
@@ -191,7 +191,7 @@ def test_settings_that_cannot_work(tables: Path, audio: Path, settings: dict, me
 
 
 def test_pickles_have_no_index(pickles: Path, audio: Path) -> None:
-    with pytest.raises(MusictagError, match=r"only the tables \(index_msd\.tsv\) say paths; type data\.paths=auto"):
+    with pytest.raises(MusictagError, match=r"only the tables \(index_msd\.tsv\) contain paths; use data\.paths=auto"):
         MillionSongDataset(audio, pickles, paths="index").manifest()
 
 
@@ -257,13 +257,13 @@ def test_the_split_cals(tmp_path: Path, audio: Path, capsys: pytest.CaptureFixtu
     assert len(set(CALS_TAGS)) == 50
     np.testing.assert_array_equal(manifest.targets(), [VECTORS[song].ravel() for song in WITH_AUDIO])
     said = capsys.readouterr().err
-    assert "WARNING: published are train 163,504, validation 34,730, test 34,913" in said
+    assert "WARNING: the published numbers are train 163,504, validation 34,730, test 34,913" in said
 
 
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((2, 49)), r"hold <U18 \(2,\) and float64 \(2, 49\); needed are S identifiers and S x 50 values"),
+        (np.zeros((2, 49)), r"hold <U18 \(2,\) and float64 \(2, 49\); expected are S identifiers and S x 50 values"),
         (np.zeros((3, 50)), r"and float64 \(3, 50\)"),
         (np.zeros((2, 50), dtype=object), "cannot be read as a NumPy array of text or numbers"),
         (None, r"there is no \S*valid_binaries\.npy; name the folder of the split CALS with data\.cals="),
@@ -290,7 +290,7 @@ def test_artists_come_from_the_metadata(
         connection.executemany("INSERT INTO songs VALUES (?, ?, ?)", rows[:-1])
     manifest = MillionSongDataset(audio, tables, artists=database).manifest()
     assert manifest.groups.tolist() == ["A1", "A2", "A1", "A3", "A1", "A2", None, None]
-    assert "artists: 3, of whom 2 stand in more than one split; 1 of 3 test songs" in capsys.readouterr().err
+    assert "artists: 3, of whom 2 are in more than one split; 1 of 3 test songs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"no database", b""], ids=["text", "empty"])

@@ -121,7 +121,10 @@ def test_names_of_anything_else_are_refused(
         (b"\x80\x04\x8c\x05numpy\x8c\x11ndarray.__class__\x93.", "numpy.ndarray.__class__"),
         (b"cnumpy.core.multiarray\nfrombuffer\n(S'12345678'\ntR.", "numpy.core.multiarray.frombuffer"),
         (b"cnumpy._core.multiarray\n_vec_string\n.", "numpy._core.multiarray._vec_string"),
-        (b"cmusictag.data.sources.pickles\nload_pickle\n(S'x'\ntR.", "musictag.data.datasets.msd.pickles.load_pickle"),
+        (
+            b"cmusictag.data.datasets.msd.pickles\nload_pickle\n(S'x'\ntR.",
+            "musictag.data.datasets.msd.pickles.load_pickle",
+        ),
     ],
 )
 def test_pickles_written_by_hand_are_refused(

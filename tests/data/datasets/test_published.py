@@ -87,13 +87,11 @@ def test_counts_are_compared_with_the_published_ones(capsys: pytest.CaptureFixtu
     assert said(capsys)[:3] == [
         "mine, split original: songs train 2, validation 1, test 1; 2 tags",
         "1 of 5 songs have no audio file and are left out",
-        "WARNING: published are train 3, validation 1, test 1. Audio is missing, so scores compare with published ones "
-        "only roughly.",
+        "WARNING: the published numbers are train 3, validation 1, test 1. Audio is missing, so scores are only "
+        "roughly comparable.",
     ]
     announce(manifest("ttve"), "split original", (3, 1, 1), without_audio=0)
-    assert said(capsys)[1].endswith(
-        "test 1. The lists are other ones, so scores compare with published ones only roughly."
-    )
+    assert said(capsys)[1].endswith("test 1. The lists differ, so scores are only roughly comparable.")
     announce(manifest("tt"), "merged", None, without_audio=0)
     first, *others = said(capsys)
     assert first == "mine, merged: songs train 2, validation 0, test 0; 2 tags"
@@ -103,10 +101,10 @@ def test_counts_are_compared_with_the_published_ones(capsys: pytest.CaptureFixtu
 def test_artists_that_cross_splits_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     announce(manifest("ttvveee", "xyxzyz?"), "split", None, 0)
     assert said(capsys)[1:] == [
-        "artists: 3, of whom 3 stand in more than one split; 1 of 3 test songs are by artists of training songs"
+        "artists: 3, of whom 3 are in more than one split; 1 of 3 test songs are by artists of training songs"
     ]
     announce(manifest("tve"), "split", None, 0)
-    assert "artists are not known" in said(capsys)[1]
+    assert "artists are unknown" in said(capsys)[1]
 
 
 def test_only_the_first_process_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ def test_the_keys_choose_tags(manifest, data_dir, capsys):
     missing = [name for name in CLASSIFICATION_TAGS if not (few.manifest().split("train").values(name) == 1).any()]
     assert 0 < len(missing) < len(CLASSIFICATION_TAGS)
     assert not {tag.name for tag in few.learnable_manifest().tags} & set(missing)
-    assert "tags are left out because they cannot be learnt from the 20 training songs" in capsys.readouterr().err
+    assert "tags are left out because they cannot be learned from the 20 training songs" in capsys.readouterr().err
     assert Songbook(data_dir, **sizes, min_songs_per_tag=0).learnable_manifest().tags == TAGS
 
 

@@ -143,8 +143,8 @@ def test_a_catalogue_is_described(
     (brightness,) = [cell for cell in cells if cell[0] == "brightness"]
     assert brightness[1] == "4.2%"
     assert "±" in brightness[5]
-    assert "9 groups stand in more than one split" in shown
-    assert "5 songs of validation and 7 songs of test are by groups of training" in shown
+    assert "9 groups appear in more than one split" in shown
+    assert "5 songs of validation and 7 songs of test belong to groups of the training split" in shown
     assert "no lengths in the table, and no prepared audio yet; unknown for 24 songs" in shown
     folder = Path("describe-my-songs-x-")
     assert f"pictures: {folder / 'prevalence.png'}, {folder / 'together.png'}" in shown
@@ -159,7 +159,7 @@ def test_any_data_set_is_described_by_the_words_of_training(
     assert cli.main(["data", "describe", *words, "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "noisy" not in shown
-    assert "none of tags together, as fewer than two have songs" in shown
+    assert "no figure of co-occurrence, because fewer than two tags have songs" in shown
     assert [file.name for file in out.iterdir()] == ["prevalence.png"]
     assert cli.main(["data", "describe", str(tiny_catalogue), "data.tags=[noisy]", "--out", str(out)]) == 0
     assert "high" not in capsys.readouterr().out

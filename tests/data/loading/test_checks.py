@@ -28,7 +28,7 @@ def test_splits_without_songs_stop_the_run(tiny_catalogue: Path) -> None:
 def test_songs_that_teach_nothing_stop_the_run_before_they_are_prepared(tiny_catalogue: Path) -> None:
     change(tiny_catalogue, brightness="")
     data = song_data(tiny_catalogue, train_songs=1)
-    with pytest.raises(MusictagError, match=r"no tag can be learnt from 1 training song: .*data\.train_songs"):
+    with pytest.raises(MusictagError, match=r"no tag can be learned from 1 training song: .*data\.train_songs"):
         data.prepare_data()
     assert not list(tiny_catalogue.parent.glob("data/*"))
 
@@ -41,9 +41,9 @@ def test_tags_that_cannot_be_scored_and_shared_groups_are_reported_once(tiny_cat
         data.setup("fit")
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == 2
-    assert "split test cannot score these tags" in messages[0]
+    assert "tags that cannot be scored on the test split" in messages[0]
     assert "high (no negative song)" in messages[0]
-    assert "1 groups (artists or works) stand in more than one split, such as the band" in messages[1]
+    assert "1 groups (artists or works) are in more than one split, such as the band" in messages[1]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data.setup("test")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,28 @@ def test_training_patches_are_a_pure_function_of_seed_and_epoch(tiny_catalogue: 
     assert patches_of(again, 1) == second
     assert patches_of(again, 0) == first
     assert not set(patches_of(ready(tiny_catalogue, patches_per_song=2, seed=1), 0)) & set(first)
+
+
+class Favourite(TrainBatches):
+    """Only one of the songs, again and again."""
+
+    def __init__(self, song: int, too_many: int = 0, **given: object) -> None:
+        super().__init__(**given)
+        self.song, self.count = song, self.num_patches + too_many
+
+    def draw(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(self.count, self.song), np.arange(self.count)
+
+
+def test_a_sampler_of_ones_own_decides_what_is_trained_on(tiny_catalogue: Path) -> None:
+    data = ready(tiny_catalogue, patches_per_song=2, sampler=partial(Favourite, song=3))
+    first = patches_of(data)
+    assert [song for song, _ in first] == [3] * 24
+    assert len(set(first)) == 24  # each a patch of its own
+    assert patches_of(data) == first
+    assert patches_of(data, 1) != first
+    with pytest.raises(MusictagError, match=r"Favourite.draw must return 12 songs and draws .* returned 13 and 13"):
+        patches_of(ready(tiny_catalogue, sampler=partial(Favourite, song=3, too_many=1)))
 
 
 def test_targets_take_less_room_and_are_the_same(tiny_catalogue: Path) -> None:
@@ -93,7 +116,7 @@ def test_persistent_workers_learn_of_every_epoch(tiny_catalogue: Path) -> None:
 @pytest.mark.parametrize("world", [2, 4])
 def test_ranks_share_the_batches_of_one_process(world: int) -> None:
     def batches(rank: int, world: int) -> list:
-        return list(TrainBatches(53, 2, 8, 5, lambda: 7, rank, world))
+        return list(TrainBatches(range(53), 2, 8, 5, lambda: 7, rank, world))
 
     alone = batches(0, 1)
     assert len(alone) == 106 // 8
@@ -108,14 +131,14 @@ def test_ranks_share_the_batches_of_one_process(world: int) -> None:
 
 
 def test_fewer_songs_than_a_batch_make_one_smaller_batch() -> None:
-    (batch,) = TrainBatches(5, 1, 32, 0, lambda: 0)
+    (batch,) = TrainBatches(range(5), 1, 32, 0, lambda: 0)
     assert sorted(batch.songs) == [0, 1, 2, 3, 4]
-    shares = [list(TrainBatches(5, 1, 32, 0, lambda: 0, rank, 2)) for rank in (0, 1)]
+    shares = [list(TrainBatches(range(5), 1, 32, 0, lambda: 0, rank, 2)) for rank in (0, 1)]
     assert [[len(batch.songs) for batch in share] for share in shares] == [[2], [2]]
     with pytest.raises(MusictagError, match="too few for 2 processes"):
-        TrainBatches(1, 1, 32, 0, lambda: 0, 0, 2)
+        TrainBatches(range(1), 1, 32, 0, lambda: 0, 0, 2)
     with pytest.raises(MusictagError, match=r"batch_size=33 is shared by 2 processes.* 32"):
-        TrainBatches(50, 1, 33, 0, lambda: 0, 0, 2)
+        TrainBatches(range(50), 1, 33, 0, lambda: 0, 0, 2)
 
 
 class Recorder(pl.LightningModule):

@@ -56,7 +56,7 @@ DAMAGES = {
     replace_by_folder: "not a file",
     replace_by_dangling_link: "file not found",
     replace_by_silence: "silent",
-    replace_by_nothing_to_hear: "empty: not one sample",
+    replace_by_nothing_to_hear: "empty: no samples",
     flip_header: "cannot be read as audio",
 }
 

@@ -134,7 +134,7 @@ def test_a_worker_that_dies_of_no_song_leaves_the_work_to_fewer(
 ) -> None:
     source = DeadlyCatalogue(tiny_catalogue, {"train-05": die_once})
     prepared = prepare(source, tmp_path / "data", workers=2, songs_per_shard=4)
-    assert "a worker process died (killed, or out of memory): going on with 1" in capsys.readouterr().err
+    assert "a worker process died (killed, or out of memory): continuing with 1" in capsys.readouterr().err
     assert len(prepared.store) == 24
     assert prepared.problems == []
     prepare(CatalogueFile(tiny_catalogue), tmp_path / "whole", songs_per_shard=4)

@@ -218,11 +218,11 @@ def test_builds_at_the_same_time_read_the_files_once(small_corpus, tmp_path, mon
 def test_music21_missing_too_old_or_without_its_corpus(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(module.util, "find_spec", lambda name: None)
-        with pytest.raises(MusictagError, match=r"not installed\. Type: pip install \"music21"):
+        with pytest.raises(MusictagError, match=r"not installed\. Run: pip install \"music21"):
             load_corpus(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(module.metadata, "version", lambda name: "9.1.0")
-        with pytest.raises(MusictagError, match=r"9\.1\.0 is too old.*Type: pip install"):
+        with pytest.raises(MusictagError, match=r"9\.1\.0 is too old.*Run: pip install"):
             load_corpus(tmp_path)
     bare = machinery.ModuleSpec("music21", None, is_package=True)
     bare.submodule_search_locations = [str(tmp_path)]

@@ -156,8 +156,8 @@ def test_a_copy_of_the_soundfont_is_as_good(tmp_path, synthesiser):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: b"", "is no SoundFont"),
-        (lambda content: b"RIFF" + content[4:8] + b"WAVE" + content[12:], "is no SoundFont"),
+        (lambda content: b"", "is not a SoundFont"),
+        (lambda content: b"RIFF" + content[4:8] + b"WAVE" + content[12:], "is not a SoundFont"),
         (lambda content: content[: len(content) // 2], "is cut short"),
         (lambda content: content.replace(b"ifil\x04\0\0\0\x02\0", b"ifil\x04\0\0\0\x04\0"), "of version 4"),
         (lambda content: content.replace(b"ifil\x04\0\0\0\x02\0", b"ifil\x04\0\0\0\x03\0"), "convert it to .sf2"),

@@ -1,8 +1,8 @@
-"""On PYTHONPATH of subprocesses of tests: writes down what each one trains on and evaluates, and hurts it on demand.
+"""On the PYTHONPATH of test subprocesses: records what each one trains on and evaluates, and sends signals on request.
 
-RECORD_FOLDER: a file for each process, one JSON line a batch. RECORD_HURT: ``SIGNAL:STAGE:RANK:EPOCH:BATCH`` sends a
-signal to the process itself when it is about to compute that batch (for an evaluation, EPOCH is not looked at); this
-happens once, which a file in the folder remembers. The code under test is the real one, watched from outside.
+RECORD_FOLDER: one file per process, one JSON line per batch. RECORD_HURT: ``SIGNAL:STAGE:RANK:EPOCH:BATCH`` sends a
+signal to the process itself just before it computes that batch (EPOCH is ignored for an evaluation), once, which a
+file in the folder records. The code under test is the real one, observed from outside.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ _FOLDER = os.environ.get("RECORD_FOLDER")
 
 
 class _Watch:
-    """Finds musictag.training.module as usual, and wraps its module's steps once they are there."""
+    """Imports musictag.training.module as usual, then wraps the steps of its module."""
 
     def find_spec(self, name, path=None, target=None):
         if name != "musictag.training.module":

@@ -21,6 +21,7 @@ from musictag.models.checkpoint import read_tagger
 from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import PRETRAINED, cached, locate
 from musictag.models.pretrained import musicnn as pretrained
+from musictag.models.pretrained.obtain import obtain
 from tests.helpers.clip import RATE, clip
 from tests.helpers.models import SMALL_MULTIPLIER, SMALL_UNITS, as_trained, num_parameters
 from tests.helpers.tensorflow_files import tensorflow_files
@@ -105,11 +106,12 @@ def variables_of(tagger: TaggingNetwork) -> dict[str, np.ndarray]:
 
 def write_wheel(path: Path, name: str, variables: dict[str, np.ndarray], labels: list[str] | None = None) -> Path:
     index, data = tensorflow_files(variables)
-    folder = PRETRAINED[name].folder
+    architecture, dataset = name.upper().split("-")
+    folder = f"{dataset}_{architecture.lower()}"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"musicnn/{folder}/.index", index)
         archive.writestr(f"musicnn/{folder}/.data-00000-of-00001", data)
-        code = f"import os\nos.abort()\nSR = 16000\n{PRETRAINED[name].labels} = {labels or TAGS!r}\n"
+        code = f"import os\nos.abort()\nSR = 16000\n{dataset}_LABELS = {labels or TAGS!r}\n"
         archive.writestr("musicnn/configuration.py", code)
         archive.writestr(pretrained.LICENCE_FILE, "Permission is granted")
     return path
@@ -129,7 +131,7 @@ def test_a_wheel_becomes_a_tagger_that_goes_by_name(name, tmp_path, monkeypatch)
     original = network_of(name)
     wheel = write_wheel(tmp_path / "own.whl", name, variables_of(original))
     monkeypatch.setattr(pretrained, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
-    assert pretrained.obtain([name], wheel) == {name: cached(name)}
+    assert obtain([name], wheel) == {name: cached(name)}
     tagger = musictag.load(name)
     assert tagger.tag_names == tuple(TAGS)
     waveform = 0.1 * torch.randn(2, original.input_samples)
@@ -137,7 +139,7 @@ def test_a_wheel_becomes_a_tagger_that_goes_by_name(name, tmp_path, monkeypatch)
         torch.testing.assert_close(tagger.network(waveform), original(waveform))
     assert read_tagger(cached(name)).description["licence"] == "Permission is granted"
     wheel.unlink()
-    pretrained.obtain([name], wheel)  # it is there: nothing is read
+    obtain([name], wheel)  # it is there: nothing is read
 
 
 @pytest.mark.usefixtures("narrow")
@@ -167,11 +169,11 @@ def test_other_contents_are_refused(name, tmp_path):
 
 def test_a_damaged_wheel_leaves_nothing_behind(tmp_path, capsys):
     wheel = write_wheel(tmp_path / "own.whl", "musicnn-mtt", {})
-    assert main(["pretrained", "musicnn-mtt", "--wheel", str(wheel)]) == 1
+    assert main(["pretrained", "musicnn-mtt", "--file", str(wheel)]) == 1
     message = capsys.readouterr().err
     assert "is damaged, or not" in message
     assert pretrained.WHEEL_SHA256 in message
-    assert main(["pretrained", "musicnn-mtt", "--wheel", str(tmp_path / "nowhere.whl")]) == 1
+    assert main(["pretrained", "musicnn-mtt", "--file", str(tmp_path / "nowhere.whl")]) == 1
     assert "cannot be read: No such file" in capsys.readouterr().err
     assert not cached("musicnn-mtt").exists()
 
@@ -184,7 +186,7 @@ def test_without_a_network_the_message_says_what_to_do(monkeypatch, capsys):
     assert main(["pretrained", "vgg-mtt"]) == 1
     message = capsys.readouterr().err
     assert "is there a network?" in message
-    assert "--wheel musicnn-0.1.0-py3-none-any.whl" in message
+    assert "--file musicnn-0.1.0-py3-none-any.whl" in message
 
 
 def test_names_and_files(tmp_path, capsys):
@@ -204,7 +206,7 @@ def test_names_and_files(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_the_published_weights(name, published_wheel):
-    pretrained.obtain([name], published_wheel)
+    obtain([name], published_wheel)
     tagger = musictag.load(name)
     assert len(tagger.tags) == 50
     assert num_parameters(tagger.network) == PARAMETERS[PRETRAINED[name].architecture]
@@ -254,7 +256,7 @@ def test_drawn_weights_give_the_logits_of_the_published_graphs(name: str, tmp_pa
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_taggrams_are_those_of_the_published_package(name: str, published_wheel: Path) -> None:
     """To 2e-5 where its graph hears the same spectrogram; the package itself rounds that to float16 (1e-4 here)."""
-    pretrained.obtain([name], published_wheel)
+    obtain([name], published_wheel)
     expected = REFERENCE["taggrams"][name]
     taggram = musictag.load(name).taggram((clip().astype(np.float32) / 32768, RATE))
     assert list(taggram.tags) == expected["tags"]

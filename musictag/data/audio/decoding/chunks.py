@@ -1,4 +1,4 @@
-"""The chunks of a WAV or AIFF: whether the header knows how long the audio is, and what lies behind it."""
+"""The chunks of a WAV or AIFF: whether the header declares how long the audio is, and what follows the audio."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import BinaryIO, NamedTuple
 from musictag.data.audio.decoding.formats import AIFF, Format
 from musictag.data.audio.decoding.tags import Link
 
-#: Writers that cannot seek back leave a size like this, or 0, in a header: it declares nothing.
+#: Writers that cannot seek back leave one of these sizes, or 0, in a header, which then declares nothing.
 UNDECLARED_BYTES = 0x7F000000
 _DATA = (b"data", b"SSND")
-#: With these, another file begins.
+#: The first bytes of another file.
 _FILES = (b"RIFF", b"FORM", b"RF64")
 
 
 class Chunks(NamedTuple):
-    """``end``: where the chunks that can be followed end, which all of a file in order are; ``missing_bytes`` are those
-    of the audio that are declared and not there; ``patches`` by their place after the beginning: what the header
-    should say, where it does not say how long the audio is."""
+    """``end``: the end of the chunks that can be followed, which in an intact file are all; ``missing_bytes``: declared
+    bytes of audio that are missing; ``patches``, by their offset from the beginning: what the header should contain,
+    if it does not declare the length of the audio."""
 
     end: int
     missing_bytes: int = 0
@@ -25,7 +25,7 @@ class Chunks(NamedTuple):
 
 
 def look_through(file: BinaryIO, form: Format, link: Link) -> Chunks:
-    """Follows the chunks from the beginning of a RIFF or FORM file to its end, or to where they lead nowhere."""
+    """Follow the chunks from the beginning of a RIFF or FORM file to its end, or to the last one that makes sense."""
     order = "big" if form is AIFF else "little"
     place, empty, common = link.begin + 12, None, None
     while place < link.end:
@@ -46,20 +46,20 @@ def look_through(file: BinaryIO, form: Format, link: Link) -> Chunks:
         elif end > link.end:
             break
         place = end
-        if size % 2:  # followed by a byte of padding, which some forget
+        if size % 2:  # followed by a padding byte, which some writers omit
             file.seek(place)
             place += not _is_name(file.read(4))
-    # a stream's length is 0 in the header, and what follows it are no chunks
+    # a stream has length 0 in the header, and no chunks after the audio
     if empty is not None and place < link.end:
         return Chunks(link.end, patches=_patches(file, link, empty, common))
     return Chunks(min(place, link.end))
 
 
 def _patches(file: BinaryIO, link: Link, data: int, common: int | None) -> dict[int, bytes]:
-    """The lengths of a file whose audio goes from the chunk at ``data`` to its end."""
+    """The length fields of a file whose audio runs from the chunk at ``data`` to its end."""
     size = min(link.end - data - 8, 2**32 - 2)
     patches = {data + 4 - link.begin: size.to_bytes(4, "little" if common is None else "big")}
-    if common is not None:  # AIFF tells the number of frames, too
+    if common is not None:  # AIFF also declares the number of frames
         file.seek(common + 8)
         channels, _, bits = (int.from_bytes(file.read(length), "big") for length in (2, 4, 2))
         frames = (size - 8) // max(1, channels * -(-bits // 8))

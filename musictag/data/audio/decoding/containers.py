@@ -1,4 +1,4 @@
-"""Decoding with FFmpeg's libraries (PyAV): one link of a file becomes blocks of samples, and an account of the rest."""
+"""Decoding with FFmpeg's libraries (PyAV): a link of a file becomes blocks of samples and a record of the rest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from musictag.data.audio.decoding.loss import TOLERATED_SECONDS, Loss, Undecodab
 from musictag.data.audio.decoding.tags import Link
 from musictag.data.audio.decoding.window import Window
 
-#: Decoders that are used. No other one, and so no picture and no film, is opened while a container is looked through.
+#: The decoders in use. No other one, and so no image or video decoder, is opened while a container is probed.
 _CODECS = (
     "aac,aac_latm,ac3,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,alac,amrnb,amrwb,ape,als,dca,dsd_lsbf,dsd_lsbf_planar,"
     "dsd_msbf,dsd_msbf_planar,eac3,flac,gsm,gsm_ms,libopencore_amrnb,libopencore_amrwb,libopus,mlp,mp1,mp1float,mp2,"
@@ -24,24 +24,23 @@ _CODECS = (
     "pcm_s16le,pcm_s24be,pcm_s24le,pcm_s32be,pcm_s32le,pcm_s8,pcm_u8,speex,tak,truehd,tta,vorbis,wavpack,wmalossless,"
     "wmapro,wmav1,wmav2,wmavoice"
 )
-#: Frames with other parameters than those before are believed if so many of them follow each other. A few bytes of
-#: rubbish may look like the beginning of a frame, but hardly ever like the same frame again and again.
+#: A change of parameters between frames is believed after this many frames. A few bytes of rubbish may look like the
+#: beginning of a frame, but hardly ever like the same frame several times in a row.
 _BELIEVED_FRAMES = 8
-#: Formats whose header declares how long a stream is: in these two, how long all of the file is.
+#: Formats whose header declares the length of a stream; in the next two, of the whole file.
 _DECLARE_FOR_ALL = (MATROSKA, ASF)
-#: What encoders put in front and behind, at most.
+#: The most padding that encoders add before and after the audio.
 _PADDING_FRAMES = 3
 _DECLARE = (FLAC.name, MP4.name, OGG.name, "WavPack", "Monkey's Audio", "True Audio")
-#: After so many packets of which nothing comes, nothing will.
+#: After this many packets without audio, decoding stops.
 _HOPELESS_PACKETS = 2000
 
 
 class DecodedLink:
-    """One link, and after its ``blocks`` have been read all of what is to be known about it.
+    """One link; its attributes are complete after its ``blocks`` have been read.
 
-    ``seconds`` were decoded, and ``frame_seconds`` with what encoders put in front and behind; ``declared_seconds`` are
-    those that its header promises (NaN: none), of which ``complete_bytes`` tells whether all of their bytes are there
-    (None: unknown).
+    ``seconds`` were decoded, ``frame_seconds`` include the padding that encoders add; ``declared_seconds`` are promised
+    by the header (NaN: none), and ``complete_bytes`` says whether all of their bytes are present (None: unknown).
     """
 
     def __init__(self, file: BinaryIO, form: Format, link: Link) -> None:
@@ -51,31 +50,29 @@ class DecodedLink:
         self.seconds = self.frame_seconds = 0.0
         self.declared_seconds = float("nan")
         self.complete_bytes: bool | None = None
-        #: that may be counted in the declared length, and are not heard
+        #: padding that the declared length may include, and that is not played
         self.padding_seconds = 0.0
-        #: that may be missing although the file is whole, by the bytes of which nothing came
+        #: may be missing although the file is whole, judged by the bytes that gave no audio
         self.seconds_of_holes = 0.0
         self._audio_bytes = self._bytes_to_last_audio = self._first_byte = 0
 
     def blocks(self) -> Iterator[Block]:
-        """Raises Undecodable where the link cannot be opened, or nothing in it is audio."""
+        """Raises Undecodable if the link cannot be opened, or nothing in it is audio."""
         with _opened(self._window, self._form) as container:
             stream = container.streams.best("audio")
             if stream is None:
-                raise Undecodable("there is no sound in it")
+                raise Undecodable("it contains no sound")
             context = stream.codec_context
             if context is None or context.name not in _CODECS.split(","):
-                raise Undecodable(
-                    f"its sound is of a kind that is not read here ({context.name if context else 'unknown'})"
-                )
+                raise Undecodable(f"its audio codec is not supported ({context.name if context else 'unknown'})")
             if others := len(container.streams.audio) - 1:
-                self.loss.remarks.append(f"{others} more sound track{'s' * (others > 1)}, not read")
+                self.loss.remarks.append(f"{others} more audio track{'s' * (others > 1)}, not read")
             context.thread_count = 1
             gathered = Gathered(_BELIEVED_FRAMES if self._form.framed else 1)
             if context.name == "flac":
                 context.options = {"err_detect": "crccheck+explode"}
             elif context.name == "vorbis" and self._form is OGG and len(container.streams) == 1:
-                # FFmpeg is wrong by a block about where Vorbis ends: the last page tells
+                # FFmpeg misplaces the end of Vorbis by a block: the last page has the true one
                 context.options = {"flags2": "+skip_manual"}
                 gathered = Gathered(1, priming_frames=1, most_samples=_last_position(self._window))
             for block, rate in self._gather(container, stream, gathered):
@@ -96,10 +93,10 @@ class DecodedLink:
             raise Undecodable(_reason(error)) from error
 
     def _frames(self, container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[list[av.AudioFrame]]:
-        """The frames of every packet; what cannot be decoded is noted."""
+        """The frames of every packet; records what cannot be decoded."""
         context, window = stream.codec_context, self._window
         largest = largest_flac_frame(_beginning(window)) if self._form is FLAC else window.size
-        time_base = float(stream.time_base)  # fractions would take longer than decoding
+        time_base = float(stream.time_base)  # fractions would be slower than decoding
         packets = num_bytes = hopeless = 0
         try:
             for packet in container.demux(stream):
@@ -113,9 +110,9 @@ class DecodedLink:
                 try:
                     frames = context.decode(packet)
                 except EOFError:
-                    frames = []  # asked for more than there is, at the end
+                    frames = []  # read past the end
                 except av.FFmpegError as error:
-                    _reason(error)  # memory that is short is no fault of the packet
+                    _reason(error)  # a lack of memory is not the packet's fault
                     if size:
                         self.loss.seconds += seconds
                         hopeless += 1
@@ -123,7 +120,7 @@ class DecodedLink:
                         return
                     continue
                 if size:
-                    # what lies between frames, or behind the last one, comes with a frame
+                    # bytes between frames, or after the last one, arrive with a frame
                     self._audio_bytes += min(largest, _without_padding(packet, size) if self._form.framed else size)
                     self.frame_seconds += seconds
                     self._bytes_to_last_audio = num_bytes
@@ -134,7 +131,7 @@ class DecodedLink:
             self.loss.remarks.append(f"FFmpeg stopped before its end ({_reason(error)})")
 
     def _note_length(self, container: av.container.InputContainer, stream: av.AudioStream) -> None:
-        """How long the link claims to be, and which of its bytes are neither header nor audio."""
+        """Record how long the link claims to be, and which of its bytes are neither header nor audio."""
         header = self._first_byte
         if self._form is MP3:
             length = read_length(_beginning(self._window))
@@ -155,24 +152,24 @@ class DecodedLink:
             self.padding_seconds = _PADDING_FRAMES * context.frame_size / context.sample_rate
         if self._form.framed:
             self.loss.bytes += max(0, self._window.size - header - self._audio_bytes)
-        # a hole may reach to the end only where all bytes are known to be there
+        # a gap may reach to the end only if all bytes are known to be present
         hole_bytes = self.loss.bytes if self.complete_bytes else self._bytes_to_last_audio - self._audio_bytes
         if hole_bytes and self._audio_bytes:
-            # rubbish, and the frames around it
+            # the rubbish, and the frames around it
             self.seconds_of_holes = 2 * self.frame_seconds * hole_bytes / self._audio_bytes + TOLERATED_SECONDS
 
     def _note_hidden(self, stream: av.AudioStream) -> None:
-        """An MP4 may say that only a part of it is to be heard."""
+        """Record what an MP4's edit list hides from playback."""
         with _opened(Window(self._file, self._link), MP4, ignore_editlist="1") as container:
             whole = container.streams[stream.index]
             hidden = float((whole.duration or 0) * whole.time_base) - self.declared_seconds
         padding = _PADDING_FRAMES * stream.codec_context.frame_size / stream.codec_context.sample_rate
         if hidden > TOLERATED_SECONDS + padding:
-            self.loss.remarks.append(f"{hidden:.1f} s left out, as the file's edit list wants it")
+            self.loss.remarks.append(f"{hidden:.1f} s left out, as the file's edit list demands")
 
 
 def probe(file: BinaryIO, link: Link) -> Format | None:
-    """The format of frames that begin somewhere in a link, None where FFmpeg finds none."""
+    """The format of frames that begin somewhere in a link, or None if FFmpeg finds none."""
     try:
         with _opened(Window(file, link), None) as container:
             return PROBED[container.format.name]
@@ -181,7 +178,7 @@ def probe(file: BinaryIO, link: Link) -> Format | None:
 
 
 def duration(file: BinaryIO, form: Format, link: Link) -> float:
-    """How many seconds a link claims to have, by its header or bit rate, which may be wrong; NaN where nobody knows."""
+    """The length in seconds by a link's header or bit rate, which may be wrong; NaN if unknown."""
     try:
         with _opened(Window(file, link), form) as container:
             return container.duration / av.time_base if container.duration else float("nan")
@@ -198,7 +195,7 @@ def _beginning(window: Window) -> bytes:
 
 
 def _last_position(window: Window) -> int | None:
-    """The number of samples at which an Ogg stream ends, by its last page; None where that does not tell."""
+    """The number of samples at which an Ogg stream ends, by its last page; None if it does not say."""
     place = window.tell()
     window.seek(max(0, window.size - 2**17))
     tail = window.read(2**17)
@@ -222,16 +219,16 @@ def _opened(window: Window, form: Format | None, **options: str) -> Iterator[av.
 
 
 def _without_padding(packet: av.Packet, size: int) -> int:
-    """Bytes of a packet but for zeros in front of it, which the decoder skips without a word."""
+    """Bytes of a packet without the leading zeros, which the decoder skips silently."""
     return size if memoryview(packet)[0] else len(bytes(packet).lstrip(b"\0"))
 
 
 def _reason(error: Exception) -> str:
-    """FFmpeg's error in words for the owner of a song. Raises MemoryError where that is what it is."""
+    """FFmpeg's error, phrased for the owner of a song. Raises MemoryError if that is the cause."""
     if getattr(error, "errno", None) == errno.ENOMEM:
         raise MemoryError from error
     if isinstance(error, EOFError):
         return "it ends before its audio begins"
     if isinstance(error, av.InvalidDataError):
-        return "it is damaged where it should say what it holds"
+        return "its header is damaged"
     return str(getattr(error, "strerror", None) or error)

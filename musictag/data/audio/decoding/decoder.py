@@ -1,4 +1,4 @@
-"""A file as blocks of samples, whoever decodes it: all that is in it, or the reason why it cannot be used."""
+"""Decoding a file with whichever decoder can: all of its audio as blocks, or the reason why it cannot be used."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from musictag.data.audio.decoding.window import Window
 
 
 def decode(file: BinaryIO, loss: Loss) -> Iterator[Block]:
-    """All blocks of a file, one after the other; what could not be used of it stands in ``loss`` afterwards.
+    """Yield all blocks of a file in order; afterwards ``loss`` says what could not be used.
 
-    Raises SongError for what is no audio, ends before the length that it declares, or is damaged beyond what ``Loss``
-    allows; and Undecodable, which is one, for what another decoder might read.
+    Raises SongError for a file that is not audio, ends before its declared length, or is damaged beyond what ``Loss``
+    allows; and its subclass Undecodable for what another decoder might read.
     """
     whole, form = _look_at(file, loss)
     if form is None:
         try:
-            yield from plain_blocks(file)  # libsndfile knows a dozen of rare formats
+            yield from plain_blocks(file)  # libsndfile knows a dozen rare formats
         except Undecodable as error:
-            raise Undecodable(f"its bytes are of no format that is known here; {how_to_convert()}") from error
+            raise Undecodable(f"its format is not recognised; {how_to_convert()}") from error
     elif form in (WAV, AIFF):
         yield from _chunked(file, form, whole, loss)
     elif form.plain:
@@ -49,7 +49,7 @@ def decode(file: BinaryIO, loss: Loss) -> Iterator[Block]:
 
 
 def declared_seconds(file: BinaryIO) -> float:
-    """How long a file claims to be, which may be wrong; NaN where it cannot be read as audio or claims nothing."""
+    """The length that a file declares, which may be wrong; NaN if it cannot be read as audio or declares none."""
     try:
         whole, form = _look_at(file, Loss())
     except SongError:
@@ -63,17 +63,17 @@ def _look_at(file: BinaryIO, loss: Loss) -> tuple[Link, Format | None]:
         raise SongError("empty file")
     whole = without_tags(file, Link(0, size))
     if whole.begin >= whole.end:
-        raise SongError("holds tags, but no audio")
+        raise SongError("contains tags, but no audio")
     form, begin = recognise(file, *whole)
     if form is None:
         form = probe(file, whole)
     file.seek(whole.begin)
-    loss.bytes += len(file.read(begin - whole.begin).lstrip(b"\0"))  # zeros are padding of the tag before
+    loss.bytes += len(file.read(begin - whole.begin).lstrip(b"\0"))  # zeros are the preceding tag's padding
     return Link(begin, whole.end), form
 
 
 def _links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> Iterator[Block]:
-    """All links of a file by FFmpeg."""
+    """Decode all links of a file with FFmpeg."""
     layout = find_links(file, form, whole, loss)
     done: list[DecodedLink] = []
     problem, lost_bytes = None, 0
@@ -90,8 +90,8 @@ def _links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> Iterator[Bl
         done.append(decoded)
     read_seconds = sum(link.seconds for link in done)
     if not read_seconds and layout.cut:
-        raise SongError("cut short: the file ends before a part of it that it declares")
-    # between frames, what is no audio is rubbish; elsewhere, it is a part of the song
+        raise SongError("cut short: the file ends before a part that it declares")
+    # between frames, non-audio bytes are rubbish; elsewhere, they are a part of the song
     too_much = not form.framed and lost_bytes > LARGEST_LOST_SHARE * (whole.end - whole.begin)
     if problem and (too_much or not read_seconds):
         raise problem
@@ -101,9 +101,9 @@ def _links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> Iterator[Bl
 
 
 def _check_lengths(links: list[DecodedLink], form: Format, cut: bool, loss: Loss) -> None:
-    """Compares what was decoded with what headers declare. Raises SongError for a file that is cut short.
+    """Compare the decoded lengths with those that headers declare. Raises SongError for a file that is cut short.
 
-    The header of a joined file may speak for those behind it, too.
+    The first header of a joined file may include the links after it.
     """
     behind, known = 0.0, False
     for link in reversed(links):
@@ -112,18 +112,18 @@ def _check_lengths(links: list[DecodedLink], form: Format, cut: bool, loss: Loss
         known |= link.declared_seconds <= MAX_HOURS * 3600
         if not TOLERATED_SECONDS + link.padding_seconds < missing <= MAX_HOURS * 3600:
             continue
-        if form is OGG:  # it declares nothing: its length is read off its last page
+        if form is OGG:  # it declares no length: the last page has it
             loss.seconds = max(loss.seconds, missing)
         elif link.complete_bytes or (link.seconds_of_holes and link.complete_bytes is None and not cut):
             loss.seconds = max(loss.seconds, min(missing, link.seconds_of_holes))
         else:
             raise SongError(f"cut short: {missing:.1f} s are missing")
     if cut and (form is OGG or not known):
-        raise SongError("cut short: the file ends before a part of it that it declares")
+        raise SongError("cut short: the file ends before a part that it declares")
 
 
 def _chunked(file: BinaryIO, form: Format, link: Link, loss: Loss) -> Iterator[Block]:
-    """A WAV or AIFF, and those that were joined to it."""
+    """Decode a WAV or AIFF, and any joined to it."""
     while link.begin < link.end:
         chunks = look_through(file, form, link)
         this, link = Link(link.begin, chunks.end), Link(chunks.end, link.end)
@@ -154,7 +154,7 @@ def _begins_chunks(file: BinaryIO, form: Format, link: Link) -> bool:
 
 
 def _check_rest(file: BinaryIO, audio: Link, rest: Link) -> None:
-    """Raises SongError where so much follows the declared end that it may well be the rest of the song."""
+    """Raises SongError if so much follows the declared end that it may well be the rest of the song."""
     size = rest.end - rest.begin
     if size <= max(TOLERATED_BYTES, LARGEST_LOST_SHARE * (audio.end - audio.begin)):
         return

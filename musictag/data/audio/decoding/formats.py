@@ -1,4 +1,4 @@
-"""Which format a file has, by its own bytes and never by its name; what is no audio is told what it is."""
+"""Recognises the format of a file by its bytes, never by its name, and says what a file is that is not audio."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import BinaryIO, NamedTuple
 from musictag.common.errors import SongError
 from musictag.data.audio.decoding.loss import Undecodable
 
-#: How far rubbish before the first byte of audio is searched.
+#: How far to search for audio behind leading rubbish.
 _SEARCHED_BYTES = 2**16
 
 
 class Format(NamedTuple):
-    """``demuxer`` is FFmpeg's name; formats that are ``framed`` are nothing but a chain of frames, which may have
-    rubbish between them; those that are ``plain`` hold samples that libsndfile reads."""
+    """``demuxer`` is FFmpeg's name; ``framed`` formats are nothing but a sequence of frames, which may have rubbish
+    between them; ``plain`` formats hold samples that libsndfile reads."""
 
     name: str
     demuxer: str
@@ -32,7 +32,7 @@ ASF = Format("WMA", "asf")
 WAV = Format("WAV", "wav", plain=True)
 AIFF = Format("AIFF", "aiff", plain=True)
 
-#: Where a file of each format says so: a pattern of its first bytes.
+#: The signature of each format: a pattern of its first bytes.
 _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (rb"(?:RIFF|RIFX|RF64|BW64)....WAVE", WAV),
     (rb"FORM....AIF[FC]", AIFF),
@@ -57,11 +57,11 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (rb"\xff[\xf0\xf1\xf8\xf9]|ADIF", AAC),
     (rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]", MP3),
 )
-#: By FFmpeg's names: what may be found where nothing at the beginning tells.
+#: By FFmpeg's names: formats that may be found when the first bytes tell nothing.
 PROBED = {form.demuxer: form for form in (MP3, AAC, FLAC, OGG)}
-#: Distinct enough to be looked for behind rubbish.
+#: Distinctive enough to be searched for behind rubbish.
 _FOUND_LATER = (WAV, AIFF, FLAC, OGG, MATROSKA, ASF)
-#: What people take for audio, and what it is.
+#: Files that are mistaken for audio, and what they are.
 _NO_AUDIO: tuple[tuple[bytes, str], ...] = (
     (rb"(?i)\s*(?:<!doctype\s+html|<html|<head|<body|<\?xml[^>]*>\s*<(?:!doctype\s+)?html)", "a web page"),
     (rb"\s*<", "a page of markup (XML)"),
@@ -69,11 +69,11 @@ _NO_AUDIO: tuple[tuple[bytes, str], ...] = (
     (rb"PK\x03\x04", "a ZIP archive: unpack it first"),
     (rb"Rar!|7z\xbc\xaf|\x1f\x8b|BZh|\xfd7zXZ", "a compressed archive: unpack it first"),
     (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP|BM....\0\0\0\0", "a picture"),
-    (rb"MThd", "MIDI, which holds notes and no sound: render it with a synthesiser first"),
+    (rb"MThd", "MIDI, which holds notes, not sound: render it with a synthesiser first"),
     (rb"(?i)\s*(?:#EXTM3U|\[playlist\])", "a playlist, which only names other files"),
     (rb"version https://git-lfs", "a Git LFS pointer: `git lfs pull` gets the file itself"),
 )
-#: Recognised, and not read here.
+#: Recognised, but not supported.
 _NOT_READ: tuple[tuple[bytes, str], ...] = (
     (rb"RIFF....AVI ", "AVI"),
     (rb"FLV\x01", "Flash video"),
@@ -87,20 +87,20 @@ _NOT_READ: tuple[tuple[bytes, str], ...] = (
 
 
 def recognise(file: BinaryIO, begin: int, end: int) -> tuple[Format | None, int]:
-    """The format of the bytes from ``begin`` to ``end``, and where it begins; None: no beginning of a file that we
-    know, though there may be frames somewhere.
+    """The format of the bytes from ``begin`` to ``end``, and where it begins; None for an unknown beginning, though
+    there may be frames somewhere.
 
-    Raises SongError for what is no audio, and Undecodable for audio that is not read here.
+    Raises SongError for a file that is not audio, and Undecodable for audio that is not supported.
     """
     file.seek(begin)
     head = file.read(min(_SEARCHED_BYTES, end - begin))
     start = len(head) - len(head.lstrip(b"\0"))
-    # an MP4 begins with the length of its first box, in four bytes of which some are zero
+    # an MP4 begins with the length of its first box: four bytes, some of them zero
     for offset in dict.fromkeys((0, start)):
         if found := _match(_NO_AUDIO, head, offset):
             raise SongError(f"cannot be read as audio: it is {found}")
         if found := _match(_NOT_READ, head, offset):
-            raise Undecodable(f"{found}, which is not read here; {how_to_convert()}")
+            raise Undecodable(f"{found}, which is not supported; {how_to_convert()}")
         if found := _match(_MAGIC, head, offset):
             return found, begin + offset
     if head and _is_text(head[:1024]):
@@ -117,7 +117,7 @@ def recognise(file: BinaryIO, begin: int, end: int) -> tuple[Format | None, int]
 
 
 def how_to_convert() -> str:
-    """What to type to get a file that is read here."""
+    """How the user gets a file that is supported."""
     return "convert it, for example with: ffmpeg -i FILE song.flac"
 
 
@@ -129,7 +129,7 @@ def _is_text(head: bytes) -> bool:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # a character may be cut at the end
+        if error.start < len(head) - 3:  # the last character may be cut
             return False
         text = head[: error.start].decode("utf-8")
     return all(character.isprintable() or character.isspace() for character in text)

@@ -1,4 +1,4 @@
-"""Decoded frames become blocks of float32: many frames at a time, each block of one rate."""
+"""Decoded frames become float32 blocks: many frames per block, and one rate per block."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import numpy as np
 #: Samples (N, channels) float32, and their rate.
 Block = tuple[np.ndarray, int]
 
-#: Samples of each channel that are handed on together.
+#: Samples of each channel per block.
 _BLOCK_SAMPLES = 2**16
-#: PyAV looks for the end of the list of a frame's planes, which has none if there are so many: it reads beyond, and may
-#: crash. Channels are interleaved by FFmpeg first, then.
+#: With this many planes PyAV reads beyond the end of a frame's list of planes, which is not terminated then, and may
+#: crash. FFmpeg interleaves the channels first in this case.
 _UNSAFE_PLANES = 8
-#: By FFmpeg's name for a sample's format: full scale.
+#: Full scale, by FFmpeg's name for a sample format.
 _FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31}
 
 
 class Gathered:
-    """Frames in their order, gathered into blocks.
+    """Gathers frames into blocks, in order.
 
-    Frames of another rate, layout or format than those before begin a new block, once ``believed`` of them have come
-    one after the other; fewer are dropped as rubbish, and ``dropped_seconds`` tells how much that was. Frames which
-    are all that there is are kept, however few they are. The first ``priming_frames`` are no audio, and nothing is
-    after ``most_samples``.
+    Frames with another rate, layout or format than the previous ones begin a new block, once ``believed`` of them have
+    come in a row; fewer are dropped as rubbish, and ``dropped_seconds`` says how much that was. If there are no other
+    frames, they are kept, however few. The first ``priming_frames`` are not audio, and nothing is kept after
+    ``most_samples``.
     """
 
     def __init__(self, believed: int, priming_frames: int = 0, most_samples: int | None = None) -> None:
@@ -37,7 +37,7 @@ class Gathered:
         self._held_kind: tuple | None = None
 
     def add(self, frame: av.AudioFrame) -> list[Block]:
-        """The blocks that are complete now: mostly none."""
+        """Add a frame; returns the blocks that it completes, usually none."""
         if self._priming_frames:
             self._priming_frames -= 1
             return []
@@ -53,7 +53,7 @@ class Gathered:
         return self._believe() if len(self._held) >= self._believed else []
 
     def finish(self) -> list[Block]:
-        """What is left."""
+        """Return what is left."""
         blocks = self._believe() if self._kind is None and not self.dropped_seconds else []
         self._drop()
         return blocks + self._flush()
@@ -73,7 +73,7 @@ class Gathered:
         self._held, self._held_kind = [], None
 
     def _write(self, frame: av.AudioFrame) -> list[Block]:
-        frame.pts = None  # times in a file may jump; samples follow each other
+        frame.pts = None  # timestamps in a file may jump; samples are contiguous
         for packed in self._packer.resample(frame) if self._packer else (frame,):
             packed.pts = None
             self._fifo.write(packed)

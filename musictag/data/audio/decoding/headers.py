@@ -1,22 +1,22 @@
-"""What headers tell and FFmpeg does not hand on: how long an MP3 claims to be, how large a FLAC's frames may be."""
+"""Header fields that FFmpeg does not pass on: the declared length of an MP3, the largest frame of a FLAC."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-#: How far from the beginning of the frame a header may stand.
+#: Largest distance of the header from the beginning of the frame.
 _SEARCHED_BYTES = 200
 
 
 class Length(NamedTuple):
-    """``frames`` and ``bytes`` that an MP3 declares, None where it does not; a declared 0 declares nothing."""
+    """``frames`` and ``bytes`` that an MP3 declares, or None; a declared 0 means unknown."""
 
     frames: int | None
     bytes: int | None
 
 
 def read_length(beginning: bytes) -> Length | None:
-    """The declared length of the MP3 that begins so; None where its first frame is none that declares one."""
+    """The declared length of the MP3 with this ``beginning``; None if its first frame declares none."""
     frame = beginning[:_SEARCHED_BYTES]
     for name in (b"Xing", b"Info"):
         if (place := frame.find(name)) >= 0:
@@ -29,12 +29,12 @@ def read_length(beginning: bytes) -> Length | None:
 
 
 def samples_per_frame(rate: int) -> int:
-    """Of layer III: rates from 32 kHz are those of MPEG 1, whose frames are twice as long."""
+    """Samples per frame of layer III: rates from 32 kHz up are MPEG 1, whose frames are twice as long."""
     return 1152 if rate >= 32_000 else 576
 
 
 def largest_flac_frame(beginning: bytes) -> int:
-    """The most bytes that a frame of the FLAC that begins so can have: as it declares, or as plain samples take."""
+    """The most bytes that a frame of the FLAC with this ``beginning`` can have: as declared, or as raw samples."""
     samples = int.from_bytes(beginning[10:12], "big")
     declared = int.from_bytes(beginning[15:18], "big")
     channels, bits = (beginning[20] >> 1 & 7) + 1, (int.from_bytes(beginning[20:22], "big") >> 4 & 31) + 1

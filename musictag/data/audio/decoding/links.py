@@ -1,6 +1,6 @@
-"""The links of a file: where files were joined, one ends and the next begins, and each has a header of its own.
+"""The links of a file: files that were joined into one, each with its own header.
 
-A header speaks for its own link only, whatever lies behind it. So links are decoded one by one.
+A header describes only its own link, so links are decoded one by one.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from musictag.data.audio.decoding.loss import Loss
 from musictag.data.audio.decoding.tags import Link, leading_tag, without_tags
 
 _CHUNK_BYTES = 2**20
-#: The first frame of an MP3 that declares its length: header, perhaps a checksum, empty side information, the name.
+#: The first frame of an MP3 that declares its length: header, optional checksum, empty side information, name.
 _LENGTH_FRAME = re.compile(
     rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb].{2}(?:.{2})?(?:\0{32}|\0{17}|\0{9})(?:Xing|Info)"
     rb"|\xff[\xe2\xe3\xf2\xf3\xfa\xfb].{2}\0{32}VBRI",
     re.DOTALL,
 )
-#: From the beginning of such a frame to the end of the name, at most.
+#: Most bytes from the beginning of such a frame to the end of the name.
 _LENGTH_FRAME_BYTES = 42
-#: What an ID3 tag in the middle of a file is followed by, if it is one: a frame, or padding.
+#: What follows a real ID3 tag in the middle of a file: a frame, or padding.
 _AFTER_TAG = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]|\0\0|ID3|TAG|APETAGEX")
 
 
-#: The first bytes of what an ASF file consists of: header, data, and four kinds of index.
+#: The first bytes of the objects in an ASF file: header, data, and four kinds of index.
 _ASF_OBJECTS = tuple(
     bytes.fromhex(name) for name in ("3026b275", "3626b275", "90080033", "d329e2d6", "f803b1fe", "d03fb73c")
 )
@@ -37,14 +37,14 @@ _ASF_OBJECTS = tuple(
 
 @dataclass
 class Layout:
-    """``links`` in their order; ``cut``: the file ends before a part of it does that it declares."""
+    """``links`` in order; ``cut``: the file ends before a part that it declares."""
 
     links: list[Link]
     cut: bool = False
 
 
 def find_links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> Layout:
-    """The links of a file of this format; bytes that belong to none of them are noted in ``loss``."""
+    """Find the links of a file of this format; bytes that belong to none of them are recorded in ``loss``."""
     if form.name in _PIECES:
         return _joined(file, whole, _PIECES[form.name], loss)
     if form is formats.OGG:
@@ -58,7 +58,7 @@ def find_links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> Layout:
 
 
 def _mp3_joints(file: BinaryIO, whole: Link) -> Iterator[int]:
-    """Where another MP3 begins inside of one: at a tag, or at a frame that declares a length."""
+    """Where another MP3 begins inside one: at a tag, or at a frame that declares a length."""
     for place, word in find(file, whole, b"ID3", b"Xing", b"Info", b"VBRI"):
         if word == b"ID3":
             size = leading_tag(file, place)
@@ -76,13 +76,13 @@ def _mp3_joints(file: BinaryIO, whole: Link) -> Iterator[int]:
 
 
 def _flac_joints(file: BinaryIO, whole: Link) -> Iterator[int]:
-    # the last of the blocks before the audio has the highest bit
+    # the last metadata block before the audio has the highest bit set
     for place, _ in find(file, whole, b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22"):
         yield place
 
 
 def find(file: BinaryIO, where: Link, *words: bytes) -> Iterator[tuple[int, bytes]]:
-    """Every place at which one of the ``words`` stands, and which: word by word in each piece of the file."""
+    """Every position of one of the ``words``, and which word: word by word in each block of the file."""
     begin, overlap = where.begin, max(map(len, words)) - 1
     while begin < where.end:
         file.seek(begin)
@@ -97,8 +97,8 @@ def find(file: BinaryIO, where: Link, *words: bytes) -> Iterator[tuple[int, byte
         begin += len(chunk) - overlap
 
 
-#: (first bytes, of which some may be missing) -> size of a part of a file, None if that is unknown, and whether a file
-#: begins with it; or None where no part begins.
+#: (first bytes, possibly incomplete) -> the size of a part of a file (None: unknown) and whether a file begins with it;
+#: or None if no part begins here.
 _Piece = Callable[[bytes], "tuple[int | None, bool] | None"]
 
 
@@ -113,9 +113,9 @@ def _mp4_box(head: bytes) -> tuple[int | None, bool] | None:
 
 def _matroska_element(head: bytes) -> tuple[int | None, bool] | None:
     first = head.startswith(b"\x1a\x45\xdf\xa3")
-    if first or head.startswith(b"\x18\x53\x80\x67"):  # the header, a segment
+    if first or head.startswith(b"\x18\x53\x80\x67"):  # a header or a segment
         place = 4
-    elif head[:1] == b"\xec":  # nothing, to fill a gap
+    elif head[:1] == b"\xec":  # padding
         place = 1
     else:
         return None
@@ -140,7 +140,7 @@ _PIECES: dict[str, _Piece] = {
 
 
 def _joined(file: BinaryIO, whole: Link, piece: _Piece, loss: Loss) -> Layout:
-    """Files of parts that each declare their size."""
+    """Find links in files made of parts that each declare their size."""
     links, begin, place = [], whole.begin, whole.begin
     cut = False
     while place < whole.end:
@@ -159,7 +159,7 @@ def _joined(file: BinaryIO, whole: Link, piece: _Piece, loss: Loss) -> Layout:
 
 
 def _ogg(file: BinaryIO, whole: Link, loss: Loss) -> Layout:
-    """Pages, of which those that begin a stream also begin a link, unless they stand together."""
+    """Find links in Ogg pages: those that begin a stream also begin a link, unless they are adjacent."""
     links, begin, place = [], whole.begin, whole.begin
     beginning, ended, cut = True, False, False
     while place < whole.end:
@@ -178,5 +178,5 @@ def _ogg(file: BinaryIO, whole: Link, loss: Loss) -> Layout:
         place += 27 + head[26] + sum(sizes)
         cut = place > whole.end
     if not (ended or cut):
-        loss.remarks.append("nothing says that the song ends where the file does: perhaps it is cut short")
+        loss.remarks.append("nothing marks the end of the song: the file may be cut short")
     return Layout([*links, Link(begin, whole.end)], cut)

@@ -1,4 +1,4 @@
-"""Plain samples (WAV, AIFF and their like), read with libsndfile where the file is in order."""
+"""Plain samples (WAV, AIFF and the like), read with libsndfile if the file is intact."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from musictag.data.audio.decoding.gathering import Block
 from musictag.data.audio.decoding.loss import MAX_HOURS, TOLERATED_SECONDS, Undecodable
 from musictag.data.audio.decoding.window import Window
 
-#: Samples of all channels that are read at a time (4 MiB).
+#: Samples of all channels read at a time (4 MiB).
 _BLOCK_VALUES = 2**20
-#: What a file may hold to be read here; the rest is FFmpeg's.
+#: Sample formats that are read here; FFmpeg reads the rest.
 _SUBTYPES = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
-# libsndfile shortens a cut file to what is there and tells only its log: "data : 320000 (should be 159978)"
+# libsndfile shortens a cut file to what is there, and only its log says so: "data : 320000 (should be 159978)"
 _CUT_SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|Riff size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
 def plain_blocks(file: BinaryIO | Window) -> Iterator[Block]:
-    """The samples of a whole file, or of a window on a part of it, which takes longer to read.
+    """Yield the samples of a whole file, or of a window on a part of it, which is slower.
 
-    Raises Undecodable for what libsndfile does not read as plain samples, and SongError where the file ends before the
-    length that its header declares.
+    Raises Undecodable for what libsndfile does not read as plain samples, and SongError if the file ends before its
+    declared length.
     """
     if isinstance(file, Window):
         with _opened(file) as sound:
             yield from _all_blocks(sound)
         return
-    descriptor = os.dup(file.fileno())  # not the name, by which libsndfile would guess
+    descriptor = os.dup(file.fileno())  # not the name, from which libsndfile would guess
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
         with _opened(descriptor) as sound:
@@ -50,7 +50,7 @@ def _opened(source: int | Window) -> soundfile.SoundFile:
         raise Undecodable(_reason(error)) from error
     if not sound.subtype.startswith(_SUBTYPES):
         sound.close()
-        raise Undecodable(f"it holds {sound.subtype_info}")
+        raise Undecodable(f"it contains {sound.subtype_info}")
     return sound
 
 
@@ -68,7 +68,7 @@ def _all_blocks(sound: soundfile.SoundFile) -> Iterator[Block]:
 
 
 def _blocks(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """All of a file as float32 (N, channels); a block is overwritten when the next is asked for."""
+    """Yield all of a file as float32 (N, channels); each block is overwritten by the next."""
     frames = max(1, min(sound.frames, _BLOCK_VALUES // sound.channels))
     buffer = np.empty((frames, sound.channels), dtype=np.float32)
     while len(block := sound.read(out=buffer)):
@@ -76,7 +76,7 @@ def _blocks(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
 
 
 def _declared_frames(sound: soundfile.SoundFile) -> int:
-    """Length that the container declares; 0 where it declares none."""
+    """Length that the container declares; 0 if it declares none."""
     cut = _CUT_SHORT.search(sound.extra_info)
     if cut is None:
         return sound.frames
@@ -88,4 +88,4 @@ def _declared_frames(sound: soundfile.SoundFile) -> int:
 
 def _reason(error: Exception) -> str:
     text = getattr(error, "error_string", "") or str(error)
-    return text.strip(" .") or "no further reason given"
+    return text.strip(" .") or "no reason given"

@@ -1,4 +1,4 @@
-"""The last to be asked: a program named ffmpeg, where one is installed."""
+"""The last resort for decoding: an installed program named ffmpeg."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import numpy as np
 from musictag.data.audio.decoding.gathering import Block
 from musictag.data.audio.decoding.loss import Loss, Undecodable
 
-#: What it may take for one song. The program is ended then.
+#: Time limit for one song, after which the program is ended.
 TIME_LIMIT_SECONDS = 300
-#: Of memory in one piece, which is more than any audio needs.
+#: Memory that ffmpeg may allocate in one piece; audio never needs as much.
 _MOST_BYTES_AT_ONCE = 2**28
 _BLOCK_BYTES = 2**20
 _MOST_WORDS = 2000
-#: Readers of audio, of what holds audio, and of nothing that names other files or hosts.
+#: Demuxers for audio and its containers, without any that open other files or hosts.
 _DEMUXERS = (
     "aac,ac3,adx,aea,aiff,amr,ape,aptx,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,mlp,mov,mp3,mpc,mpc8,mpeg,"
     "mpegts,matroska,nut,ogg,oma,rm,shn,sox,tak,truehd,tta,voc,w64,wav,wv,xwma"
@@ -29,14 +29,14 @@ _DEMUXERS = (
 
 
 def find_program() -> str | None:
-    """The ffmpeg on the PATH; None where there is none."""
+    """The ffmpeg on the PATH, or None."""
     return shutil.which("ffmpeg")
 
 
 def program_blocks(program: str, path: Path, loss: Loss) -> Iterator[Block]:
-    """The samples of a file as ``program`` decodes them: a stream of WAV that is read as it comes.
+    """Yield the samples of a file as ``program`` decodes them: a WAV stream that is read as it arrives.
 
-    Raises Undecodable where it fails, says that a part is damaged, or takes too long.
+    Raises Undecodable if it fails, reports damage, or takes too long.
     """
     command = [
         program, "-nostdin", "-hide_banner", "-v", "error", "-max_alloc", str(_MOST_BYTES_AT_ONCE), "-threads", "1",
@@ -75,7 +75,7 @@ def program_blocks(program: str, path: Path, loss: Loss) -> Iterator[Block]:
 
 
 def _wav_blocks(stream: IO[bytes]) -> Iterator[Block]:
-    """Blocks of a WAV of floats whose header declares no length."""
+    """Blocks of a float WAV stream whose header declares no length."""
     channels, rate = _header(stream)
     if not channels:
         return
@@ -86,7 +86,7 @@ def _wav_blocks(stream: IO[bytes]) -> Iterator[Block]:
 
 
 def _header(stream: IO[bytes]) -> tuple[int, int]:
-    """Channels and rate, after which the samples follow; zeros where the stream is no WAV."""
+    """Channels and rate, after which the samples follow; zeros if the stream is not a WAV."""
     channels = rate = 0
     if stream.read(12)[8:] != b"WAVE":
         return 0, 0
@@ -98,7 +98,7 @@ def _header(stream: IO[bytes]) -> tuple[int, int]:
 
 
 def _listen(stream: IO[bytes], words: bytearray) -> None:
-    """Keeps the beginning of what the program says, and lets it say the rest."""
+    """Keep the beginning of the program's messages, and drain the rest."""
     with stream:
         while data := stream.read(4096):
             words += data[: _MOST_WORDS - len(words)]

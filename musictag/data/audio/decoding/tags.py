@@ -6,14 +6,14 @@ from typing import BinaryIO, NamedTuple
 
 
 class Link(NamedTuple):
-    """Bytes ``begin`` to ``end`` of a file, which are decoded as if they were a file of their own."""
+    """Bytes ``begin`` to ``end`` of a file, decoded as if they were a file of their own."""
 
     begin: int
     end: int
 
 
 def without_tags(file: BinaryIO, whole: Link) -> Link:
-    """The part of a file, or of a link, that lies between its tags."""
+    """The part of a file, or of a link, between its tags."""
     begin, end = whole
     while (size := leading_tag(file, begin)) and begin + size <= end:
         begin += size
@@ -23,7 +23,7 @@ def without_tags(file: BinaryIO, whole: Link) -> Link:
 
 
 def leading_tag(file: BinaryIO, begin: int) -> int:
-    """Length of the tag that begins here; 0 where there is none."""
+    """Length of the tag that begins here; 0 if there is none."""
     file.seek(begin)
     head = file.read(32)
     if head[:3] == b"ID3" and len(head) >= 10 and 2 <= head[3] <= 4 and max(head[6:10]) < 0x80:
@@ -50,5 +50,5 @@ def _trailing_tag(file: BinaryIO, begin: int, end: int) -> int:
 
 
 def _seven_bits(size: bytes) -> int:
-    """A number in four bytes of seven bits, which hold no frame's beginning."""
+    """An integer of four 7-bit bytes, which cannot look like the beginning of a frame."""
     return sum((byte & 0x7F) << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=True))

@@ -1,4 +1,4 @@
-"""A part of a file as decoders see it: they can neither look beyond, nor read for ever."""
+"""A part of a file as decoders see it: they can neither look beyond it nor read forever."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import BinaryIO
 
 from musictag.data.audio.decoding.tags import Link
 
-#: A demuxer may go over a file several times. One that reads more than this is led in circles.
+#: A demuxer may go over a file several times. One that reads more than this is in a loop.
 _READS_PER_BYTE = 8
-#: A parser that waits for the next frame keeps all that is before it in memory.
+#: A parser that waits for the next frame keeps everything before it in memory.
 _MOST_WITHOUT_AUDIO = 2**26
 
 
 class Window:
-    """The bytes of ``link`` as a file. It has no name, so that nobody goes by that; ``patches`` by their place in it
-    stand for what is there.
+    """The bytes of ``link`` as a file. It has no name, so that nobody guesses a format from it; ``patches``, by their
+    offset, replace bytes of the file.
 
-    Nothing is raised here: PyAV would print what is raised while FFmpeg reads.
+    Nothing is raised here: PyAV would print exceptions that are raised while FFmpeg reads.
     """
 
     def __init__(self, file: BinaryIO, link: Link, patches: Mapping[int, bytes] | None = None) -> None:
@@ -33,11 +33,11 @@ class Window:
 
     @property
     def exhausted(self) -> bool:
-        """Whether more was asked for than anybody needs."""
+        """Whether more was read than any valid file needs."""
         return self._left <= 0 or self._without_audio > _MOST_WITHOUT_AUDIO
 
     def heard_audio(self) -> None:
-        """Told whenever something came of what was read."""
+        """Called whenever the bytes read so far produced audio."""
         self._without_audio = 0
 
     def read(self, size: int) -> bytes:
@@ -59,7 +59,7 @@ class Window:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         place = offset + (0, self._place, self.size)[whence] if whence in (0, 1, 2) else -1
-        self._left -= 16  # seeking to and fro is a circle, too
+        self._left -= 16  # seeking back and forth is a loop, too
         if place < 0:
             return -1
         self._place = place

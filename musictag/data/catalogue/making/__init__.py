@@ -1,7 +1,7 @@
-"""`musictag catalogue`: a catalogue made from labels in whatever form people have them.
+"""`musictag catalogue`: makes a catalogue from labels in whatever form the user has them.
 
-Each form is read by a module of its own, which returns ``Labels``: folders.py (a folder per genre), files.py (tags
-inside the files), tables.py (genres in the cells of a table), fma.py (tracks.csv of the Free Music Archive). What they
-find goes the same way from there: words.py takes cells apart and merges spellings, choosing.py decides which tags and
-songs stay, making.py finds out the form, writes the catalogue and says what it did.
+Each form has its own module, which returns ``Labels``: folders.py (a folder per genre), files.py (tags inside the
+files), cells.py (genres in the cells of a table), fma.py (tracks.csv of the Free Music Archive). The rest is shared:
+words.py splits cells and merges spellings, choosing.py decides which tags and songs to keep, making.py detects the
+form, writes the catalogue and reports what was done.
 """

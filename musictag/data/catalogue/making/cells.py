@@ -1,4 +1,4 @@
-"""A table with genres as words: one in a cell, several in a cell, or one row for each tag of a song."""
+"""A table with genres as words: one per cell, several per cell, or one row for each tag of a song."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from musictag.data.catalogue.making.labels import Labels, Song, audio_files, spl
 def read_cells(
     path: Path, audio: Path | None = None, path_column: str | None = None, label_columns: Sequence[str] = ()
 ) -> Labels:
-    """The songs of a table; rows with the same file are one song.
+    """Read the songs of a table; rows with the same file are one song.
 
-    Paths start from ``audio`` (default: the folder of the table). Where most of them lead nowhere, files with these
-    names are looked for below it. Columns of numbers in [0, 1] are tags already and stay as they are.
+    Paths are relative to ``audio`` (default: the folder of the table). If most of them do not exist, files with these
+    names are searched below it. Columns of numbers in [0, 1] are tags already and are kept.
 
     Raises MusictagError as ``read_table`` does, and for splits with other names.
     """
@@ -55,12 +55,12 @@ def read_cells(
     if columns.labels:
         labels.about += f", tags in column {' and '.join(columns.labels)}"
     if columns.left_out:
-        labels.notes.append(f"columns that are no tags, left out: {', '.join(columns.left_out)}")
+        labels.notes.append(f"columns that are not tags, left out: {', '.join(columns.left_out)}")
     return labels
 
 
 def _paths(written: list[str], base: Path, labels: Labels) -> list[str]:
-    """Absolute paths, "" where a row has none."""
+    """Absolute paths, "" if a row has none."""
     paths = [os.path.normpath(os.path.join(base, text)) if text else "" for text in written]
     absent = [at for at, path in enumerate(paths) if path and not os.path.exists(path)]
     if 2 * len(absent) <= sum(map(bool, paths)):
@@ -71,13 +71,13 @@ def _paths(written: list[str], base: Path, labels: Labels) -> list[str]:
         by_name[name] = None if name in by_name else path
     found = 0
     for at in absent:
-        # of paths from another machine, Windows or not, the name is left
+        # of paths from another machine, Windows or not, only the name is of use
         if there := by_name.get(ntpath.basename(written[at])):
             paths[at] = there
             found += 1
     if found:
         labels.notes.append(
-            f"{found:,} files were found by their names below {base}; the paths in the table lead nowhere"
+            f"{found:,} files were found by their names below {base}; the paths in the table do not exist"
         )
     return paths
 
@@ -89,16 +89,16 @@ def _splits(path: Path, written: list[str] | None, rows: int) -> list[str]:
     if strange := sorted(text for text, split in known.items() if split is None):
         raise MusictagError(
             f"{path}: column split holds {', '.join(strange[:5])}; the splits are train, validation and test. Rename "
-            "the column if it is no split"
+            "the column if it is not a split"
         )
     return [known[text] or "" if text else "" for text in written]
 
 
 def _numbers_of_songs(columns: Columns, rows_of: dict[str, list[int]], labels: Labels) -> dict[str, list[float | None]]:
-    """Tags that are columns of numbers already, each value at every row (None: unknown).
+    """Tags that are numeric columns already, with the value in every row (None: unknown).
 
-    With one row per tag, a column that is not the same in all rows of a song says something about the tag: 0 and 1,
-    whether the song has it.
+    With one row per tag, a column that differs between rows of a song describes the tag: 0 or 1 says whether the song
+    has it.
     """
     kept: dict[str, list[float | None]] = {}
     for name, values in columns.numbers.items():
@@ -108,15 +108,15 @@ def _numbers_of_songs(columns: Columns, rows_of: dict[str, list[int]], labels: L
         if same:
             if (values[~np.isnan(values)] == 1).all() and np.isnan(values).any():
                 values = np.nan_to_num(values, nan=0.0)
-                labels.notes.append(f"column {name} had 1 or nothing: 0 is written where there was nothing")
+                labels.notes.append(f"column {name} had 1 or empty cells: 0 is written for the empty ones")
             kept[name] = [None if np.isnan(value) else float(value) for value in values]
         elif binary and columns.labels:
             for cells in columns.labels.values():
                 for row in np.flatnonzero(values != 1).tolist():
                     cells[row] = ""
-            labels.notes.append(f"column {name} says which rows count: those with 1")
+            labels.notes.append(f"column {name} marks the rows that count with 1")
         else:
-            labels.notes.append(f"column {name} differs within a song: left out")
+            labels.notes.append(f"column {name} differs between rows of a song: left out")
     return kept
 
 

@@ -22,8 +22,8 @@ from musictag.data.manifest import SPLITS
 
 @dataclass
 class Chosen:
-    """``tags`` most frequent first, ``has`` (S×K bool): which song has which. ``numbers``: tags that had columns of
-    numbers already, a value for each song (None: unknown). ``groups``: artists, else albums (None: unknown)."""
+    """``tags`` most frequent first, ``has`` (S×K bool): which song has which. ``numbers``: tags that were columns of
+    numbers already, with a value per song (None: unknown). ``groups``: artists, else albums (None: unknown)."""
 
     songs: list[Song]
     tags: list[str]
@@ -33,17 +33,17 @@ class Chosen:
 
 
 def choose(labels: Labels, separator: str | None, min_songs: int) -> Chosen:
-    """Takes cells apart, merges spellings, and leaves out what cannot be learned; ``labels`` is told what and why.
+    """Split cells, merge spellings, and leave out what cannot be learned; ``labels`` records what and why.
 
-    ``separator`` None: found out. A tag stays if ``min_songs`` songs have it, some do not, and every split, if there
-    are any, has songs with it and without. A song stays if it has a tag, or numbers.
+    ``separator`` None: detected. A tag is kept if ``min_songs`` songs have it, some do not, and every split, if there
+    are any, has songs with and without it. A song is kept if it has a tag, or numbers.
     """
     _check_splits(labels)
     sets = _tag_sets(labels, separator)
     _merge(labels, sets)
     rows = _with_tags(labels, sets, range(len(sets)))
     gone: dict[str, str] = {}
-    had_common: set[int] = set()  # a song that has no other tag than one that all have is an example against others
+    had_common: set[int] = set()  # a song whose only tags are those that all songs have is a negative example
     while True:
         counts = _counts(labels.songs, sets, rows)
         bad = {tag: why for tag in counts[""] if tag and (why := _why_not(tag, counts, min_songs))}
@@ -68,21 +68,21 @@ def choose(labels: Labels, separator: str | None, min_songs: int) -> Chosen:
 
 
 def _groups(labels: Labels, songs: list[Song]) -> list[str | None] | None:
-    """Who made each song, None where nobody is known, or where so few are that they could not be kept apart."""
+    """Who made each song, or None if nobody is known, or too few to keep them in separate splits."""
     groups = [tidy(song.artist or song.album) or None for song in songs]
     known = set(filter(None, groups))
     if not known:
         return None
     if len(known) + groups.count(None) < len(SPLITS) and not any(song.split for song in songs):
         labels.notes.append(
-            f"all songs are by {' and '.join(sorted(known))}, who cannot be in three splits each: without artists"
+            f"all songs are by {' and '.join(sorted(known))}, too few to be divided among three splits: left out"
         )
         return None
     return groups
 
 
 def _numbers(labels: Labels, songs: list[Song]) -> dict[str, list[float | None]]:
-    """The columns of numbers, without those that hold the same for all songs."""
+    """The numeric columns, without constant ones."""
     numbers = {name: [song.numbers[at] for song in songs] for at, name in enumerate(labels.number_columns)}
     constant = [name for name, values in numbers.items() if len({value for value in values if value is not None}) < 2]
     labels.drop("columns of numbers with one value only", constant)
@@ -96,17 +96,17 @@ def _tag_sets(labels: Labels, separator: str | None) -> list[set[str]]:
     else:
         mark = find_separator(cells) if separator is None else (None if separator == "none" else separator)
         if mark:
-            labels.notes.append(f"cells are taken apart at {mark!r} (--separator)")
+            labels.notes.append(f"cells are split at {mark!r} (--separator)")
         elif separator is None and (doubtful := possible_separator(cells)):
             labels.notes.append(
-                f"{doubtful!r} is taken as part of a tag's name; --separator {doubtful!r} takes cells apart there"
+                f"{doubtful!r} is read as part of a tag name; --separator {doubtful!r} splits cells there"
             )
     parts = {cell: known_tags([cell]) if labels.one_cell_one_tag else tags_in(cell, mark) for cell in cells}
     return [{tag for cell in song.cells for tag in parts[cell]} for song in labels.songs]
 
 
 def _merge(labels: Labels, sets: list[set[str]]) -> None:
-    """One spelling for each tag and for each artist."""
+    """Choose one spelling for each tag and each artist."""
     counts = Counter(tag for tags in sets for tag in tags)
     spellings = merged_spellings(counts)
     for at, tags in enumerate(sets):
@@ -122,7 +122,7 @@ def _merge(labels: Labels, sets: list[set[str]]) -> None:
 
 
 def _check_splits(labels: Labels) -> None:
-    """A split for all songs and with all three parts, or none."""
+    """Keep a split only if it covers all three parts."""
     there = {song.split for song in labels.songs}
     if there <= {""}:
         return
@@ -131,7 +131,7 @@ def _check_splits(labels: Labels) -> None:
         labels.songs = [song for song in labels.songs if song.split]
         return
     lacking = ", ".join(split for split in SPLITS if split not in there)
-    labels.notes.append(f"the split that was given has no songs for {lacking}, so it is left out; training makes one")
+    labels.notes.append(f"the given split has no songs for {lacking}, so it is left out; training makes one")
     for song in labels.songs:
         song.split = ""
 
@@ -141,7 +141,7 @@ def _with_tags(labels: Labels, sets: list[set[str]], rows: Iterable[int]) -> lis
 
 
 def _counts(songs: list[Song], sets: list[set[str]], rows: list[int]) -> dict[str, Counter[str | None]]:
-    """How many songs have a tag (None: how many there are), of all ("") and of each split that there is."""
+    """How many songs have a tag (None: how many songs), in total ("") and in each split."""
     counts: dict[str, Counter[str | None]] = {"": Counter()}
     for row in rows:
         for part in {"", songs[row].split}:
@@ -150,14 +150,14 @@ def _counts(songs: list[Song], sets: list[set[str]], rows: list[int]) -> dict[st
 
 
 def _why_not(tag: str, counts: dict[str, Counter[str | None]], min_songs: int) -> str | None:
-    """Why nothing could be learned of a tag, or scored."""
+    """Why a tag cannot be learned or scored."""
     count = counts[""][tag]
     if count < min_songs:
         return f"{count:,} song{'' if count == 1 else 's'}, fewer than {min_songs} (--min-songs)"
     for part, songs in counts.items():
-        where = f" of {part}" if part else ""
+        where = f" in {part}" if part else ""
         if not songs[tag]:
             return f"no song{where} has it"
         if songs[tag] == songs[None]:
-            return f"all {songs[tag]:,} songs{where} have it, so nothing tells it apart"
+            return f"all {songs[tag]:,} songs{where} have it, so there are no negative examples"
     return None

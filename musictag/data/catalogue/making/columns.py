@@ -1,4 +1,4 @@
-"""Which column of somebody's table is what, by its name and by what stands in it."""
+"""Finds out what each column of a user's table means, by its name and its content."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NO_TAGS = ("index", "id", "trackid", "number", "duration", "year", "unnamed0", 
 
 @dataclass
 class Columns:
-    """The cells of a table by what they mean; texts are "" where a cell is empty. Rows: R."""
+    """The cells of a table by what they mean; texts are "" for empty cells. Rows: R."""
 
     path: list[str]
     labels: dict[str, list[str]]
@@ -48,18 +48,18 @@ class Columns:
 
 
 def read_table(path: Path, path_column: str | None, label_columns: Sequence[str]) -> Columns:
-    """The columns of a CSV, TSV or Parquet file.
+    """Read the columns of a CSV, TSV or Parquet file.
 
-    ``label_columns`` hold tags as words (none given: those with a name like genre, tags, mood; else the only one whose
+    ``label_columns`` hold tags as words (none given: columns named like genre, tags, mood; else the only one whose
     words repeat). ``path_column`` (default: by name, else the one whose cells end like audio files).
 
-    Raises MusictagError for a table that cannot be read, naming bad rows, and where it is unclear which column is what.
+    Raises MusictagError for a table that cannot be read, naming bad rows, and if it is unclear which column is which.
     """
     cells = Cells(path)
     if cells.ragged:
         lines = [f"row {row}: {number} cells" for row, number in cells.ragged]
         raise MusictagError(
-            f"{path}: rows with another number of cells than the {len(cells.names)} columns:\n{listed(lines)}"
+            f"{path}: rows whose number of cells is not {len(cells.names)}, the number of columns:\n{listed(lines)}"
         )
     if not cells.num_rows:
         raise MusictagError(f"{path} has no rows")
@@ -94,7 +94,7 @@ def _take_roles(columns: Columns, names: list[str], texts: dict[int, list[str]],
 
 
 def _take_numbers(columns: Columns, cells: Cells, at: int, texts: dict[int, list[str]], is_label: bool) -> None:
-    """A column of numbers: a tag if all lie in [0, 1], classes with a number each if it is one of labels."""
+    """Add a column of numbers: a tag if all are in [0, 1]; class numbers if it is a label column."""
     name = cells.names[at]
     column = pa.chunked_array([pa.array(texts[at], pa.string())])
     answers = _key(name) != "duration"

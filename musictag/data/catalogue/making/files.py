@@ -1,4 +1,4 @@
-"""Genre, mood, grouping, artist and album as they stand inside audio files: ID3, Vorbis comments, MP4, APE, ASF."""
+"""Genre, mood, grouping, artist and album from tags inside audio files: ID3, Vorbis comments, MP4, APE, ASF."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from musictag.data.catalogue.making.labels import Labels, Song
 from musictag.data.catalogue.names import name_key
 
 FIELDS = ("genre", "mood", "grouping")
-#: What each is called, in ID3 (a TXXX frame: by its description) and MP4; Vorbis, APE and ASF: without regard to case.
+#: The names of each field in ID3 (a TXXX frame: its description) and MP4; in Vorbis, APE and ASF case is ignored.
 _ID3 = {
     "genre": ("TCON", "TXXX:GENRE"), "mood": ("TMOO", "TXXX:MOOD"), "grouping": ("TIT1", "GRP1", "TXXX:GROUPING"),
     "artist": ("TPE1", "TPE2"), "album": ("TALB",),
@@ -41,7 +41,7 @@ _MEMORY_BYTES = 2**30
 
 @dataclass
 class FileTags:
-    """What a file says of itself, each a list of texts; ``problem``: why nothing could be read."""
+    """What a file's tags say, each as a list of texts; ``problem``: why nothing could be read."""
 
     texts: dict[str, list[str]] = field(default_factory=dict)
     problem: str | None = None
@@ -51,17 +51,17 @@ class FileTags:
 
 
 def file_tags(path: str | Path) -> FileTags:
-    """The tags inside one file. Never raises for what is in it."""
+    """Read the tags inside one file. Never raises because of its content."""
     try:
         audio = mutagen.File(path)
         tags = None if audio is None else audio.tags
         if not tags and audio is not None:
             with suppress(mutagen.MutagenError):
-                tags = APEv2(path)  # which MP3s have, too
-    except Exception as error:  # files of anybody make a parser raise nearly anything
+                tags = APEv2(path)  # MP3s may have them, too
+    except Exception as error:  # untrusted files can make a parser raise nearly anything
         return FileTags(problem=" ".join(str(error).split())[:100] or type(error).__name__)
     if audio is None:
-        return FileTags(problem="no tags that can be read, or no audio")
+        return FileTags(problem="no readable tags, or not audio")
     try:
         return FileTags({name: _texts(tags, name) for name in _ID3} if tags else {})
     except Exception as error:
@@ -69,7 +69,7 @@ def file_tags(path: str | Path) -> FileTags:
 
 
 def all_file_tags(paths: Sequence[str]) -> list[FileTags]:
-    """Those of many files, saying how far it is."""
+    """Read the tags of many files, and show progress."""
     found = []
     with _bounded_memory(), Progress("reading tags", len(paths), "files") as progress:
         for number, path in enumerate(paths, start=1):
@@ -84,7 +84,7 @@ def has_labels(tags: FileTags, fields: Sequence[str]) -> bool:
 
 
 def read_files(folder: Path, paths: Sequence[str], found: Sequence[FileTags], fields: Sequence[str]) -> Labels:
-    """The songs at ``paths`` (absolute, below ``folder``) with what ``found`` says of each in ``fields``.
+    """The songs at ``paths`` (absolute, below ``folder``) with what ``found`` holds for each in ``fields``.
 
     Artist and album come from the tags, else from the folders: artist/album/song.
     """
@@ -99,14 +99,14 @@ def read_files(folder: Path, paths: Sequence[str], found: Sequence[FileTags], fi
         if not artist:
             artist, folder_album = _artist_and_album(PurePath(path).relative_to(folder).parts[:-1])
             album = album or folder_album
-            # a folder rock of songs with the genre rock is no artist
+            # a folder named rock of songs with the genre rock is not an artist
             artist = "" if name_key(artist) in known else artist
             from_folders += bool(artist)
         cells = [text for name in fields for text in tags.texts.get(name, ())]
         labels.songs.append(Song(path, cells, artist=artist, album=album))
     labels.drop("files whose tags cannot be read", unreadable)
     if from_folders:
-        labels.notes.append(f"artist of {from_folders:,} songs: from their folders, as their tags name none")
+        labels.notes.append(f"artist of {from_folders:,} songs: from their folders, since their tags name none")
     return labels
 
 
@@ -125,7 +125,7 @@ def _texts(tags: Any, name: str) -> list[str]:
         wanted = _MP4[name] if type(tags).__name__ == "MP4Tags" else _OTHERS[name]
         by_name = {key.upper(): value for key, value in tags.items()}
         texts = [_text(value) for key in wanted for value in _values(by_name.get(key.upper(), ()))]
-    if name == "genre":  # 17 and (17) are numbers of ID3's first version, wherever they stand
+    if name == "genre":  # 17 and (17) are genre numbers of ID3v1, in any format
         texts = [genre.strip() for text in texts for genre in TCON(encoding=3, text=[text]).genres]
     return list(dict.fromkeys(text for text in texts if text.strip()))
 
@@ -139,7 +139,7 @@ def _id3_texts(tags: ID3, name: str) -> Iterator[str]:
 
 
 def _values(value: Any) -> list[Any]:
-    """A text of APE holds several, apart by NUL; other kinds have a list."""
+    """The values of a tag: APE separates them by NUL in one text, other formats have a list."""
     if isinstance(value, list | tuple):
         return list(value)
     return str(value).split("\0")
@@ -151,7 +151,7 @@ def _text(value: Any) -> str:
 
 @contextmanager
 def _bounded_memory() -> Iterator[None]:
-    """A gigabyte more than now, where the system can say no: who wants more gets a MemoryError."""
+    """Limit memory to one gigabyte more than now, where the system can; beyond it there is a MemoryError."""
     try:
         import resource
 

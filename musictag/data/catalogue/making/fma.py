@@ -32,19 +32,19 @@ def is_tracks(path: Path) -> bool:
 
 
 def find_tracks(folder: Path) -> Path | None:
-    """tracks.csv in a folder that holds fma_metadata, or that is it."""
+    """Find tracks.csv in a folder that contains fma_metadata, or that is it."""
     places = (folder / "tracks.csv", folder / "fma_metadata" / "tracks.csv")
     return next((path for path in places if is_tracks(path)), None)
 
 
 def read_fma(tracks: Path, audio: Path | None, subset: str | None, genres: str) -> Labels:
-    """The songs whose files are there, with their genres, artists and splits.
+    """The songs whose files exist, with their genres, artists and splits.
 
     ``audio`` holds 000/000002.mp3 and the like (default: the largest fma_* folder beside the metadata). ``subset``: a
-    song of a smaller one belongs to the larger ones, too. ``genres``: ``top``, one a song, or ``all`` of genres_all
-    with the names of genres.csv.
+    smaller one is part of the larger ones. ``genres``: ``top``, one per song, or ``all`` of genres_all with the names
+    in genres.csv.
 
-    Raises MusictagError where files or columns are missing.
+    Raises MusictagError if files or columns are missing.
     """
     audio = Path(os.path.abspath(audio or _find_audio(tracks)))
     names = _genre_names(tracks) if genres == "all" else {}
@@ -81,7 +81,7 @@ def _rows(tracks: Path) -> Iterator[tuple[int, dict[str, str]]]:
         next(rows)
         if missing := [" ".join(names) for names in _FIELDS.values() if names not in header]:
             raise MusictagError(
-                f"{tracks} has no column {', '.join(missing)}; take tracks.csv of fma_metadata as it is"
+                f"{tracks} has no column {', '.join(missing)}; use tracks.csv of fma_metadata unchanged"
             )
         at = {name: header.index(names) for name, names in _FIELDS.items()}
         for row in rows:

@@ -1,4 +1,4 @@
-"""A folder per genre, as of GTZAN: genres/blues/blues.00000.wav. Deeper ones: genre/artist/album/song."""
+"""A folder per genre, as in GTZAN: genres/blues/blues.00000.wav. Deeper: genre/artist/album/song."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from musictag.data.catalogue.making.labels import Labels, Song, split_name
 
 
 def read_folders(folder: Path, paths: list[str]) -> Labels:
-    """The songs at ``paths`` (absolute, below ``folder``), each with the name of its folder as tag.
+    """The songs at ``paths`` (absolute, below ``folder``), each tagged with the name of its folder.
 
-    A folder that holds everything is passed (Data/genres_original), and folders train, validation and test are splits.
+    A folder that contains everything is skipped (Data/genres_original); folders train, validation and test are splits.
     """
     below = {path: PurePath(path).relative_to(folder).parts for path in paths}
     depth = _shared(list(below.values()))
@@ -30,14 +30,14 @@ def read_folders(folder: Path, paths: list[str]) -> Labels:
         artist, album = (*parts[at + 1 : -1], "", "")[:2]
         split = (splits[parts[depth]] or "") if is_split else ""
         labels.songs.append(Song(path, [parts[at]], artist=artist, album=album, split=split))
-    labels.drop("songs that lie in no folder of a genre", loose)
+    labels.drop("songs outside of any genre folder", loose)
     if any(song.artist for song in labels.songs):
-        labels.notes.append("the folders inside these are taken for artists")
+        labels.notes.append("the folders inside these are read as artists")
     return labels
 
 
 def _shared(all_parts: list[tuple[str, ...]]) -> int:
-    """How many folders all songs have in common, leaving one that names the genre."""
+    """The number of folders that all songs share, leaving one that names the genre."""
     depth = 0
     while all_parts and all(len(parts) > depth + 2 for parts in all_parts):
         if len({parts[depth] for parts in all_parts}) > 1:

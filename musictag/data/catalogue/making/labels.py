@@ -1,4 +1,4 @@
-"""What every form of labels is read into, and the files that are there."""
+"""The common form that all labels are read into, and the audio files that exist."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from musictag.data.catalogue.paths import AUDIO_SUFFIXES, file_problem
 
 _PROBLEMS = {
-    "missing": "files that are not there", "other": "what is not a file", "empty": "empty files",
-    "closed": "files that may not be read",
+    "missing": "files that do not exist", "other": "entries that are not files", "empty": "empty files",
+    "closed": "files without read permission",
 }  # fmt: skip
 _SPLITS = {
     "train": "train", "training": "train", "tr": "train",
@@ -22,7 +22,7 @@ _SPLITS = {
 
 @dataclass
 class Song:
-    """``path`` is absolute. ``cells`` hold a tag, or several with something between them. "": nobody says."""
+    """``path`` is absolute. ``cells`` hold one tag, or several with a separator. "": unknown."""
 
     path: str
     cells: list[str] = field(default_factory=list)
@@ -38,8 +38,8 @@ class Song:
 class Labels:
     """What was found, and how.
 
-    ``about`` says which form it was; ``number_columns`` names ``Song.numbers``; ``one_cell_one_tag``: what stands in a
-    cell is one tag, whatever characters it has. ``dropped`` holds what was left out, each with the lines that name it.
+    ``about`` describes the form; ``number_columns`` names ``Song.numbers``; ``one_cell_one_tag``: a cell is one tag,
+    whatever characters it has. ``dropped`` holds what was left out, each kind with lines that name it.
     """
 
     about: str
@@ -50,19 +50,19 @@ class Labels:
     dropped: list[tuple[str, list[str]]] = field(default_factory=list)
 
     def drop(self, what: str, lines: list[str]) -> None:
-        """Tell that ``lines`` are not in the catalogue; nothing is told where there are none."""
+        """Record that ``lines`` are not in the catalogue; nothing is recorded if there are none."""
         if lines:
             self.dropped.append((what, lines))
 
 
 def split_name(text: str) -> str | None:
-    """train, validation or test, where ``text`` means one of them."""
+    """train, validation or test, if ``text`` means one of them."""
     return _SPLITS.get(text.strip().casefold())
 
 
 def audio_files(folder: Path) -> Iterator[str]:
-    """Absolute paths of the songs below ``folder``, in order. Hidden files are passed over, and so are links to other
-    folders, which might lead round in a circle."""
+    """Absolute paths of the songs below ``folder``, sorted. Hidden files are skipped, and so are links to other
+    folders, which might form a loop."""
     for place, folders, names in os.walk(os.path.abspath(folder)):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
@@ -81,9 +81,9 @@ def linked_folders(folder: Path) -> list[str]:
 
 
 def keep_usable(labels: Labels, root: Path) -> None:
-    """Drops the songs whose file is not there, empty or not below ``root``, and names that no table can hold."""
+    """Drop songs whose file is missing, empty or not below ``root``, and names that no table can hold."""
     real_root = os.path.realpath(root)
-    inside: dict[str, bool] = {}  # whether a folder, links resolved, lies below the root
+    inside: dict[str, bool] = {}  # whether a folder, with links resolved, is below the root
     found: dict[str, list[str]] = {}
     kept = []
     for song in labels.songs:
@@ -105,5 +105,5 @@ def _unusable(path: str, real_root: str, inside: dict[str, bool]) -> str | None:
         return "paths with a NUL byte"
     problem = file_problem(path, real_root, inside)
     if problem == "link":
-        return f"links that lead out of {real_root} (give the folder that really holds the files, also as --root)"
+        return f"links that lead out of {real_root} (use the folder that really holds the files, also as --root)"
     return problem and _PROBLEMS[problem]

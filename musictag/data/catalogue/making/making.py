@@ -1,4 +1,4 @@
-"""From a folder or a table to a catalogue: which form it is, what is written, what is said."""
+"""From a folder or a table to a catalogue: detect the form, write the catalogue, report what was done."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SHOWN_TAGS, _SHOWN_LINES = 30, 10
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the options of `musictag catalogue` say. None, or nothing: found out, or as the documentation says."""
+    """The options of `musictag catalogue`. None, or empty: detected, or the documented default."""
 
     form: str | None = None
     audio: str | Path | None = None
@@ -51,10 +51,10 @@ class Wishes:
 
 
 def make_catalogue(source: str | Path, out: str | Path, wishes: Wishes = Wishes()) -> str:
-    """Writes the catalogue ``out`` (.csv, .tsv or .parquet) of the labels in ``source``; returns the report.
+    """Write the catalogue ``out`` (.csv, .tsv or .parquet) of the labels in ``source``; returns the report.
 
-    Raises MusictagError for what cannot be read, where it is unclear what is meant, where nothing is left to learn, and
-    for a file ``out`` that exists, unless ``wishes.force``.
+    Raises MusictagError for a source that cannot be read or is ambiguous, if nothing is left to learn, and if the file
+    ``out`` exists, unless ``wishes.force``.
     """
     source, out = Path(source), Path(out)
     _check_out(source, out, wishes.force)
@@ -64,10 +64,12 @@ def make_catalogue(source: str | Path, out: str | Path, wishes: Wishes = Wishes(
     keep_usable(labels, root)
     chosen = choose(labels, wishes.separator, wishes.min_songs)
     if not chosen.tags and not chosen.numbers:
-        raise MusictagError(f"no tag is left to learn in {source}.\n{_findings(labels)}")
+        raise MusictagError(f"no learnable tag is left in {source}.\n{_findings(labels)}")
     names = free_names(chosen.tags, (*RESERVED_COLUMNS, ARTIST, *chosen.numbers))
     labels.notes += [
-        f"tag {tag!r} has the column {name!r}, as the name is taken" for tag, name in names.items() if tag != name
+        f"tag {tag!r} is in column {name!r}, since its own name is reserved"
+        for tag, name in names.items()
+        if tag != name
     ]
     _write(out, _columns(chosen, names, root))
     return _report(source, out, root, labels, chosen, wishes)
@@ -79,9 +81,9 @@ def _check_out(source: Path, out: Path, force: bool) -> None:
     if out.suffix.lower() not in (*DELIMITERS, ".parquet"):
         raise MusictagError(f"-o {out}: a catalogue is a .csv, .tsv or .parquet file, such as -o catalogue.csv")
     if out.exists() and os.path.samefile(source, out):
-        raise MusictagError(f"-o {out} is the table that is read; choose another name")
+        raise MusictagError(f"-o {out} is the table to be read; choose another name")
     if out.exists() and not force:
-        raise MusictagError(f"{out} exists already; choose another name with -o, or replace it with --force")
+        raise MusictagError(f"{out} already exists; choose another name with -o, or overwrite it with --force")
 
 
 def _read(source: Path, wishes: Wishes, out: Path, root: Path) -> Labels:
@@ -94,7 +96,7 @@ def _read(source: Path, wishes: Wishes, out: Path, root: Path) -> Labels:
         return read_fma(tracks, _path(wishes.audio), wishes.subset, wishes.genres or "top")
     if not source.is_dir():
         if form in ("folders", "files"):
-            raise MusictagError(f"{source} is a file; --from {form} wants a folder of songs")
+            raise MusictagError(f"{source} is a file; --from {form} needs a folder of songs")
         _refuse_others(wishes, "table")
         return read_cells(source, _path(wishes.audio), wishes.path_column, wishes.label_columns)
     if form == "table":
@@ -107,7 +109,7 @@ def _read(source: Path, wishes: Wishes, out: Path, root: Path) -> Labels:
 def _read_folder(folder: Path, wishes: Wishes) -> Labels:
     paths = list(audio_files(folder))
     if not paths:
-        raise MusictagError(f"no songs below {folder}: no file there ends like audio (.wav, .mp3, .flac, ...)")
+        raise MusictagError(f"no songs below {folder}: no file there has an audio extension (.wav, .mp3, .flac, ...)")
     form = (
         wishes.form
         or ("files" if wishes.fields else None)
@@ -115,10 +117,10 @@ def _read_folder(folder: Path, wishes: Wishes) -> Labels:
     )
     _refuse_others(wishes, form)
     if form == "folders":
-        labels, other = read_folders(folder, paths), "files takes the tags inside the files"
+        labels, other = read_folders(folder, paths), "files uses the tags inside the files"
     else:
         labels = read_files(folder, paths, all_file_tags(paths), wishes.fields or FIELDS[:1])
-        other = "folders takes the names of the folders"
+        other = "folders uses the names of the folders"
     if not wishes.form and not wishes.fields:
         labels.about += f" (--from {other})"
     labels.drop("links to folders, which are not followed", linked_folders(folder))
@@ -126,7 +128,7 @@ def _read_folder(folder: Path, wishes: Wishes) -> Labels:
 
 
 def _form_of_folder(folder: Path, paths: list[str], fields: Sequence[str]) -> str:
-    """What is inside the files goes before the names of folders, if most files have it."""
+    """Tags inside the files take precedence over folder names, if most files have them."""
     found = all_file_tags(paths[:: max(1, len(paths) // _SAMPLE)])
     share = sum(has_labels(tags, fields) for tags in found) / len(found)
     nested = sum(os.path.dirname(path) != str(folder) for path in paths) / len(paths) > 0.5
@@ -138,13 +140,13 @@ def _form_of_folder(folder: Path, paths: list[str], fields: Sequence[str]) -> st
     if not nested:
         raise MusictagError(f"{folder}: no folders for genres, and no {what} inside the {len(found):,} files looked at")
     raise MusictagError(
-        f"{folder}: {share:.0%} of {len(found):,} files say their {what}, and there are folders, too. Say which to "
-        "take: --from files or --from folders"
+        f"{folder}: {share:.0%} of {len(found):,} files have a {what} tag, and there are folders, too. Choose "
+        "one: --from files or --from folders"
     )
 
 
 def _refuse_others(wishes: Wishes, form: str) -> None:
-    """Options that nothing would read."""
+    """Refuse options that this form would ignore."""
     options = {
         "--audio": (wishes.audio, ("table", "fma")), "--fields": (wishes.fields, ("files",)),
         "--path-column": (wishes.path_column, ("table",)), "--column": (wishes.label_columns, ("table",)),
@@ -152,11 +154,11 @@ def _refuse_others(wishes: Wishes, form: str) -> None:
         "--genres": (wishes.genres, ("fma",)),
     }  # fmt: skip
     if wrong := [name for name, (value, forms) in options.items() if value and form not in forms]:
-        raise MusictagError(f"{' and '.join(wrong)}: labels of this form (--from {form}) have no such option")
+        raise MusictagError(f"{' and '.join(wrong)}: not an option for labels of this form (--from {form})")
 
 
 def _check_inside(songs: list[Song], root: Path, out: Path) -> None:
-    """Before anything is asked of the files: a catalogue names no file outside of its root."""
+    """Checked before any file is read: a catalogue names no file outside of its root."""
     outside = [song.path for song in songs if not lies_in(song.path, str(root))]
     if outside:
         raise _outside(Path(os.path.commonpath([os.path.dirname(song.path) for song in songs])), root, out)
@@ -164,9 +166,9 @@ def _check_inside(songs: list[Song], root: Path, out: Path) -> None:
 
 def _outside(folder: Path, root: Path, out: Path) -> MusictagError:
     return MusictagError(
-        f"the songs lie in {folder}, not below {root}, and paths of a catalogue may not lead out of its folder. Write "
-        f"it there, with -o {shlex.quote(str(folder / out.name))}, or say with --root {shlex.quote(str(folder))} where "
-        "paths start from, and later to training with data.root=..."
+        f"the songs are in {folder}, not below {root}, and paths of a catalogue may not lead out of its folder. Write "
+        f"it there, with -o {shlex.quote(str(folder / out.name))}, or set the folder that paths are relative to with "
+        f"--root {shlex.quote(str(folder))}, and with data.root=... for training"
     )
 
 
@@ -175,7 +177,7 @@ def _path(path: str | Path | None) -> Path | None:
 
 
 def _columns(chosen: Chosen, names: dict[str, str], root: Path) -> dict[str, list[Any] | np.ndarray]:
-    """The catalogue, column by column; those that would be empty are left out."""
+    """The catalogue, column by column, without empty columns."""
     songs = chosen.songs
     columns: dict[str, list[Any] | np.ndarray] = {}
     ids = [song.song_id for song in songs]
@@ -221,11 +223,11 @@ def _report(source: Path, out: Path, root: Path, labels: Labels, chosen: Chosen,
     if tags:
         lines.append(f"{len(tags):,} tags: {', '.join(tags[:_SHOWN_TAGS])}{more}")
     if chosen.numbers:
-        lines.append(f"columns of numbers, as they were: {', '.join(chosen.numbers)}")
+        lines.append(f"columns of numbers, unchanged: {', '.join(chosen.numbers)}")
     artists = len(set(filter(None, chosen.groups or ())))
-    known = f"{artists:,} artists" if artists else "no artists known: songs of one may come into several splits"
+    known = f"{artists:,} artists" if artists else "no artists known: songs by one artist may end up in several splits"
     lines.append(f"{out}: {len(chosen.songs):,} songs, {known}")
-    lines.append("0 means only that the song was not given the tag; it may fit nevertheless")
+    lines.append("0 only means that the song was not given the tag; the tag may fit nevertheless")
     place = shlex.quote(str(out))
     elsewhere = wishes.root is not None and root != Path(os.path.abspath(out.parent))
     check = f" --root {shlex.quote(str(root))}" if elsewhere else ""

@@ -19,10 +19,10 @@ _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
 
 def find_separator(cells: Iterable[str]) -> str | None:
-    """What separates the tags of a cell; None where each is one tag.
+    """What separates the tags within a cell; None if each cell is one tag.
 
-    Semicolons and bars always do. Commas and slashes stand within names, too (Folk, World, & Country; Hip-Hop/Rap):
-    they separate if what they separate is found elsewhere, in at least half of the cells that have them.
+    Semicolons and bars always separate. Commas and slashes also occur within names (Folk, World, & Country;
+    Hip-Hop/Rap): they separate if the parts occur elsewhere, in at least half of the cells that have them.
     """
     distinct = {cell for cell in cells if as_list(cell) is None}
     for mark in _CERTAIN:
@@ -39,18 +39,18 @@ def find_separator(cells: Iterable[str]) -> str | None:
 
 def _keys(cell: str, mark: str) -> set[str]:
     parts = [name_key(part) for part in cell.split(mark)]
-    # of "Folk, World, & Country" no part is a tag
+    # no part of "Folk, World, & Country" is a tag
     return set() if any(part.startswith(("& ", "and ")) for part in parts) else {part for part in parts if part}
 
 
 def possible_separator(cells: Iterable[str]) -> str | None:
-    """A character that might separate tags, in a cell that is taken for one."""
+    """A character that might separate tags, in a cell that is read as one tag."""
     seen = "".join({mark for cell in cells for mark in (*_CERTAIN, *_POSSIBLE) if mark in cell})
     return seen[:1] or None
 
 
 def tags_in(cell: str, separator: str | None) -> list[str]:
-    """The tags that a cell names, tidied, none where it says nothing."""
+    """The tags that a cell names, tidied; none if it says nothing."""
     parts = as_list(cell)
     if parts is None:
         split = separator and not any(part.strip().startswith("& ") for part in cell.split(separator))
@@ -65,13 +65,13 @@ def known_tags(parts: Iterable[str]) -> list[str]:
 
 
 def tidy(name: str) -> str:
-    """A name on one line: composed letters, single spaces, what cannot be written escaped."""
+    """A name on one line: composed characters, single spaces, and escapes for what cannot be encoded."""
     visible = "".join(" " if unicodedata.category(mark) == "Cc" else mark for mark in name)
     return unicodedata.normalize("NFC", " ".join(visible.split())).encode("utf-8", "backslashreplace").decode()
 
 
 def as_list(cell: str) -> list[str] | None:
-    """The items of a list that was written out (['rock', 'pop']); None for other cells."""
+    """The items of a list written as text (['rock', 'pop']); None for other cells."""
     cell = cell.strip()
     if len(cell) < 2 or _BRACKETS.get(cell[0]) != cell[-1] or (cell[0] == "(" and not _QUOTED.search(cell)):
         return None
@@ -89,7 +89,7 @@ def as_list(cell: str) -> list[str] | None:
 
 
 def merged_spellings(counts: Counter[str]) -> dict[str, str]:
-    """Every spelling to the one that stands for it: the most frequent of those that differ only in case and spaces."""
+    """Map every spelling to the most frequent of those that differ only in case and spaces."""
     by_key: dict[str, list[str]] = {}
     for name in counts:
         by_key.setdefault(name_key(name), []).append(name)
@@ -101,7 +101,7 @@ def merged_spellings(counts: Counter[str]) -> dict[str, str]:
 
 
 def free_names(names: Collection[str], taken: Collection[str]) -> dict[str, str]:
-    """Each of ``names`` to a name for its column: itself unless that is ``taken`` (path, split, ...)."""
+    """Map each of ``names`` to a column name: itself unless it is ``taken`` (path, split, ...)."""
     free, used = {}, {name_key(name) for name in taken} | {name_key(name) for name in names}
     reserved = {name_key(name) for name in taken}
     for name in names:

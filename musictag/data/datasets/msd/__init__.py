@@ -22,7 +22,7 @@ from musictag.data.datasets.msd.lists import (
 from musictag.data.datasets.published import PublishedFiles, announce, choose, find_audio, make_manifest
 from musictag.data.manifest import Manifest
 
-#: How the audio may lie below ``root``.
+#: Possible layouts of the audio below ``root``.
 PATHS = ("auto", "index", "track_id", "7digital")
 
 
@@ -31,16 +31,16 @@ class MillionSongDataset(PublishedFiles):
 
     ``split`` "standard" is the one of Lee et al. (2017) with the 50 most frequent Last.fm tags: 201,680 songs for
     training, 11,774 for validation and 28,435 for test. Its lists come as pickles or as tables; either is recognised.
-    "cals" is the split of Won et al. (2021) with tags of its own, whose arrays lie in the folder ``cals``.
+    "cals" is the split of Won et al. (2021) with its own tags, whose arrays are in the folder ``cals``.
 
-    ``paths`` says how the audio is laid out: "track_id" A/B/C/TRABC....mp3, letters 3 to 5 of the identifier;
-    "7digital" 8/9/8947470.clip.mp3, which takes the two maps among the lists; "index" what the tables say; "auto"
-    whichever of them finds most files.
+    ``paths`` is the layout of the audio: "track_id" A/B/C/TRABC....mp3, letters 3 to 5 of the identifier; "7digital"
+    8/9/8947470.clip.mp3, which needs the two maps among the lists; "index" as given in the tables; "auto" whichever
+    finds most files.
 
-    ``artists`` names the data set's track_metadata.db. Without it the group of a song is unknown, and so is whether an
-    artist stands in more than one split.
+    ``artists`` is the path of the data set's track_metadata.db. Without it the group of a song is unknown, and so is
+    whether an artist is in more than one split.
 
-    Raises MusictagError for settings that do not exist, for files that are missing or damaged, and where no song has
+    Raises MusictagError for settings that do not exist, for files that are missing or damaged, and if no song has
     audio.
     """
 
@@ -63,7 +63,7 @@ class MillionSongDataset(PublishedFiles):
         if split == "cals" and cals is None:
             raise MusictagError(
                 "data.split=cals needs the folder of its arrays, data/splits of "
-                "https://github.com/minzwon/semi-supervised-music-tagging-transformer: type data.cals=..."
+                "https://github.com/minzwon/semi-supervised-music-tagging-transformer: use data.cals=..."
             )
         self.lists = self.root if lists is None else Path(lists)
         self.split = split
@@ -77,8 +77,8 @@ class MillionSongDataset(PublishedFiles):
         else:
             (songs, form), tags = read_standard(self.lists), TAGS
         advice = (
-            "The data set holds numbers about the songs; the 30 s previews that papers used were 7digital's and can no "
-            "longer be had. With music of your own use data=catalogue; data=jamendo is the public successor."
+            "The data set holds features and metadata; the 30 s previews that papers used came from 7digital and are "
+            "no longer available. With your own music use data=catalogue; data=jamendo is the public successor."
         )
         layouts = self._layouts(songs)
         paths, there = find_audio(self.root, layouts, "paths", self.paths, advice, self._prepared_paths())
@@ -94,7 +94,7 @@ class MillionSongDataset(PublishedFiles):
         if songs.paths is not None:
             layouts = {"index": songs.paths} | layouts
         elif self.paths == "index":
-            raise MusictagError("data.paths=index: only the tables (index_msd.tsv) say paths; type data.paths=auto")
+            raise MusictagError("data.paths=index: only the tables (index_msd.tsv) contain paths; use data.paths=auto")
         have_maps = all((self.lists / file).is_file() for file in PREVIEW_MAPS)
         if self.paths == "7digital" and not have_maps:
             raise MusictagError(
@@ -106,14 +106,16 @@ class MillionSongDataset(PublishedFiles):
 
 
 def _artists(path: Path, ids: list[str]) -> list[str | None]:
-    """The artist of every song by the data set's own SQLite file, which opens in a second or two."""
+    """The artist of every song, from the data set's own SQLite file, which takes a second or two to open."""
     if not path.is_file():
-        raise MusictagError(f"there is no file {path}; data.artists names the data set's track_metadata.db")
+        raise MusictagError(
+            f"there is no file {path}; data.artists must be the path of the data set's track_metadata.db"
+        )
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             connection.execute("PRAGMA trusted_schema = OFF")
-            # anything may hide behind a view, a query without an end for one
+            # a view may hide anything, such as an endless query
             kind = connection.execute("SELECT type FROM sqlite_master WHERE name = 'songs'").fetchone()
             if kind != ("table",):
                 raise sqlite3.DatabaseError("it has no table of songs")

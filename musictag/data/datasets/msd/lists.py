@@ -1,4 +1,4 @@
-"""The published tag lists of the Million Song Dataset, in each of their forms: who is in which split, with which tags.
+"""The published tag lists of the Million Song Dataset, in all of their forms: each song's split and tags.
 
 Legend: S songs, K = 50 tags.
 """
@@ -35,7 +35,7 @@ CALS_TAGS = (
     "progressive metal",
 )  # fmt: skip
 
-#: Songs of train, validation and test.
+#: Songs for train, validation and test.
 PUBLISHED = {"standard": (201680, 11774, 28435), "cals": (163504, 34730, 34913)}
 
 TAG_LIST, TRAIN_LIST, TEST_LIST = "50tagList.txt", "filtered_list_train.cP", "filtered_list_test.cP"
@@ -47,12 +47,12 @@ CALS_FILES = {
     split: (f"{stem}_ids.npy", f"{stem}_binaries.npy")
     for split, stem in zip(SPLITS, ("train", "valid", "test"), strict=True)
 }
-#: What maps a song to its preview: MSD -> 7digital -> path.
+#: The maps from a song to its preview: MSD -> 7digital -> path.
 PREVIEW_MAPS = ("MSD_id_to_7D_id.pkl", "7D_id_to_path.pkl")
 
 
 class SongLists(NamedTuple):
-    """S identifiers and splits, S×K values (0 or 1), and the S paths of the form that brings its own."""
+    """S identifiers and splits, S×K values (0 or 1), and S paths if the form includes them."""
 
     ids: list[str]
     splits: list[str]
@@ -61,9 +61,9 @@ class SongLists(NamedTuple):
 
 
 def read_standard(folder: Path) -> tuple[SongLists, str]:
-    """The standard split in whichever of its two forms is in the folder, and what that form is.
+    """Read the standard split in either of its forms, whichever is in the folder; also returns which form it is.
 
-    Raises MusictagError where neither is complete, and for damaged files.
+    Raises MusictagError if neither is complete, and for damaged files.
     """
     forms: dict[str, tuple[tuple[str, ...], Callable[[Path], SongLists]]] = {
         "pickles": (PICKLES, read_pickles),
@@ -74,8 +74,8 @@ def read_standard(folder: Path) -> tuple[SongLists, str]:
         if not missing[form]:
             return read(folder), form
     raise MusictagError(
-        f"{folder} holds no complete lists of the Million Song Dataset; name their folder with data.lists=... "
-        "Needed are\n"
+        f"{folder} holds no complete lists of the Million Song Dataset; set their folder with data.lists=... "
+        "Required are\n"
         f"  either {', '.join((*PICKLES, *PREVIEW_MAPS))} "
         "(https://github.com/jongpillee/music_dataset_split, MSD_split; the last two only for audio in 7digital's "
         f"layout): missing {', '.join(missing['pickles'])}\n"
@@ -85,7 +85,7 @@ def read_standard(folder: Path) -> tuple[SongLists, str]:
 
 
 def read_pickles(folder: Path) -> SongLists:
-    """The lists as pickles of Python 2; the songs of the training list from 201,680 on are those for validation."""
+    """The lists as pickles of Python 2; the training list also has the validation songs, from number 201,680 on."""
     tags = (folder / TAG_LIST).read_text(encoding="utf-8").split("\n")
     if tuple(filter(None, map(str.strip, tags))) != TAGS:
         raise MusictagError(f"{folder / TAG_LIST} is not the published list of 50 tags; download it again")
@@ -103,7 +103,7 @@ def read_pickles(folder: Path) -> SongLists:
 
 
 def read_tables(folder: Path) -> SongLists:
-    """The lists as text: song and path in one file, song and JSON list of the 50 values in one file a split."""
+    """The lists as text: song and path in one file; song and JSON list of the 50 values in one file per split."""
     path_of = dict(_pairs(folder / INDEX))
     ids, splits, vectors = [], [], []
     for split, file in TRUTHS.items():
@@ -121,15 +121,15 @@ def read_tables(folder: Path) -> SongLists:
 
 
 def read_cals(folder: Path) -> SongLists:
-    """The split CALS (Won et al., 2021), whose artists do not cross splits: an array of identifiers and one of values a
-    split."""
+    """The split CALS (Won et al., 2021), which has no artist in two splits: per split an array of identifiers and one
+    of values."""
     ids, splits, values = [], [], []
     for split, files in CALS_FILES.items():
         songs, binaries = (_load_array(folder / file) for file in files)
         if songs.ndim != 1 or songs.dtype.kind not in "US" or binaries.shape != (len(songs), len(CALS_TAGS)):
             raise MusictagError(
                 f"{' and '.join(files)} in {folder} hold {songs.dtype} {songs.shape} and {binaries.dtype} "
-                f"{binaries.shape}; needed are S identifiers and S x {len(CALS_TAGS)} values"
+                f"{binaries.shape}; expected are S identifiers and S x {len(CALS_TAGS)} values"
             )
         ids += map(_text, songs.tolist())
         splits += [split] * len(songs)
@@ -138,7 +138,7 @@ def read_cals(folder: Path) -> SongLists:
 
 
 def preview_paths(folder: Path, ids: list[str]) -> list[str]:
-    """S paths of 7digital's previews, such as 8/9/8947470.clip.mp3; empty where a song has none."""
+    """S paths of 7digital's previews, such as 8/9/8947470.clip.mp3; empty if a song has none."""
     previews, paths = (
         {_text(key): _text(value) for key, value in _load(folder / file, dict).items()} for file in PREVIEW_MAPS
     )
@@ -176,7 +176,7 @@ def _pairs(path: Path) -> list[list[str]]:
 
 def _load_array(path: Path) -> np.ndarray:
     try:
-        # mapped: the header may claim more numbers than there are, and memory would be made for all of them
+        # mapped: the header may claim more numbers than the file has, and memory would be allocated for all
         array = np.load(path, allow_pickle=False, mmap_mode="r")
         if not isinstance(array, np.ndarray):
             raise ValueError("it is an archive of arrays")
@@ -184,17 +184,17 @@ def _load_array(path: Path) -> np.ndarray:
     except FileNotFoundError:
         files = ", ".join(file for pair in CALS_FILES.values() for file in pair)
         raise MusictagError(
-            f"there is no {path}; name the folder of the split CALS with data.cals=... Needed are {files} "
+            f"there is no {path}; set the folder of the split CALS with data.cals=... Required are {files} "
             "(https://github.com/minzwon/semi-supervised-music-tagging-transformer, data/splits)"
         ) from None
-    except Exception as error:  # a header is Python code that is parsed, and damage shows as almost any exception
+    except Exception as error:  # the header is parsed as Python code, and damage can raise almost any exception
         raise MusictagError(f"{path} cannot be read as a NumPy array of text or numbers: {reason(error)}") from error
 
 
 def _text(value: str | bytes | int) -> str:
-    # nothing else: of lists that hold each other, the text may be endless
+    # other types are refused: the text of lists that contain each other may be endless
     if isinstance(value, bytes):
         return value.decode("latin1")
     if not isinstance(value, str | int):
-        raise MusictagError(f"the published lists name songs by text or number, not by a {type(value).__name__}")
+        raise MusictagError(f"song names in the published lists are text or numbers, not a {type(value).__name__}")
     return str(value)

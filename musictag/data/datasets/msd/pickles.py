@@ -1,7 +1,7 @@
-"""Pickles that data sets publish their lists in, read without running anything that they name.
+"""Reads pickles of published lists without running anything that they name.
 
-A pickle is a program: loading one from somebody else may run any command. What the published lists hold needs very
-little of it, and this reader knows nothing else.
+A pickle is a program: loading an untrusted one may run any command. The published lists need very little of it, and
+this reader supports nothing else.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import numpy as np
 from musictag.common.errors import MusictagError
 from musictag.common.text import reason
 
-#: Where NumPy's own functions have lived over the years.
+#: Module names that NumPy's own functions have had over the years.
 _NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-#: Letters of the NumPy types that are plain numbers and text: no objects, no records, no times.
+#: Codes of the NumPy types that are plain numbers and text: no objects, records or times.
 _PLAIN_KINDS = "biufSU"
 
 
 def load_pickle(path: str | Path) -> Any:
-    """What a pickle of Python 2 or 3 holds: lists, tuples, dictionaries, text, numbers and NumPy arrays of numbers
+    """Load a pickle of Python 2 or 3 that holds lists, tuples, dictionaries, text, numbers and NumPy arrays of numbers
     or text.
 
-    Byte strings of Python 2 come back as text, arrays as objects that ``np.asarray`` takes. No name in the file is ever
-    looked up: the few that NumPy's arrays need are answered by functions of this module, which take plain bytes.
+    Byte strings of Python 2 become text, arrays become objects that ``np.asarray`` accepts. No name in the file is ever
+    looked up: the few that NumPy's arrays need are mapped to functions of this module, which accept plain bytes.
 
     Raises MusictagError for a file that is missing, damaged, or names anything else.
     """
@@ -42,29 +42,29 @@ def load_pickle(path: str | Path) -> Any:
     except _Unwanted as error:
         raise MusictagError(
             f"{path} was not opened: it {error}, and a list of songs or tags needs plain containers, text, numbers "
-            "and their NumPy arrays. A file like this may run commands: do not use it, download it again."
+            "and their NumPy arrays. Such a file may run commands: do not use it, download it again."
         ) from None
-    except Exception as error:  # damage shows as almost any exception
+    except Exception as error:  # damage can raise almost any exception
         raise MusictagError(
-            f"{path} cannot be read as a pickle of lists and numbers: it is damaged or cut short, or no pickle "
+            f"{path} cannot be read as a pickle of lists and numbers: it is damaged or cut short, or not a pickle "
             f"({reason(error)}). Download it again."
         ) from error
 
 
 class _Unwanted(Exception):
-    """What a file has that a list does not need."""
+    """Content that a list does not need."""
 
 
-# the one in C makes room for as many objects as a file of eleven bytes says it numbers: 4 GB were seen. This one takes
-# two to three times as long, half a minute for the quarter of a million songs of the largest published list
+# the C implementation allocates as many objects as a file of eleven bytes claims: 4 GB were seen. This one is two to
+# three times slower, half a minute for the quarter of a million songs of the largest published list
 class _PlainUnpickler(pickle._Unpickler):
-    """Asked for a name, gives its own answer or refuses; never imports."""
+    """Maps a name to our own function or refuses it; never imports."""
 
-    # it would make, and fill, as long an array of bytes as a file asks for
+    # it would allocate, and fill, an array of bytes as long as a file asks for
     dispatch: ClassVar = {code: f for code, f in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}
 
     def __init__(self, file: Any) -> None:
-        super().__init__(file, encoding="latin1")  # the encoding that keeps the bytes of Python 2's arrays
+        super().__init__(file, encoding="latin1")  # preserves the bytes of Python 2's arrays
         self._file_readline = partial(_whole_line, file)
         self._answers = _answers(_Budget(2**20 + 4 * os.fstat(file.fileno()).st_size))
 
@@ -83,7 +83,7 @@ def _whole_line(file: Any) -> bytes:
 
 
 class _Budget:
-    """An honest file names every text that it converts once; one that names the same again and again fills memory."""
+    """Valid files convert every text once; one that converts the same text again and again would fill the memory."""
 
     def __init__(self, characters: int) -> None:
         self._left = characters
@@ -91,17 +91,17 @@ class _Budget:
     def spend(self, text: str | bytes) -> None:
         self._left -= len(text)
         if self._left < 0:
-            raise ValueError("it unfolds to more than it holds")
+            raise ValueError("it expands to more than it holds")
 
 
 def _answers(budget: _Budget) -> dict[tuple[str, str], Callable]:
-    """What the names that NumPy's arrays need stand for: new for every file, so none can change the next one's."""
+    """The functions for the names that NumPy's arrays need: new for every file, so none can affect the next."""
 
     def never(*arguments: Any) -> None:
         raise ValueError("an array that is not built as NumPy builds it")
 
     def array(kind: Any, shape: Any, code: Any) -> _Array:
-        return _Array(budget)  # its content follows as its state
+        return _Array(budget)  # its content follows as state
 
     def scalar(type_: _Type, raw: str | bytes) -> Any:
         return np.frombuffer(_as_bytes(raw), type_.dtype)[0].item()
@@ -123,7 +123,7 @@ def _answers(budget: _Budget) -> dict[tuple[str, str], Callable]:
 
 
 class _Type:
-    """A NumPy type as it stands in a pickle: first its code ("f8"), then as state its byte order."""
+    """A NumPy type as pickled: first its code ("f8"), then its byte order as state."""
 
     def __init__(self, code: str) -> None:
         self._code = code
@@ -138,7 +138,7 @@ class _Type:
 
 
 class _Array:
-    """A NumPy array, made of its bytes by ``np.frombuffer``: NumPy's own way in trusts what the file says."""
+    """A NumPy array built from its bytes by ``np.frombuffer``: NumPy's own unpickling trusts what the file claims."""
 
     def __init__(self, budget: _Budget) -> None:
         self._budget = budget

@@ -1,4 +1,4 @@
-"""What is added to a tune of one voice: chords, a drone, a bass line, a drum pattern.
+"""Accompaniment for a tune in one voice: chords, a drone, a bass line, a drum pattern.
 
 Notes are float arrays of shape (notes, 3): onset and duration in quarter notes from the clip's start, MIDI pitch. The
 clip starts on a bar line.
@@ -15,14 +15,14 @@ from musictag.data.songbook.arrangement.instruments import Instrument
 #: Pitch classes of the 24 major and minor triads, root first; row r is r major, row 12 + r is r minor.
 _TRIADS = np.array([[root, (root + third) % 12, (root + 7) % 12] for third in (4, 3) for root in range(12)])
 _TONES = np.zeros((24, 12))
-np.put_along_axis(_TONES, _TRIADS, [[1.2, 0.9, 1.0]], axis=1)  # a sounding root speaks for a chord most
+np.put_along_axis(_TONES, _TRIADS, [[1.2, 0.9, 1.0]], axis=1)  # a sounding root is the strongest evidence for a chord
 
 _KICK, _SNARE, _CLOSED_HAT = 36, 38, 42
 
 
 @dataclass(frozen=True)
 class Bars:
-    """The grid of a clip: bars of ``beats`` beats. Without a known meter, windows of four quarter notes."""
+    """The grid of a clip: bars of ``beats`` beats; windows of four quarter notes if the meter is unknown."""
 
     beats: int
     beat_quarters: float
@@ -39,7 +39,7 @@ class Bars:
 
 
 def bars_of(meter: tuple[int, int] | None, quarters: float) -> Bars:
-    """Three quavers of a compound meter are one beat; in other meters the lower number says what a beat is."""
+    """In compound meters a beat is three eighth notes; in others the lower number gives the beat."""
     upper, lower = meter or (4, 4)
     if upper in (6, 9, 12):
         return Bars(upper // 3, 12.0 / lower, True, quarters)
@@ -47,11 +47,11 @@ def bars_of(meter: tuple[int, int] | None, quarters: float) -> Bars:
 
 
 def harmony(melody: np.ndarray, bars: Bars) -> np.ndarray:
-    """The triad (row of ``_TRIADS``) that shares most sounding time with each bar; a silent bar keeps the last one."""
+    """The triad (row of ``_TRIADS``) that shares most sounding time with each bar; silent bars keep the last one."""
     starts = bars.starts
     bar = np.clip(np.searchsorted(starts, melody[:, 0] + 1e-6, side="right") - 1, 0, len(starts) - 1)
     weights = np.zeros((len(starts), 12))
-    # short notes pass, and the first note of a bar carries it
+    # short notes are often passing notes, and a bar's first note carries the harmony
     emphasis = np.minimum(melody[:, 1], bars.bar_quarters) * (1.0 + (melody[:, 0] - starts[bar] < 1e-3))
     np.add.at(weights, (bar, melody[:, 2].astype(int) % 12), emphasis)
     chords = (weights @ _TONES.T).argmax(axis=1)
@@ -61,7 +61,7 @@ def harmony(melody: np.ndarray, bars: Bars) -> np.ndarray:
 
 
 def chord_part(chords: np.ndarray, bars: Bars, instrument: Instrument, rng: np.random.Generator) -> np.ndarray:
-    """Held chords for what sustains; chords on the beats, off the beats, or broken chords for what decays."""
+    """Held chords for sustaining instruments; chords on or off the beats, or broken chords, for decaying ones."""
     low = max(instrument.lowest, 52)
     voicings = np.sort(low + (_TRIADS[chords] - low) % 12, axis=1)
     style = "held" if instrument.sustains else ("beats", "after beats", "broken")[rng.integers(3)]
@@ -85,7 +85,7 @@ def chord_part(chords: np.ndarray, bars: Bars, instrument: Instrument, rng: np.r
 
 
 def drone_part(melody: np.ndarray, bars: Bars, instrument: Instrument, rng: np.random.Generator) -> np.ndarray:
-    """The tonic, sometimes with its fifth, struck anew in each bar. The tonic is taken to be the tune's last note."""
+    """The tonic, sometimes with its fifth, struck again in each bar. The tune's last note is taken as the tonic."""
     tonic = int(melody[-1, 2]) % 12
     low = instrument.lowest + (tonic - instrument.lowest) % 12
     pitches = [low, low + 7] if rng.random() < 0.5 else [low]
@@ -93,7 +93,7 @@ def drone_part(melody: np.ndarray, bars: Bars, instrument: Instrument, rng: np.r
 
 
 def bass_part(chords: np.ndarray, bars: Bars, instrument: Instrument, rng: np.random.Generator) -> np.ndarray:
-    """The chord's root on the downbeat; in bars of two or more beats its fifth, or the root again, half-way."""
+    """The chord's root on the downbeat; in bars of two or more beats its fifth, or the root again, halfway."""
     roots = instrument.lowest + (_TRIADS[chords, 0] - instrument.lowest) % 12
     fifths = np.where(roots + 7 <= instrument.highest, roots + 7, roots - 5)
     seconds = fifths if rng.random() < 0.6 else roots

@@ -1,4 +1,4 @@
-"""A score becomes a clip: who plays what, when, how loud, in which room."""
+"""Turns a score into a clip: which instruments play what, when, how loud, and in which room."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from musictag.data.songbook.arrangement.tags import (
 from musictag.data.songbook.notation.score import Score
 from musictag.data.songbook.rendering.effects import Recording, draw_recording
 
-LOWEST_LEVEL_DB = -6.0  # against the loudest player; those who carry the piece, bass and drums stay closer
+LOWEST_LEVEL_DB = -6.0  # relative to the loudest player; leading players, bass and drums stay closer
 _LOWEST_LEAD_DB = -4.0
-_DOWNBEAT, _BEAT, _OFF_BEAT = 28.0, 6.0, -8.0  # MIDI velocity added
+_DOWNBEAT, _BEAT, _OFF_BEAT = 28.0, 6.0, -8.0  # added to the MIDI velocity
 _TIMING_SECONDS, _LATEST_SECONDS = 0.007, 0.02
-_GRID_SECONDS = 0.02  # for counting what sounds together
+_GRID_SECONDS = 0.02  # resolution for counting simultaneous notes
 _SAME_ONSET_SECONDS = 0.03
 
 
@@ -35,7 +35,7 @@ class Player:
     tag: str
     program: int
     notes: np.ndarray = field(repr=False)
-    level_db: float  # loudness while playing, against the loudest player
+    level_db: float  # loudness while playing, relative to the loudest player
     detune_cents: float
 
     @property
@@ -45,7 +45,7 @@ class Player:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """All that a clip of ``seconds`` sounds of, and what is true of it: ``tags`` name -> value, None where unknown."""
+    """The players of a clip of ``seconds``, and its ``tags``: name -> value, None if unknown."""
 
     seconds: float
     players: tuple[Player, ...]
@@ -54,7 +54,7 @@ class Arrangement:
 
 
 def arrange(score: Score, seconds: float, rng: np.random.Generator) -> Arrangement:
-    """A random stretch of ``score`` of ``seconds``, arranged: a pure function of score, length and ``rng``'s state."""
+    """Arrange a random excerpt of ``score`` of ``seconds``: a pure function of score, length and ``rng``'s state."""
     quarters_a_minute = choose_tempo(score, rng)
     quarters = seconds * quarters_a_minute / 60
     bars = bars_of(score.meter, quarters)
@@ -81,7 +81,7 @@ def arrange(score: Score, seconds: float, rng: np.random.Generator) -> Arrangeme
 
 
 def _levels(parts: list[Part], rng: np.random.Generator) -> np.ndarray:
-    """Decibels against the loudest player, who has 0."""
+    """Decibels relative to the loudest player, who has 0."""
     lowest = [_LOWEST_LEAD_DB if part.leads or part.instrument in (BASS, DRUMS) else LOWEST_LEVEL_DB for part in parts]
     levels = rng.uniform(lowest, 0.0)
     return levels - levels.max()
@@ -90,7 +90,7 @@ def _levels(parts: list[Part], rng: np.random.Generator) -> np.ndarray:
 def _played(
     part: Part, bars: Bars, quarter_seconds: float, accents: bool, seconds: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """The written notes as somebody plays them: (onset, duration in seconds, pitch, velocity)."""
+    """The written notes as a player performs them: (onset, duration in seconds, pitch, velocity)."""
     onset, duration, pitch = part.notes.T
     count = len(onset)
     velocity = 82.0 + rng.normal(0.0, 4.0, count)
@@ -114,7 +114,7 @@ def _played_tags(players: tuple[Player, ...]) -> dict[str, float | None]:
 
 
 def _measures(players: tuple[Player, ...], seconds: float) -> dict[str, float | None]:
-    """Tags that are counted from the notes: polyphony and the regression targets. Drums are not counted."""
+    """Tags computed from the notes, without drums: polyphony and the regression targets."""
     notes = np.concatenate([player.notes for player in players if not player.is_drums])
     starts = np.sort(notes[:, 0])
     onsets = 1 + int(np.count_nonzero(np.diff(starts) > _SAME_ONSET_SECONDS))
@@ -134,7 +134,7 @@ def _measures(players: tuple[Player, ...], seconds: float) -> dict[str, float | 
 
 
 def _sounding_together(notes: np.ndarray, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """How many notes, and how many different pitch classes, sound in each step of ``_GRID_SECONDS``."""
+    """The number of notes, and of different pitch classes, that sound in each step of ``_GRID_SECONDS``."""
     steps = int(np.ceil(seconds / _GRID_SECONDS))
     changes = np.zeros((12, steps + 1), dtype=np.int32)
     first = (notes[:, 0] / _GRID_SECONDS).astype(int)

@@ -1,4 +1,4 @@
-"""Who plays what: instruments are drawn and the parts of a clip laid into their ranges.
+"""Casting: draws instruments, and moves the parts of a clip into their ranges.
 
 Notes are float arrays of shape (notes, 3): onset and duration in quarter notes from the clip's start, MIDI pitch.
 """
@@ -15,7 +15,7 @@ from musictag.data.songbook.arrangement.excerpt import covered
 from musictag.data.songbook.arrangement.instruments import BASS, DRUMS, INSTRUMENTS, Instrument
 
 MOST_PLAYERS = 4
-LEAST_SOUND = 0.4  # of the clip: who plays less has no part of his own
+LEAST_SOUND = 0.4  # of the clip: a voice that plays less gets no player of its own
 _DRONE_PLAYERS = {
     "accordion",
     "bagpipe",
@@ -28,13 +28,13 @@ _DRONE_PLAYERS = {
     "saxophone",
 }
 _DRONE_PLAYERS |= {"distorted guitar", "pan flute", "synth lead", "trumpet"}
-#: Chordal instruments accompany as well; drawn less often as melody, all come out about equally often.
+#: Chordal instruments also accompany; drawn less often for melodies, so that all occur about equally often.
 _CHORDAL_MELODY_WEIGHT = 0.45
 
 
 @dataclass(frozen=True)
 class Part:
-    """``notes`` (onset, duration, pitch) for one player; ``leads`` says whether it carries the piece or accompanies."""
+    """``notes`` (onset, duration, pitch) for one player; ``leads`` says whether it leads or accompanies."""
 
     instrument: Instrument
     notes: np.ndarray
@@ -42,7 +42,7 @@ class Part:
 
 
 def cast(parts: list[np.ndarray], bars: Bars, meter_known: bool, rng: np.random.Generator) -> list[Part]:
-    """One to four players for the parts of a clip; each sounds for ``LEAST_SOUND`` of it or more, if the piece does."""
+    """One to four players for the parts of a clip; each plays for at least ``LEAST_SOUND`` of it if the piece does."""
     parts = [part for part in parts if len(part)]
     if len(parts) == 1:
         return _cast_tune(parts[0], bars, meter_known, rng)
@@ -76,7 +76,7 @@ def _cast_tune(melody: np.ndarray, bars: Bars, meter_known: bool, rng: np.random
 
 
 def _cast_voices(parts: list[np.ndarray], bars: Bars, meter_known: bool, rng: np.random.Generator) -> list[Part]:
-    """Written voices are all played and nothing is added to the harmony; the lowest may be doubled by a bass."""
+    """All written voices are played without added harmony; the lowest may be doubled by a bass."""
     parts = sorted(parts, key=lambda part: -float(np.median(part[:, 2])))
     shift = rng.integers(-4, 5)
     parts = [moved(part, shift) for part in parts]
@@ -98,7 +98,7 @@ def _cast_voices(parts: list[np.ndarray], bars: Bars, meter_known: bool, rng: np
 
 
 def _grouped(parts: list[np.ndarray], count: int, quarters: float) -> list[list[np.ndarray]]:
-    """Neighbouring voices in at most ``count`` groups, fewer where a group would rest for most of the clip."""
+    """Adjacent voices in at most ``count`` groups, fewer if a group would rest for most of the clip."""
     for groups in range(min(count, len(parts)), 1, -1):
         bounds = [round(i * len(parts) / groups) for i in range(groups + 1)]
         split = [parts[low:high] for low, high in pairwise(bounds)]
@@ -115,7 +115,7 @@ def _draw(candidates: list[Instrument], rng: np.random.Generator) -> Instrument:
 
 
 def _fits(instrument: Instrument, notes: np.ndarray, exactly: bool = False) -> bool:
-    """Whether the notes lie in the instrument's range, in their own octave or (not ``exactly``) in another one."""
+    """Whether the notes fit the instrument's range, in their own octave or (not ``exactly``) in another one."""
     low, high = float(notes[:, 2].min()), float(notes[:, 2].max())
     if exactly:
         return low >= instrument.lowest and high <= instrument.highest
@@ -129,7 +129,7 @@ def _octaves(instrument: Instrument, low: float, high: float) -> np.ndarray:
 
 
 def into_range(notes: np.ndarray, instrument: Instrument, rng: np.random.Generator) -> np.ndarray:
-    """The notes in a random octave that fits; where none does, in the nearest one, with stray notes folded in."""
+    """The notes in a random octave that fits; if none does, in the nearest one, with stray notes folded in."""
     low, high = float(notes[:, 2].min()), float(notes[:, 2].max())
     octaves = _octaves(instrument, low, high)
     if len(octaves):
@@ -139,7 +139,7 @@ def into_range(notes: np.ndarray, instrument: Instrument, rng: np.random.Generat
 
 
 def moved(notes: np.ndarray, semitones: int) -> np.ndarray:
-    """The notes at other pitches."""
+    """The notes, transposed."""
     return notes + np.array([0.0, 0.0, float(semitones)])
 
 

@@ -1,4 +1,4 @@
-"""Which stretch of a piece a clip plays, and how fast.
+"""Chooses the excerpt of a piece that a clip plays, and its tempo.
 
 Notes are float arrays of shape (notes, 3): onset and duration in quarter notes, MIDI pitch.
 """
@@ -13,18 +13,18 @@ from musictag.data.songbook.arrangement.accompaniment import bars_of
 from musictag.data.songbook.notation.score import Score
 
 _TRIES = 6
-_ENOUGH_SOUND = 0.7  # of the clip; a stretch of rests is passed over if another one can be had
-#: Beats a minute by the printed rhythm, for bars of two beats; bars of four quarters count twice as many.
+_ENOUGH_SOUND = 0.7  # of the clip; an excerpt with more rests is avoided if possible
+#: Beats per minute by the printed rhythm, for bars of two beats; bars of four quarters have twice as many.
 _DANCE_BEATS = {"reel": (88, 112), "hornpipe": (70, 92), "strathspey": (60, 76), "clog": (70, 88)}
 _JIG_BEATS = (98, 126)
-#: Beats a minute by what the beat is: breve and longer, half, quarter, eighth note.
+#: Beats per minute by the beat's note value: breve and longer, half, quarter, eighth note.
 _BEATS_BY_UNIT = {1: (60, 96), 2: (58, 100), 4: (76, 132), 8: (120, 190)}
 _COMPOUND_BEATS = (56, 100)
-_NOTES_A_SECOND = (1.2, 9.0)  # bounds of the busiest part's mean
+_NOTES_A_SECOND = (1.2, 9.0)  # bounds for the mean of the busiest part
 
 
 def choose_tempo(score: Score, rng: np.random.Generator) -> float:
-    """Quarter notes a minute: the file's or what suits dance and meter, but neither a crawl nor a blur."""
+    """Quarter notes per minute: as in the file, or to suit dance and meter, but neither too slow nor too fast."""
     beat_quarters = bars_of(score.meter, 1.0).beat_quarters
     if score.tempo is not None:
         quarters_a_minute = score.tempo * rng.uniform(0.9, 1.1)
@@ -47,10 +47,10 @@ def _beats_a_minute(score: Score) -> tuple[float, float]:
 
 
 def excerpt(score: Score, quarters: float, rng: np.random.Generator) -> list[np.ndarray]:
-    """The parts over ``quarters`` quarter notes from a random bar line (from a random note where no meter is known).
+    """The parts over ``quarters`` quarter notes from a random bar line (from a random note if the meter is unknown).
 
     Onsets count from there; durations are not cut at the end. Notes that began earlier are left out. A piece shorter
-    than the clip is played again from its beginning, its bars in step; a part may come out empty.
+    than the clip is repeated from its beginning, in step with its bars; a part may be empty.
     """
     if score.meter is None:
         bar, first = None, 0.0
@@ -58,7 +58,7 @@ def excerpt(score: Score, quarters: float, rng: np.random.Generator) -> list[np.
         onsets = np.unique(np.concatenate([part[:, 0] for part in score.parts]))
     else:
         bar, first = score.meter[0] * 4.0 / score.meter[1], score.pickup_quarters
-        # a piece that ends before the bar is full usually leaves room for its own pickup
+        # a piece that ends before its last bar is full usually leaves room for its own pickup
         period = max(math.ceil(score.quarters / bar - 1e-3), 1) * bar
         onsets = np.arange(first, max(score.quarters, first + 1e-3), bar)
     if quarters < period:

@@ -1,7 +1,7 @@
-"""The instruments that songbook plays: General MIDI programs that can be told apart by ear, one tag each.
+"""The instruments of songbook: General MIDI programs that can be told apart by ear, with one tag each.
 
-Programs share a tag where an instrument's relatives share its name (sorts of saxophone, of organ) and sound alike. What
-the default SoundFont renders too much like a neighbour of another name (viola, recorder, ocarina, ...) is left out.
+Programs share a tag if they are variants of an instrument (kinds of saxophone, of organ) and sound alike. Instruments
+that the default SoundFont renders too much like another one (viola, recorder, ocarina, ...) are left out.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Instrument:
-    """``programs`` count from 0 as in MIDI bytes; ``lowest`` and ``highest`` are the MIDI pitches it is given here."""
+    """``programs`` count from 0 as in MIDI bytes; ``lowest`` and ``highest`` are the MIDI pitches used here."""
 
     tag: str
     programs: tuple[int, ...]
     lowest: int
     highest: int
-    sustains: bool = True  # holds its tone as long as the note lasts, so that a drone of one note a bar stays audible
-    chordal: bool = False  # plays several notes at once: may accompany, and may take all voices of a piece
+    sustains: bool = True  # keeps sounding for the whole note, so that a drone of one note per bar stays audible
+    chordal: bool = False  # plays several notes at once: may accompany, or play all voices of a piece
 
 
 INSTRUMENTS = (
@@ -54,12 +54,12 @@ INSTRUMENTS = (
     Instrument("synth pad", (89, 94), 45, 82, chordal=True),
 )
 BASS = Instrument("bass", (32, 33, 34), 28, 50, sustains=False)
-DRUMS = Instrument("drums", (0, 16), 35, 51, sustains=False)  # programs of bank 128, played on MIDI channel 10
+DRUMS = Instrument("drums", (0, 16), 35, 51, sustains=False)  # programs of bank 128, on MIDI channel 10
 
 BY_TAG = {instrument.tag: instrument for instrument in (*INSTRUMENTS, BASS, DRUMS)}
 
 
 def needed_presets() -> set[tuple[int, int]]:
-    """All (bank, program) that an arrangement may ask of a SoundFont."""
+    """All (bank, program) that an arrangement may need from a SoundFont."""
     melodic = {(0, program) for instrument in (*INSTRUMENTS, BASS) for program in instrument.programs}
     return melodic | {(128, program) for program in DRUMS.programs}

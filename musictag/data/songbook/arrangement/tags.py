@@ -1,45 +1,44 @@
-"""What songbook's songs are tagged with, and why each value is true. A value that nobody knows is None, never 0.
+"""The tags of songbook's songs, and why each value is true. An unknown value is None, never 0.
 
 instruments, bass, drums
-    1: plays for a third of the clip or more, at a level of at most 6 dB below the loudest. 0: does not play. Never
-    unknown.
+        1: plays for a third of the clip or more, at most 6 dB below the loudest. 0: does not play. Never unknown.
 solo
-    1: one player and nothing else. 0: two or more. Never unknown.
+        1: a single player. 0: two or more. Never unknown.
 polyphonic
-    1: different pitch classes sound together half of the time or more. 0: at most a tenth. Unknown between.
+        1: different pitch classes sound together half of the time or more. 0: at most a tenth. Unknown in between.
 german
-    1: Essen's songs from Germany. 0: its songs from China and Ireland, O'Neill, reels, jigs and their like, composers
-    of other countries. Unknown: other regions (many speak German), Bach, tunes of any country.
+        1: Essen's songs from Germany. 0: its songs from China and Ireland, O'Neill, reels, jigs and similar dances,
+        composers of other countries. Unknown: other regions (many speak German), Bach, tunes of any country.
 chinese
     1: Essen's songs from China. 0: other regions, all other collections. Unknown: Essen's songs without a region.
 irish
     1: O'Neill's "Music of Ireland", Essen's songs from Ireland. 0: other regions, composers. Unknown: Aird, Ryan and
     other books with tunes of any country.
 renaissance polyphony, baroque polyphony
-    1: several voices, by a composer of that age. 0: tunes of one voice, composers of other ages. Unknown: others.
+    1: several voices, by a composer of that era. 0: tunes of one voice, composers of other eras. Unknown: others.
 dance tune
     1: printed with a dance's rhythm, or in Ryan's book of dances. 0: Mass, motet, madrigal, chorale, folk song.
     Unknown: tunes without a rhythm, airs and marches, songs for dancing, other composers.
 reel, jig, hornpipe
     1: the rhythm printed with the tune (slip jigs are jigs). 0: another one; Mass, motet, madrigal, chorale, folk song.
-    Unknown: no rhythm; for hornpipe also clogs, for jig slides, which are close relatives.
+        Unknown: no rhythm; for hornpipe also clogs, and for jig slides, which are closely related.
 triple, compound
-    By the time signature; players accent downbeats. Unknown: none, or changing; for compound also 3/8.
+        From the time signature; players accent downbeats. Unknown: none, or changing; for compound also 3/8.
 reverberant
-    1: reverberation of 1.4 s or more, at -4 dB or louder. 0: of 0.3 s or less, at -18 dB or softer. Unknown between.
+    1: reverberation of 1.4 s or more, at -4 dB or louder. 0: of 0.3 s or less, at -18 dB or softer. Unknown in between.
 band-limited
-    1: nothing above 1.5 to 2.8 kHz, but for a steep slope. 0: the whole band. Unknown between.
+    1: nothing above 1.5 to 2.8 kHz, except a steep slope. 0: the full band. Unknown in between.
 noisy
-    1: signal-to-noise ratio of 14 dB or less. 0: of 28 dB or more. Unknown between.
+    1: signal-to-noise ratio of 14 dB or less. 0: of 28 dB or more. Unknown in between.
 
-Scottish, american and strathspey are left out: the scores tell them for less than 1% of the pieces. So is the tempo: a
-model trained on 11,000 songs was hardly better at it than answering the mean.
+Scottish, american and strathspey are left out: the scores imply them for less than 1% of the pieces. So is the tempo:
+a model trained on 11,000 songs was hardly better at it than predicting the mean.
 
 Regression tags lie in [0, 1], clipped there:
 
-note rate: 0 to 12 onsets a second; notes within 30 ms are one onset, drums are not counted
-median pitch: MIDI pitch 36 to 96, median over the sounding time of all notes but the drums'
-simultaneous parts: 0 to 6 notes at once, mean over the time in which something sounds, drums not counted
+note rate: 0 to 12 onsets per second; notes within 30 ms are one onset, drums are not counted
+median pitch: MIDI pitch 36 to 96, median over the sounding time of all notes except drums
+simultaneous parts: 0 to 6 simultaneous notes, mean over the time in which something sounds, without drums
 signal-to-noise ratio: 0 to 60 dB
 """
 
@@ -63,18 +62,18 @@ TAGS = (*(Tag(name) for name in CLASSIFICATION_TAGS), *(Tag(name, "regression") 
 
 _RENAISSANCE = {"palestrina", "josquin", "lusitano"}
 _BAROQUE = {"bach", "handel", "corelli"}
-_BETWEEN_AGES = {"monteverdi"}  # the books of madrigals in the corpus are of 1592 to 1605
+_BETWEEN_AGES = {"monteverdi"}  # the books of madrigals in the corpus are from 1592 to 1605
 _OTHER_AGES = {"trecento", "ciconia", "luca", "haydn", "mozart", "beethoven", "schubert", "chopin", "joplin"}
 _ART = _RENAISSANCE | _BAROQUE | _BETWEEN_AGES | _OTHER_AGES
 _NOT_GERMAN_ART = {"palestrina", "monteverdi", "trecento", "ciconia", "luca", "corelli", "chopin", "joplin"}
 _TUNE_BOOKS = {"oneill", "aird", "ryan", "nottingham", "fife-northumbrian"}
 
 _JIGS = {"jig", "double jig", "single jig", "slip jig", "slipjig"}
-#: Danced on the British Isles and in North America, not in Germany.
+#: Danced in the British Isles and in North America, not in Germany.
 _ISLE_DANCES = _JIGS | {"reel", "hornpipe", "strathspey", "clog", "slide", "highland fling", "fling", "walkaround"}
 _DANCES = _ISLE_DANCES | {"waltz", "polka", "gavotte", "quadrille", "minuet"}
 _OTHER_RHYTHMS = {"air", "march", "song"}
-#: What a rhythm may be besides itself: a clog is danced to a sort of hornpipe, a slide is close to a single jig.
+#: What a rhythm may also be: a clog is danced to a kind of hornpipe, a slide is close to a single jig.
 _DOUBTFUL = {("hornpipe", "clog"), ("jig", "slide")}
 
 
@@ -85,7 +84,7 @@ def score_tags(score: Score) -> dict[str, float | None]:
 
 
 def scaled(value: float, zero: float, one: float) -> float:
-    """A regression target: ``zero`` becomes 0, ``one`` becomes 1, what lies outside is clipped."""
+    """A regression target: ``zero`` becomes 0, ``one`` becomes 1, values outside are clipped."""
     return min(max((value - zero) / (one - zero), 0.0), 1.0)
 
 
@@ -136,6 +135,6 @@ def _dances(score: Score, rhythm: str | None) -> dict[str, float | None]:
 def _meter(meter: tuple[int, int] | None) -> dict[str, float | None]:
     if meter is None:
         return {"triple": None, "compound": None}
-    # three quavers in a bar sound like half a bar of six
+    # three eighth notes in a bar sound like half a bar of six
     compound = None if meter == (3, 8) else float(meter[0] in (6, 9, 12))
     return {"triple": float(meter[0] in (3, 9)), "compound": compound}

@@ -1,8 +1,8 @@
-"""Reads tunes in ABC notation (version 1.6 to 2.1, as far as printed collections of tunes use it).
+"""Reads tunes in ABC notation (version 1.6 to 2.1, as far as printed tune collections use it).
 
-A tune is read *once through*: repeat signs are passed over, and of first and second endings only the last is kept, so
-that bar follows bar as it does in the last playing. Grace notes, chord symbols, words and ornament signs are left out.
-An accidental holds for its own octave until the next bar line, and over a tie (for its note alone in unbarred music).
+A tune is read *once through*: repeat signs are ignored, and of first and second endings only the last is kept, so that
+bars follow each other as in the last playing. Grace notes, chord symbols, text and ornaments are left out. An
+accidental holds for its own octave until the next bar line, and over a tie (for its note alone in unbarred music).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TOKEN = re.compile(
     | (?P<bar>(?::*\[?\|+\]?:*|::+)(\d[\d,.\-]*)?)            # with the number of an ending: |1 :|2
     | (?P<field>\[([A-Za-z]):([^\]\n]*)\])
     | (?P<ending>\[\s*(\d[\d,.\-]*))
-    | (?P<chord>\[([^\]|\[]*)\](\d*/*\d*)|\+((?:NOTE)+)\+)    # +CEG+ is the way of version 1.2
+    | (?P<chord>\[([^\]|\[]*)\](\d*/*\d*)|\+((?:NOTE)+)\+)    # +CEG+ is the syntax of version 1.2
     | (?P<rest>[zx](\d*/*\d*))
     | (?P<bars_rest>[ZX](\d*))
     | (?P<tuplet>\((\d)(?::(\d?))?(?::(\d?))?)
@@ -37,7 +37,7 @@ _TOKEN = re.compile(
 _CHORD_NOTE = re.compile(r"""("[^"]*"|![^!]*!)|(\^\^?|__?|=)?([A-Ga-g][,']*)(\d*/*\d*)(-?)""")
 _FIELD_LINE = re.compile(r"([A-Za-z]):(?![|:])(.*)")
 _STARTS = [*sorted(_TOKEN.groupindex.values()), _TOKEN.groups + 1]
-#: How many groups stand inside the group of each kind of token: what its method in _Tune gets.
+#: The number of groups inside the group of each kind of token: the arguments of its method in _Tune.
 _INNER_GROUPS = {kind: _STARTS[_STARTS.index(at) + 1] - at - 1 for kind, at in _TOKEN.groupindex.items()}
 _NOTE_GROUPS = tuple(_TOKEN.groupindex["note"] + i for i in (1, 2, 3))
 
@@ -65,12 +65,12 @@ def _length(text: str) -> float:
 
 @dataclass
 class _Voice:
-    """Where one voice of a tune stands. Times and lengths in quarter notes."""
+    """The state of one voice of a tune. Times and lengths in quarter notes."""
 
     key: dict[str, int]
     unit: float
     meter: tuple[int, int] | None
-    barred: bool  # whether there are bars, to whose end an accidental holds
+    barred: bool  # whether accidentals hold to the end of a bar, or there are no bars
     time: float = 0.0
     notes: list[list[float]] = field(default_factory=list)  # onset, duration, pitch
     accidentals: dict[str, int] = field(default_factory=dict)
@@ -80,13 +80,13 @@ class _Voice:
     broken: float = 1.0
     tuplet: float = 1.0
     tuplet_left: int = 0
-    ending: tuple[int, float] | None = None  # notes and time where the present ending began
+    ending: tuple[int, float] | None = None  # notes and time where the current ending began
     first_bar: float | None = None
 
     def sound(self, length: float, pitches: list[tuple[str | None, str, float]]) -> None:
-        """A note, a chord or (without ``pitches``) a rest of ``length`` units.
+        """Add a note, a chord or (without ``pitches``) a rest of ``length`` units.
 
-        ``pitches`` gives of each note its accidental, its name with octave marks, and its share of the length.
+        ``pitches`` gives each note's accidental, its name with octave marks, and its share of the length.
         """
         quarters = length * self.unit * self.broken
         self.broken = 1.0
@@ -115,7 +115,7 @@ class _Voice:
         self.time += quarters
 
     def lengthen(self, factor: float) -> None:
-        """The last event takes ``factor`` of its length: the first half of a broken rhythm."""
+        """Scale the last event's length by ``factor``: the first half of a broken rhythm."""
         change = self.event_length * (factor - 1)
         for _, index in self.event:
             self.notes[index][1] += change
@@ -128,7 +128,7 @@ class _Voice:
             self.first_bar = self.time
 
     def start_ending(self, first: bool) -> None:
-        """A later ending replaces the one before it."""
+        """A later ending replaces the previous one."""
         if self.ending is not None and not first:
             count, self.time = self.ending
             del self.notes[count:]
@@ -145,7 +145,7 @@ class _Voice:
 
 
 class _Tune:
-    """Plays the tokens of a tune's body, one method a kind of token."""
+    """Plays the tokens of a tune's body, with one method per kind of token."""
 
     def __init__(self, voice: _Voice):
         self.first = self.voice = voice
@@ -193,7 +193,7 @@ class _Tune:
             self.tempos.add(tempo)
 
     def chord(self, _: str, inside: str | None, length: str | None, old_style: str | None) -> None:
-        """Notes inside may have lengths and ties of their own; the chord as a whole is as long as its first note."""
+        """Notes inside may have their own lengths and ties; the chord as a whole is as long as its first note."""
         notes = [groups for groups in _CHORD_NOTE.findall(inside or old_style or "") if groups[2]]
         if not notes:
             return
@@ -227,14 +227,14 @@ class _Tune:
 
 
 def _clef_transposition(key_field: str) -> int:
-    """Semitones from the written to the sounding pitch, by the clef in a K: field (the way of the program abc2ps)."""
+    """Semitones from written to sounding pitch, by the clef in a K: field (the convention of abc2ps)."""
     if re.search(r"-8va\b|treble-?8\b", key_field):
         return -12
     return -24 if re.search(r"\bbass\b", key_field) else 0
 
 
 def read_tune(text: str, file: str) -> Score:
-    """One tune, from its X: field to its end. Raises ValueError where it cannot be read."""
+    """One tune, from its X: field to its end. Raises ValueError if it cannot be read."""
     header: dict[str, str] = {}
     lines = iter(text.splitlines())
     for line in lines:
@@ -248,7 +248,7 @@ def read_tune(text: str, file: str) -> Score:
     short_meter = meter is not None and meter[0] / meter[1] < 0.75
     unit = read_unit(header["L"]) if "L" in header else (0.25 if short_meter else 0.5)
     body = "\n".join(_body_lines(lines))
-    barred = "%%MIDI nobarlines" not in text  # early music: a line here and there between sections is no bar line
+    barred = "%%MIDI nobarlines" not in text  # early music: occasional lines between sections are not bar lines
     tune = _Tune(_Voice(key=read_key(header["K"]), unit=unit, meter=meter, barred=barred))
     tune.play(body)
     tempo = read_tempo(header.get("Q", ""))
@@ -283,7 +283,7 @@ def _body_lines(lines: Iterator[str]) -> Iterator[str]:
 
 
 def read_abc(text: str, file: str, problems: list[tuple[str, str]] | None = None) -> Iterator[Score]:
-    """The tunes of a file, in its order. ``piece_id`` is ``file#X``, X the tune's number (``#X.2`` the second time).
+    """The tunes of a file, in order. ``piece_id`` is ``file#X``, X the tune's number (``#X.2`` if it occurs again).
 
     A tune that cannot be read is left out, and ``problems`` (if given) gets its piece_id and the reason.
     """

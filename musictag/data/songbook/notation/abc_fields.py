@@ -9,7 +9,7 @@ from functools import cache
 ALTER = {"^": 1, "^^": 2, "_": -1, "__": -2, "=": 0}
 
 _SHARPS = ("F", "C", "G", "D", "A", "E", "B")
-#: Of the major scale on each tonic; Es, As and H are German names.
+#: Alterations of the major scale on each tonic; Es, As and H are German names.
 _FIFTHS = {"C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5, "F": -1, "Es": -3, "As": -4, "H": 5}
 _MODES = {
     "": 0,
@@ -32,7 +32,7 @@ def read_key(text: str) -> dict[str, int]:
     text = text.strip()
     if text.lower() in ("", "none"):
         return {}
-    if text[:2].upper() == "HP":  # Highland pipes: F and C sound sharp, whether it is written (Hp) or not (HP)
+    if text[:2].upper() == "HP":  # Highland pipes: F and C sound sharp, whether written (Hp) or not (HP)
         return {"F": 1, "C": 1}
     match = re.match(r"(Es|As|H|[A-G])([#b]?)\s*([A-Za-z]*)", text)
     if not match:
@@ -52,7 +52,7 @@ def read_key(text: str) -> dict[str, int]:
 
 
 def read_meter(text: str) -> tuple[int, int] | None:
-    """The meter of an M: field; None for free meter and for what is no plain fraction."""
+    """The meter of an M: field; None for free meter and for anything but a simple fraction."""
     text = text.strip()
     if text in ("C", "C|"):
         return (4, 4) if text == "C" else (2, 2)
@@ -61,13 +61,13 @@ def read_meter(text: str) -> tuple[int, int] | None:
 
 
 def read_tempo(text: str) -> float | None:
-    """Quarter notes a minute of a Q: field. A bare number has meant several things and counts as unknown."""
+    """Quarter notes per minute of a Q: field. A bare number has had several meanings, and counts as unknown."""
     match = re.search(r"(\d+)/(\d+)\s*=\s*(\d+(?:\.\d+)?)", text)
     return 4.0 * int(match[1]) / int(match[2]) * float(match[3]) if match and int(match[2]) else None
 
 
 def read_unit(text: str) -> float:
-    """Quarter notes in the unit length of an L: field. Raises ValueError for what is no length."""
+    """Quarter notes in the unit length of an L: field. Raises ValueError if it is not a length."""
     match = re.match(r"(\d+)\s*(?:/\s*(\d+))?", text.strip())
     if not match or not int(match[2] or 1):
         raise ValueError(f"unknown unit length {text!r}")

@@ -1,7 +1,7 @@
-"""Reads music in Humdrum's ``**kern``: columns (spines) of notes, one row a moment. Other spines are passed over.
+"""Reads music in Humdrum's ``**kern``: columns (spines) of notes, one row per moment. Other spines are ignored.
 
 A piece is read once through, in the order of the file. Each ``**kern`` spine is a part, with the subspines that split
-from it; the top part comes first (Humdrum writes the lowest leftmost). Grace notes are left out.
+from it; the top part comes first (in Humdrum the lowest is leftmost). Grace notes are left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cache
 
 from musictag.data.songbook.notation.score import Score, collection_of, note_array, pickup_length
 
-_TICKS = 64 * 9 * 5 * 7  # of a quarter note: exact for 256ths, triplets of triplets, quintuplets and septuplets
+_TICKS = 64 * 9 * 5 * 7  # per quarter note: exact for 256ths, triplets of triplets, quintuplets and septuplets
 _NOTE = re.compile(
     r"(?P<length>\d+(?:%\d+)?)(?P<dots>\.*)|(?P<name>[A-Ga-g]+|r)(?P<alter>#+|-+)?|(?P<tie>[\[\]_])|(?P<grace>[qQ])"
 )
@@ -51,10 +51,10 @@ def _read_note(token: str) -> tuple[int, int | None, str] | None:
 @dataclass
 class _Part:
     notes: list[list[int]] = field(default_factory=list)  # onset and duration in ticks, pitch
-    ties: dict[int, int] = field(default_factory=dict)  # pitch -> index of the note that is held
+    ties: dict[int, int] = field(default_factory=dict)  # pitch -> index of the held note
 
     def sound(self, onset: int, token: str) -> int:
-        """Adds the note or chord of a token; returns when its first note ends, which is ``onset`` for grace notes."""
+        """Add a token's note or chord; returns when its first note ends, which is ``onset`` for grace notes."""
         end = onset
         for text in token.split():
             note = _read_note(text)
@@ -76,7 +76,7 @@ class _Part:
 
 
 def _respine(tokens: list[str], spines: list[int | None], ends: list[int]) -> tuple[list[int | None], list[int]]:
-    """The columns after a row of spine commands: the part of each (None: not kern), and when its last note ends."""
+    """The columns after a row of spine commands: each one's part (None: not kern), and when its last note ends."""
     new_spines: list[int | None] = []
     new_ends: list[int] = []
     index = 0
@@ -102,7 +102,7 @@ def _respine(tokens: list[str], spines: list[int | None], ends: list[int]) -> tu
 
 
 class _Spines:
-    """Reads row after row; ``now`` is the onset of the next row of notes, in ticks."""
+    """Reads rows in order; ``now`` is the onset of the next row of notes, in ticks."""
 
     def __init__(self, tokens: list[str]):
         kern = [index for index, token in enumerate(tokens) if token == "**kern"]
@@ -148,7 +148,7 @@ class _Spines:
 
 
 def read_kern(text: str, file: str) -> Score | None:
-    """The piece of a file; None where it has no ``**kern``. Raises ValueError where it cannot be read."""
+    """The piece of a file; None if it has no ``**kern``. Raises ValueError if it cannot be read."""
     spines: _Spines | None = None
     records: dict[str, str] = {}
     for line in text.splitlines():

@@ -1,7 +1,7 @@
-"""Reads MusicXML (partwise), plain or as ``.mxl`` archive.
+"""Reads MusicXML (partwise), plain or as an ``.mxl`` archive.
 
-A part of the Score is one staff of one instrument, with all voices on it, at sounding pitch. A piece is read once
-through, in the order of the file; first endings are left out where a later one follows. So are grace and cue notes.
+A part of the Score is one staff of one instrument, with all of its voices, at sounding pitch. A piece is read once
+through, in the order of the file; first endings are left out if a later one follows. So are grace and cue notes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Measure:
 
 
 def _number(text: str | None) -> float:
-    """Raises ValueError for what is no finite number, also where it is missing."""
+    """The value of ``text``; raises ValueError if it is missing or not a finite number."""
     number = float(text or "")
     if not math.isfinite(number):
         raise ValueError(f"not a number: {text}")
@@ -55,7 +55,7 @@ class _Instrument:
     def __init__(self) -> None:
         self.divisions = 1.0
         self.transpose = 0
-        self.bar = math.inf  # as the meter has it
+        self.bar = math.inf  # by the meter
         self.meters: list[tuple[int, int] | None] = []
         self.tempos: set[float] = set()
 
@@ -87,7 +87,7 @@ class _Instrument:
                 self._tempo(child)
             longest = max(longest, now)
         sounding = max((onset + duration for _, onset, duration, *_ in measure.notes), default=0.0)
-        # some programs write the whole rests of two voices one after the other: rests alone make no bar longer
+        # some programs write the whole rests of two voices one after the other: rests alone do not make a bar longer
         measure.length = max(sounding, min(longest, self.bar))
         return measure
 
@@ -126,7 +126,7 @@ class _Instrument:
 
 
 def _replaced_endings(measures: list[list[ElementTree.Element]]) -> set[int]:
-    """Measures of an ending that a later ending replaces. ``measures``: the elements by part, then by measure."""
+    """Measures of an ending that a later ending replaces. ``measures``: their elements by part, then by measure."""
     spans: list[tuple[int, int, bool]] = []  # first measure, last measure, whether it is a first ending
     for part in measures:
         start = None
@@ -138,13 +138,13 @@ def _replaced_endings(measures: list[list[ElementTree.Element]]) -> set[int]:
                     spans.append((start[0], index, start[1]))
                     start = None
         if spans:
-            break  # all parts tell the same, or only one does
+            break  # all parts have the same endings, or only one has them
     replaced = [(a, b) for (a, b, _), (c, _, first) in pairwise(spans) if c == b + 1 and not first]
     return {index for start, last in replaced for index in range(start, last + 1)}
 
 
-#: What reading a damaged archive raises: zipfile itself; for a compression that it does not know; for a member that is
-#: encrypted, or seems to be; each decompressor; and the parser of what comes out.
+#: Exceptions on reading a damaged archive: from zipfile itself; for an unknown compression; for a member that is, or
+#: seems to be, encrypted; from each decompressor; and from the parser of the content.
 DAMAGED = (
     zipfile.BadZipFile,
     NotImplementedError,
@@ -173,7 +173,7 @@ def _unpack(data: bytes) -> bytes:
 
 
 def _parse(data: bytes) -> ElementTree.Element:
-    """The document's root. Raises ValueError for what declares entities of its own; external ones are never fetched."""
+    """The document's root. Raises ValueError if it declares entities; external ones are never fetched."""
     data = _unpack(data)
     if b"<!ENTITY" in data:
         raise ValueError("declares entities")
@@ -185,7 +185,7 @@ def _parse(data: bytes) -> ElementTree.Element:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """A large tree has no cycles to find, and looking for them again and again takes half of the time."""
+    """A large tree has no cycles, and searching for them again and again takes half of the time."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -197,14 +197,14 @@ def _no_garbage_collection() -> Iterator[None]:
 
 @_no_garbage_collection()
 def read_musicxml(data: bytes, file: str) -> Score | None:
-    """The piece of a file; None where it has no notes. Raises ValueError where it cannot be read."""
+    """The piece of a file; None if it has no notes. Raises ValueError if it cannot be read."""
     root = _parse(data)
     if root.tag != "score-partwise":
-        raise ValueError(f"{root.tag}, where only score-partwise is read")
+        raise ValueError(f"{root.tag}; only score-partwise is supported")
     elements = [part.findall("measure") for part in root.findall("part")]
     left_out = _replaced_endings(elements)
     instruments = [_Instrument() for _ in elements]
-    # every part is read to its end, also through measures left out: they may change divisions or meter
+    # every part is read to its end, including omitted measures: they may change divisions or meter
     read = [[player.measure(m) for m in part] for player, part in zip(instruments, elements, strict=True)]
     lengths = [
         max((part[i].length for part in read if i < len(part)), default=0.0)
@@ -234,14 +234,14 @@ def read_musicxml(data: bytes, file: str) -> Score | None:
 
 
 def _staves(measures: list[_Measure], starts: list[float], left_out: set[int]) -> list:
-    """The notes of one part by staff, top staff first, with tied notes made one."""
+    """The notes of one part by staff, top staff first, with tied notes merged."""
     staves: dict[str, list[list[float]]] = {}
     held: dict[tuple[str, int], list[float]] = {}
     for index, measure in enumerate(measures):
         if index in left_out:
             continue
         for staff, onset, duration, pitch, tied in measure.notes:
-            note = held.pop((staff, pitch), None)  # the far end of a tie is not always marked
+            note = held.pop((staff, pitch), None)  # the end of a tie is not always marked
             at = starts[index] + onset
             if note is not None and abs(note[0] + note[1] - at) < 1e-6:
                 note[1] += duration
@@ -254,7 +254,7 @@ def _staves(measures: list[_Measure], starts: list[float], left_out: set[int]) -
 
 
 def _title(root: ElementTree.Element, file: str) -> str | None:
-    """Work and movement; a bare file name is no title."""
+    """Work and movement; a mere file name is not a title."""
     found = [root.findtext("work/work-title"), root.findtext("movement-title")]
     stem = re.sub(r"\.\w+$", "", file.rsplit("/", 1)[-1])
     titles = [

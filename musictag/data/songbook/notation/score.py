@@ -1,4 +1,4 @@
-"""What the score readers hand to the arranger: notes in quarter-note time, and what the file says about them."""
+"""The result of the score readers: notes in quarter-note time, and what the file says about them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 class Score:
     """One piece of written music.
 
-    ``parts`` holds one float32 array of shape (notes, 3) a part, top part first. Its columns: onset and duration in
-    quarter notes from the beginning of the file (the pickup included), and MIDI pitch. Sorted by onset, then pitch;
-    notes of one part may sound together. Tied notes are one note; grace notes are left out. What a file does not say is
+    ``parts`` holds one float32 array of shape (notes, 3) per part, top part first. Its columns: onset and duration in
+    quarter notes from the beginning of the file (including the pickup), and MIDI pitch. Sorted by onset, then pitch;
+    notes of one part may overlap. Tied notes are one note; grace notes are left out. What a file does not specify is
     ``None``, never a guess.
     """
 
-    piece_id: str  # file inside the corpus, and the number in it: "essenFolksong/altdeu10.abc#17"
+    piece_id: str  # file inside the corpus, and number in the file: "essenFolksong/altdeu10.abc#17"
     collection: str  # essen, oneill, aird, ryan, palestrina, bach, monteverdi, trecento, ...
     parts: tuple[np.ndarray, ...] = field(repr=False)
     title: str | None = None
@@ -26,9 +26,9 @@ class Score:
     rhythm: str | None = None  # ABC's R: field, lower case: "reel", "jig", ...
     origin: str | None = None  # ABC's O: field, or Essen's region: "Europa, Mitteleuropa, Deutschland"
     work: str | None = None  # the larger work that the piece is a movement of; pieces of one work stay in one split
-    meter: tuple[int, int] | None = None  # None also where it changes within the piece
-    pickup_quarters: float = 0.0  # length of the incomplete first bar; 0 where the piece starts on a downbeat
-    tempo: float | None = None  # quarter notes a minute, where the file gives one
+    meter: tuple[int, int] | None = None  # None also if it changes within the piece
+    pickup_quarters: float = 0.0  # length of the incomplete first bar; 0 if the piece starts on a downbeat
+    tempo: float | None = None  # quarter notes per minute, if the file specifies it
 
     @property
     def quarters(self) -> float:
@@ -47,7 +47,7 @@ _COLLECTION_OF_FOLDER = {
 
 
 def collection_of(file: str) -> str:
-    """The collection of a file of the corpus, named by its folder: "essenFolksong/han1.abc" belongs to "essen"."""
+    """The collection of a corpus file, after its folder: "essenFolksong/han1.abc" belongs to "essen"."""
     folder = file.split("/", 1)[0]
     return _COLLECTION_OF_FOLDER.get(folder, folder)
 
@@ -60,9 +60,9 @@ def note_array(notes: Sequence[Sequence[float]], transpose: int = 0) -> np.ndarr
 
 
 def pickup_length(first_bar: float | None, meter: tuple[int, int] | None) -> float:
-    """Length in quarter notes of an incomplete first bar, the first bar line being at ``first_bar``; 0 if it is whole.
+    """Length in quarter notes of an incomplete first bar that ends at ``first_bar``; 0 if it is complete.
 
-    Where bar lines were left out (Essen's at the ends of lines), what exceeds whole bars is the pickup.
+    If bar lines were left out (Essen omits them at line ends), what exceeds whole bars is the pickup.
     """
     if first_bar is None or meter is None:
         return 0.0

@@ -1,4 +1,4 @@
-"""The recording of a clip: room, band, noise, level; all in the frequency domain, at the store's rate.
+"""Recording effects for a clip: room, band limit, noise and level, in the frequency domain at the store's rate.
 
 Legend: N samples.
 """
@@ -11,22 +11,22 @@ import numpy as np
 
 from musictag.data.audio.decode import to_int16
 
-#: What counts as present and absent; in between a tag is unknown. See tags.py.
+#: What counts as present and as absent; in between the tag is unknown. See tags.py.
 REVERBERANT_SECONDS, DRY_SECONDS = 1.4, 0.3
 REVERBERANT_DB, DRY_DB = -4.0, -18.0
 BAND_LIMIT_HZ = 2800.0
 NOISY_DB, CLEAN_DB = 14.0, 28.0
 
 _ROLL_OFF_OCTAVES = 0.25
-_LONGEST_ROOM_SECONDS = 2.25  # of the longest reverberation all but the last 10 dB of 60
+_LONGEST_ROOM_SECONDS = 2.25  # the longest reverberation without the last 10 of its 60 dB
 
 
 @dataclass(frozen=True)
 class Recording:
     """How a clip is recorded.
 
-    ``reverberation_seconds`` is the time to -60 dB, ``reverberation_db`` the room's level against the direct sound;
-    ``cutoff_hz`` is None for the whole band; ``noise_tilt`` 0 is white, 1 pink; ``peak_db`` is against full scale.
+    ``reverberation_seconds`` is the time to -60 dB, ``reverberation_db`` the room's level relative to the direct sound;
+    ``cutoff_hz`` is None for the full band; ``noise_tilt`` 0 is white, 1 pink; ``peak_db`` is relative to full scale.
     """
 
     reverberation_seconds: float
@@ -91,7 +91,7 @@ def record(audio: np.ndarray, recording: Recording, sample_rate: int) -> np.ndar
     spectrum *= 1.0 + np.fft.rfft(_room(recording, sample_rate, rng), size)
     noise = _noise_spectrum(size, recording.noise_tilt, sample_rate, rng)
     if recording.cutoff_hz is not None:
-        # from the cut-off to nothing within a quarter of an octave
+        # from the cut-off to zero within a quarter of an octave
         ratio = np.arange(1, size // 2 + 1) * (sample_rate / size / recording.cutoff_hz)
         gain = np.cos(np.clip(np.log2(ratio) / _ROLL_OFF_OCTAVES, 0.0, 1.0) * (np.pi / 2))
         spectrum[1:] *= gain
@@ -116,19 +116,19 @@ def _noise_spectrum(size: int, tilt: float, sample_rate: int, rng: np.random.Gen
 def _room(recording: Recording, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
     """Impulse response of the room without the direct sound: noise that decays exponentially, after a short delay.
 
-    Its energy against the direct sound's (1) is ``reverberation_db``.
+    Its energy relative to the direct sound's (1) is ``reverberation_db``.
     """
     length = int(min(recording.reverberation_seconds, _LONGEST_ROOM_SECONDS) * sample_rate)
     delay = int(rng.uniform(0.004, 0.02) * sample_rate)
     decay = np.exp(np.log(1e-3) / (recording.reverberation_seconds * sample_rate) * np.arange(length))
     response = rng.standard_normal(length) * decay
     response[:delay] = 0.0
-    # walls and air swallow the highest frequencies first
+    # walls and air absorb the highest frequencies first
     response[1:] = response[1:] + 0.6 * response[:-1]
     return response * (10 ** (recording.reverberation_db / 20) / np.sqrt(np.sum(response**2)))
 
 
 def _fast_size(least: int) -> int:
-    """The smallest 2^a or 3·2^a or 5·2^a at or above ``least``: lengths that the FFT is fast for."""
+    """The smallest 2^a, 3·2^a or 5·2^a that is at least ``least``: fast lengths for the FFT."""
     power = 1 << (least - 1).bit_length()
     return min(size for size in (power, power * 5 // 8, power * 3 // 4) if size >= least)

@@ -1,4 +1,4 @@
-"""Notes as a standard MIDI file of one track, by mido: what a synthesiser needs and no more."""
+"""Writes notes as a standard MIDI file with one track, with mido: what a synthesiser needs and no more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from mido import Message, MetaMessage, MidiFile, MidiTrack
 
-TICKS_PER_SECOND = 1920  # 960 ticks a quarter note at MIDI's default tempo of 120 quarters a minute
+TICKS_PER_SECOND = 1920  # 960 ticks per quarter note at MIDI's default tempo of 120 quarters per minute
 DRUM_CHANNEL = 9
 _VOLUME, _PAN, _EXPRESSION, _REVERB, _CHORUS, _FINE = 7, 10, 11, 91, 93, 32
 _BEND_RANGE_CENTS = 200.0
@@ -16,8 +16,8 @@ _BEND_RANGE_CENTS = 200.0
 def channel_setup(channel: int, program: int, volume: float = 1.0, detune_cents: float = 0.0) -> list[Message]:
     """Messages of a channel before its first note.
 
-    ``volume`` in (0, 1] is written with 14 bits. The synthesiser's own reverb and chorus are switched off: rooms are
-    this package's business. ``detune_cents`` is bent, and stays within ±200.
+    ``volume`` in (0, 1] is written with 14 bits. The synthesiser's own reverb and chorus are switched off: effects.py
+    makes the room. ``detune_cents`` is done by pitch bend, and stays within ±200.
     """
     fine = round(volume * 16383)
     controls = (
@@ -33,8 +33,8 @@ def channel_setup(channel: int, program: int, volume: float = 1.0, detune_cents:
 def midi_file(setup: Sequence[Message], notes: Iterable[tuple[int, float, float, int, int]], seconds: float) -> bytes:
     """``setup`` from ``channel_setup``, then notes of (channel, onset, duration in seconds, pitch, velocity).
 
-    The track ends after ``seconds``; what would sound longer is cut there. A note ends before the next one of the same
-    pitch and channel starts, and lasts one tick at least.
+    The track ends after ``seconds``; longer notes are cut there. A note ends before the next one of the same pitch and
+    channel starts, and lasts at least one tick.
     """
     end = round(seconds * TICKS_PER_SECOND)
     rows = sorted((channel, pitch, round(onset * TICKS_PER_SECOND), duration, velocity)

@@ -1,4 +1,4 @@
-"""An arrangement becomes sound: notes through the synthesiser, players balanced, then the recording.
+"""Turns an arrangement into sound: synthesise the notes, balance the players, then apply the recording.
 
 Legend: N samples.
 """
@@ -24,15 +24,15 @@ _RENDER_RATE = 48000
 _WAV_HEADER_BYTES = 44
 _LOWEST_HZ = 20.0
 _PROBE_VELOCITY = 100
-_PROBE_SEMITONES = 8  # between probed pitches; in between the nearest one stands
+_PROBE_SEMITONES = 8  # between probed pitches; others use the nearest one
 _PROBE_SECONDS, _PROBE_REST_SECONDS = 1.2, 0.4
 _PROBE_STEP_SECONDS = 0.02
 
 
 class Synthesiser:
-    """A SoundFont that has been checked, and how loud its programs are (measured when first needed).
+    """A checked SoundFont, and the loudness of its programs (measured when first needed).
 
-    Raises MusictagError where the SoundFont cannot be used: see ``read_soundfont``, or the synthesiser refuses it.
+    Raises MusictagError if the SoundFont cannot be used: see ``read_soundfont``, or the synthesiser refuses it.
     """
 
     def __init__(self, soundfont: Path) -> None:
@@ -47,11 +47,11 @@ class Synthesiser:
         """The clip as recorded: int16 mono samples (N) at 16 kHz, N = seconds × 16,000. Raises SongError if silent."""
         dry = self.dry(arrangement)
         if not dry.any():
-            raise SongError("silent: this SoundFont plays nothing for the notes")
+            raise SongError("silent: this SoundFont has no sound for the notes")
         return record(dry, arrangement.recording, SAMPLE_RATE)
 
     def dry(self, arrangement: Arrangement, only: str | None = None) -> np.ndarray:
-        """The clip without room, band and noise: float (N) at 16 kHz; ``only`` one player, as loud as in the mix."""
+        """The clip without effects: float (N) at 16 kHz; ``only``: one player, at its level in the mix."""
         volumes = self._volumes(arrangement)
         setup, notes = [], []
         for index, (player, volume) in enumerate(zip(arrangement.players, volumes, strict=True)):
@@ -67,16 +67,16 @@ class Synthesiser:
         stereo = np.frombuffer(wav, dtype="<i2", offset=_WAV_HEADER_BYTES).reshape(-1, 2)
         mono = (stereo[:, 0].astype(np.float32) + stereo[:, 1]) / np.float32(65536)
         audio = resample(mono, _RENDER_RATE, SAMPLE_RATE)[:num_samples]
-        # some samples of SoundFonts carry an offset: energy that nobody hears
+        # some samples in SoundFonts have an offset: inaudible energy
         spectrum = np.fft.rfft(audio, num_samples)
         squares = np.square(np.arange(len(spectrum)) * (SAMPLE_RATE / num_samples))
         return np.fft.irfft(spectrum * (squares / (squares + _LOWEST_HZ**2)), num_samples)
 
     def _volumes(self, arrangement: Arrangement) -> np.ndarray:
-        """Channel volumes in (0, 1] that bring each player to its level; the one that needs most gets 1."""
+        """Channel volumes in (0, 1] that bring each player to its level; the player that needs most gets 1."""
         powers_db = np.array([self._power_db(player, arrangement.seconds) for player in arrangement.players])
         gains_db = np.array([player.level_db for player in arrangement.players]) - powers_db
-        # amplitude goes with the square of a channel's volume
+        # amplitude is proportional to the square of a channel's volume
         return 10 ** ((gains_db - gains_db.max()) / 40)
 
     def _power_db(self, player: Player, seconds: float) -> float:
@@ -88,16 +88,16 @@ class Synthesiser:
         steps = np.minimum(duration, seconds - onset) / _PROBE_STEP_SECONDS
         last = curves.shape[1] - 1
         whole = np.clip(np.rint(steps).astype(int), 1, last)
-        # what lasts longer than the probe goes on as at the probe's end
+        # notes longer than the probe continue as at its end
         tail_power = (curves[:, last] - curves[:, last - 20]) / 20
         energy = curves[rows, whole] + np.maximum(steps - last, 0.0) * tail_power[rows]
         total = float(np.sum(energy * (velocity / _PROBE_VELOCITY) ** 4))
-        # drums are heard from beat to beat
+        # drums are perceived from beat to beat
         playing = seconds if player.is_drums else covered(player.notes, seconds)
         return 10 * np.log10(max(total, 1e-12) / playing)
 
     def _curves(self, tag: str, program: int) -> np.ndarray:
-        """Energy of a note against its duration: probed pitches × steps of 20 ms, in the clip's band."""
+        """Energy of a note over its duration: probed pitches × steps of 20 ms, in the clip's band."""
         if (tag, program) not in self._energy_curves:
             instrument = BY_TAG[tag]
             channel = DRUM_CHANNEL if tag == "drums" else 0
@@ -115,5 +115,5 @@ class Synthesiser:
 
 
 def _probe_spacing(tag: str) -> int:
-    """Every drum is an instrument of its own; elsewhere loudness changes slowly with pitch."""
+    """Every drum is an instrument of its own; otherwise loudness changes slowly with pitch."""
     return 1 if tag == "drums" else _PROBE_SEMITONES

@@ -1,4 +1,4 @@
-"""The SoundFont: where it is, whether it can be used, which presets it has.
+"""The SoundFont: where it is, whether it can be used, and which presets it has.
 
 A SoundFont is a RIFF file of form ``sfbk``. The format is described in the SoundFont Technical Specification 2.04.
 Version 3 (.sf3, never published as a standard) is the same with compressed samples, which the synthesiser cannot read.
@@ -17,13 +17,13 @@ from musictag.data.songbook.arrangement.instruments import needed_presets
 
 _DEFAULT_FILE = "TimGM6mb.sf2"
 _PRESET_HEADER = struct.Struct("<20sHH14x")
-_ADVICE = "leave `soundfont` at null for the one that comes with pretty_midi, or name a General MIDI .sf2 file"
+_ADVICE = "use `soundfont=null` for the one that comes with pretty_midi, or a General MIDI .sf2 file"
 
 
 def find_soundfont(path: str | Path | None = None) -> Path:
     """``path`` itself, or the General MIDI SoundFont inside the ``pretty_midi`` package (which is not imported).
 
-    Raises MusictagError where there is no such file.
+    Raises MusictagError if there is no such file.
     """
     if path is not None:
         if not Path(path).is_file():
@@ -31,28 +31,30 @@ def find_soundfont(path: str | Path | None = None) -> Path:
         return Path(path)
     package = importlib.util.find_spec("pretty_midi")
     if package is None:
-        raise MusictagError("songbook's SoundFont comes with pretty_midi, which is missing: pip install pretty_midi")
+        raise MusictagError(
+            "songbook's SoundFont comes with pretty_midi, which is not installed: pip install pretty_midi"
+        )
     for folder in package.submodule_search_locations or ():
         if (file := Path(folder) / _DEFAULT_FILE).is_file():
             return file
     raise MusictagError(
-        f"pretty_midi is installed without its {_DEFAULT_FILE}: pip install --force-reinstall pretty_midi, or name "
+        f"pretty_midi is installed without its {_DEFAULT_FILE}: pip install --force-reinstall pretty_midi, or use "
         "a General MIDI .sf2 file with `soundfont`"
     )
 
 
 def read_soundfont(path: Path) -> bytes:
-    """The bytes of a SoundFont of version 2 that holds every preset an arrangement may ask for.
+    """The bytes of a version 2 SoundFont that holds every preset an arrangement may need.
 
-    A program that is absent would sound as a piano or not at all, under a tag that says otherwise; so this raises
-    MusictagError for a file that is not a SoundFont, is compressed, cut short or damaged, or lacks presets.
+    A missing program would sound as a piano or not at all, with a tag that says otherwise; so this raises MusictagError
+    for a file that is not a SoundFont, is compressed, cut short or damaged, or lacks presets.
     """
     content = path.read_bytes()
     if len(content) < 12 or content[:4] != b"RIFF" or content[8:12] != b"sfbk":
-        raise MusictagError(f"{path} is no SoundFont (it does not begin as a RIFF file of form sfbk): {_ADVICE}")
+        raise MusictagError(f"{path} is not a SoundFont (it does not begin as a RIFF file of form sfbk): {_ADVICE}")
     declared = struct.unpack_from("<I", content, 4)[0] + 8
     if declared > len(content):
-        raise MusictagError(f"{path} is cut short: {len(content)} of {declared} bytes are there. Fetch it again")
+        raise MusictagError(f"{path} is cut short: it has {len(content)} of {declared} bytes. Download it again")
     chunks = _riff_chunks(content, 12, declared)
     if missing := [name for name in ("ifil", "smpl", "phdr") if chunks.get(name, (0, 0))[1] < 4]:
         raise MusictagError(f"{path} is a damaged SoundFont (no {', '.join(missing)} chunk): {_ADVICE}")
@@ -63,7 +65,7 @@ def read_soundfont(path: Path) -> bytes:
             f"convert it to .sf2, for example with Polyphone, or {_ADVICE}"
         )
     if version != 2:
-        raise MusictagError(f"{path} is a SoundFont of version {version}, and only 2 can be read: {_ADVICE}")
+        raise MusictagError(f"{path} is a SoundFont of version {version}, but only 2 is supported: {_ADVICE}")
     start, size = chunks["phdr"]
     headers = list(_PRESET_HEADER.iter_unpack(content[start : start + size - size % _PRESET_HEADER.size]))
     present = {(bank, program) for _, program, bank in headers[:-1]}  # the last one marks the end
@@ -85,7 +87,7 @@ def _riff_chunks(content: bytes, start: int, stop: int) -> dict[str, tuple[int, 
         else:
             found[name.decode("latin-1")] = (position + 8, min(size, stop - position - 8))
         position += 8 + size
-        # RIFF pads odd chunks with a zero, which the common writer of .sf3 files leaves out
+        # RIFF pads odd chunks with a zero, which the usual writer of .sf3 files omits
         if size % 2 and content[position : position + 1] == b"\0":
             position += 1
     return found
@@ -93,6 +95,6 @@ def _riff_chunks(content: bytes, start: int, stop: int) -> dict[str, tuple[int, 
 
 @lru_cache(maxsize=8)
 def short_sha256(path: Path, size: int, modified_ns: int) -> str:
-    """First 16 hexadecimal digits of a file's SHA-256; ``size`` and ``modified_ns`` make a changed file a new one."""
+    """First 16 hexadecimal digits of a file's SHA-256, cached by ``size`` and ``modified_ns``, which change with it."""
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()[:16]

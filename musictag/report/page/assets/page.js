@@ -1,5 +1,5 @@
 "use strict";
-// Names of tags, songs and systems come from anywhere: they only ever become text, by textContent.
+// Names of tags, songs and systems are untrusted: they are only ever set as textContent.
 
 function make(name, className, words) {
   const element = document.createElement(name);
@@ -29,7 +29,7 @@ function sortBy(table, column, heading) {
   const body = table.tBodies[0];
   const rows = Array.from(body.rows, (row) => [cellValue(row, column), row]);
   rows.sort(([a], [b]) => {
-    // what is not known stands last, whichever way
+    // unknown values go last in either direction
     if (a === null || b === null) return (a === null) - (b === null);
     return sign * compare(a, b);
   });
@@ -65,7 +65,7 @@ addEventListener("beforeprint", () => {
 
 // songs
 
-const MARKS = { yes: ["✓", "true"], no: ["×", "not true"], open: ["?", "nobody knows"] };
+const MARKS = { yes: ["✓", "true"], no: ["×", "not true"], open: ["?", "unknown"] };
 const MOST_AT_FIRST = 4;
 const data = JSON.parse(document.getElementById("song-data").textContent);
 const controls = document.getElementById("song-controls");
@@ -93,7 +93,7 @@ function answerTable(song, answer) {
   const table = make("table", "answer");
   const head = table.createTHead().insertRow();
   head.className = "only-read";
-  for (const words of ["whether it is true", "tag", "score"]) {
+  for (const words of ["truth", "tag", "score"]) {
     const heading = make("th", "", words);
     heading.scope = "col";
     head.append(heading);
@@ -155,7 +155,7 @@ function drawAnswers(song, holder) {
     column.append(make("h4", "", data.systems[place]));
     if (answers[place]) {
       column.append(answerTable(song, answers[place]));
-      const missed = answers[place].missed.map(([tag, rank]) => `${data.tags[tag]} (place ${rank})`);
+      const missed = answers[place].missed.map(([tag, rank]) => `${data.tags[tag]} (rank ${rank})`);
       if (missed.length) column.append(make("p", "why", `also true: ${missed.join(", ")}`));
     } else {
       column.append(make("p", "why", "no finished run"));
@@ -188,7 +188,7 @@ function drawCard(song) {
 
 const cards = data.songs.map(drawCard);
 
-// many answers side by side need all of the width
+// many columns need the full width
 function drawAll() {
   list.classList.toggle("wide", choices.filter((box) => box.checked).length > 2);
   for (const { draw } of cards) draw();

@@ -141,7 +141,7 @@ CUT = (".m4a", ".mp4", ".alac.m4a", ".mov", ".mka", ".wma", ".wv", ".flac", ".op
 @pytest.mark.parametrize("suffix", CUT)
 def test_a_file_that_declares_more_than_it_has_is_cut_short(suffix: str, kept: float, tmp_path: Path) -> None:
     data = made(suffix)
-    with pytest.raises(SongError, match=r"^cut short: (\d\.\d s are missing|the file ends before a part of it)"):
+    with pytest.raises(SongError, match=r"^cut short: (\d\.\d s are missing|the file ends before a part that)"):
         read_bytes(data[: int(kept * len(data))], tmp_path)
 
 
@@ -187,7 +187,7 @@ def test_what_ends_without_saying_so_is_told(tmp_path: Path) -> None:
     data = long_vorbis()
     samples, note = read_bytes(data[: pages(data)[-3]], tmp_path)
     assert len(samples) / RATE < 29.5
-    assert note == "nothing says that the song ends where the file does: perhaps it is cut short"
+    assert note == "nothing marks the end of the song: the file may be cut short"
 
 
 @pytest.mark.parametrize("suffix", [".m4a", ".mka", ".wma", ".opus", ".aac", ".flac", ".wv"])
@@ -195,7 +195,7 @@ def test_what_ends_without_saying_so_is_told(tmp_path: Path) -> None:
 def test_rubbish_behind_is_told(suffix: str, rubbish: bytes, tmp_path: Path) -> None:
     samples, note = read_bytes(made(suffix) + rubbish, tmp_path)
     check(samples)
-    assert " bytes that are no audio were skipped" in note
+    assert " bytes that are not audio were skipped" in note
     assert 28_000 < int(note.split(" bytes")[0].split()[-1].replace(",", "")) < 31_000
 
 
@@ -227,11 +227,11 @@ def test_the_sound_of_a_film_is_read(tmp_path: Path) -> None:
 def test_more_sound_tracks_are_told(tmp_path: Path) -> None:
     samples, note = read_bytes(film(tracks=3, pictures=False), tmp_path)
     check(samples)
-    assert note == "2 more sound tracks, not read"
+    assert note == "2 more audio tracks, not read"
 
 
 def test_pictures_alone_are_no_song(tmp_path: Path) -> None:
-    with pytest.raises(SongError, match="cannot be read as audio: there is no sound in it"):
+    with pytest.raises(SongError, match="cannot be read as audio: it contains no sound"):
         read_bytes(film(tracks=0), tmp_path)
 
 
@@ -251,7 +251,7 @@ def edited(first: float, seconds: float) -> bytes:
 def test_what_an_edit_list_hides_is_told(first: float, seconds: float, tmp_path: Path) -> None:
     samples, note = read_bytes(edited(first, seconds), tmp_path)
     assert len(samples) / RATE == pytest.approx(seconds, abs=0.05)
-    assert note == f"{3 - seconds:.1f} s left out, as the file's edit list wants it"
+    assert note == f"{3 - seconds:.1f} s left out, as the file's edit list demands"
     samples, note = read_bytes(edited(0.02, 3.0), tmp_path)
     check(samples)
     assert note == ""

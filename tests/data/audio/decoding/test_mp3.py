@@ -156,7 +156,7 @@ def test_what_is_no_audio_is_skipped_and_told(data: bytes, skipped: int, tmp_pat
     samples, note = read_bytes(data, tmp_path)
     times = 2 if "joined" in next(name for name, value in NOTED.items() if value[0] is data) else 1
     assert abs(len(samples) / RATE - times * SECONDS) < 0.15
-    told = int(note.split(" bytes that are no audio were skipped")[0].split()[-1].replace(",", ""))
+    told = int(note.split(" bytes that are not audio were skipped")[0].split()[-1].replace(",", ""))
     # a frame or two may be lost with it
     assert skipped - 1500 <= told < skipped + 3000
 
@@ -196,7 +196,7 @@ def hole(size: int) -> bytes:
 def test_a_small_hole_is_told_and_a_large_one_refused(tmp_path: Path) -> None:
     samples, note = read_bytes(hole(2_500), tmp_path)
     assert 3.6 < len(samples) / RATE < 3.9
-    assert re.match(r"0\.[23] s are damaged and left out; [23],\d\d\d bytes that are no audio were skipped", note)
+    assert re.match(r"0\.[23] s are damaged and left out; [23],\d\d\d bytes that are not audio were skipped", note)
     for size in (10_000, len(CBR) - len(CBR) // 2):  # the latter to the end
         with pytest.raises(SongError, match=r"damaged: [12]\.\d of [34]\.\d s cannot be decoded"):
             read_bytes(hole(size), tmp_path)
@@ -207,5 +207,5 @@ def test_rubbish_alone_is_no_song(make: Callable[[int], bytes], tmp_path: Path) 
     for size in (3_000, 100_000):
         with pytest.raises(SongError, match="cannot be read as audio"):
             read_bytes(make(size), tmp_path)
-    with pytest.raises(SongError, match="holds tags, but no audio"):
+    with pytest.raises(SongError, match="contains tags, but no audio"):
         read_bytes(id3(3000) + ID3V1, tmp_path)

@@ -39,7 +39,7 @@ NO_AUDIO = {
     "gzip": (b"\x1f\x8b\x08" + bytes(range(256)), "a compressed archive: unpack it first"),
     "PNG": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "a picture"),
     "JPEG": (b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(range(256)), "a picture"),
-    "MIDI": (b"MThd\0\0\0\6\0\1\0\1\1\xe0MTrk", "MIDI, which holds notes and no sound"),
+    "MIDI": (b"MThd\0\0\0\6\0\1\0\1\1\xe0MTrk", "MIDI, which holds notes, not sound"),
     "a playlist": (b"#EXTM3U\n#EXTINF:10,\nhttp://localhost/a.mp3\n", "a playlist, which only names other files"),
     "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "a Git LFS pointer"),
     "a page behind a tag": (b"ID3\4\0\0\0\0\0\x0a" + bytes(10) + b"<html>404</html>", "a web page"),
@@ -60,10 +60,10 @@ def test_what_is_no_audio_is_told_what_it_is(content: bytes, what: str, name: st
 def test_a_format_that_is_not_read_says_how_to_convert_it(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
     path.write_bytes(content)
-    with pytest.raises(SongError, match=r"which is not read here; convert it, .*: ffmpeg -i FILE song\.flac$"):
+    with pytest.raises(SongError, match=r"which is not supported; convert it, .*: ffmpeg -i FILE song\.flac$"):
         read(path)
     path.write_bytes(b"\x01\x02\x03\x04\xfe" * 5000)
-    with pytest.raises(SongError, match=r"bytes are of no format that is known here; convert it"):
+    with pytest.raises(SongError, match=r"format is not recognised; convert it"):
         read(path)
 
 
@@ -111,7 +111,7 @@ def test_less_than_a_tenth_of_a_second_is_no_song(suffix: str, tmp_path: Path) -
             path.write_bytes(encoded(suffix, tone(seconds, 44100), 44100, 128_000))
         return path
 
-    with pytest.raises(SongError, match=r"^0\.0\d\d s of audio are too short; 0\.1 s are needed$"):
+    with pytest.raises(SongError, match=r"^0\.0\d\d s of audio is too short; 0\.1 s are needed$"):
         read(written(0.03))
     assert len(read(written(0.11)).samples) >= 0.1 * RATE
 
@@ -127,7 +127,7 @@ def test_what_was_skipped_stands_in_the_list_of_problems(tiny_catalogue: Path, t
     soundfile.write(tiny_catalogue.parent / rows[2]["path"], tone(0.05, RATE), RATE)
     for workers in (1, 2):
         prepared = prepare(CatalogueFile(tiny_catalogue), tmp_path / f"data-{workers}", workers=workers)
-        note = "20,000 bytes that are no audio were skipped"
+        note = "20,000 bytes that are not audio were skipped"
         assert prepared.notes == [(rows[0]["song_id"], rows[0]["path"], note)]
         assert [song_id for song_id, _, _ in prepared.problems] == [rows[1]["song_id"], rows[2]["song_id"]]
         listed = {
@@ -136,10 +136,10 @@ def test_what_was_skipped_stands_in_the_list_of_problems(tiny_catalogue: Path, t
         assert listed == {
             rows[0]["song_id"]: ("yes", note),
             rows[1]["song_id"]: ("no", "empty file"),
-            rows[2]["song_id"]: ("no", "0.050 s of audio are too short; 0.1 s are needed"),
+            rows[2]["song_id"]: ("no", "0.050 s of audio is too short; 0.1 s are needed"),
         }
         assert len(prepared.manifest) == 22
-        assert "2 songs cannot be used, 1 are used although something of their files could not be; " in summary(
+        assert "2 songs cannot be used, 1 are used although parts of their files could not be read; " in summary(
             prepared
         )
     # what was prepared before is remembered
@@ -149,7 +149,7 @@ def test_what_was_skipped_stands_in_the_list_of_problems(tiny_catalogue: Path, t
 def test_who_tags_is_warned_with_the_name_of_the_song(tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
     with_rubbish(path)
-    with pytest.warns(SongWarning, match=r"/song\.mp3: 20,000 bytes that are no audio were skipped$"):
+    with pytest.warns(SongWarning, match=r"/song\.mp3: 20,000 bytes that are not audio were skipped$"):
         NetworkTagger(make_network()).tag(path)
     with pytest.warns(SongWarning, match="20,000 bytes"):
         assert abs(len(read_song(path)) - 2 * RATE) < 0.02 * RATE
@@ -255,7 +255,7 @@ def test_a_program_that_fails_is_no_help(
     options: dict, reason: str, program: Callable[..., None], tmp_path: Path
 ) -> None:
     program(**options)
-    with pytest.raises(SongError, match=r"^cannot be read as audio: OptimFROG, which is not read here.*" + reason):
+    with pytest.raises(SongError, match=r"^cannot be read as audio: OptimFROG, which is not supported.*" + reason):
         read(own_format(tmp_path / "song.ofr"))
 
 

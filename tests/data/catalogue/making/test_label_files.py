@@ -148,14 +148,14 @@ def test_tags_inside_or_names_of_folders(tmp_path: Path, capsys: pytest.CaptureF
         if number in (0, 1):
             write_tags(path, genre=["Jazz"])
     said = refuse(capsys, tmp_path / "m", "-o", tmp_path / "c.csv")
-    assert "25% of 8 files say their genre, and there are folders, too" in said
+    assert "25% of 8 files have a genre tag, and there are folders, too" in said
     assert "--from files or --from folders" in said
     make(capsys, tmp_path / "m", "-o", tmp_path / "c.csv", "--from", "folders")
     assert set(tag_table(trainable(tmp_path / "c.csv", capsys))) == {"a", "b"}
     for number, path in enumerate(sorted((tmp_path / "m").rglob("*.wav"))):
         write_tags(path, genre=[("Jazz", "a")[number % 2]])
     report = make(capsys, tmp_path / "m", "-o", tmp_path / "d.csv")
-    assert "tags inside the files: genre (--from folders takes the names of the folders)" in report
+    assert "tags inside the files: genre (--from folders uses the names of the folders)" in report
     manifest = trainable(tmp_path / "d.csv", capsys)
     assert {tag: len(songs) for tag, songs in tag_table(manifest).items()} == {"Jazz": 4, "a": 4}
 

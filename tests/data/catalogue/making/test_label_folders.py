@@ -20,7 +20,7 @@ def test_a_folder_per_genre_is_a_catalogue_that_trains(tmp_path: Path, capsys: p
     report = make(capsys, tmp_path / "genres", "-o", out)
     assert "3 tags: blues 8, hip hop 8, rock 8" in report
     assert f"musictag data check {out}" in report
-    assert "0 means only that the song was not given the tag" in report
+    assert "0 only means that the song was not given the tag" in report
     assert out.read_text().splitlines()[:2] == ["path,blues,hip hop,rock", "genres/blues/00000.wav,1,0,0"]
     manifest = trainable(out, capsys)
     assert tag_table(manifest)["rock"] == {f"genres/rock/{i:05d}.wav" for i in range(8)}
@@ -45,7 +45,7 @@ def test_folders_that_hold_everything_are_passed_and_deeper_ones_are_artists(
 def test_too_few_artists_to_keep_apart_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folders(tmp_path, {f"{genre}/{artist}": 2 for genre in ("jazz", "metal") for artist in ("Ana", "bo")})
     report = make(capsys, tmp_path, "-o", tmp_path / "c.csv")
-    assert "all songs are by Ana and bo, who cannot be in three splits each: without artists" in report
+    assert "all songs are by Ana and bo, too few to be divided among three splits: left out" in report
     assert len(trainable(tmp_path / "c.csv", capsys)) == 8
 
 
@@ -54,7 +54,7 @@ def test_folders_of_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         tmp_path, {f"{s}/{g}": 2 for s in ("train", "val", "test") for g in ("pop", "rock")} | {"train/odd": 4}
     )
     report = make(capsys, tmp_path, "-o", tmp_path / "c.parquet")
-    assert "odd: no song of test has it" in report
+    assert "odd: no song in test has it" in report
     manifest = trainable(tmp_path / "c.parquet", capsys)
     assert [len(manifest.split(split)) for split in ("train", "validation", "test")] == [4, 4, 4]
     assert set(tag_table(manifest)) == {"pop", "rock"}
@@ -67,7 +67,7 @@ def test_names_of_columns_and_strange_names_are_no_trouble(tmp_path: Path, capsy
     manifest = trainable(tmp_path / "c.csv", capsys)
     expected = {"split (tag)", "path (tag)", "Group (tag)", "artist (tag)", "duration (tag)", "song_id (tag)"}
     assert set(tag_table(manifest)) == expected | {"R&B, soul", "K\u00fcnstler;x", "new line"}
-    assert "tag 'split' has the column 'split (tag)'" in report
+    assert "tag 'split' is in column 'split (tag)'" in report
     assert all(len(songs) == 3 for songs in tag_table(manifest).values())
 
 
@@ -83,9 +83,9 @@ def test_what_is_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     for line in (
         "merged into 'Rock': 'ROCK' (1), 'rock' (2)",
         "rare: 2 songs, fewer than 3 (--min-songs)",
-        "songs that lie in no folder of a genre (1)",
+        "songs outside of any genre folder (1)",
         "empty files (1)",
-        "files that are not there (1)",
+        "files that do not exist (1)",
         "links to folders, which are not followed (1)",
         "songs without any tag left (2)",
         r"files whose names are not UTF-8, which no table can hold: rename them (1)",
@@ -111,11 +111,11 @@ def test_no_file_is_overwritten_unless_forced(tmp_path: Path, capsys: pytest.Cap
     write_folders(tmp_path / "m", {"rock": 3, "pop": 3})
     out = tmp_path / "c.csv"
     out.write_text("mine")
-    assert "exists already" in refuse(capsys, tmp_path / "m", "-o", out)
+    assert "already exists" in refuse(capsys, tmp_path / "m", "-o", out)
     assert out.read_text() == "mine"
     make(capsys, tmp_path / "m", "-o", out, "--force")
     assert len(trainable(out, capsys)) == 6
-    assert "is the table that is read" in refuse(capsys, out, "-o", out, "--force")
+    assert "is the table to be read" in refuse(capsys, out, "-o", out, "--force")
     assert "-o" in refuse(capsys, tmp_path / "m", "-o", tmp_path / "c.xlsx")
 
 
@@ -139,7 +139,7 @@ def test_options_that_nothing_reads_are_refused(tmp_path: Path, capsys: pytest.C
     write_folders(tmp_path / "m", {"rock": 3, "pop": 3})
     for option, value in (("--subset", "small"), ("--column", "x"), ("--separator", ";")):
         said = refuse(capsys, tmp_path / "m", "-o", tmp_path / "c.csv", option, value)
-        assert f"{option}: labels of this form (--from folders) have no such option" in said
+        assert f"{option}: not an option for labels of this form (--from folders)" in said
     assert "is a folder" in refuse(capsys, tmp_path / "m", "-o", tmp_path / "c.csv", "--from", "table")
     assert "tracks.csv" in refuse(capsys, tmp_path / "m", "-o", tmp_path / "c.csv", "--from", "fma")
     assert "there is no" in refuse(capsys, tmp_path / "nowhere", "-o", tmp_path / "c.csv")

@@ -60,7 +60,7 @@ def test_one_genre_in_a_cell_under_other_names(songs: Path, capsys: pytest.Captu
         for i, (path, tags) in enumerate(SONGS.items())
     ]
     report = make(capsys, write_table(songs / "t.tsv", rows), "-o", songs / "c.tsv", "--min-songs", "2")
-    assert "columns that are no tags, left out: Title" in report
+    assert "columns that are not tags, left out: Title" in report
     manifest = trainable(songs / "c.tsv", capsys)
     assert {tag: len(paths) for tag, paths in tag_table(manifest).items()} == {"loud": 3, "pop": 3, "rock": 3}
     assert manifest.groups[0] == manifest.groups[1] == "x"
@@ -77,7 +77,7 @@ def test_one_row_per_tag(songs: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_one_row_per_pair_with_a_value(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"path": path, "tag": tag, "value": tag in tags} for path, tags in SONGS.items() for tag in EXPECTED]
     report = make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "c.csv")
-    assert "column value says which rows count: those with 1" in report
+    assert "column value marks the rows that count with 1" in report
     assert tag_table(trainable(songs / "c.csv", capsys)) == EXPECTED
 
 
@@ -106,8 +106,8 @@ def test_columns_of_numbers_stay_what_they_are(songs: Path, capsys: pytest.Captu
     ]
     report = make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "c.csv")
     for line in (
-        "column ones had 1 or nothing: 0 is written where there was nothing",
-        "columns that are no tags, left out: year",
+        "column ones had 1 or empty cells: 0 is written for the empty ones",
+        "columns that are not tags, left out: year",
         "columns of numbers with one value only (1)",
     ):
         assert line in report
@@ -137,7 +137,7 @@ def test_files_are_found_below_another_folder_and_by_name(tmp_path: Path, capsys
     table = write_table(tmp_path / "tables" / "t.csv", [*rows, {"path": "gone.wav", "genre": "pop"}])
     report = make(capsys, table, "-o", tmp_path / "c.csv", "--audio", tmp_path / "audio")
     assert "9 files were found by their names" in report
-    assert "files that are not there (1)" in report
+    assert "files that do not exist (1)" in report
     assert trainable(tmp_path / "c.csv", capsys).paths[0] == "audio/deep/m/00000.wav"
     rows = [{"path": path, "genre": tags[-1]} for path, tags in SONGS.items()]
     report = make(capsys, write_table(table, rows), "-o", tmp_path / "d.csv", "--audio", tmp_path / "audio" / "deep")
