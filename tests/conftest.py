@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.catalogues import write_catalogue
+
+#: These kill processes, bound their memory, look into /proc or mount disks.
+LINUX_ONLY = (
+    "reliability/test_*", "security/test_*", "cli/test_tagging_interrupted.py", "common/test_files.py",
+    "data/preparation/test_crashes.py", "data/preparation/test_prepare*.py", "experiment/test_preemption.py",
+    "training/test_dead_process.py", "training/test_out_of_memory.py", "training/test_signals.py",
+)  # fmt: skip
+collect_ignore_glob = [] if sys.platform == "linux" else list(LINUX_ONLY)
 
 
 @pytest.fixture

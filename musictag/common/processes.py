@@ -50,6 +50,9 @@ def rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
+#: Ends a process at once. On Windows, which has no SIGKILL, SIGTERM does that.
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
 import warnings
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import pytorch_lightning as pl
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
-from musictag.common.processes import is_rank_zero, rank_zero_say
+from musictag.common.processes import KILL, is_rank_zero, rank_zero_say
 from musictag.data.datasets import Source
 from musictag.data.loading.datamodule import SongData
 from musictag.data.manifest import Tag
@@ -121,7 +120,7 @@ def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: In
         tracker.close(exit_code=1)
         # the other processes wait for this one in a collective operation, which no gentler signal ends
         if hasattr(trainer.strategy.launcher, "kill"):
-            trainer.strategy.launcher.kill(signal.SIGKILL)
+            trainer.strategy.launcher.kill(KILL)
         if why is error:
             raise
         raise why from error

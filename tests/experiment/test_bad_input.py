@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import resource
 import signal
 import subprocess
 from pathlib import Path
@@ -167,6 +166,8 @@ def test_a_full_disk_loses_no_finished_epoch(tiny: list[str], tmp_path: Path, sh
     settings = [*tiny, "trainer.max_epochs=4", f"runs_dir={tmp_path / 'full'}"]
 
     def small_disk() -> None:
+        import resource
+
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 

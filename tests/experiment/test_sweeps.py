@@ -189,6 +189,7 @@ def test_optuna_proposes_and_a_second_start_finds_its_trials(tiny: list[str], tm
     assert [metrics["run"] for metrics in finished(tmp_path)] == [metrics["run"] for metrics in runs]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Slurm's programs are shell scripts here")
 def test_slurm_gets_a_task_and_a_gpu_a_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     submitit = pytest.importorskip("submitit")
     monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))

@@ -12,7 +12,6 @@ import importlib
 import io
 import json
 import os
-import resource
 import runpy
 import shutil
 import signal
@@ -254,6 +253,8 @@ def plan(do: str, **where: Any) -> None:
     ``call`` (a method of TaggingModule), ``nth``. From the beginning: limit (the number of open ``files``).
     """
     if do == "limit":
+        import resource  # which Windows does not have
+
         resource.setrlimit(resource.RLIMIT_NOFILE, (where["files"], where["files"]))
         return
     protect = ("mount", "-o", "remount,ro", where.get("folder", ""))

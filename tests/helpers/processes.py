@@ -1,7 +1,6 @@
 """Real runs in separate processes, recorded (see recording/sitecustomize.py) and, on request, sent a signal.
 
-Loading the libraries takes longer than these runs: where the system can fork, commands are forked from a process that
-has loaded them.
+Loading the libraries takes longer than these runs: on Linux, commands are forked from a process that has loaded them.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def program(
 ) -> subprocess.CompletedProcess[str]:
     """`python NAME WORDS` for a file at the root, `python -m NAME WORDS` for a module, in ``folder``, to its end."""
     env = environment or {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "140"}
-    if not hasattr(os, "fork"):
+    if sys.platform != "linux":
         command = [sys.executable, *([str(ROOT / name)] if name.endswith(".py") else ["-m", name]), *words]
         return subprocess.run(command, input=stdin, capture_output=True, text=True, env=env, cwd=folder, timeout=HANGS)
     from tests.helpers.failures import shared_lab

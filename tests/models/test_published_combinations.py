@@ -16,7 +16,7 @@ from musictag.experiment.compose import compose, presets
 from musictag.experiment.identity import run_folder, system_label
 from musictag.models.network import TaggingNetwork
 from tests.experiment.test_baseline_run import FixedSongs
-from tests.helpers.models import CONF, PRESETS, make_small_network, preset
+from tests.helpers.models import CONF, PRESETS, VARIED_PRESETS, make_small_network, preset
 from tests.helpers.processes import program
 
 #: For 50 tags. Counted in the authors' code or in that of a re-evaluation: SampleCNN and its variants (Kim et al. 2018,
@@ -86,7 +86,7 @@ def test_the_table(capsys, monkeypatch):
     assert presets() == PRESETS
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", VARIED_PRESETS)
 def test_parts_can_be_chosen_beside_a_model(name):
     """They are as they are without it, and the other part stays the model's."""
     config = compose([f"model={name}", "backend=pooling", "backend.pooling=mean", "data.patch_seconds=30"])
@@ -127,16 +127,7 @@ def test_runs_are_named_after_their_model(tmp_path):
     assert run_folder(spelt, songs) == folder
 
 
-#: One of each front-end and back-end, their variants aside; tests that compile take seconds a model.
-VARIED = (
-    "crnn", "dieleman_waveform", "harmonic", "multi_resolution", "musicnn", "pons_spectrogram", "samplecnn_se",
-    "self_attention", "short_chunk_res", "waveform_small",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in VARIED else pytest.param(name, marks=pytest.mark.slow) for name in PRESETS]
-)
+@pytest.mark.parametrize("name", VARIED_PRESETS)
 def test_compiled_and_exported_models_give_the_same(name):
     tagger = make_small_network(name)
     waveform = 0.1 * torch.randn(2, tagger.input_samples)
