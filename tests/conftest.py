@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +11,30 @@ import pytest
 
 from tests.helpers.catalogues import write_catalogue
 
+#: These kill processes, bound their memory, look into /proc or mount disks.
+LINUX_ONLY = (
+    "reliability/test_*", "security/test_*", "cli/test_tagging_interrupted.py", "common/test_files.py",
+    "data/preparation/test_crashes.py", "data/preparation/test_prepare*.py", "experiment/test_preemption.py",
+    "training/test_dead_process.py", "training/test_out_of_memory.py", "training/test_signals.py",
+)  # fmt: skip
+collect_ignore_glob = [] if sys.platform == "linux" else list(LINUX_ONLY)
+
 
 @pytest.fixture
 def tiny_catalogue(tmp_path: Path) -> Path:
     """A catalogue.csv of 24 songs of 1 to 5 s: 12 for training, 5 for validation, 7 for test (see catalogues.py)."""
     return write_catalogue(tmp_path / "music")
+
+
+@pytest.fixture(scope="session")
+def songbook_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the cache of music21's corpus, which one of pytest's processes builds for all. Leave it whole."""
+    from musictag.data.songbook.corpus import load_corpus
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "songbook"
+    load_corpus(folder)  # whoever comes second waits, and reads it
+    return folder
 
 
 @pytest.fixture

@@ -5,12 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
-
-import torch.distributed as dist
 
 # where Lightning keeps the rank; importing Lightning itself takes seconds, too long for commands that read a table
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -45,10 +44,14 @@ def _die_with_parent() -> None:
 
 def rank_and_world() -> tuple[int, int]:
     """This process's rank and the number of training processes."""
-    if dist.is_available() and dist.is_initialized():
+    dist = sys.modules.get("torch.distributed")  # importing torch takes seconds, too long for workers that only decode
+    if dist is not None and dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
+
+#: Ends a process at once. On Windows, which has no SIGKILL, SIGTERM does that.
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

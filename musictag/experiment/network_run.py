@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -13,7 +12,7 @@ import pytorch_lightning as pl
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
-from musictag.common.processes import is_rank_zero, rank_zero_say
+from musictag.common.processes import KILL, is_rank_zero, rank_zero_say
 from musictag.data.datasets import Source
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.manifest import Tag
@@ -189,7 +188,7 @@ class NetworkRun(Run):
             tracker.close(exit_code=1)
             # the other processes wait in a collective operation, which only SIGKILL ends
             if hasattr(trainer.strategy.launcher, "kill"):
-                trainer.strategy.launcher.kill(signal.SIGKILL)
+                trainer.strategy.launcher.kill(KILL)
             if explained is error:
                 raise
             raise explained from error

@@ -54,6 +54,7 @@ def test_the_baseline_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [figure.unit for figure in fits] == ["s"] * 4
 
 
+@pytest.mark.slow
 def test_the_prepare_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = prepare.Kind("short clips", (1.0, 2.0), 22050, 2, songs=12)
     monkeypatch.setattr(prepare, "_KINDS", (kind,))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import resource
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,8 @@ from musictag.common.errors import MusictagError
 from musictag.experiment import run as experiment
 from musictag.models.checkpoint import read_tagger, store_tagger
 from tests.experiment.test_run import ENVIRONMENT, TRAIN, train
-from tests.helpers.experiments import ROOT, TINY, compose_config, folders
+from tests.helpers.experiments import TINY, compose_config, folders
+from tests.helpers.processes import program
 
 
 @pytest.fixture
@@ -173,6 +172,8 @@ def test_a_full_disk_loses_no_finished_epoch(tiny: list[str], tmp_path: Path, sh
     settings = [*tiny, "trainer.max_epochs=4", f"runs_dir={tmp_path / 'full'}"]
 
     def small_disk() -> None:
+        import resource
+
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
@@ -195,10 +196,7 @@ def test_a_checkpoint_that_would_build_anything_else_is_refused(tiny: list[str],
     store_tagger(tmp_path / "evil.safetensors", stored.description, stored.state)
     with pytest.raises(MusictagError, match="classes of musictag"):
         musictag.load(tmp_path / "evil.safetensors")
-    done = subprocess.run(
-        [sys.executable, "-m", "musictag.cli", "tag", "x.wav", "--model", str(tmp_path / "evil.safetensors")],
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
+    done = program("musictag.cli", "tag", "x.wav", "--model", str(tmp_path / "evil.safetensors"))
     assert done.returncode == 1
     assert "classes of musictag" in done.stderr
     assert "Traceback" not in done.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from musictag.models.baselines.trees import Trees
 from musictag.models.factory import find_class, settings
 from tests.helpers.catalogues import read_rows, write_table
 from tests.helpers.experiments import ROOT, compose_config, folders
+from tests.helpers.processes import program
 
 #: A tree or two of 12 songs.
 SMALL = ("data.prepare_workers=1", "baseline.threads=1", "evaluation.bootstrap_resamples=20")
@@ -59,9 +58,7 @@ def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
     trees: list[str], tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def train() -> str:
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "train.py"), *trees], capture_output=True, text=True, timeout=300
-        )
+        done = program("train.py", *trees)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "LightGBM" not in done.stdout + done.stderr  # it has nothing to say
         return done.stdout

@@ -23,6 +23,7 @@ from musictag.experiment import run as experiment
 from tests.helpers.experiments import ROOT, TINY, compose_config, folders
 from tests.helpers.plain_training import assert_is, read_splits, write_beginning
 from tests.helpers.plain_training import train as train_plainly
+from tests.helpers.processes import program
 
 TRAIN = (sys.executable, str(ROOT / "train.py"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "140"}
@@ -30,7 +31,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "140"}
 
 def train(*overrides: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """`python train.py OVERRIDES`, as a person types it."""
-    done = subprocess.run([*TRAIN, *overrides], capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+    done = program("train.py", *overrides)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -236,6 +237,7 @@ def test_results_that_cannot_be_logged_are_results_all_the_same(
     assert not (experiment.results_folder(config) / "error.txt").exists()
 
 
+@pytest.mark.slow
 def test_each_job_of_a_multirun_has_its_process_and_a_failing_one_stops_nothing(
     tiny: list[str], tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from musictag.experiment.sweeps import jobs as sweeping
 from musictag.experiment.sweeps import status, study
 from tests.conf.test_conf import NEEDED
 from tests.helpers.experiments import ROOT, TINY, compose_config, folders
-from tests.helpers.processes import TWO_PROCESSES, batches, environment
+from tests.helpers.processes import TWO_PROCESSES, batches, environment, program
 
 SWEEPS = sorted(path.stem for path in (ROOT / "sweep").glob("*.yaml"))
 DATA = sorted(path.stem for path in (ROOT / "conf" / "data").glob("*.yaml"))
@@ -50,9 +50,7 @@ def sweep_config(*overrides: str) -> DictConfig:
 
 def sweep(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`python train.py WORDS`, as a person types it."""
-    command = [sys.executable, str(ROOT / "train.py"), *words]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    return program("train.py", *words, environment={**os.environ, "OMP_NUM_THREADS": "1", **environment})
 
 
 def finished(tmp_path: Path) -> list[dict[str, Any]]:
@@ -81,26 +79,36 @@ def test_a_grid_of_an_interval_is_refused() -> None:
         study.job_overrides(with_task("trainer.learning_rate=interval(0,1)"))
 
 
-@pytest.mark.parametrize("name", SWEEPS)
-def test_every_job_of_every_study_composes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def has_sizes(name: str, data: str) -> bool:
+    """Whether the study has a file of its own for the data set."""
+    return (ROOT / "sweep" / "data" / f"{name}_{data}.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        # each study with one data set, and where the two have a file of their own
+        pytest.param(*pair, marks=[] if has_sizes(*pair) or i % len(DATA) == j else pytest.mark.slow)
+        for i, name in enumerate(SWEEPS)
+        for j, pair in enumerate((name, data) for data in DATA)
+    ],
+)
+def test_every_job_of_every_study_composes(name: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
-    for data in DATA:
-        chosen = [f"sweep={name}", f"data={data}", *NEEDED.get(data, [])]
-        with_sizes = [] if list((ROOT / "sweep" / "data").glob(f"{name}_{data}.yaml")) else ["data.train_songs=7,8"]
-        params = sweep_config(*chosen).hydra.sweeper
-        if "optuna" in params._target_:
-            assert study.job_overrides(sweep_config(*chosen)) is None
-            continue
-        cfg = sweep_config(*chosen)
-        with read_write(cfg.hydra):
-            cfg.hydra.overrides.task = [*chosen, *with_sizes]
-        jobs = study.job_overrides(cfg)
-        assert jobs is not None
-        assert len({tuple(job) for job in jobs}) == len(jobs) > 1
-        for job in (jobs[0], jobs[-1]):
-            config = compose_config(*job)
-            assert config["study"] == name
-            experiment.check_keys(config)
+    chosen = [f"sweep={name}", f"data={data}", *NEEDED.get(data, [])]
+    cfg = sweep_config(*chosen)
+    if "optuna" in cfg.hydra.sweeper._target_:
+        assert study.job_overrides(cfg) is None
+        return
+    with read_write(cfg.hydra):
+        cfg.hydra.overrides.task = [*chosen, *([] if has_sizes(name, data) else ["data.train_songs=7,8"])]
+    jobs = study.job_overrides(cfg)
+    assert jobs is not None
+    assert len({tuple(job) for job in jobs}) == len(jobs) > 1
+    for job in (jobs[0], jobs[-1]):
+        config = compose_config(*job)
+        assert config["study"] == name
+        experiment.check_keys(config)
 
 
 def test_the_files_of_data_sets_belong_to_studies() -> None:
@@ -182,6 +190,7 @@ def test_optuna_proposes_and_a_second_start_finds_its_trials(tiny: list[str], tm
     assert [metrics["run"] for metrics in finished(tmp_path)] == [metrics["run"] for metrics in runs]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Slurm's programs are shell scripts here")
 def test_slurm_gets_a_task_and_a_gpu_a_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     submitit = pytest.importorskip("submitit")
     monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 
 from musictag.data.datasets.catalogue import CatalogueFile
-from musictag.data.loading.datamodule import SongDataModule
+
+if TYPE_CHECKING:  # it loads Lightning, which processes that only prepare are spared
+    from musictag.data.loading.datamodule import SongDataModule
 
 #: Splits of the 24 songs in the smallest catalogue: 12, 5 and 7.
 SPLIT_SIZES = (("train", 12), ("validation", 5), ("test", 7))
@@ -81,6 +84,8 @@ def read_rows(path: Path) -> list[dict]:
 
 def song_data(catalogue: Path, **settings: object) -> SongDataModule:
     """The data module of a catalogue, with settings that are fast in a test."""
+    from musictag.data.loading.datamodule import SongDataModule
+
     settings = {"patch_seconds": 0.5, "batch_size": 4, "num_workers": 0, "prepare_workers": 1} | settings
     return SongDataModule(CatalogueFile(catalogue), catalogue.parent / "data", **settings)
 

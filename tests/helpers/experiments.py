@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from musictag.experiment import run as experiment
 from musictag.experiment.compose import compose
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +42,8 @@ def compose_config(*overrides: str) -> dict[str, Any]:
 
 def run(*overrides: str) -> tuple[Path, dict[str, Any]]:
     """Run `python train.py OVERRIDES` within this process; returns the run folder and metrics.json."""
+    from musictag.experiment import run as experiment  # imports Lightning
+
     config = compose_config(*overrides)
     experiment.run(config)
     run_dir = experiment.results_folder(config)

@@ -2,23 +2,26 @@
 
 ``Lab`` keeps a process with the libraries loaded and forks a new one for every command, so that a run that is started
 twenty times does not load them twenty times. The command is the real one: train.py with its usual overrides. With
-``Lab(mounts=True)`` it has private mounts that end with it.
+``Lab(mounts=True)`` it has private mounts that end with it. All tests that need none use ``shared_lab()``.
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import io
 import json
 import os
-import resource
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -38,14 +41,22 @@ GIVE_UP_SECONDS = 300.0
 
 
 class Started:
-    """A running command, the leader of a process group. ``said`` contains its output."""
+    """A running command, the leader of a process group. ``said`` contains its output; after ``start(apart=True)``
+    without ``stderr``."""
 
-    def __init__(self, lab: Lab, pid: int, log: Path) -> None:
-        self._lab, self.pid, self._log = lab, pid, log
+    def __init__(self, lab: Lab, pid: int, logs: tuple[Path, Path]) -> None:
+        self._lab, self.pid, self._logs = lab, pid, logs
+        self._status: int | None = None
 
     @property
-    def said(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")
+    def stdout(self) -> str:
+        return self._logs[0].read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        return self._logs[1].read_text(encoding="utf-8", errors="replace")
+
+    said = stdout
 
     def kill(self) -> int:
         """kill -9 for all its processes; returns its status, as it may have ended by itself just before."""
@@ -55,7 +66,9 @@ class Started:
 
     def wait(self) -> int:
         """The exit status, negative for a signal."""
-        return int(self._lab._answer())
+        if self._status is None:
+            self._status = int(self._lab._answer())
+        return self._status
 
     def children(self) -> list[int]:
         """The other processes of its group."""
@@ -76,12 +89,13 @@ class Lab:
     def __init__(self, folder: Path, *, mounts: bool = False, environment: dict[str, str | None] | None = None) -> None:
         """``environment``: variables to set, or to unset (None)."""
         changed = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "140", **(environment or {})}
-        self._folder, self._numbers = folder, count()
+        self._environment = {name: value for name, value in changed.items() if value is not None}
+        self._folder, self._numbers, self._started = folder, count(), None
         command = [sys.executable, "-m", "tests.helpers.failures"]
         self._process = subprocess.Popen(
             [*(_own_mounts() if mounts else []), *command],
             cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env={name: value for name, value in changed.items() if value is not None},
+            env=self._environment,
         )  # fmt: skip
         assert self._answer() == "ready"
 
@@ -90,12 +104,28 @@ class Lab:
         *words: str,
         failure: dict[str, Any] | None = None,
         program: str = "train.py",
-        environment: dict[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        whole_environment: bool = False,
+        apart: bool = False,
+        folder: Path = ROOT,
+        stdin: str = "",
     ) -> Started:
-        """`python train.py WORDS`, or another ``program``: a file, or a module. ``failure``: see ``plan``."""
-        log = self._folder / f"log-{next(self._numbers)}.txt"
-        pid = self._ask(program=program, words=words, failure=failure, log=str(log), environment=environment or {})
-        return Started(self, int(pid), log)
+        """`python train.py WORDS`, or another ``program``: a file, or a module. ``failure``: see ``plan``.
+
+        ``environment`` comes on top of the lab's own, or is the ``whole_environment``.
+        """
+        if self._started is not None:  # by a test that failed
+            self._started.kill()
+        number = next(self._numbers)
+        logs = [self._folder / f"log-{number}.txt", self._folder / f"{'errors' if apart else 'log'}-{number}.txt"]
+        given = self._folder / f"input-{number}.txt"
+        given.write_text(stdin)
+        pid = self._ask(
+            program=program, words=words, failure=failure, files=list(map(str, (given, *logs))), folder=str(folder),
+            environment={**({} if whole_environment else self._environment), **(environment or {})},
+        )  # fmt: skip
+        self._started = Started(self, int(pid), tuple(logs))
+        return self._started
 
     def run(self, *words: str, **settings: Any) -> tuple[int, str]:
         """The exit status of a command, and its output."""
@@ -188,14 +218,25 @@ def _warm_up() -> None:
 
 
 def _become(
-    program: str, words: list[str], failure: dict[str, Any] | None, log: str, environment: dict[str, str]
+    program: str,
+    words: list[str],
+    failure: dict[str, Any] | None,
+    files: list[str],
+    folder: str,
+    environment: dict[str, str],
 ) -> None:
     os.setpgid(0, 0)
+    os.chdir(folder)
+    began_with = os.environ.get("PYTHONPATH")
+    os.environ.clear()
     os.environ.update(environment)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    for number, opened in enumerate((os.open(os.devnull, os.O_RDONLY), output, output)):
-        os.dup2(opened, number)
+    for number, (file, way) in enumerate(zip(files, ("rb", "ab", "ab"), strict=True)):
+        with open(file, way) as opened:
+            os.dup2(opened.fileno(), number)
     signal.alarm(round(GIVE_UP_SECONDS))  # ends a process that hangs, which its status shows
+    path = environment.get("PYTHONPATH")
+    if path != began_with and path and Path(path, "sitecustomize.py").is_file():
+        runpy.run_path(str(Path(path, "sitecustomize.py")))  # as Python does at its start
     if failure:
         plan(**failure)
     sys.argv = [str(ROOT / program) if program.endswith(".py") else program, *words]
@@ -212,6 +253,8 @@ def plan(do: str, **where: Any) -> None:
     ``call`` (a method of TaggingModule), ``nth``. From the beginning: limit (the number of open ``files``).
     """
     if do == "limit":
+        import resource  # which Windows does not have
+
         resource.setrlimit(resource.RLIMIT_NOFILE, (where["files"], where["files"]))
         return
     protect = ("mount", "-o", "remount,ro", where.get("folder", ""))
@@ -299,6 +342,14 @@ def labs(folder: Path, number: int = 1, **settings: Any) -> Iterator[list[Lab]]:
     finally:
         for lab in opened:
             lab.close()
+
+
+@cache
+def shared_lab() -> Lab:
+    """One for all tests of this process, for as long as that lives."""
+    folder = Path(tempfile.mkdtemp(prefix="musictag-lab-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Lab(folder)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.helpers.experiments import ROOT
+from tests.helpers.processes import program
 
 #: Extreme values for numbers in a header.
 EXTREMES = (
@@ -93,10 +92,9 @@ def read_all(kind: str, paths: Sequence[Path], folder: Path, megabytes: int = 51
     outcomes, left = Outcomes(), list(paths)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     while left:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.helpers.fuzz_worker", kind, str(megabytes), str(seconds)],
-            input="".join(f"{path}\n" for path in left), cwd=folder, env=environment, capture_output=True, text=True,
-            timeout=120 + seconds * len(left),
+        done = program(
+            "tests.helpers.fuzz_worker", kind, str(megabytes), str(seconds), environment=environment, folder=folder,
+            stdin="".join(f"{path}\n" for path in left),
         )  # fmt: skip
         said = [json.loads(line) for line in done.stdout.splitlines()]
         assert said, done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +22,14 @@ from musictag.models.network import TaggingNetwork
 CONF = Path(__file__).resolve().parents[2] / "conf"
 #: Presets of networks: baselines have no parts.
 PRESETS = presets()
+#: The same; those beyond one of each front-end and back-end class are slow.
+VARIED_PRESETS = [
+    name if name in {
+        "crnn", "dieleman_spectrogram", "dieleman_waveform", "harmonic", "multi_resolution", "musicnn",
+        "pons_spectrogram", "samplecnn_se", "self_attention_2020", "waveform_small",
+    } else pytest.param(name, marks=pytest.mark.slow)
+    for name in PRESETS
+]  # fmt: skip
 #: The files of both groups, one per class.
 CLASSES = {group: sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml")) for group in ("frontend", "backend")}
 #: Variants of these classes from papers, named after their models; and the back-ends that only pool over time.

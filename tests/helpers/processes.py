@@ -1,4 +1,7 @@
-"""Real runs in separate processes, recorded (see recording/sitecustomize.py) and, on request, sent a signal."""
+"""Real runs in separate processes, recorded (see recording/sitecustomize.py) and, on request, sent a signal.
+
+Loading the libraries takes longer than these runs: on Linux, commands are forked from a process that has loaded them.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.helpers.experiments import ROOT
 
 TRAIN = (sys.executable, str(ROOT / "train.py"))
-#: On CPUs, where batch norm cannot be synchronised.
+#: For CPUs, where batch norm cannot be synchronised.
 TWO_PROCESSES = ("trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=false")
-RECORDING = str(Path(__file__).parent / "recording")
-#: Seconds after which a run hangs; machines may be slow.
+RECORDING = str(ROOT / "tests" / "helpers" / "recording")
+#: Seconds after which a run counts as hung; machines may be slow.
 HANGS = 240
 
 
@@ -29,13 +32,31 @@ def environment(records: Path, hurt: str | None = None, **more: str) -> dict[str
     return kept | own | ({"RECORD_HURT": hurt} if hurt else {}) | more
 
 
+def program(
+    name: str, *words: str, environment: Mapping[str, str] | None = None, folder: Path = ROOT, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """`python NAME WORDS` for a file at the root, `python -m NAME WORDS` for a module, in ``folder``, to its end."""
+    env = environment or {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "140"}
+    if sys.platform != "linux":
+        command = [sys.executable, *([str(ROOT / name)] if name.endswith(".py") else ["-m", name]), *words]
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, env=env, cwd=folder, timeout=HANGS)
+    from tests.helpers.failures import shared_lab
+
+    started = shared_lab().start(
+        *words, program=name, environment=env, whole_environment=True, apart=True, folder=folder, stdin=stdin
+    )
+    return subprocess.CompletedProcess([name, *words], started.wait(), started.stdout, started.stderr)
+
+
 def run(
     command: Sequence[str], records: Path, hurt: str | None = None, status: int = 0, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command, which must exit with ``status``."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment(records, hurt, **more), timeout=HANGS
-    )
+    env = environment(records, hurt, **more)
+    if tuple(command[:2]) == TRAIN:
+        done = program("train.py", *command[2:], environment=env)
+    else:
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=HANGS)
     assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

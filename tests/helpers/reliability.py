@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,12 @@ class Bench:
         self.whole = only(folder / "undisturbed")
         assert_is(self.whole, train(compose_config(*self.words("undisturbed"))))
 
+    def in_lab(self, lab: Lab) -> Bench:
+        """The same run, for commands that another lab starts."""
+        other = copy.copy(self)
+        other.lab = lab
+        return other
+
     def words(self, runs: str | Path, *more: str, data: str | Path = "data") -> list[str]:
         """The command line of the run, with its results below ``runs``, which is not part of the run's identity."""
         return [*self.settings, f"runs_dir={self.folder / runs}", f"data_dir={self.folder / data}", *more]
@@ -48,7 +55,7 @@ class Bench:
 
 @contextmanager
 def bench(folder: Path, *settings: str, **how: Any) -> Iterator[Bench]:
-    """``settings`` follow SETTINGS; ``how`` are those of a Lab."""
+    """``settings`` follow SETTINGS; ``how`` are those of a Lab of its own."""
     with labs(folder, **how) as (lab,):
         yield Bench(folder, lab, (*SETTINGS, *settings))
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -19,7 +17,8 @@ from musictag.experiment.identity import system_label
 from musictag.experiment.run import make_run
 from musictag.models.network import TaggingNetwork
 from tests.experiment.test_baseline_run import FixedSongs
-from tests.helpers.models import CONF, PRESETS, make_small_network, preset
+from tests.helpers.models import CONF, PRESETS, VARIED_PRESETS, make_small_network, preset
+from tests.helpers.processes import program
 
 #: For 50 tags. Counted in the authors' code or in that of a re-evaluation: SampleCNN and its variants (Kim et al. 2018,
 #: Keras), musicnn and vgg (the published weights), the paper's models (its TensorFlow graphs), self-attention (both
@@ -88,7 +87,7 @@ def test_the_table(capsys, monkeypatch):
     assert presets() == PRESETS
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", VARIED_PRESETS)
 def test_parts_can_be_chosen_beside_a_model(name):
     """They are as they are without it, and the other part stays the model's."""
     config = compose([f"model={name}", "backend=pooling", "backend.pooling=mean", "data.patch_seconds=30"])
@@ -108,9 +107,7 @@ def test_parts_can_be_chosen_beside_a_model(name):
 def test_train_knows_parts_beside_a_model():
     """As the function above does, from the command line itself."""
     words = ["model=vgg", "backend=recurrent", "data=catalogue", "data.path=no/such/table.csv"]
-    done = subprocess.run(
-        [sys.executable, str(CONF.parent / "train.py"), *words], capture_output=True, text=True, timeout=120
-    )
+    done = program("train.py", *words)
     assert done.stderr == "musictag: no catalogue at no/such/table.csv\n"
 
 
@@ -133,7 +130,7 @@ def test_runs_are_named_after_their_model(tmp_path):
     assert make_run(spelt).folder(songs) == folder
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", VARIED_PRESETS)
 def test_compiled_and_exported_models_give_the_same(name):
     tagger = make_small_network(name)
     waveform = 0.1 * torch.randn(2, tagger.input_samples)

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ import pytest
 from musictag.experiment import run as experiment
 from tests.helpers.experiments import ROOT, compose_config
 from tests.helpers.failures import labs, wait_until
-from tests.helpers.reliability import SETTINGS, Bench, bench, check_whole, epochs_done, only, outcome
+from tests.helpers.reliability import SETTINGS, Bench, check_whole, epochs_done, only, outcome
 
 DAY = 86400
 #: A module that Python imports before anything else: the time of day leaps by days, to and fro, whenever it is asked.
@@ -27,12 +26,6 @@ import itertools, time
 real, calls = time.time, itertools.count()
 time.time = lambda: real() + (next(calls) * 5 % 13 - 6) * {DAY}
 """
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench(tmp_path_factory.mktemp("times")) as made:
-        yield made
 
 
 def all_seconds(run_dir: Path) -> list[float]:

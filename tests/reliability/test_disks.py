@@ -12,16 +12,17 @@ from pathlib import Path
 import pytest
 
 from musictag.data.store.store import Store
-from tests.helpers.failures import Disk
-from tests.helpers.reliability import EPOCHS, Bench, bench, check_whole, curves, weights
+from tests.helpers.failures import Disk, labs
+from tests.helpers.reliability import EPOCHS, Bench, check_whole, curves, weights
 
 ROOM = 64.0  # megabytes: more than a run needs
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench(tmp_path_factory.mktemp("disks"), mounts=True) as made:
-        yield made
+def run(run: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """With a lab that may mount."""
+    with labs(tmp_path_factory.mktemp("disks"), mounts=True) as (lab,):
+        yield run.in_lab(lab)
 
 
 def seen(disk: Disk, run: Bench) -> Path:

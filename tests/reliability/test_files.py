@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from musictag.experiment.results.files import read_results
-from tests.helpers.reliability import Bench, bench, check_whole, only
+from tests.helpers.reliability import Bench, check_whole, only
 
 DAMAGES = {
     "garbage": lambda content: bytes(reversed(content)),
     "cut short": lambda content: content[: len(content) // 2],
     "empty": lambda content: b"",
 }
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench(tmp_path_factory.mktemp("files")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +102,7 @@ def test_what_is_written_again_anyway_may_be_damaged(run: Bench, stopped: Path, 
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\x00", b'{"test": ', b"[]", b"null", b"{}"], ids=repr)
-def test_finished_results_that_are_damaged_are_named(run: Bench, tmp_path: Path, content: bytes) -> None:
+def test_finished_results_that_are_damaged_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "metrics.json").write_bytes(content)
     with pytest.raises(Exception, match=r"metrics.json is damaged: .* Delete it and rerun the command") as said:
         read_results(tmp_path)
@@ -147,7 +140,7 @@ def test_a_damaged_index_of_the_prepared_audio_is_named(run: Bench) -> None:
 @pytest.mark.slow
 def test_status_goes_on_where_files_of_one_job_are_damaged(run: Bench) -> None:
     """As after a crash of the machine: one job's files say nothing, those of the others do."""
-    runs = run.folder / "study"
+    runs = run.folder / "damaged study"
     status, said = run.lab.run("-m", *run.words(runs), "study=damaged", "seed=0")
     assert status == 0, said
     (listed,) = runs.glob("*/study-damaged.json")

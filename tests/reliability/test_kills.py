@@ -7,21 +7,14 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.failures import STEPS, Started, wait_until
-from tests.helpers.reliability import EPOCHS, Bench, bench, check_whole, epochs_done, only
+from tests.helpers.reliability import EPOCHS, Bench, check_whole, epochs_done, only
 
 KILLS = 20
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench(tmp_path_factory.mktemp("kills")) as made:
-        yield made
 
 
 def finish(run: Bench, runs: str, **where: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,12 @@ from musictag.training.module import TaggingModule
 from tests.helpers.catalogues import read_rows, write_table
 from tests.helpers.experiments import compose_config, folders
 from tests.helpers.plain_training import assert_is, train, write_beginning
-from tests.helpers.reliability import SETTINGS, Bench, bench, check_whole, epochs_done, only, weights
+from tests.helpers.reliability import SETTINGS, Bench, check_whole, epochs_done, only, weights
 
 CHOSEN = ("trainer.", "optimizer.", "scheduler", "callbacks.", "data.batch_size", "data.patches_per_song")
 TWO = (
     "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.sync_batchnorm=false",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench(tmp_path_factory.mktemp("losses")) as made:
-        yield made
 
 
 def songs_named(reason: str) -> list[str]:

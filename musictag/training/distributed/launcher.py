@@ -19,6 +19,8 @@ from typing import Any
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
+from musictag.common.processes import KILL
+
 _POLL_SECONDS = 0.5
 #: For rank 0, which usually notices the death of another process by itself and then ends properly.
 _GRACE_SECONDS = 10.0
@@ -81,7 +83,7 @@ class _WatchingLauncher(_SubprocessScriptLauncher):
                 return
             self._strategy.on_death(f"{reason}; rerun the command to resume from the last checkpoint")
             print(f"musictag: {reason}: this process ends, too", file=sys.__stderr__, flush=True)
-            self.kill(signal.SIGKILL)
+            self.kill(KILL)
             os._exit(1)
 
         threading.Thread(target=watch, name="watch-processes", daemon=True).start()
@@ -95,7 +97,7 @@ def dead_process(processes: list[subprocess.Popen], within_seconds: float = 0.0)
             status = process.poll()
             if status:
                 how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-                memory = " (perhaps the machine ran out of memory)" if status == -signal.SIGKILL else ""
+                memory = " (perhaps the machine ran out of memory)" if status == -KILL else ""
                 return f"rank {number} of this run's {len(processes) + 1} processes {how}{memory}"
         if not processes or time.monotonic() >= give_up:
             return None

@@ -18,8 +18,8 @@ from tests.helpers.songbook_scores import SECONDS, generator, voices
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("songbook")
+def data_dir(songbook_folder):
+    return songbook_folder
 
 
 @pytest.fixture(scope="module")

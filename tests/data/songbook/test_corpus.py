@@ -22,16 +22,8 @@ SPLITS = ("train", "validation", "test")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the cache of the whole corpus, built by one process."""
-    folder = tmp_path_factory.mktemp("corpus")
-    load_corpus(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def corpus(folder: Path) -> Corpus:
-    return load_corpus(folder)
+def corpus(songbook_folder: Path) -> Corpus:
+    return load_corpus(songbook_folder)
 
 
 def index_of(corpus: Corpus, piece_id: str) -> int:
@@ -147,19 +139,19 @@ def test_the_order_of_pieces_is_a_fixed_shuffle(corpus):
     assert abs(np.corrcoef(np.arange(len(order)), order)[0, 1]) < 0.05  # no trace of the order of the files
 
 
-def test_loading_reads_no_score_again_and_never_imports_music21(folder, monkeypatch):
+def test_loading_reads_no_score_again_and_never_imports_music21(songbook_folder, monkeypatch):
     monkeypatch.setattr(module, "_read_files", None)
-    assert len(load_corpus(folder)) > 10_000
+    assert len(load_corpus(songbook_folder)) > 10_000
     program = (
         "import sys; from pathlib import Path; from musictag.data.songbook.corpus import load_corpus, _corpus_folder;"
-        f"load_corpus(Path({str(folder)!r})); _corpus_folder(); sys.exit('music21' in sys.modules)"
+        f"load_corpus(Path({str(songbook_folder)!r})); _corpus_folder(); sys.exit('music21' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("position", [0, 31, 32, 40, 100_000, -1, -30])
-def test_damage_anywhere_is_noticed(folder, tmp_path, position):
-    damaged = bytearray(cache_file(folder).read_bytes())
+def test_damage_anywhere_is_noticed(songbook_folder, tmp_path, position):
+    damaged = bytearray(cache_file(songbook_folder).read_bytes())
     damaged[position] ^= 4
     file = tmp_path / "some.cache"
     file.write_bytes(damaged)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,11 @@ from musictag.data.random_draws import patch_starts_of_epoch, song_keys
 from musictag.data.store.store import Store
 from musictag.experiment import run as experiment
 from tests.data.store.test_checksums import flip_sample, place
-from tests.experiment.test_run import TRAIN, comparable
+from tests.experiment.test_run import comparable
 from tests.helpers.catalogues import ready
 from tests.helpers.experiments import TINY, compose_config, folders
-from tests.helpers.preparations import ENVIRONMENT, contents
+from tests.helpers.preparations import contents
+from tests.helpers.processes import program
 
 SEED = 0
 
@@ -117,9 +117,7 @@ def test_training_on_damaged_audio_prints_no_traceback(tiny_catalogue: Path, tmp
     settings = run_settings(tiny_catalogue, tmp_path, workers=1)
     data = prepare(CatalogueFile(tiny_catalogue), tmp_path / "data")
     path = flip_sample(data.store, "train-05", first_sample_of_epoch(data.store, "train-05", epoch=1))
-    process = subprocess.run(
-        [*TRAIN, *settings], capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False
-    )
+    process = program("train.py", *settings)
     assert process.returncode == 1, process.stderr
     assert f"musictag: shard {path} is damaged: " in process.stderr
     assert "train-05" in process.stderr

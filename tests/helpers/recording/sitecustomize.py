@@ -80,5 +80,7 @@ def _note(module, stage, batch, number):
             os.kill(os.getpid(), getattr(signal, name))
 
 
-if _FOLDER:
+if _FOLDER and "musictag.training.module" in sys.modules:  # of a process that was forked
+    _wrap(sys.modules["musictag.training.module"].TaggingModule)
+elif _FOLDER:
     sys.meta_path.insert(0, _Watch())
