@@ -5,9 +5,7 @@ A whole study, each job in a process of its own: `python train.py sweep=dataset_
 
 from __future__ import annotations
 
-import os
 import warnings
-from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -15,10 +13,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from musictag.experiment.overrides import command_line, in_one_message, plain_config
+from musictag.experiment.search_path import search_words
 
 # conf/hydra/launcher/submitit_slurm.yaml names everything that its plugin knows; Hydra would rather it had another name
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is validated against ConfigStore schema")
-os.environ["MUSICTAG_HOME"] = str(Path(__file__).resolve().parent)  # where Hydra finds sweep/
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -33,7 +31,7 @@ def main(cfg: DictConfig) -> float | None:
     config, chosen = plain_config(cfg), HydraConfig.get()
     if chosen.mode == RunMode.MULTIRUN:
         # not resolved: they are read once more, by the job's own process
-        overrides = OmegaConf.to_container(chosen.overrides.task, resolve=False)
+        overrides = [*search_words(chosen), *OmegaConf.to_container(chosen.overrides.task, resolve=False)]
         return sweeping.objective(sweeping.run_job(config, overrides, OmegaConf.to_container(chosen.launcher)))
     metrics = experiment.run(config)
     if "hydra.mode=RUN" not in chosen.overrides.hydra:  # of a job, its sweep speaks

@@ -12,7 +12,15 @@ import pytest
 import musictag
 
 ROOT = Path(musictag.__file__).parent
-FLOORS = [{"common"}, {"models", "data", "evaluation"}, {"inference"}, {"training"}, {"experiment"}, {"report"}, {"cli"}]
+FLOORS = [
+    {"common"},
+    {"models", "data", "evaluation"},
+    {"inference"},
+    {"training"},
+    {"experiment"},
+    {"report"},
+    {"cli"},
+]
 FLOOR = {package: number for number, floor in enumerate(FLOORS) for package in floor}
 #: modules for users of the package, on top of everything; nothing inside imports them
 DOORS = {"musictag", "musictag.testing"}
@@ -54,7 +62,9 @@ def test_no_circle_of_imports():
 
 def test_at_most_ten_packages_and_modules():
     """Beside ``__init__.py``, and the empty file by which type checkers know that the package is typed."""
-    entries = sorted(path.name for path in ROOT.iterdir() if path.name not in ("__init__.py", "__pycache__", "py.typed"))
+    entries = sorted(
+        path.name for path in ROOT.iterdir() if path.name not in ("__init__.py", "__pycache__", "py.typed")
+    )
     assert len(entries) <= 10, entries
 
 

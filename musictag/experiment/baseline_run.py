@@ -99,6 +99,8 @@ def baseline_facts(
     audio_seconds = data.audio_seconds("test")
     predicting = seconds["test"] / audio_seconds
     return {
+        "family": "baseline",
+        "input": f"{len(feature_names())} features",
         "validation": {"val_loss": float(loss), **metrics},
         "epochs": None,
         "best_epoch": None,

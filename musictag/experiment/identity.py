@@ -15,8 +15,8 @@ from musictag.data.preparation.prepare import song_versions
 from musictag.data.store.folder import prepared_folder
 from musictag.experiment.code_versions import code_versions
 from musictag.models.backends import BackEnd
-from musictag.models.factory import find_class, with_lists
-from musictag.models.frontends import FAMILIES, FrontEnd
+from musictag.models.factory import with_lists
+from musictag.models.frontends import FrontEnd
 from musictag.models.pretrained import digest
 from musictag.training.flags import check_flags
 from musictag.training.instantiate import check_part, closest
@@ -155,14 +155,11 @@ def run_folder(config: dict[str, Any], source: Source) -> Path:
     return there[0] if there else place / "-".join([*parts, end])
 
 
-def deciding(config: dict[str, Any], locations: Collection[str] | None = None) -> dict[str, Any]:
+def deciding(config: dict[str, Any], locations: Collection[str]) -> dict[str, Any]:
     """What of the configuration can change the result; ``trainer.batch_norm_shares`` is added where it is not one.
 
-    ``locations``: of the source; None: as musictag's own class of that name says, none for another one.
+    ``locations``: of the source.
     """
-    if locations is None:
-        target = config["data"]["_target_"]
-        locations = find_class(target, Source).locations if target.startswith("musictag.") else ()
     kept = _without(config, (*INDIFFERENT_KEYS, *CONDITIONAL_KEYS, *(f"data.{name}" for name in locations)))
     trainer = config.get("trainer")
     if trainer is None:  # a baseline
@@ -228,9 +225,6 @@ def _without(config: dict[str, Any], keys: Collection[str], prefix: str = "") ->
     }
 
 
-_FAMILIES = (*FAMILIES, "baseline")
-
-
 def system_label(config: Mapping[str, Any]) -> str:
     """What competes, in a word or two: a baseline, a model, or front-end and back-end; and what it began with."""
     names = config["names"]
@@ -239,9 +233,3 @@ def system_label(config: Mapping[str, Any]) -> str:
         how = f"{names['probe']} probe" if names.get("probe") else f"{config['freeze'] or 'nothing'} frozen"
         label += f" from {Path(config['init_from']).name} ({how})"
     return label
-
-
-def _family(config: Mapping[str, Any]) -> str:
-    if config.get("baseline"):
-        return "baseline"
-    return find_class(config["frontend"]["_target_"], FrontEnd).family

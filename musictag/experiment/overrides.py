@@ -27,6 +27,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.paths import expanded
 from musictag.common.streams import write_out_what_cannot_be_encoded
 from musictag.experiment.results.console import _instead
+from musictag.experiment.search_path import search_words
 from musictag.training.signals import Stopped
 
 #: Every key that holds a path, and whether it may be left out as null.
@@ -115,7 +116,8 @@ def _take_parts_of_their_own(config: dict[str, Any]) -> None:
     chosen = [part for part in _PARTS if any(word.startswith(f"{part}=") for word in words)]
     if not chosen:
         return
-    alone = compose(hydra.job.config_name, [word for word in words if not word.startswith("model=")])
+    others = [word for word in words if not word.startswith("model=")]
+    alone = compose(hydra.job.config_name, [*search_words(hydra), *others])
     config |= {part: OmegaConf.to_container(alone[part], resolve=True) for part in chosen}
     names |= {part: names["model"] for part in _PARTS if part not in chosen} | {"model": None, "paper": None}
 

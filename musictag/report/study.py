@@ -14,10 +14,12 @@ from typing import Any
 
 from musictag.common.errors import MusictagError
 from musictag.evaluation.registry import METRICS
-from musictag.experiment.identity import _FAMILIES, _family, deciding, system_label
+from musictag.experiment.identity import deciding, system_label
 from musictag.experiment.results.files import Predictions, read_predictions, read_results
 from musictag.experiment.sweeps.study import find_studies, read_jobs
+from musictag.models.frontends import FAMILIES
 
+_FAMILIES = (*FAMILIES, "baseline")
 #: Keys that differ between the runs of a system without being what a study varies: the seed, and how long or how large.
 _NO_FACTORS = ("seed", "baseline", "frontend._target_", "backend._target_", "data.num_songs")
 _LABELS = {
@@ -42,7 +44,7 @@ class Run:
         self.metrics = metrics
         self.config: dict[str, Any] = metrics["config"]
         self.system = system_label(self.config)
-        self.family = _family(self.config)
+        self.family: str = metrics["family"]
         self.seed: int = metrics["seed"]
         self.train_songs: int = metrics["songs"]["train"]
         self.parameters: int | None = metrics.get("parameters")
@@ -188,7 +190,7 @@ def _factors(runs: Sequence[Run]) -> list[str]:
 
 def _settings(run: Run) -> dict[str, Any]:
     """Dotted keys of what the run depends on: a baseline has no network, and all the songs are so many songs."""
-    flat = _flat(deciding(run.config))
+    flat = _flat(deciding(run.config, run.metrics["locations"]))
     if run.family == "baseline":
         unused = (
             "frontend.", "backend.", "loss.", "optimizer.", "scheduler.", "trainer.", "callbacks.", "monitor",

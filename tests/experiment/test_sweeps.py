@@ -81,8 +81,7 @@ def test_a_grid_of_an_interval_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_every_job_of_every_study_composes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
+def test_every_job_of_every_study_composes(name: str) -> None:
     for data in DATA:
         chosen = [f"sweep={name}", f"data={data}", *NEEDED.get(data, [])]
         with_sizes = [] if list((ROOT / "sweep" / "data").glob(f"{name}_{data}.yaml")) else ["data.train_songs=7,8"]
@@ -183,7 +182,6 @@ def test_optuna_proposes_and_a_second_start_finds_its_trials(tiny: list[str], tm
 
 def test_slurm_gets_a_task_and_a_gpu_a_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     submitit = pytest.importorskip("submitit")
-    monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
     cfg = sweep_config(
         "trainer=ddp", "trainer.devices=4", "trainer.num_nodes=2", "hydra/launcher=submitit_slurm",
         "hydra.launcher.partition=gpu",

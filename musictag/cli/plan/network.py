@@ -9,7 +9,7 @@ from musictag.common.errors import MusictagError
 from musictag.experiment.compose import compose, presets
 
 #: Keys that say how large a part is; the others have options of their own, or change nothing in a plan.
-_GROUPS = ("frontend.", "backend.")
+_GROUPS = ("frontend.", "backend.", "+frontend.", "+backend.", "hydra.searchpath")
 
 
 def compose_model(

@@ -24,6 +24,7 @@ from musictag.data.loading.datamodule import SongData
 from musictag.evaluation.metrics import song_metrics
 from musictag.evaluation.plots import plot_curves, plot_tags
 from musictag.evaluation.registry import METRICS
+from musictag.experiment.code_versions import code_versions
 from musictag.experiment.run_folder import hold
 from musictag.models.network import TaggingNetwork
 from musictag.training.callbacks.history import write_history
@@ -153,6 +154,8 @@ def write_results(
         write_history(run_dir / "history.csv", history)
         plot_curves(history, run_dir / "curves.png", best_epoch=best_epoch)
     own = {
+        "family": network.frontend.family,
+        "input": network.frontend.describe_input(),
         "validation": history[best_epoch] if history else validation,
         "epochs": len(history),
         "best_epoch": best_epoch,
@@ -204,6 +207,7 @@ def write_scores(
     content = {
         "run": run_dir.name,
         "data": data.source.name,
+        "locations": list(data.source.locations),
         "frontend": config["names"]["frontend"],
         "backend": config["names"]["backend"],
         "baseline": config["names"]["baseline"],
@@ -216,7 +220,9 @@ def write_scores(
         **own,
         "device": device,
         "machine": platform.platform(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in packages}
+        | code_versions(config),
         "git": git_state(),
         "config": config,
     }

@@ -26,6 +26,7 @@ from musictag.experiment.compose import compose
 from musictag.experiment.identity import check_keys, run_folder
 from musictag.experiment.overrides import readable_params
 from musictag.experiment.results.files import read_results
+from musictag.experiment.search_path import search_words
 from musictag.experiment.sweeps.jobs import _source
 
 #: What is kept of a job.
@@ -110,7 +111,7 @@ def job_overrides(config: DictConfig) -> list[list[str]] | None:
             choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
             choices[key] = [f"{key}={override.get_value_element_as_str()}"]
-    return [list(job) for job in product(*choices.values())]
+    return [[*search_words(config.hydra), *job] for job in product(*choices.values())]
 
 
 def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:
