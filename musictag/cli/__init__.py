@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
-from musictag import __version__
 from musictag.cli.parsing import Commands, add_commands
 from musictag.common.errors import MusictagError
 from musictag.common.streams import drop_output, write_out_what_cannot_be_encoded
@@ -46,7 +46,7 @@ COMMANDS: Commands = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 1 where something could not be done."""
     parser = argparse.ArgumentParser(prog="musictag", description="Music auto-tagging.")
-    parser.add_argument("--version", action="version", version=f"musictag {__version__}")
+    parser.add_argument("--version", action="version", version=f"musictag {version('musictag')}")
     parser.set_defaults(kept="")  # what Ctrl-C leaves of a command, where it leaves anything
     add_commands(parser, COMMANDS)
     write_out_what_cannot_be_encoded()

@@ -7,10 +7,10 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from musictag import __version__
 from musictag.cli.parsing import add_model, add_songs
 from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
@@ -123,7 +123,7 @@ def embed(
         "layer": embedder.layer.name,
         "sample_rate": tagger.sample_rate,
         "patch_seconds": embedder.patch_seconds,
-        "musictag": __version__,
+        "musictag": version("musictag"),
     }
     rows = _Rows(songs, embedder, patches)
     try:

@@ -39,8 +39,9 @@ def plugin_folders() -> dict[str, Path]:
     """
     folders = {}
     for package in sorted({entry.module for entry in entry_points(group=PLUGINS)}):
-        places = (Path(place) / "conf" for place in _places(package))
-        folders |= {package: folder for folder in places if folder.is_dir()}
+        for place in _places(package):
+            if (folder := Path(place) / "conf").is_dir():
+                folders[package] = folder
     owners: dict[str, str] = {}
     if folders:
         owners = dict.fromkeys((*_files(CONF), *_files(CONF.parent, "sweep")), "musictag")
