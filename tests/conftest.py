@@ -9,6 +9,9 @@ import pytest
 
 from tests.helpers.catalogues import write_catalogue
 
+#: A package of its own, with tests of its own: experiment/test_plugins.py installs it and runs them.
+collect_ignore = ["plugin"]
+
 
 @pytest.fixture
 def tiny_catalogue(tmp_path: Path) -> Path:
