@@ -82,16 +82,18 @@ def in_one_message() -> Iterator[None]:
 def plain_config(cfg: DictConfig) -> dict[str, Any]:
     """``cfg`` as plain containers, every path with ``~`` as the folder that it means.
 
-    A part that was chosen beside a model is what it is without it (``model=vgg backend=recurrent``). Call this while
-    Hydra is initialised.
+    A part that was chosen beside a model is what it is without it (``model=vgg backend=recurrent``), and a front-end or
+    back-end that is given by its class (``frontend._target_=my_package.MyFrontEnd``) has no settings but those that are
+    given with it. Call this while Hydra is initialised.
 
     Raises MissingMandatoryValue for a key that is not given, another error of OmegaConf for an interpolation that leads
     nowhere, and MusictagError for a path that is empty or not a text.
     """
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     names = config.get("names", {})
-    if names.get("model") is not None and names["baseline"] is None:
+    if names and names["baseline"] is None:
         _take_parts_of_their_own(config)
+        _take_classes_of_their_own(config)
     data = config["data"]
     for key, value in data.items():  # a source of somebody's own may have other keys
         if isinstance(value, str) and value.startswith("~"):
@@ -114,12 +116,29 @@ def _take_parts_of_their_own(config: dict[str, Any]) -> None:
     hydra, names = HydraConfig.get(), config["names"]
     words = list(hydra.overrides.task)
     chosen = [part for part in _PARTS if any(word.startswith(f"{part}=") for word in words)]
-    if not chosen:
+    if not chosen or names["model"] is None:
         return
     others = [word for word in words if not word.startswith("model=")]
     alone = compose(hydra.job.config_name, [*search_words(hydra), *others])
     config |= {part: OmegaConf.to_container(alone[part], resolve=True) for part in chosen}
-    names |= {part: names["model"] for part in _PARTS if part not in chosen} | {"model": None, "paper": None}
+    _name_parts(names, {part: names[part] for part in chosen})
+
+
+def _take_classes_of_their_own(config: dict[str, Any]) -> None:
+    """A class of the command line takes the place of that of the chosen file, whose settings were for that one."""
+    given = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
+    chosen = [part for part in _PARTS if f"{part}._target_" in given]
+    for part in chosen:
+        named = {key.split(".")[1] for key in given if key.startswith(f"{part}.")}
+        config[part] = {key: value for key, value in config[part].items() if key in named}
+    _name_parts(config["names"], {part: str(config[part]["_target_"]).rpartition(".")[2] for part in chosen})
+
+
+def _name_parts(names: dict[str, Any], chosen: dict[str, str]) -> None:
+    """``chosen``: what parts are called that are none of the model's, where there is one."""
+    if chosen and names["model"] is not None:
+        names |= dict.fromkeys(_PARTS, names["model"]) | {"model": None, "paper": None}
+    names |= chosen
 
 
 def readable(words: Sequence[str]) -> list[str]:

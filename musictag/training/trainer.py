@@ -37,11 +37,11 @@ def build_trainer(
             "callbacks.checkpoint.minutes=null"
         )
     ours = {
-        # history first: what is saved within an epoch counts the batch that has just ended
+        # what is saved within an epoch is saved last, so that all have counted the batch that has just ended
         # the best before the last checkpoint, which then knows of it
         "callbacks": [
             history,
-            *callbacks,
+            *sorted(callbacks, key=lambda callback: isinstance(callback, StepCheckpoint)),
             BestTagger(run_dir / TAGGER_FILE, monitor, monitors()[monitor]),
             EpochCheckpoint(run_dir, "last"),
             *([pl.callbacks.RichProgressBar(leave=False)] if interactive() else []),

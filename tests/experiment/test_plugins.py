@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import venv
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +21,9 @@ from musictag.experiment import run as experiment
 from musictag.experiment.compose import compose, presets
 from musictag.models.factory import PLUGINS
 from musictag.report.study import read_study
-from tests.helpers.catalogues import synthetic_song
+from tests.helpers.catalogues import read_rows, synthetic_song
 from tests.helpers.experiments import ROOT, folders
+from tests.helpers.processes import RECORDING, only_run, scores
 
 SOURCE = ROOT / "tests" / "plugin"
 #: A run of a second: names of the plug-in's files, and of musictag's.
@@ -34,7 +33,7 @@ TINY = (
 )  # fmt: skip
 #: The same parts by their classes, for a package that nobody has registered.
 BY_CLASS = (
-    "frontend._target_=my_package.parts.Envelopes", "~frontend.channels", "+frontend.hop_samples=256",
+    "frontend._target_=my_package.parts.Envelopes", "+frontend.filters=8", "frontend.hop_samples=128",
     "backend=mean_and_deviation",
 )  # fmt: skip
 
@@ -146,8 +145,15 @@ def test_a_package_that_is_not_registered_works_by_search_path_and_by_class(
     # beside a model, where the configuration is composed once more
     assert compose([path, "frontend=envelopes", "model=vgg"])["frontend"]["_target_"] == "my_package.parts.Envelopes"
     assert main(["plan", "--frontend", "envelopes", "--songs", "1000", path]) == 0
-    folder, metrics = trained((path, "frontend=waveform", *BY_CLASS), tmp_path)
-    assert metrics["config"]["frontend"]["hop_samples"] == 256
+    folder, metrics = trained((path, *BY_CLASS), tmp_path)
+    assert folder.name.startswith("Envelopes-mean_and_deviation-")
+    assert metrics["config"]["frontend"] == {
+        "_target_": "my_package.parts.Envelopes", "filters": 8, "hop_samples": 128,
+    }  # fmt: skip
+    names = compose(["model=vgg", *BY_CLASS[:-1]])["names"]
+    assert {name: names[name] for name in ("frontend", "backend", "model", "paper")} == {
+        "frontend": "Envelopes", "backend": "vgg", "model": None, "paper": None,
+    }  # fmt: skip
     assert metrics["versions"]["my_package"].startswith("source ")
     song = wav(tmp_path)
 
@@ -223,21 +229,20 @@ def test_its_author_runs_the_contracts(installed: Environment) -> None:
 def test_from_installation_to_tags(installed: Environment, tmp_path: Path) -> None:
     """Trained, interrupted and resumed, swept, reported, tagged with: every program in the plug-in's environment."""
     train = [str(ROOT / "train.py"), "model=envelopes", *TINY, *folders(tmp_path), "study=own"]
-    uninterrupted = [*train, "trainer.max_epochs=3", f"runs_dir={tmp_path / 'whole'}"]
-    installed.run(*uninterrupted)
-
-    # interrupted after its first epoch, as Ctrl-C does it; the same words go on
-    longer = [*train, "trainer.max_epochs=3", "+callbacks.slow._target_=my_package.callbacks.Wait"]
-    process = subprocess.Popen([installed.python, *longer], env=installed.variables({"MY_PACKAGE_WAIT": "0.3"}))
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "runs").glob("*/*/last.ckpt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    curves = ["+logger.curves._target_=pytorch_lightning.loggers.CSVLogger", f"+logger.curves.save_dir={tmp_path}"]
+    longer = [*train, "trainer.max_epochs=3", *curves]
+    installed.run(*longer, f"runs_dir={tmp_path / 'whole'}")
+    # interrupted within the second epoch; the same words go on
+    hurt = {"RECORD_FOLDER": str(tmp_path), "RECORD_HURT": "SIGINT:train:0:1:0"}
+    installed.run(*longer, status=130, PYTHONPATH=os.pathsep.join([str(ROOT), RECORDING]), **hurt)
     assert not list((tmp_path / "runs").glob("*/*/metrics.json"))
-    assert "Going on after" in installed.run(*longer)
-    results = [json.loads(next(place.glob("*/*/metrics.json")).read_text()) for place in (tmp_path / "whole", tmp_path / "runs")]
-    assert results[0]["test"] == results[1]["test"]
+    assert "Going on after 1 finished epochs" in installed.run(*longer)
+    whole, resumed = (only_run(tmp_path / place) for place in ("whole", "runs"))
+    assert scores(resumed) == scores(whole)
+    # what the callback had counted came back with the run: three epochs of 16 songs, a patch each
+    *_, last = sorted((tmp_path / "lightning_logs").iterdir())
+    counted = [row["patches_in_all"] for row in read_rows(last / "metrics.csv")]
+    assert [float(count) for count in counted if count] == [32, 48]
 
     installed.run(*train, "-m", "frontend.filter_multiplier=0.5,1", "trainer.max_epochs=2", "study=sizes")
     # a job is told of folders that only its sweep was told of
@@ -249,5 +254,4 @@ def test_from_installation_to_tags(installed: Environment, tmp_path: Path) -> No
     assert "envelopes" in told
     rows = (tmp_path / "runs" / "tones" / "report-sizes" / "runs.csv").read_text()
     assert rows.count("envelopes,waveform,envelopes") == 2
-    (folder,) = {path.parent for path in (tmp_path / "whole").glob("*/*/metrics.json")}
-    assert "high" in installed.run("-m", "musictag.cli", "tag", wav(tmp_path), "--model", str(folder))
+    assert "high" in installed.run("-m", "musictag.cli", "tag", wav(tmp_path), "--model", str(whole))

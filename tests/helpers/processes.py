@@ -15,7 +15,7 @@ from tests.helpers.experiments import ROOT
 TRAIN = (sys.executable, str(ROOT / "train.py"))
 #: On CPUs, where batch norm cannot be synchronised.
 TWO_PROCESSES = ("trainer=ddp", "trainer.devices=2", "trainer.sync_batch_norm=false")
-RECORDING = str(ROOT / "tests" / "recording")
+RECORDING = str(ROOT / "tests" / "helpers" / "recording")
 #: Seconds after which a run hangs; machines may be slow.
 HANGS = 240
 

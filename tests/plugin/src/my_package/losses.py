@@ -14,4 +14,4 @@ class Focal(Loss):
 
     def of_probability(self, probabilities: Tensor, targets: Tensor) -> Tensor:
         p = probabilities.clamp(1e-7, 1 - 1e-7)
-        return -(targets - p).abs() ** self.gamma * (targets * p.log() + (1 - targets) * (1 - p).log())
+        return -((targets - p).abs() ** self.gamma) * (targets * p.log() + (1 - targets) * (1 - p).log())
