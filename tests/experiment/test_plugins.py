@@ -150,7 +150,7 @@ def test_a_package_that_is_not_registered_works_by_search_path_and_by_class(
     assert metrics["config"]["frontend"] == {
         "_target_": "my_package.parts.Envelopes", "filters": 8, "hop_samples": 128,
     }  # fmt: skip
-    names = compose(["model=vgg", *BY_CLASS[:-1]])["names"]
+    names = compose(["model=vgg", BY_CLASS[0]])["names"]
     assert {name: names[name] for name in ("frontend", "backend", "model", "paper")} == {
         "frontend": "Envelopes", "backend": "vgg", "model": None, "paper": None,
     }  # fmt: skip
