@@ -26,6 +26,7 @@ from tests.helpers.experiments import ROOT, folders
 from tests.helpers.processes import RECORDING, only_run, scores
 
 SOURCE = ROOT / "tests" / "plugin"
+TRAIN = str(ROOT / "train.py")
 #: A run of a second: names of the plug-in's files, and of musictag's.
 TINY = (
     "data=tones", "loss=focal", "callbacks=counting", "data.num_workers=0", "data.prepare_workers=1",
@@ -227,8 +228,8 @@ def test_its_author_runs_the_contracts(installed: Environment) -> None:
 
 @pytest.mark.slow
 def test_from_installation_to_tags(installed: Environment, tmp_path: Path) -> None:
-    """Trained, interrupted and resumed, swept, reported, tagged with: every program in the plug-in's environment."""
-    train = [str(ROOT / "train.py"), "model=envelopes", *TINY, *folders(tmp_path), "study=own"]
+    """Trained, interrupted and resumed, tagged with: every program in the plug-in's environment."""
+    train = [TRAIN, "model=envelopes", *TINY, *folders(tmp_path), "study=own"]
     curves = ["+logger.curves._target_=pytorch_lightning.loggers.CSVLogger", f"+logger.curves.save_dir={tmp_path}"]
     longer = [*train, "trainer.max_epochs=3", *curves]
     installed.run(*longer, f"runs_dir={tmp_path / 'whole'}")
@@ -244,14 +245,23 @@ def test_from_installation_to_tags(installed: Environment, tmp_path: Path) -> No
     counted = [row["patches_in_all"] for row in read_rows(last / "metrics.csv")]
     assert [float(count) for count in counted if count] == [32, 48]
 
-    installed.run(*train, "-m", "frontend.filter_multiplier=0.5,1", "trainer.max_epochs=2", "study=sizes")
-    # a job is told of folders that only its sweep was told of
+    assert "high" in installed.run("-m", "musictag.cli", "tag", wav(tmp_path), "--model", str(whole))
+
+
+@pytest.mark.slow
+def test_a_sweep_and_its_report(installed: Environment, tmp_path: Path) -> None:
+    """Each job is a process of its own, which finds what its sweep has found."""
+    words = ["model=envelopes", *TINY, *folders(tmp_path)]
+    installed.run(TRAIN, "-m", *words, "study=sizes", "frontend.filter_multiplier=0.5,1")
     (tmp_path / "conf" / "frontend").mkdir(parents=True)
     shutil.copy(SOURCE / "src/my_package/conf/frontend/envelopes.yaml", tmp_path / "conf/frontend/mine.yaml")
-    for words in ([f"hydra.searchpath=[file://{tmp_path / 'conf'}]"], ["--config-dir", str(tmp_path / "conf")]):
-        installed.run(*train, "-m", *words, "frontend=mine", "seed=1,2", "study=mine")
-    told = installed.run("-m", "musictag.cli", "report", str(tmp_path / "runs" / "tones"), "--study", "sizes")
-    assert "envelopes" in told
-    rows = (tmp_path / "runs" / "tones" / "report-sizes" / "runs.csv").read_text()
-    assert rows.count("envelopes,waveform,envelopes") == 2
-    assert "high" in installed.run("-m", "musictag.cli", "tag", wav(tmp_path), "--model", str(whole))
+    for told in (f"hydra.searchpath=[file://{tmp_path / 'conf'}]", f"--config-dir={tmp_path / 'conf'}"):
+        seed = f"seed={1 + told.startswith('-')}"
+        assert "1 jobs; to watch them" in installed.run(TRAIN, "-m", told, *words, "frontend=mine", seed, "study=mine")
+    runs = tmp_path / "runs" / "tones"
+    assert len(list(runs.glob("mine-envelopes-*/metrics.json"))) == 2
+    installed.run("-m", "musictag.cli", "report", str(runs), "--study", "sizes", "--out", str(tmp_path / "report"))
+    rows = read_rows(tmp_path / "report" / "runs.csv")
+    assert [(row["system"], row["family"], row["input"]) for row in rows] == [
+        ("envelopes", "waveform", "envelopes")
+    ] * 2

@@ -18,7 +18,7 @@ def test_a_catalogue(tiny_catalogue: Path) -> None:
 
 
 def test_songbook(tmp_path: Path) -> None:
-    testing.check_source(Songbook(tmp_path, num_songs=4, validation_songs=2, test_songs=2, seconds=1.0), songs=1)
+    testing.check_source(Songbook(tmp_path, num_songs=4, validation_songs=2, test_songs=2, seconds=3.0), songs=1)
 
 
 def _quiet(song_id: str, path: str) -> np.ndarray:
