@@ -5,10 +5,8 @@ A whole study, each job in its own process: `python train.py sweep=dataset_size`
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
-from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,10 +14,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from musictag.experiment.overrides import command_line, in_one_message, plain_config
+from musictag.experiment.search_path import search_overrides
 
 # conf/hydra/launcher/submitit_slurm.yaml lists every key of its plugin; Hydra warns because both have the same name
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is validated against ConfigStore schema")
-os.environ["MUSICTAG_HOME"] = str(Path(__file__).resolve().parent)  # where Hydra finds sweep/
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -34,7 +32,7 @@ def main(cfg: DictConfig) -> float | None:
     config, chosen = plain_config(cfg), HydraConfig.get()
     if chosen.mode == RunMode.MULTIRUN:
         # not resolved: the job's own process parses them again
-        overrides = OmegaConf.to_container(chosen.overrides.task, resolve=False)
+        overrides = [*search_overrides(chosen), *OmegaConf.to_container(chosen.overrides.task, resolve=False)]
         return sweeping.objective(sweeping.run_job(config, overrides, OmegaConf.to_container(chosen.launcher)))
     metrics = experiment.run(config)
     if "hydra.mode=RUN" not in sys.argv:  # the results of a job are printed by its sweep

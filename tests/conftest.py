@@ -17,6 +17,8 @@ LINUX_ONLY = (
     "data/preparation/test_crashes.py", "data/preparation/test_prepare*.py", "experiment/test_preemption.py",
     "training/test_dead_process.py", "training/test_out_of_memory.py", "training/test_signals.py",
 )  # fmt: skip
+#: tests/plugin is a package of its own, with its own tests: experiment/test_plugins.py installs it and runs them.
+collect_ignore = ["plugin"]
 collect_ignore_glob = [] if sys.platform == "linux" else list(LINUX_ONLY)
 
 

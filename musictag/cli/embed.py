@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from musictag.cli.parsing import add_songs
+from musictag.cli.parsing import add_model, add_songs
 from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
 from musictag.common.paths import path_argument
@@ -39,13 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overwritten; Ctrl-C keeps the finished songs."
     )
     add_songs(parser, "*")
-    parser.add_argument(
-        "--model",
-        required=True,
-        type=path_argument,
-        metavar="MODEL",
-        help="folder of a finished run, its tagger.safetensors or model.json, or the name of a pretrained model",
-    )
+    add_model(parser)
     parser.add_argument(
         "--layer",
         metavar="LAYER",
@@ -61,7 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=".parquet or .npz (default: embeddings.parquet)",
     )
     parser.add_argument("--patches", action="store_true", help="one row per patch, with its start in seconds")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
     parser.set_defaults(kept="; nothing was written")
 
 
@@ -70,15 +63,23 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list_layers == bool(arguments.files):
         raise MusictagError("musictag embed takes the files to embed, or --list-layers without files")
     if arguments.list_layers:
-        return list_layers(arguments.model, arguments.device)
-    return embed(arguments.files, arguments.model, arguments.layer, arguments.out, arguments.patches, arguments.device)
+        return list_layers(arguments.model, arguments.device, arguments.trust)
+    return embed(
+        arguments.files,
+        arguments.model,
+        arguments.layer,
+        arguments.out,
+        arguments.patches,
+        arguments.device,
+        arguments.trust,
+    )
 
 
-def list_layers(model: str, device: str = "cpu") -> int:
+def list_layers(model: str, device: str = "cpu", trust: Sequence[str] = ()) -> int:
     """Print the layers of ``model`` that can be embedded: name, class, output shape for a patch, H. Returns 0."""
     from musictag.inference.load import load
 
-    usable = load(model, device).layers()
+    usable = load(model, device, trust).layers()
     rows = [("LAYER", "KIND", "SHAPE PER PATCH", "FEATURES")]
     rows += [(layer.name, layer.kind, "×".join(map(str, layer.shape)), str(layer.size)) for layer in usable.values()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -89,7 +90,13 @@ def list_layers(model: str, device: str = "cpu") -> int:
 
 
 def embed(
-    names: Sequence[str], model: str, layer: str | None, out: str, patches: bool = False, device: str = "cpu"
+    names: Sequence[str],
+    model: str,
+    layer: str | None,
+    out: str,
+    patches: bool = False,
+    device: str = "cpu",
+    trust: Sequence[str] = (),
 ) -> int:
     """Write the features of the files ``names``, and of all audio below those that are folders, to ``out``; returns the
     exit status: 1 if a file had to be skipped.
@@ -108,7 +115,7 @@ def embed(
     if path.exists():
         raise MusictagError(f"{out} already exists; choose another name with --out, or delete it")
     songs = Songs(names)
-    tagger = load(model, device)
+    tagger = load(model, device, trust)
     embedder = tagger.embedder(layer)
     about = {
         "model": model,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Union
 
-from musictag.common.paths import song_argument
+from musictag.common.paths import path_argument, song_argument
 
 #: Verb: its module, or a nested table of verbs, and one line of help.
 Commands = Mapping[str, tuple[Union[str, "Commands"], str]]
@@ -48,6 +48,26 @@ def add_songs(parser: argparse.ArgumentParser, nargs: str) -> None:
         type=song_argument,
         metavar="FILE | FOLDER",
         help="WAV, FLAC, Ogg, MP3, AIFF, ...; for a folder, all audio files below it",
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """``model``, ``device`` and ``trust``: the tagger that is used, as ``musictag.load`` takes them."""
+    parser.add_argument(
+        "--model",
+        required=True,
+        type=path_argument,
+        metavar="MODEL",
+        help="folder of a finished run, tagger.safetensors or model.json in it, or a pretrained model",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package, other than musictag and registered plug-ins, whose code the model's file may name: it is run "
+        "(repeatable)",
     )
 
 

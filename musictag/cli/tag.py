@@ -13,9 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from musictag.cli.parsing import add_songs, positive
+from musictag.cli.parsing import add_model, add_songs, positive
 from musictag.common.errors import MusictagError, SongError
-from musictag.common.paths import path_argument
 from musictag.common.streams import drop_output, is_utf8
 from musictag.common.text import printable, unicode_name
 
@@ -30,32 +29,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "evaluation.mode=whole). Results appear as songs finish, and Ctrl-C keeps them."
     )
     add_songs(parser, "+")
-    parser.add_argument(
-        "--model",
-        required=True,
-        type=path_argument,
-        metavar="MODEL",
-        help="folder of a finished run, its tagger.safetensors or model.json, or the name of a pretrained model",
-    )
+    add_model(parser)
     parser.add_argument("--top", type=positive, default=5, metavar="N", help="how many tags to show (default: 5)")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object: all tags of every file, also after Ctrl-C"
     )
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
     parser.set_defaults(kept=" before the first file was tagged")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Tag songs; returns the exit status. Errors: see ``tag``."""
     try:
-        return tag(arguments.files, arguments.model, arguments.top, arguments.json, arguments.device)
+        return tag(arguments.files, arguments.model, arguments.top, arguments.json, arguments.device, arguments.trust)
     except KeyboardInterrupt:  # before the first file
         if arguments.json:
             print("{}")
         raise
 
 
-def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str) -> int:
+def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str, trust: Sequence[str] = ()) -> int:
     """Tag the files ``names`` and all audio below those that are folders; returns the exit status.
 
     Prints a table, or with ``as_json`` one JSON object with all tags of every file, each song as soon as it is
@@ -68,7 +60,7 @@ def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str) 
     from musictag.inference.load import load
 
     songs = Songs(names)
-    tagger = load(model, device)
+    tagger = load(model, device, trust)
     rows = _JsonRows() if as_json else _TableRows(tagger.tags, songs.paths, top)
     with songs.stoppable():
         try:

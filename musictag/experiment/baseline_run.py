@@ -61,7 +61,6 @@ class BaselineRun(Run):
     }
     model_file = MODEL_FILE
     single_process = True
-    family = "baseline"
     max_epochs = None
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -189,6 +188,8 @@ def baseline_facts(
     audio_seconds = data.audio_seconds("test")
     predicting = seconds["test"] / audio_seconds
     return {
+        "family": "baseline",
+        "input": f"{len(feature_names())} features",
         "validation": {"val_loss": float(loss), **metrics},
         "epochs": None,
         "best_epoch": None,

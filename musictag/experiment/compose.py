@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -18,9 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from musictag.common.errors import MusictagError
 from musictag.common.paths import expanded
 from musictag.experiment.overrides import explain, plain_config, readable
-
-#: The shipped configuration, next to the package in a clone of the repository.
-CONF = Path(__file__).resolve().parents[2] / "conf"
+from musictag.experiment.search_path import CONF, plugin_folders
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
@@ -34,7 +31,6 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
             f"there is no configuration at {CONF}: this command works in a clone of the repository, "
             "installed with `pip install --editable .`"
         )
-    os.environ.setdefault("MUSICTAG_HOME", str(CONF.parent))
     before, outer = HydraConfig.instance().cfg, GlobalHydra.instance().hydra
     # within a sweep Hydra is already initialized, and refuses to be initialized twice
     GlobalHydra.instance().clear()
@@ -56,8 +52,8 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def presets() -> list[str]:
-    """Names of the files in conf/model that describe a network; the others choose a baseline or nothing."""
-    files = (CONF / "model").glob("*.yaml")
+    """Names of the files in conf/model, also of plug-ins, that describe a network; the others choose a baseline."""
+    files = (path for folder in (CONF, *plugin_folders().values()) for path in (folder / "model").glob("*.yaml"))
     return sorted(path.stem for path in files if "override /frontend" in path.read_text(encoding="utf-8"))
 
 

@@ -41,11 +41,6 @@ class Run(ABC):
 
     @property
     @abstractmethod
-    def family(self) -> str:
-        """One of FAMILIES."""
-
-    @property
-    @abstractmethod
     def name_parts(self) -> list[str]:
         """The parts of the folder's name before the hash."""
 
@@ -58,7 +53,7 @@ class Run(ABC):
     def patches_to_train(self) -> int | None:
         """An upper bound; None where it is not known, and where nothing is trained on patches."""
 
-    def deciding(self, locations: Collection[str] | None = None) -> dict[str, Any]:
+    def deciding(self, locations: Collection[str]) -> dict[str, Any]:
         """The settings that can change the result. ``locations``: see ``musictag.experiment.identity.deciding``."""
         return deciding(self.config, locations)
 

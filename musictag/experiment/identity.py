@@ -10,7 +10,7 @@ from musictag.common.errors import MusictagError
 from musictag.data.datasets import Source
 from musictag.models.backends import BackEnd
 from musictag.models.baselines import FeatureModel
-from musictag.models.factory import find_class, with_lists
+from musictag.models.factory import with_lists
 from musictag.models.frontends import FrontEnd
 from musictag.training.flags import check_flags
 from musictag.training.instantiate import check_part, closest
@@ -90,14 +90,11 @@ def check_keys(config: dict[str, Any]) -> None:
         raise MusictagError(f"evaluation.confidence={confidence} must lie between 0 and 1, for example 0.95")
 
 
-def deciding(config: dict[str, Any], locations: Collection[str] | None = None) -> dict[str, Any]:
+def deciding(config: dict[str, Any], locations: Collection[str]) -> dict[str, Any]:
     """The settings that can change the result, except the CONDITIONAL_KEYS.
 
-    ``locations``: keys of the data set that hold paths; None: as its class says if that is part of musictag, else none.
+    ``locations``: keys of the data set that hold paths.
     """
-    if locations is None:
-        target = config["data"]["_target_"]
-        locations = find_class(target, Source).locations if target.startswith("musictag.") else ()
     return without(config, (*INDIFFERENT_KEYS, *CONDITIONAL_KEYS, *(f"data.{name}" for name in locations)))
 
 

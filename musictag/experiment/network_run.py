@@ -32,8 +32,6 @@ from musictag.models.checkpoint import (
     store_tagger,
     tagger_spec,
 )
-from musictag.models.factory import find_class
-from musictag.models.frontends import FrontEnd
 from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import digest
 from musictag.training.callbacks.checkpoints import save_tagger
@@ -63,10 +61,6 @@ class NetworkRun(Run):
         check_transfer(self.config)
 
     @property
-    def family(self) -> str:
-        return find_class(self.config["frontend"]["_target_"], FrontEnd).family
-
-    @property
     def name_parts(self) -> list[str]:
         names = self.config["names"]
         model = [names["model"]] if names["model"] else [names["frontend"], names["backend"]]
@@ -81,7 +75,7 @@ class NetworkRun(Run):
         songs = data["train_songs"]
         return None if songs is None else songs * data["patches_per_song"] * self.max_epochs
 
-    def deciding(self, locations: Collection[str] | None = None) -> dict[str, Any]:
+    def deciding(self, locations: Collection[str]) -> dict[str, Any]:
         decides = without(super().deciding(locations), ("baseline",))  # null and omitted are the same run
         return with_conditional_keys(decides, self.config)
 
@@ -209,6 +203,8 @@ def network_facts(
     train_seconds, patches = (sum(row[key] for row in history) for key in ("seconds", "patches"))
     speed = patches * network.patch_seconds / max(train_seconds, 1e-9) if history else None
     return {
+        "family": network.frontend.family,
+        "input": network.frontend.describe_input(),
         "validation": history[best_epoch] if history else validation,
         "epochs": len(history),
         "best_epoch": best_epoch,

@@ -29,6 +29,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.paths import expanded
 from musictag.common.streams import write_out_what_cannot_be_encoded
 from musictag.common.text import printable
+from musictag.experiment.search_path import search_overrides
 from musictag.training.instantiate import accepted
 from musictag.training.signals import Stopped
 
@@ -80,15 +81,18 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
     """``cfg`` as plain containers, with ``~`` expanded in every path.
 
     A part that was chosen in addition to a model has its own defaults, not those of the model (``model=vgg
-    backend=recurrent``). Call this while Hydra is initialized.
+    backend=recurrent``), and a front-end or back-end that is given by its class
+    (``frontend._target_=my_package.MyFrontEnd``) has no settings but those given with it. Call this while Hydra is
+    initialized.
 
     Raises MissingMandatoryValue for a missing key, another error of OmegaConf for a broken interpolation, and
     MusictagError for a path that is empty or not a string.
     """
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     names = config.get("names", {})
-    if names.get("model") is not None and names["baseline"] is None:
+    if names and names["baseline"] is None:
         _take_parts_of_their_own(config)
+        _take_classes_of_their_own(config)
     data = config["data"]
     for key, value in data.items():  # a data set outside musictag may have other keys
         if isinstance(value, str) and value.startswith("~"):
@@ -112,11 +116,29 @@ def _take_parts_of_their_own(config: dict[str, Any]) -> None:
     hydra, names = HydraConfig.get(), config["names"]
     overrides = list(hydra.overrides.task)
     chosen = [part for part in _PARTS if any(override.startswith(f"{part}=") for override in overrides)]
-    if not chosen:
+    if not chosen or names["model"] is None:
         return
-    alone = compose(hydra.job.config_name, [override for override in overrides if not override.startswith("model=")])
+    others = [override for override in overrides if not override.startswith("model=")]
+    alone = compose(hydra.job.config_name, [*search_overrides(hydra), *others])
     config |= {part: OmegaConf.to_container(alone[part], resolve=True) for part in chosen}
-    names |= {part: names["model"] for part in _PARTS if part not in chosen} | {"model": None, "paper": None}
+    _name_parts(names, {part: names[part] for part in chosen})
+
+
+def _take_classes_of_their_own(config: dict[str, Any]) -> None:
+    """A class of the command line takes the place of that of the chosen file, whose settings were for that one."""
+    given = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
+    chosen = [part for part in _PARTS if f"{part}._target_" in given]
+    for part in chosen:
+        named = {key.split(".")[1] for key in given if key.startswith(f"{part}.")}
+        config[part] = {key: value for key, value in config[part].items() if key in named}
+    _name_parts(config["names"], {part: str(config[part]["_target_"]).rpartition(".")[2] for part in chosen})
+
+
+def _name_parts(names: dict[str, Any], chosen: dict[str, str]) -> None:
+    """``chosen``: what parts are called that are none of the model's, where there is one."""
+    if chosen and names["model"] is not None:
+        names |= dict.fromkeys(_PARTS, names["model"]) | {"model": None, "paper": None}
+    names |= chosen
 
 
 def readable(overrides: Sequence[str]) -> list[str]:

@@ -109,8 +109,8 @@ def check_targets(spec: Any, trust: Sequence[str] = ()) -> None:
             installed = ", ".join(sorted(plugins)) or "none is installed"
             raise MusictagError(
                 f"_target_ is {excerpt(target)}, but a file may only name classes of musictag and of registered "
-                f"plug-ins ({installed}); if you trust that package and the file, use musictag.load(path, "
-                f"trust=[{package!r}])"
+                f"plug-ins ({installed}); install the package if it registers itself, or if you trust it and the "
+                f"file, use musictag.load(path, trust=[{package!r}]), on the command line --trust {package}"
             )
 
 

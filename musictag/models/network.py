@@ -16,7 +16,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.text import excerpt
 from musictag.models.backends import BackEnd
 from musictag.models.factory import build
-from musictag.models.frontends import FrontEnd
+from musictag.models.frontends import FAMILIES, FrontEnd
 from musictag.models.spec import checked_part, checked_tags
 
 #: Longest patch; one hour at 16 kHz has 57,600,000
@@ -51,6 +51,11 @@ class TaggingNetwork(nn.Module):
         self.tag_names = tuple(tag["name"] for tag in self._spec["tags"])
         self.tag_kinds = tuple(tag["kind"] for tag in self._spec["tags"])
         self.frontend: FrontEnd = build(self._spec["frontend"], FrontEnd)
+        if getattr(self.frontend, "family", None) not in FAMILIES:
+            raise MusictagError(
+                f"{type(self.frontend).__name__} has no family that tables and figures know; set the class attribute "
+                f"family to one of {', '.join(FAMILIES)}: what its first layer sees"
+            )
         self.sample_rate = self.frontend.sample_rate
         if not isinstance(self.sample_rate, int | float) or not _RATES[0] <= self.sample_rate <= _RATES[1]:
             raise MusictagError(

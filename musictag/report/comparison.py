@@ -79,7 +79,8 @@ def row_of(run: Run) -> dict[str, Any]:
     return {
         "model": run.system,
         "paper": config["names"].get("paper"),
-        "input": run.family,
+        "family": run.family,
+        "input": metrics["input"],
         "seed": metrics["seed"],
         "data": metrics["data"],
         "train_songs": metrics["songs"]["train"],
@@ -184,8 +185,8 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             for seeds in models:
                 values = [row["pr_auc"] for row in seeds]
                 x, y = _mean(seeds, key), _mean(seeds, "pr_auc")
-                axes.vlines(x, min(values), max(values), color=COLOURS[seeds[0]["input"]], linewidth=1.4, alpha=0.6)
-                axes.plot(x, y, "o", color=COLOURS[seeds[0]["input"]], markersize=6, zorder=3)
+                axes.vlines(x, min(values), max(values), color=COLOURS[seeds[0]["family"]], linewidth=1.4, alpha=0.6)
+                axes.plot(x, y, "o", color=COLOURS[seeds[0]["family"]], markersize=6, zorder=3)
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             low, high = axes.get_xlim()
             axes.set_xlim(low / 2, high * 2)

@@ -44,7 +44,7 @@ class Run:
         self.metrics = metrics
         self.config: dict[str, Any] = metrics["config"]
         self.system = system_label(self.config)
-        self.family = make_run(self.config).family
+        self.family: str = metrics["family"]
         self.seed: int = metrics["seed"]
         self.train_songs: int = metrics["songs"]["train"]
         self.parameters: int | None = metrics.get("parameters")
@@ -191,7 +191,8 @@ def _factors(runs: Sequence[Run]) -> list[str]:
 
 def _settings(run: Run) -> dict[str, Any]:
     """Dotted keys of what the run depends on: a baseline has no network, and "all songs" becomes their number."""
-    return _flat(make_run(run.config).deciding()) | {"data.train_songs": run.train_songs}
+    decides = make_run(run.config).deciding(run.metrics["locations"])
+    return _flat(decides) | {"data.train_songs": run.train_songs}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

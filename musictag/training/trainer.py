@@ -39,11 +39,11 @@ def build_trainer(
             "callbacks.checkpoint.minutes=null"
         )
     ours = {
-        # history first: a checkpoint within an epoch includes the batch that has just ended
+        # a checkpoint within an epoch comes last, when all have counted the batch that has just ended
         # the best tagger before the last checkpoint, whose state includes it
         "callbacks": [
             history,
-            *callbacks,
+            *sorted(callbacks, key=lambda callback: isinstance(callback, StepCheckpoint)),
             BestTagger(run_dir / TAGGER_FILE, monitor, monitors()[monitor]),
             EpochCheckpoint(run_dir, "last"),
             *([pl.callbacks.RichProgressBar(leave=False)] if interactive() else []),

@@ -101,8 +101,7 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 200
 
 
-def test_the_experiment_of_a_million_songs_has_the_papers_models_and_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
+def test_the_experiment_of_a_million_songs_has_the_papers_models_and_lengths() -> None:
     (command,) = re.findall(r"`python train\.py (sweep=[^`\n]*1000000[^`\n]*)`", section("The paper's tables"))
     words = shlex.split(command)
     sweep = sweep_config(*(word for word in words if word.startswith(("sweep=", "data="))))

@@ -175,7 +175,6 @@ def test_the_home_of_somebody_unknown_is_refused(home: Path, monkeypatch: pytest
 
 
 def test_home_in_a_study(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
     config = sweep_config("sweep=dataset_size_small", "data=catalogue")
     with read_write(config.hydra):
         config.hydra.sweeper.params = {"init_from": "~/a.ckpt,~/it's.ckpt", "seed": 1, "data.path": "a$b.csv,c d.csv"}

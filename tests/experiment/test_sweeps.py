@@ -93,8 +93,7 @@ def has_sizes(name: str, data: str) -> bool:
         for j, pair in enumerate((name, data) for data in DATA)
     ],
 )
-def test_every_job_of_every_study_composes(name: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
+def test_every_job_of_every_study_composes(name: str, data: str) -> None:
     chosen = [f"sweep={name}", f"data={data}", *NEEDED.get(data, [])]
     cfg = sweep_config(*chosen)
     if "optuna" in cfg.hydra.sweeper._target_:
@@ -193,7 +192,6 @@ def test_optuna_proposes_and_a_second_start_finds_its_trials(tiny: list[str], tm
 @pytest.mark.skipif(os.name != "posix", reason="Slurm's programs are shell scripts here")
 def test_slurm_gets_a_task_and_a_gpu_a_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     submitit = pytest.importorskip("submitit")
-    monkeypatch.setenv("MUSICTAG_HOME", str(ROOT))
     cfg = sweep_config(
         "trainer=ddp", "trainer.devices=4", "trainer.num_nodes=2", "hydra/launcher=submitit_slurm",
         "hydra.launcher.partition=gpu",

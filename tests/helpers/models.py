@@ -83,15 +83,6 @@ def make_backend(name: str, in_channels: int, in_frames: int, num_tags: int = 5,
     return build(content, BackEnd, in_channels=in_channels, in_frames=in_frames, num_tags=num_tags)
 
 
-def make_small_pair(frontend_name: str, backend_name: str) -> tuple[FrontEnd, BackEnd, int]:
-    """Both parts with few filters, and the length of their shortest valid patch in samples."""
-    frontend = make_frontend(frontend_name, filter_multiplier=SMALL_MULTIPLIER)
-    frames = make_backend(backend_name, frontend.out_channels, 1000, small=True).min_frames
-    patch_samples = frontend.samples_for(frames)
-    in_frames = frontend.num_frames(patch_samples)
-    return frontend, make_backend(backend_name, frontend.out_channels, in_frames, small=True), patch_samples
-
-
 @cache
 def preset(name: str) -> dict[str, Any]:
     """The configuration of ``model=name``. Do not modify it: it is cached."""

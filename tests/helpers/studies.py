@@ -113,7 +113,10 @@ def write_run(
     is_baseline = family == "baseline"
     metrics = {
         "run": run,
+        "family": family,
+        "input": family,
         "data": "songbook",
+        "locations": [],
         "frontend": None if is_baseline else config["names"]["frontend"],
         "backend": None if is_baseline else config["names"]["backend"],
         "baseline": name if is_baseline else None,

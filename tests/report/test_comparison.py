@@ -43,7 +43,8 @@ def test_a_row_is_what_the_run_wrote(runs):
         assert row["roc_auc_low"] == metrics["test"]["roc_auc"]["low"]
         assert row["parameters"] == metrics["parameters"]
         assert row["test_audio_seconds_per_second"] == metrics["speed"]["test_audio_seconds_per_second"]
-    assert [row["input"] for row in rows] == ["spectrogram", "waveform", "waveform"]
+    assert [row["family"] for row in rows] == ["spectrogram", "waveform", "waveform"]
+    assert [row["input"] for row in rows] == ["16 mel", "waveform", "waveform"]
     assert [row["paper"] for row in rows] == ["Pons & Serra 2019", None, None]
     assert rows[0]["filter_multiplier"] == 0.5
 

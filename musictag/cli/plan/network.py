@@ -9,7 +9,7 @@ from musictag.common.errors import MusictagError
 from musictag.experiment.compose import compose, presets
 
 #: Keys that set the size of a part; the others have options of their own, or do not affect a plan.
-_GROUPS = ("frontend.", "backend.")
+_GROUPS = ("frontend.", "backend.", "+frontend.", "+backend.", "hydra.searchpath")
 
 
 def compose_model(

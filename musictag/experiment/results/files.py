@@ -24,6 +24,7 @@ from musictag.data.loading.datamodule import SongDataModule
 from musictag.evaluation.metrics import song_metrics
 from musictag.evaluation.plots import plot_tags
 from musictag.evaluation.registry import METRICS
+from musictag.experiment.code_versions import code_versions
 from musictag.experiment.run_folder import lock_run
 
 PACKAGES = (
@@ -163,6 +164,7 @@ def write_scores(
     content = {
         "run": run_dir.name,
         "data": data.source.name,
+        "locations": list(data.source.locations),
         "frontend": config["names"]["frontend"],
         "backend": config["names"]["backend"],
         "baseline": config["names"]["baseline"],
@@ -175,7 +177,9 @@ def write_scores(
         **own,
         "device": device,
         "machine": platform.platform(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in packages}
+        | code_versions(config),
         "git": git_state(),
         "config": config,
     }

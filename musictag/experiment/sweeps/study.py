@@ -27,6 +27,7 @@ from musictag.experiment.identity import check_keys
 from musictag.experiment.overrides import readable_params
 from musictag.experiment.results.files import read_results
 from musictag.experiment.run import make_run
+from musictag.experiment.search_path import search_overrides
 from musictag.experiment.sweeps.jobs import shared_source
 
 #: Keys of a job in the list.
@@ -113,7 +114,7 @@ def job_overrides(config: DictConfig) -> list[list[str]] | None:
             choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
             choices[key] = [f"{key}={override.get_value_element_as_str()}"]
-    return [list(job) for job in product(*choices.values())]
+    return [[*search_overrides(config.hydra), *job] for job in product(*choices.values())]
 
 
 def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:

@@ -82,7 +82,7 @@ def run_rows(study: Study) -> list[dict[str, Any]]:
     lines = []
     for run in study.runs:
         test, speed = run.metrics["test"], run.metrics["speed"]
-        line: dict[str, Any] = {"system": run.system, "family": run.family}
+        line: dict[str, Any] = {"system": run.system, "family": run.family, "input": run.metrics["input"]}
         line |= dict(zip(study.factors, map(_plain, run.condition), strict=True))
         line |= {"seed": run.seed, "data": run.metrics["data"], "train_songs": run.train_songs}
         line |= {"test_songs": run.metrics["songs"]["test"], "parameters": run.parameters}
