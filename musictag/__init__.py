@@ -6,7 +6,7 @@
     tagger.embed("song.mp3")                                         # features of the song
 
 ``load`` returns a ``Tagger``. Parts of your own are subclasses of ``FrontEnd`` and ``BackEnd``. Invalid input raises
-``MusictagError``, a problem with one song ``SongError``; ``SongWarning`` reports a song that was only read in part.
+``MusictagError``, a problem with one song ``SongError``; ``SongWarning`` reports a song that could only be read in part.
 Everything that needs torch is imported on first use, so that ``import musictag`` is cheap.
 """
 
