@@ -179,7 +179,7 @@ def test_warnings_say_what_to_type() -> None:
     small = told(songs=50, gpu_patches_per_second=0.01)
     assert "(40 songs x 1 = 40) than a batch (64)" in small
     assert "shorter than a patch of 3 s" in told(song_seconds=2.0)
-    assert "need 3.6 GB, more than the 2 GB of a node" in told(memory_bytes=2e9)
+    assert "need 3.6 GB for the index of the songs, more than the 2 GB of a node" in told(memory_bytes=2e9)
     assert "get 208: faster storage, or memory for 10 GB" in warnings(make_plan(BY_HAND))[0]
     assert told(cores=1, decoded_per_second=1.0).startswith("preparing the audio takes longer than training")
 

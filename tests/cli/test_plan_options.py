@@ -90,9 +90,9 @@ def test_every_option_changes_the_plan(option: str) -> None:
 def test_what_is_given_replaces_what_is_assumed(capsys: pytest.CaptureFixture[str]) -> None:
     shown = planned(capsys, *SONGS, "--storage", "hdd", "--storage-mb", "99", "--cores", "3")
     assumed = shown["assumptions"]
-    assert assumed["storage_mb"] == {"value": 99.0, "unit": "MB/s, a node", "source": "given"}
+    assert assumed["storage_mb"] == {"value": 99.0, "unit": "MB/s, per node", "source": "given"}
     assert assumed["storage_reads"]["value"] == assumptions.MEDIA["hdd"].reads
-    assert "7,200 turns" in assumed["storage_reads"]["source"]
+    assert "7,200 rpm" in assumed["storage_reads"]["source"]
     assert assumed["cores"] == {"value": 3, "unit": "cores that decode", "source": "given"}
     assert all(entry["source"] for entry in assumed.values())
 

@@ -45,7 +45,7 @@ def test_the_speed_of_a_run_is_that_of_its_history(run_folder: Path, capsys: pyt
     assert shown["assumptions"]["tags"]["value"] == len(metrics["test"]["tags"])
     assert shown["assumptions"]["batch_size"] == {
         "value": 4,
-        "unit": "patches, over all GPUs",
+        "unit": "patches over all GPUs",
         "source": str(run_folder),
     }
     assert shown["assumptions"]["sync_batch_norm"]["value"] is False

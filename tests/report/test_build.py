@@ -91,7 +91,7 @@ def test_what_cannot_be_reported(runs, tmp_path, capsys):
     assert main(["report", str(runs), *out, *FEW, "--compare", "waveform_small", "vgg"]) == 1
     assert "there is no system vgg; the study has waveform_small, spectrogram_small" in capsys.readouterr().err
     assert main(["report", str(runs), *out, "--resamples", "10"]) == 1
-    assert "ask for 100 or more" in capsys.readouterr().err
+    assert "use at least 100" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert main(["report", str(runs), *FEW, "--out", str(tmp_path / "file")]) == 1
     assert "choose another folder with --out" in capsys.readouterr().err

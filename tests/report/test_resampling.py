@@ -118,7 +118,8 @@ def test_other_songs_tags_and_truths_are_refused(tmp_path: Path, other: str) -> 
         targets = found.targets.copy()
         targets[0, 0] = 1 - targets[0, 0]
         rewrite(run, targets=targets)
-    words = {"songs": "other test songs", "tags": "other test tags"}.get(other, "different targets for the same songs")
+    expected = {"songs": "different test songs", "tags": "different test tags"}
+    words = expected.get(other, "different targets for the same songs")
     with pytest.raises(MusictagError, match=words):
         resampled(read_study(tmp_path), RESAMPLES)
 
