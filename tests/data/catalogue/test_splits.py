@@ -218,7 +218,7 @@ def test_an_unwritable_path_names_the_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fractions", [(0.8, 0.2), (0.8, 0.2, 0.0), (0.8, 0.1, 0.2), (1.1, -0.2, 0.1)])
 def test_impossible_fractions_are_refused(fractions: tuple[float, ...]) -> None:
-    with pytest.raises(MusictagError, match=r"shares of train, validation, test.*\[0\.8,0\.1,0\.1\]"):
+    with pytest.raises(MusictagError, match=r"fraction for each of train, validation, test.*\[0\.8,0\.1,0\.1\]"):
         SavedSplit(Path("songs.csv"), fractions)
     with pytest.raises(MusictagError, match="split_seed=-1"):
         SavedSplit(Path("songs.csv"), seed=-1)

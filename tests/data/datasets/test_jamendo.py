@@ -126,10 +126,10 @@ def test_settings_that_do_not_exist(tmp_path: Path, settings: dict, message: str
     ("before", "after", "message"),
     [
         (b"ALBUM_ID\t", b"", r"the columns are not TRACK_ID, ARTIST_ID"),
-        (b"\t206.5", b"\tlong", r"no song: 'track_0000006.*long"),
+        (b"\t206.5", b"\tlong", r"not a song: 'track_0000006.*long"),
         (b"track_0000006\tartist_2\talbum_0\t", b"track_0000006\t", "this line is not a song"),
         (b"mood01", b"caf\xe9", "cannot be read as text"),
-        (b"mood01", b"mood00", "hold 55 tags, but the subset moodtheme has 56"),
+        (b"mood01", b"mood00", "contain 55 tags, but the subset moodtheme has 56"),
         (b"track_0000006", b"track_0000000", r"song_id 'track_0000000' is already used"),
         (b"06/600.mp3", b"../600.mp3", "leads out of"),
     ],

@@ -266,7 +266,7 @@ def test_the_split_cals(tmp_path: Path, audio: Path, capsys: pytest.CaptureFixtu
         (np.zeros((2, 49)), r"hold <U18 \(2,\) and float64 \(2, 49\); expected are S identifiers and S x 50 values"),
         (np.zeros((3, 50)), r"and float64 \(3, 50\)"),
         (np.zeros((2, 50), dtype=object), "cannot be read as a NumPy array of text or numbers"),
-        (None, r"there is no \S*valid_binaries\.npy; name the folder of the split CALS with data\.cals="),
+        (None, r"there is no \S*valid_binaries\.npy; set the folder of the split CALS with data\.cals="),
     ],
     ids=["tags", "songs", "objects", "missing"],
 )
