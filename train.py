@@ -6,6 +6,7 @@ A whole study, each job in its own process: `python train.py sweep=dataset_size`
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def main(cfg: DictConfig) -> float | None:
         overrides = OmegaConf.to_container(chosen.overrides.task, resolve=False)
         return sweeping.objective(sweeping.run_job(config, overrides, OmegaConf.to_container(chosen.launcher)))
     metrics = experiment.run(config)
-    if "hydra.mode=RUN" not in chosen.overrides.hydra:  # the results of a job are printed by its sweep
+    if "hydra.mode=RUN" not in sys.argv:  # the results of a job are printed by its sweep
         print_results(metrics, config["runs_dir"])
     return None
 

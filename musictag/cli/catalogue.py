@@ -79,9 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the catalogue and print the report; returns the exit status. Errors: see ``make_catalogue``."""
-    from musictag.data.catalogue.making.making import Wishes, make_catalogue
+    from musictag.data.catalogue.making.making import Options, make_catalogue
 
-    wishes = Wishes(
+    options = Options(
         form=arguments.form,
         audio=arguments.audio,
         root=arguments.root,
@@ -94,5 +94,5 @@ def run(arguments: argparse.Namespace) -> int:
         min_songs=arguments.min_songs,
         force=arguments.force,
     )
-    print(printable(make_catalogue(arguments.source, arguments.out, wishes)))
+    print(printable(make_catalogue(arguments.source, arguments.out, options)))
     return 0

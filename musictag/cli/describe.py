@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Describe a data set: musictag data describe catalogue.csv, or with the overrides of train.py: "
         "musictag data describe data=jamendo data.root=FOLDER."
     )
-    parser.add_argument("words", nargs="+", metavar="CATALOGUE | KEY=VALUE", help="a table, or data=... and its keys")
+    parser.add_argument(
+        "overrides", nargs="+", metavar="CATALOGUE | KEY=VALUE", help="a table, or data=... and its keys"
+    )
     parser.add_argument(
         "--out", type=path_argument, metavar="FOLDER", help="where to write the figures (default: describe-<name>)"
     )
@@ -43,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     from musictag.experiment.compose import configuration
     from musictag.experiment.identity import check_keys
 
-    config = configuration(arguments.words)
+    config = configuration(arguments.overrides)
     check_keys(config)
     source = build_source(config)
     manifest = source.manifest()

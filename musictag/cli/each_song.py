@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from musictag.common.errors import MusictagError, SongError, SongWarning
 from musictag.common.text import printable, reason
 from musictag.data.catalogue.paths import songs_below
-from musictag.training.signals import Interruption, Stopped
+from musictag.training.signals import SignalHandler, Stopped
 
 Result = TypeVar("Result")
 
@@ -28,7 +28,7 @@ class Songs:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.done = self.failed = 0
-        self._interruption = Interruption(promise="")
+        self._signal_handler = SignalHandler(promise="")
         self._stopped: int | None = None
         found: dict[str, None] = {}
         whole: set[str] = set()  # absolute paths of all files in folders
@@ -58,10 +58,10 @@ class Songs:
             else:
                 others(message, category, *where, **more)
 
-        with self._interruption.heard(), warnings.catch_warnings():
+        with self._signal_handler.installed(), warnings.catch_warnings():
             warnings.simplefilter("always", SongWarning)
             others, warnings.showwarning = warnings.showwarning, show
-            self._interruption.put_off(True)
+            self._signal_handler.defer(True)
             yield
 
     def each(self, work: Callable[[str], Result]) -> Iterator[tuple[str, Result]]:
@@ -70,7 +70,7 @@ class Songs:
             try:
                 result = self._attempt(work, path)
             except (KeyboardInterrupt, Stopped) as stop:
-                self._interruption.put_off(True)
+                self._signal_handler.defer(True)
                 self._stopped = stop.status if isinstance(stop, Stopped) else 130
                 return
             if isinstance(result, Exception):
@@ -81,12 +81,12 @@ class Songs:
 
     def _attempt(self, work: Callable[[str], Result], path: str) -> Result | Exception:
         try:
-            self._interruption.put_off(False)
+            self._signal_handler.defer(False)
             return work(path)
         except Exception as error:
             return error
         finally:
-            self._interruption.put_off(True)
+            self._signal_handler.defer(True)
 
     @property
     def is_stopped(self) -> bool:

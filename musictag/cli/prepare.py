@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the command to continue."
     )
     parser.add_argument(
-        "words", nargs="*", metavar="CATALOGUE | KEY=VALUE", help="a table, or data=... and its keys as for train.py"
+        "overrides",
+        nargs="*",
+        metavar="CATALOGUE | KEY=VALUE",
+        help="a table, or data=... and its keys as for train.py",
     )
     parser.add_argument("--verify", action="store_true", help="also check prepared audio, and repair what is damaged")
     parser.set_defaults(kept="; rerun the command to continue")
@@ -33,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prepare the data set; returns the exit status. Errors: see ``prepare``."""
-    prepare(arguments.words, arguments.verify)
+    prepare(arguments.overrides, arguments.verify)
     return 0
 
 
-def prepare(words: Sequence[str], verify: bool = False) -> None:
+def prepare(overrides: Sequence[str], verify: bool = False) -> None:
     """Prepare the songs that training with these overrides needs, and print a summary.
 
-    ``words`` are overrides, optionally after the path of a catalogue. Audio that is already prepared is kept;
+    ``overrides`` may begin with the path of a catalogue. Audio that is already prepared is kept;
 
     ``verify`` also reads every shard completely, deletes those that are damaged, and prepares their songs again.
 
@@ -51,7 +54,7 @@ def prepare(words: Sequence[str], verify: bool = False) -> None:
     from musictag.experiment.compose import configuration
     from musictag.experiment.identity import check_keys
 
-    config = configuration(words)
+    config = configuration(overrides)
     check_keys(config)
     data = build_data(config, build_source(config))
     prepared = data.prepare_data()

@@ -20,8 +20,8 @@ _VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 def is_rank_zero() -> bool:
     """Whether this process is the first, according to its launcher (Lightning, torchrun, Slurm)."""
-    told = next((os.environ[name] for name in _VARIABLES if name in os.environ), 0)
-    return int(getattr(rank_zero_only, "rank", told)) == 0
+    rank = next((os.environ[name] for name in _VARIABLES if name in os.environ), 0)
+    return int(getattr(rank_zero_only, "rank", rank)) == 0
 
 
 def rank_zero_say(message: str) -> None:

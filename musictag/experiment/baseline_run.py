@@ -1,11 +1,11 @@
-"""A run of a baseline: features, one model per tag, test."""
+"""The run of a baseline: features, one model per tag, test."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,57 +15,147 @@ from musictag.common.files import write_json
 from musictag.data.audio.decode import to_float
 from musictag.data.datasets import Source
 from musictag.data.features.cache import stored_features
-from musictag.data.features.descriptors import SAMPLE_RATE, feature_names, song_features
-from musictag.data.loading.datamodule import SongData
+from musictag.data.features.descriptors import SAMPLE_RATE, feature_digest, feature_names, song_features
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.evaluation.metrics import song_metrics
 from musictag.evaluation.registry import METRICS
 from musictag.experiment.builders import prepare_workers
+from musictag.experiment.contract import SCORES, Run
+from musictag.experiment.identity import without
 from musictag.experiment.results.files import PACKAGES, write_scores
 from musictag.experiment.results.importances import IMPORTANCE_COLUMNS, write_importances
-from musictag.experiment.run_folder import _tidy
+from musictag.experiment.run_folder import clean_up
 from musictag.experiment.tracking.tracker import make_tracker
 from musictag.inference.feature_tagger import FeatureTagger
 from musictag.models.baselines import FeatureModel
+from musictag.models.checkpoint import MODEL_FILE
 from musictag.models.factory import build
 from musictag.training.baseline import fit_tagger, remove_fitted
 from musictag.training.losses import BCE
+from musictag.training.signals import SignalHandler
 
+#: The configuration of a baseline: it has no network, and takes whole songs.
+BASELINE_KEYS = (
+    "baseline", "data", "evaluation", "seed", "study", "names", "logger", "runs_dir", "data_dir",
+)  # fmt: skip
+#: Of these, the keys that only networks read.
+NETWORK_KEYS = (
+    "data.patch_seconds", "data.num_workers", "data.batch_size", "data.patches_per_song", "data.sampler",
+    "evaluation.mode", "evaluation.batch_size",
+)  # fmt: skip
 _SPLITS = ("train", "validation", "test")
-
-
-#: Songs whose features are computed again to see how long that takes.
+#: Songs whose features are computed again to measure how long that takes.
 _TIMED_SONGS = 16
 
 
-def check_baseline(config: Mapping[str, Any]) -> None:
-    """Raise MusictagError for settings that mean something for networks only, and that a baseline would not heed."""
-    given = {
-        "init_from": config["init_from"] is not None,
-        "freeze": config["freeze"] is not None,
-        "probe": "probe" in config,
-        "evaluation.mode=whole": config["evaluation"]["mode"] == "whole",
+class BaselineRun(Run):
+    """Features of whole songs, one model per tag, test."""
+
+    files: ClassVar = {
+        "metrics.json": SCORES,
+        MODEL_FILE: "the tagger",
+        "predictions.npz": "test songs, scores, targets",
+        "tags.png": "test scores per tag",
+        "importances.csv": "how much each feature counts for each tag",
+        "importances.png": "the features that count most",
     }
-    if meaningless := [name for name, is_given in given.items() if is_given]:
-        raise MusictagError(
-            f"{' and '.join(meaningless)} with baseline={config['names']['baseline']}: a baseline has no network, and "
-            "its features are those of whole songs; leave out the one or the other"
+    model_file = MODEL_FILE
+    single_process = True
+    family = "baseline"
+    max_epochs = None
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._given = config
+        read = without({key: config[key] for key in BASELINE_KEYS if key in config}, NETWORK_KEYS)
+        super().__init__(read | {"names": read["names"] | dict.fromkeys(("frontend", "backend", "probe"))})
+
+    def check(self) -> None:
+        """Raise MusictagError for settings that a baseline would ignore, although they mean something for networks."""
+        config = self._given
+        given = {
+            "init_from": config["init_from"] is not None,
+            "freeze": config["freeze"] is not None,
+            "probe": "probe" in config,
+            "evaluation.mode=whole": config["evaluation"]["mode"] == "whole",
+        }
+        if meaningless := [name for name, is_given in given.items() if is_given]:
+            raise MusictagError(
+                f"{' and '.join(meaningless)} with baseline={config['names']['baseline']}: a baseline has no network, "
+                "and its features are those of whole songs; omit one of them"
+            )
+
+    @property
+    def name_parts(self) -> list[str]:
+        return [self.config["names"]["baseline"]]
+
+    def patches_to_train(self) -> None:
+        return None
+
+    def digests(self) -> dict[str, str]:
+        return {"features": feature_digest()}
+
+    def describe(self, metrics: Mapping[str, Any]) -> tuple[str, str, str]:
+        if metrics["parameters"] is None:
+            size = f"{metrics['trees']:,} trees with {metrics['leaves']:,} leaves"
+        else:
+            size = f"{metrics['parameters']:,} parameters"
+        speed = metrics["speed"]["test_audio_seconds_per_second"]
+        return (
+            f"features and {metrics['baseline']}",
+            f"{metrics['features']} features, {size}",
+            f"features and scores of {speed:,.0f} seconds of audio per second",
         )
 
+    def execute(self, source: Source, run_dir: Path, signal_handler: SignalHandler) -> dict[str, Any]:
+        config = self.config
+        began = time.perf_counter()
+        clean_up(run_dir)
+        baseline = build(config["baseline"], FeatureModel)
+        data = baseline_data(config, source)
+        data.prepare_data()
+        data.setup()
+        prepared = time.perf_counter()
 
-def build_baseline(config: Mapping[str, Any]) -> FeatureModel:
-    """The model that ``config["baseline"]`` describes; raises MusictagError for settings that it does not have."""
-    return build(config["baseline"], FeatureModel)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_json(run_dir / "config.json", config)
+        tracker = make_tracker(config, run_dir)
+        tracker.start()
+        try:
+            features = baseline_features(data, prepare_workers(config))
+            computed = time.perf_counter()
+            tagger = fit_tagger(baseline, config["baseline"], data, features, config["seed"], run_dir)
+            fitted = time.perf_counter()
+            scores = tagger.scores(features["test"])
+            seconds = {"prepare": prepared - began, "features": computed - prepared, "train": fitted - computed}
+            seconds["test"] = time.perf_counter() - fitted
+            rows = write_importances(tagger, run_dir)
+            metrics = write_scores(
+                run_dir,
+                config=config,
+                data=data,
+                scores=scores,
+                own=baseline_facts(tagger, data, features, seconds),
+                device="cpu",
+                packages=(*PACKAGES, "librosa", "lightgbm", "scikit-learn", "scipy"),
+            )
+            remove_fitted(run_dir)
+        except BaseException:
+            tracker.close(exit_code=1)
+            raise
+        tracker.log_table("importances", IMPORTANCE_COLUMNS, rows)
+        tracker.finish(metrics, data, scores)
+        return metrics
 
 
-def baseline_data(config: Mapping[str, Any], source: Source) -> SongData:
-    """The songs of ``source`` as the networks get them; nothing is read yet."""
+def baseline_data(config: Mapping[str, Any], source: Source) -> SongDataModule:
+    """The same data module that networks get; nothing is read yet. Raises MusictagError for another sample rate."""
     rate = getattr(source, "sample_rate", SAMPLE_RATE)
     if rate != SAMPLE_RATE:
-        raise MusictagError(f"data.sample_rate={rate}, but features are defined at {SAMPLE_RATE} Hz; leave it at that")
-    return SongData(
+        raise MusictagError(f"data.sample_rate={rate}, but features are defined at {SAMPLE_RATE} Hz; use that rate")
+    return SongDataModule(
         source,
         config["data_dir"],
-        patch_seconds=1.0,  # nobody draws any
+        patch_seconds=1.0,  # no patches are drawn
         sample_rate=SAMPLE_RATE,
         train_songs=config["data"]["train_songs"],
         seed=config["seed"],
@@ -75,7 +165,7 @@ def baseline_data(config: Mapping[str, Any], source: Source) -> SongData:
     )
 
 
-def baseline_features(data: SongData, workers: int) -> dict[str, np.ndarray]:
+def baseline_features(data: SongDataModule, workers: int) -> dict[str, np.ndarray]:
     """Features of the songs of each split, float32 S×D."""
     ids = [data.song_ids(split) for split in _SPLITS]
     features = stored_features(data.store, np.concatenate(ids), workers)
@@ -83,11 +173,11 @@ def baseline_features(data: SongData, workers: int) -> dict[str, np.ndarray]:
 
 
 def baseline_facts(
-    tagger: FeatureTagger, data: SongData, features: Mapping[str, np.ndarray], seconds: Mapping[str, float]
+    tagger: FeatureTagger, data: SongDataModule, features: Mapping[str, np.ndarray], seconds: Mapping[str, float]
 ) -> dict[str, Any]:
-    """What metrics.json tells of a baseline, beyond the scores: validation, sizes, speed, seconds of the stages.
+    """What metrics.json says of a baseline, beyond the scores: validation, sizes, speed, seconds of the stages.
 
-    Tagging speed is that of features and prediction together, on one core, measured on a few test songs.
+    The speed of tagging is that of features and prediction together, on one core, measured on a few test songs.
     """
     validation = tagger.scores(features["validation"])
     targets = data.targets("validation")
@@ -113,53 +203,12 @@ def baseline_facts(
     }
 
 
-def _feature_seconds(data: SongData) -> float:
-    """How long the features of a second of audio take."""
+def _feature_seconds(data: SongDataModule) -> float:
+    """Seconds of computation for the features of one second of audio."""
     chosen = np.linspace(0, len(data.song_ids("test")) - 1, _TIMED_SONGS).astype(int).tolist()
     songs = [to_float(data.audio("test", song)) for song in chosen]
-    song_features(songs[0])  # what is loaded and computed once
+    song_features(songs[0])  # warm-up
     began = time.perf_counter()
     for song in songs:
         song_features(song)
     return (time.perf_counter() - began) * SAMPLE_RATE / sum(map(len, songs))
-
-
-def _run_baseline(config: dict[str, Any], source: Source, run_dir: Path) -> dict[str, Any]:
-    """Features of the same songs, a model of each tag, the same test."""
-    began = time.perf_counter()
-    _tidy(run_dir)
-    baseline = build_baseline(config)
-    data = baseline_data(config, source)
-    data.prepare_data()
-    data.setup()
-    prepared = time.perf_counter()
-
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_json(run_dir / "config.json", config)
-    tracker = make_tracker(config, run_dir)
-    tracker.start()
-    try:
-        features = baseline_features(data, prepare_workers(config))
-        computed = time.perf_counter()
-        tagger = fit_tagger(baseline, config["baseline"], data, features, config["seed"], run_dir)
-        fitted = time.perf_counter()
-        scores = tagger.scores(features["test"])
-        seconds = {"prepare": prepared - began, "features": computed - prepared, "train": fitted - computed}
-        seconds["test"] = time.perf_counter() - fitted
-        rows = write_importances(tagger, run_dir)
-        metrics = write_scores(
-            run_dir,
-            config=config,
-            data=data,
-            scores=scores,
-            own=baseline_facts(tagger, data, features, seconds),
-            device="cpu",
-            packages=(*PACKAGES, "librosa", "lightgbm", "scikit-learn", "scipy"),
-        )
-        remove_fitted(run_dir)
-    except BaseException:
-        tracker.close(exit_code=1)
-        raise
-    tracker.log_table("importances", IMPORTANCE_COLUMNS, rows)
-    tracker.finish(metrics, data, scores)
-    return metrics

@@ -1,4 +1,4 @@
-"""From a configuration to the parts of an experiment: data source, data module, network module."""
+"""Builds the parts of a run from its configuration: data set, data module, network module."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from musictag.common.errors import MusictagError
 from musictag.common.processes import available_cores
 from musictag.data.datasets import Source
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.loading.samplers import TrainBatches
 from musictag.data.manifest import Tag
 from musictag.experiment.identity import PIPELINE_KEYS
@@ -21,9 +21,9 @@ from musictag.training.optimization import scaled_lr
 from musictag.training.transfer import with_probe
 
 
-def build_data(config: dict[str, Any], source: Source) -> SongData:
-    """The songs of ``source`` as the configuration wants them; nothing is read yet."""
-    return SongData(
+def build_data(config: dict[str, Any], source: Source) -> SongDataModule:
+    """The data module of ``source`` with the settings of the configuration; nothing is read yet."""
+    return SongDataModule(
         source,
         config["data_dir"],
         patch_seconds=config["data"]["patch_seconds"],
@@ -41,7 +41,8 @@ def build_data(config: dict[str, Any], source: Source) -> SongData:
 
 
 def make_sampler(spec: dict[str, Any]) -> partial[TrainBatches]:
-    """What makes the batch sampler of training; raises MusictagError unless it is TrainBatches or a subclass."""
+    """A partial that creates the batch sampler of training; raises MusictagError for other classes than TrainBatches
+    and its subclasses."""
     sampler = make_partial("data.sampler", spec)
     if not isinstance(sampler.func, type) or not issubclass(sampler.func, TrainBatches):
         own = f"{TrainBatches.__module__}.{TrainBatches.__qualname__}"
@@ -49,8 +50,8 @@ def make_sampler(spec: dict[str, Any]) -> partial[TrainBatches]:
     return sampler
 
 
-def build_module(config: dict[str, Any], source: Source, data: SongData, tags: Sequence[Tag]) -> TaggingModule:
-    """The model of these tags for this data; raises MusictagError where parts, patch length and settings do not fit
+def build_module(config: dict[str, Any], source: Source, data: SongDataModule, tags: Sequence[Tag]) -> TaggingModule:
+    """The module for these tags and this data; raises MusictagError if parts, patch length and settings do not fit
     together."""
     scheduler = config.get("scheduler")
     spec = {
@@ -63,7 +64,7 @@ def build_module(config: dict[str, Any], source: Source, data: SongData, tags: S
     rates = {"frontend.sample_rate": network.sample_rate, "data.sample_rate": getattr(source, "sample_rate", None)}
     for key, rate in rates.items():
         if rate not in (None, data.sample_rate):
-            raise MusictagError(f"{key}={rate}, but the audio is prepared at {data.sample_rate} Hz; leave it at that")
+            raise MusictagError(f"{key}={rate}, but the audio is prepared at {data.sample_rate} Hz; use that rate")
     return TaggingModule(
         network.spec,
         loss=make("loss", config["loss"], Loss),
@@ -77,35 +78,35 @@ def build_module(config: dict[str, Any], source: Source, data: SongData, tags: S
 
 
 def scaled_optimizer(config: dict[str, Any]) -> dict[str, Any]:
-    """The optimiser's settings with the learning rate that ``lr_scaling`` makes of theirs; raises MusictagError as
-    ``scaled_lr`` does, and where there is no rate to scale."""
+    """The optimizer's settings, their learning rate scaled as ``lr_scaling`` says; raises MusictagError as
+    ``scaled_lr`` does, and if there is no learning rate to scale."""
     settings, scaling = config["optimizer"], config["lr_scaling"]
     batch = config["data"]["batch_size"] * config["trainer"].get("accumulate_grad_batches", 1)
     if "lr" not in settings:
         if scaling["rule"] == "none":
             return settings
-        raise MusictagError(f"lr_scaling.rule={scaling['rule']} scales optimizer.lr, and there is none")
+        raise MusictagError(f"lr_scaling.rule={scaling['rule']} scales optimizer.lr, which is not set")
     return settings | {"lr": scaled_lr(settings["lr"], batch, **scaling)}
 
 
-def check_songs(data: SongData, world: int) -> None:
-    """Raise MusictagError where some of the ``world`` processes would have nothing to evaluate."""
+def check_songs(data: SongDataModule, world: int) -> None:
+    """Raise MusictagError if some of the ``world`` processes would have nothing to evaluate."""
     for split in ("validation", "test"):
         if (songs := len(data.song_ids(split))) < world:
             raise MusictagError(
                 f"{world} processes (trainer.devices x trainer.num_nodes) cannot share the {songs} {split} songs, each "
-                f"of which is evaluated once by one process; type trainer.devices={max(songs, 1)} or fewer"
+                f"of which is evaluated once by one process; use trainer.devices={max(songs, 1)} or fewer"
             )
 
 
 def build_source(config: dict[str, Any]) -> Source:
-    """The data set that ``config["data"]`` describes; raises MusictagError for keys that it does not know."""
+    """The data set that ``config["data"]`` describes; raises MusictagError for unknown keys."""
     spec = {key: value for key, value in config["data"].items() if key not in PIPELINE_KEYS}
     return make("data", spec, Source, data_dir=config["data_dir"], workers=prepare_workers(config))
 
 
 def prepare_workers(config: dict[str, Any]) -> int:
-    """How many processes prepare the audio: as many as asked for, else one a core."""
+    """How many processes prepare the audio: ``data.prepare_workers``, by default one per core."""
     if config["data"]["prepare_workers"]:
         return config["data"]["prepare_workers"]
     return available_cores()

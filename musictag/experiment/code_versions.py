@@ -1,4 +1,4 @@
-"""Which code of a user's own a configuration names, and which version of it: another version is another experiment."""
+"""Versions of the user's own code that a configuration names: another version is another run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 
 from musictag.common.errors import MusictagError
 
-#: Whose versions metrics.json lists: rounding, and mended faults, as they bring them make no other experiment.
+#: Their versions are in metrics.json: changes in rounding and bug fixes in them do not make another run.
 _KNOWN = ("musictag", "torch", "pytorch_lightning", "lightning", "datetime")
 
 
 def code_versions(config: Any) -> dict[str, str]:
-    """For every package outside musictag, PyTorch and Lightning that a ``_target_`` of the configuration names: its
-    distribution's version, or where there is none, or it is installed as editable, a hash of its source.
+    """The version of every package outside musictag, PyTorch and Lightning that a ``_target_`` of the configuration
+    names: that of its distribution, or a hash of its source if there is none or it is an editable install.
 
-    Raises MusictagError for one that cannot be found.
+    Raises MusictagError for a package that cannot be found.
     """
     packages = {target.partition(".")[0] for target in _targets(config)}
     return {package: _version(package) for package in sorted(packages - set(_KNOWN))}
@@ -43,7 +43,7 @@ def _version(package: str) -> str:
         installed = distribution(name)
         if not _is_editable(installed):
             return f"{name} {installed.version}"
-    return f"source {_source_digest(package)}"
+    return f"source {source_digest(package)}"
 
 
 def _is_editable(installed: Distribution) -> bool:
@@ -54,7 +54,7 @@ def _is_editable(installed: Distribution) -> bool:
 
 
 @cache
-def _source_digest(package: str) -> str:
+def source_digest(package: str) -> str:
     found = find_spec(package)
     if found is None:
         raise MusictagError(f"there is no package {package}, which a _target_ of the configuration names")

@@ -1,4 +1,4 @@
-"""The configuration that train.py runs, composed from the same words in any program."""
+"""Composes the configuration that train.py runs, for other programs and from the same overrides."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from musictag.common.errors import MusictagError
 from musictag.common.paths import expanded
 from musictag.experiment.overrides import explain, plain_config, readable
 
-#: The shipped configuration stands beside the package, in a clone of the repository.
+#: The shipped configuration, next to the package in a clone of the repository.
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
     """The configuration that `python train.py OVERRIDES` runs, as plain containers.
 
-    Raises MusictagError for overrides that cannot be composed, for keys that are needed and not given, and where
-    musictag is installed without its configuration.
+    Raises MusictagError for overrides that cannot be composed, for missing keys, and if musictag is installed without
+    its configuration.
     """
     if not (CONF / "train.yaml").is_file():
         raise MusictagError(
-            f"there is no configuration at {CONF}: this command works in a clone of the repository, where it is "
+            f"there is no configuration at {CONF}: this command works in a clone of the repository, "
             "installed with `pip install --editable .`"
         )
     os.environ.setdefault("MUSICTAG_HOME", str(CONF.parent))
     before, outer = HydraConfig.instance().cfg, GlobalHydra.instance().hydra
-    # within a sweep, Hydra is at work already, and would not begin a second time
+    # within a sweep Hydra is already initialized, and refuses to be initialized twice
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = hydra_compose("train", readable(overrides), return_hydra_config=True)
-            HydraConfig.instance().set_config(cfg)  # the names of the chosen files are taken from there
+            HydraConfig.instance().set_config(cfg)  # resolves the names of the chosen files
             with open_dict(cfg):
                 cfg.names = OmegaConf.to_container(cfg.names, resolve=True)
                 del cfg["hydra"]
             return plain_config(cfg)
     except MissingMandatoryValue as error:
-        raise MusictagError(f"{error.full_key} is needed; type {error.full_key}=...") from error
+        raise MusictagError(f"{error.full_key} is needed; use {error.full_key}=...") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise MusictagError(explain(error)) from error
     finally:
@@ -56,23 +56,23 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def presets() -> list[str]:
-    """Names of the files in conf/model that describe a network; the others choose a baseline, or nothing."""
+    """Names of the files in conf/model that describe a network; the others choose a baseline or nothing."""
     files = (CONF / "model").glob("*.yaml")
     return sorted(path.stem for path in files if "override /frontend" in path.read_text(encoding="utf-8"))
 
 
-def configuration(words: Sequence[str]) -> dict[str, Any]:
-    """What ``compose`` makes of overrides, or of a table of one's own and overrides.
+def configuration(arguments: Sequence[str]) -> dict[str, Any]:
+    """The configuration of overrides, one of which may be the path of the user's own table.
 
-    Raises MusictagError as that does, and for more than one table.
+    Raises MusictagError as ``compose`` does, and for more than one table.
     """
-    tables = [word for word in words if "=" not in word or os.path.isfile(os.path.expanduser(word))]
-    overrides = [word for word in words if word not in tables]
+    tables = [given for given in arguments if "=" not in given or os.path.isfile(os.path.expanduser(given))]
+    overrides = [given for given in arguments if given not in tables]
     if len(tables) > 1:
-        raise MusictagError(f"one table at a time, not {' and '.join(tables)}")
+        raise MusictagError(f"one table at a time is supported, not {' and '.join(tables)}")
     if not tables:
         return compose(overrides)
-    # set afterwards: what may stand in a file's name is more than what Hydra's command line can say
+    # set afterwards: file names may contain what Hydra's grammar cannot express
     config = compose(["data=catalogue", *overrides, "data.path=table"])
     config["data"]["path"] = expanded(tables[0], "the table's path")
     return config

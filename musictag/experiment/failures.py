@@ -1,4 +1,4 @@
-"""Why a run failed, in words for the person at the keyboard, where what a library raised does not say it."""
+"""Readable explanations of failures for which the error of a library is not enough."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from musictag.training.distributed.launcher import dead_process
 _DYING_SECONDS = 5.0
 
 
-def explained(error: BaseException, trainer: pl.Trainer, config: dict[str, Any]) -> BaseException:
-    """The MusictagError that says what ``error`` means for this run; ``error`` itself where it has nothing to add."""
+def explain_failure(error: BaseException, trainer: pl.Trainer, config: dict[str, Any]) -> BaseException:
+    """The MusictagError that says what ``error`` means for this run, or ``error`` itself if there is nothing to add."""
     if not isinstance(error, Exception) or isinstance(error, MusictagError):
         return error
     text = str(error)
     has_lost_others = isinstance(error, RuntimeError) and trainer.world_size > 1 and "onnection" in text
-    # a process's connections break a moment before it counts as dead
+    # the connections of a process break shortly before it is reported as dead
     dead = dead_process(getattr(trainer.strategy.launcher, "children", []), _DYING_SECONDS * has_lost_others)
     if dead is not None:
-        return MusictagError(f"{dead}, and with it the run; the same command goes on from the last checkpoint")
+        return MusictagError(f"{dead}, which ended the run; rerun the command to resume from the last checkpoint")
     if _is_out_of_memory(error):
         return MusictagError(_out_of_memory(error, trainer, config))
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         batch, workers = config["data"]["batch_size"], config["data"]["num_workers"]
         return MusictagError(
-            f"a process that reads patches died: {_first_line(text)} Perhaps the machine ran out of memory: lower "
-            f"data.batch_size={batch} or data.num_workers={workers}. The same command goes on from the last "
-            "checkpoint"
+            f"a DataLoader worker died: {_first_line(text)} Perhaps the machine ran out of memory: lower "
+            f"data.batch_size={batch} or data.num_workers={workers}, and rerun the command to resume from "
+            "the last checkpoint"
         )
     if has_lost_others:
         return MusictagError(
             f"rank {trainer.global_rank} of {trainer.world_size} processes lost the others ({_first_line(text)}): one "
-            "of them has died, and its last words are elsewhere in this output. The same command goes on from the last "
-            "checkpoint"
+            "of them has died, and its error message is elsewhere in this output. Rerun the command to resume from the "
+            "last checkpoint"
         )
     return error
 
 
-def in_words(error: Exception) -> str:
-    """For error.txt: the message of a MusictagError, and all there is of any other error."""
+def format_error(error: Exception) -> str:
+    """The content of error.txt: the message of a MusictagError, the whole traceback of any other error."""
     if isinstance(error, MusictagError):
         return str(error)
     return "".join(traceback.format_exception(error))
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # the processor's allocator raises a plain RuntimeError
-    no_room = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+    # the allocator for CPUs raises a plain RuntimeError
+    phrases = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError | OSError) and any(words in str(error) for words in no_room)
+        isinstance(error, RuntimeError | OSError) and any(phrase in str(error) for phrase in phrases)
     )
 
 
@@ -67,17 +67,17 @@ def _out_of_memory(error: Exception, trainer: pl.Trainer, config: dict[str, Any]
         share = f", {batch // trainer.world_size} in each of {trainer.world_size} processes" * (trainer.world_size > 1)
         half, accumulate = max(batch // 2, 1), trainer.accumulate_grad_batches
         advice = (
-            f"a step has data.batch_size={batch} patches of {seconds} s{share}; type data.batch_size={half} "
-            f"trainer.accumulate_grad_batches={2 * accumulate}, whose steps are as large and need about half as much"
+            f"a step has data.batch_size={batch} patches of {seconds} s{share}; use data.batch_size={half} "
+            f"trainer.accumulate_grad_batches={2 * accumulate}, which makes the same steps with about half the memory"
         )
     else:
         batch = config["evaluation"]["batch_size"]
         advice = (
             f"evaluation.batch_size={batch} patches of {seconds} s are scored together; "
-            f"type evaluation.batch_size={max(batch // 2, 1)}, which does not change the scores"
+            f"use evaluation.batch_size={max(batch // 2, 1)}, which does not change the scores"
         )
         if config["evaluation"]["mode"] == "whole":
-            advice += "; with evaluation.mode=whole the longest song decides, and a single one may be too long"
+            advice += "; with evaluation.mode=whole the longest song decides, and even one song may be too long"
     return f"out of memory on {device} ({_first_line(str(error)) or type(error).__name__}): {advice}"
 
 

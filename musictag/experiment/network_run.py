@@ -1,14 +1,12 @@
-"""A run of a network: train, choose the best epoch, test."""
+"""The run of a network: train, choose the best epoch, test."""
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 
@@ -16,12 +14,15 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.common.processes import KILL, is_rank_zero, rank_zero_say
 from musictag.data.datasets import Source
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.manifest import Tag
+from musictag.evaluation.plots import plot_curves
 from musictag.experiment.builders import build_data, build_module, check_songs
-from musictag.experiment.failures import explained, in_words
-from musictag.experiment.results.files import read_results, write_results
-from musictag.experiment.run_folder import _tidy, note_reason
+from musictag.experiment.contract import SCORES, Run
+from musictag.experiment.failures import explain_failure, format_error
+from musictag.experiment.identity import batch_norm_shares, with_conditional_keys, without
+from musictag.experiment.results.files import read_results, write_scores
+from musictag.experiment.run_folder import clean_up, write_error
 from musictag.experiment.tracking.tracker import make_tracker
 from musictag.models.checkpoint import (
     TAGGER_FILE,
@@ -31,103 +32,200 @@ from musictag.models.checkpoint import (
     store_tagger,
     tagger_spec,
 )
+from musictag.models.factory import find_class
+from musictag.models.frontends import FrontEnd
+from musictag.models.network import TaggingNetwork
+from musictag.models.pretrained import digest
 from musictag.training.callbacks.checkpoints import save_tagger
-from musictag.training.callbacks.history import History
+from musictag.training.callbacks.history import History, write_history
 from musictag.training.distributed.launcher import WatchedDDP
 from musictag.training.module import TaggingModule
-from musictag.training.signals import Interruption
-from musictag.training.trainer import build_trainer, interactive
-from musictag.training.transfer import initialise_from
+from musictag.training.signals import SignalHandler
+from musictag.training.trainer import build_trainer, interactive, quieten_lightning
+from musictag.training.transfer import check_transfer, initialise_from
 
 
-def _run(config: dict[str, Any], source: Source, run_dir: Path, interruption: Interruption) -> dict[str, Any]:
-    began = time.perf_counter()
-    _quieten()
-    if is_rank_zero():
-        _tidy(run_dir)
-    pl.seed_everything(config["seed"], workers=True, verbose=False)
+class NetworkRun(Run):
+    """Train a network on random patches, choose the best epoch, test it on whole songs."""
 
-    data = build_data(config, source)
-    will_train = config["trainer"]["max_epochs"] != 0
-    module, started_from = _model(config, source, data, source.learnable_manifest().tags)
-    data.margin_samples = module.tagger.frontend.margin_samples
-    history = History(run_dir / "history.csv", announce=not interactive())
-    tracker = make_tracker(config, run_dir)
-    trainer = build_trainer(config, run_dir, history, tracker.loggers, interruption)
-    if isinstance(trainer.strategy, WatchedDDP):
-        trainer.strategy.on_death = partial(note_reason, run_dir)
-    data.prepare_data()
-    data.setup()
-    if data.tags != source.learnable_manifest().tags:  # some went with songs that could not be read
-        pl.seed_everything(config["seed"], workers=True, verbose=False)
-        module, started_from = _model(config, source, data, data.tags)
-    check_songs(data, trainer.world_size)
-    prepared = time.perf_counter()
+    files: ClassVar = {
+        "metrics.json": SCORES,
+        TAGGER_FILE: "the tagger",
+        "predictions.npz": "test songs, scores, targets",
+        "tags.png": "test scores per tag",
+        "curves.png": "training curves",
+        "history.csv": "one row per epoch",
+    }
+    model_file = TAGGER_FILE
+    single_process = False
 
-    run_dir.mkdir(parents=True, exist_ok=True)
-    last = run_dir / "last.ckpt"
-    best_path = run_dir / TAGGER_FILE
-    if best_path.exists():
-        _read_best(best_path)  # now, and not when everything has been trained
-    if trainer.is_global_zero:
-        write_json(run_dir / "config.json", config)
-    if last.exists():
-        rank_zero_say(_check_checkpoint(last, module))
-    elif started_from is not None:
-        rank_zero_say(started_from)
-    else:
-        module.tagger.fit_normalisation(data.normalisation_waveforms())
-    try:
-        if trainer.is_global_zero:
-            tracker.start()
-        validation = None
-        if will_train:
-            interruption.put_off(True)
-            trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None)
-            interruption.put_off(False)
-        else:
-            validation = _judge_as_given(trainer, module, data, best_path)
-        trained = time.perf_counter()
-        best = _read_best(best_path)
-        module.tagger.load_state_dict(best.state)
-        trainer.test(module, datamodule=data, verbose=False)
-        metrics = None
-        if trainer.is_global_zero:
-            metrics = write_results(
-                run_dir,
-                config=config,
-                data=data,
-                network=module.tagger,
-                scores=module.test_scores,
-                history=history.rows,
-                best_epoch=best.description["epoch"],
-                validation=validation,
-                seconds={
-                    "prepare": prepared - began,
-                    "train": trained - prepared,
-                    "test": module.test_seconds,
-                },
-                device=str(trainer.strategy.root_device),
-                on_scored=partial(_add_scores, best_path, best),
+    def check(self) -> None:
+        check_transfer(self.config)
+
+    @property
+    def family(self) -> str:
+        return find_class(self.config["frontend"]["_target_"], FrontEnd).family
+
+    @property
+    def name_parts(self) -> list[str]:
+        names = self.config["names"]
+        model = [names["model"]] if names["model"] else [names["frontend"], names["backend"]]
+        return model + ([names["probe"]] if names["probe"] else [])
+
+    @property
+    def max_epochs(self) -> int:
+        return self.config["trainer"]["max_epochs"]
+
+    def patches_to_train(self) -> int | None:
+        data = self.config["data"]
+        songs = data["train_songs"]
+        return None if songs is None else songs * data["patches_per_song"] * self.max_epochs
+
+    def deciding(self, locations: Collection[str] | None = None) -> dict[str, Any]:
+        decides = without(super().deciding(locations), ("baseline",))  # null and omitted are the same run
+        return with_conditional_keys(decides, self.config)
+
+    def digests(self) -> dict[str, str]:
+        weights = self.config["init_from"]
+        return {} if weights is None else {"weights": digest(weights)}
+
+    def folder(self, source: Source) -> Path:
+        if batch_norm_shares(self.config["trainer"]) is None:
+            raise MusictagError(
+                "with trainer.sync_batchnorm=false every process has its own batch norms, so their number changes the "
+                f"network, and trainer.devices={self.config['trainer'].get('devices')} leaves it to the machine; use a "
+                "number, such as trainer.devices=2, or trainer.sync_batchnorm=true"
             )
-            tracker.finish(metrics, data, module.test_scores)
-        trainer.strategy.barrier()
-        return metrics if metrics is not None else read_results(run_dir)
-    except BaseException as error:
-        why = explained(error, trainer, config)
-        if isinstance(why, Exception):
-            note_reason(run_dir, in_words(why))  # before anything that may hang
-        tracker.close(exit_code=1)
-        # the other processes wait for this one in a collective operation, which no gentler signal ends
-        if hasattr(trainer.strategy.launcher, "kill"):
-            trainer.strategy.launcher.kill(KILL)
-        if why is error:
-            raise
-        raise why from error
+        return super().folder(source)
+
+    def describe(self, metrics: Mapping[str, Any]) -> tuple[str, str, str]:
+        whole, trained = metrics["parameters"], metrics["parameters_trained"]
+        size = f"{whole:,} parameters" if trained == whole else f"{trained:,} of {whole:,} parameters trained"
+        name = self.config["names"]["model"] or f"{metrics['frontend']} + {metrics['backend']}"
+        training, testing = (metrics["speed"][f"{stage}_audio_seconds_per_second"] for stage in ("train", "test"))
+        tested = f"tested at {testing:,.0f} seconds of audio per second"
+        if training is None:
+            return name, f"{size}: the weights of {self.config['init_from']} as they are", tested
+        best = f"best epoch {metrics['best_epoch'] + 1} of {metrics['epochs']}"
+        return name, f"{size}, {best}", f"trained at {training:,.0f}, {tested}"
+
+    def execute(self, source: Source, run_dir: Path, signal_handler: SignalHandler) -> dict[str, Any]:
+        config = self.config
+        began = time.perf_counter()
+        quieten_lightning()
+        if is_rank_zero():
+            clean_up(run_dir)
+        pl.seed_everything(config["seed"], workers=True, verbose=False)
+
+        data = build_data(config, source)
+        will_train = config["trainer"]["max_epochs"] != 0
+        module, started_from = _model(config, source, data, source.learnable_manifest().tags)
+        data.margin_samples = module.tagger.frontend.margin_samples
+        history = History(run_dir / "history.csv", announce=not interactive())
+        tracker = make_tracker(config, run_dir)
+        trainer = build_trainer(config, run_dir, history, tracker.loggers, signal_handler)
+        if isinstance(trainer.strategy, WatchedDDP):
+            trainer.strategy.on_death = partial(write_error, run_dir)
+        data.prepare_data()
+        data.setup()
+        if data.tags != source.learnable_manifest().tags:  # some tags are lost with songs that could not be read
+            pl.seed_everything(config["seed"], workers=True, verbose=False)
+            module, started_from = _model(config, source, data, data.tags)
+        check_songs(data, trainer.world_size)
+        prepared = time.perf_counter()
+
+        run_dir.mkdir(parents=True, exist_ok=True)
+        last = run_dir / "last.ckpt"
+        best_path = run_dir / TAGGER_FILE
+        if best_path.exists():
+            _read_best(best_path)  # fail now rather than after training
+        if trainer.is_global_zero:
+            write_json(run_dir / "config.json", config)
+        if last.exists():
+            rank_zero_say(_check_checkpoint(last, module))
+        elif started_from is not None:
+            rank_zero_say(started_from)
+        else:
+            module.tagger.fit_normalisation(data.normalisation_waveforms())
+        try:
+            if trainer.is_global_zero:
+                tracker.start()
+            validation = None
+            if will_train:
+                signal_handler.defer(True)
+                trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None)
+                signal_handler.defer(False)
+            else:
+                validation = _evaluate_as_given(trainer, module, data, best_path)
+            trained = time.perf_counter()
+            best = _read_best(best_path)
+            module.tagger.load_state_dict(best.state)
+            trainer.test(module, datamodule=data, verbose=False)
+            metrics = None
+            if trainer.is_global_zero:
+                seconds = {"prepare": prepared - began, "train": trained - prepared, "test": module.test_seconds}
+                best_epoch = best.description["epoch"]
+                if history.rows:
+                    # again: a run resumed after its last epoch has not written it, and the file may be damaged
+                    write_history(history.path, history.rows)
+                    plot_curves(history.rows, run_dir / "curves.png", best_epoch=best_epoch)
+                metrics = write_scores(
+                    run_dir,
+                    config=config,
+                    data=data,
+                    scores=module.test_scores,
+                    own=network_facts(module.tagger, data, history.rows, best_epoch, validation, seconds),
+                    device=str(trainer.strategy.root_device),
+                    on_scored=partial(_add_scores, best_path, best),
+                )
+                tracker.finish(metrics, data, module.test_scores)
+            trainer.strategy.barrier()
+            return metrics if metrics is not None else read_results(run_dir)
+        except BaseException as error:
+            explained = explain_failure(error, trainer, config)
+            if isinstance(explained, Exception):
+                write_error(run_dir, format_error(explained))  # before anything else, which may hang
+            tracker.close(exit_code=1)
+            # the other processes wait in a collective operation, which only SIGKILL ends
+            if hasattr(trainer.strategy.launcher, "kill"):
+                trainer.strategy.launcher.kill(KILL)
+            if explained is error:
+                raise
+            raise explained from error
 
 
-def _judge_as_given(trainer: pl.Trainer, module: TaggingModule, data: SongData, best: Path) -> dict[str, float]:
-    """``trainer.max_epochs=0``: the weights that were given are the best ones; returns their validation scores."""
+def network_facts(
+    network: TaggingNetwork,
+    data: SongDataModule,
+    history: list[dict[str, Any]],
+    best_epoch: int | None,
+    validation: dict[str, float] | None,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """What metrics.json says of a network, beyond the scores: validation, sizes, speed, seconds of the stages.
+
+    ``validation``: scores of weights that were not trained here, without ``history`` and ``best_epoch``.
+    """
+    train_seconds, patches = (sum(row[key] for row in history) for key in ("seconds", "patches"))
+    speed = patches * network.patch_seconds / max(train_seconds, 1e-9) if history else None
+    return {
+        "validation": history[best_epoch] if history else validation,
+        "epochs": len(history),
+        "best_epoch": best_epoch,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "parameters_trained": sum(p.numel() for p in network.parameters() if p.requires_grad),
+        "speed": {
+            "train_audio_seconds_per_second": speed,
+            "test_audio_seconds_per_second": data.audio_seconds("test") / max(seconds["test"], 1e-9),
+        },
+        "seconds": {name: round(value, 3) for name, value in seconds.items()} | {"epochs": round(train_seconds, 3)},
+    }
+
+
+def _evaluate_as_given(
+    trainer: pl.Trainer, module: TaggingModule, data: SongDataModule, best: Path
+) -> dict[str, float]:
+    """For ``trainer.max_epochs=0``: save the initial weights as the best ones; returns their validation scores."""
     (values,) = trainer.validate(module, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         save_tagger(best, module.tagger, None, values)
@@ -136,15 +234,15 @@ def _judge_as_given(trainer: pl.Trainer, module: TaggingModule, data: SongData, 
 
 
 def _add_scores(path: Path, stored: StoredTagger, metrics: dict[str, Any]) -> None:
-    """Write into the tagger's file, too, how it scored on the test songs."""
+    """Add the scores on the test songs to the file of the tagger."""
     scores = {name: entry["value"] for name, entry in metrics.items() if isinstance(entry, dict) and "value" in entry}
     store_tagger(path, stored.description | {"test": scores}, stored.state)
 
 
 def _model(
-    config: dict[str, Any], source: Source, data: SongData, tags: Sequence[Tag]
+    config: dict[str, Any], source: Source, data: SongDataModule, tags: Sequence[Tag]
 ) -> tuple[TaggingModule, str | None]:
-    """The untrained model of these tags; and in words what it starts from, where it does not from nothing."""
+    """The untrained module for these tags, and a description of its initial weights unless they are random."""
     module = build_module(config, source, data, tags)
     if config["init_from"] is None:
         return module, None
@@ -159,7 +257,7 @@ def _read_best(path: Path) -> StoredTagger:
 
 
 def _check_checkpoint(path: Path, module: TaggingModule) -> str:
-    """Says where the checkpoint goes on; raises MusictagError for one that is damaged, or of other tags."""
+    """A message about where training resumes; raises MusictagError for a damaged checkpoint or one of other tags."""
     try:
         content = read_checkpoint(path)
         spec = tagger_spec(content)
@@ -168,7 +266,7 @@ def _check_checkpoint(path: Path, module: TaggingModule) -> str:
     except ValueError as error:
         raise MusictagError(
             f"{path} is damaged and cannot be resumed from: {error}. Delete it to train from the start; "
-            f"{TAGGER_FILE} beside it, if there is one, still holds the best model so far."
+            f"if {TAGGER_FILE} is in the same folder, it still holds the best model so far."
         ) from error
     tags = module.hparams["tagger"]["tags"]
     if spec["tags"] != tags:
@@ -177,26 +275,8 @@ def _check_checkpoint(path: Path, module: TaggingModule) -> str:
             f"now ({len(tags)}: {_some_names(tags)}). Delete it to train from the start."
         )
     finished = len(content.get("callbacks", {}).get("History", {}).get("rows", ()))
-    return f"Going on after {finished} finished epochs, where {path} was saved"
+    return f"Resuming from {path} after {finished} finished epochs"
 
 
 def _some_names(tags: list[dict[str, str]]) -> str:
     return ", ".join(tag["name"] for tag in tags[:5]) + (", ..." if len(tags) > 5 else "")
-
-
-def _quieten() -> None:
-    """Leave out what Lightning says about things that are as they should be here."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (
-        "Checkpoint directory",
-        "The number of training batches",
-        ".*does not have many workers",
-        "Found .* in eval mode",
-        # an epoch that was interrupted goes on with the batch that is next: SongData.state_dict
-        "You're resuming from a checkpoint that ended before the epoch ended",
-        # what is logged is the same on all processes already
-        ".*sync_dist=True",
-    ):
-        warnings.filterwarnings("ignore", message)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
-    warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\)")

@@ -1,7 +1,7 @@
-"""Words of Hydra's command line (`key=value`), and the configuration that they make as plain containers.
+"""Overrides on the command line (`key=value`), and the plain configuration that results from them.
 
-Hydra reads a value by a grammar of its own, which knows neither ``~`` nor most of what may stand in a file's name. Here
-a path is first of all a path.
+Hydra parses values with a grammar of its own, which supports neither ``~`` nor most characters of file names. Here the
+value of a key that holds a path is taken as a path.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -20,32 +21,34 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, OverrideParseException
+from hydra.utils import get_object
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf, read_write
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
 from musictag.common.errors import MusictagError
 from musictag.common.paths import expanded
 from musictag.common.streams import write_out_what_cannot_be_encoded
-from musictag.experiment.results.console import _instead
+from musictag.common.text import printable
+from musictag.training.instantiate import accepted
 from musictag.training.signals import Stopped
 
-#: Every key that holds a path, and whether it may be left out as null.
+#: Every key that holds a path, and whether it may be null.
 PATH_KEYS = {
     "runs_dir": False, "data_dir": False, "init_from": True, "data.path": False, "data.root": True, "data.lists": True,
     "data.cals": True, "data.artists": True, "data.split_path": True, "data.soundfont": True,
 }  # fmt: skip
 _PARTS = ("frontend", "backend")
-#: Where a value of Hydra's may begin with ~, and what of it is a path.
+#: Where a value may begin with ~, and which part of it is a path.
 _HOME = re.compile(r"(^|[,(\[:]\s*)(~(?:\$\{[^{}]*\}|[^,()\[\]{}'\"])*)")
 
-# for hydra.sweep.dir in conf/train.yaml, where Hydra makes a folder itself
+# for hydra.sweep.dir in conf/train.yaml, a folder that Hydra creates itself
 OmegaConf.register_new_resolver("home", os.path.expanduser, replace=True)
 
 
 @contextmanager
 def command_line() -> Iterator[None]:
-    """For the program that Hydra runs: inside, Hydra reads words as ``readable`` writes them, and what cannot be
-    composed is said as in ``in_one_message``."""
+    """The context of the program that Hydra runs: the overrides are made readable for Hydra, and errors end it as in
+    ``in_one_message``."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra lets the error through
     write_out_what_cannot_be_encoded()
     before, sys.argv = sys.argv, [sys.argv[0], *readable(sys.argv[1:])]
@@ -58,19 +61,14 @@ def command_line() -> Iterator[None]:
 
 @contextmanager
 def in_one_message() -> Iterator[None]:
-    """What goes wrong inside, and is known, ends the program with one message instead of a traceback."""
+    """A context in which expected errors end the program with one message instead of a traceback."""
     try:
         yield
     except MissingMandatoryValue as error:
-        sys.exit(f"musictag: {error.full_key} is needed; type {error.full_key}=...")
+        sys.exit(f"musictag: {error.full_key} is needed; use {error.full_key}=...")
     except MusictagError as error:
-        from musictag.common.text import printable
-
         sys.exit(f"musictag: {printable(error)}")
     except (HydraException, OmegaConfBaseException) as error:
-        pass
-        from musictag.common.text import printable
-
         sys.exit(f"musictag: {printable(explain(error))}")
     except Stopped as stopped:
         sys.exit(stopped.status)
@@ -79,20 +77,20 @@ def in_one_message() -> Iterator[None]:
 
 
 def plain_config(cfg: DictConfig) -> dict[str, Any]:
-    """``cfg`` as plain containers, every path with ``~`` as the folder that it means.
+    """``cfg`` as plain containers, with ``~`` expanded in every path.
 
-    A part that was chosen beside a model is what it is without it (``model=vgg backend=recurrent``). Call this while
-    Hydra is initialised.
+    A part that was chosen in addition to a model has its own defaults, not those of the model (``model=vgg
+    backend=recurrent``). Call this while Hydra is initialized.
 
-    Raises MissingMandatoryValue for a key that is not given, another error of OmegaConf for an interpolation that leads
-    nowhere, and MusictagError for a path that is empty or not a text.
+    Raises MissingMandatoryValue for a missing key, another error of OmegaConf for a broken interpolation, and
+    MusictagError for a path that is empty or not a string.
     """
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     names = config.get("names", {})
     if names.get("model") is not None and names["baseline"] is None:
         _take_parts_of_their_own(config)
     data = config["data"]
-    for key, value in data.items():  # a source of somebody's own may have other keys
+    for key, value in data.items():  # a data set outside musictag may have other keys
         if isinstance(value, str) and value.startswith("~"):
             data[key] = os.path.expanduser(value)
     for key, may_be_null in PATH_KEYS.items():
@@ -100,68 +98,69 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
         if name not in holder or (holder[name] is None and may_be_null):
             continue
         if not isinstance(holder[name], str):
-            raise MusictagError(f"{key} must be a path, as text; it is {json.dumps(holder[name])}")
+            raise MusictagError(f"{key} must be a path, as a string; it is {json.dumps(holder[name])}")
         holder[name] = expanded(holder[name], key)
     return config
 
 
 def _take_parts_of_their_own(config: dict[str, Any]) -> None:
-    """A front-end or back-end that was chosen beside a model takes that of the model's place, without its settings.
+    """A front-end or back-end that was chosen in addition to a model replaces that of the model, with its own defaults.
 
-    The combination is then no longer the paper's, and is named after its parts: what is the model's after the model.
+    The combination is then no longer that of the paper, and is named after its parts: the part that is left of the
+    model after the model.
     """
     hydra, names = HydraConfig.get(), config["names"]
-    words = list(hydra.overrides.task)
-    chosen = [part for part in _PARTS if any(word.startswith(f"{part}=") for word in words)]
+    overrides = list(hydra.overrides.task)
+    chosen = [part for part in _PARTS if any(override.startswith(f"{part}=") for override in overrides)]
     if not chosen:
         return
-    alone = compose(hydra.job.config_name, [word for word in words if not word.startswith("model=")])
+    alone = compose(hydra.job.config_name, [override for override in overrides if not override.startswith("model=")])
     config |= {part: OmegaConf.to_container(alone[part], resolve=True) for part in chosen}
     names |= {part: names["model"] for part in _PARTS if part not in chosen} | {"model": None, "paper": None}
 
 
-def readable(words: Sequence[str]) -> list[str]:
-    """``words`` as Hydra can read them: ``~`` is written out, and in quotes stands what only they let through.
+def readable(overrides: Sequence[str]) -> list[str]:
+    """``overrides`` as Hydra can parse them: ``~`` is expanded, and values that need quotes get them.
 
-    The value of a key of PATH_KEYS is a path as it stands, whatever is in it, where there is a file or a folder of that
-    name. Where there is none, and Hydra could not read it, it is put into quotes, in which ``${...}`` means what it
-    always does; several may stand side by side, as in ``init_from=a.ckpt,b.ckpt``. What Hydra reads stays as it is.
+    The value of a key of PATH_KEYS is taken literally if a file or folder of that name exists. Otherwise, if Hydra
+    cannot parse it, it is quoted, with ``${...}`` still an interpolation; several values are separated by commas, as in
+    ``init_from=a.ckpt,b.ckpt``. Other values that Hydra can parse are unchanged.
     """
-    return [_readable(word) for word in words]
+    return [_readable(override) for override in overrides]
 
 
 def readable_params(config: DictConfig) -> None:
-    """The same for the ``hydra.sweeper.params`` of a study, in place."""
+    """Apply ``readable`` to the ``hydra.sweeper.params`` of a study, in place."""
     params = config.hydra.sweeper.get("params") or {}
     with read_write(config.hydra):
         for key in params:
-            value = params._get_node(key)._value()  # as it was written: interpolations are for Hydra to resolve
+            value = params._get_node(key)._value()  # unresolved: interpolations are resolved by Hydra
             if isinstance(value, str):
                 params[key] = _readable(f"{key}={value}").removeprefix(f"{key}=")
 
 
-def _readable(word: str) -> str:
-    key, mark, value = word.partition("=")
-    if not mark or not value or key.startswith("~"):  # Hydra's ~key=value takes a key out
-        return word
+def _readable(override: str) -> str:
+    key, mark, value = override.partition("=")
+    if not mark or not value or key.startswith("~"):  # Hydra's ~key=value deletes a key
+        return override
     if key.startswith("-"):  # --config-dir=~/conf
         return f"{key}={os.path.expanduser(value)}"
     is_path = key.lstrip("+") in PATH_KEYS and value != "null"
     if is_path and not _is_plain(value) and os.path.lexists(os.path.expanduser(value)):
         return f"{key}={_quoted(_escaped(os.path.expanduser(value)))}"
     if _is_read(value):
-        return f"{key}={_quoted(value)}" if is_path and _is_number(value) else word
+        return f"{key}={_quoted(value)}" if is_path and _is_number(value) else override
     at_home = _HOME.sub(lambda found: found[1] + _quoted(os.path.expanduser(found[2])), value)
     if _is_read(at_home):
         return f"{key}={at_home}"
     if not is_path:
-        return word
+        return override
     parts = [part if _is_read(part) else _quoted(os.path.expanduser(part)) for part in value.split(",")]
     return f"{key}={','.join(parts)}"
 
 
 def _is_plain(value: str) -> bool:
-    """Whether it means itself to Hydra, too, and in quotes or not."""
+    """Whether Hydra parses it as this very string, quoted or not."""
     return (
         re.fullmatch(r"[A-Za-z_/.][\w/.-]*", value, re.ASCII) is not None and _is_read(value) and not _is_number(value)
     )
@@ -176,17 +175,17 @@ def _is_read(value: str) -> bool:
 
 
 def _is_number(value: str) -> bool:
-    """Whether Hydra takes it for a number or a truth value."""
+    """Whether Hydra parses it as a number or a boolean."""
     return isinstance(_parser().parse_override(f"key={value}").value(), int | float)
 
 
 def _quoted(text: str) -> str:
-    """``text`` as one value, in quotes where that takes quotes."""
+    """``text`` as one value, quoted if necessary."""
     return text if _is_plain(text) else QuotedString(text, Quote.single).with_quotes()
 
 
 def _escaped(text: str) -> str:
-    """``text`` so that OmegaConf takes it literally: with a backslash before ``${``, those before that doubled."""
+    """``text`` escaped for OmegaConf: a backslash before ``${``, and the backslashes before that doubled."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
@@ -196,17 +195,17 @@ def _parser() -> OverridesParser:
 
 
 def explain(error: Exception) -> str:
-    """What Hydra or OmegaConf says of a command line that cannot be composed, with the keys that exist where one was
-    mistyped, and how to write what they read otherwise than it was meant."""
+    """The message of Hydra or OmegaConf about overrides that cannot be composed, with the existing keys if one was
+    mistyped, and with how to write values that they parse differently from what was meant."""
     text = str(error).partition("Config search path:")[0]
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, InterpolationResolutionError | GrammarParseError):
             return (
-                f"{' '.join(str(cause).split())}. ${{...}} stands for the value of another key; where these characters "
+                f"{' '.join(str(cause).split())}. ${{...}} is the value of another key; if these characters "
                 "belong to a name, write \\${ in quotes: 'key=\"a\\${b}\"'"
             )
-        # OmegaConf's errors know the group in which the key was looked for
+        # errors of OmegaConf have the group in which the key was looked up
         parent, key = getattr(cause, "parent_node", None), getattr(cause, "full_key", None)
         if parent is not None and key and hasattr(parent, "keys"):
             group, _, name = str(key).rpartition(".")
@@ -216,7 +215,37 @@ def explain(error: Exception) -> str:
         cause = cause.__cause__ or cause.__context__
     lines = [line for line in text.splitlines() if line.strip()]
     if isinstance(error, OverrideParseException):
-        lines.append(
-            "A value with spaces, quotes or letters beyond a to z wants quotes of its own: \"key='the value'\""
-        )
+        lines.append("A value with spaces, quotes or non-ASCII letters needs quotes of its own: \"key='the value'\"")
     return "\n".join(lines)
+
+
+#: Names that other projects use for our keys.
+_NAMES_ELSEWHERE = {
+    "learning_rate": "lr",
+    "objective": "loss",
+    "criterion": "loss",
+    "lr_scheduler": "scheduler",
+    "schedule": "scheduler",
+}
+
+
+def _instead(parent: Any, key: str) -> str:
+    """Suggestions for a key that does not exist: a setting that has to be added, or similar keys."""
+    name = key.rpartition(".")[2]
+    if isinstance(target := parent.get("_target_"), str) and name in accepted(get_object(target))[0]:
+        return f"It accepts {name}: use +{key}=..."
+    root = parent._get_root()
+    keys = [known for known in _dotted(root) if not known.startswith("hydra.")]
+    same = [known for known in keys if known.rpartition(".")[2] == _NAMES_ELSEWHERE.get(name, name)]
+    near = same or get_close_matches(key, keys, n=3, cutoff=0.75)
+    return f"Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _dotted(config: Any, prefix: str = "") -> list[str]:
+    found = []
+    for key in config:
+        found.append(f"{prefix}{key}")
+        node = config._get_node(key)
+        if OmegaConf.is_dict(node) and not node._is_none() and not node._is_missing():
+            found += _dotted(node, f"{prefix}{key}.")
+    return found

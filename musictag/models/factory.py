@@ -1,8 +1,8 @@
-"""From a plain dictionary to the part that it describes, and to nothing else.
+"""Builds parts from plain dictionaries, and nothing else.
 
 A spec is a dictionary of plain values with the key ``_target_``, the dotted name of a class; the other keys are the
-keyword arguments of that class. A user's own configuration may name any class that fulfils the contract. Specs inside
-files may come from strangers: ``check_targets`` decides what they may name.
+keyword arguments of that class. A user's own configuration may name any class that fulfils the contract. Specs in
+untrusted files may name only what ``check_targets`` allows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.text import as_list, excerpt, reason
 
 _DOTTED_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}(\.[A-Za-z_][A-Za-z0-9_]{0,99}){1,8}")
-#: Packages with parts of their own register themselves here: ``NAME = "package"``.
+#: Entry-point group where packages register their parts: ``NAME = "package"``.
 PLUGINS = "musictag.plugins"
 _SHOWN = 300
 
@@ -26,7 +26,7 @@ _SHOWN = 300
 def build(spec: Mapping[str, Any], contract: type, **derived: Any) -> Any:
     """An instance of the class that ``spec`` names, which must fulfil ``contract`` (FrontEnd, BackEnd, ...).
 
-    ``derived`` holds the arguments that follow from another part (``in_channels``) and so must not stand in the spec.
+    ``derived`` holds the arguments that are computed from other parts (``in_channels``) and must not be in the spec.
 
     Raises MusictagError for a class that does not exist or is not a ``contract``, and for unknown, missing or unusable
     keywords.
@@ -38,7 +38,7 @@ def build(spec: Mapping[str, Any], contract: type, **derived: Any) -> Any:
     settable = [name for name in parameters if name not in derived]
     if unknown := [key for key in given if key not in settable]:
         computed = [key for key in unknown if key in derived]
-        why = f" ({', '.join(computed)}: computed from the other parts, never typed)" if computed else ""
+        why = f" ({', '.join(computed)}: computed from the other parts, not set)" if computed else ""
         raise MusictagError(
             f"{target} has no setting {', '.join(map(str, unknown))}{why}; allowed: {', '.join(settable) or 'none'}"
         )
@@ -50,27 +50,27 @@ def build(spec: Mapping[str, Any], contract: type, **derived: Any) -> Any:
         return cls(**given, **derived)
     except MusictagError:
         raise
-    except Exception as error:  # settings of anybody make constructors raise nearly anything
+    except Exception as error:  # untrusted settings can make constructors raise nearly anything
         shown = str(given)
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
         raise MusictagError(f"{target} cannot be built from {shown}: {reason(error)}") from error
 
 
 def takes_list(annotation: str) -> bool:
-    """Whether a setting that is annotated so is a list."""
+    """Whether a setting with this annotation is a list."""
     return annotation.startswith("Sequence[")
 
 
 def with_lists(spec: Mapping[str, Any], contract: type) -> dict[str, Any]:
-    """``spec`` as ``build`` reads it: ``hidden_units: 16`` and ``hidden_units: [16]`` are one setting.
+    """``spec`` as ``build`` reads it: ``hidden_units: 16`` and ``hidden_units: [16]`` are equivalent.
 
-    Raises MusictagError for a class that ``build`` refuses, and for words in a list of numbers.
+    Raises MusictagError for a class that ``build`` refuses, and for text in a list of numbers.
     """
     return lists_of(spec, settings(find_class(spec.get("_target_"), contract)))
 
 
 def lists_of(given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """``given`` with lists where the annotations of ``parameters`` have them."""
+    """``given``, with lists for the ``parameters`` that are annotated as lists."""
     return {
         key: _list_of(key, value, str(parameters[key].annotation)) if key in parameters else value
         for key, value in given.items()
@@ -78,11 +78,11 @@ def lists_of(given: Mapping[str, Any], parameters: Mapping[str, inspect.Paramete
 
 
 def _list_of(key: str, value: Any, annotation: str) -> Any:
-    """A setting with lists where its annotation has them; raises MusictagError for words in a list of numbers."""
+    """A setting as a list if it is annotated as one; raises MusictagError for text in a list of numbers."""
     if not takes_list(annotation):
         return value
     if value == "":
-        raise MusictagError(f"{key}= is empty; leave it out, or type {key}=null")
+        raise MusictagError(f"{key}= is empty; omit it, or use {key}=null")
     inner = annotation.removeprefix("Sequence[")
     values = as_list(value)
     if isinstance(values, Mapping) or values is None:
@@ -90,15 +90,15 @@ def _list_of(key: str, value: Any, annotation: str) -> Any:
     if inner.startswith("Sequence["):
         return [_list_of(key, item, inner) for item in values]
     if inner.startswith(("int", "float")) and (words := [item for item in values if isinstance(item, str | bool)]):
-        raise MusictagError(f"{key}={excerpt(words[0])} is no number; type numbers, such as {key}=[1,2]")
+        raise MusictagError(f"{key}={excerpt(words[0])} is not a number; use numbers, such as {key}=[1,2]")
     return values
 
 
 def check_targets(spec: Any, trust: Sequence[str] = ()) -> None:
-    """Raise MusictagError where a spec from a file, or one inside it, names a class that no file may name.
+    """Raise MusictagError if an untrusted spec, or one inside it, names a class that no file may name.
 
-    Allowed are classes of musictag, of packages that are registered under the entry-point group ``musictag.plugins``,
-    and of the packages in ``trust``. Nothing is imported.
+    Allowed are classes of musictag, of packages registered in the entry-point group ``musictag.plugins``, and of the
+    packages in ``trust``. Nothing is imported.
     """
     plugins = {entry.module.partition(".")[0] for entry in entry_points(group=PLUGINS)}
     for target in _targets(spec):
@@ -108,14 +108,14 @@ def check_targets(spec: Any, trust: Sequence[str] = ()) -> None:
         if package not in {"musictag", *plugins} and not any(target.startswith(f"{name}.") for name in trust):
             installed = ", ".join(sorted(plugins)) or "none is installed"
             raise MusictagError(
-                f"_target_ is {excerpt(target)}, and a file may only name classes inside musictag and of registered "
+                f"_target_ is {excerpt(target)}, but a file may only name classes of musictag and of registered "
                 f"plug-ins ({installed}); if you trust that package and the file, use musictag.load(path, "
                 f"trust=[{package!r}])"
             )
 
 
 def _targets(spec: Any) -> Iterator[Any]:
-    """Everything that a spec names, and the specs inside it."""
+    """Every ``_target_`` in a spec and in the specs inside it."""
     if isinstance(spec, Mapping):
         if "_target_" in spec:
             yield spec["_target_"]
@@ -128,7 +128,7 @@ def _targets(spec: Any) -> Iterator[Any]:
 def find_class(target: Any, contract: type) -> type:
     """The class called ``target``; raises MusictagError unless it is a ``contract``.
 
-    Of musictag, only modules of the package that holds the contract are imported.
+    Within musictag, only modules of the contract's own package are imported.
     """
     if not isinstance(target, str) or not _DOTTED_NAME.fullmatch(target):
         raise MusictagError(
@@ -139,7 +139,7 @@ def find_class(target: Any, contract: type) -> type:
     home = contract.__module__
     is_own = module_name.partition(".")[0] == "musictag"
     if is_own and module_name != home and not module_name.startswith(f"{home}."):
-        raise MusictagError(f"_target_ {target} is not a {contract.__name__}: those are in {home}")
+        raise MusictagError(f"_target_ {target} is not a {contract.__name__}: see {home}")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -153,7 +153,7 @@ def find_class(target: Any, contract: type) -> type:
 
 
 def settings(cls: type) -> dict[str, inspect.Parameter]:
-    """The keyword arguments of ``cls`` by name; those that ``**`` hands on to the base class included."""
+    """The keyword arguments of ``cls`` by name, including those passed on to the base class by ``**``."""
     found: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):

@@ -1,4 +1,4 @@
-"""Layers that several parts share, as the paper's TensorFlow code has them.
+"""Layers shared by several parts, as in the paper's TensorFlow code.
 
 Legend: B patches, C channels, T frames.
 """
@@ -16,7 +16,7 @@ from musictag.common.errors import MusictagError
 
 BATCH_NORM_EPS = 1e-3  # TensorFlow's default, where torch has 1e-5
 
-#: Share of a batch in the running statistics; TensorFlow's momentum of 0.99.
+#: Weight of a batch in the running statistics; TensorFlow's momentum of 0.99.
 BATCH_NORM_MOMENTUM = 0.01
 
 
@@ -29,7 +29,7 @@ def batch_norm(
 
 
 class SameConv1d(nn.Conv1d):
-    """Convolution with as many frames out as in; an even kernel pads one more on the right, as TensorFlow does."""
+    """Convolution that keeps the number of frames; an even kernel pads one more on the right, as TensorFlow does."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_frames: int):
         self._even = kernel_frames % 2 == 0
@@ -46,7 +46,7 @@ class SameConv1d(nn.Conv1d):
 def scaled(filters: Sequence[int], multiplier: float) -> tuple[int, ...]:
     """Numbers of filters times ``multiplier``, at least one each: the capacity study (section 4 of the paper)."""
     if multiplier <= 0:
-        raise MusictagError(f"frontend.filter_multiplier={multiplier} must be positive; type for example 0.5")
+        raise MusictagError(f"frontend.filter_multiplier={multiplier} must be positive; use for example 0.5")
     return tuple(max(1, round(number * multiplier)) for number in filters)
 
 
@@ -61,8 +61,8 @@ def conv_norm_relu(conv: nn.Conv1d | nn.Conv2d, momentum: float, eps: float = BA
 
 
 def initialise(module: nn.Module) -> None:
-    """He's initialiser (fan-in, truncated normal) for every kernel inside ``module``; biases become zero."""
-    # a normal distribution cut off at two standard deviations has 0.8796 of them left
+    """He's initialiser (fan-in, truncated normal) for every kernel inside ``module``, and zero biases."""
+    # a normal distribution truncated at two standard deviations keeps 0.8796 of its standard deviation
     for layer in module.modules():
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
             fan_in = layer.weight[0].numel()
@@ -73,7 +73,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
-    """Context in which nothing is autocast on the device of ``tensor``."""
-    # a sketch on the meta device has no arithmetic that could be cast
+    """Context without autocast on the device of ``tensor``."""
+    # nothing is computed on the meta device, so there is nothing to cast
     device = "cpu" if tensor.is_meta else tensor.device.type
     return torch.autocast(device, enabled=False)

@@ -1,4 +1,4 @@
-"""The network: front-end, back-end and the names of the tags in one, for training and for use.
+"""The network: front-end, back-end and the names of the tags, for training and for use.
 
 Legend: B patches, N samples, K tags.
 """
@@ -19,17 +19,17 @@ from musictag.models.factory import build
 from musictag.models.frontends import FrontEnd
 from musictag.models.spec import checked_part, checked_tags
 
-#: of a patch; one hour at 16 kHz has 57,600,000
+#: Longest patch; one hour at 16 kHz has 57,600,000
 MAX_PATCH_SAMPLES = 2**26
 _RATES = (1_000, 192_000)
 
 
 class TaggingNetwork(nn.Module):
-    """A network that hears ``patch_seconds`` of music and says how probable each tag is.
+    """A network that takes ``patch_seconds`` of music and returns the probability of each tag.
 
-    ``frontend`` and ``backend`` are specs (see musictag/models/factory.py); ``tags`` holds a dictionary a tag, with
-    ``name`` and ``kind`` (``classification`` or ``regression``), in the order of the outputs. Plain containers only:
-    together they are ``spec``, from which ``TaggingNetwork(**spec)`` makes the same network again.
+    ``frontend`` and ``backend`` are specs (see musictag/models/factory.py); ``tags`` holds one dictionary per tag, with
+    ``name`` and ``kind`` (``classification`` or ``regression``), in the order of the outputs. These plain containers
+    are its ``spec``, from which ``TaggingNetwork(**spec)`` makes the same network again.
 
     Raises MusictagError for specs that cannot be built, and for patches shorter than the parts need.
     """
@@ -54,23 +54,23 @@ class TaggingNetwork(nn.Module):
         self.sample_rate = self.frontend.sample_rate
         if not isinstance(self.sample_rate, int | float) or not _RATES[0] <= self.sample_rate <= _RATES[1]:
             raise MusictagError(
-                f"frontend.sample_rate={self.sample_rate} is no rate of music; allowed are {_RATES[0]:,} "
+                f"frontend.sample_rate={self.sample_rate} is not a usable sample rate; allowed are {_RATES[0]:,} "
                 f"to {_RATES[1]:,}"
             )
         self.patch_samples = round(patch_seconds * self.sample_rate)
         if self.patch_samples > MAX_PATCH_SAMPLES:
             raise MusictagError(
                 f"data.patch_seconds={patch_seconds} is too long: {self.patch_samples:,} samples at {self.sample_rate} "
-                f"Hz, where {MAX_PATCH_SAMPLES:,} are allowed"
+                f"Hz; at most {MAX_PATCH_SAMPLES:,} are allowed"
             )
-        #: a patch with the margins that the front-end wants to hear: N of what ``forward`` gets in training
+        #: a patch with the margins that the front-end requires: N of ``forward`` in training
         self.input_samples = self.patch_samples + sum(self.frontend.margin_samples)
         in_frames = self.frontend.num_frames(self.input_samples)
         self.backend: BackEnd = build(
             self._spec["backend"],
             BackEnd,
             in_channels=self.frontend.out_channels,
-            in_frames=max(in_frames, 1),  # none at all is refused below, in words
+            in_frames=max(in_frames, 1),  # no frames at all are refused below
             num_tags=len(self.tag_names),
         )
         needed = self.frontend.samples_for(self.backend.min_frames)
@@ -79,11 +79,11 @@ class TaggingNetwork(nn.Module):
             seconds = math.ceil(1e4 * needed / self.sample_rate) / 1e4
             raise MusictagError(
                 f"data.patch_seconds={patch_seconds} is too short: {self.patch_samples} samples at {self.sample_rate} "
-                f"Hz make {in_frames} frames of {type(self.frontend).__name__}, and {type(self.backend).__name__} "
+                f"Hz make {in_frames} frames of {type(self.frontend).__name__}, but {type(self.backend).__name__} "
                 f"needs {self.backend.min_frames}, which takes {needed} samples; "
-                f"type data.patch_seconds={seconds} or more"
+                f"use data.patch_seconds={seconds} or more"
             )
-        #: the shortest waveform that ``forward`` takes
+        #: the shortest allowed input of ``forward``
         self.min_samples = self.input_samples if self.backend.fixed_length else needed
 
     @property
@@ -109,13 +109,13 @@ class TaggingNetwork(nn.Module):
         return logits.float().sigmoid()
 
     def fit_normalisation(self, waveforms: Iterable[Tensor]) -> None:
-        """Let the front-end measure the training songs, blocks of B×N float32, where it has anything to measure."""
+        """Let the front-end measure the training songs, blocks of B×N float32, if it has anything to measure."""
         self.frontend.fit_normalisation(waveforms)
 
 
 def _checked_length(seconds: Any) -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e5:
         raise MusictagError(
-            f"data.patch_seconds={excerpt(seconds)} is no length; type for example data.patch_seconds=3.0"
+            f"data.patch_seconds={excerpt(seconds)} is not a length; use for example data.patch_seconds=3.0"
         )
     return seconds

@@ -1,4 +1,4 @@
-"""Specs of taggers as plain containers, checked before anything is built from them."""
+"""Specs of taggers as plain containers, checked before anything is built."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ MAX_TAGS = 100_000
 MAX_NAME_CHARACTERS = 1_000
 
 
-#: Of a front-end or a back-end: values in all its lists and dictionaries, and how deep they lie in each other.
+#: Limits of a front-end's or back-end's spec: values in all its lists and dictionaries, and levels of nesting.
 MAX_VALUES, MAX_DEPTH = 1_000, 16
 
 
-#: No setting is a larger number than this; parts themselves refuse what would be too much for them.
+#: No setting is a larger number than this; the parts themselves refuse what is too large for them.
 LARGEST_SETTING = 2**24
 
 
 def plain(value: Any, name: str, max_values: int = MAX_VALUES) -> Any:
-    """A deep copy of dictionaries with text keys, lists, text, numbers, truth values and None.
+    """A deep copy that consists of dictionaries with text keys, lists, text, numbers, booleans and None.
 
-    Raises MusictagError for anything else, and for more than ``max_values`` values or too many levels of them.
+    Raises MusictagError for anything else, for more than ``max_values`` values, and for too many levels.
     """
     return _copy(value, name, [max_values], 0)
 
@@ -38,8 +38,8 @@ def _copy(value: Any, name: str, left: list[int], depth: int) -> Any:
     left[0] -= 1
     if left[0] < 0 or depth > MAX_DEPTH:
         raise MusictagError(
-            f"{name[:_SHOWN]}: more than a tagger can be described by "
-            f"({MAX_VALUES:,} values for each of its parts, {MAX_DEPTH} levels of lists in lists)"
+            f"{name[:_SHOWN]}: more than a tagger's description may hold "
+            f"({MAX_VALUES:,} values for each of its parts, {MAX_DEPTH} levels of nesting)"
         )
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {
@@ -63,7 +63,7 @@ def _short(text: str, name: str) -> str:
 
 
 def checked_tags(tags: Any) -> list[dict[str, str]]:
-    """``tags`` as plain dictionaries with every kind filled in.
+    """``tags`` as plain dictionaries with every kind set.
 
     Raises MusictagError for anything but distinct names, each one line of text, of known kinds.
     """
@@ -77,17 +77,19 @@ def checked_tags(tags: Any) -> list[dict[str, str]]:
     for tag in tags:
         tag = {"kind": "classification"} | tag if isinstance(tag, dict) else {}
         if set(tag) != {"name", "kind"} or not isinstance(tag["name"], str) or tag["kind"] not in TAG_KINDS:
-            raise MusictagError(f"{excerpt(tag)} is no tag; it needs a name and a kind, one of {', '.join(TAG_KINDS)}")
+            raise MusictagError(
+                f"{excerpt(tag)} is not a tag; it needs a name and a kind, one of {', '.join(TAG_KINDS)}"
+            )
         if not is_one_line(tag["name"]):
-            raise MusictagError(f"tag {excerpt(tag['name'])}: a tag's name is one line of text")
+            raise MusictagError(f"tag {excerpt(tag['name'])}: a tag name must be one line of text")
         checked.append({"name": tag["name"], "kind": tag["kind"]})
     if twice := sorted(name for name, times in Counter(tag["name"] for tag in checked).items() if times > 1):
-        raise MusictagError(f"tags that stand there twice: {', '.join(twice[:20])}")
+        raise MusictagError(f"duplicate tags: {', '.join(twice[:20])}")
     return checked
 
 
 def checked_part(spec: Any, name: str) -> dict[str, Any]:
-    """The ``spec`` of a front-end or a back-end as plain values within the limits; raises MusictagError."""
+    """The ``spec`` of a front-end or back-end as plain values within the limits; raises MusictagError."""
     spec = plain(spec, name)
     if not isinstance(spec, dict):
         raise MusictagError(f"{name} is a {type(spec).__name__}; it must be a dictionary with _target_ and settings")

@@ -16,9 +16,9 @@ from musictag.models.network import TaggingNetwork
 class Sketch:
     """A network as `python train.py` would train it.
 
-    ``parameters``: all are trained · ``batch_norms``: layers · ``flops``: of a patch, forward, multiplications and
-    additions counted apart, of convolutions and matrix products (an FFT is not counted) · ``spec``: of the network ·
-    ``network``: it, on the meta device, which has shapes and no numbers.
+    ``parameters``: all are trained · ``batch_norms``: number of layers · ``flops``: per patch, forward, with
+    multiplications and additions counted separately, of convolutions and matrix products (not the FFT) · ``spec``: of
+    the network · ``network``: on the meta device, with shapes but no values.
     """
 
     name: str
@@ -31,10 +31,10 @@ class Sketch:
 
 
 def sketch(config: dict[str, Any], num_tags: int) -> Sketch:
-    """The network of ``config`` for ``num_tags`` tags; raises MusictagError where its parts do not fit together."""
+    """The network of ``config`` for ``num_tags`` tags; raises MusictagError if its parts do not fit together."""
     frontend = dict(config["frontend"])
     if frontend.get("normalise") == "dataset":
-        frontend["normalise"] = "none"  # what is measured before training is no parameter
+        frontend["normalise"] = "none"  # what is measured before training is not a parameter
     tags = [{"name": f"tag {number}"} for number in range(num_tags)]
     spec = {
         "frontend": frontend,
@@ -45,7 +45,7 @@ def sketch(config: dict[str, Any], num_tags: int) -> Sketch:
     with torch.device("meta"):
         network = TaggingNetwork(**spec)
         waveform = torch.zeros(1, network.input_samples)
-    network.to("meta").eval()  # its constants, too
+    network.to("meta").eval()  # also its constants
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(waveform)
     names = config["names"]

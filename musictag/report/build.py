@@ -130,7 +130,7 @@ def _draw(
     elif study.headlines:
         drawn["conditions"] = out / "conditions.png"
         figures.capacity_figure(study, draws, drawn["conditions"])
-    trained = all(run.family != "baseline" for run in study.runs)
+    trained = all(run.epochs is not None for run in study.runs)
     if not study.factors and len(study.systems) > 1 and trained and "pr_auc" in study.metrics:
         drawn["cost"] = out / "cost.png"
         comparison.plot([comparison.row_of(run) for run in study.runs], drawn["cost"])

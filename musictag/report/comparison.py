@@ -51,7 +51,7 @@ def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
 
     Raises MusictagError if there is none, and for runs that differ in data or training size.
     """
-    runs = [run for run in read_study(folder, study).runs if run.family != "baseline"]
+    runs = [run for run in read_study(folder, study).runs if run.epochs is not None]
     if not runs:
         raise MusictagError(f"all finished runs in {folder} are baselines; use musictag report")
     if len(sizes := sorted({run.train_songs for run in runs})) > 1:

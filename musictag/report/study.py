@@ -14,8 +14,10 @@ from typing import Any
 
 from musictag.common.errors import MusictagError
 from musictag.evaluation.registry import METRICS
-from musictag.experiment.identity import _FAMILIES, _family, deciding, system_label
+from musictag.experiment.contract import FAMILIES
+from musictag.experiment.identity import system_label
 from musictag.experiment.results.files import Predictions, read_predictions, read_results
+from musictag.experiment.run import make_run
 from musictag.experiment.sweeps.study import find_studies, read_jobs
 
 #: Keys that may differ between the runs of a system but are not factors of a study: the seed, duration and size.
@@ -42,10 +44,11 @@ class Run:
         self.metrics = metrics
         self.config: dict[str, Any] = metrics["config"]
         self.system = system_label(self.config)
-        self.family = _family(self.config)
+        self.family = make_run(self.config).family
         self.seed: int = metrics["seed"]
         self.train_songs: int = metrics["songs"]["train"]
         self.parameters: int | None = metrics.get("parameters")
+        self.epochs: int | None = metrics.get("epochs")  # None: not a network, which alone is trained in epochs
         self.condition: tuple[Any, ...] = ()
 
     def __repr__(self) -> str:
@@ -75,7 +78,7 @@ class Study:
         for run in runs:
             run.condition = tuple(_settings(run).get(key) for key in self.factors)
         found = {run.system: run.family for run in sorted(runs, key=lambda run: run.system)}
-        self.systems = sorted(found, key=lambda system: _FAMILIES.index(found[system]))
+        self.systems = sorted(found, key=lambda system: FAMILIES.index(found[system]))
         self.conditions = sorted({run.condition for run in runs}, key=_sortable)
         self.runs = sorted(
             runs, key=lambda run: (self.systems.index(run.system), _sortable(run.condition), run.seed, run.folder.name)
@@ -187,15 +190,8 @@ def _factors(runs: Sequence[Run]) -> list[str]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Dotted keys that the run depends on: a baseline has no network, and "all songs" becomes their number."""
-    flat = _flat(deciding(run.config))
-    if run.family == "baseline":
-        unused = (
-            "frontend.", "backend.", "loss.", "optimizer.", "scheduler.", "trainer.", "callbacks.", "monitor",
-            "compile", "lr_scaling.", "data.patch_seconds", "data.batch_size", "data.patches_per_song",
-        )  # fmt: skip
-        flat = {key: value for key, value in flat.items() if not key.startswith(unused)}
-    return flat | {"data.train_songs": run.train_songs}
+    """Dotted keys of what the run depends on: a baseline has no network, and "all songs" becomes their number."""
+    return _flat(make_run(run.config).deciding()) | {"data.train_songs": run.train_songs}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.common.progress import Progress
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.inference.feature_tagger import FeatureTagger
 from musictag.models.baselines import FeatureModel, can_judge, constant_model
 from musictag.models.checkpoint import MODEL_FILE
@@ -25,31 +25,31 @@ _FITTED_FOLDER = "tags"
 def fit_tagger(
     model: FeatureModel,
     spec: Mapping[str, Any],
-    data: SongData,
+    data: SongDataModule,
     features: Mapping[str, np.ndarray],
     seed: int,
     run_dir: Path,
 ) -> FeatureTagger:
-    """Fits the model of every tag and saves them all in ``run_dir``; those that are in its folder ``tags`` are taken.
+    """Fit the model of every tag and save all of them in ``run_dir``; finished ones in its folder ``tags`` are reused.
 
-    Songs whose target is unknown are left out, tag by tag. A tag that validation cannot judge (one class only, or all
-    unknown) gets what validation chose for most others, or the median of it; a warning names it. One that the training
-    songs cannot teach (``data.unlearnt_tags``) gets the same score for every song (see ``constant_model``).
+    Songs with an unknown target are left out, per tag. A tag that validation cannot judge (one class only, or all
+    unknown) gets the settings that validation chose for most other tags, or their median, with a warning. A tag that
+    training songs cannot teach (``data.unlearnt_tags``) gets the same score for every song (see ``constant_model``).
     """
     targets = {split: data.targets(split) for split in ("train", "validation")}
     judged = np.array([can_judge(tag.kind, targets["validation"][:, k]) for k, tag in enumerate(data.tags)])
     learnt = np.array([tag.name not in data.unlearnt_tags for tag in data.tags])
     if not (judged & learnt).any():
         raise MusictagError(
-            "the validation songs cannot judge any tag that can be learnt (one class only, or all unknown), and a "
-            "baseline chooses by it; move songs with and without the tags into that split"
+            "the validation songs cannot judge any tag that can be learnt (one class only, or all unknown), but a "
+            "baseline chooses settings by them; move songs with and without the tags into that split"
         )
     if not (judged | ~learnt).all():
         names = [data.tags[k].name for k in np.flatnonzero(~judged & learnt)]
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         warnings.warn(
             f"validation songs cannot judge {len(names)} of {len(data.tags)} tags (one class only, or all unknown): "
-            f"{shown}. These get what is typical of what validation chose for the others.",
+            f"{shown}. These get the settings that are typical of the others.",
             stacklevel=2,
         )
     fitter = None
@@ -77,9 +77,9 @@ def _read_fitted(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise MusictagError(f"{path} is damaged ({error}): delete it and type the same command again") from error
+        raise MusictagError(f"{path} is damaged ({error}): delete it and rerun the command") from error
 
 
 def remove_fitted(run_dir: Path) -> None:
-    """Removes the finished models of single tags: they are all in model.json."""
+    """Remove the models of single tags, which are all in model.json."""
     shutil.rmtree(run_dir / _FITTED_FOLDER)

@@ -1,4 +1,4 @@
-"""Which flags of Lightning's Trainer a run may have: all but those that would take away what a run consists of."""
+"""Which flags of Lightning's Trainer a run may have: all but those that conflict with what a run guarantees."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from musictag.common.errors import MusictagError
 
-#: Of training; nothing else is offered, as weights in half precision would neither learn nor score as float32 ones do.
+#: Precisions of training. Others are refused: weights in half precision neither learn nor score like float32 weights.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 #: Flags of Lightning's Trainer that a run cannot have, and what to use instead.
 _REFUSED_FLAGS = {
@@ -14,22 +14,22 @@ _REFUSED_FLAGS = {
     "logger": "choose a logger by name: logger=tensorboard",
     "plugins": "checkpoints are written by musictag",
     "default_root_dir": "the folder of a run follows from runs_dir and its configuration",
-    "enable_checkpointing": "a run without checkpoints has no result",
-    "use_distributed_sampler": "the data module itself shares the songs among processes, without padding",
-    "num_sanity_val_steps": "nothing may be drawn or scored before training begins",
-    "limit_val_batches": "scores are of all validation songs; a smaller data set has fewer",
-    "limit_test_batches": "scores are of all test songs; a smaller data set has fewer",
-    "check_val_every_n_epoch": "early stopping, the schedule and the best epoch need scores of every epoch",
+    "enable_checkpointing": "without checkpoints a run has no result",
+    "use_distributed_sampler": "the data module already shards the songs, without padding",
+    "num_sanity_val_steps": "training must begin without random draws or scores before it",
+    "limit_val_batches": "all validation songs are scored; use a smaller data set instead",
+    "limit_test_batches": "all test songs are scored; use a smaller data set instead",
+    "check_val_every_n_epoch": "early stopping, the schedule and the best epoch need scores after every epoch",
     "val_check_interval": "early stopping, the schedule and the best epoch need scores at the end of every epoch",
-    "max_steps": "training ends with a whole epoch: trainer.max_epochs=3 +trainer.limit_train_batches=100",
-    "overfit_batches": "for a few songs type data.train_songs=10",
-    "fast_dev_run": "type trainer.max_epochs=1 +trainer.limit_train_batches=2",
-    "barebones": "it leaves out what a run consists of",
+    "max_steps": "training ends with a whole epoch; use trainer.max_epochs=3 +trainer.limit_train_batches=100",
+    "overfit_batches": "for a few songs use data.train_songs=10",
+    "fast_dev_run": "use trainer.max_epochs=1 +trainer.limit_train_batches=2",
+    "barebones": "a run needs checkpoints and scores",
 }
 
 
 def check_flags(settings: dict[str, Any]) -> None:
-    """Raise MusictagError for settings of the Trainer that a run cannot have, with what to type instead."""
+    """Raise MusictagError for settings of the Trainer that a run cannot have, with what to use instead."""
     for flag, instead in _REFUSED_FLAGS.items():
         # 1.0 is all of it, 1 a single batch
         is_all = flag.startswith("limit_") and repr(settings.get(flag)) in ("None", "1.0")
@@ -41,17 +41,17 @@ def check_flags(settings: dict[str, Any]) -> None:
     if strategy == "auto":
         return
     if not isinstance(strategy, dict):
-        raise MusictagError(f"trainer.strategy={strategy} is not possible here; choose auto, or type trainer=ddp")
+        raise MusictagError(f"trainer.strategy={strategy} is not possible here; use auto or trainer=ddp")
     if strategy.get("broadcast_buffers", True):
         raise MusictagError(
             "trainer.strategy.broadcast_buffers must be false: processes evaluate different numbers of batches, and "
-            "would wait for one another for ever"
+            "would wait for one another forever"
         )
     if strategy.get("bucket_cap_mb", 25) <= 0:
         raise MusictagError(f"trainer.strategy.bucket_cap_mb={strategy['bucket_cap_mb']}: must be above 0")
     if strategy.get("static_graph") and settings.get("accumulate_grad_batches", 1) > 1:
         raise MusictagError(
-            "trainer.strategy.static_graph=true needs gradients that are exchanged in every step, and "
-            f"trainer.accumulate_grad_batches={settings['accumulate_grad_batches']} exchanges them more rarely; leave "
-            "one of the two away"
+            "trainer.strategy.static_graph=true needs an exchange of gradients in every step, but "
+            f"trainer.accumulate_grad_batches={settings['accumulate_grad_batches']} exchanges them less often; omit "
+            "one of the two"
         )

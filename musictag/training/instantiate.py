@@ -1,7 +1,7 @@
-"""Hydra's `instantiate` for what a user's configuration names by `_target_`, with errors before any work starts.
+"""Hydra's `instantiate` for the parts that a configuration names by `_target_`, with errors before any work starts.
 
-Such a part may be any class or function that can be imported: musictag's, Lightning's, PyTorch's, the user's own. What
-a run only knows when it begins (its folder, its configuration) is handed to those parts that have an argument for it.
+A part may be any class or function that can be imported: of musictag, Lightning, PyTorch or the user. Values that are
+only known at run time (the run folder, the configuration) are passed to the parts that have an argument for them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _HYDRAS_OWN = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
 
 def make(key: str, spec: Any, contract: type[T] | tuple[type[T], ...], **derived: Any) -> T:
-    """The part that ``spec`` describes, which stands at ``key`` of the configuration and must be a ``contract``.
+    """The part that ``spec`` describes, at ``key`` of the configuration, which must be a ``contract``.
 
-    ``derived``: arguments that do not stand in the configuration; those that the part does not have are left out.
+    ``derived``: arguments that are not in the configuration; those that the part does not have are omitted.
     Raises MusictagError as ``check_part`` does, and for settings that the part itself refuses.
     """
     check_part(key, spec)
@@ -41,22 +41,21 @@ def make(key: str, spec: Any, contract: type[T] | tuple[type[T], ...], **derived
 
 
 def make_partial(key: str, spec: Any) -> partial:
-    """The same for a part that is called later with what it still lacks: an optimiser, a scheduler."""
+    """The same for a part that is called later with its remaining arguments: an optimizer, a scheduler."""
     check_part(key, spec)
     with _Refusals(key):
         return instantiate(spec, _partial_=True, _convert_="all")
 
 
 def check_part(key: str, spec: Any) -> None:
-    """Raise MusictagError where ``spec`` is no part: without ``_target_``, one that cannot be imported, or keys that it
-    does not take."""
+    """Raise MusictagError if ``spec`` is not a part: no ``_target_``, one that cannot be imported, or unknown keys."""
     if not isinstance(spec, Mapping) or not isinstance(spec.get("_target_"), str):
         raise MusictagError(
-            f"{key} has no _target_; type {key}._target_= and the dotted name of a class, or choose a file of the group"
+            f"{key} has no _target_; set {key}._target_ to the dotted name of a class, or choose a file of the group"
         )
     try:
         target = get_object(spec["_target_"])
-    except Exception as error:  # to import is to run code, which may raise anything
+    except Exception as error:  # importing runs code, which may raise anything
         raise MusictagError(f"{key}._target_={spec['_target_']} cannot be imported: {_root(error)}") from error
     parameters, takes_more = accepted(target)
     given = [name for name in spec if name not in _HYDRAS_OWN]
@@ -68,22 +67,22 @@ def check_part(key: str, spec: Any) -> None:
 
 
 def _with_lists(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """One word or number as a list of it, where a class is annotated so."""
+    """``spec`` with single values as lists where a class is annotated so."""
     target = get_object(spec["_target_"])
     return lists_of(spec, settings(target) if isinstance(target, type) else {})
 
 
 def closest(name: str, allowed: Any) -> str:
-    """What to type instead of ``name``: the nearest of the ``allowed`` ones, then all of them."""
+    """What to use instead of ``name``: the nearest of the ``allowed`` names, then all of them."""
     near = get_close_matches(name, allowed, n=3, cutoff=0.5)
     everything = f"it has {', '.join(allowed) or 'none'}"
     return f"did you mean {' or '.join(near)}? {everything}" if near else everything
 
 
 def accepted(target: Callable[..., Any]) -> tuple[list[str], bool]:
-    """The arguments of a class or function that can be given by name; and whether it may take others, too.
+    """The keyword arguments of a class or function, and whether it may accept others, too.
 
-    ``**`` of a class of musictag goes to its base class, whose arguments are among them; elsewhere it may go anywhere.
+    ``**`` of a class of musictag goes to its base class, whose arguments are included; elsewhere it may go anywhere.
     """
     is_class = isinstance(target, type)
     names: list[str] = []
@@ -101,7 +100,7 @@ def accepted(target: Callable[..., Any]) -> tuple[list[str], bool]:
 
 
 class _Refusals:
-    """What a part or Hydra raises while it is made, as a MusictagError that names the key."""
+    """A context that turns errors of a part or of Hydra into a MusictagError that names the key."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -115,12 +114,12 @@ class _Refusals:
             if isinstance(cause, MusictagError):
                 raise cause from error
             raise MusictagError(
-                f"{self._key} cannot be set up like this: {cause}. Look at the {self._key}.* keys"
+                f"{self._key} cannot be created with these settings: {cause}. See the {self._key}.* keys"
             ) from error
 
 
 def _root(error: BaseException) -> BaseException:
-    """What happened first: Hydra wraps it."""
+    """The original error, which Hydra wraps."""
     while isinstance(error, InstantiationException | ImportError) and error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -1,4 +1,4 @@
-"""Training losses, over tags of both kinds and with unknown targets. Legend: B patches, S songs, K tags."""
+"""Training losses for tags of both kinds and with unknown targets. Legend: B patches, S songs, K tags."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from torch import Tensor, nn
 
 
 class Loss(nn.Module, ABC):
-    """The mean loss over the entries whose target is known; a subclass says what one entry costs.
+    """The mean loss over the entries with a known target; a subclass defines the loss of one entry.
 
-    Targets lie in [0, 1]: 0 or 1 for a classification tag, any value for a regression tag.
+    Targets are in [0, 1]: 0 or 1 for a classification tag, any value for a regression tag.
     """
 
     @abstractmethod
     def of_probability(self, probabilities: Tensor, targets: Tensor) -> Tensor:
-        """What each entry costs, in the shape of both arguments."""
+        """The loss of each entry, in the shape of both arguments."""
 
     def of_logit(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The same from logits; override where that can be computed more exactly than through a sigmoid."""
+        """The same from logits; override it if that is more accurate than through a sigmoid."""
         return self.of_probability(logits.sigmoid(), targets)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Loss (scalar, float32) of ``logits`` (B×K) against ``targets`` (B×K in [0, 1], NaN where unknown).
 
-        A batch without any known target costs 0 and moves nothing, but stays connected to the graph, so that every rank
-        of a distributed run has a backward pass. Raises ValueError where the shapes differ.
+        A batch without any known target has loss 0 and zero gradients, but stays connected to the graph, so that every
+        rank of a distributed run has a backward pass. Raises ValueError if the shapes differ.
         """
         return self._mean_over_known(logits, targets, self.of_logit)
 
     def of_probabilities(self, probabilities: Tensor, targets: Tensor) -> Tensor:
-        """The same loss of what already is a probability: song scores (S×K), averaged over patches."""
+        """The same loss from probabilities: song scores (S×K), averaged over patches."""
         return self._mean_over_known(probabilities, targets, self.of_probability)
 
     def _mean_over_known(
@@ -45,7 +45,7 @@ class Loss(nn.Module, ABC):
             )
         with torch.autocast(predictions.device.type, enabled=False):
             known = ~targets.isnan()
-            # Emptied before the loss, not after it: the gradient of a NaN times zero is still a NaN.
+            # Masked before the loss, not after it: the gradient of NaN times zero is NaN.
             predictions = predictions.float().where(known, 0.0)
             targets = targets.float().where(known, 0.0)
             return cost(predictions, targets).where(known, 0.0).sum() / known.sum().clamp(min=1)
@@ -54,7 +54,7 @@ class Loss(nn.Module, ABC):
 class BCE(Loss):
     """Cross-entropy through sigmoids, the paper's loss on MagnaTagATune and the Million Song Dataset.
 
-    A regression tag's target is a soft label, and the loss is least at the target.
+    A regression tag's target is a soft label, and the loss is minimal at the target.
     """
 
     def of_probability(self, probabilities: Tensor, targets: Tensor) -> Tensor:
@@ -65,8 +65,7 @@ class BCE(Loss):
 
 
 class MSE(Loss):
-    """Squared error of the sigmoid, the paper's loss on 1.2M songs, where both kinds of tags stand side by side
-    (section 4)."""
+    """Squared error of the sigmoid, the paper's loss on 1.2M songs, which has both kinds of tags (section 4)."""
 
     def of_probability(self, probabilities: Tensor, targets: Tensor) -> Tensor:
         return (probabilities - targets).square()

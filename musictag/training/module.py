@@ -1,6 +1,6 @@
 """A network in training with Lightning: steps, song-level validation and test.
 
-Legend: B patches, S songs, N samples, K tags. A batch is what ``musictag.data.loading.datamodule.SongData`` hands out:
+Legend: B patches, S songs, N samples, K tags. A batch of ``musictag.data.loading.datamodule.SongDataModule`` has
 ``audio`` int16 B×N, ``song`` int64 B (the song's row within its split) and, in training, ``target`` float32 B×K.
 """
 
@@ -23,7 +23,7 @@ from musictag.evaluation.registry import METRICS, monitors
 from musictag.evaluation.song_average import SongAverage
 from musictag.models.layers import full_precision
 from musictag.models.network import TaggingNetwork
-from musictag.training.distributed.step_exchange import Arriving, EpochLoss, Wishes
+from musictag.training.distributed.step_exchange import AsyncScalars, EpochLoss, StopRequest
 from musictag.training.losses import Loss
 from musictag.training.optimization import make_scheduler, step_epoch
 
@@ -32,14 +32,14 @@ class TaggingModule(pl.LightningModule):
     """A ``TaggingNetwork`` in training.
 
     ``tagger`` is its specification (``TaggingNetwork.spec``: plain containers), so that every checkpoint is
-    self-describing and loads with ``weights_only=True``. ``optimizer`` is called with the parameters that are trained;
-    ``scheduler`` (None: the learning rate stays) as ``musictag.training.optimization.make_scheduler`` says.
+    self-describing and loads with ``weights_only=True``. ``optimizer`` is called with the trained parameters,
+    ``scheduler`` (None: a constant learning rate) by ``musictag.training.optimization.make_scheduler``.
 
-    ``freeze="frontend"`` leaves the front-end as it is, for fine-tuning.
+    ``freeze="frontend"`` keeps the weights and batch norms of the front-end.
 
-    Validation and test score whole songs, in float32 whatever the precision of training: the mean over a song's patches
-    of the probabilities, collected by a SongAverage. Logged each epoch: ``train_loss``,
-    ``val_loss`` (the loss between song scores and targets) and ``val_<key>`` of those METRICS that the tags allow.
+    Validation and test score whole songs, in float32 for any precision of training: the mean of the probabilities over
+    the patches of a song, by SongAverage. Logged per epoch: ``train_loss``, ``val_loss`` (the loss between song scores
+    and targets) and ``val_<key>`` of the METRICS that the tags allow.
 
     Raises MusictagError for an unknown monitor or part to freeze.
     """
@@ -60,7 +60,7 @@ class TaggingModule(pl.LightningModule):
         check_monitor(monitor)
         if freeze not in (None, "frontend"):
             raise MusictagError(f"freeze={freeze} does not exist; allowed: frontend, null")
-        # the rest are objects, which no checkpoint may hold; loggers get the whole configuration
+        # the other arguments are objects, which do not belong in checkpoints; loggers get the whole configuration
         self.save_hyperparameters("tagger", "monitor", "seed", "freeze", logger=False)
         self.tagger = TaggingNetwork(**tagger)
         if freeze:
@@ -70,9 +70,9 @@ class TaggingModule(pl.LightningModule):
         if compile:
             # in place, so that the names in the state dict stay those of the plain model
             self.tagger.compile()
-        self.wishes = Wishes()
+        self.stop_request = StopRequest()
         self._epoch_loss = EpochLoss()
-        self._unchecked: tuple[Arriving, Tensor] | None = None
+        self._unchecked: tuple[AsyncScalars, Tensor] | None = None
         self.test_seconds = 0.0
 
     # training
@@ -81,66 +81,66 @@ class TaggingModule(pl.LightningModule):
         self._freeze()
 
     def on_train_epoch_start(self) -> None:
-        # not called for an epoch that is resumed in its middle
+        # not called for an epoch that is resumed within
         self._epoch_loss = EpochLoss()
         self._freeze()
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        # Dropout draws from the global generator: seeded by batch, a resumed run draws what an uninterrupted one would.
+        # Dropout draws from the global generator: seeded per batch, a resumed run draws like an uninterrupted one.
         torch.manual_seed(noise_seed(self.hparams.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         self._raise_if_not_finite()
         logits = self.tagger(to_waveform(batch["audio"]))
         loss = self.loss(logits, batch["target"])
-        wishes = self.wishes.tensor(loss.device)
+        requests = self.stop_request.tensor(loss.device)
         if self.trainer.world_size > 1:
-            # The mean over the known targets of all ranks, not the mean of the ranks' means. What any rank wishes goes
-            # along, so that all of them save and stop after the same batch.
+            # The mean over the known targets of all ranks, not the mean of the ranks' means. The same all-reduce
+            # carries the requests of every rank, so that all of them save and stop after the same batch.
             known = (~batch["target"].isnan()).sum()
-            totals = torch.cat([known[None], wishes])
+            totals = torch.cat([known[None], requests])
             dist.all_reduce(totals)
             loss = loss * known * self.trainer.world_size / totals[0].clamp(min=1)
-            wishes = totals[1:]
+            requests = totals[1:]
         self._epoch_loss.add(loss.detach(), len(batch["song"]))
-        self._unchecked = Arriving(torch.cat([loss.detach()[None].float(), wishes.float()])), batch["song"]
+        self._unchecked = AsyncScalars(torch.cat([loss.detach()[None].float(), requests.float()])), batch["song"]
         return loss
 
     def _raise_if_not_finite(self) -> None:
-        # While training one batch late: by then the figures have long arrived from the device and reading them stalls
-        # nothing. Before anything is made of the weights, a validation or a checkpoint, at once.
+        # During training one batch late: by then the values have been copied from the device, and reading them does not
+        # wait. Before the weights are used, for validation or a checkpoint, immediately.
         if self._unchecked is None:
             return
         arriving, songs = self._unchecked
         self._unchecked = None
         loss, save, stop = arriving.get()
-        self.wishes.granted(save > 0, stop > 0)
+        self.stop_request.agree(save > 0, stop > 0)
         if not math.isfinite(loss):
             ids = self.trainer.datamodule.song_ids("train")[songs.cpu().numpy()]
             raise MusictagError(
                 f"the loss became {loss} in epoch {self.current_epoch}, in the batch with the songs "
-                f"{', '.join(map(str, ids))}. Listen to these; if they are sound, {self._gentler()}"
+                f"{', '.join(map(str, ids))}. Check their audio; if it is sound, {self._remedies()}"
             )
 
     @staticmethod
-    def _gentler() -> str:
+    def _remedies() -> str:
         return (
-            "lower optimizer.lr, lower trainer.gradient_clip_val, or use trainer.precision=32-true. The checkpoints "
-            "before are kept."
+            "lower optimizer.lr, lower trainer.gradient_clip_val, or use trainer.precision=32-true. Earlier "
+            "checkpoints are kept."
         )
 
     def _freeze(self) -> None:
         if self.hparams.freeze:
-            self.tagger.frontend.eval()  # its batch norms stay as they are, too
+            self.tagger.frontend.eval()  # keeps the running statistics of its batch norms, too
 
     def check_weights(self) -> None:
-        """Raise MusictagError where loss or weights are no longer finite, so that such weights are never saved."""
+        """Raise MusictagError if loss or weights are not finite, so that such weights are never saved."""
         self._raise_if_not_finite()
-        # a step can ruin the weights while the loss before it was still finite
+        # a step can make the weights infinite or NaN although the loss before it was finite
         weights = [value for value in self.state_dict().values() if value.is_floating_point()]
         if not torch.stack([value.isfinite().all() for value in weights]).all():
             raise MusictagError(
-                f"weights became infinite or NaN in epoch {self.current_epoch}, and are not saved: {self._gentler()}"
+                f"weights became infinite or NaN in epoch {self.current_epoch}, and are not saved: {self._remedies()}"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -151,7 +151,7 @@ class TaggingModule(pl.LightningModule):
         self._epoch_loss.restore(checkpoint.get("epoch_loss"))
 
     def on_train_epoch_end(self) -> None:
-        # Here and not by Lightning, which steps after the checkpoint is written: a resumed run would miss a step.
+        # Here and not by Lightning, which steps after saving the checkpoint: a resumed run would miss a step.
         for config in self.trainer.lr_scheduler_configs:
             if config.interval == "epoch":
                 step_epoch(config.scheduler, self.trainer.callback_metrics[self.hparams.monitor])
@@ -185,19 +185,19 @@ class TaggingModule(pl.LightningModule):
         self._evaluate(batch)
 
     def _start_evaluation(self, split: str) -> None:
-        # Apple's GPUs have no float64: there the sums stay with the processor
+        # GPUs of Apple have no float64: there the sums stay on the CPU
         device = "cpu" if self.device.type == "mps" else self.device
         data = self.trainer.datamodule
         self.song_average = SongAverage(len(data.song_ids(split)), len(data.tags)).to(device)
         if self.trainer.world_size > 1:
-            # Ranks have different numbers of evaluation batches, so nothing may be exchanged within them: the running
-            # statistics of batch norm are made equal once, here (see conf/trainer/ddp.yaml: broadcast_buffers=False).
+            # Ranks have different numbers of evaluation batches, so nothing may be exchanged meanwhile: the running
+            # statistics of batch norm are synchronized once, here (see conf/trainer/ddp.yaml: broadcast_buffers=False).
             for buffer in self.tagger.buffers():
                 dist.broadcast(buffer, 0)
 
     def _evaluate(self, batch: dict[str, Tensor]) -> None:
         waveform = to_waveform(batch["audio"])
-        # As the tagger will be used. bfloat16 moves scores by hundredths and gives many songs the same one.
+        # float32, as in inference: bfloat16 changes scores by hundredths and makes many of them equal.
         with full_precision(waveform):
             scores = self.tagger.probabilities(self.tagger(waveform))
         self.song_average.update(batch["song"], scores)
@@ -229,11 +229,11 @@ class TaggingModule(pl.LightningModule):
 
 
 def check_monitor(monitor: str) -> None:
-    """Raise MusictagError for a monitor that is none."""
+    """Raise MusictagError for an unknown monitor."""
     if monitor not in monitors():
         raise MusictagError(f"monitor={monitor} does not exist; choose one of {', '.join(monitors())}")
 
 
 def to_waveform(audio: Tensor) -> Tensor:
-    """int16 B×N, as stored, to float32 in [-1, 1), on the device it lies on."""
+    """int16 B×N, as stored, to float32 in [-1, 1), on the same device."""
     return audio.to(torch.float32) / 32768.0

@@ -1,4 +1,4 @@
-"""How weights are optimised: the learning rate of a larger batch, and schedules of the learning rate."""
+"""Learning rates for larger batches, and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _POWERS = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}
 def scaled_lr(lr: float, batch_size: int, rule: str, reference_batch_size: int) -> float:
     """``lr``, found with batches of ``reference_batch_size``, for batches of ``batch_size``.
 
-    ``linear`` keeps the mean step a patch the same (Goyal et al. 2017), ``sqrt`` the noise of a step that averages over
-    the batch, as an adaptive optimiser's do (Krizhevsky 2014; Granziol et al. 2022). Raises MusictagError for a rule
+    ``linear`` keeps the mean update per patch (Goyal et al. 2017), ``sqrt`` the noise of the updates of adaptive
+    optimizers (Krizhevsky 2014; Granziol et al. 2022). Raises MusictagError for a rule
     that does not exist.
     """
     if rule not in _POWERS:
@@ -30,10 +30,10 @@ def scaled_lr(lr: float, batch_size: int, rule: str, reference_batch_size: int) 
 
 
 def make_scheduler(make: Callable[..., Any], optimizer: Optimizer, total_steps: int, mode: str) -> dict[str, Any]:
-    """What ``make``, a partial, makes of the optimiser, as Lightning's configuration of a scheduler.
+    """The schedule that ``make``, a partial, creates for the optimizer, as Lightning's configuration of a scheduler.
 
-    A schedule that takes ``total_steps`` gets them and is stepped after every change of the weights; every other one
-    after every epoch. One that takes a ``mode`` gets that of the monitored value, ``min`` or ``max``.
+    A schedule with an argument ``total_steps`` is stepped after every optimizer step; every other one after every
+    epoch. One with an argument ``mode`` gets that of the monitored value, ``min`` or ``max``.
     """
     parameters = inspect.signature(make.func).parameters
     derived = {"total_steps": max(total_steps, 1), "mode": mode}
@@ -50,17 +50,17 @@ def step_epoch(scheduler: Any, monitored: float) -> None:
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int, pct_start: float = 0.3) -> LRScheduler:
-    """Up to the optimiser's learning rate and down to nothing (Smith & Topin 2018): PyTorch's, whose ``max_lr`` is what
-    the optimiser was given. ``pct_start``: share of the steps that go up."""
+    """PyTorch's one-cycle schedule (Smith & Topin 2018), whose ``max_lr`` is the optimizer's learning rate.
+    ``pct_start``: share of the steps with a rising learning rate."""
     highest = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(optimizer, max_lr=highest, total_steps=total_steps, pct_start=pct_start)
 
 
 def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05, final: float = 0.0) -> LRScheduler:
-    """Linearly up to the optimiser's learning rate, then along half a cosine down to ``final`` times it (Loshchilov &
-    Hutter 2017). ``warmup``: share of the steps that go up.
+    """Linear warm-up to the optimizer's learning rate, then half a cosine down to ``final`` times that (Loshchilov &
+    Hutter 2017). ``warmup``: share of the steps with a rising learning rate.
 
-    Raises MusictagError for shares outside of [0, 1).
+    Raises MusictagError for shares outside [0, 1).
     """
     for name, value in (("warmup", warmup), ("final", final)):
         if not 0 <= value < 1:

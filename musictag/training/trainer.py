@@ -1,8 +1,10 @@
-"""From a configuration to the parts of an experiment: data, model, trainer."""
+"""Builds Lightning's Trainer from a configuration."""
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +17,30 @@ from musictag.training.callbacks.checkpoints import AtomicCheckpointIO, BestTagg
 from musictag.training.callbacks.history import History
 from musictag.training.flags import check_flags
 from musictag.training.instantiate import make
-from musictag.training.signals import Interruption
+from musictag.training.signals import SignalHandler
 
 
 def build_trainer(
-    config: dict[str, Any], run_dir: Path, history: History, loggers: list[Any], interruption: Interruption
+    config: dict[str, Any], run_dir: Path, history: History, loggers: list[Any], signal_handler: SignalHandler
 ) -> pl.Trainer:
-    """Lightning's Trainer with the flags of ``config["trainer"]``; raises MusictagError where that cannot be.
+    """Lightning's Trainer with the flags of ``config["trainer"]``; raises MusictagError for impossible settings.
 
-    ``interruption`` is asked after every batch whether to save and stop.
+    ``signal_handler`` is checked after every batch, whether to save and stop.
     """
     settings, monitor = config["trainer"], config["monitor"]
     check_flags(settings)
-    given = {"run_dir": run_dir, "interruption": interruption, "monitor": monitor, "config": config}
+    given = {"run_dir": run_dir, "signal_handler": signal_handler, "monitor": monitor, "config": config}
     callbacks = [
         make(f"callbacks.{name}", spec, pl.Callback, **given) for name, spec in _chosen(config, "callbacks").items()
     ]
     if not any(isinstance(callback, StepCheckpoint) for callback in callbacks):
         raise MusictagError(
-            "without callbacks.checkpoint an interrupted run could not go on; to save at the end of epochs only, type "
+            "without callbacks.checkpoint an interrupted run cannot be resumed; to save only after epochs, use "
             "callbacks.checkpoint.minutes=null"
         )
     ours = {
-        # history first: what is saved within an epoch counts the batch that has just ended
-        # the best before the last checkpoint, which then knows of it
+        # history first: a checkpoint within an epoch includes the batch that has just ended
+        # the best tagger before the last checkpoint, whose state includes it
         "callbacks": [
             history,
             *callbacks,
@@ -49,7 +51,7 @@ def build_trainer(
         "logger": loggers or False,
         "plugins": [AtomicCheckpointIO()],
         "default_root_dir": run_dir,
-        "use_distributed_sampler": False,  # the DataModule shards songs itself, without padding
+        "use_distributed_sampler": False,  # the data module shards songs itself, without padding
         "num_sanity_val_steps": 0,
         # unless the configuration says otherwise
         "enable_model_summary": False,
@@ -62,22 +64,22 @@ def build_trainer(
 
 
 def _chosen(config: dict[str, Any], group: str) -> dict[str, Any]:
-    """The named parts of a group; null leaves one out."""
+    """The named parts of a group, without those that are null."""
     return {name: spec for name, spec in (config.get(group) or {}).items() if spec is not None}
 
 
 def _check_processes(config: dict[str, Any], trainer: pl.Trainer) -> None:
-    """Whether there are as many processes as were asked for, and each gets an equal share of a batch that is enough."""
+    """Raise MusictagError for another number of processes than configured, and for batches that they cannot share."""
     settings, world, batch = config["trainer"], trainer.world_size, config["data"]["batch_size"]
     asked = trainer.num_devices * trainer.num_nodes
     if world != asked:
         raise MusictagError(
-            f"whoever launched this (torchrun, srun) started {world} processes, but trainer.devices="
-            f"{trainer.num_devices} x trainer.num_nodes={trainer.num_nodes} = {asked}; make them equal, one process a "
-            "device"
+            f"the launcher (torchrun, srun) started {world} processes, but trainer.devices="
+            f"{trainer.num_devices} x trainer.num_nodes={trainer.num_nodes} = {asked}; make them equal, one process "
+            "per device"
         )
     if world > 1 and settings.get("strategy", "auto") == "auto":
-        raise MusictagError(f"{world} processes need a strategy; type trainer=ddp")
+        raise MusictagError(f"{world} processes need a strategy; use trainer=ddp")
     if settings.get("sync_batchnorm") and world > 1 and trainer.strategy.root_device.type != "cuda":
         raise MusictagError(
             "trainer.sync_batchnorm=true needs GPUs: torch's SyncBatchNorm does not run on CPUs. Use "
@@ -90,16 +92,34 @@ def _check_processes(config: dict[str, Any], trainer: pl.Trainer) -> None:
         choices = " or ".join(f"data.batch_size={size}" for size in (lower, higher) if size)
         raise MusictagError(
             f"data.batch_size={batch} is the batch of all processes together: {counted}, and {batch} / {world} = "
-            f"{batch / world:.4g} is not a whole number of patches each; type {choices}"
+            f"{batch / world:.4g} is not a whole number of patches each; use {choices}"
         )
     if 1 < world == batch and not settings.get("sync_batchnorm"):
         raise MusictagError(
             f"data.batch_size={batch} is the batch of all processes together: {counted}, so each would have a "
-            f"single patch, of which batch norm has no variance; type data.batch_size={2 * world} or more, or "
+            f"single patch, for which batch norm has no variance; use data.batch_size={2 * world} or more, or "
             "trainer.sync_batchnorm=true"
         )
 
 
 def interactive() -> bool:
-    """Whether somebody watches."""
+    """Whether the output is a terminal."""
     return sys.stdout.isatty()
+
+
+def quieten_lightning() -> None:
+    """Silence messages and warnings of Lightning about what is intended here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        "Checkpoint directory",
+        "The number of training batches",
+        ".*does not have many workers",
+        "Found .* in eval mode",
+        # an epoch that was interrupted goes on with the batch that is next: SongDataModule.state_dict
+        "You're resuming from a checkpoint that ended before the epoch ended",
+        # what is logged is the same on all processes already
+        ".*sync_dist=True",
+    ):
+        warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
+    warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\)")

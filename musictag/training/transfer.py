@@ -1,4 +1,4 @@
-"""Starting from weights that were trained before: fine-tuning, and probes on a frozen network."""
+"""Transfer learning: fine-tuning of trained weights, and probes on a frozen network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import PRETRAINED, locate
 
 PROBE = "musictag.models.backends.probe.Probe"
-#: Settings of training only: what was learnt with others can still be used.
+#: Settings that matter in training only: weights that were trained with others still fit.
 TRAINING_SETTINGS = ("dropout", "dropouts", "norm_momentum")
 
 
@@ -26,30 +26,32 @@ def with_probe(backend: Mapping[str, Any], probe: Mapping[str, Any]) -> dict[str
 
 
 def check_transfer(config: Mapping[str, Any]) -> None:
-    """Raise MusictagError for what can be known to be wrong with ``init_from``, ``freeze`` and ``probe`` at once."""
+    """Raise MusictagError for combinations of ``init_from``, ``freeze`` and ``probe`` that are wrong in any case."""
     if config["init_from"] is not None:
         locate(config["init_from"])
     elif config["trainer"]["max_epochs"] == 0:
         raise MusictagError(
-            "trainer.max_epochs=0 trains nothing: it scores weights that were trained before on the test songs; type "
-            "init_from=... as well, the tagger.safetensors of a run or a pretrained name"
+            "trainer.max_epochs=0 trains nothing: it scores trained weights on the test songs; use init_from=..., the "
+            "tagger.safetensors of a run or a pretrained name"
         )
     elif "probe" in config:
         raise MusictagError(
-            "a probe needs a trained network; type init_from=..., the tagger.safetensors of a run or a pretrained name"
+            "a probe needs a trained network; use init_from=..., the tagger.safetensors of a run or a pretrained name"
         )
     elif config["freeze"] is not None:
-        raise MusictagError(f"freeze={config['freeze']} keeps what was learnt before; type init_from=... as well")
+        raise MusictagError(
+            f"freeze={config['freeze']} keeps weights that were trained before; use init_from=... as well"
+        )
 
 
 def initialise_from(network: TaggingNetwork, model: str, will_train: bool = True) -> str:
-    """Give ``network`` the weights of tagger ``model``, in place; returns a sentence about what was new.
+    """Give ``network`` the weights of tagger ``model``, in place; returns a message about it.
 
-    The front-end, the back-end and the measured normalisation come from there. The last layer does if the tags are the
-    same in the same order; else it is left as it was initialised: a new head. A probe is always new.
+    Front-end, back-end and the measured normalisation are copied. The last layer is copied if the tags are the same in
+    the same order; else it stays as initialized, as a new head. A probe is always new.
 
-    Raises MusictagError where the checkpoint's architecture is another than that of ``network``, and where something is
-    new that nobody ``will_train``.
+    Raises MusictagError if the stored architecture is not that of ``network``, and if something is new without
+    ``will_train``.
     """
     stored = read_tagger(locate(model))
     spec, weights = stored.spec, stored.state
@@ -62,9 +64,9 @@ def initialise_from(network: TaggingNetwork, model: str, will_train: bool = True
     ]
     if differences:
         preset = PRETRAINED[model].architecture if model in PRETRAINED else None
-        hint = f"type model={preset} for its architecture" if preset else "type what it was trained with"
+        hint = f"use model={preset} for its architecture" if preset else "use the settings it was trained with"
         raise MusictagError(
-            f"init_from={model} is another network than the one to be trained; {hint}. It differs in "
+            f"init_from={model} has another architecture than the network to train; {hint}. It differs in "
             + "; ".join(differences)
         )
     same_tags = spec["tags"] == own["tags"] and not is_probe
@@ -77,7 +79,7 @@ def initialise_from(network: TaggingNetwork, model: str, will_train: bool = True
     _check_shapes({key: value for key, value in state.items() if key not in new}, weights, model)
     network.load_state_dict({key: state[key] if key in new else weights[key] for key in state})
     if is_probe:
-        return f"Weights of {model}; everything but the probe stays as it is"
+        return f"Weights of {model}; everything but the probe stays unchanged"
     if same_tags:
         return f"Weights of {model}, for the same {len(spec['tags'])} tags"
     return f"Weights of {model}; the last layer is new: {len(own['tags'])} tags instead of its {len(spec['tags'])}"
@@ -86,23 +88,23 @@ def initialise_from(network: TaggingNetwork, model: str, will_train: bool = True
 def _untrained(
     model: str, is_probe: bool, theirs: Sequence[Mapping[str, str]], ours: Sequence[Mapping[str, str]]
 ) -> str:
-    """Why nothing can be scored before there was any training."""
+    """The message for new weights that would be scored without training."""
     if is_probe:
         return (
-            f"trainer.max_epochs=0 scores weights as they are, and the probe on {model} would be new; leave out probe, "
-            "or give the tagger.safetensors of a run with this probe as init_from"
+            f"trainer.max_epochs=0 scores weights as they are, but the probe on {model} would be new; omit probe, "
+            "or use the tagger.safetensors of a run with this probe as init_from"
         )
     known, wanted = ([f"{tag['name']}:{tag['kind']}" for tag in tags] for tags in (theirs, ours))
     are = "the same in another order" if sorted(known) == sorted(wanted) else f"others, {len(known)} of them"
     return (
-        f"trainer.max_epochs=0 scores weights as they are, and the tags of {model} are {are}: its last layer would be "
+        f"trainer.max_epochs=0 scores weights as they are, but the tags of {model} are {are}: its last layer would be "
         f"new. With data=catalogue its own tags are chosen, in their order, by data.tags={{{','.join(known[:3])}"
         f"{',...' if len(known) > 3 else ''}}}; or train the last layer with trainer.max_epochs=1 or more"
     )
 
 
 def _new_parameters(network: TaggingNetwork, is_probe: bool, same_tags: bool) -> set[str]:
-    """Keys of the state dict that no checkpoint fills."""
+    """Keys of the state dict that are not copied."""
     if is_probe:
         kept = ("frontend.", "backend.body.")
         return {key for key in network.state_dict() if not key.startswith(kept)}
@@ -110,7 +112,7 @@ def _new_parameters(network: TaggingNetwork, is_probe: bool, same_tags: bool) ->
 
 
 def _differences(own: Mapping[str, Any], other: Mapping[str, Any], group: str, contract: type) -> list[str]:
-    """What makes two specifications different networks, with the value that the checkpoint has."""
+    """Differences of two specifications that make different networks, with the value of the checkpoint."""
     if own["_target_"] != other["_target_"]:
         return [f"{group}: {other['_target_'].rpartition('.')[2]}, not {own['_target_'].rpartition('.')[2]}"]
     defaults = {name: parameter.default for name, parameter in settings(find_class(own["_target_"], contract)).items()}
@@ -123,7 +125,7 @@ def _differences(own: Mapping[str, Any], other: Mapping[str, Any], group: str, c
 
 
 def _as_list(value: Any) -> Any:
-    """Tuples, which defaults have, as the lists that specifications have."""
+    """``value`` with tuples, as in defaults, as lists, as in specifications."""
     return [_as_list(item) for item in value] if isinstance(value, list | tuple) else value
 
 
@@ -132,6 +134,6 @@ def _check_shapes(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor],
         if key not in weights or weights[key].shape != value.shape:
             found = tuple(weights[key].shape) if key in weights else "missing"
             raise MusictagError(
-                f"init_from={model}: {key} is {found}, not {tuple(value.shape)}. Back-ends of a fixed length need the "
-                "patches that they were trained with: look at data.patch_seconds"
+                f"init_from={model}: {key} is {found}, not {tuple(value.shape)}. Back-ends of a fixed length need "
+                "patches of the length they were trained with: see data.patch_seconds"
             )

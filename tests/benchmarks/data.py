@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from musictag.data.datasets import Source
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.manifest import Manifest, Tag
 from musictag.data.store.store import SHARD_FOLDER
 from tests.benchmarks.figures import Figure
@@ -42,7 +42,7 @@ class NoiseSongs(Source):
     def manifest(self) -> Manifest:
         numbers = np.arange(self._num_songs)
         ids = [f"{number:05d}" for number in numbers]
-        # a few songs for validation and test, which SongData needs
+        # a few songs for validation and test, which SongDataModule needs
         split = ["validation" if n < 2 else "test" if n < 4 else "train" for n in numbers]
         columns = {
             "song_id": ids,
@@ -110,8 +110,8 @@ def _patch_rates(folder: Path, num_songs: int) -> tuple[float, float]:
     return first, statistics.median(draw() for _ in range(7))
 
 
-def _noise_data(folder: Path, num_songs: int, num_workers: int) -> SongData:
-    data = SongData(
+def _noise_data(folder: Path, num_songs: int, num_workers: int) -> SongDataModule:
+    data = SongDataModule(
         NoiseSongs(num_songs),
         folder,
         patch_seconds=_PATCH_SECONDS,
@@ -124,7 +124,7 @@ def _noise_data(folder: Path, num_songs: int, num_workers: int) -> SongData:
     return data
 
 
-def _endless(data: SongData) -> Iterator[dict[str, torch.Tensor]]:
+def _endless(data: SongDataModule) -> Iterator[dict[str, torch.Tensor]]:
     loader = data.train_dataloader()
     while True:
         yield from loader

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import torch
 
 from musictag.data.datasets.catalogue import CatalogueFile
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.loading.patches import TrainPatches
 from musictag.data.loading.samplers import TrainBatches
 from musictag.data.preparation.blocks import write_index
@@ -216,8 +216,8 @@ def scoring(num_songs: int, resamples: int = 1000) -> dict[str, float]:
     return {"seconds": time.perf_counter() - began, "peak_mb": _peak_megabytes()}
 
 
-def _open(path: Path, num_workers: int) -> SongData:
-    data = SongData(
+def _open(path: Path, num_workers: int) -> SongDataModule:
+    data = SongDataModule(
         CatalogueFile(path),
         path.parent / "data",
         patch_seconds=_PATCH_SECONDS,

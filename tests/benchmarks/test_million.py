@@ -14,7 +14,7 @@ import soundfile
 
 import musictag
 from musictag.data.datasets.catalogue import CatalogueFile
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.random_draws import epoch_order, song_keys, subset_order
 from musictag.experiment import run as experiment
 from tests.benchmarks import million
@@ -45,7 +45,7 @@ def test_its_subsets_are_nested_and_training_draws_from_them(catalogue: Path) ->
     source = CatalogueFile(catalogue)
     trained_on = []
     for size in (100_000, 500_000):
-        data = SongData(source, catalogue.parent / "data", patch_seconds=3, train_songs=size, num_workers=0)
+        data = SongDataModule(source, catalogue.parent / "data", patch_seconds=3, train_songs=size, num_workers=0)
         data.prepare_data()
         data.setup()
         assert len(data.song_ids("train")) == size

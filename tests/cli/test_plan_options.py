@@ -20,7 +20,7 @@ from tests.helpers.plans import SEVERAL, SONGS, parser, planned, settings
 SLOW = (*SONGS, "--storage", "hdd")
 #: For each option the words without it, and with it; what is planned must differ.
 CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "words": (SONGS, ("frontend.filter_multiplier=0.5",)),
+    "overrides": (SONGS, ("frontend.filter_multiplier=0.5",)),
     "songs": ((), ("--songs", "200000")),
     "seconds": (SONGS, ("--seconds", "60")),
     "split": (SONGS, ("--split", "0.6,0.2,0.2")),
@@ -84,7 +84,7 @@ def test_every_option_changes_the_plan(option: str) -> None:
         without = SONGS
         assert _planned(with_it) != _planned(without)
         return
-    assert _planned((*with_it, *without) if option == "words" else (*without, *with_it)) != _planned(without)
+    assert _planned((*with_it, *without) if option == "overrides" else (*without, *with_it)) != _planned(without)
 
 
 def test_what_is_given_replaces_what_is_assumed(capsys: pytest.CaptureFixture[str]) -> None:

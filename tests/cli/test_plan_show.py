@@ -86,9 +86,9 @@ def test_a_run_says_which_network_it_timed(
         assert cli.main(["plan", *SONGS, *words]) == 1
         assert message in capsys.readouterr().err
     baseline = changed_run(run_folder, tmp_path / "baseline")
-    (baseline / "metrics.json").write_text('{"baseline": "gbt", "test": {}}')
+    (baseline / "metrics.json").write_text('{"epochs": null, "test": {}}')
     assert cli.main(["plan", *SONGS, "--run", str(baseline)]) == 1
-    assert "is a baseline" in capsys.readouterr().err
+    assert "use the run of a network, not of a baseline" in capsys.readouterr().err
 
 
 KEYS = {

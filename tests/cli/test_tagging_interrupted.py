@@ -14,7 +14,7 @@ import pytest
 
 from musictag import cli
 from musictag.cli import tag as tagging
-from musictag.training.signals import Interruption
+from musictag.training.signals import SignalHandler
 from tests.helpers.embeddings import write_song
 from tests.helpers.tagged_songs import at_song, checkpoint, fail_with, songs, tag  # noqa: F401
 
@@ -101,11 +101,11 @@ def test_what_is_said_of_an_interruption_is_true(
 
 
 def test_a_signal_is_put_off_without_a_word_where_none_is_promised(capfd: pytest.CaptureFixture[str]) -> None:
-    interruption = Interruption(promise="")
-    with interruption.heard():
-        interruption.put_off(True)
+    signal_handler = SignalHandler(promise="")
+    with signal_handler.installed():
+        signal_handler.defer(True)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert interruption.signum == signal.SIGTERM
+        assert signal_handler.signum == signal.SIGTERM
     assert capfd.readouterr().err == ""
 
 

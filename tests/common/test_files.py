@@ -1,4 +1,4 @@
-"""Files are whole or not there."""
+"""File writes are atomic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write, write_json
 
 
-def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file.txt"
     with atomic_write(path, "w") as file:
         file.write("old")
@@ -50,7 +50,7 @@ def test_a_full_disk_is_a_clear_message_and_leaves_nothing(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_json_holds_no_nan(tmp_path: Path) -> None:
+def test_json_refuses_nan(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": [1, None]})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1, None]}
     with pytest.raises(ValueError, match="Out of range"):

@@ -1,4 +1,4 @@
-"""Who is there: what a manifest accepts, what it says of itself, and how a catalogue becomes one."""
+"""The manifest: what it accepts, its messages, and how a catalogue becomes one."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_all_problems_are_named_at_once_with_their_rows() -> None:
         "row 2: path ' ' is empty",
         "row 4: split None is empty",
         "row 2: song_id 'a' is already used by a song above",
-        "row 2: split 'valid' is none of train, validation, test",
+        "row 2: split 'valid' is not one of train, validation, test",
         "row 1: duration 0.0 is not a number of seconds above 0",
         "row 2: duration -1.0 is not a number of seconds above 0",
         "row 3: duration inf is not a number of seconds above 0",
@@ -152,7 +152,7 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path) -> None:
         Manifest.load(path)
 
 
-def test_the_digest_tells_what_a_result_depends_on() -> None:
+def test_the_digest_covers_what_a_result_depends_on() -> None:
     digest = Manifest(table(), TAGS, "mine").digest()
     assert Manifest(table(group=[None] * 4, duration=[None] * 4), TAGS, "other").digest() == digest
     for change in ({"rock": [1, 0, 0, 1]}, {"tempo": [0.26, None, None, 1]}, {"path": ["a", "b", "c", "d"]},
@@ -161,7 +161,7 @@ def test_the_digest_tells_what_a_result_depends_on() -> None:
     assert Manifest(table(rock=[1, 0, 0, 1]), (Tag("rock", "regression"), TAGS[1]), "m").digest() != digest
 
 
-# a catalogue: somebody's own music
+# a catalogue: a user's own music
 
 
 def test_a_catalogue_becomes_a_manifest(tiny_catalogue: Path) -> None:
@@ -232,7 +232,7 @@ def test_unusable_catalogues_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MusictagError, match="cannot be read as csv"):
         CatalogueFile(path).manifest()
     path.write_text("song_id,path,split,rock,rock\n")
-    with pytest.raises(MusictagError, match="twice"):
+    with pytest.raises(MusictagError, match="duplicate column names"):
         CatalogueFile(path).manifest()
     path.write_text("")
     with pytest.raises(MusictagError, match="cannot be read as csv"):

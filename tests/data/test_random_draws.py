@@ -1,4 +1,4 @@
-"""What is drawn in training: the same on every machine, uniform, and nested."""
+"""Random draws for training: the same on every machine, uniform, and nested."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_epoch_has_its_own_order() -> None:
     assert np.abs(np.corrcoef(orders) - np.eye(6)).max() < 0.2
 
 
-def test_subsets_are_nested_and_indifferent_to_who_else_is_there() -> None:
+def test_subsets_are_nested_and_independent_of_other_songs() -> None:
     ids = np.array([f"song {i}" for i in range(300)])
     keys = song_keys(ids)
     for seed in (0, 1):

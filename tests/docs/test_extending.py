@@ -122,6 +122,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "tests/helpers/documented.py", root / "tests/helpers")
     for block in blocks():
         make(block, root)
+    for folder in ("my_package", "my_package/conf"):
+        (root / folder / "__init__.py").touch()
     write_catalogue(root / "music", seconds=(0.6, 1.0))
     for genre, clips in {"blues": (0, 1, 70, 80, 81), "metal": (0, 1, 70, 80, 81)}.items():
         for clip in clips:
@@ -198,6 +200,7 @@ def test_parts_of_ones_own_make_one_training(tree: Path) -> None:
     assert metrics["config"]["loss"] == {"_target_": "my_package.losses.Focal", "gamma": 1.5}
     assert metrics["config"]["data"]["sampler"] == {"_target_": "my_package.samplers.RareTags", "power": 1.0}
     assert "Accuracy" in shown[0]
+    assert "is not available" not in shown[0]
     outputs = dict(zip(map(shlex.join, others), shown[1:], strict=True))
     assert re.search(r"song.wav: -\d+\.\d dB", outputs["musictag loudness song.wav"])
     tagged = outputs["musictag tag song.wav --model instruments.safetensors"]

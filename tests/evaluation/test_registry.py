@@ -151,7 +151,7 @@ def shown(table: object) -> str:
 def test_one_more_entry_arrives_everywhere(
     tiny_catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path), "study=toys"]
+    words = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path), "study=toys"]
     before = experiment.run(compose_config(*words))
     with pytest.raises(MusictagError, match="val_toy does not exist"):
         experiment.run(compose_config(*words, "trainer.monitor=val_toy"))

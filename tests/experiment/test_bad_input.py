@@ -50,7 +50,7 @@ def tag_columns(catalogue: Path) -> list[str]:
         ("frontend=wavefrm", ["'frontend/wavefrm'", "waveform", "spectrogram"]),
         ("trainer.max_epoch=3", ["trainer has no key max_epoch; it has", "max_epochs"]),
         ("speed=3", ["there is no key speed; the keys are", "seed"]),
-        ("data=catalogue", ["data.path is needed; type data.path="]),
+        ("data=catalogue", ["data.path is needed; use data.path="]),
         ("trainer.max_epochs=[3", ["input '[3'"]),
     ],
 )
@@ -80,18 +80,24 @@ def test_a_mistyped_command_line_is_told_what_exists(override: str, said: list[s
         (["data.sampler=null"], r"data.sampler has no _target_"),
         (["+scheduler.warmup=0.1"], r"scheduler has no key warmup; it has optimizer, mode, factor"),
         (["monitor=loss"], r"choose one of val_loss"),
-        (["trainer.strategy=fsdp"], r"choose auto, or type trainer=ddp"),
+        (["trainer.strategy=fsdp"], r"use auto or trainer=ddp"),
         (["evaluation.mode=middle"], r"choose one of patches, whole"),
         (["trainer.precision=12"], r"choose one of 32-true"),
-        (["trainer.accelerator=quantum"], r"look at the trainer\.\* keys"),
+        (["trainer.accelerator=quantum"], r"see the trainer\.\* keys"),
         (
-            ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "data.batch_size=5"],
-            r"5 / 2 = 2\.5 is not a whole number of patches each; type data.batch_size=4 or data.batch_size=6",
+            [
+                "trainer=ddp",
+                "trainer.devices=2",
+                "trainer.accelerator=cpu",
+                "data.batch_size=5",
+                "trainer.sync_batchnorm=false",
+            ],
+            r"5 / 2 = 2\.5 is not a whole number of patches each; use data.batch_size=4 or data.batch_size=6",
         ),
-        (["trainer.devices=2"], r"2 processes need a strategy; type trainer=ddp"),
+        (["trainer.devices=2"], r"2 processes need a strategy; use trainer=ddp"),
         (["frontend.sample_rate=44100"], r"frontend.sample_rate=44100, but the audio is prepared at 16000 Hz"),
         (["+data.sample_rate=8000"], r"data.sample_rate=8000, but"),
-        (["data.patch_seconds=0.05"], r"data.patch_seconds=0.05 is too short: 800 samples .* type data.patch_seconds="),
+        (["data.patch_seconds=0.05"], r"data.patch_seconds=0.05 is too short: 800 samples .* use data.patch_seconds="),
         (["data.train_songs=1000"], r"there are \d+ training songs"),
         (["data.path=nowhere.csv"], r"nowhere.csv"),
         (["frontend._target_=os.system"], r"os.system is not a FrontEnd"),
@@ -188,9 +194,9 @@ def test_a_checkpoint_that_would_build_anything_else_is_refused(tiny: list[str],
     stored = read_tagger(experiment.results_folder(config) / "tagger.safetensors")
     stored.description["frontend"]["_target_"] = "os.system"
     store_tagger(tmp_path / "evil.safetensors", stored.description, stored.state)
-    with pytest.raises(MusictagError, match="inside musictag"):
+    with pytest.raises(MusictagError, match="classes of musictag"):
         musictag.load(tmp_path / "evil.safetensors")
     done = program("musictag.cli", "tag", "x.wav", "--model", str(tmp_path / "evil.safetensors"))
     assert done.returncode == 1
-    assert "inside musictag" in done.stderr
+    assert "classes of musictag" in done.stderr
     assert "Traceback" not in done.stderr

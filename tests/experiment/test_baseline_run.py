@@ -17,7 +17,7 @@ from musictag.common.errors import MusictagError
 from musictag.data.audio.decode import to_float
 from musictag.data.features.descriptors import feature_names, song_features
 from musictag.data.manifest import Manifest
-from musictag.experiment import identity
+from musictag.experiment import baseline_run, identity
 from musictag.experiment import run as experiment
 from musictag.experiment.results import console as terminal
 from musictag.experiment.results.importances import importance_rows, plot_importances
@@ -183,7 +183,7 @@ def test_a_linear_run_knows_what_is_high(place: list[str], capsys: pytest.Captur
     assert tags["high"]["roc_auc"] == 1
     assert tags["brightness"]["rmse"] < tags["brightness"]["rmse_of_mean"]
     terminal.print_results(metrics, "runs")
-    assert "features and linear on catalogue: 12 training songs, 241 features, 726 parameters" in " ".join(
+    assert "features and logistic on catalogue: 12 training songs, 241 features, 726 parameters" in " ".join(
         capsys.readouterr().out.split()
     )
 
@@ -270,12 +270,15 @@ class FixedSongs:
 
 def test_runs_of_networks_keep_their_folders() -> None:
     assert "baseline" not in compose_config()
-    names = {"frontend": "waveform", "backend": "residual", "probe": None}
-    config = {"frontend": {"channels": 8}, "seed": 0, "init_from": None, "runs_dir": "runs", "names": names}
-    folder = Path("runs/fixed/waveform-residual-d980df7f")  # as it was before there were baselines
-    assert identity.run_folder(config, FixedSongs()) == folder
+    names = {"frontend": "waveform", "backend": "residual", "model": None, "probe": None}
+    config = {
+        "seed": 0, "init_from": None, "runs_dir": "runs", "names": names, "trainer": {}, "callbacks": {},
+        "lr_scaling": {"rule": "none"},
+    }  # fmt: skip
+    folder = Path("runs/fixed/waveform-residual-47db7837")
+    assert experiment.make_run(config).folder(FixedSongs()) == folder
     names["baseline"] = None
-    assert identity.run_folder(config | {"baseline": None}, FixedSongs()) == folder
+    assert experiment.make_run(config | {"baseline": None}).folder(FixedSongs()) == folder
 
 
 def test_the_identity_of_a_baseline(trees: list[str]) -> None:
@@ -294,13 +297,13 @@ def test_the_identity_of_a_baseline(trees: list[str]) -> None:
     found = {experiment.results_folder(compose_config(*trees, override)) for override in other}
     assert len(found | {plain}) == len(other) + 1
     # what is written down is the same run
-    config = compose_config(*trees)
-    assert identity.run_folder(identity.baseline_config(config), experiment.build_source(config)) == plain
+    run = experiment.make_run(compose_config(*trees))
+    assert experiment.make_run(run.config).folder(experiment.build_source(run.config)) == plain
 
 
 def test_other_features_are_another_run(trees: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     plain = experiment.results_folder(compose_config(*trees))
-    monkeypatch.setattr(identity, "feature_digest", lambda: "0123abcd")
+    monkeypatch.setattr(baseline_run, "feature_digest", lambda: "0123abcd")
     assert experiment.results_folder(compose_config(*trees)) != plain
 
 
@@ -344,8 +347,8 @@ def test_only_models_of_baselines_are_loaded(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     for change, message in (
         ({"features": ["tempo"]}, "fitted to other features"),
-        ({"what": "something else"}, "is not the model of a baseline"),
-        ({"baseline": {"_target_": "os.system"}}, "a file may only name classes inside musictag"),
+        ({"what": "something else"}, "is not a model of a baseline"),
+        ({"baseline": {"_target_": "os.system"}}, "a file may only name classes of musictag"),
         ({"tags": [{"name": "a", "kind": "classification"}]}, "the weights of a tag are damaged"),
         ({"baseline": {"_target_": "musictag.models.baselines.trees.Trees"}}, "the trees of a tag are damaged"),
     ):

@@ -43,8 +43,8 @@ def test_the_configuration_is_that_of_training(overrides: list[str]) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data=catalogue", r"data\.path is needed; type data\.path=\.\.\."),
-        ("data=nonsense", r"(?s)nonsense.*manifest.*songbook"),
+        ("data=catalogue", r"data\.path is needed; use data\.path=\.\.\."),
+        ("data=nonsense", r"(?s)nonsense.*catalogue.*songbook"),
         ("data.nonsense=1", r"data has no key nonsense; it has .*num_songs"),
         ("data=songbook,manifest", "sweep"),
         ("seed=[1", "no viable alternative"),

@@ -14,8 +14,9 @@ import pytorch_lightning
 
 from musictag.common.errors import MusictagError
 from musictag.data.datasets import Source
+from musictag.evaluation.registry import METRICS
 from musictag.experiment import run as experiment
-from musictag.experiment.identity import CONDITIONAL_KEYS, INDIFFERENT_KEYS, baseline_config, is_baseline, run_folder
+from musictag.experiment.identity import CONDITIONAL_KEYS, INDIFFERENT_KEYS
 from musictag.models.factory import find_class
 from musictag.training.instantiate import accepted
 from tests.conf.test_conf import NEEDED
@@ -106,7 +107,7 @@ def another(value: Any, key: str = "") -> Any:
 def identity_of(config: dict[str, Any]) -> str:
     source = FixedSongs()
     source.locations = locations(config)
-    return run_folder(config, source).name.rpartition("-")[2]
+    return experiment.make_run(config).folder(source).name.rpartition("-")[2]
 
 
 def locations(config: dict[str, Any]) -> tuple[str, ...]:
@@ -125,7 +126,7 @@ def test_every_key_is_in_the_identity_or_known_to_change_nothing(group: str, nam
     weights.write_bytes(b"weights")
     shutil.copy(weights, copied)
     config = changed(composed(group, name), init_from=str(weights), **({"freeze": None} if group == "probe" else {}))
-    read = set(flat(baseline_config(config) if is_baseline(config) else config))
+    read = set(flat(experiment.make_run(config).config))
     plain = identity_of(config)
     indifferent = INDIFFERENT_KEYS | {f"data.{name}": "a place" for name in locations(config)}
     for key, value in flat(config).items():
@@ -183,7 +184,7 @@ def test_a_network_of_one_process_is_one_run_however_it_is_said() -> None:
 def test_a_number_of_processes_that_decides_must_be_said(devices: Any) -> None:
     ddp = changed(composed("trainer", "ddp"), **{"trainer.devices": devices})
     assert identity_of(ddp) == identity_of(composed("trainer", "default"))
-    with pytest.raises(MusictagError, match=rf"trainer.devices={devices} leaves it to the machine; type a number"):
+    with pytest.raises(MusictagError, match=rf"trainer.devices={devices} leaves it to the machine; use a number"):
         identity_of(changed(ddp, **{"trainer.sync_batchnorm": False}))
 
 
@@ -197,7 +198,7 @@ def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
 
 def without_intervals(metrics: dict[str, Any]) -> dict[str, Any]:
     kept = copy.deepcopy(metrics)
-    for name in ("roc_auc", "pr_auc", "rmse"):
+    for name in METRICS:
         if kept["test"][name]:
             kept["test"][name] = kept["test"][name]["value"]
     del kept["test"]["resamples"], kept["test"]["confidence"]
@@ -224,7 +225,7 @@ def test_other_intervals_are_computed_without_a_training(
     assert experiment.results_folder(asked) == run_dir
     second = experiment.run(asked)
     said = capsys.readouterr().out
-    assert "its intervals are computed anew from its predictions" in said
+    assert "its intervals are recomputed from its predictions" in said
     assert "epoch" not in said
     assert {name for name, time in written(run_dir).items() if time != before[name]} == {
         "metrics.json", "config.json", "tags.png",
@@ -254,7 +255,9 @@ def test_predictions_of_another_run_give_no_intervals(tiny: list[str]) -> None:
     np.savez(path, **(arrays | {"scores": 1 - arrays["scores"]}))
     before = experiment.results(config)
     asked = compose_config(*tiny, "evaluation.confidence=0.5")
-    with pytest.raises(MusictagError, match=r"predictions\.npz and metrics\.json beside it do not belong together"):
+    with pytest.raises(
+        MusictagError, match=r"predictions\.npz and metrics\.json in the same folder do not belong together"
+    ):
         experiment.run(asked)
     path.write_bytes(b"damaged")
     with pytest.raises(MusictagError, match=r"predictions\.npz cannot be read"):

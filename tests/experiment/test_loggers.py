@@ -33,7 +33,7 @@ class Counting(pl.Callback):
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=manifest", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_callback_of_one_s_own_is_called_and_makes_another_run(
 
 
 def test_other_code_is_another_run(tiny: list[str], tmp_path: Path, own_package: Path) -> None:
-    from musictag.experiment.code_versions import _source_digest, code_versions
+    from musictag.experiment.code_versions import code_versions, source_digest
 
     config = compose_config(*tiny, "+callbacks.mine._target_=own_parts_of_a_test.Counting", "+callbacks.mine.path=x")
     before = experiment.results_folder(config)
@@ -109,7 +109,7 @@ def test_other_code_is_another_run(tiny: list[str], tmp_path: Path, own_package:
     assert code_versions({"a": [{"_target_": "pytest.Item"}]}) == {"pytest": f"pytest {pytest.__version__}"}
     assert code_versions(compose_config(*tiny)) == {}
     (own_package / "__init__.py").write_text(f"{OWN}\n# mended\n")
-    _source_digest.cache_clear()
+    source_digest.cache_clear()
     assert experiment.results_folder(config) != before
 
 
@@ -117,19 +117,22 @@ def test_other_code_is_another_run(tiny: list[str], tmp_path: Path, own_package:
     ("words", "said"),
     [
         (["+callbacks.mine._target_=torch.nn.ReLU"], r"makes a ReLU, not a pytorch_lightning.*Callback"),
-        (["+callbacks.mine.patience=3"], r"callbacks.mine has no _target_; type callbacks.mine._target_="),
-        (["~callbacks.checkpoint"], r"without callbacks.checkpoint an interrupted run could not go on"),
+        (["+callbacks.mine.patience=3"], r"callbacks.mine has no _target_; set callbacks.mine._target_ to"),
+        (["~callbacks.checkpoint"], r"without callbacks.checkpoint an interrupted run cannot be resumed"),
         (
             ["+logger.mine._target_=torch.nn.ReLU"],
             r"makes a ReLU, not a musictag.experiment.tracking.tracker.Tracker or pytorch_lightning",
         ),
         (["optimizer._target_=torch.optim.Adan"], r"optimizer._target_=torch.optim.Adan cannot be imported"),
-        (["+trainer.limit_val_batches=0.5"], r"limit_val_batches=0.5 is not possible here: scores are of all valid"),
+        (
+            ["+trainer.limit_val_batches=0.5"],
+            r"limit_val_batches=0.5 is not possible here: all validation songs are scored",
+        ),
         (["+trainer.limit_val_batches=1"], r"limit_val_batches=1 is not possible here"),
-        (["+trainer.fast_dev_run=true"], r"type trainer.max_epochs=1 \+trainer.limit_train_batches=2"),
+        (["+trainer.fast_dev_run=true"], r"use trainer.max_epochs=1 \+trainer.limit_train_batches=2"),
         (["+trainer.limit_trian_batches=2"], r"did you mean limit_train_batches"),
         (["trainer=ddp", "trainer.strategy.broadcast_buffers=true"], r"broadcast_buffers must be false"),
-        (["lr_scaling.rule=linear", "~optimizer.lr"], r"lr_scaling.rule=linear scales optimizer.lr, and there is none"),
+        (["lr_scaling.rule=linear", "~optimizer.lr"], r"lr_scaling.rule=linear scales optimizer.lr, which is not set"),
     ],
     ids=lambda value: value[0].split("=")[0] if isinstance(value, list) else "",
 )

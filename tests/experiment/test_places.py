@@ -68,14 +68,14 @@ def test_every_key_that_is_a_path(key: str, home: Path) -> None:
     if PATH_KEYS[key]:
         assert plain(key, "null") is None
     else:
-        with pytest.raises(MusictagError, match=f"^{re.escape(key)} must be a path, as text; it is null"):
+        with pytest.raises(MusictagError, match=f"^{re.escape(key)} must be a path, as a string; it is null"):
             plain(key, "null")
 
 
 @pytest.mark.parametrize("value", ["2024", "[a,b]"])
 def test_what_a_file_of_the_configuration_may_hold_by_mistake(value: str) -> None:
     config = OmegaConf.create(f"{{runs_dir: {value}, data: {{}}}}")
-    with pytest.raises(MusictagError, match="runs_dir must be a path, as text; it is"):
+    with pytest.raises(MusictagError, match="runs_dir must be a path, as a string; it is"):
         plain_config(config)
 
 
@@ -133,7 +133,7 @@ def test_other_keys_are_put_in(value: str, home: Path) -> None:
 
 @pytest.mark.parametrize("value", ["a${b}.csv", "~/a${b}", "a${b.csv"])
 def test_an_interpolation_of_nothing_says_what_to_write(value: str, home: Path) -> None:
-    with pytest.raises(MusictagError, match=r"stands for the value of another key") as caught:
+    with pytest.raises(MusictagError, match=r"is the value of another key") as caught:
         compose([f"runs_dir={value}"])
     assert "'key=\"a\\${b}\"'" in str(caught.value)
     assert plain("runs_dir", '"' + value.replace("${", "\\${") + '"') == os.path.expanduser(value)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from musictag.experiment.run_folder import RunsElsewhere, hold, is_running
+from musictag.experiment.run_folder import RunLocked, is_running, lock_run
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from musictag.experiment.run_folder import hold
-with hold(Path(sys.argv[1])):
+from musictag.experiment.run_folder import lock_run
+with lock_run(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -37,7 +37,7 @@ def held(tmp_path: Path) -> tuple[Path, subprocess.Popen[str]]:
 def test_a_folder_that_another_process_has_is_refused(held: tuple[Path, subprocess.Popen[str]]) -> None:
     folder, _ = held
     assert is_running(folder)
-    with pytest.raises(RunsElsewhere, match="another process is at work on"), hold(folder):
+    with pytest.raises(RunLocked, match="another process is working on"), lock_run(folder):
         pass
 
 
@@ -46,7 +46,7 @@ def test_a_killed_process_lets_go(held: tuple[Path, subprocess.Popen[str]]) -> N
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not is_running(folder)
-    with hold(folder):
+    with lock_run(folder):
         assert is_running(folder)
 
 
@@ -54,11 +54,11 @@ def test_the_folder_is_free_afterwards_and_is_not_made(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "music" / "waveform-0123abcd"
     assert not is_running(folder)
     assert list(tmp_path.iterdir()) == []  # looking changes nothing
-    with hold(folder):
+    with lock_run(folder):
         assert is_running(folder)
     assert not is_running(folder)
     assert not folder.parent.exists()
-    with pytest.raises(ZeroDivisionError), hold(folder):
+    with pytest.raises(ZeroDivisionError), lock_run(folder):
         _ = 1 / 0
-    with hold(folder):
+    with lock_run(folder):
         assert not is_running(folder.parent / "waveform-89abcdef")

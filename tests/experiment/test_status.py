@@ -10,7 +10,7 @@ import pytest
 
 from musictag import cli
 from musictag.common.files import write_json
-from musictag.experiment.run_folder import hold
+from musictag.experiment.run_folder import lock_run
 from musictag.experiment.sweeps.status import read_study_status, readable_time, time_left
 
 
@@ -50,7 +50,7 @@ def study(tmp_path: Path) -> Path:
 
 
 def test_every_state_is_told_apart(study: Path) -> None:
-    with hold(study.parent / "b1"):
+    with lock_run(study.parent / "b1"):
         jobs = read_study_status(study)
     assert [job.state for job in jobs] == ["done", "missing", "done", "running", "failed"]
     assert [job.epochs for job in jobs] == [4, 0, 4, 3, 0]
@@ -69,7 +69,7 @@ def test_the_time_left_follows_what_others_of_their_kind_took(study: Path) -> No
 
 
 def test_jobs_at_work_side_by_side_share_the_time(study: Path) -> None:
-    with hold(study.parent / "b1"), hold(study.parent / "c0"):
+    with lock_run(study.parent / "b1"), lock_run(study.parent / "c0"):
         jobs = read_study_status(study)
     assert [job.state for job in jobs].count("running") == 2
     assert time_left(jobs) == pytest.approx((80 + 170 + 140) / 2)

@@ -21,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from musictag.common.errors import MusictagError
 from musictag.common.processes import available_cores
 from musictag.experiment import run as experiment
-from musictag.experiment.run_folder import hold
+from musictag.experiment.run import make_run
+from musictag.experiment.run_folder import lock_run
 from musictag.experiment.sweeps import jobs as sweeping
 from musictag.experiment.sweeps import status, study
 from tests.conf.test_conf import NEEDED
@@ -126,7 +127,7 @@ def test_the_study_of_architectures_has_every_published_model() -> None:
 def test_a_study_without_sizes_for_a_data_set_asks_for_them(tiny: list[str], tmp_path: Path) -> None:
     done = sweep("sweep=dataset_size", *tiny, WITHOUT_MODELS)
     assert done.returncode == 1
-    assert "data.train_songs is needed: this study has none for data=catalogue; type for example" in done.stderr
+    assert "data.train_songs is needed: this study has none for data=catalogue; use for example" in done.stderr
     assert not list(tmp_path.glob("runs/*/*"))
 
 
@@ -280,20 +281,20 @@ def test_jobs_that_run_at_once_share_the_cores(monkeypatch: pytest.MonkeyPatch) 
 def test_a_run_that_another_process_makes_is_left_to_it(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     config = compose_config(*tiny)
     folder = experiment.results_folder(config)
-    with hold(folder):
+    with lock_run(folder):
         assert sweeping.run_job(config, tiny, {}) is None
-        assert "another process is at work" in capsys.readouterr().err
+        assert "another process is working" in capsys.readouterr().err
         assert not folder.exists()
-        with pytest.raises(MusictagError, match="another process is at work"):
+        with pytest.raises(MusictagError, match="another process is working"):
             experiment.run(config)
     assert not folder.exists()
 
 
 def test_the_patches_of_a_job_are_those_of_all_its_epochs() -> None:
     words = ["data.train_songs=10", "data.patches_per_song=3", "trainer.max_epochs=7"]
-    assert study.patches_to_train(compose_config(*words)) == 210
-    assert study.patches_to_train(compose_config(*words[1:])) is None  # nobody has counted the songs yet
-    assert study.patches_to_train(compose_config(*words, "baseline=gbt")) is None
+    assert make_run(compose_config(*words)).patches_to_train() == 210
+    assert make_run(compose_config(*words[1:])).patches_to_train() is None  # nobody has counted the songs yet
+    assert make_run(compose_config(*words, "baseline=gbt")).patches_to_train() is None
 
 
 def test_the_objective_is_of_the_validation_songs() -> None:

@@ -158,7 +158,7 @@ def test_when_the_server_vanishes_the_end_does_not_wait_for_it(
     assert f"Weights & Biases: {server.address}/somebody/" in capsys.readouterr().out
     tracker.loggers[0].log_metrics({"epoch": 0, "val_loss": 0.5})
     began = time.perf_counter()
-    with pytest.warns(UserWarning, match=r"has not got all of the run \(TimeoutError: .*wandb sync .*/wandb/run-"):
+    with pytest.warns(UserWarning, match=r"did not receive the whole run \(TimeoutError: .*wandb sync .*/wandb/run-"):
         tracker.close(exit_code=0)
     assert time.perf_counter() - began < 60  # W&B itself would wait on and on
     (folder,) = (tmp_path / "run-01234567" / "wandb").glob("run-*")
@@ -174,7 +174,7 @@ def test_when_its_service_dies_the_work_goes_on(tiny_catalogue: Path, tmp_path: 
             tracker.loggers[0].log_metrics({"epoch": epoch, "val_loss": 0.5})
             time.sleep(0.01)
         tracker.close(exit_code=0)
-    assert [str(warning.message)[:24] for warning in said] == ["Weights & Biases failed ", "Weights & Biases has not"]
+    assert [str(warning.message)[:24] for warning in said] == ["Weights & Biases failed ", "Weights & Biases did not"]
     assert "wandb sync" in str(said[-1].message)
     following = make_tracker(tiny(tiny_catalogue, tmp_path), tmp_path / "run-89abcdef")
     following.start()

@@ -12,7 +12,7 @@ import soundfile
 from musictag.data.datasets.catalogue import CatalogueFile
 
 if TYPE_CHECKING:  # it loads Lightning, which processes that only prepare are spared
-    from musictag.data.loading.datamodule import SongData
+    from musictag.data.loading.datamodule import SongDataModule
 
 #: Splits of the 24 songs in the smallest catalogue: 12, 5 and 7.
 SPLIT_SIZES = (("train", 12), ("validation", 5), ("test", 7))
@@ -82,15 +82,15 @@ def read_rows(path: Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def song_data(catalogue: Path, **settings: object) -> SongData:
+def song_data(catalogue: Path, **settings: object) -> SongDataModule:
     """The data module of a catalogue, with settings that are fast in a test."""
-    from musictag.data.loading.datamodule import SongData
+    from musictag.data.loading.datamodule import SongDataModule
 
     settings = {"patch_seconds": 0.5, "batch_size": 4, "num_workers": 0, "prepare_workers": 1} | settings
-    return SongData(CatalogueFile(catalogue), catalogue.parent / "data", **settings)
+    return SongDataModule(CatalogueFile(catalogue), catalogue.parent / "data", **settings)
 
 
-def ready(catalogue: Path, **settings: object) -> SongData:
+def ready(catalogue: Path, **settings: object) -> SongDataModule:
     """The same, prepared and set up."""
     data = song_data(catalogue, **settings)
     data.prepare_data()

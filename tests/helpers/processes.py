@@ -17,7 +17,7 @@ from tests.helpers.experiments import ROOT
 
 TRAIN = (sys.executable, str(ROOT / "train.py"))
 #: For CPUs, where batch norm cannot be synchronised.
-TWO_PROCESSES = ("trainer=ddp", "trainer.devices=2", "trainer.sync_batch_norm=false")
+TWO_PROCESSES = ("trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=false")
 RECORDING = str(ROOT / "tests" / "helpers" / "recording")
 #: Seconds after which a run counts as hung; machines may be slow.
 HANGS = 240

@@ -278,11 +278,11 @@ def test_files_that_are_no_tagger(tmp_path):
         load(tmp_path)
     torch.save(make_network().state_dict(), tmp_path / "torch")
     for name, content, message in (
-        ("empty", b"", "less than eight bytes"),
-        ("text", b"hello, world", "no safetensors file, or its header is too long"),
-        ("zip", b"PK\x05\x06" + bytes(18), "checkpoint of PyTorch"),
-        ("torch", (tmp_path / "torch").read_bytes(), r"checkpoint of PyTorch.*the tagger\.safetensors in its folder"),
-        ("pickle", b"\x80\x02K\x01......", "no safetensors file"),
+        ("empty", b"", "fewer than eight bytes"),
+        ("text", b"hello, world", "not a safetensors file, or its header is too long"),
+        ("zip", b"PK\x05\x06" + bytes(18), "PyTorch checkpoint"),
+        ("torch", (tmp_path / "torch").read_bytes(), r"PyTorch checkpoint.*the tagger\.safetensors in its folder"),
+        ("pickle", b"\x80\x02K\x01......", "not a safetensors file"),
         ("json", b'{"what": 1}', "model of a baseline, which has no network"),
         ("strange", safetensors.torch.save({"x": torch.zeros(2)}), "was not written by musictag"),
     ):
@@ -319,10 +319,10 @@ def test_specs_and_weights_that_do_not_belong_together(tmp_path):
     state = network.state_dict()
     lacking = {name: value for name, value in state.items() if not name.endswith("output.bias")}
     cases = [
-        ({"format": None}, "does not say which format"),
-        ({"format": 2}, "it has format 2, and this musictag reads format 1"),
-        ({"frontend": "waveform"}, "not made of dictionaries"),
-        ({"frontend": FRONTEND | {"_target_": "os.system"}}, "inside musictag"),
+        ({"format": None}, "does not declare its format"),
+        ({"format": 2}, "it has format 2, but this version of musictag reads format 1"),
+        ({"frontend": "waveform"}, "does not consist of dictionaries"),
+        ({"frontend": FRONTEND | {"_target_": "os.system"}}, "classes of musictag"),
         ({"frontend": FRONTEND | {"_target_": 7}}, "dotted name of a class"),
         ({"tags": TAGS[:3]}, r"output\.bias is \(4,\), not \(3,\)"),
         ({"backend": BACKEND | {"filters": 10**9}}, "no such setting is larger"),

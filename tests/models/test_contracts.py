@@ -1,4 +1,4 @@
-"""Every front-end and back-end that conf/ offers, taken from there, fulfils its contract, with every partner."""
+"""Every front-end and back-end in conf/ fulfils its contract, with every partner."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def test_num_frames_never_falls_and_samples_for_is_its_inverse(name):
 
 @pytest.mark.parametrize("name", FRONTENDS)
 def test_hop_and_receptive_field_are_exact(name):
-    frontend = make_frontend(name, filter_multiplier=1e-6).eval()  # one filter a layer hears as much as many
+    frontend = make_frontend(
+        name, filter_multiplier=1e-6
+    ).eval()  # one filter per layer has the same receptive field as many
     if frontend.receptive_samples is None:
         num_samples = 2 * frontend.samples_for(2)
         assert _reach(frontend, num_samples, frontend.num_frames(num_samples) // 2, [0]) == [True]
@@ -157,7 +159,7 @@ def test_every_pair(frontend_name, backend_name):
 
 @pytest.mark.parametrize(("group", "name"), [("frontend", n) for n in FRONTENDS] + [("backend", n) for n in BACKENDS])
 def test_every_parameter_learns(group, name):
-    """No filter is dead from the start; of front-ends with millions of parameters, a quarter of the filters."""
+    """No filter is dead at initialisation; for front-ends with millions of parameters, a quarter of the filters."""
     if group == "frontend":
         with torch.device("meta"):
             size = num_parameters(build_frontend(name))
@@ -176,7 +178,7 @@ def test_every_parameter_learns(group, name):
 
 @pytest.mark.parametrize(("group", "name"), [("frontend", n) for n in FRONTENDS] + [("backend", n) for n in BACKENDS])
 def test_synchronised_batch_norms_and_the_meta_device(group, name):
-    # what several GPUs use in place of batch norms must find every one and leave the model the same
+    # code that replaces batch norms on several GPUs must find every one, and not change the model
     with torch.device("meta"):
         sketched = build_frontend(name) if group == "frontend" else make_backend(name, 12, 16)
     whole = build_frontend(name) if group == "frontend" else make_backend(name, 12, 16)
@@ -228,7 +230,7 @@ def test_a_front_end_says_what_it_is(name):
         ("backend", "self_attention", {"num_layers": 1001}, "num_layers=1001 must lie between 1 and 1,000"),
     ],
 )
-def test_parts_refuse_what_no_computer_has_room_for(group, name, changes, message):
+def test_parts_refuse_what_exceeds_memory(group, name, changes, message):
     contract = {"frontend": FrontEnd, "backend": BackEnd}[group]
     sizes = {"in_channels": 8, "in_frames": 8, "num_tags": 2} if group == "backend" else {}
     with pytest.raises(MusictagError, match=message):

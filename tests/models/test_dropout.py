@@ -1,4 +1,4 @@
-"""Dropout stands where the published models have it: before each dense layer, in training alone, as often as said."""
+"""Dropout is where the published models have it: before each dense layer, only in training, at the given rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from musictag.models.backends import BackEnd
 from musictag.models.network import TaggingNetwork
 from tests.helpers.models import as_trained, make_backend, spec
 
-#: Layers by back-end whose input is dropped out.
+#: Layers whose input has dropout, by back-end.
 DROPPED = {
     "residual": ("dense", "output"),
     "waveform_small": ("dense", "output"),
@@ -25,7 +25,7 @@ RATES = {"residual": 0.5, "waveform_small": 0.25, "musicnn": 0.5, "recurrent": 0
 
 
 def inputs_of(backend: nn.Module, layer: str, features: Tensor) -> Tensor:
-    """What goes into the layer when ``features`` come."""
+    """The input of the layer, given ``features``."""
     seen: list[Tensor] = []
     handle = backend.get_submodule(layer).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
@@ -36,7 +36,7 @@ def inputs_of(backend: nn.Module, layer: str, features: Tensor) -> Tensor:
 
 
 def in_training(backend: BackEnd) -> BackEnd:
-    """Training mode, but for batch norms: what else is different is dropout."""
+    """Training mode except for batch norms: any difference is due to dropout."""
     backend.train()
     for layer in backend.modules():
         if isinstance(layer, nn.BatchNorm1d):
@@ -45,7 +45,7 @@ def in_training(backend: BackEnd) -> BackEnd:
 
 
 @pytest.mark.parametrize(("name", "layer"), [(name, layer) for name, layers in DROPPED.items() for layer in layers])
-def test_dropout_stands_before_every_dense_layer_in_training_alone(name: str, layer: str) -> None:
+def test_dropout_is_before_every_dense_layer_in_training_only(name: str, layer: str) -> None:
     torch.manual_seed(0)
     rate = spec("backend", name)["dropout"]
     assert rate == RATES.get(name, 0.5)
@@ -59,12 +59,12 @@ def test_dropout_stands_before_every_dense_layer_in_training_alone(name: str, la
     dropped = inputs_of(in_training(backend), layer, features)
     assert (dropped[there] == 0).float().mean() == pytest.approx(rate, abs=0.06)
     assert not torch.equal(inputs_of(backend, layer, features), dropped)
-    if layer == DROPPED[name][0] and name != "self_attention":  # nothing was dropped before it
+    if layer == DROPPED[name][0] and name != "self_attention":  # no dropout before it
         kept = there & (dropped != 0)
         torch.testing.assert_close(dropped[kept], whole[kept] / (1 - rate))
 
 
-def test_a_tagger_tags_the_same_twice_even_while_it_is_in_training() -> None:
+def test_a_tagger_in_training_mode_tags_the_same_twice() -> None:
     torch.manual_seed(0)
     network = TaggingNetwork(
         {"_target_": "musictag.models.frontends.sample_level.SampleLevel", "channels": [8, 8, 8, 8]},
@@ -80,6 +80,6 @@ def test_a_tagger_tags_the_same_twice_even_while_it_is_in_training() -> None:
     statistics = {name: value.clone() for name, value in network.named_buffers()}
     network.train()
     assert tagger.tag(song) == tagger.tag(song) == evaluated
-    for name, value in network.named_buffers():  # nor does tagging teach the batch norms anything
+    for name, value in network.named_buffers():  # tagging does not update the batch norms either
         assert torch.equal(value, statistics[name]), name
     assert all(module.training for module in network.modules())

@@ -1,4 +1,4 @@
-"""What a specification may name, in a configuration and in a file; and mistakes are explained."""
+"""What a specification may name, in a configuration and in a file; mistakes are explained."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_refused_targets(target, message):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package that is not installed, and notices when it is imported."""
+    """A package that is not installed, and that records being imported."""
     (tmp_path / "my_sounds").mkdir()
     (tmp_path / "my_sounds" / "__init__.py").write_text("")
     (tmp_path / "my_sounds" / "parts.py").write_text(
@@ -85,7 +85,7 @@ def test_what_a_file_may_name_is_decided_before_anything_is_imported(package, tm
         loaded = musictag.load(tmp_path / "x.safetensors", trust=trust)
         assert type(loaded.network.frontend).__name__ == "Loud"
 
-    # registered, as by its installation
+    # registered, as by installation
     (tmp_path / "my_sounds-1.0.dist-info").mkdir()
     (tmp_path / "my_sounds-1.0.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: my_sounds\nVersion: 1.0"
@@ -94,7 +94,7 @@ def test_what_a_file_may_name_is_decided_before_anything_is_imported(package, tm
     assert type(musictag.load(tmp_path / "x.safetensors").network.frontend).__name__ == "Loud"
 
 
-def test_parts_inside_parts_are_looked_at():
+def test_parts_inside_parts_are_checked():
     inside = {"_target_": "musictag.models.backends.probe.Probe", "body": {"list": [{"_target_": "os.system"}]}}
     with pytest.raises(MusictagError, match=r"'os\.system'"):
         check_targets({"backend": inside})
@@ -112,7 +112,7 @@ def test_keywords_are_checked_by_name():
         build(residual | {"in_channels": 3}, BackEnd, in_channels=8, in_frames=8, num_tags=3)
     with pytest.raises(MusictagError, match="cannot be built"):
         build(residual | {"filters": "many"}, BackEnd, in_channels=8, in_frames=8, num_tags=3)
-    # settings that a class hands on to its base are known, too
+    # settings that a class passes on to its base are also known
     inherited = build(
         {"_target_": "musictag.models.frontends.musically_motivated.MusicallyMotivated", "num_mels": 40}, FrontEnd
     )

@@ -1,4 +1,4 @@
-"""Layers that several models share."""
+"""Layers shared by several models."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def test_same_padding_is_tensorflows(length):
     impulse[0, 0, 200] = 1
     response = layer(impulse)[0, 0]
     assert response.shape == (400,)
-    # an even kernel pads one more on the right, so it looks one frame further ahead than back
+    # an even kernel pads one more on the right, so it reaches one frame further ahead than back
     heard = response.nonzero().flatten()
     assert (heard.min().item(), heard.max().item()) == (200 - length // 2, 200 + (length - 1) // 2)
 
 
 def test_synchronised_batch_norms_find_every_layer() -> None:
-    # what several GPUs use in place of batch norms must leave the model the same
+    # code that replaces batch norms on several GPUs must not change the model
     backend = Residual(
         in_channels=6, in_frames=20, num_tags=3, filters=16, dense_units=8, batch_norm="reference"
     ).eval()
@@ -47,7 +47,7 @@ def test_multiplied_filters():
 
 @pytest.mark.parametrize("name", ["pons_waveform", "pons_spectrogram"])
 def test_running_statistics_take_a_hundredth_of_each_batch(name: str) -> None:
-    """As the paper's code has it: TensorFlow's momentum of 0.99."""
+    """As in the paper's code: TensorFlow's momentum of 0.99."""
     tagger = make_small_network(name).train()
     norms = {key: layer for key, layer in tagger.named_modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)}
     seen: dict[str, Tensor] = {}

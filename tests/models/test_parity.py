@@ -1,6 +1,6 @@
 """The two models against the authors' own graphs: same weights, same input, same logits; and their parameter counts.
 
-tests/reference/paper_*.json holds what the graphs gave. Variable i of a graph is drawn from default_rng([seed, i]).
+tests/reference/paper_*.json holds the graphs' outputs. Variable i of a graph is drawn from default_rng([seed, i]).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def test_initialiser_keeps_the_variance_and_cuts_the_tails():
     initialise(layer)
     std = sqrt(2 / (64 * 3))
     assert layer.weight.std().item() == pytest.approx(std, rel=0.01)
-    assert layer.weight.abs().max().item() <= 2 * std / 0.879  # cut at two deviations of the uncut distribution
+    assert layer.weight.abs().max().item() <= 2 * std / 0.879  # truncated at two deviations of the full distribution
     assert layer.bias.abs().max().item() == 0
 
 

@@ -1,4 +1,4 @@
-"""Every published combination: its parts and sizes, and that it works in the ways in which models are run."""
+"""Every published combination: its parts and sizes, and that it works in all the ways in which models are run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from musictag.cli import main
 from musictag.cli.models import describe_model
 from musictag.common.errors import MusictagError
 from musictag.experiment.compose import compose, presets
-from musictag.experiment.identity import run_folder, system_label
+from musictag.experiment.identity import system_label
+from musictag.experiment.run import make_run
 from musictag.models.network import TaggingNetwork
 from tests.experiment.test_baseline_run import FixedSongs
 from tests.helpers.models import CONF, PRESETS, VARIED_PRESETS, make_small_network, preset
@@ -21,7 +22,7 @@ from tests.helpers.processes import program
 
 #: For 50 tags. Counted in the authors' code or in that of a re-evaluation: SampleCNN and its variants (Kim et al. 2018,
 #: Keras), musicnn and vgg (the published weights), the paper's models (its TensorFlow graphs), self-attention (both
-#: codes), short-chunk CNNs and harmonic CNN (Won et al. 2020). The others as the code here has them, so that a change
+#: codes), short-chunk CNNs and harmonic CNN (Won et al. 2020). The others are counted in this code, so that a change
 #: is noticed.
 PARAMETERS = {
     "crnn": 394_100,
@@ -66,7 +67,7 @@ def test_sizes_are_the_published_ones(name):
 
 
 def test_the_cost_is_that_of_the_paper_models_counted_by_hand():
-    # multiplications and additions a second of audio, 108 frames of the waveform model in 15 s
+    # multiplications and additions per second of audio, 108 frames of the waveform model in 15 s
     layers = [(1, 64, 3, 80_000), (64, 64, 3, 79_998), (64, 64, 3, 26_664), (64, 128, 3, 8_886), (128, 128, 3, 2_960)]
     layers += [(128, 128, 3, 984), (128, 256, 3, 326), (256, 512, 7, 102), (512, 512, 7, 102), (512, 512, 7, 51)]
     layers += [(1024, 500, 1, 1), (500, 50, 1, 1)]
@@ -75,7 +76,7 @@ def test_the_cost_is_that_of_the_paper_models_counted_by_hand():
 
 
 def test_the_table(capsys, monkeypatch):
-    for columns, parts in (("200", "musicnn +"), ("100", "")):  # which a narrow terminal leaves out
+    for columns, parts in (("200", "musicnn +"), ("100", "")):  # omitted in a narrow terminal
         monkeypatch.setenv("COLUMNS", columns)
         assert main(["models", "musicnn", "samplecnn_se"]) == 0
         printed = capsys.readouterr().out
@@ -99,7 +100,7 @@ def test_parts_can_be_chosen_beside_a_model(name):
     other = compose([f"model={name}", "frontend=waveform", "data=catalogue", "data.path=x.csv"])
     assert other["frontend"] == compose(["frontend=waveform"])["frontend"]
     assert other["backend"] == preset(name)["backend"]
-    assert bool(preset(name)["names"]["paper"]) != name.endswith("_small")  # these are nobody's
+    assert bool(preset(name)["names"]["paper"]) != name.endswith("_small")  # these are not published
     assert (CONF / "model" / f"{name}.yaml").read_text().startswith("# @package _global_\n# ")
 
 
@@ -112,19 +113,21 @@ def test_train_knows_parts_beside_a_model():
 
 def test_runs_are_named_after_their_model(tmp_path):
     songs, own = FixedSongs(), f"runs_dir={tmp_path}"
-    folder = run_folder(compose(["model=vgg", own]), songs)
+    folder = make_run(compose(["model=vgg", own])).folder(songs)
     assert folder.name.startswith("vgg-")
-    assert run_folder(compose(["model=vgg", "backend=pooling", own]), songs).name.startswith("vgg-pooling-")
-    assert run_folder(compose(["frontend=small_filters", "backend=dense", own]), songs).name.startswith(
-        "small_filters-dense-"
+    assert make_run(compose(["model=vgg", "backend=pooling", own])).folder(songs).name.startswith("vgg-pooling-")
+    assert (
+        make_run(compose(["frontend=small_filters", "backend=dense", own]))
+        .folder(songs)
+        .name.startswith("small_filters-dense-")
     )
-    # what makes a run is what it computes, however that is said
+    # what is computed identifies a run, however it is written
     words = [f"{part}.{key}={json.dumps(value)}" for part in ("frontend", "backend")
              for key, value in preset("vgg")[part].items() if key != "_target_" and value is not None]  # fmt: skip
     spelt = compose(["frontend=small_filters", "backend=dense", *words, "data.patch_seconds=2.992", own])
-    assert run_folder(spelt, songs).name == folder.name.replace("vgg", "small_filters-dense")
+    assert make_run(spelt).folder(songs).name == folder.name.replace("vgg", "small_filters-dense")
     folder.mkdir(parents=True)
-    assert run_folder(spelt, songs) == folder
+    assert make_run(spelt).folder(songs) == folder
 
 
 @pytest.mark.parametrize("name", VARIED_PRESETS)
@@ -174,7 +177,7 @@ def test_compiled_training_gives_the_same(name):
         torch.testing.assert_close(parameter.grad / scale, plain[key] / scale, atol=2e-3, rtol=0)
 
 
-def test_patches_that_are_too_short_for_a_preset_say_what_to_type():
+def test_patches_that_are_too_short_for_a_preset_say_what_to_use():
     config = compose(["model=fcn", "data.patch_seconds=10"])
-    with pytest.raises(MusictagError, match=r"type data\.patch_seconds=27\.\d+ or more"):
+    with pytest.raises(MusictagError, match=r"use data\.patch_seconds=27\.\d+ or more"):
         TaggingNetwork(config["frontend"], config["backend"], [{"name": "a"}], config["data"]["patch_seconds"])

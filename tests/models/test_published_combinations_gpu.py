@@ -1,4 +1,4 @@
-"""Every published combination on a GPU: the numbers of the processor, and training in half precision."""
+"""Every published combination on a GPU: the same numbers as on a CPU, and training in half precision."""
 
 from __future__ import annotations
 

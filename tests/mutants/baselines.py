@@ -7,21 +7,21 @@ LIBROSA = "data/features/test_descriptors.py::test_the_descriptors_are_those_of_
 FAULTS = (
     Fault(
         "features are standardised with validation songs, too",
-        "musictag/models/baselines/regressions.py",
+        "musictag/models/baselines/linear.py",
         "mean_and_scale(train)",
         "mean_and_scale(np.concatenate([train, validation]))",
         "models/baselines/test_leaks.py::test_features_of_validation_songs_change_no_model_of_a_baseline",
     ),
     Fault(
         "validation chooses the worst penalty",
-        "musictag/models/baselines/regressions.py",
+        "musictag/models/baselines/linear.py",
         "= min(candidates, key",
         "= max(candidates, key",
         "models/baselines/test_feature_models.py::test_validation_chooses_the_penalty",
     ),
     Fault(
         "the offset of a linear model forgets the mean",
-        "musictag/models/baselines/regressions.py",
+        "musictag/models/baselines/linear.py",
         "float(offset - weights @ (self._mean / self._scale))",
         "float(offset)",
         "models/baselines/test_feature_models.py::test_the_linear_models_are_those_of_scikit_learn_on_features_standardised_by_training_songs",
@@ -35,14 +35,14 @@ FAULTS = (
     ),
     Fault(
         "training songs say when trees are enough",
-        "musictag/models/baselines/__init__.py",
+        "musictag/models/baselines/trees.py",
         "judged = self._known(self._validation, validation)",
         "judged = self._known(self._train, train)",
         "models/baselines/test_feature_models.py::test_trees_end_where_validation_is_best",
     ),
     Fault(
         "trees learn unknown songs as negative ones",
-        "musictag/models/baselines/__init__.py",
+        "musictag/models/baselines/trees.py",
         "            songs = songs.subset(known, params=self._parameters).construct()\n"
         "        return songs.set_label(targets[known])",
         "            targets, known = np.nan_to_num(targets), np.arange(len(targets))\n"
@@ -51,28 +51,28 @@ FAULTS = (
     ),
     Fault(
         "the seed of a study does not reach the trees",
-        "musictag/models/baselines/__init__.py",
+        "musictag/models/baselines/trees.py",
         'settings.parameters | {"seed": seed}',
         'settings.parameters | {"seed": 0}',
         "models/baselines/test_feature_models.py::test_every_setting_of_the_trees_reaches_them",
     ),
     Fault(
         "a tag that validation cannot judge gets the largest choice of the others",
-        "musictag/inference/feature_tagger.py",
+        "musictag/training/baseline.py",
         "model.typical(choices) if choices else None",
         "max(choices) if choices else None",
         "models/baselines/test_feature_models.py::test_a_tag_that_validation_cannot_judge_gets_what_is_typical_of_the_others",
     ),
     Fault(
         "test songs are scored by the features of validation songs",
-        "musictag/inference/feature_tagger.py",
+        "musictag/experiment/baseline_run.py",
         "np.split(features, np.cumsum([len(songs) for songs in ids])[:-1])",
         "np.split(features, np.cumsum([len(ids[0]), len(ids[2])]))",
         "experiment/test_baseline_run.py::test_a_linear_run_knows_what_is_high",
     ),
     Fault(
         "a baseline trains on its validation targets",
-        "musictag/inference/feature_tagger.py",
+        "musictag/training/baseline.py",
         'found = fitter.fit(tag.kind, targets["train"][:, k], targets["validation"][:, k], chosen)',
         'found = fitter.fit(tag.kind, targets["train"][::-1, k], targets["validation"][:, k], chosen)',
         "experiment/test_baseline_run.py::test_a_linear_run_knows_what_is_high",
@@ -89,7 +89,7 @@ FAULTS = (
         "musictag/data/features/cache.py",
         '("shard", "shard_crc32", "offset", "samples")',
         '("offset", "samples")',
-        "data/features/test_cache.py::test_other_audio_has_features_of_its_own[train-00]",
+        "data/features/test_cache.py::test_other_audio_has_its_own_features[train-00]",
     ),
     Fault(
         "the roll-off lies at half of the magnitude",

@@ -7,21 +7,21 @@ SCIKIT = "evaluation/test_metrics.py::test_equal_to_scikit_learn_with_ties_and_m
 FAULTS = (
     Fault(
         "a song's score is not divided by its own number of patches",
-        "musictag/evaluation/metrics.py",
+        "musictag/evaluation/song_average.py",
         "(self.sum / self.count[:, None])",
         "(self.sum / self.count.max())",
         "evaluation/test_metrics.py::test_songs_are_the_means_of_their_patches",
     ),
     Fault(
         "songs without a patch score nothing instead of being missed",
-        "musictag/evaluation/metrics.py",
+        "musictag/evaluation/song_average.py",
         "        if missing:\n            rows",
         "        if len(missing) > len(self.count):\n            rows",
         "evaluation/test_metrics.py::test_missing_songs_are_counted",
     ),
     Fault(
         "sums of patches lose their precision in half precision",
-        "musictag/evaluation/metrics.py",
+        "musictag/evaluation/song_average.py",
         "lambda tensor: fn(tensor).to(tensor.dtype)",
         "lambda tensor: fn(tensor)",
         "evaluation/test_metrics.py::test_sums_keep_their_precision_in_a_bfloat16_model",
@@ -196,7 +196,7 @@ FAULTS = (
     ),
     Fault(
         "what is told of validation is the last epoch's",
-        "musictag/experiment/results/files.py",
+        "musictag/experiment/network_run.py",
         '"validation": history[best_epoch]',
         '"validation": history[-1]',
         "training/test_best_epoch.py::test_the_best_epoch_is_kept_and_training_ends_when_none_is_better[val_loss]",

@@ -8,14 +8,14 @@ FAULTS = (
         "musictag/data/audio/decoding/loss.py",
         "if self.bytes > TOLERATED_BYTES:",
         "if self.bytes > 2**40:",
-        "data/audio/decoding/test_mp3.py::test_what_is_no_audio_is_skipped_and_told",
+        "data/audio/decoding/test_mp3.py::test_non_audio_bytes_are_skipped_and_reported",
     ),
     Fault(
         "a song with a large hole is used",
         "musictag/data/audio/decoding/loss.py",
         "max(TOLERATED_SECONDS, LARGEST_LOST_SHARE",
         "max(1e9, LARGEST_LOST_SHARE",
-        "data/audio/decoding/test_mp3.py::test_a_small_hole_is_told_and_a_large_one_refused",
+        "data/audio/decoding/test_mp3.py::test_a_small_gap_is_reported_and_a_large_one_refused",
     ),
     Fault(
         "a file that is cut short is used",
@@ -41,7 +41,7 @@ FAULTS = (
     Fault(
         "channels that cancel each other are called silent",
         "musictag/data/audio/decode.py",
-        "if heard and self._mean_energy",
+        "if audible and self._mean_energy",
         "if False and self._mean_energy",
         "data/audio/decoding/test_reasons.py::test_channels_that_cancel_each_other_are_not_silent",
     ),
@@ -50,14 +50,14 @@ FAULTS = (
         "musictag/data/audio/decode.py",
         "if len(samples) < MIN_SECONDS * sample_rate:",
         "if len(samples) < 0:",
-        "data/audio/decoding/test_reasons.py::test_less_than_a_tenth_of_a_second_is_no_song",
+        "data/audio/decoding/test_reasons.py::test_less_than_a_tenth_of_a_second_is_not_a_song",
     ),
     Fault(
         "a rate in kHz is taken for one in Hz",
         "musictag/data/audio/decode.py",
         "not isinstance(rate, numbers.Real) or not RATES[0] <= rate <= RATES[1]",
         "not isinstance(rate, numbers.Real)",
-        "data/audio/test_decode.py::test_a_rate_that_no_music_has_is_refused_at_once",
+        "data/audio/test_decode.py::test_an_impossible_rate_is_refused_at_once",
     ),
     Fault(
         "every song of a catalogue has every tag",
@@ -85,6 +85,6 @@ FAULTS = (
         "musictag/data/catalogue/learnable.py",
         "        if self._wanted is not None:\n            raise",
         "        if False:\n            raise",
-        "data/catalogue/test_learnable.py::test_tags_that_are_asked_for_are_not_left_out_but_refused",
+        "data/catalogue/test_learnable.py::test_requested_tags_are_refused_instead_of_left_out",
     ),
 )

@@ -2,7 +2,7 @@
 
 from tests.mutants.faults import Fault
 
-DROPPED = "models/test_dropout.py::test_dropout_stands_before_every_dense_layer_in_training_alone"
+DROPPED = "models/test_dropout.py::test_dropout_is_before_every_dense_layer_in_training_only"
 
 FAULTS = (
     Fault(
@@ -49,21 +49,21 @@ FAULTS = (
     ),
     Fault(
         "vertical filters span less of the bands than the paper's",
-        "musictag/models/frontends/spectrogram.py",
+        "musictag/models/frontends/musically_motivated.py",
         "(int(0.9 * num_mels), int(0.4 * num_mels))",
         "(int(0.7 * num_mels), int(0.4 * num_mels))",
         "models/test_parity.py::test_same_weights_give_the_logits_of_the_authors_graph[spectrogram]",
     ),
     Fault(
         "the timbral branch takes the mean over frequency",
-        "musictag/models/frontends/spectrogram.py",
+        "musictag/models/frontends/musically_motivated.py",
         "timbral = [layer(image).max(dim=2).values for",
         "timbral = [layer(image).mean(dim=2) for",
         "models/test_parity.py::test_same_weights_give_the_logits_of_the_authors_graph",
     ),
     Fault(
         "the temporal branch takes the loudest band",
-        "musictag/models/frontends/spectrogram.py",
+        "musictag/models/frontends/musically_motivated.py",
         "loudness = spectrogram.mean(1, keepdim=True)",
         "loudness = spectrogram.amax(1, keepdim=True)",
         "models/test_parity.py::test_same_weights_give_the_logits_of_the_authors_graph",
@@ -304,7 +304,7 @@ FAULTS = (
         "musictag/models/backends/convolutional.py",
         "nn.MaxPool1d(pool_frames, ceil_mode=True)",
         "nn.MaxPool1d(pool_frames, ceil_mode=False)",
-        "models/backends/test_convolutional.py::test_convolutions_until_one_frame_is_left_and_none_unheard",
+        "models/backends/test_convolutional.py::test_convolutions_until_one_frame_is_left_and_none_ignored",
     ),
     Fault(
         "the body of a probe trains its batch norms",

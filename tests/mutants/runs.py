@@ -28,23 +28,23 @@ FAULTS = (
     ),
     Fault(
         "other songs make the same run",
-        "musictag/experiment/identity.py",
-        'songs = {"audio": source.fingerprint(), "songs": manifest.digest()}',
-        'songs = {"audio": source.fingerprint()}',
+        "musictag/experiment/contract.py",
+        '"songs": manifest.digest(), **self.digests()',
+        "**self.digests()",
         "experiment/test_same_run.py::test_a_catalogue_that_says_something_else_makes_another_run[label]",
     ),
     Fault(
         "other weights to begin with make the same run",
-        "musictag/experiment/identity.py",
-        'songs["weights"] = digest(config["init_from"])',
-        'songs["weights"] = True',
+        "musictag/experiment/network_run.py",
+        '{"weights": digest(weights)}',
+        '{"weights": True}',
         "training/test_transfer.py::test_the_weights_are_part_of_a_runs_identity",
     ),
     Fault(
         "other features make the same baseline",
-        "musictag/experiment/identity.py",
-        'config, songs["features"] = baseline_config(config), feature_digest()',
-        "config = baseline_config(config)",
+        "musictag/experiment/baseline_run.py",
+        'return {"features": feature_digest()}',
+        "return {}",
         "experiment/test_baseline_run.py::test_other_features_are_another_run",
     ),
     Fault(
@@ -77,9 +77,9 @@ FAULTS = (
     ),
     Fault(
         "the patches of a job are counted for one epoch",
-        "musictag/experiment/sweeps/jobs.py",
-        '    return songs * config["data"]["patches_per_song"] * config["trainer"]["max_epochs"]',
-        '    return songs * config["data"]["patches_per_song"]',
+        "musictag/experiment/network_run.py",
+        'data["patches_per_song"] * self.max_epochs',
+        'data["patches_per_song"]',
         "experiment/test_sweeps.py::test_the_patches_of_a_job_are_those_of_all_its_epochs",
     ),
     Fault(
@@ -99,8 +99,8 @@ FAULTS = (
     Fault(
         "the cost of a network is that of two patches",
         "musictag/models/summary.py",
-        "torch.zeros(1, tagger.input_samples)",
-        "torch.zeros(2, tagger.input_samples)",
+        "torch.zeros(1, network.input_samples)",
+        "torch.zeros(2, network.input_samples)",
         "models/test_published_combinations.py::test_the_cost_is_that_of_the_paper_models_counted_by_hand",
     ),
     Fault(
@@ -162,8 +162,8 @@ FAULTS = (
     Fault(
         "failure of Weights & Biases ends a run",
         "musictag/experiment/tracking/tracker.py",
-        "            self._failed = True\n            warnings.warn(f",
-        "            raise\n            warnings.warn(f",
+        "            self._failed = True\n            warnings.warn(\n",
+        "            raise\n            warnings.warn(\n",
         "experiment/test_run.py::test_results_that_cannot_be_logged_are_results_all_the_same",
     ),
     Fault(
@@ -190,8 +190,8 @@ FAULTS = (
     Fault(
         "two processes work on one run",
         "musictag/experiment/run_folder.py",
-        "lock.acquire(timeout=_LOOK_SECONDS)",
-        "lock.acquire(timeout=_LOOK_SECONDS) if not path.exists() else None",
+        "lock.acquire(timeout=_WAIT_SECONDS)",
+        "lock.acquire(timeout=_WAIT_SECONDS) if not path.exists() else None",
         "experiment/test_run_folder.py::test_a_folder_that_another_process_has_is_refused",
     ),
     Fault(

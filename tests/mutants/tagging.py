@@ -8,7 +8,7 @@ FAULTS = (
         "musictag/inference/over_patches.py",
         "    with evaluating(network):\n        for first",
         "    with torch.no_grad():\n        for first",
-        "models/test_dropout.py::test_a_tagger_tags_the_same_twice_even_while_it_is_in_training",
+        "models/test_dropout.py::test_a_tagger_in_training_mode_tags_the_same_twice",
     ),
     Fault(
         "a song scores as its best patch does",
@@ -82,7 +82,7 @@ FAULTS = (
     ),
     Fault(
         "features over time are maxima",
-        "musictag/inference/embedding.py",
+        "musictag/inference/layers.py",
         ".flatten(2).mean(-1)",
         ".flatten(2).amax(-1)",
         "inference/test_embedding.py::test_layers_by_name_are_means_over_time_and_frequency",
@@ -176,7 +176,7 @@ FAULTS = (
         "musictag/models/factory.py",
         "for target in _targets(spec):",
         "for target in list(_targets(spec))[:1]:",
-        "models/test_factory.py::test_parts_inside_parts_are_looked_at",
+        "models/test_factory.py::test_parts_inside_parts_are_checked",
     ),
     Fault(
         "a tagger may name any module",
@@ -211,7 +211,7 @@ FAULTS = (
         "musictag/common/files.py",
         'temporary = path.with_name(f".{path.name}.{os.getpid()}.part")',
         "temporary = path",
-        "common/test_files.py::test_the_old_file_stays_until_the_new_one_is_whole",
+        "common/test_files.py::test_the_old_file_stays_until_the_new_one_is_complete",
     ),
     Fault(
         "samples in memory are taken for samples at the network's rate",

@@ -67,22 +67,22 @@ FAULTS = (
     ),
     Fault(
         "early stopping waits for the minimum",
-        "musictag/training/callbacks/checkpoints.py",
+        "musictag/training/callbacks/early_stopping.py",
         "mode=monitors()[monitor], ",
         'mode="min", ',
         KEPT,
     ),
     Fault(
         "early stopping has a patience of its own",
-        "musictag/training/callbacks/checkpoints.py",
+        "musictag/training/callbacks/early_stopping.py",
         "monitor, min_delta, patience, ",
         "monitor, min_delta, 15, ",
         KEPT,
     ),
     Fault(
         "the test is of the last epoch's weights",
-        "musictag/experiment/run.py",
-        "        module.tagger.load_state_dict(best.state)\n",
+        "musictag/experiment/network_run.py",
+        "            module.tagger.load_state_dict(best.state)\n",
         "",
         KEPT,
     ),
@@ -96,8 +96,8 @@ FAULTS = (
     Fault(
         "gradients are not clipped",
         "musictag/training/trainer.py",
-        '_without_flag(settings, "sync_batchnorm")',
-        '_without_flag(settings, "gradient_clip_val")',
+        'make("trainer", settings, pl',
+        'make("trainer", settings | {"gradient_clip_val": None}, pl',
         f"{HAND}test_gradients_are_clipped_to_the_norm_of_all_of_them_together",
     ),
     Fault(
@@ -110,8 +110,8 @@ FAULTS = (
     Fault(
         "batches are not accumulated",
         "musictag/training/trainer.py",
-        'make("trainer", _without_flag(settings, "sync_batchnorm")',
-        'make("trainer", _without_flag(settings, "accumulate_grad_batches")',
+        'make("trainer", settings, pl',
+        'make("trainer", settings | {"accumulate_grad_batches": 1}, pl',
         f"{HAND}test_accumulated_batches_count_as_one",
     ),
     Fault(
@@ -130,14 +130,14 @@ FAULTS = (
     ),
     Fault(
         "the loss of a configuration is ignored",
-        "musictag/training/trainer.py",
+        "musictag/experiment/builders.py",
         'loss=make("loss", config["loss"], Loss)',
         'loss=make("loss", {"_target_": "musictag.training.losses.BCE"}, Loss)',
         f"{HAND}test_every_weight_is_that_of_adam_written_by_hand[mse-0]",
     ),
     Fault(
         "every seed begins with the same weights",
-        "musictag/experiment/run.py",
+        "musictag/experiment/network_run.py",
         'pl.seed_everything(config["seed"], workers=True, verbose=False)\n\n',
         "pl.seed_everything(0, workers=True, verbose=False)\n\n",
         BY_ADAM,
@@ -207,7 +207,7 @@ FAULTS = (
     ),
     Fault(
         "patches of the other processes are not counted",
-        "musictag/training/callbacks/checkpoints.py",
+        "musictag/training/callbacks/history.py",
         'len(batch["song"]) * trainer.world_size',
         'len(batch["song"])',
         TOGETHER,
@@ -221,7 +221,7 @@ FAULTS = (
     ),
     Fault(
         "a learning rate is scaled by the batch of a step without the accumulated ones",
-        "musictag/training/trainer.py",
+        "musictag/experiment/builders.py",
         'config["data"]["batch_size"] * config["trainer"].get("accumulate_grad_batches", 1)',
         'config["data"]["batch_size"]',
         "training/test_distributed.py::test_the_learning_rate_follows_the_batch",

@@ -95,7 +95,7 @@ def test_of_two_identical_commands_one_runs_and_the_other_says_so(run: Bench, tm
         status, said = other.run(*words)
         assert first.wait() == 0
     assert status == 1
-    assert "another process is at work on" in said.splitlines()[-1]
+    assert "another process is working on" in said.splitlines()[-1]
     assert said.splitlines()[-1].startswith("musictag: ")
     assert "train_loss" not in said
     assert run.lab.run(*run.words("once", "trainer.max_epochs=30"))[0] == 0
@@ -111,7 +111,7 @@ def test_two_sweeps_of_one_study_share_its_jobs(run: Bench, tmp_path: Path) -> N
     said = "".join(one.said for one in started)
     assert said.count("epoch   1 of 12") == 3  # none was run twice
     assert len(list((run.folder / "shared").glob("*/*/metrics.json"))) == 3  # and none is lost
-    assert "another process is at work on" in said
+    assert "another process is working on" in said
     assert not list((run.folder / "shared").rglob("error.txt"))
     status, said = run.lab.run("status", str(run.folder / "shared"), program="musictag.cli")
     assert (status, said.splitlines()[-1]) == (0, "3 jobs: 3 done")

@@ -104,9 +104,7 @@ def test_what_is_written_again_anyway_may_be_damaged(run: Bench, stopped: Path, 
 @pytest.mark.parametrize("content", [b"", b"\xff\x00", b'{"test": ', b"[]", b"null", b"{}"], ids=repr)
 def test_finished_results_that_are_damaged_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "metrics.json").write_bytes(content)
-    with pytest.raises(
-        Exception, match=r"metrics.json is damaged: .* Delete it and type the same command again"
-    ) as said:
+    with pytest.raises(Exception, match=r"metrics.json is damaged: .* Delete it and rerun the command") as said:
         read_results(tmp_path)
     assert type(said.value).__name__ == "MusictagError"
 

@@ -88,7 +88,7 @@ def test_nobody_reads_in_circles() -> None:
     total = 0
     while data := window.read(1000):
         total += len(data)
-        window.heard_audio()
+        window.found_audio()
         window.seek(0)
         assert total < 2**27
     assert window.exhausted

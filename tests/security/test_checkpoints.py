@@ -113,7 +113,7 @@ def test_no_pickle_is_a_tagger(thing: Any, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "x.safetensors"
     torch.save({"x": thing}, path)
-    with pytest.raises(MusictagError, match=r"x\.safetensors is not a tagger .*: it is a checkpoint of PyTorch"):
+    with pytest.raises(MusictagError, match=r"x\.safetensors is not a tagger .*: it is a PyTorch checkpoint"):
         load(path)
     for protocol in range(5):
         path.write_bytes(pickle.dumps(thing, protocol))
@@ -210,7 +210,7 @@ def test_a_large_network_of_which_the_file_has_no_weights(tmp_path: Path) -> Non
     path = tmp_path / "wide.safetensors"
     wide = FRONTEND | {"channels": [8, 8, 8, 8, 2**16]}
     path.write_bytes(stored(described(frontend=wide, backend=BACKEND | {"filters": 2**16})))
-    refused("tagger", path, "the weights do not fit the tagger that is described")
+    refused("tagger", path, "the weights do not fit the described tagger")
 
 
 def test_lists_in_lists(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_lists_in_lists(tmp_path: Path) -> None:
     path = tmp_path / "nested.safetensors"
     for channels in (nested, [[8, 8]] * 1000):
         path.write_bytes(stored(described(frontend=FRONTEND | {"channels": channels})))
-        refused("tagger", path, "more than a tagger can be described by", megabytes=1024)
+        refused("tagger", path, "more than a tagger's description may hold", megabytes=1024)
     model = tmp_path / "deep.json"
     for text in ("[" * 10**6, '{"what": ' + "[" * 10**5 + "]" * 10**5 + "}"):
         model.write_text(text)

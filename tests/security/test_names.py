@@ -45,7 +45,7 @@ def test_names_that_would_be_folders(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["\x1b[2Jx", "a\nb", "a\rb", "\x9b1m", "a\0", "\ud800", " "])
 def test_tags_are_one_line_of_text(name: str, tmp_path: Path) -> None:
-    with pytest.raises(MusictagError, match="a tag's name is one line of text") as caught:
+    with pytest.raises(MusictagError, match="a tag name must be one line of text") as caught:
         make_network(tags=[{"name": name}])
     assert str(caught.value).isprintable()
     if "\ud800" not in name and "\0" not in name:

@@ -70,7 +70,7 @@ def test_a_killed_process_ends_the_run_with_its_reason(
     run_dir = only_run(tmp_path / "runs")
     if where.split(":")[1] == "1" and launcher == "lightning":
         reason = (run_dir / "error.txt").read_text()
-        assert "rank 1 of this run's 2 processes was ended by SIGKILL" in reason
+        assert "rank 1 of this run's 2 processes was killed by SIGKILL" in reason
         assert reason.strip() in said
     elif launcher == "lightning":
         # a broken connection tells, and where none is open, the parent that is another one
@@ -110,7 +110,7 @@ def test_a_sweep_goes_on_after_a_job_of_which_a_process_died(tiny: list[str], tm
     run([*TRAIN, *words], records, hurt="SIGKILL:train:1:1:1")
     (dead,) = (tmp_path / "runs").glob("*/*/error.txt")
     (finished,) = (tmp_path / "runs").glob("*/*/metrics.json")
-    assert "was ended by SIGKILL" in dead.read_text()
+    assert "was killed by SIGKILL" in dead.read_text()
     assert json.loads(finished.read_text())["seed"] == 1
     run([*TRAIN, *words], records)
     assert len(list((tmp_path / "runs").glob("*/*/metrics.json"))) == 2
@@ -148,7 +148,7 @@ def test_a_dead_process_is_described() -> None:
     assert dead_process([]) is None
     assert dead_process(ended[:1]) is None
     assert dead_process(ended[:2]) == "rank 2 of this run's 3 processes ended with status 3"
-    assert "rank 1 of this run's 2 processes was ended by SIGKILL (perhaps the" in dead_process(ended[2:])
+    assert "rank 1 of this run's 2 processes was killed by SIGKILL (perhaps the" in dead_process(ended[2:])
     dying = [
         subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read(); sys.exit(3)"], stdin=subprocess.PIPE)
     ]

@@ -18,7 +18,7 @@ from musictag.common.errors import MusictagError
 from musictag.experiment import run as experiment
 from musictag.experiment.builders import scaled_optimizer
 from musictag.training.callbacks.history import History
-from musictag.training.signals import Interruption
+from musictag.training.signals import SignalHandler
 from musictag.training.trainer import build_trainer
 from tests.helpers.experiments import ROOT, TINY, compose_config, folders
 from tests.helpers.plain_training import write_beginning
@@ -159,15 +159,15 @@ def test_a_study_trains_every_job_on_both_processes(tiny: list[str], tmp_path: P
     ("overrides", "message"),
     [
         (["trainer.devices=3", "data.batch_size=32"], r"3 devices x 1 machines = 3 processes, and 32 / 3 = 10\.67 .*"
-         r"type data.batch_size=30 or data.batch_size=33"),
+         r"use data.batch_size=30 or data.batch_size=33"),
         (["trainer.devices=4", "trainer.num_nodes=2", "data.batch_size=4"], r"4 devices x 2 machines = 8 processes"),
-        (["trainer.devices=2", "data.batch_size=2", "trainer.sync_batchnorm=false"], r"a\s+single patch.*type "
+        (["trainer.devices=2", "data.batch_size=2", "trainer.sync_batchnorm=false"], r"a\s+single patch.*use "
          r"data.batch_size=4"),
-        (["trainer.devices=6", "data.batch_size=12"], r"6 processes .* cannot share the 5 validation songs.*type "
+        (["trainer.devices=6", "data.batch_size=12"], r"6 processes .* cannot share the 5 validation songs.*use "
          r"trainer.devices=5 or fewer"),
-        (["trainer.devices=2", "trainer.strategy=auto"], r"2 processes need a strategy; type trainer=ddp"),
-        (["trainer.devices=2", "trainer.strategy=fsdp"], r"choose auto, or type trainer=ddp"),
-        (["trainer.strategy.static_graph=true", "trainer.accumulate_grad_batches=2"], r"=2 exchanges them more"),
+        (["trainer.devices=2", "trainer.strategy=auto"], r"2 processes need a strategy; use trainer=ddp"),
+        (["trainer.devices=2", "trainer.strategy=fsdp"], r"use auto or trainer=ddp"),
+        (["trainer.strategy.static_graph=true", "trainer.accumulate_grad_batches=2"], r"=2 exchanges them less often"),
         (["trainer.devices=2", "trainer.strategy.bucket_cap_mb=0"], r"bucket_cap_mb=0: must be above 0"),
         (["trainer.devices=1", "lr_scaling.rule=quadratic"], r"choose one of none, linear, sqrt"),
         (["trainer.devices=1", "callbacks.checkpoint.minutes=0"], r"checkpoint.minutes=0 must be above 0, or null"),
@@ -209,7 +209,7 @@ def test_what_ddp_is_told_reaches_it(tiny: list[str], tmp_path: Path) -> None:
     ]
     config = compose_config("trainer=ddp", *tiny, *settings)
     history = History(tmp_path / "history.csv", announce=False)
-    trainer = build_trainer(config, tmp_path, history, [], Interruption())
+    trainer = build_trainer(config, tmp_path, history, [], SignalHandler())
     assert trainer.strategy._ddp_kwargs["bucket_cap_mb"] == 3
     assert trainer.strategy._ddp_kwargs["static_graph"] is True
     assert trainer.strategy._timeout.total_seconds() == 420

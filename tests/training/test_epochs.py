@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.loading.samplers import TrainBatches
 from tests.helpers.catalogues import ready
 
 
-def songs_of(data: SongData, epoch: int) -> list[int]:
+def songs_of(data: SongDataModule, epoch: int) -> list[int]:
     """Rows of the training songs in the order in which they are trained on."""
     data.epoch = epoch
     return [song for batch in data.train_dataloader() for song in batch["song"].tolist()]

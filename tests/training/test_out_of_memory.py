@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from musictag.common.errors import MusictagError
-from musictag.experiment.failures import explained
+from musictag.experiment.failures import explain_failure
 from musictag.training.callbacks.history import History
-from musictag.training.signals import Interruption
+from musictag.training.signals import SignalHandler
 from musictag.training.trainer import build_trainer
 from tests.helpers.experiments import TINY, compose_config, folders
 from tests.helpers.processes import TRAIN, environment
@@ -28,12 +28,12 @@ def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
     [
         (
             ["data.batch_size=4096", "data.patches_per_song=400", "frontend.channels=[256,256,256,256,256,256]"],
-            "a step has data.batch_size=4096 patches of 0.5 s; type data.batch_size=2048 "
+            "a step has data.batch_size=4096 patches of 0.5 s; use data.batch_size=2048 "
             "trainer.accumulate_grad_batches=2",
         ),
         pytest.param(
             ["evaluation.batch_size=100000", "data.patch_seconds=0.1", "frontend.channels=[4096]"],
-            "evaluation.batch_size=100000 patches of 0.1 s are scored together; type evaluation.batch_size=50000",
+            "evaluation.batch_size=100000 patches of 0.1 s are scored together; use evaluation.batch_size=50000",
             marks=pytest.mark.slow,
         ),
     ],
@@ -66,8 +66,8 @@ def test_what_libraries_say_of_memory_is_understood(
     tiny: list[str], tmp_path: Path, error: Exception, said: str
 ) -> None:
     config = compose_config(*tiny)
-    trainer = build_trainer(config, tmp_path, History(tmp_path / "history.csv", announce=False), [], Interruption())
-    why = explained(error, trainer, config)
+    trainer = build_trainer(config, tmp_path, History(tmp_path / "history.csv", announce=False), [], SignalHandler())
+    why = explain_failure(error, trainer, config)
     with pytest.raises(type(why), match=said):
         raise why
     assert isinstance(why, MusictagError) == ("anything" not in str(error))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from musictag.experiment.sweeps.slurm import requeue
-from musictag.training.signals import Interruption, Stopped
+from musictag.training.signals import SignalHandler, Stopped
 from tests.helpers.experiments import TINY, compose_config
 from tests.helpers.plain_training import assert_is, train, write_beginning
 from tests.helpers.processes import TRAIN, TWO_PROCESSES, batches, only_run, run, scores, without_seconds
@@ -58,14 +58,14 @@ def test_a_run_that_is_stopped_saves_and_ends_as_one_never_stopped(
     records = tmp_path / "records"
     done = run(stopped, records, hurt=f"{name}:train:0:1:7", status=status)
     assert f"{name}: saving after this batch" in done.stderr
-    assert f"stopped by {name}: what is finished is saved" in done.stdout
+    assert f"stopped by {name}: finished work is saved" in done.stdout
     assert "Traceback" not in done.stderr
     run_dir = only_run(tmp_path / "stopped")
     assert (run_dir / "last.ckpt").exists()
     assert not (run_dir / "error.txt").exists()
     before = batches(records, "train")
     assert before[-1]["batch"] < 12  # the epoch has 24
-    assert "Going on after 1 finished epochs" in run(stopped, records).stdout
+    assert "after 1 finished epochs" in run(stopped, records).stdout
     # each batch once, with the same patches
     kept = ("epoch", "batch", "songs", "audio")
     both = [
@@ -165,12 +165,12 @@ def test_a_job_of_slurm_goes_back_into_the_queue(
     said = requeue(getattr(signal, name))
     assert slurm.read_text().splitlines() == asked
     assert (said is None) == (not asked)
-    assert ("is put back" in (said or "")) == any("requeue" in words for words in asked)
+    assert ("is requeued" in (said or "")) == any("requeue" in words for words in asked)
 
 
 def test_a_queue_that_refuses_is_told(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCONTROL_STATUS", "1")
-    assert "could not be put back" in requeue(signal.SIGTERM)
+    assert "could not be requeued" in requeue(signal.SIGTERM)
     monkeypatch.setenv("PATH", "/nowhere")
     assert "submit it again" in requeue(signal.SIGUSR1)
 
@@ -185,15 +185,15 @@ def test_a_pre_empted_job_saves_and_is_put_back(tiny: list[str], tmp_path: Path,
     words = [*TRAIN, *tiny, f"runs_dir={tmp_path / 'runs'}"]
     done = run(words, records, hurt="SIGTERM:train:0:0:5", status=143, **told)
     assert slurm.read_text().splitlines() == ["show job -o 4711", "requeue 4711"]
-    assert "Slurm's job 4711 is put back into the queue" in done.stdout
-    assert "Going on after 0 finished epochs" in run(words, records, **told).stdout
+    assert "Slurm job 4711 is requeued" in done.stdout
+    assert "after 0 finished epochs" in run(words, records, **told).stdout
     assert len(batches(records, "train")) == 2 * 24
 
 
 def test_signals_are_heard_in_the_main_thread_alone_and_given_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    interruption = Interruption()
-    with interruption.heard():
+    signal_handler = SignalHandler()
+    with signal_handler.installed():
         assert signal.getsignal(signal.SIGTERM) != before
         with pytest.raises(Stopped, match="stopped by SIGTERM"):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -202,7 +202,7 @@ def test_signals_are_heard_in_the_main_thread_alone_and_given_back() -> None:
     heard = []
 
     def elsewhere() -> None:
-        with Interruption().heard():
+        with SignalHandler().installed():
             heard.append(signal.getsignal(signal.SIGTERM) == before)
 
     thread = threading.Thread(target=elsewhere)
@@ -212,15 +212,15 @@ def test_signals_are_heard_in_the_main_thread_alone_and_given_back() -> None:
 
 
 def test_while_training_a_signal_waits_and_a_second_ctrl_c_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    interruption = Interruption()
-    with interruption.heard():
-        interruption.put_off(True)
+    signal_handler = SignalHandler()
+    with signal_handler.installed():
+        signal_handler.defer(True)
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)  # the same press, which came through the parent, too
-        assert interruption.signum == signal.SIGINT
-        monkeypatch.setattr(interruption, "_came", interruption._came - 10)
+        assert signal_handler.signum == signal.SIGINT
+        monkeypatch.setattr(signal_handler, "_received_at", signal_handler._received_at - 10)
         os.kill(os.getpid(), signal.SIGTERM)  # who pre-empts may say so often
         with pytest.raises(Stopped, match="SIGINT"):
             os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(Stopped):
-            interruption.put_off(False)
+            signal_handler.defer(False)

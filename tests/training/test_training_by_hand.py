@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.random_draws import noise_seed
 from musictag.evaluation.metrics import song_metrics
 from musictag.experiment import run as experiment
@@ -43,7 +43,7 @@ class Loop:
     def __init__(self, config: dict[str, Any], rank: int = 0) -> None:
         pl.seed_everything(config["seed"], verbose=False)
         source = experiment.build_source(config)
-        self.data: SongData = build_data(config, source)
+        self.data: SongDataModule = build_data(config, source)
         self.module: TaggingModule = build_module(config, source, self.data, source.learnable_manifest().tags)
         self.data.prepare_data()
         self.data.setup()

@@ -127,7 +127,7 @@ def test_what_concerns_training_alone_may_differ(checkpoint):
 def test_a_fixed_length_needs_its_patches(tmp_path):
     fixed = {"backend": {"_target_": "musictag.models.backends.dense.Dense", "hidden_units": [4]}}
     path = save(tmp_path / "fixed.safetensors", network(1, **fixed))
-    with pytest.raises(MusictagError, match=r"look at data\.patch_seconds"):
+    with pytest.raises(MusictagError, match=r"see data\.patch_seconds"):
         initialise_from(network(2, **fixed, patch_seconds=0.7), path)
 
 
@@ -204,8 +204,8 @@ def test_what_was_never_trained_is_not_scored(tiny, tmp_path):
     tags.append({"name": "brightness", "kind": "regression"})
     given = save(tmp_path / "given.safetensors", TaggingNetwork(config["frontend"], config["backend"], tags, 0.5))
     for words, message in (
-        (["init_from=null"], r"max_epochs=0 trains nothing: .* type init_from=\.\.\. as well"),
-        (["probe=linear"], "the probe on .* would be new; leave out probe"),
+        (["init_from=null"], r"max_epochs=0 trains nothing: .* use init_from=\.\.\."),
+        (["probe=linear"], "the probe on .* would be new; omit probe"),
         (
             ["data.tags=[noisy,high,brightness]"],
             r"the same in another order: .*data\.tags=\{high:classification,noisy:",
@@ -231,11 +231,14 @@ def test_the_weights_are_part_of_a_runs_identity(tiny, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["probe=linear"], r"a probe needs a trained network; type init_from="),
-        (["freeze=frontend"], r"type init_from=\.\.\. as well"),
+        (["probe=linear"], r"a probe needs a trained network; use init_from="),
+        (["freeze=frontend"], r"use init_from=\.\.\. as well"),
         (["init_from=musicnn"], "Pretrained models go by name"),
         (["init_from=CHECKPOINT", "freeze=backend"], "freeze=backend does not exist; allowed: frontend, null"),
-        (["init_from=CHECKPOINT"], "is another network than the one to be trained; type what it was trained with"),
+        (
+            ["init_from=CHECKPOINT"],
+            "has another architecture than the network to train; use the settings it was trained with",
+        ),
     ],
 )
 def test_refused_before_any_work(tiny, checkpoint, overrides, message, tmp_path):

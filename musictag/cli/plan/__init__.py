@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "docs/scaling.md explains the arithmetic."
     )
     parser.add_argument(
-        "words", nargs="*", metavar="KEY=VALUE", help="settings of frontend or backend, as for train.py"
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings of frontend or backend, as for train.py"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     _add_data(parser.add_argument_group("data"))

@@ -17,7 +17,7 @@ def compose_model(
     frontend: str | None,
     backend: str | None,
     patch_seconds: float | None,
-    words: Sequence[str],
+    overrides: Sequence[str],
     distributed: bool,
 ) -> dict[str, Any]:
     """The configuration for these choices, with ``trainer=ddp`` if several GPUs train.
@@ -28,13 +28,13 @@ def compose_model(
         raise MusictagError(f"there is no network --model {model}; choose one of {', '.join(presets())}")
     if model is not None and (frontend or backend):
         raise MusictagError("--model sets front-end and back-end; omit --frontend and --backend, or omit --model")
-    if wrong := [word for word in words if not (word.startswith(_GROUPS) and "=" in word)]:
+    if wrong := [given for given in overrides if not (given.startswith(_GROUPS) and "=" in given)]:
         raise MusictagError(
             f"{' '.join(wrong)}: only keys of the network are allowed, such as frontend.filter_multiplier=0.5; "
             "all other inputs are options (musictag plan --help)"
         )
     chosen = {"model": model, "frontend": frontend, "backend": backend, "trainer": "ddp" if distributed else None}
-    overrides = [f"{group}={name}" for group, name in chosen.items() if name]
+    options = [f"{group}={name}" for group, name in chosen.items() if name]
     if patch_seconds is not None:
-        overrides.append(f"data.patch_seconds={patch_seconds}")
-    return compose([*overrides, *words])
+        options.append(f"data.patch_seconds={patch_seconds}")
+    return compose([*options, *overrides])

@@ -139,9 +139,9 @@ class Settings:
         options = self._options
         if metrics is None:
             return compose_model(
-                options.model, options.frontend, options.backend, options.patch_seconds, options.words, several
+                options.model, options.frontend, options.backend, options.patch_seconds, options.overrides, several
             )
-        said = ("model", "frontend", "backend", "patch_seconds", "precision", "words")
+        said = ("model", "frontend", "backend", "patch_seconds", "precision", "overrides")
         if wrong := [_flag(name) for name in said if getattr(options, name)]:
             raise MusictagError(f"--run sets the network and its settings: omit {', '.join(wrong)}")
         return metrics["config"]
@@ -260,12 +260,12 @@ def _given(value: object, source: str) -> str:
 
 
 def _model_source(options: argparse.Namespace) -> str:
-    parts = [part for part in (options.model, options.frontend, options.backend, *options.words) if part]
+    parts = [part for part in (options.model, options.frontend, options.backend, *options.overrides) if part]
     return GIVEN if parts else "defaults of conf/train.yaml"
 
 
 def _flag(name: str) -> str:
-    special = {"words": "overrides", "run_folder": "--run"}
+    special = {"overrides": "overrides", "run_folder": "--run"}
     return special.get(name, "--" + name.replace("_", "-"))
 
 

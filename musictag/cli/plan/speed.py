@@ -37,8 +37,8 @@ def read_run(folder: str) -> dict[str, Any]:
             f"--run {folder} is not the folder of a finished run (metrics.json is missing); give one such as "
             "--run runs/songbook/spectrogram-residual-0123abcd"
         )
-    if metrics.get("baseline") is not None:
-        raise MusictagError(f"--run {folder} is a baseline, which is not trained on a GPU; give the run of a network")
+    if metrics.get("epochs") is None:
+        raise MusictagError(f"--run {folder} is not trained in epochs; use the run of a network, not of a baseline")
     return metrics
 
 

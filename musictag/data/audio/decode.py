@@ -239,8 +239,8 @@ class _Conversion:
             raise SongError("empty: too short for one sample")
         # dithered silence moves by one step around zero
         silent = max(-int(samples.min()), int(samples.max())) <= 1
-        heard = math.sqrt(self._channels_energy / len(samples)) * 32768 > 1
-        if heard and self._mean_energy < _CANCELLED_ENERGY * self._channels_energy:
+        audible = math.sqrt(self._channels_energy / len(samples)) * 32768 > 1
+        if audible and self._mean_energy < _CANCELLED_ENERGY * self._channels_energy:
             raise SongError("its channels cancel each other: their mean is silent, though they are not")
         if silent:
             raise SongError("silent")

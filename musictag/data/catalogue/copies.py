@@ -131,7 +131,7 @@ def write_duplicates(folder: Path, index: pa.Table, manifest: Manifest) -> None:
         if not path.exists() or path.read_bytes() != content:
             with atomic_write(path) as file:
                 file.write(content)
-    except (OSError, MusictagError) as error:  # of a folder that others prepared, only the audio is needed
+    except (OSError, MusictagError) as error:  # a folder prepared by another user may be read-only
         say(f"the list of identical recordings cannot be written: {error}")
 
 
@@ -195,9 +195,9 @@ def _whole(path: str) -> int | None:
 def _in_threads(work: Callable[[str], int | None], names: list[str], what: str) -> Iterator[int | None]:
     """Yield the results in order; disks and networks serve several requests at once."""
     blocks = [names[first : first + _FILES_AT_ONCE] for first in range(0, len(names), _FILES_AT_ONCE)]
-    told = Progress(what, len(names), "files") if len(names) >= _PROGRESS_FROM_FILES else nullcontext()
+    display = Progress(what, len(names), "files") if len(names) >= _PROGRESS_FROM_FILES else nullcontext()
     done = 0
-    with ThreadPoolExecutor(_THREADS) as pool, told as progress:
+    with ThreadPoolExecutor(_THREADS) as pool, display as progress:
         for found in pool.map(lambda block: [work(name) for name in block], blocks):
             yield from found
             done += len(found)

@@ -76,7 +76,7 @@ class Songbook(Source):
                 f"seconds={seconds}: songbook makes songs of {_SECONDS[0]:g} to {_SECONDS[1]:g} seconds"
             )
         if seed < 0:
-            raise MusictagError(f"seed={seed}: give 0 or a positive whole number")
+            raise MusictagError(f"seed={seed}: give 0 or a positive integer")
         self.seconds = float(seconds)
         self.seed = seed
         self.tag_choice = TagChoice(tags, min_songs_per_tag)

@@ -41,7 +41,7 @@ _PREFETCHED_BATCHES = 4
 _WORKER_CONTEXT = "fork" if sys.platform == "linux" else None
 
 
-class SongData(pl.LightningDataModule):
+class SongDataModule(pl.LightningDataModule):
     """The songs of ``source``, prepared below ``data_dir``, by Lightning or by ``prepare_data()`` and ``setup()``.
 
     Training batches are ``{"audio": int16 B×N, "target": float32 B×K (NaN: unknown), "song": int64 B}`` with

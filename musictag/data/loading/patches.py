@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from musictag.data.loading.prefetch import telling
+from musictag.data.loading.prefetch import propagate_errors
 from musictag.data.loading.samplers import EvaluationBatch, TrainBatch
 from musictag.data.manifest import Manifest
 from musictag.data.random_draws import patch_starts_of_epoch, song_keys
@@ -46,7 +46,7 @@ class TrainPatches(Dataset):
         self._seed = seed
         self._margin_samples = margin_samples
 
-    @telling
+    @propagate_errors
     def __getitems__(self, batch: TrainBatch) -> dict[str, Tensor]:
         songs = batch.songs
         starts = patch_starts_of_epoch(
@@ -92,7 +92,7 @@ class EvaluationPatches(Dataset):
         self._rows = rows
         self._margin_samples = margin_samples
 
-    @telling
+    @propagate_errors
     def __getitems__(self, batch: EvaluationBatch) -> dict[str, Tensor]:
         audio = self._store.patches(self._rows[batch.songs], batch.starts, batch.patch_samples, self._margin_samples)
         return {"audio": torch.from_numpy(audio), "song": torch.from_numpy(batch.songs)}

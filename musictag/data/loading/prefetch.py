@@ -22,7 +22,7 @@ class _Failure(NamedTuple):
     error: BaseException
 
 
-def telling(get_items: Callable) -> Callable:
+def propagate_errors(get_items: Callable) -> Callable:
     """Wrap a dataset's ``__getitems__`` so that its MusictagErrors reach the main process unchanged.
 
     A DataLoader would put "Caught MusictagError in DataLoader worker process" and a traceback into the message, which

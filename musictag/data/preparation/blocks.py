@@ -110,11 +110,11 @@ def merge_parts(folder: Path, sample_rate: int) -> None:
         kept = index.filter(pc.invert(pc.is_in(index["song_id"], fresh["song_id"].combine_chunks())))
         index = pa.concat_tables([kept, fresh]).sort_by("song_id")
         write_index(folder / INDEX_FILE, index, sample_rate)
-    told = index.filter(pc.or_(pc.is_valid(index["reason"]), pc.is_valid(index["note"])))
+    noted = index.filter(pc.or_(pc.is_valid(index["reason"]), pc.is_valid(index["note"])))
     with atomic_write(folder / PROBLEMS_FILE, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["song_id", "path", "used", "reason"])
-        for row in told.to_pylist():
+        for row in noted.to_pylist():
             used = "no" if row["reason"] else "yes"
             writer.writerow([row["song_id"], row["path"], used, row["reason"] or row["note"]])
 

@@ -37,7 +37,7 @@ _SAMPLED_SONGS, _NAMED_SONGS = 50, 3
 
 
 #: song_id, path and message.
-_Told = tuple[str, str, str]
+_Listed = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Prepared:
 
     manifest: Manifest
     store: Store = field(repr=False)
-    problems: list[_Told]
-    notes: list[_Told]
+    problems: list[_Listed]
+    notes: list[_Listed]
     firsts: np.ndarray = field(repr=False)
 
 
@@ -138,18 +138,18 @@ def _pending(folder: Path, songs: pa.Table) -> np.ndarray:
     return np.flatnonzero(~finished)
 
 
-def _usable(index: pa.Table, manifest: Manifest) -> tuple[Manifest, list[_Told], list[_Told]]:
+def _usable(index: pa.Table, manifest: Manifest) -> tuple[Manifest, list[_Listed], list[_Listed]]:
     """The usable songs, the reasons why others are not, and the notes about those that are."""
     there = pc.index_in(manifest.column("song_id"), index["song_id"].combine_chunks())
 
-    def told(column: str) -> tuple[np.ndarray, list[_Told]]:
+    def listed(column: str) -> tuple[np.ndarray, list[_Listed]]:
         words = index[column].combine_chunks().take(there)
         rows = np.flatnonzero(pc.is_valid(words).to_numpy(zero_copy_only=False))
         return rows, list(
             zip(manifest.song_ids[rows], manifest.paths[rows], words.take(pa.array(rows)).to_pylist(), strict=True)
         )
 
-    (bad, problems), (_, notes) = told("reason"), told("note")
+    (bad, problems), (_, notes) = listed("reason"), listed("note")
     if not len(bad):
         return manifest, problems, notes
     return manifest.select(np.setdiff1d(np.arange(len(manifest)), bad)), problems, notes

@@ -58,7 +58,7 @@ def melody_runs(score: Score) -> set[bytes]:
     Included with and without repeated notes, which depend on the lyrics. A shorter melody is one run.
     """
     part = score.parts[0]
-    # of simultaneous notes take the highest: the last, since they are sorted by pitch
+    # the highest of simultaneous notes is the last, since they are sorted by pitch
     pitches = part[np.append(np.diff(part[:, 0]) > 1e-4, True), 2].astype(np.int8)
     runs: set[bytes] = set()
     for melody in (pitches, pitches[np.append(True, np.diff(pitches) != 0)]):

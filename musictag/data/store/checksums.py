@@ -1,6 +1,6 @@
-"""Checksums of small blocks of a shard, so that audio is compared with what was written when it is read.
+"""Checksums of small blocks of a shard: audio is verified when it is read.
 
-They stand behind the samples, in the shard's own file: written, mapped and deleted with it.
+They follow the samples in the shard's own file, and so are written, mapped and deleted with it.
 Legend: N samples, G blocks, B patches.
 """
 
@@ -15,9 +15,9 @@ import xxhash
 
 from musictag.data.store.memory_map import will_need
 
-#: Samples in a block (the last one of a shard may have fewer). Whoever reads a patch reads all of the blocks that it
-#: lies in: small blocks add less to it, and cost more calls, more memory and more disk. 32 KiB are a third of a patch
-#: of 3 s, and their checksum is 0.01% of them.
+#: Samples per block (the last one of a shard may have fewer). Reading a patch verifies every block that it touches:
+#: small blocks add less to it, but cost more calls, memory and disk. 32 KiB are a third of a patch of 3 s, and the
+#: checksum is 0.01% of that.
 BLOCK_SAMPLES = 2**14
 _BLOCK_BYTES = 2 * BLOCK_SAMPLES
 _READ_SAMPLES = 2**22
@@ -25,17 +25,17 @@ _WORD = np.dtype("<u4")
 
 
 def num_blocks(num_samples: np.ndarray | int) -> np.ndarray | int:
-    """Blocks in a shard of ``num_samples``."""
+    """The number of blocks in a shard of ``num_samples``."""
     return -(-num_samples // BLOCK_SAMPLES)
 
 
 def checksum_bytes(num_samples: int) -> int:
-    """What the checksums of a shard of ``num_samples`` take behind its samples."""
+    """The size of a shard's checksums, which follow its samples."""
     return _WORD.itemsize * (num_blocks(num_samples) + 1)
 
 
 class ShardChecksums:
-    """The checksums of a shard from its samples, which come in pieces of any length."""
+    """Computes the checksums of a shard from its samples, which come in pieces of any length."""
 
     def __init__(self) -> None:
         #: CRC-32 of all samples so far
@@ -44,7 +44,7 @@ class ShardChecksums:
         self._block, self._missing_bytes = xxhash.xxh3_64(), _BLOCK_BYTES
 
     def update(self, samples: np.ndarray) -> None:
-        """The next samples, int16 N with N > 0, little-endian and contiguous."""
+        """Add samples, int16 N with N > 0, little-endian and contiguous."""
         data = memoryview(samples).cast("B")
         self.whole = zlib.crc32(data, self.whole)
         while len(data):
@@ -55,10 +55,10 @@ class ShardChecksums:
                 self._end_block()
 
     def to_bytes(self) -> bytes:
-        """What stands behind the samples: a checksum of each block, and then the CRC-32 of them all.
+        """The bytes that follow the samples: a checksum for each block, then the CRC-32 of all checksums.
 
-        The index has the last one too: checksums that belong to other samples, or were not written to their end, are
-        known by it. To be asked for when all samples were there.
+        The latter is also in the index, which detects checksums that belong to other samples or are incomplete. Call
+        this after all samples.
         """
         if self._missing_bytes < _BLOCK_BYTES:
             self._end_block()
@@ -78,12 +78,12 @@ class Shard(NamedTuple):
     checksums: np.ndarray
 
     def will_need_blocks(self, first: int, length: int) -> None:
-        """Has the system begin to read the blocks that hold ``length`` samples from ``first``."""
+        """Ask the system to start reading the blocks that hold ``length`` samples from ``first``."""
         begin, end = first // BLOCK_SAMPLES * BLOCK_SAMPLES, num_blocks(first + length) * BLOCK_SAMPLES
         will_need(self.address + 2 * begin, 2 * (min(end, len(self.samples)) - begin))
 
     def damaged_block(self, blocks: Sequence[int]) -> int | None:
-        """The first of these blocks (ascending numbers, one at least) that is not what was written, if any."""
+        """The first of these blocks (ascending numbers, at least one) whose samples do not match, or None."""
         data = memoryview(self.samples).cast("B")
         wanted = self.checksums[blocks[0] : blocks[-1] + 1].tolist()
         for block in blocks:
@@ -93,7 +93,7 @@ class Shard(NamedTuple):
         return None
 
     def compute_checksums(self) -> ShardChecksums:
-        """Of the samples as they are now: reads all of them."""
+        """Checksums of the current samples; reads all of them."""
         checksums = ShardChecksums()
         for first in range(0, len(self.samples), _READ_SAMPLES):
             piece = self.samples[first : first + _READ_SAMPLES]
@@ -103,11 +103,11 @@ class Shard(NamedTuple):
 
 
 class CheckedBlocks:
-    """Which blocks of which shards this process has compared with their checksums: a bit each.
+    """Which blocks of which shards this process has verified: one bit each.
 
-    ``shard_samples`` (int64) are the lengths of the shards. A process that is forked off knows what its parent has
-    compared; a pickled copy has compared nothing. Threads that mark blocks at the same time may forget one: then it is
-    compared again.
+    ``shard_samples`` (int64) are the lengths of the shards. A forked process inherits what its parent has verified; a
+    pickled copy has verified nothing. If threads mark blocks at the same time one may be forgotten, and is then
+    verified again.
     """
 
     def __init__(self, shard_samples: np.ndarray) -> None:
@@ -120,7 +120,7 @@ class CheckedBlocks:
         return CheckedBlocks, (self._shard_samples,)
 
     def are_checked(self, shards: np.ndarray, firsts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Whether all blocks that hold ``lengths`` samples from ``firsts`` in ``shards`` are (int64 B each): bool B."""
+        """Whether all blocks with ``lengths`` samples from ``firsts`` in ``shards`` (int64 B) are verified: bool B."""
         bases = self._first_blocks[shards]
         begins = bases + firsts // BLOCK_SAMPLES
         ends = bases + (firsts + lengths - 1) // BLOCK_SAMPLES
@@ -130,13 +130,13 @@ class CheckedBlocks:
         return (bits & 1).all(axis=1)
 
     def unchecked(self, shard: int, first: int, length: int) -> list[int]:
-        """Blocks of a shard that hold some of ``length`` samples from ``first`` and have not been compared."""
+        """Blocks of a shard that hold any of ``length`` samples from ``first`` and are not verified yet."""
         base, bits = int(self._first_blocks[shard]), self._bits
         blocks = range(first // BLOCK_SAMPLES, num_blocks(first + length) if length else 0)
         return [block for block in blocks if not bits[(base + block) >> 3] >> (base + block & 7) & 1]
 
     def mark(self, shard: int, blocks: Sequence[int]) -> None:
-        """These blocks of a shard are what was written."""
+        """Mark blocks of a shard as verified."""
         base, bits = int(self._first_blocks[shard]), self._bits
         for number in blocks:
             bits[(base + number) >> 3] |= 1 << (base + number & 7)

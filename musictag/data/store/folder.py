@@ -1,4 +1,4 @@
-"""Where the prepared audio of a data set is stored: a folder named after what is in it."""
+"""The folder of a data set's prepared audio, named by a hash of what determines its content."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from pathlib import Path
 from musictag.common.errors import MusictagError
 from musictag.data.datasets import Source
 
-#: Part of the folder's name: another layout of the store is another folder.
+#: Part of the folder's name: a new layout of the store gets a new folder.
 STORE_VERSION = 2
 
 
 def prepared_folder(source: Source, data_dir: str | Path, sample_rate: int = 16000) -> Path:
-    """Where the prepared audio of a source lies: sources whose songs sound alike share it. Raises MusictagError for a
-    place that cannot be."""
+    """The folder of a source's prepared audio, shared by sources whose songs sound the same. Raises MusictagError for
+    an impossible path."""
     identity = json.dumps(_identity(source, sample_rate), sort_keys=True)
     folder = Path(data_dir) / f"{source.name}-{hashlib.blake2b(identity.encode()).hexdigest()[:8]}"
     try:
         folder.exists()
-    except OSError as error:  # a name that is longer than the file system takes
-        raise MusictagError(
-            f"cannot read {folder}: {error.strerror}; choose another place with data_dir=..."
-        ) from error
+    except OSError as error:  # a name that is too long for the file system
+        raise MusictagError(f"cannot read {folder}: {error.strerror}; use another folder with data_dir=...") from error
     return folder
 
 

@@ -1,8 +1,8 @@
-"""Files mapped into memory, of which small pieces are read here and there.
+"""Memory-mapped files with small random reads.
 
-A page that is not in memory is read together with its neighbours, as many as the disk's read-ahead says: up to
-megabytes, of which a patch of 100 kB has no use, and which drive useful pages out. So the system is told that access is
-random, and what will be needed: then it reads that, all of it at once.
+A page that is not in memory is read together with its neighbours, by the disk's read-ahead: up to megabytes, which a
+patch of 100 kB has no use for, and which evict useful pages. So the system is told that access is random, and which
+bytes will be needed: it then reads those, all at once.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _PAGE = mmap.PAGESIZE
 
 
 def map_file(path: Path) -> pa.Buffer:
-    """The file, mapped for reading, without a file descriptor. Raises OSError or ArrowException where it cannot be."""
-    # NumPy's map would keep a descriptor open
+    """Map a file for reading, without keeping a file descriptor. Raises OSError or ArrowException if that fails."""
+    # NumPy's memmap would keep a descriptor open
     with pa.memory_map(str(path)) as file:
-        # Arrow has the system read whatever it is asked for: so ask for nearly nothing, and take the map behind it
+        # Arrow makes the system read whatever is requested: so request almost nothing, and use the map behind it
         beginning = file.read_buffer(1)
     whole = beginning if beginning.parent is None else beginning.parent
     _advise(whole.address, whole.size, _RANDOM)
@@ -29,7 +29,7 @@ def map_file(path: Path) -> pa.Buffer:
 
 
 def will_need(address: int, num_bytes: int) -> None:
-    """Has the system begin to read these bytes of a mapped file, where they are not in memory."""
+    """Ask the system to start reading these bytes of a mapped file, unless they are in memory."""
     _advise(address, num_bytes, _WILL_NEED)
 
 
@@ -40,11 +40,11 @@ if sys.platform == "linux":
 
     def _advise(address: int, num_bytes: int, advice: int) -> None:
         before = address % _PAGE
-        # advice may be refused, which changes nothing but the speed
+        # advice may be refused, which only affects speed
         _madvise(address - before, num_bytes + before, advice)
 
 else:
     _RANDOM, _WILL_NEED = 0, 0
 
     def _advise(address: int, num_bytes: int, advice: int) -> None:
-        """Other systems read ahead by rules of their own."""
+        """Other systems decide themselves what to read ahead."""

@@ -1,4 +1,4 @@
-"""The prepared audio: mono int16 shards on disk, mapped into memory, and an index that says where each song lies.
+"""Prepared audio: memory-mapped mono int16 shards on disk, and an index with the position of each song.
 
 Measured on one core with three-second patches, mapped int16 is about eight times faster than WAV files and a hundred
 times faster than MP3. Legend: B patches, S songs, N samples.
@@ -22,43 +22,43 @@ from musictag.data.store.memory_map import map_file, will_need
 
 SHARD_FOLDER = "shards"
 INDEX_FILE = "index.parquet"
-#: Written by us, this long whatever the length of the shard, so that a shard's size follows from its samples.
+#: Written by musictag, with a fixed length, so that a shard's size follows from its number of samples.
 HEADER_BYTES = 128
 #: Linux allows a process 65,530 maps by default; the libraries need some.
 MAX_OPEN_SHARDS = 32_768
 _SONGS_NAMED = 5
 
-#: One row a song that was ever prepared, in the order of song_id. A song that cannot be used has a reason and no shard.
+#: One row per song ever prepared, in the order of song_id. A song that cannot be used has a reason and no shard.
 INDEX_SCHEMA = pa.schema(
     [
         ("song_id", pa.string()),
         ("path", pa.string()),
-        ("version", pa.string()),  # of the song's file, where the source tells: another one is prepared again
+        ("version", pa.string()),  # the file's, if the source has one: a song with a new version is prepared again
         ("shard", pa.string()),
         ("offset", pa.int64()),  # first sample within the shard
         ("samples", pa.int64()),
         ("shard_samples", pa.int64()),
-        ("shard_crc32", pa.uint32()),  # of the shard's samples
+        ("shard_crc32", pa.uint32()),  # checksum of the shard's samples
         ("reason", pa.string()),
-        ("digest", pa.uint64()),  # XXH3 of the song's samples, null where there are none: copies have the same
-        ("note", pa.string()),  # what of the file of a song that is used could not be
+        ("digest", pa.uint64()),  # XXH3 of the song's samples, null if it has none: copies have the same one
+        ("note", pa.string()),  # what in the file of a usable song could not be used
     ]
 )
 
 
 class DamagedShard(Exception):
-    """A shard that cannot be read; the message is the reason. Whoever catches it knows the shard."""
+    """A shard that cannot be read; the message is the reason, and the caller knows the shard."""
 
 
 class Store:
-    """Random access to the songs of a prepared folder, by row; the rows are those of the usable songs, S of them.
+    """Random access to the S usable songs of a prepared folder, by row.
 
-    Shards are mapped when first touched and hold no file descriptor; a process keeps at most ``MAX_OPEN_SHARDS`` of
-    them. A pickled Store opens its shards anew, which is what worker processes do. ``num_samples`` is int64 S.
+    Shards are mapped on first use and hold no file descriptor; a process keeps at most ``MAX_OPEN_SHARDS`` of them. A
+    pickled Store opens its shards again, as worker processes do. ``num_samples`` is int64 S.
 
-    No sample leaves it that was not compared with the checksum of its block, when a process first touches that.
+    Every sample is verified by the checksum of its block, when a process first reads the block.
 
-    Raises MusictagError where the index or, when it is touched, a shard is missing or damaged; it names the songs.
+    Raises MusictagError if the index or, on first use, a shard is missing or damaged; it names the songs.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -66,7 +66,7 @@ class Store:
         index = read_index(self.folder)
         self.sample_rate = int(index.schema.metadata[b"musictag.sample_rate"])
         usable = index.filter(pc.is_null(index["reason"]))
-        # kept by Arrow: a million Python strings are 80 MB, which every worker process would come to own
+        # kept by Arrow: a million Python strings are 80 MB, which every worker process would copy
         self._song_ids: pa.Array = usable["song_id"].combine_chunks()
         self.num_samples: np.ndarray = usable["samples"].to_numpy()
         self._offsets: np.ndarray = usable["offset"].to_numpy()
@@ -84,7 +84,7 @@ class Store:
 
     @property
     def song_ids(self) -> np.ndarray:
-        """S strings."""
+        """Identifiers, S strings."""
         return self._song_ids.to_numpy(zero_copy_only=False)
 
     def __getstate__(self) -> dict:
@@ -119,9 +119,9 @@ class Store:
     def patches(
         self, rows: np.ndarray, starts: np.ndarray, patch_samples: int, margin_samples: tuple[int, int] = (0, 0)
     ) -> np.ndarray:
-        """One patch from each of ``rows`` (int64 B), beginning at ``starts`` (int64 B): int16 B×N in one new block.
+        """One patch from each of ``rows`` (int64 B), from ``starts`` (int64 B): int16 B×N in one new array.
 
-        ``margin_samples`` of the song stand before and after each patch, silence where the song has none; N counts
+        There are ``margin_samples`` of the song before and after each patch, or silence beyond its ends; N includes
         them. A song shorter than a patch is repeated to its length (``starts`` must then be 0). Raises IndexError for
         patches that reach beyond their song.
         """
@@ -138,7 +138,7 @@ class Store:
         checked = self._checked.are_checked(numbers, firsts, lengths).tolist()
         columns = (before - head).tolist()
         places = list(zip(numbers.tolist(), firsts.tolist(), lengths.tolist(), checked, strict=True))
-        # in two rounds: what the first asks the disk for, it reads side by side
+        # in two rounds: the first requests everything, so that the disk reads it in parallel
         shards = []
         for number, first, length, is_checked in places:
             shard = self._open.get(number) or self._shard(number)
@@ -162,8 +162,8 @@ class Store:
         return np.unique(self._shard_of_row[rows])
 
     def damaged_shards(self, shards: np.ndarray, on_progress: Callable[[int], None] = lambda done: None) -> list[Path]:
-        """Reads these shards (numbers) whole: which are missing, or not what was written. ``on_progress`` hears how
-        many are read."""
+        """Read these shards (numbers) completely and return those that are missing or damaged. ``on_progress`` gets the
+        number of shards read."""
         damaged = []
         for done, number in enumerate(shards.tolist(), start=1):
             path = shard_path(self.folder, self._names[number])
@@ -178,26 +178,26 @@ class Store:
         return damaged
 
     def verify(self) -> None:
-        """Reads every shard whole. Raises MusictagError naming those that are missing, or not what was written."""
+        """Read every shard completely. Raises MusictagError naming those that are missing or damaged."""
         if damaged := self.damaged_shards(np.arange(len(self._names))):
             raise MusictagError(
-                "these shards are damaged; delete them and prepare again, which decodes their songs only:\n  "
+                "these shards are damaged; delete them and prepare again, which decodes only their songs:\n  "
                 + "\n  ".join(map(str, damaged))
             )
 
     def _check(self, number: int, shard: Shard, first: int, length: int) -> None:
-        """Compares what was not compared before: the blocks of a shard that hold ``length`` samples from ``first``.
-        Raises MusictagError for one that is not what was written."""
+        """Verify those blocks of a shard with ``length`` samples from ``first`` that are not verified yet. Raises
+        MusictagError for a damaged one."""
         blocks = self._checked.unchecked(number, first, length)
         if not blocks:
             return
         if (block := shard.damaged_block(blocks)) is not None:
             begin, end = block * BLOCK_SAMPLES, min((block + 1) * BLOCK_SAMPLES, len(shard.samples))
-            raise self._damaged(number, f"samples {begin} to {end} are not what was written", begin, end)
+            raise self._damaged(number, f"samples {begin} to {end} do not match their checksum", begin, end)
         self._checked.mark(number, blocks)
 
     def _damaged(self, number: int, why: str, begin: int = 0, end: int | None = None) -> MusictagError:
-        """The error for a shard of which samples ``begin`` to ``end`` (default: all) cannot be used."""
+        """The error for a shard whose samples ``begin`` to ``end`` (default: all) cannot be used."""
         path = shard_path(self.folder, self._names[number])
         rows = np.flatnonzero(self._shard_of_row == number)
         rows = rows[np.argsort(self._offsets[rows])]
@@ -206,16 +206,16 @@ class Store:
         names = ", ".join(self._song_ids.take(pa.array(there[:_SONGS_NAMED])).to_pylist())
         more = f" and {len(there) - _SONGS_NAMED} more" if len(there) > _SONGS_NAMED else ""
         return MusictagError(
-            f"shard {path} is damaged: {why}. Songs in that place: {names}{more}. Delete it and type the same command "
-            f"again, which decodes the songs of this shard only:\n  rm -f {shlex.quote(str(path))}\n"
-            "`musictag prepare` with the same data and --verify finds all damaged shards, and mends them."
+            f"shard {path} is damaged: {why}. Affected songs: {names}{more}. Delete it and rerun the command, which "
+            f"decodes only the songs of this shard:\n  rm -f {shlex.quote(str(path))}\n"
+            "`musictag prepare` with the same data and --verify finds all damaged shards, and repairs them."
         )
 
     def _shard(self, number: int) -> Shard:
         if number not in self._open:
             path = shard_path(self.folder, self._names[number])
             if len(self._open) >= MAX_OPEN_SHARDS:
-                del self._open[next(iter(self._open))]  # the one that was mapped first
+                del self._open[next(iter(self._open))]  # the one mapped first
             try:
                 self._open[number] = open_shard(path, int(self._shard_samples[number]), int(self._checksums[number]))
             except DamagedShard as error:
@@ -239,13 +239,13 @@ def samples_end(num_samples: int) -> int:
 
 
 def shard_bytes(num_samples: int) -> int:
-    """The size of a whole shard."""
+    """The size of a complete shard."""
     return samples_end(num_samples) + checksum_bytes(num_samples)
 
 
 def open_shard(path: Path, num_samples: int, checksum: int) -> Shard:
-    """Maps a shard of ``num_samples`` whose CRC-32 is ``checksum``. Raises DamagedShard where it is missing, of another
-    size, or has another header or the checksums of another shard; the samples themselves are not read."""
+    """Map a shard of ``num_samples`` with CRC-32 ``checksum``. Raises DamagedShard if it is missing or of another size,
+    or has another header or the checksums of another shard; the samples themselves are not read."""
     try:
         buffer = map_file(path)
     except (OSError, pa.ArrowException) as error:
@@ -254,17 +254,17 @@ def open_shard(path: Path, num_samples: int, checksum: int) -> Shard:
     if buffer.size != wanted:
         raise DamagedShard(f"it has {buffer.size} bytes, not {wanted}")
     if buffer.slice(0, HEADER_BYTES).to_pybytes() != shard_header(num_samples):
-        raise DamagedShard("it has another header")
+        raise DamagedShard("its header is wrong")
     samples = np.frombuffer(buffer, dtype="<i2", offset=HEADER_BYTES, count=num_samples)
     will_need(buffer.address + end, wanted - end)
     checksums = np.frombuffer(buffer, dtype="<u4", offset=end)
     if checksums[-1] != checksum:
-        raise DamagedShard("its checksums are those of other samples")
+        raise DamagedShard("its checksums belong to other samples")
     return Shard(samples, samples.ctypes.data, checksums)
 
 
 def read_index(folder: Path) -> pa.Table:
-    """The index of a prepared folder. Raises MusictagError where it is missing or damaged."""
+    """Read the index of a prepared folder. Raises MusictagError if it is missing or damaged."""
     path = folder / INDEX_FILE
     if not path.is_file():
         raise MusictagError(f"{folder} holds no prepared audio ({INDEX_FILE} is missing): prepare the data first")
@@ -272,11 +272,11 @@ def read_index(folder: Path) -> pa.Table:
 
 
 def read_index_file(path: Path) -> pa.Table:
-    """An index, or a part of one. Raises MusictagError where it is damaged."""
+    """Read an index, or a part of one. Raises MusictagError if it is damaged."""
     try:
         table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise MusictagError(f"{path} is damaged: delete its folder and prepare the data again ({error})") from error
     if table.schema.names != INDEX_SCHEMA.names or b"musictag.sample_rate" not in (table.schema.metadata or {}):
-        raise MusictagError(f"{path} is no index of this version: delete its folder and prepare the data again")
+        raise MusictagError(f"{path} is not an index of this version: delete its folder and prepare the data again")
     return table

@@ -1,6 +1,6 @@
-"""What a finished run leaves on disk: ``metrics.json`` (written last), ``predictions.npz`` and two pictures.
+"""What a finished run leaves on disk: ``metrics.json`` (written last), ``predictions.npz`` and plots.
 
-Tables and figures are made from these files alone.
+Tables and figures of reports need no other files.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ import numpy as np
 from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write, write_json
 from musictag.common.processes import is_rank_zero
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.evaluation.metrics import song_metrics
-from musictag.evaluation.plots import plot_curves, plot_tags
+from musictag.evaluation.plots import plot_tags
 from musictag.evaluation.registry import METRICS
-from musictag.experiment.run_folder import hold
-from musictag.models.network import TaggingNetwork
-from musictag.training.callbacks.history import write_history
+from musictag.experiment.run_folder import lock_run
 
 PACKAGES = (
     "musictag", "torch", "torchaudio", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy",
@@ -35,8 +33,8 @@ PACKAGES = (
 
 
 def read_results(run_dir: Path) -> dict[str, Any] | None:
-    """The metrics of a finished run; None if it has not finished. Raises MusictagError if the file is damaged, or where
-    nothing can be read."""
+    """The metrics of a finished run; None if it has not finished. Raises MusictagError if the file is damaged or cannot
+    be read."""
     path = run_dir / "metrics.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -46,9 +44,11 @@ def read_results(run_dir: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise MusictagError(f"cannot read {path}: {error.strerror}; another place for results: runs_dir=...") from error
+        raise MusictagError(
+            f"cannot read {path}: {error.strerror}; choose another folder for results with runs_dir=..."
+        ) from error
     except ValueError as error:
-        raise MusictagError(f"{path} is damaged: {error}. Delete it and type the same command again.") from error
+        raise MusictagError(f"{path} is damaged: {error}. Delete it and rerun the command.") from error
 
 
 @dataclass(frozen=True)
@@ -63,30 +63,32 @@ class Predictions:
 
 
 def read_predictions(run_dir: Path) -> Predictions:
-    """What a finished run says of its test songs. Raises MusictagError if the file is missing or damaged."""
+    """The predictions of a finished run on its test songs. Raises MusictagError if the file is missing or damaged."""
     path = run_dir / "predictions.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = Predictions(**{name: arrays[name] for name in Predictions.__dataclass_fields__})
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise MusictagError(f"{path} cannot be read ({error}); delete the folder and run it again") from error
+        raise MusictagError(f"{path} cannot be read ({error}); delete the folder and rerun the command") from error
     shape = (len(found.song_ids), len(found.tags))
     if found.scores.shape != shape or found.targets.shape != shape or len(found.kinds) != len(found.tags):
-        raise MusictagError(f"{path} is damaged: its arrays do not fit together; delete the folder, run it again")
+        raise MusictagError(
+            f"{path} is damaged: its arrays do not fit together; delete the folder and rerun the command"
+        )
     return found
 
 
 def results_as_asked(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     """The metrics of a finished run with the intervals that ``config["evaluation"]`` asks for; None if not finished.
 
-    Where it was finished with others, or without a metric that there is now, they are computed anew from its
-    predictions and written down: no training, and the scores stay what they are. Raises MusictagError for damaged
-    files, RunsElsewhere while somebody else writes.
+    Intervals with other settings, and metrics that were added since, are recomputed from the predictions and written,
+    without training and without a change of the other scores. Raises MusictagError for damaged files, RunLocked while
+    another process writes.
     """
     metrics = read_results(run_dir)
     if metrics is None or _has_intervals(metrics, config) or not is_rank_zero():
         return metrics
-    with hold(run_dir):
+    with lock_run(run_dir):
         return _with_intervals(run_dir, metrics, config["evaluation"], config["seed"])
 
 
@@ -111,14 +113,14 @@ def _with_intervals(run_dir: Path, before: dict[str, Any], evaluation: dict[str,
     known = [key for key in METRICS if key in before["test"]]
     if _scores(test, known) != _scores(before["test"], known):
         raise MusictagError(
-            f"{run_dir / 'predictions.npz'} and metrics.json beside it do not belong together, so that there are no "
-            "other intervals for them; delete the folder and run it again"
+            f"{run_dir / 'predictions.npz'} and metrics.json in the same folder do not belong together: no "
+            "intervals can be computed; delete the folder and rerun the command"
         )
     config = before["config"] | {"evaluation": before["config"]["evaluation"] | intervals}
     plot_tags(test, run_dir / "tags.png")
     write_json(run_dir / "config.json", config)
     content = before | {"test": test, "config": config}
-    write_json(run_dir / "metrics.json", content)  # last: until then the intervals are the former ones
+    write_json(run_dir / "metrics.json", content)  # last: until then the previous intervals are valid
     return content
 
 
@@ -126,65 +128,22 @@ def _scores(test: dict[str, Any], keys: Sequence[str]) -> list[float | None]:
     return [test[key] and round(test[key]["value"], 9) for key in keys]
 
 
-def write_results(
-    run_dir: Path,
-    *,
-    config: dict[str, Any],
-    data: SongData,
-    network: TaggingNetwork,
-    scores: np.ndarray,
-    history: list[dict[str, Any]],
-    best_epoch: int | None,
-    validation: dict[str, float] | None,
-    seconds: dict[str, float],
-    device: str,
-    on_scored: Callable[[dict[str, Any]], None],
-) -> dict[str, Any]:
-    """Score the test songs and write everything; returns the content of ``metrics.json``.
-
-    ``on_scored`` is called with the scores of the test songs before that file says that the run is finished.
-    ``scores``: float32 S×K song scores, in the order of the test songs. ``seconds``: wall-clock seconds of the stages.
-    ``validation``: of weights that were not trained here, where there is no ``history`` and no ``best_epoch``.
-    """
-    train_seconds = sum(row["seconds"] for row in history)
-    patches = sum(row["patches"] for row in history)
-    if history:
-        # once more: a run that is resumed after its last epoch has not written it, and what lies there may be damaged
-        write_history(run_dir / "history.csv", history)
-        plot_curves(history, run_dir / "curves.png", best_epoch=best_epoch)
-    own = {
-        "validation": history[best_epoch] if history else validation,
-        "epochs": len(history),
-        "best_epoch": best_epoch,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "parameters_trained": sum(p.numel() for p in network.parameters() if p.requires_grad),
-        "speed": {
-            "train_audio_seconds_per_second": patches * network.patch_seconds / max(train_seconds, 1e-9)
-            if history
-            else None,
-            "test_audio_seconds_per_second": data.audio_seconds("test") / max(seconds["test"], 1e-9),
-        },
-        "seconds": {name: round(value, 3) for name, value in seconds.items()} | {"epochs": round(train_seconds, 3)},
-    }
-    return write_scores(
-        run_dir, config=config, data=data, scores=scores, own=own, device=device, packages=PACKAGES, on_scored=on_scored
-    )
-
-
 def write_scores(
     run_dir: Path,
     *,
     config: dict[str, Any],
-    data: SongData,
+    data: SongDataModule,
     scores: np.ndarray,
     own: dict[str, Any],
     device: str,
-    packages: Sequence[str],
+    packages: Sequence[str] = PACKAGES,
     on_scored: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """What networks and baselines leave alike: predictions, the picture of the tags and, last, ``metrics.json``.
+    """Write what every kind of run leaves: predictions, the plot of the tags and, last, ``metrics.json``; returns the
+    content of the latter.
 
-    ``scores``: float32 S×K, in the order of the test songs. ``own``: what else the file tells of this kind of model.
+    ``scores``: float32 S×K, in the order of the test songs. ``own``: what else the file says of this kind of run.
+    ``on_scored`` is called with the scores of the test songs before that file says that the run is finished.
     """
     targets, names, kinds = data.targets("test"), [tag.name for tag in data.tags], [tag.kind for tag in data.tags]
     write_predictions(run_dir / "predictions.npz", data.song_ids("test"), names, kinds, scores, targets)

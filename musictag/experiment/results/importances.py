@@ -1,4 +1,4 @@
-"""Which features a baseline goes by: a table of shares by tag, and a picture of those that count most."""
+"""Feature importances of a baseline: a table per tag, and a plot of the most important ones."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SHOWN_FEATURES = 25
 
 
 def write_importances(tagger: FeatureTagger, run_dir: Path) -> list[tuple[str, str, float]]:
-    """Writes importances.csv and importances.png into ``run_dir``; returns the rows of the former.
+    """Write importances.csv and importances.png into ``run_dir``; returns the rows of the former.
 
-    A row for every feature that counts at all for a tag, the first one first: its share in the gain of the trees, or in
-    the absolute weights on standardised features.
+    One row per tag and feature with an importance above 0, the most important feature first: its share of the gain of
+    the trees, or of the absolute weights on standardised features.
     """
     shares = np.array([tag["importances"] for tag in tagger.fitted])
     rows = importance_rows(tagger.tag_names, shares)
@@ -49,7 +49,7 @@ def importance_rows(tags: Sequence[str], shares: np.ndarray) -> list[tuple[str, 
 
 
 def plot_importances(shares: np.ndarray, path: str | Path) -> None:
-    """Write a PNG: shares of the features that count most, and of what they are statistics of; means over the tags.
+    """Write a PNG: importances of the most important features, and of groups of features; means over the tags.
 
     ``shares`` is K×D.
     """

@@ -1,4 +1,4 @@
-"""A job of Slurm that was asked to stop and has saved its work goes back into the queue."""
+"""Requeues a Slurm job that was asked to stop and has saved its work."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import subprocess
 
 
 def requeue(signum: int) -> str | None:
-    """Puts this process's job back into Slurm's queue; returns what was done, for people, or None where nothing is due.
+    """Requeue the Slurm job of this process; returns a message about it, or None if there is nothing to do.
 
-    Nothing is due outside of Slurm; after Ctrl-C; for a job that was cancelled, which gets SIGTERM as one that is
-    pre-empted does; and for SIGUSR2 under submitit, which puts the job back itself.
+    Nothing is to be done outside of Slurm, after Ctrl-C, and for SIGUSR2 under submitit, which requeues the job itself.
+    A job that was cancelled gets SIGTERM like one that is preempted, and is not requeued.
     """
     job = _job_id()
     if job is None or signum == signal.SIGINT:
@@ -22,21 +22,21 @@ def requeue(signum: int) -> str | None:
     try:
         told = _scontrol("show", "job", "-o", job)
         if signum == signal.SIGTERM and re.search(r"\bJobState=(CANCELLED|COMPLETING)\b", told):
-            return f"Slurm's job {job} was cancelled: it is not put back into the queue"
+            return f"Slurm job {job} was cancelled: it is not requeued"
         _scontrol("requeue", job)
     except (OSError, subprocess.SubprocessError) as error:
-        words = (getattr(error, "stderr", None) or str(error)).strip()
-        return f"Slurm's job {job} could not be put back into the queue ({words}); submit it again: it will go on"
-    return f"Slurm's job {job} is put back into the queue; it will go on from there"
+        detail = (getattr(error, "stderr", None) or str(error)).strip()
+        return f"Slurm job {job} could not be requeued ({detail}); submit it again to resume"
+    return f"Slurm job {job} is requeued, and will resume from there"
 
 
 def _job_id() -> str | None:
-    """Of this process, as scontrol wants it; a job of an array is named by its array."""
+    """The id of this process's Slurm job for scontrol; a job of an array has the id of the array and an index."""
     job, array = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_ARRAY_JOB_ID")
     name = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if array else job
     return name if name and re.fullmatch(r"\d+(_\d+)?", name) else None
 
 
-def _scontrol(*words: str) -> str:
-    done = subprocess.run(("scontrol", *words), capture_output=True, text=True, check=True, timeout=60)
+def _scontrol(*arguments: str) -> str:
+    done = subprocess.run(("scontrol", *arguments), capture_output=True, text=True, check=True, timeout=60)
     return done.stdout

@@ -1,4 +1,4 @@
-"""Which jobs of a study are done, running, failed or missing, and how long the rest will take."""
+"""Which jobs of a study are done, running, stopped, failed or missing, and how long the rest will take."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from musictag.experiment.results.files import read_results
 from musictag.experiment.run_folder import is_running
 from musictag.experiment.sweeps.study import read_jobs
 
-#: In the order in which they are counted out. stopped: begun, and not at work now; the sweep goes on with it.
+#: In the order in which they are printed. stopped: begun but not running now; rerunning the sweep resumes it.
 STATES = ("done", "running", "stopped", "failed", "missing")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a study. ``seconds``: what it has taken so far; ``left``: what it will take, None if not known."""
+    """One job of a study. ``seconds``: time so far; ``left``: time that it will still take, None if unknown."""
 
     name: str
     folder: Path
@@ -37,7 +37,7 @@ class Job:
 
 
 def read_study_status(path: Path) -> list[Job]:
-    """The jobs of a study's list as they are now; a job whose own files are damaged has failed, and says so.
+    """The jobs of a study's list in their current state; a job whose files are damaged has failed, with that reason.
 
     Raises MusictagError for a damaged list.
     """
@@ -46,7 +46,7 @@ def read_study_status(path: Path) -> list[Job]:
 
 
 def time_left(jobs: Sequence[Job]) -> float | None:
-    """Seconds until all are done if as many run at once as do now (none: one); None if not known."""
+    """Seconds until all are done if as many run at once as now (at least one); None if unknown."""
     waiting = [job for job in jobs if job.state != "done"]
     if not waiting or any(job.left is None for job in waiting):
         return 0.0 if not waiting else None
@@ -63,13 +63,13 @@ def _look_at(parent: Path, job: dict[str, Any]) -> Job:
     seconds = sum(epochs)
     if metrics is not None:
         scores = {metric.key: (metrics["test"].get(metric.key) or {}).get("value") for metric in headlines()}
-        # the epochs are a part of the training; the preparation is shared
+        # epochs are part of the training, and the preparation is shared
         took = sum(value for stage, value in metrics["seconds"].items() if stage not in ("prepare", "epochs"))
         return Job(**found, state="done", epochs=len(epochs), seconds=took, scores=scores)
     if is_running(folder):
         state, reason = "running", ""
     elif (folder / "error.txt").exists():
-        # the last line of a traceback says what it was
+        # the last line of a traceback is the error
         lines = (folder / "error.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""]
         state, reason = "failed", lines[-1] if lines[0].startswith("Traceback") else lines[0]
     else:
@@ -87,12 +87,12 @@ def _history(folder: Path) -> list[float]:
         return []
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise MusictagError(
-            f"{path} is damaged ({type(error).__name__}: {error}): the run itself does not read it; delete it"
+            f"{path} is damaged ({type(error).__name__}: {error}): the run itself does not need it; delete it"
         ) from error
 
 
 def _with_time_left(job: Job, jobs: Iterable[Job]) -> Job:
-    """A job takes as long for each patch as others of its kind did, whatever the seed and the number of songs."""
+    """``job`` with its time left, if it is as fast per patch as jobs that differ only in seed and number of songs."""
     if job.state == "done":
         return job
     done = [other for other in jobs if other.state == "done"]
@@ -107,7 +107,7 @@ def _with_time_left(job: Job, jobs: Iterable[Job]) -> Job:
 
 
 def _kind(name: str) -> list[str]:
-    return [word for word in name.split() if not word.startswith(("seed=", "data.train_songs="))]
+    return [override for override in name.split() if not override.startswith(("seed=", "data.train_songs="))]
 
 
 def readable_time(seconds: float) -> str:

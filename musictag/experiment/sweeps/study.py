@@ -1,7 +1,7 @@
 """Studies: many jobs under one name.
 
-``<runs_dir>/<data>/study-<name>.json`` lists the jobs of every sweep that was started under the name: what each was
-told, the folder of its run, and how much there is to train. ``musictag status`` compares it with what is there.
+``<runs_dir>/<data>/study-<name>.json`` lists the jobs of every sweep that was started under the name: their overrides,
+the folders of their runs, and how much there is to train. ``musictag status`` compares it with the results.
 """
 
 from __future__ import annotations
@@ -23,23 +23,25 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.common.progress import say
 from musictag.experiment.compose import compose
-from musictag.experiment.identity import check_keys, run_folder
+from musictag.experiment.identity import check_keys
 from musictag.experiment.overrides import readable_params
 from musictag.experiment.results.files import read_results
-from musictag.experiment.sweeps.jobs import _source
+from musictag.experiment.run import make_run
+from musictag.experiment.sweeps.jobs import shared_source
 
-#: What is kept of a job.
+#: Keys of a job in the list.
 KEYS = ("overrides", "run", "max_epochs", "patches")
 _UNNAMED = "unnamed"  # the study of sweeps without study=
 
 
 def list_path(folder: Path, study: str | None) -> Path:
-    """Where the jobs of a study are listed that has its runs in ``folder``."""
+    """The file that lists the jobs of a study whose runs are in ``folder``."""
     return folder / f"study-{study or _UNNAMED}.json"
 
 
 def read_jobs(path: Path) -> list[dict[str, Any]]:
-    """The jobs of a study's list, empty if there is none, each with a name (``job``): what tells it from the others.
+    """The jobs of a study's list, empty if there is none, each with a name (``job``): the overrides that
+    distinguish it from the others.
 
     Raises MusictagError if the file is damaged.
     """
@@ -48,7 +50,7 @@ def read_jobs(path: Path) -> list[dict[str, Any]]:
     try:
         jobs = [{key: job[key] for key in KEYS} for job in json.loads(path.read_text(encoding="utf-8"))["jobs"]]
         common = set.intersection(*(set(job["overrides"]) for job in jobs)) if jobs else set()
-        names = (" ".join(word for word in job["overrides"] if word not in common) for job in jobs)
+        names = (" ".join(override for override in job["overrides"] if override not in common) for job in jobs)
         return [{"job": name or "the only job", **job} for name, job in zip(names, jobs, strict=True)]
     except (ValueError, KeyError, TypeError) as error:
         raise MusictagError(f"{path} is damaged ({error}); delete it and start the sweep again") from error
@@ -61,9 +63,10 @@ def find_studies(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 class WriteDownStudy(Callback):
-    """Hydra's callback for the start of a sweep: checks the configuration of every job and writes the list of them.
+    """Callback of Hydra for the start of a sweep: checks the configuration of every job and writes the list of jobs.
 
-    A sweeper that chooses its jobs as it goes (Optuna) has no list. ``needs``: a key that each job must be given.
+    A sweeper that chooses its jobs one after the other (Optuna) has no list. ``needs``: an override that each job must
+    have.
     """
 
     def __init__(self, needs: str | None = None) -> None:
@@ -79,24 +82,24 @@ class WriteDownStudy(Callback):
         except MusictagError as error:
             sys.exit(f"musictag: {error}")
         except Exception:
-            # Hydra would turn it into a warning, and begin
+            # Hydra would turn it into a warning and start the sweep
             sys.exit(traceback.format_exc())
 
     def _check(self, jobs: Sequence[Sequence[str]], data: str) -> None:
-        if self.needs and not all(any(word.startswith(f"{self.needs}=") for word in job) for job in jobs):
+        if self.needs and not all(any(override.startswith(f"{self.needs}=") for override in job) for job in jobs):
             raise MusictagError(
-                f"{self.needs} is needed: this study has none for data={data}; type for example "
+                f"{self.needs} is needed: this study has none for data={data}; use for example "
                 f"{self.needs}=1000,2000,4000"
             )
 
 
 def job_overrides(config: DictConfig) -> list[list[str]] | None:
-    """The overrides of each job of a grid, in the order in which Hydra's basic sweeper runs them; None where another
-    sweeper chooses them as it goes. Raises MusictagError for an interval, of which a grid cannot be made."""
+    """The overrides of each job of a grid, in the order in which Hydra's basic sweeper runs them; None if another
+    sweeper chooses them one after the other. Raises MusictagError for an interval, which no grid can have."""
     if config.hydra.runtime.choices["hydra/sweeper"] != "basic":
         return None
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    # not resolved, as Hydra hands them on
+    # unresolved, as Hydra passes them on
     given = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     choices: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides([*params, *given]):
@@ -114,7 +117,7 @@ def job_overrides(config: DictConfig) -> list[list[str]] | None:
 
 
 def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:
-    """Adds the jobs to the lists of their studies; returns the lists' files. Says how much is done already.
+    """Add the jobs to the lists of their studies, and print how many are done; returns the files of the lists.
 
     Raises MusictagError for a job whose configuration or data set is wrong.
     """
@@ -122,13 +125,14 @@ def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:
     for overrides in jobs:
         config = compose(overrides)
         check_keys(config)
-        folder = run_folder(config, _source(config))
+        run = make_run(config)
+        folder = run.folder(shared_source(config))
         lists.setdefault(list_path(folder.parent, config["study"]), []).append(
             {
                 "overrides": list(overrides),
                 "run": folder.name,
-                "max_epochs": None if config.get("baseline") else config["trainer"]["max_epochs"],
-                "patches": patches_to_train(config),
+                "max_epochs": run.max_epochs,
+                "patches": run.patches_to_train(),
             }
         )
     for path, listed in lists.items():
@@ -141,11 +145,3 @@ def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:
         finished = f", {done} of them finished before" if done else ""
         say(f"{len(listed)} jobs{finished}; to watch them: musictag status {path.parent}")
     return list(lists)
-
-
-def patches_to_train(config: dict[str, Any]) -> int | None:
-    """How many patches a network will see at most; None where that is not known, and for baselines."""
-    songs = config["data"]["train_songs"]
-    if config.get("baseline") or songs is None:
-        return None
-    return songs * config["data"]["patches_per_song"] * config["trainer"]["max_epochs"]

@@ -1,7 +1,7 @@
-"""Who else is told how a run goes: Lightning's loggers, and Weights & Biases with all that it shows.
+"""Experiment trackers: any logger of Lightning, and Weights & Biases with tables, curves and audio.
 
-Files in the run folder are written whoever listens. One W&B or MLflow run a run folder, found again by the folder's
-name, so that a resumed run goes on in the same one. Legend: S songs, K tags.
+The files in the run folder are written independently of trackers. There is one W&B or MLflow run per run folder, found
+by the name of the folder, so that a resumed run continues the same one. Legend: S songs, K tags.
 """
 
 from __future__ import annotations
@@ -22,37 +22,38 @@ from musictag.experiment.tracking.wandb_session import finish_run, run_id, start
 from musictag.training.instantiate import make
 
 if TYPE_CHECKING:
-    from musictag.data.loading.datamodule import SongData
+    from musictag.data.loading.datamodule import SongDataModule
 
-TABLE_ROWS = 10_000  # of a logged table that W&B shows
+TABLE_ROWS = 10_000  # W&B shows no more rows of a logged table
+_NAMES = ("model", "baseline", "frontend", "backend", "probe")  #: of parts, by which runs can be filtered
 _SUFFIXES = {"": "value", "_low": "low", "_high": "high"}
 
 
 def curve_names() -> tuple[str, ...]:
-    """What is logged each epoch."""
+    """Names of the values that are logged per epoch."""
     return "train_loss", *monitors(), "learning_rate", "patches_per_second"
 
 
 class Tracker:
-    """One who is told. ``loggers``: of Lightning, for the Trainer."""
+    """Records a run elsewhere. ``loggers``: loggers of Lightning for the Trainer."""
 
     loggers: Sequence[Logger] = ()
 
     def start(self) -> None:
-        """Work begins. Rank 0."""
+        """Called on rank 0 before training."""
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """One more table, before ``finish``. Rank 0."""
+        """Record another table, before ``finish``. Called on rank 0."""
 
-    def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
-        """The run is finished. ``metrics`` as in metrics.json, ``scores`` float32 S×K of the test songs. Rank 0."""
+    def finish(self, metrics: dict[str, Any], data: SongDataModule, scores: np.ndarray) -> None:
+        """Record ``metrics``, as in metrics.json, and ``scores``, float32 S×K of the test songs. Called on rank 0."""
 
     def close(self, exit_code: int) -> None:
-        """Let go of everything, also after a failure."""
+        """Release everything, also after a failure."""
 
 
 class Trackers(Tracker):
-    """All that the configuration names, told one after the other."""
+    """All trackers of the configuration, called one after the other."""
 
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         self.trackers = trackers
@@ -66,7 +67,7 @@ class Trackers(Tracker):
         for tracker in self.trackers:
             tracker.log_table(name, columns, rows)
 
-    def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
+    def finish(self, metrics: dict[str, Any], data: SongDataModule, scores: np.ndarray) -> None:
         for tracker in self.trackers:
             tracker.finish(metrics, data, scores)
 
@@ -76,7 +77,7 @@ class Trackers(Tracker):
 
 
 class LightningTracker(Tracker):
-    """Any logger of Lightning's: configuration, curves, and at the end the row of test scores."""
+    """Any logger of Lightning: configuration, curves, and test scores at the end."""
 
     def __init__(self, logger: Logger, config: dict[str, Any]) -> None:
         self.loggers = [logger]
@@ -86,7 +87,7 @@ class LightningTracker(Tracker):
     def start(self) -> None:
         self._logger.log_hyperparams(self._config)
 
-    def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
+    def finish(self, metrics: dict[str, Any], data: SongDataModule, scores: np.ndarray) -> None:
         self._logger.log_metrics(summary(metrics), step=metrics.get("epochs") or 0)
         self.close(exit_code=0)
 
@@ -97,10 +98,9 @@ class LightningTracker(Tracker):
 class WandbTracker(Tracker):
     """Weights & Biases: configuration, curves, per-tag table, precision-recall curves, test songs with audio.
 
-    ``project`` and ``entity`` (None: your default) say where the run is collected; ``audio_songs`` test songs can be
-    heard there. It runs online or offline as ``musictag.experiment.tracking.wandb_session`` decides, offline after
-    ``start_seconds`` without an answer. Once W&B fails, it says so and logs nothing more: what is shown elsewhere is no
-    reason to lose a training.
+    The run belongs to ``project`` and ``entity`` (None: your default), with the audio of ``audio_songs`` test songs. It
+    is online or offline as ``musictag.experiment.tracking.wandb_session`` decides, offline after ``start_seconds``
+    without an answer. If W&B fails, there is a warning and nothing more is logged: training continues.
     """
 
     def __init__(
@@ -123,10 +123,9 @@ class WandbTracker(Tracker):
 
     @property
     def run(self) -> Any:
-        """The W&B run, which begins when it is first asked for: a setting that stops everything leaves none behind."""
+        """The W&B run, started at the first access, so that a run with wrong settings leaves none behind."""
         if self._run is None:
-            names = self.config["names"]
-            kept = ("model", "baseline") if names.get("baseline") else ("model", "frontend", "backend", "probe")
+            names = [self.config["names"].get(key) for key in _NAMES]
             self._run = start_run(
                 self.run_dir,
                 start_seconds=self.start_seconds,
@@ -136,7 +135,7 @@ class WandbTracker(Tracker):
                 id=run_id(self.run_dir.name),
                 group=self.config["study"],
                 job_type="train",
-                tags=list(dict.fromkeys(names[key] for key in kept if names[key])),
+                tags=list(dict.fromkeys(filter(None, names))),
                 config=self.config | {"system": system_label(self.config)},
             )
             self._run.define_metric("epoch")
@@ -152,7 +151,7 @@ class WandbTracker(Tracker):
         tracker = self
 
         class EpochLogger(WandbLogger):
-            """Lightning's logger on the run of this tracker."""
+            """Logger of Lightning on the run of this tracker."""
 
             @property
             @rank_zero_experiment
@@ -173,7 +172,7 @@ class WandbTracker(Tracker):
 
         self._try(lambda: self.run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])}))
 
-    def finish(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
+    def finish(self, metrics: dict[str, Any], data: SongDataModule, scores: np.ndarray) -> None:
         self._try(lambda: self._log_results(metrics, data, scores))
         self.close(exit_code=0)
 
@@ -181,7 +180,7 @@ class WandbTracker(Tracker):
         if self._run is not None:
             finish_run(self._run, exit_code)
             self._run = None
-            self._failed = True  # nothing may begin another one
+            self._failed = True  # do not start another one
 
     def _try(self, work: Callable[[], Any]) -> None:
         if self._failed:
@@ -190,9 +189,11 @@ class WandbTracker(Tracker):
             work()
         except Exception as error:
             self._failed = True
-            warnings.warn(f"Weights & Biases failed ({type(error).__name__}: {error}): not logging on", stacklevel=3)
+            warnings.warn(
+                f"Weights & Biases failed ({type(error).__name__}: {error}): nothing more is logged", stacklevel=3
+            )
 
-    def _log_results(self, metrics: dict[str, Any], data: SongData, scores: np.ndarray) -> None:
+    def _log_results(self, metrics: dict[str, Any], data: SongDataModule, scores: np.ndarray) -> None:
         import wandb
 
         run, test = self.run, metrics["test"]
@@ -208,7 +209,7 @@ class WandbTracker(Tracker):
         if self.audio_songs:
             run.log({"songs": self._song_table(data, scores, [tag["name"] for tag in test["tags"]])})
 
-    def _song_table(self, data: SongData, scores: np.ndarray, names: list[str]) -> Any:
+    def _song_table(self, data: SongDataModule, scores: np.ndarray, names: list[str]) -> Any:
         """Songs spread evenly over the test set: audio, true tags and the five tags predicted highest."""
         import wandb
 
@@ -229,9 +230,9 @@ class WandbTracker(Tracker):
 
 
 def mlflow_logger(run_dir: Path, experiment_name: str = "musictag", tracking_uri: str | None = None) -> Logger:
-    """Lightning's MLFlowLogger on the run that is named after the run folder, which is made where there is none.
+    """Lightning's MLFlowLogger on the MLflow run that is named after the run folder, which is created if necessary.
 
-    ``tracking_uri``: a server, a database or a folder; None: as MLflow decides.
+    ``tracking_uri``: a server, a database or a folder; None: the default of MLflow.
     """
     from mlflow.tracking import MlflowClient
     from pytorch_lightning.loggers import MLFlowLogger
@@ -249,8 +250,8 @@ def mlflow_logger(run_dir: Path, experiment_name: str = "musictag", tracking_uri
 
 
 def make_tracker(config: dict[str, Any], run_dir: Path) -> Trackers:
-    """All that ``config["logger"]`` names; raises MusictagError for a part that is neither a Tracker nor a Logger of
-    Lightning's, or cannot be made."""
+    """The trackers of ``config["logger"]``; raises MusictagError for a part that is neither a Tracker nor a Logger of
+    Lightning, or cannot be created."""
     given = {"config": config, "run_dir": run_dir, "save_dir": run_dir}
     trackers: list[Tracker] = []
     for name, spec in (config.get("logger") or {}).items():
@@ -262,7 +263,7 @@ def make_tracker(config: dict[str, Any], run_dir: Path) -> Trackers:
 
 
 def summary(metrics: dict[str, Any]) -> dict[str, Any]:
-    """What the table of runs shows of a finished run, flat, from its ``metrics.json``; without what is unknown."""
+    """The values of a finished run for a table of runs, flat, from its ``metrics.json``; without unknown values."""
     test, numbers = metrics["test"], {}
     for name in METRICS:
         entry = test.get(name) or {}

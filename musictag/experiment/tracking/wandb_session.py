@@ -1,4 +1,4 @@
-"""Starting and ending runs of Weights & Biases, which must never be the reason that other work fails."""
+"""Starts and ends runs of Weights & Biases, whose failures must never end other work."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from urllib.parse import urlsplit
 
 from musictag.common.processes import rank_zero_say
 
-START_SECONDS = 30.0  # W&B may take that long to answer before a run is recorded offline
-UPLOAD_SECONDS = 600.0  # and that long to take what is left at the end: then the next job of a sweep has its turn
+START_SECONDS = 30.0  # without an answer of W&B for that long, a run is recorded offline
+UPLOAD_SECONDS = 600.0  # limit of the upload at the end, so that the next job of a sweep can start
 
 
 def start_run(folder: Path, start_seconds: float = START_SECONDS, **init: Any) -> Any:
-    """A run of W&B (``init``: arguments of ``wandb.init``) whose files lie in ``folder/wandb``; says where to look.
+    """Start a run of W&B (``init``: arguments of ``wandb.init``) with files in ``folder/wandb``, and print its place.
 
-    Offline without an API key (environment, netrc), with WANDB_MODE=offline, and where W&B does not answer. Where it
-    cannot even write files the run is a disabled one, which records nothing; that is a warning, too.
+    The run is offline without an API key (environment, netrc), with WANDB_MODE=offline, and if W&B does not answer. If
+    W&B cannot even write files, the run is disabled and records nothing. Both failures are warnings.
     """
     import wandb
 
@@ -30,7 +30,7 @@ def start_run(folder: Path, start_seconds: float = START_SECONDS, **init: Any) -
     folder.mkdir(parents=True, exist_ok=True)
     for mode in dict.fromkeys(modes):
         if mode == "offline":
-            # audio and tables wait for their upload beside the rest, not in the home directory
+            # audio and tables wait for their upload with the rest, not in the home directory
             os.environ["WANDB_DATA_DIR"] = str(folder.resolve() / "wandb")
         try:
             run = wandb.init(
@@ -48,7 +48,7 @@ def start_run(folder: Path, start_seconds: float = START_SECONDS, **init: Any) -
             )
         except Exception as error:
             warnings.warn(f"Weights & Biases does not work {mode}: {_first_line(error)}", stacklevel=2)
-            _reset()  # or the id of the failed run would be in use
+            _reset()  # else the id of the failed run would be in use
             continue
         if mode == "offline":
             files = folder / "wandb"
@@ -60,12 +60,12 @@ def start_run(folder: Path, start_seconds: float = START_SECONDS, **init: Any) -
 
 
 def finish_run(run: Any, exit_code: int) -> None:
-    """End it. That its upload fails or takes too long is a warning, which says how to upload what lies on disk."""
+    """End the run. A failed or slow upload is a warning, which says how to upload the files on disk."""
     try:
         run.finish(exit_code=exit_code)
     except Exception as error:
         warnings.warn(
-            f"Weights & Biases has not got all of the run ({_first_line(error)}); what it lacks is on disk: "
+            f"Weights & Biases did not receive the whole run ({_first_line(error)}); the rest is on disk: "
             f"wandb sync {run.settings.sync_dir}",
             stacklevel=2,
         )
@@ -73,13 +73,13 @@ def finish_run(run: Any, exit_code: int) -> None:
             _reset()
 
 
-def run_id(*words: str) -> str:
-    """An id that W&B takes: letters, digits and dashes."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", "-".join(words)).strip("-")
+def run_id(*parts: str) -> str:
+    """An id that W&B accepts: letters, digits and dashes."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", "-".join(parts)).strip("-")
 
 
 def has_api_key() -> bool:
-    """Whether W&B would find an API key, without asking anybody: environment, or netrc as `wandb login` writes it."""
+    """Whether W&B would find an API key without a prompt: in the environment, or in netrc after `wandb login`."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
@@ -90,7 +90,7 @@ def has_api_key() -> bool:
 
 
 def _reset() -> None:
-    """End W&B's service, which may be dead already; the next run gets a new one."""
+    """End the service process of W&B, which may be dead already; the next run starts a new one."""
     import wandb
 
     with suppress(Exception):

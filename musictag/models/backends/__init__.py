@@ -1,6 +1,6 @@
-"""Back-ends predict the tags from a front-end's features (section 2 of the paper). One family a file.
+"""Back-ends predict the tags from a front-end's features (section 2 of the paper). One file per family.
 
-A new one is a subclass of ``BackEnd`` and a file in conf/backend; the tests find it there.
+A new one needs a subclass of ``BackEnd`` and a file in conf/backend, where the tests find it.
 Legend: B patches, C channels, T frames, K tags.
 """
 
@@ -12,19 +12,19 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 
-#: Layers are made one by one, however few weights they have: settings come from untrusted files, too.
+#: Layers are created one by one, however few weights they have, and settings may come from untrusted files.
 MAX_LAYERS = 1_000
 
 
 class BackEnd(nn.Module, ABC):
     """``__init__(in_channels, in_frames, num_tags, ...)``; forward(features: B×C×T) -> logits: B×K.
 
-    The three sizes are computed by the TaggingNetwork, never typed. Must be constructible on torch's ``meta`` device.
+    The TaggingNetwork computes the three sizes. Must be constructible on torch's ``meta`` device.
     """
 
-    min_frames: int  #: the smallest T that it takes
+    min_frames: int  #: the smallest allowed T
     fixed_length: bool  #: whether T must equal ``in_frames``
-    output: nn.Linear  #: the last layer; what goes into it, B×H, are the penultimate features
+    output: nn.Linear  #: the last layer; its input, B×H, are the penultimate features
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor: ...

@@ -1,4 +1,4 @@
-"""A back-end of convolutions alone, for patches of one length. Legend: B patches, C channels, T frames, K tags."""
+"""A back-end of convolutions only, for patches of one length. Legend: B patches, C channels, T frames, K tags."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ KERNEL_FRAMES = 3
 
 
 class FullyConvolutional(BackEnd):
-    """Convolutions of three frames and max-pooling, over and over until one frame is left; then the output.
+    """Convolutions over three frames and max-pooling, repeated until one frame is left; then the output.
 
     The paper's fully convolutional back-end, after Choi et al. 2016, "Automatic tagging using deep convolutional neural
     networks", and Lee et al. 2017, "Sample-level deep convolutional neural networks", whose layers these are:
-    convolution, batch norm, ReLU, max-pooling by three, and dropout before the output. How many there are follows from
-    the length of the patches: the smallest n with ``pool_frames``^n >= T, at least one.
+    convolution, batch norm, ReLU, max-pooling by three, and dropout before the output. The length of the patches
+    decides their number: the smallest n with ``pool_frames``^n >= T, at least one.
 
-    Where the frames cannot be divided, the last group is pooled though it is smaller, so that none goes unheard; the
-    two models are made for lengths that can. Fixed length: T must be ``in_frames``, else RuntimeError.
+    If the frames cannot be divided evenly, the incomplete last group is pooled as well, so that no frame is ignored;
+    the two published models use lengths that can. Fixed length: T must be ``in_frames``, else RuntimeError.
     """
 
     min_frames = 1
@@ -38,7 +38,7 @@ class FullyConvolutional(BackEnd):
     ):
         super().__init__()
         if pool_frames < 2:
-            raise MusictagError(f"backend.pool_frames={pool_frames} must be at least 2: frames must become fewer")
+            raise MusictagError(f"backend.pool_frames={pool_frames} must be at least 2, to reduce the number of frames")
         self.in_frames = in_frames
         num_layers = 1
         while pool_frames**num_layers < in_frames:
@@ -53,6 +53,6 @@ class FullyConvolutional(BackEnd):
         initialise(self)
 
     def forward(self, features: Tensor) -> Tensor:
-        if features.shape[-1] != self.in_frames:  # fewer would pass through, and be pooled by layers made for more
+        if features.shape[-1] != self.in_frames:  # fewer frames would pass through unnoticed
             raise RuntimeError(f"{features.shape[-1]} frames, but this back-end is made for {self.in_frames}")
         return self.output(self.dropout(self.layers(features).squeeze(-1)))

@@ -16,11 +16,11 @@ class Dense(BackEnd):
     """All channels of all frames as one vector of C·T numbers, then dense layers: the paper's feed-forward back-end.
 
     By default 100 rectified units, neither batch norm nor dropout, as in Dieleman & Schrauwen 2014, "End-to-end
-    learning for music audio". Without hidden units the output sees the features themselves: the end of musicnn's vgg
-    and of Choi et al. 2016 (who have no dropout there). With 512 normalised units it is the last layer of SampleCNN
-    (Lee et al. 2017), a convolution of width 1 on its only frame. Initialised as the other back-ends here, He's way.
+    learning for music audio". Without hidden units the output layer sees the features directly: the end of musicnn's
+    vgg and of Choi et al. 2016 (without dropout there). With 512 normalised units it is the last layer of SampleCNN
+    (Lee et al. 2017), a convolution of width 1 on its only frame. He's initialiser, as in other back-ends.
 
-    Fixed length: T must be ``in_frames``. Raises MusictagError for hidden units that are no list of numbers.
+    Fixed length: T must be ``in_frames``. Raises MusictagError for hidden units that are not a list of numbers.
     """
 
     min_frames = 1
@@ -55,12 +55,12 @@ def hidden_layers(
 ) -> tuple[nn.Sequential, int]:
     """The layers between a vector and the output, B×in_units -> B×H, and H.
 
-    For each of ``hidden_units``: dense, batch norm (if wanted), ReLU, dropout. Without any, dropout alone, so that it
-    stands before the output in either case. Raises MusictagError for settings of another kind.
+    For each of ``hidden_units``: dense, batch norm (optional), ReLU, dropout. Without any, only dropout, so that there
+    is dropout before the output in either case. Raises MusictagError for settings of another kind.
     """
     if not isinstance(hidden_units, list | tuple) or not all(_is_count(units) for units in hidden_units):
         raise MusictagError(
-            f"backend.hidden_units={hidden_units} must be a list of numbers from 1 on, one a layer; type for example "
+            f"backend.hidden_units={hidden_units} must be a list of numbers from 1 on, one per layer; use for example "
             f"backend.hidden_units=[512], or backend.hidden_units=[] for none"
         )
     if not isinstance(batch_norm, bool):

@@ -13,14 +13,14 @@ NUM_LAYERS = 3
 
 
 class DenselyConnected(BackEnd):
-    """Three convolutions in time, two of them residual; all of them and the front-end are summarised together.
+    """Three convolutions in time, two of them residual, summarised together with the front-end's features.
 
-    Of Pons & Serra 2019, *musicnn: pre-trained convolutional neural networks for music audio tagging*.
+    Pons & Serra 2019, *musicnn: pre-trained convolutional neural networks for music audio tagging*.
 
-    The features of the front-end and of each layer stand side by side (the dense connections of musicnn), maximum and
-    mean over time follow, then batch norm, dropout, ``dense_units`` with ReLU and batch norm, dropout, and the tags.
-    ``filters`` are those of each convolution: 64 by default; musicnn's large model has 512, with 500 dense units.
-    Variable length: ``in_frames`` decides nothing here.
+    The features of the front-end and of each layer are concatenated (the dense connections of musicnn), followed by
+    maximum and mean over time, batch norm, dropout, ``dense_units`` with ReLU and batch norm, dropout, and the output.
+    ``filters`` is the number of filters per convolution: 64 by default; musicnn's large model has 512, with 500 dense
+    units. Variable length: ``in_frames`` is not used.
     """
 
     min_frames = 1
@@ -55,7 +55,7 @@ class DenselyConnected(BackEnd):
         second = self.convolutions[1](first) + first
         third = self.convolutions[2](second) + second
         together = torch.cat([features, first, second, third], dim=1)
-        # maximum and mean of the same channel stand side by side, as the published code flattens them
+        # maximum and mean of a channel are adjacent, as the published code flattens them
         summary = torch.stack([together.amax(-1), together.mean(-1)], dim=-1).flatten(1)
         hidden = self.dense_norm(self.dense(self.dropout(self.summary_norm(summary))).relu())
         return self.output(self.dropout(hidden))

@@ -11,21 +11,21 @@ from musictag.common.errors import MusictagError
 from musictag.models.backends import BackEnd
 from musictag.models.backends.dense import hidden_layers
 
-NORM_EPS = 1e-5  # torch's default, which the short-chunk model was trained with
+NORM_EPS = 1e-5  # torch's default, with which the short-chunk model was trained
 
 
 class Pooling(BackEnd):
-    """One vector a patch, pooled over its frames; then dense layers: the paper's temporal aggregation.
+    """Pools the frames of a patch into one vector, followed by dense layers: the paper's temporal aggregation.
 
-    ``pooling`` is ``max`` or ``mean`` over time, ``max_mean`` (both), ``attention`` (a mean with weights that are
+    ``pooling`` is ``max`` or ``mean`` over time, ``max_mean`` (both), ``attention`` (a weighted mean, with weights
     learned from the frames: Raffel & Ellis 2015) or ``auto`` (between mean and maximum, learned for each channel:
     McFee, Salamon & Bello 2018). The defaults are those of the short-chunk CNN (Won et al. 2020, "Evaluation of
-    CNN-based automatic music tagging models"): the maximum, 512 units, batch norm, ReLU, dropout. The residual and the
-    squeeze-and-excitation models of Kim et al. 2018 end likewise, with 1024 units; Keras's batch norm, which is theirs,
-    has an epsilon of 0.001 where this one has 0.00001. Initialised torch's way.
+    CNN-based automatic music tagging models"): maximum, 512 units, batch norm, ReLU, dropout. The residual and
+    squeeze-and-excitation models of Kim et al. 2018 end in the same way, with 1024 units; they use Keras's batch norm
+    with an epsilon of 0.001 instead of 0.00001. Initialised by torch's defaults.
 
-    Variable length: ``in_frames`` decides nothing here. Two frames at the least where their weights are learned.
-    Raises MusictagError for an unknown pooling or for hidden units that are no list of numbers.
+    Variable length: ``in_frames`` is not used; at least two frames if their weights are learned.
+    Raises MusictagError for an unknown pooling or for hidden units that are not a list of numbers.
     """
 
     fixed_length = False
@@ -78,7 +78,7 @@ class Mean(Max):
 
 
 class MaxMean(nn.Module):
-    """B×C×T -> B×2C: maximum and mean of the same channel side by side, as in the paper's own back-end."""
+    """B×C×T -> B×2C: maximum and mean of each channel, adjacent as in the paper's own back-end."""
 
     min_frames = 1
 
@@ -91,13 +91,13 @@ class MaxMean(nn.Module):
 
 
 class Attention(nn.Module):
-    """B×C×T -> B×C: a mean over time with one weight a frame, the same for all channels.
+    """B×C×T -> B×C: a mean over time with one weight per frame, the same for all channels.
 
     A frame's score is tanh of a linear map of its channels; the weights are the softmax of the scores over time. Raffel
     & Ellis 2015, "Feed-forward networks with attention can solve some long-term memory problems".
     """
 
-    min_frames = 2  # a single frame has the weight 1, whatever its score: nothing to learn
+    min_frames = 2  # a single frame has weight 1 whatever its score: nothing to learn
 
     def __init__(self, channels: int):
         super().__init__()
@@ -110,11 +110,11 @@ class Attention(nn.Module):
 
 
 class Auto(nn.Module):
-    """B×C×T -> B×C: a mean over time with the weights softmax(alpha x), with one learned alpha a channel.
+    """B×C×T -> B×C: a mean over time with the weights softmax(alpha x), with one learned alpha per channel.
 
-    0 is the mean, where it starts (as the authors' code does); towards infinity it becomes the maximum. McFee, Salamon
-    & Bello 2018, "Adaptive pooling operators for weakly labeled sound event detection", who pool the probabilities of
-    each tag; here it is the features, so that dense layers may follow. Always float32.
+    It starts at 0, the mean (as in the authors' code), and approaches the maximum as alpha grows. McFee, Salamon &
+    Bello 2018, "Adaptive pooling operators for weakly labeled sound event detection", pool the probabilities of each
+    tag; here features are pooled, so that dense layers may follow. Always float32.
     """
 
     min_frames = 2  # as in Attention

@@ -14,11 +14,11 @@ from musictag.models.layers import BATCH_NORM_MOMENTUM, initialise
 
 
 class Probe(BackEnd):
-    """The penultimate features of another back-end, which stays as it is, and a small classifier on them.
+    """The frozen penultimate features of another back-end, and a small classifier on them.
 
-    ``body`` is the specification of that back-end; its own last layer is left out. The features are normalised without
-    learning (batch norm without scale and shift), then come ``hidden_units`` (none: a linear probe) and the output.
-    How well a probe does says what the features already tell, as in linear evaluation of self-supervised models.
+    ``body`` is the specification of that back-end, whose own last layer is not used. The features are normalised
+    without learned parameters (batch norm without scale and shift), followed by ``hidden_units`` (none: a linear probe)
+    and the output. A probe measures what the features contain, as in linear evaluation of self-supervised models.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Probe(BackEnd):
         return self.output(self.hidden(self.norm(self.body(features))))
 
     def train(self, mode: bool = True) -> Probe:
-        """Training mode for the probe alone: the body's batch norms and dropout stay as in evaluation."""
+        """Training mode for the probe only: the body's batch norms and dropout stay in evaluation mode."""
         super().train(mode)
         self.body.eval()
         return self

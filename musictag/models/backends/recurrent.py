@@ -13,17 +13,17 @@ CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
 class Recurrent(BackEnd):
-    """Recurrent layers read the frames in their order; what they remember at the end predicts the tags.
+    """Recurrent layers read the frames in order; their final state predicts the tags.
 
     The recurrent half of Choi et al. 2017, "Convolutional recurrent neural networks for music classification": two
-    layers of 32 gated recurrent units, dropout, output. Initialised as their code: Glorot's way from the input, with
-    orthogonal matrices from one frame to the next, biases zero. Their Keras applies the reset gate before the recurrent
-    matrix and a piecewise-linear sigmoid in the gates; torch's cells, which GPUs have kernels for, do neither.
+    layers of 32 gated recurrent units, dropout, output. Initialised as in their code: Glorot's initialiser for the
+    input, orthogonal matrices from frame to frame, zero biases. Their Keras version applies the reset gate before the
+    recurrent matrix, and a piecewise-linear sigmoid in the gates; torch's cells, which have GPU kernels, do neither.
 
-    ``cell="lstm"`` has long short-term memory instead, with a bias of 1 for the forget gate (Keras's default, too).
-    ``bidirectional`` reads the frames backwards as well and joins both ends: H is twice ``units``.
+    ``cell="lstm"`` uses long short-term memory, with a bias of 1 for the forget gate (also Keras's default).
+    ``bidirectional`` also reads the frames backwards and concatenates both final states: H is twice ``units``.
 
-    Variable length: ``in_frames`` decides nothing here; two frames at the least, as one has nothing before it. Always
+    Variable length: ``in_frames`` is not used; at least two frames, as a single one has no predecessor. Always
     float32, also under autocast. Raises MusictagError for an unknown cell and for sizes below 1.
     """
 
@@ -70,9 +70,9 @@ class Recurrent(BackEnd):
             if name.startswith("bias"):
                 nn.init.zeros_(parameter)
                 if isinstance(self.recurrent, nn.LSTM) and name.startswith("bias_ih"):
-                    nn.init.ones_(parameter[units : 2 * units])  # the gates' order: input, forget, cell, output
+                    nn.init.ones_(parameter[units : 2 * units])  # order of the gates: input, forget, cell, output
             else:
-                for gate in parameter.split(units):  # each gate is a matrix of its own
+                for gate in parameter.split(units):  # each gate has its own matrix
                     nn.init.xavier_uniform_(gate) if name.startswith("weight_ih") else nn.init.orthogonal_(gate)
         nn.init.xavier_uniform_(self.output.weight)
         nn.init.zeros_(self.output.bias)

@@ -17,11 +17,11 @@ POOL_FRAMES = 2
 class Residual(BackEnd):
     """Three convolutions in time, two of them residual, summarised by maximum and mean over time.
 
-    Variable length: ``in_frames`` decides nothing here. ``filters`` are those of each convolution, ``dense_units`` the
-    hidden units before the output; ``dropout`` stands before both dense layers.
+    Variable length: ``in_frames`` is not used. ``filters`` is the number of filters per convolution, ``dense_units``
+    the number of hidden units before the output; ``dropout`` is applied before both dense layers.
 
-    ``batch_norm="reference"`` does as the paper's code: after the second and the third convolution one
-    scale, shift, mean and variance serves all filters together. ``"per_channel"`` has them for each filter.
+    ``batch_norm="reference"`` follows the paper's code: after the second and third convolution all filters share one
+    scale, shift, mean and variance. ``"per_channel"`` has one of each per filter.
     """
 
     # the first convolution is not padded, and its output is pooled by two
@@ -60,17 +60,17 @@ class Residual(BackEnd):
         first = self.norm1(self.conv1(features).relu())
         second = self.pool(first + _normalised(self.norm2, self.conv2(first).relu()))
         third = second + _normalised(self.norm3, self.conv3(second).relu())
-        # maximum and mean of the same filter stand side by side, as the reference flattens them
+        # maximum and mean of a filter are adjacent, as the reference flattens them
         summary = torch.stack([third.amax(-1), third.mean(-1)], dim=-1).flatten(1)
         hidden = self.norm4(self.dense(self.dropout(summary)).relu())
         return self.output(self.dropout(hidden))
 
 
 def _normalised(norm: nn.Module, features: Tensor) -> Tensor:
-    """B×C×T after a batch norm over C channels, or over a single one: all filters and frames together.
+    """B×C×T after a batch norm over C channels, or over a single one with all filters and frames together.
 
-    The single one is an ordinary layer with its input reshaped, not a layer of its own: what replaces batch norms in a
-    model (synchronised ones, for several GPUs) must find it.
+    The single one is an ordinary layer with reshaped input, not a layer class of our own: code that replaces a model's
+    batch norms (synchronised ones, for several GPUs) must find it.
     """
     if norm.num_features == 1:
         return norm(features.flatten(1).unsqueeze(1)).view_as(features)

@@ -13,24 +13,24 @@ from musictag.models.layers import conv_norm_relu
 FEED_FORWARD = 4  # times as many units inside the feed-forward half of a layer
 LAYER_NORM_EPS = 1e-12  # BERT's
 NORM_EPS = 1e-5  # torch's, in the projection
-LONGEST_PERIOD = 10000.0  # of the sinusoids, over 2 pi, in frames
+LONGEST_PERIOD = 10000.0  # longest period of the sinusoids, over 2 pi, in frames
 
 
 class SelfAttention(BackEnd):
-    """Every frame looks at every other; one extra token before them all collects what predicts the tags.
+    """Every frame attends to every other; the state of an extra first token predicts the tags.
 
-    Won, Chun & Serra 2019, "Toward interpretable music tagging with self-attention", as their code has it: the frames
-    are brought to ``hidden_units`` channels (convolution of width 1, batch norm, ReLU; left out where C is that number
-    already), sinusoids of their position are added, two layers of BERT's encoder with eight heads follow, and what
-    stands in the place of the token passes a dense layer with tanh, dropout, and the output. The token is drawn once,
-    uniformly from [0, 1), and is not trained; it has no position. Initialised torch's way.
+    Won, Chun & Serra 2019, "Toward interpretable music tagging with self-attention", following their code: the frames
+    are projected to ``hidden_units`` channels (convolution of width 1, batch norm, ReLU; omitted if C is that number
+    already), sinusoids of their position are added, two layers of BERT's encoder with eight heads follow, and the
+    token's final state passes a dense layer with tanh, dropout, and the output. The token is drawn once, uniformly from
+    [0, 1), and is not trained; it has no position. Initialised by torch's defaults.
 
     Won et al. 2020 re-evaluated it with ``hidden_units=256``, ``positions="none"`` and ``attention_dropout=0.5``.
-    ``encoder_dropout`` stands after both halves of a layer, ``attention_dropout`` on the attention weights, ``dropout``
-    before the output.
+    ``encoder_dropout`` is applied after both halves of a layer, ``attention_dropout`` to the attention weights,
+    ``dropout`` before the output.
 
-    Variable length: ``in_frames`` decides nothing here, and sinusoids have no last position. The time that attention
-    takes grows with T². Raises MusictagError for unknown positions and for units that heads cannot share.
+    Variable length: ``in_frames`` is not used, and sinusoids extend to any position. The cost of attention grows with
+    T². Raises MusictagError for unknown positions and for units that cannot be divided among the heads.
     """
 
     min_frames = 1
@@ -58,8 +58,8 @@ class SelfAttention(BackEnd):
             raise MusictagError(f"must be at least 1: backend.hidden_units={hidden_units} .num_heads={num_heads}")
         if hidden_units % num_heads:
             raise MusictagError(
-                f"backend.hidden_units={hidden_units} cannot be shared among backend.num_heads={num_heads}; "
-                f"type a multiple, for example backend.hidden_units={num_heads * (hidden_units // num_heads + 1)}"
+                f"backend.hidden_units={hidden_units} cannot be divided among backend.num_heads={num_heads}; "
+                f"use a multiple, for example backend.hidden_units={num_heads * (hidden_units // num_heads + 1)}"
             )
         if not 0 <= attention_dropout < 1:
             raise MusictagError(f"backend.attention_dropout={attention_dropout} must be at least 0 and less than 1")
@@ -87,8 +87,8 @@ class SelfAttention(BackEnd):
 class EncoderLayer(nn.Module):
     """B×T×H -> B×T×H: self-attention and a feed-forward half, each added to its input and then layer-normalised.
 
-    BERT's layer (Devlin et al. 2019). torch's own is another: it has one more dropout, one rate for all of them, and
-    its attention is initialised otherwise.
+    BERT's layer (Devlin et al. 2019). torch's own differs: it has one more dropout, a single rate for all of them, and
+    another initialisation of the attention.
     """
 
     def __init__(self, units: int, num_heads: int, dropout: float, attention_dropout: float):
@@ -112,7 +112,7 @@ class EncoderLayer(nn.Module):
 
 
 def sinusoids(num_frames: int, units: int, device: torch.device) -> Tensor:
-    """T×H float32: sine and cosine of the position (from 1 on) in turn, ever slower (Vaswani et al. 2017)."""
+    """T×H float32: sine and cosine of the position (from 1 on) in turn, with growing periods (Vaswani et al. 2017)."""
     position = torch.arange(1, num_frames + 1, device=device, dtype=torch.float32).unsqueeze(1)
     column = torch.arange(units, device=device)
     angle = position * LONGEST_PERIOD ** (-2 * (column // 2) / units)

@@ -26,14 +26,14 @@ from musictag.models.baselines.regressions import (
 class Linear(FeatureModel):
     """Logistic regression for classification tags, ridge regression for the others, on standardised features.
 
-    ``penalties``: the weights' squares count half of this; validation chooses one for each tag.
+    ``penalties``: factors of half the weights' squares; validation chooses one for each tag.
     """
 
     def __init__(self, *, penalties: Sequence[float] = (1, 10, 100, 1000, 10000), threads: int | None = None) -> None:
         super().__init__(threads=threads)
         penalties = as_list(penalties)
         if not penalties or not all(0 < penalty < float("inf") for penalty in penalties):
-            raise MusictagError(f"baseline.penalties={penalties}; give one or more positive numbers: [1, 100]")
+            raise MusictagError(f"baseline.penalties={penalties}; give one or more positive numbers, such as [1, 100]")
         self.penalties = list(penalties)
 
     def fitter(self, train: np.ndarray, validation: np.ndarray, seed: int) -> Fitter:
@@ -70,7 +70,7 @@ class LinearFitter(Fitter):
 
     def __init__(self, settings: Linear, train: np.ndarray, validation: np.ndarray) -> None:
         self._settings = settings
-        self._mean, self._scale = mean_and_scale(train)  # of training songs alone
+        self._mean, self._scale = mean_and_scale(train)  # training songs only
         self._train, self._validation = (standardised(songs, self._mean, self._scale) for songs in (train, validation))
 
     def fit(self, kind: str, train: np.ndarray, validation: np.ndarray, chosen: float | None) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class LinearFitter(Fitter):
 
 
 def _loss(kind: str, line: np.ndarray, targets: np.ndarray) -> float:
-    """What validation chooses by."""
+    """The criterion by which validation chooses."""
     if kind == "classification":
         return float(logistic_losses(line, targets).mean())
     return float(np.square(np.clip(line, 0, 1) - targets).mean())

@@ -1,7 +1,7 @@
-"""Linear models of tags, over as many songs as there are: logistic and ridge regression without copies of all features.
+"""Linear models of tags for any number of songs: logistic and ridge regression without copies of all features.
 
 The features of a million songs are a gigabyte in float32. They are standardised once, kept in float32 for all tags and
-penalties, and made float64 a block at a time, so that sums are those of float64. Legend: S songs, D features.
+penalties, and converted to float64 a block at a time, so that sums are float64. Legend: S songs, D features.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from scipy.linalg import solve
 from scipy.optimize import minimize
 from scipy.special import expit
 
-#: Which stay in the processor's cache.
+#: Songs per block, which fits in the processor's cache.
 _BLOCK_SONGS = 1024
 
 
 def mean_and_scale(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means and standard deviations (D, D; float64) of features S×D; 1 where a feature is the same in all songs."""
+    """Means and standard deviations (D, D; float64) of features S×D; the latter are 1 for constant features."""
     mean = features.mean(axis=0, dtype=np.float64)
     squares = np.zeros_like(mean)
     for first in range(0, len(features), _BLOCK_SONGS):
@@ -38,14 +38,14 @@ def standardised(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> n
 
 
 def logistic_losses(line: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """-log of the probability of what is true, without an overflow: log-odds S and targets S (0 or 1) -> S."""
+    """-log of the probability of the true value, without overflow: log-odds S and targets S (0 or 1) -> S."""
     return np.logaddexp(0, np.where(targets == 1, -line, line))
 
 
 def logistic(features: np.ndarray, targets: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
-    """Weights (D) and offset with the least sum of logistic losses and ``penalty`` / 2 times the weights' squares.
+    """Weights (D) and offset that minimise the logistic losses plus ``penalty`` / 2 times the weights' squares.
 
-    ``features``: S×D; ``targets``: S, 0 or 1, NaN where unknown: such songs are left out.
+    ``features``: S×D; ``targets``: S, 0 or 1, NaN if unknown: such songs are left out.
     """
     songs = np.count_nonzero(~np.isnan(targets))
 
@@ -59,16 +59,16 @@ def logistic(features: np.ndarray, targets: np.ndarray, penalty: float) -> tuple
             slope += np.append(errors @ block, errors.sum())
         return total / songs, slope / songs
 
-    # as in scikit-learn, whose implementation wants all features in float64
+    # as in scikit-learn, whose implementation requires all features in float64
     options = {"maxiter": 2000, "maxls": 50, "gtol": 1e-4, "ftol": 64 * np.finfo(float).eps}
     line = minimize(loss, np.zeros(features.shape[1] + 1), jac=True, method="L-BFGS-B", options=options).x
     return line[:-1], float(line[-1])
 
 
 class Ridge:
-    """Ridge regression of one target, summed up once for any number of penalties.
+    """Ridge regression of one target, with sums computed once for any number of penalties.
 
-    ``features``: S×D; ``targets``: S, NaN where unknown: such songs are left out.
+    ``features``: S×D; ``targets``: S, NaN if unknown: such songs are left out.
     """
 
     def __init__(self, features: np.ndarray, targets: np.ndarray) -> None:
@@ -83,14 +83,14 @@ class Ridge:
         self._products = products - count * np.outer(self._mean[:-1], self._mean)
 
     def line(self, penalty: float) -> tuple[np.ndarray, float]:
-        """Weights (D) and offset with the least squared errors and ``penalty`` times the weights' squares."""
+        """Weights (D) and offset that minimise the squared errors plus ``penalty`` times the weights' squares."""
         squares, moments = self._products[:, :-1], self._products[:, -1]
         weights = solve(squares + penalty * np.eye(len(squares)), moments, assume_a="pos")
         return weights, float(self._mean[-1] - weights @ self._mean[:-1])
 
 
 def line_scores(features: np.ndarray, weights: np.ndarray, offset: float) -> np.ndarray:
-    """features S×D times weights (D) plus offset, float64 S."""
+    """Features S×D times weights (D) plus offset, float64 S."""
     rows = range(0, len(features), _BLOCK_SONGS)
     blocks = [features[first : first + _BLOCK_SONGS].astype(np.float64) @ weights + offset for first in rows]
     return np.concatenate(blocks) if blocks else np.empty(0)

@@ -15,12 +15,12 @@ from musictag.models.baselines.lightgbm_text import checked_trees
 
 
 class Trees(FeatureModel):
-    """Gradient-boosted trees by LightGBM, stopped early on validation: log loss of a classification tag, squared error
-    of a regression tag. The same songs and settings give the same trees, on any number of threads.
+    """Gradient-boosted trees by LightGBM, stopped early on validation: log loss for a classification tag, squared error
+    for a regression tag. The same songs and settings give the same trees, with any number of threads.
 
-    ``num_leaves``: sizes of a tree, of which validation chooses one for each tag: the next larger one is tried for as
-    long as its loss falls. ``max_rounds`` bounds the number of trees, which otherwise ``early_stopping_rounds`` without
-    a lower loss end.
+    ``num_leaves``: tree sizes, from which validation chooses one for each tag: the next larger one is tried as long as
+    the loss falls. ``max_rounds`` bounds the number of trees; otherwise ``early_stopping_rounds`` without a lower loss
+    end the fit.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class Trees(FeatureModel):
         super().__init__(threads=threads)
         sizes = as_list(num_leaves)
         if not sizes:
-            raise MusictagError("baseline.num_leaves=[]; give one or more numbers: [7, 31, 127]")
+            raise MusictagError("baseline.num_leaves=[]; give one or more numbers, such as [7, 31, 127]")
         for name, value, low, high in (
             ("learning_rate", learning_rate, 1e-6, 1), *(("num_leaves", size, 2, 131_072) for size in sizes),
             ("min_child_samples", min_child_samples, 1, 1e9), ("feature_fraction", feature_fraction, 1e-3, 1),
             ("max_rounds", max_rounds, 1, 1e6), ("early_stopping_rounds", early_stopping_rounds, 1, 1e6),
         ):  # fmt: skip
             if not low <= value <= high:
-                raise MusictagError(f"baseline.{name}={value}; it must lie between {low:g} and {high:g}")
+                raise MusictagError(f"baseline.{name}={value}; it must be between {low:g} and {high:g}")
         self.num_leaves = sorted(set(sizes))
         self.min_child_samples = min_child_samples
         self.max_rounds = max_rounds
@@ -55,7 +55,7 @@ class Trees(FeatureModel):
             "feature_fraction": feature_fraction,
             "num_threads": self.threads,
             "deterministic": True,
-            "force_row_wise": True,  # LightGBM would measure which way is faster, and sums depend on the way
+            "force_row_wise": True,  # otherwise LightGBM times both ways, and sums depend on its choice
             "verbosity": -1,
         }
 
@@ -63,7 +63,7 @@ class Trees(FeatureModel):
         if 2 * self.min_child_samples > len(train):
             raise MusictagError(
                 f"baseline.min_child_samples={self.min_child_samples} songs in a leaf are too many for {len(train)} "
-                f"training songs: no tree could branch; type baseline.min_child_samples={max(1, len(train) // 20)}"
+                f"training songs: no tree could branch; use baseline.min_child_samples={max(1, len(train) // 20)}"
             )
         return _TreeFitter(self, train, validation, seed)
 
@@ -114,14 +114,14 @@ class _TreeFitter(Fitter):
             (loss,) = booster.best_score["valid_0"].values()
             if loss < least:
                 best, least = (booster, size), loss
-            # larger ones would do no better, or be the same for want of songs
+            # larger ones would do no better, or be the same for lack of songs
             if loss > least or size >= allowed:
                 break
         booster, size = best
         return _trees(booster, num_leaves=size, rounds=booster.best_iteration)
 
     def _grown(self, kind: str, songs: Any, num_leaves: int, rounds: int, judged: Any = None) -> Any:
-        """A booster of so many trees, or, where there are songs to judge it, of the number that suits these best."""
+        """A booster with ``rounds`` trees, or, given songs to judge it, with the number that suits these best."""
         import lightgbm
 
         objective = {"objective": "binary" if kind == "classification" else "regression", "num_leaves": num_leaves}
@@ -137,7 +137,7 @@ class _TreeFitter(Fitter):
         )
 
     def _known(self, songs: Any, targets: np.ndarray) -> Any:
-        """The songs of a data set of LightGBM whose targets are known, with these as labels."""
+        """The songs of a LightGBM data set whose targets are known, with these as labels."""
         known = np.flatnonzero(~np.isnan(targets))
         if len(known) < len(targets):
             songs = songs.subset(known, params=self._parameters).construct()

@@ -1,6 +1,6 @@
-"""Front-ends turn a waveform into a sequence of features (section 2 of the paper). One family a file.
+"""Front-ends turn a waveform into a sequence of features (section 2 of the paper). One file per family.
 
-A new one is a subclass of ``FrontEnd`` and a file in conf/frontend; the tests find it there. What a paper makes of a
+A new one needs a subclass of ``FrontEnd`` and a file in conf/frontend, where the tests find it. A paper's variant of a
 class is a file in conf/model.
 Legend: B patches, N samples, C channels, T frames.
 """
@@ -20,18 +20,18 @@ FAMILIES = ("waveform", "spectrogram")
 class FrontEnd(nn.Module, ABC):
     """forward(waveform: B×N float32 in [-1, 1]) -> features: B×C×T.
 
-    Must set the attributes below. Must be constructible on torch's ``meta`` device, and takes the settings
-    ``filter_multiplier`` (of all its numbers of filters: the paper's capacity study), ``norm_momentum`` and
+    Must set the attributes below. Must be constructible on torch's ``meta`` device, and accept the settings
+    ``filter_multiplier`` (scales all numbers of filters: the paper's capacity study), ``norm_momentum`` and
     ``sample_rate``.
     """
 
-    family: ClassVar[str]  #: one of FAMILIES: with which others tables and figures show it
+    family: ClassVar[str]  #: one of FAMILIES, by which tables and figures group front-ends
     sample_rate: int  #: Hz
     out_channels: int  #: C
     hop_samples: int  #: from one frame to the next
-    #: from the first to the last sample that a frame hears, away from the ends; None: the whole waveform
+    #: receptive field of a frame, away from the ends; None: the whole waveform
     receptive_samples: int | None
-    #: what the waveform holds of the song before and after the patch: an edge that is heard, and predicts nothing
+    #: extra samples of the song before and after the patch, as context without predictions of its own
     margin_samples: tuple[int, int] = (0, 0)
 
     @abstractmethod
@@ -39,10 +39,10 @@ class FrontEnd(nn.Module, ABC):
 
     @abstractmethod
     def num_frames(self, num_samples: int) -> int:
-        """T for a waveform of ``num_samples``, exactly; 0 where it is too short. Never falls as N grows."""
+        """T for a waveform of ``num_samples``, exactly; 0 if it is too short. Never decreases with N."""
 
     def describe_input(self) -> str:
-        """What its first learnt layer sees, in a word or two, for tables: ``96 mel``."""
+        """The input of its first learned layer, in a word or two, for tables: ``96 mel``."""
         return self.family
 
     def fit_normalisation(self, waveforms: Iterable[Tensor]) -> None:

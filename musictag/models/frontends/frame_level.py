@@ -18,16 +18,16 @@ from musictag.models.layers import batch_norm as normalise
 
 
 class FrameLevel(FrontEnd):
-    """A convolution as long as a spectrogram's window and striding as far as its hop, then two small ones over time.
+    """A convolution with the length and hop of a spectrogram's window, then two small ones over time.
 
     After Dieleman & Schrauwen 2014, *End-to-end learning for music audio*. Every layer is a convolution without padding
     and a ReLU; the two over ``filter_frames`` frames are followed by a max-pooling by ``pool_frames``, so that a frame
-    of the output stands for 4,096 samples (256 ms). The paper tries windows of 1024, 512 and 256 samples with strides
-    as long or half as long; the shortest did best. Its dense layer of 100 units is the back-end's.
+    of the output corresponds to 4,096 samples (256 ms). The paper compares windows of 1024, 512 and 256 samples with
+    strides as long or half as long; the shortest did best. Its dense layer of 100 units belongs to the back-end.
 
-    ``non_linearity`` is that of the strided layer: ``relu``, or ``log``, which is log(10000 |x| + 1) and compresses the
-    amplitudes as one does with those of a spectrogram. ``batch_norm`` puts a batch norm after each non-linearity, which
-    the paper does not have yet; ``norm_momentum`` is heard only then. The initialiser is He's.
+    ``non_linearity`` of the strided layer is ``relu``, or ``log``, which is log(10000 |x| + 1) and compresses
+    amplitudes as is common for spectrograms. ``batch_norm`` adds a batch norm after each non-linearity, which the paper
+    does not have; ``norm_momentum`` only matters then. The initialiser is He's.
     """
 
     family = "waveform"
@@ -55,7 +55,7 @@ class FrameLevel(FrontEnd):
         if min(strided_filters, *filters, 1) < 1:
             raise MusictagError(
                 f"frontend.strided_filters={strided_filters} frontend.filters={list(filters)}: "
-                "each layer needs at least 1 filter; type for example frontend.filters=[32,32]"
+                "each layer needs at least 1 filter; use for example frontend.filters=[32,32]"
             )
         if non_linearity not in ("relu", "log"):
             raise MusictagError(f"frontend.non_linearity is {non_linearity!r}; allowed: relu, log")

@@ -1,4 +1,4 @@
-"""Learnt filters on the harmonics of notes, and small square filters on those.
+"""Learned filters on the harmonics of notes, followed by small square filters.
 
 Legend: B patches, N samples, H harmonics, F notes, C channels, T frames.
 """
@@ -37,10 +37,10 @@ BANDWIDTH_SLOPE, BANDWIDTH_OFFSET_HZ = 0.1079, 24.7
 class HarmonicSpectrogram(nn.Module):
     """Waveform B×N -> power around the harmonics of notes, in decibels: B×H×F×T.
 
-    ``bands_per_semitone`` fundamental frequencies from C1 (32.7 Hz) up to the note whose last harmonic is nearest to
-    half of the sample rate. Harmonic h of frequency f is heard by a triangle at h f that is
-    (0.1079 h f + 24.7) / Q Hz wide; Q, ``bandwidth_q``, is learnt and begins at 1. Frames are centred and reflected at
-    both ends, T = N // hop_samples + 1. Always float32, also under autocast.
+    There are ``bands_per_semitone`` fundamental frequencies per semitone from C1 (32.7 Hz) up to the note whose last
+    harmonic is nearest to half of the sample rate. The filter of harmonic h of frequency f is a triangle at h f that is
+    (0.1079 h f + 24.7) / Q Hz wide; Q, ``bandwidth_q``, is learned and starts at 1. Frames are centred, with reflection
+    at both ends, T = N // hop_samples + 1. Always float32, also under autocast.
     """
 
     def __init__(self, sample_rate: int, n_fft: int, hop_samples: int, num_harmonics: int, bands_per_semitone: int):
@@ -50,7 +50,7 @@ class HarmonicSpectrogram(nn.Module):
         self.n_fft, self.hop_samples, self.num_harmonics = n_fft, hop_samples, num_harmonics
         self.num_notes = max(0, highest_note - LOWEST_NOTE) * bands_per_semitone
         check_constants(n_fft, num_harmonics * self.num_notes)
-        with torch.device("cpu"):  # constants: needed even where the weights are only sketched on the meta device
+        with torch.device("cpu"):  # constants: needed even if the weights are on the meta device
             notes_F = LOWEST_NOTE + torch.arange(self.num_notes, dtype=torch.float64) / bands_per_semitone
             fundamentals_F = 440 * 2 ** ((notes_F - 69) / 12)
             harmonics_H = torch.arange(1, num_harmonics + 1, dtype=torch.float64)
@@ -63,7 +63,7 @@ class HarmonicSpectrogram(nn.Module):
         self.bandwidth_q = nn.Parameter(torch.ones(1))
 
     def filters(self) -> Tensor:
-        """One triangle a row, harmonic by harmonic: (H F)×bins."""
+        """One triangle per row, harmonic by harmonic: (H F)×bins."""
         bandwidths_hz = (BANDWIDTH_SLOPE * self.centres_hz + BANDWIDTH_OFFSET_HZ) / self.bandwidth_q
         return (1 - 2 * self.distances_hz / bandwidths_hz[:, None]).clamp(min=0)
 
@@ -73,7 +73,7 @@ class HarmonicSpectrogram(nn.Module):
             return decibels((self.filters() @ power).unflatten(1, (self.num_harmonics, self.num_notes)))
 
     def num_frames(self, num_samples: int) -> int:
-        """T for ``num_samples``; 0 where they are too few to be reflected."""
+        """T for ``num_samples``; 0 if too short to be reflected."""
         return num_samples // self.hop_samples + 1 if num_samples > self.n_fft // 2 else 0
 
 
@@ -81,12 +81,12 @@ class Harmonic(FrontEnd):
     """The harmonic CNN, for patches of 80,000 samples: harmonics are the channels of an image of notes over time.
 
     Won, Chun, Nieto & Serra 2020, *Data-driven harmonic filters for audio representation learning*, their model for
-    MagnaTagATune; of the filters, only the Q of their bandwidth is learnt. After a batch norm over harmonics come
-    layers of a 3×3 convolution, batch norm and ReLU or, where ``filters`` does not change, of a residual block; a
-    max-pooling by its entry in ``poolings``, [notes, frames], ends each. Notes that are left are flattened into
-    channels: C is the last of ``filters`` times their number, one by default. Global max-pooling and the dense layer of
-    as many units as channels are the back-end's. Their first code has an FFT of 513 samples; here it is 512, as in
-    their later study.
+    MagnaTagATune; only the Q of the filters is learned. After a batch norm over harmonics come layers of a 3×3
+    convolution, batch norm and ReLU or, where ``filters`` does not change, of a residual block; each ends with a
+    max-pooling by its entry in ``poolings``, [notes, frames]. The remaining notes are flattened into channels: C is the
+    last of ``filters`` times their number, one by default. Global max-pooling and the dense layer, with as many units
+    as channels, belong to the back-end. Their first code has an FFT of 513 samples; here it is 512, as in their later
+    study.
     """
 
     family = "spectrogram"
@@ -139,8 +139,8 @@ class Harmonic(FrontEnd):
         if num_notes < needed:
             raise MusictagError(
                 f"frontend.num_harmonics={num_harmonics} frontend.bands_per_semitone={bands_per_semitone} make "
-                f"{num_notes} bands below {sample_rate / 2:g} Hz, and frontend.poolings needs {needed}: type fewer "
-                "harmonics, more bands a semitone, or smaller or fewer frontend.poolings"
+                f"{num_notes} bands below {sample_rate / 2:g} Hz, and frontend.poolings needs {needed}: use fewer "
+                "harmonics, more bands per semitone, or smaller or fewer frontend.poolings"
             )
         self.out_channels = channels[-1] * size_after(note_steps, num_notes)
         self.hop_samples = hop_samples * stride_of(time_steps)

@@ -1,4 +1,4 @@
-"""What front-ends share that take the log-mel for an image: the sizes of layers that stride through it.
+"""Base of front-ends that treat the log-mel as an image: the sizes of layers that stride through it.
 
 Legend: B patches, N samples, F mel bands, C channels, T frames.
 """
@@ -15,7 +15,7 @@ from musictag.common.errors import MusictagError
 from musictag.models.frontends.spectrogram import SpectrogramFrontEnd
 from musictag.models.layers import batch_norm, conv_norm_relu
 
-TORCH_EPS = 1e-5  # of batch norms in models published in torch
+TORCH_EPS = 1e-5  # epsilon of batch norm in models published in torch
 TORCH_MOMENTUM = 0.1
 
 
@@ -28,14 +28,14 @@ class Step(NamedTuple):
 
 
 def size_after(steps: Sequence[Step], size: int) -> int:
-    """What ``steps`` leave of an axis of ``size``; 0 where it is too short."""
+    """The size that ``steps`` leave of an axis of ``size``; 0 if it is too short."""
     for window, stride, padding in steps:
         size = max(size + 2 * padding - window, -stride) // stride + 1
     return size
 
 
 def smallest_size(steps: Sequence[Step]) -> int:
-    """The shortest axis of which ``steps`` leave something."""
+    """The shortest axis of which ``steps`` leave anything."""
     size = 1
     for window, stride, padding in reversed(steps):
         size = max(1, (size - 1) * stride + window - 2 * padding)
@@ -43,12 +43,12 @@ def smallest_size(steps: Sequence[Step]) -> int:
 
 
 def stride_of(steps: Sequence[Step]) -> int:
-    """From one place after ``steps`` to the next, in places before them."""
+    """The stride of all ``steps`` together, in positions of their input."""
     return prod(step.stride for step in steps)
 
 
 def receptive_field(steps: Sequence[Step]) -> int:
-    """How many places before ``steps`` one place after them hears, padding aside."""
+    """The receptive field of all ``steps`` together, in positions of their input, without padding."""
     field, jump = 1, 1
     for window, stride, _ in steps:
         field += (window - 1) * jump
@@ -73,12 +73,12 @@ class ImageFrontEnd(SpectrogramFrontEnd):
         return self.samples_under(receptive_field(self.time_steps))
 
     def bands_after(self, steps: Sequence[Step], setting: str) -> int:
-        """What ``steps`` leave of the mel bands. Raises MusictagError, naming ``setting``, if that is nothing."""
+        """The mel bands that ``steps`` leave. Raises MusictagError, naming ``setting``, if none."""
         num_mels, needed = self.log_mel.num_mels, smallest_size(steps)
         if num_mels < needed:
             raise MusictagError(
                 f"frontend.num_mels={num_mels} are too few bands for frontend.{setting}, which needs {needed}; "
-                f"type frontend.num_mels={needed}, or smaller or fewer frontend.{setting}"
+                f"use frontend.num_mels={needed}, or smaller or fewer frontend.{setting}"
             )
         return size_after(steps, num_mels)
 
@@ -86,11 +86,11 @@ class ImageFrontEnd(SpectrogramFrontEnd):
 def check_filters(filters: Sequence[int]) -> None:
     """Raises MusictagError unless ``filters`` holds a positive number for each layer."""
     if not filters or min(filters) < 1:
-        raise MusictagError(f"frontend.filters is {list(filters)}; it needs one positive number a layer")
+        raise MusictagError(f"frontend.filters is {list(filters)}; it needs one positive number per layer")
 
 
 def check_pairs(setting: str, pairs: Sequence[Sequence[int]], layers: int) -> list[tuple[int, int]]:
-    """``pairs`` of bands and frames, one a layer. Raises MusictagError, naming ``setting``, if they are not that."""
+    """``pairs`` of bands and frames, one per layer. Raises MusictagError, naming ``setting``, for anything else."""
     if len(pairs) != layers or any(len(pair) != 2 or min(pair) < 1 for pair in pairs):
         raise MusictagError(
             f"frontend.{setting} is {[list(pair) for pair in pairs]}; it needs [bands, frames], at least 1 each, for "
@@ -100,10 +100,10 @@ def check_pairs(setting: str, pairs: Sequence[Sequence[int]], layers: int) -> li
 
 
 class ResidualBlock(nn.Module):
-    """B×C×F×T -> B×C'×F'×T': two 3×3 convolutions with batch norm, beside a shortcut; ReLU of their sum.
+    """B×C×F×T -> B×C'×F'×T': two 3×3 convolutions with batch norm, plus a shortcut; ReLU of their sum.
 
-    The first convolution strides. The shortcut is the input itself or, where the size changes, a 3×3 convolution with
-    batch norm (He et al. 2016, *Deep residual learning for image recognition*, has 1×1 there; Won et al. have 3×3).
+    The first convolution has the stride. The shortcut is the input itself or, if the size changes, a 3×3 convolution
+    with batch norm (He et al. 2016, *Deep residual learning for image recognition*, use 1×1 there; Won et al. use 3×3).
     """
 
     def __init__(self, wide_in: int, wide_out: int, momentum: float, stride: tuple[int, int] = (1, 1)):

@@ -1,4 +1,4 @@
-"""The log-mel spectrogram, in which spectrogram front-ends begin.
+"""The log-mel spectrogram, the first stage of spectrogram front-ends.
 
 Legend: B patches, N samples, F mel bands, T frames.
 """
@@ -15,18 +15,18 @@ from torchaudio import functional as audio
 from musictag.common.errors import MusictagError
 from musictag.models.layers import full_precision
 
-#: What a spectrogram may ask for before any weight vouches for it: numbers in its constants, bins times bands (64 MiB).
+#: Limit on a spectrogram from untrusted settings: numbers in its constants, bins times bands (64 MiB).
 MAX_CONSTANTS = 2**24
 MAX_BANDS = 2**16
-SMALLEST_POWER = 1e-10  # below it decibels would run away; torchaudio's and librosa's floor
+SMALLEST_POWER = 1e-10  # decibels would diverge below it; torchaudio's and librosa's floor
 
 
 def decibels(power: Tensor) -> Tensor:
-    """10 log10 of the power, which counts as 1e-10 at least."""
+    """10 log10 of the power, with a floor of 1e-10."""
     return 10.0 * torch.log10(power.clamp(min=SMALLEST_POWER))
 
 
-#: Mel power B×F×T -> what the front-end sees, by the name that ``frontend.compression`` gives it.
+#: Mel power B×F×T -> input of the front-end, by the value of ``frontend.compression``.
 COMPRESSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "log10": lambda power: torch.log10(10000.0 * power + 1.0),
     "decibel": decibels,
@@ -36,15 +36,15 @@ COMPRESSIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class LogMel(nn.Module):
     """Waveform B×N -> log-mel B×F×T.
 
-    Hann window. ``mel`` says which bands: ``slaney`` (Slaney's scale and normalisation, as in librosa) or ``htk``
+    Hann window. ``mel`` is the kind of bands: ``slaney`` (Slaney's scale and normalisation, as in librosa) or ``htk``
     (HTK's scale without normalisation, torchaudio's default). ``compression`` of the mel power x, one of COMPRESSIONS:
     ``log10``, log10(10000 x + 1), or ``decibel``, 10 log10(max(x, 1e-10)). Always float32, also under autocast: in
-    float16 the factor of 10,000 overflows. The paper's FFT and hop are not known; the defaults are those of its
+    float16 the factor of 10,000 overflows. The paper's FFT and hop are unknown; the defaults are those of its
     successor musicnn.
 
-    Frames are centred, T = N // hop_samples + 1, and ``pad_mode`` says what lies beyond both ends of the patch:
+    Frames are centred, T = N // hop_samples + 1, and ``pad_mode`` decides what is beyond both ends of the patch:
     ``constant`` (silence), ``reflect``, or ``song``: the audio around the patch, so that the frames of consecutive
-    patches are those of the song's spectrogram. Then the waveform holds ``margin_samples`` more before and after the
+    patches are those of the song's spectrogram. Then the waveform has ``margin_samples`` more before and after the
     patch, and T = N // hop_samples for a patch of N.
     """
 
@@ -82,25 +82,25 @@ class LogMel(nn.Module):
         if pad_mode == "song" and hop_samples > n_fft // 2:
             raise MusictagError(
                 f"frontend.pad_mode=song needs frames that overlap by half: frontend.hop_samples={hop_samples} is more "
-                f"than half of frontend.n_fft={n_fft}; type frontend.pad_mode=constant"
+                f"than half of frontend.n_fft={n_fft}; use frontend.pad_mode=constant"
             )
         self.n_fft, self.hop_samples, self.num_mels = n_fft, hop_samples, num_mels
         self.pad_mode, self.compression = pad_mode, compression
-        #: of the song, before and after the patch
+        #: extra samples of the song before and after the patch
         self.margin_samples = (n_fft // 2, n_fft - n_fft // 2 - hop_samples) if pad_mode == "song" else (0, 0)
         with (
             torch.device("cpu"),
             warnings.catch_warnings(),
-        ):  # constants: needed even where the weights are only sketched on the meta device
+        ):  # constants: needed even if the weights are on the meta device
             warnings.simplefilter("ignore")  # empty bands are refused below
             norm = "slaney" if mel == "slaney" else None
             filters = audio.melscale_fbanks(n_fft // 2 + 1, f_min_hz, f_max_hz, num_mels, sample_rate, norm, mel)
             window = torch.hann_window(n_fft)
-        # one in 128 is as the short-chunk CNN was published (Won et al. 2020)
+        # one in 128 is empty in the short-chunk CNN as published (Won et al. 2020)
         if (empty := int((filters.amax(0) == 0).sum())) > num_mels // 128:
             raise MusictagError(
                 f"{empty} of {num_mels} mel bands are empty: too many for frontend.n_fft={n_fft}; "
-                f"type fewer bands (frontend.num_mels=...) or a longer FFT (frontend.n_fft={2 * n_fft})"
+                f"use fewer bands (frontend.num_mels=...) or a longer FFT (frontend.n_fft={2 * n_fft})"
             )
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters_FM", filters.T.contiguous(), persistent=False)
@@ -111,7 +111,7 @@ class LogMel(nn.Module):
             return COMPRESSIONS[self.compression](mel_power)
 
     def num_frames(self, num_samples: int) -> int:
-        """T for ``num_samples``; 0 where they are too few."""
+        """T for ``num_samples``; 0 if too short."""
         if self.pad_mode == "song":
             return max(num_samples - self.n_fft, -self.hop_samples) // self.hop_samples + 1
         min_samples = self.n_fft // 2 + 1 if self.pad_mode == "reflect" else 1
@@ -119,15 +119,15 @@ class LogMel(nn.Module):
 
 
 def check_constants(n_fft: int, bands: int) -> None:
-    """Raise MusictagError where filters of ``bands`` on the bins of ``n_fft`` would take more memory than is allowed.
+    """Raise MusictagError if filters of ``bands`` on the bins of ``n_fft`` would take more memory than allowed.
 
-    Settings come from untrusted files, too.
+    Settings may come from untrusted files.
     """
     numbers = (n_fft // 2 + 1) * bands
     if bands > MAX_BANDS or numbers > MAX_CONSTANTS:
         raise MusictagError(
             f"frontend.n_fft={n_fft} and {bands:,} bands make {numbers:,} constants; at most {MAX_CONSTANTS:,}, of "
-            f"{MAX_BANDS:,} bands, are allowed: choose a shorter FFT or fewer bands"
+            f"{MAX_BANDS:,} bands, are allowed: use a shorter FFT or fewer bands"
         )
 
 

@@ -1,4 +1,4 @@
-"""The multi-resolution front-end: filter banks of several lengths side by side.
+"""The multi-resolution front-end: parallel filter banks of several lengths.
 
 Legend: B patches, N samples, C channels, T frames.
 """
@@ -16,13 +16,13 @@ from musictag.models.layers import BATCH_NORM_MOMENTUM, conv_norm_relu, initiali
 
 
 class MultiResolution(FrontEnd):
-    """Short filters for when, long filters for what: each length strides as it can and is pooled to one frame rate.
+    """Short filters for timing, long filters for pitch: each has its own stride and is pooled to one frame rate.
 
     After Zhu, Engel & Hannun 2016, *Learning multiscale features directly from waveforms*, who recognise speech with
     filters of 1, 4 and 40 ms. A resolution is a convolution without padding of ``filter_samples`` and
-    ``stride_samples``, batch norm, ReLU, and the maximum over what lies within ``hop_samples``; the resolutions stand
-    side by side as channels, C = the sum of ``num_filters``. Ours are the strides (a sixteenth of the length), the
-    numbers of filters, He's initialiser, and that the frames of all resolutions have the same sample at their centre.
+    ``stride_samples``, batch norm, ReLU, and the maximum over ``hop_samples``; the resolutions are concatenated as
+    channels, C = the sum of ``num_filters``. We chose the strides (a sixteenth of the length), the numbers of filters,
+    He's initialiser, and that the frames of all resolutions are centred on the same samples.
     """
 
     family = "waveform"
@@ -42,21 +42,23 @@ class MultiResolution(FrontEnd):
         if len({len(setting) for setting in settings}) > 1 or not all(settings) or min(map(min, settings)) < 1:
             raise MusictagError(
                 f"frontend.filter_samples={list(filter_samples)} .stride_samples={list(stride_samples)} "
-                f".num_filters={list(num_filters)}: each needs one positive number a resolution"
+                f".num_filters={list(num_filters)}: each needs one positive number per resolution"
             )
         if hop_samples < 1 or any(hop_samples % stride for stride in stride_samples):
             raise MusictagError(
                 f"frontend.hop_samples={hop_samples} must be a multiple of every frontend.stride_samples="
-                f"{list(stride_samples)}; type for example frontend.hop_samples={max(stride_samples) * 4}"
+                f"{list(stride_samples)}; use for example frontend.hop_samples={max(stride_samples) * 4}"
             )
         num_filters = scaled(num_filters, filter_multiplier)
         self.sample_rate = sample_rate
         self.out_channels = sum(num_filters)
         self.hop_samples = hop_samples
-        heard = [length + hop_samples - stride for length, stride in zip(filter_samples, stride_samples, strict=True)]
-        self.receptive_samples = max(heard)
-        shorter = [self.receptive_samples - samples for samples in heard]
-        #: samples that a resolution leaves out before and after, for its frames to be centred on those of the longest
+        receptive = [
+            length + hop_samples - stride for length, stride in zip(filter_samples, stride_samples, strict=True)
+        ]
+        self.receptive_samples = max(receptive)
+        shorter = [self.receptive_samples - samples for samples in receptive]
+        #: samples that a resolution skips at both ends, so that its frames are centred on those of the longest
         self.left_out = [(samples // 2, samples - samples // 2) for samples in shorter]
         self.resolutions = nn.ModuleList(
             nn.Sequential(

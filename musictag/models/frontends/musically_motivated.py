@@ -27,7 +27,7 @@ class MusicallyMotivated(SpectrogramFrontEnd):
     Timbral branch: filters of height int(0.9 F) and int(0.4 F), widths 7, 3, 1 with n, 2n, 4n of each, padded in time,
     max-pooled over the whole frequency axis. Temporal branch: the mean over frequency, then filters of length
     165, 128, 64, 32 with n, 2n, 4n, 8n of each. ``num_filters`` is n, and ``filter_multiplier`` multiplies it (the
-    capacity study); C = 29 n. ``branches``: ``both``, or the ``timbral`` (14 n) or the ``temporal`` one (15 n) alone.
+    capacity study); C = 29 n. ``branches``: ``both``, or only the ``timbral`` (14 n) or the ``temporal`` one (15 n).
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class MusicallyMotivated(SpectrogramFrontEnd):
 
     def features(self, spectrogram: Tensor) -> Tensor:
         image = spectrogram.unsqueeze(1)
-        # max remembers the place, where amax would search it again on the way back: a fifth more time in training
+        # max stores the position; amax searches for it again in the backward pass: a fifth more training time
         timbral = [layer(image).max(dim=2).values for layer in self.timbral]
         loudness = spectrogram.mean(1, keepdim=True)
         temporal = [layer(loudness) for layer in self.temporal]

@@ -23,7 +23,7 @@ class Musicnn(SpectrogramFrontEnd):
     Timbral branch: filters of height int(0.4 F) and int(0.7 F), 7 frames wide, ``timbral_filters`` of each. Temporal
     branch: filters of one band and 128, 64 and 32 frames, ``temporal_filters`` of each. Both are padded in time and
     max-pooled over the whole frequency axis, after batch norm. C = 2 · 204 + 3 · 51 = 561 by default. Unlike in the
-    paper's model, the temporal filters hear every band instead of the loudness.
+    paper's model, the temporal filters see every band instead of the loudness.
     """
 
     def __init__(
@@ -56,5 +56,5 @@ class Musicnn(SpectrogramFrontEnd):
 
 
 def _padded(image: Tensor, frames: int) -> Tensor:
-    """``image`` padded for as many frames out as in; an even kernel pads one more on the right, as TensorFlow does."""
+    """``image`` padded to keep the number of frames; an even kernel pads one more on the right, as TensorFlow does."""
     return F.pad(image, ((frames - 1) // 2, frames // 2))

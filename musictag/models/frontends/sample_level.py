@@ -1,4 +1,4 @@
-"""Front-ends on the waveform itself, which assume nothing about music.
+"""Front-ends on the raw waveform, which assume nothing about music.
 
 Legend: B patches, N samples, C channels, T frames.
 """
@@ -18,9 +18,9 @@ from musictag.models.layers import BATCH_NORM_MOMENTUM, conv_relu_norm, initiali
 class SampleLevel(FrontEnd):
     """Deep stack of tiny filters: the paper's waveform model, after Lee et al. 2017.
 
-    Every layer is a convolution of length 3 without padding, ReLU, batch norm. The first strides by 3, the others are
-    followed by a max-pooling by 3. ``channels`` holds the filters of each layer: seven layers by default; the
-    paper's model for 1.2 million songs has nine, and then takes no less than 2.5 s (39,363 samples) a frame.
+    Every layer is a convolution of length 3 without padding, ReLU, batch norm. The first has stride 3, the others are
+    followed by a max-pooling by 3. ``channels`` holds the number of filters per layer: seven layers by default; the
+    paper's model for 1.2 million songs has nine, and needs at least 2.5 s (39,363 samples) per frame.
     ``filter_multiplier`` is the paper's capacity study (section 4).
     """
 
@@ -35,7 +35,7 @@ class SampleLevel(FrontEnd):
     ):
         super().__init__()
         if not channels or min(channels) < 1:
-            raise MusictagError(f"frontend.channels is {list(channels)}; it needs one positive number a layer")
+            raise MusictagError(f"frontend.channels is {list(channels)}; it needs one positive number per layer")
         channels = scaled(channels, filter_multiplier)
         self.sample_rate = sample_rate
         self.out_channels = channels[-1]
@@ -46,7 +46,7 @@ class SampleLevel(FrontEnd):
         self.num_pools = len(channels) - 1
         self.hop_samples = self.receptive_samples = 3
         for _ in range(self.num_pools):
-            self.receptive_samples += 4 * self.hop_samples  # two frames more for the filter, two for the pooling
+            self.receptive_samples += 4 * self.hop_samples  # two more frames for the filter, two for the pooling
             self.hop_samples *= 3
         initialise(self)
 

@@ -1,4 +1,4 @@
-"""SampleCNN and its successors, which the paper's waveform model takes after.
+"""SampleCNN, on which the paper's waveform model is based, and its successors.
 
 Legend: B patches, N samples, C channels, T frames.
 """
@@ -20,22 +20,22 @@ NUM_LEVELS = 3
 
 
 class SampleCNN(FrontEnd):
-    """A convolution striding by 3, then nine blocks that each pool by 3: 59,049 samples a frame.
+    """A convolution with stride 3, then nine blocks that each pool by 3: 59,049 samples per frame.
 
     Lee, Park, Kim & Nam 2017, *Sample-level deep convolutional neural networks for music auto-tagging using raw
     waveforms* (the model 3^9): every layer is a convolution of length 3, padded except for the first, then batch norm
     and ReLU. ``channels`` holds the filters of the first convolution and of each block. Kim, Lee & Nam 2018,
-    *Sample-level CNN architectures for music auto-tagging using raw waveforms*, make more of the ``block``:
+    *Sample-level CNN architectures for music auto-tagging using raw waveforms*, extend the ``block``:
 
     * ``basic``: convolution, batch norm, ReLU, max-pooling;
-    * ``se``: basic, then squeeze-and-excitation, with ``amplifying_ratio`` hidden units a channel;
+    * ``se``: basic, then squeeze-and-excitation, with ``amplifying_ratio`` hidden units per channel;
     * ``res``: two convolutions with ``dropout`` between them, and a shortcut around both before the pooling;
-    * ``rese``: res, with squeeze-and-excitation before the shortcut comes in.
+    * ``rese``: res, with squeeze-and-excitation before the shortcut is added.
 
-    ``multi_level`` lets the last three blocks side by side be the features, C = 1024, the earlier two max-pooled to
-    the frames of the last: for a patch of one frame that is their maximum over time. The last convolution of 2017,
-    one frame wide, and the hidden layer of 2018 belong to the back-end. A frame is 3.7 s at our 16 kHz, 2.7 s at the
-    papers' 22,050 Hz.
+    ``multi_level`` concatenates the outputs of the last three blocks, C = 1024, the earlier two max-pooled to the
+    frames of the last: for a patch of one frame that is their maximum over time. The last convolution of 2017, one
+    frame wide, and the hidden layer of 2018 belong to the back-end. A frame is 3.7 s at 16 kHz, 2.7 s at
+    the papers' 22,050 Hz.
     """
 
     family = "waveform"
@@ -55,11 +55,11 @@ class SampleCNN(FrontEnd):
         if block not in BLOCKS:
             raise MusictagError(f"frontend.block is {block!r}; allowed: {', '.join(BLOCKS)}")
         if not channels or min(channels) < 1:
-            raise MusictagError(f"frontend.channels is {list(channels)}; it needs one positive number a layer")
+            raise MusictagError(f"frontend.channels is {list(channels)}; it needs one positive number per layer")
         if multi_level and len(channels) <= NUM_LEVELS:
             raise MusictagError(
                 f"frontend.multi_level=true takes {NUM_LEVELS} blocks, and frontend.channels={list(channels)} has "
-                f"{len(channels) - 1}; type more channels, or frontend.multi_level=false"
+                f"{len(channels) - 1}; use more channels, or frontend.multi_level=false"
             )
         if amplifying_ratio < 1 or not 0 <= dropout < 1:
             raise MusictagError(
@@ -78,11 +78,11 @@ class SampleCNN(FrontEnd):
         levels = channels[-NUM_LEVELS:] if multi_level else channels[-1:]
         self.level_pools = nn.ModuleList(nn.MaxPool1d(3**after) for after in reversed(range(len(levels))))
         self.out_channels = sum(levels)
-        heard = self.hop_samples = 3
+        receptive = self.hop_samples = 3
         for _ in self.blocks:
-            heard += (6 if residual else 4) * self.hop_samples  # two for each convolution, two for the pooling
+            receptive += (6 if residual else 4) * self.hop_samples  # two for each convolution, two for the pooling
             self.hop_samples *= 3
-        self.receptive_samples = None if gated and self.blocks else heard
+        self.receptive_samples = None if gated and self.blocks else receptive
         _initialise(self)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class ResidualBlock(nn.Module):
 
 
 class SqueezeAndExcitation(nn.Module):
-    """Every channel times a number in [0, 1] that all channels' means over time decide: B×C×T -> B×C×T.
+    """Scales every channel by a number in [0, 1] that depends on all channels' means over time: B×C×T -> B×C×T.
 
     Hu et al. 2018 make the hidden layer narrower than the channels; Kim et al. 2018 make it ``ratio`` times as wide.
     """

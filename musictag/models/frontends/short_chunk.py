@@ -27,13 +27,14 @@ class ShortChunk(ImageFrontEnd):
 
     Won, Ferraro, Bogdanov & Serra 2020, *Evaluation of CNN-based automatic music tagging models*. A layer is a
     convolution, batch norm, ReLU and a max-pooling by its entry in ``strides``, [bands, frames]; with ``residual``, a
-    residual block whose first convolution strides so, and frames at the end that do not fill a stride are kept. Bands
-    that are left are flattened into channels: C is the last of ``filters`` times their number, one by default. Global
-    max-pooling and the dense layer of 512 units are the back-end ``pooling``. conf/model/self_attention_2020.yaml has
-    the stack below the Transformer of Won, Chun & Serra 2019, *Toward interpretable music tagging with
-    self-attention*, as the study of 2020 has it: from the fourth layer on, time is left alone.
+    residual block whose first convolution has that stride, and which keeps frames at the end that do not fill a stride.
+    The remaining bands are flattened into channels: C is the last of ``filters`` times their number, one by default.
+    Global max-pooling and the dense layer of 512 units are the back-end ``pooling``.
+    conf/model/self_attention_2020.yaml has the stack below the Transformer of Won, Chun & Serra 2019, *Toward
+    interpretable music tagging with self-attention*, as in the study of 2020: time is not reduced after the third
+    layer.
 
-    As published, the lowest of the 128 bands is too narrow for a bin of the FFT and stays silent.
+    As published, the lowest of the 128 bands is narrower than a bin of the FFT and is always silent.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Deep stacks of small square filters, after those that see images (section 2 of the paper).
+"""Deep stacks of small square filters, as used for images (section 2 of the paper).
 
 Legend: B patches, F mel bands, C channels, T frames.
 """
@@ -20,19 +20,18 @@ ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU}
 class SmallFilters(ImageFrontEnd):
     """Layers of a 3×3 convolution, padded, then batch norm and activation, max-pooling and dropout.
 
-    Each list has an entry a layer: ``filters``; ``poolings`` and ``strides``, the window and the step of the
-    max-pooling as [bands, frames] (``strides=None``: as the windows); ``dropouts``. ``norm`` puts the batch norm
-    ``before`` or ``after`` the ``activation`` (``relu`` or ``elu``). Bands that are left are flattened into channels:
-    C is the last of ``filters`` times their number. Glorot's uniform initialiser, Keras's and TensorFlow's default.
+    Each list has one entry per layer: ``filters``; ``poolings`` and ``strides``, window and stride of the max-pooling
+    as [bands, frames] (``strides=None``: equal to the windows); ``dropouts``. ``norm`` places the batch norm ``before``
+    or ``after`` the ``activation`` (``relu`` or ``elu``). The remaining bands are flattened into channels: C is the
+    last of ``filters`` times their number. Glorot's uniform initialiser, Keras's and TensorFlow's default.
 
     The defaults are the four layers of Choi, Fazekas & Sandler 2016, *Automatic tagging using deep convolutional neural
     networks* (FCN-4). Other published stacks are files in conf/model: the convolutions of Choi et al. 2017 (crnn),
     *Convolutional recurrent neural networks for music classification*, and the VGG-like baseline (vgg) of Pons & Serra
-    2019, *musicnn: pre-trained convolutional neural networks for music audio tagging*. Choi's models take 12 kHz: at
-    16 kHz the window and hop have as many milliseconds, and the bands end at 6 kHz, so that 29.1 s are 1366 frames, as
-    there.
-    Deviations from Choi's code: one batch norm for all bands of the input instead of one each, and no 37 frames of
-    zeros beside it.
+    2019, *musicnn: pre-trained convolutional neural networks for music audio tagging*. Choi's models work at 12 kHz: at
+    16 kHz window and hop have the same duration, and the bands end at 6 kHz, so that 29.1 s are 1366 frames as well.
+    Deviations from Choi's code: one batch norm for all bands of the input instead of one for each, and no padding with
+    37 frames of zeros.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class SmallFilters(ImageFrontEnd):
         hops = windows if strides is None else check_pairs("strides", strides, len(filters))
         if len(dropouts) != len(filters) or not all(0 <= share < 1 for share in dropouts):
             raise MusictagError(
-                f"frontend.dropouts is {list(dropouts)}; it needs a share from 0 to less than 1 for each of the "
+                f"frontend.dropouts is {list(dropouts)}; it needs a number from 0 to less than 1 for each of the "
                 f"{len(filters)} layers that frontend.filters has"
             )
         if activation not in ACTIVATIONS:

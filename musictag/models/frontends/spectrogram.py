@@ -1,4 +1,4 @@
-"""Front-ends on the log-mel spectrogram, which build in musical knowledge.
+"""Base of front-ends on the log-mel spectrogram.
 
 Legend: B patches, N samples, F mel bands, C channels, T frames.
 """
@@ -22,12 +22,12 @@ from musictag.models.layers import (
 
 
 class SpectrogramFrontEnd(FrontEnd):
-    """forward = features(spectrogram(waveform)), with the log-mel normalised on its way. Subclasses offer ``features``.
+    """forward = features(spectrogram(waveform)), with normalised log-mel. Subclasses define ``features``.
 
-    ``normalise="dataset"`` makes the log-mel zero mean and unit variance over the training songs, as the paper does:
-    one mean and one standard deviation for all bands, set by ``fit_normalisation`` before training and
-    stored in the checkpoint; using the model without them raises MusictagError. ``"batch_norm"`` learns both
-    on the way with a batch norm over the single channel; ``"none"`` leaves the log-mel as it is.
+    ``normalise="dataset"`` gives the log-mel zero mean and unit variance over the training songs, as in the paper: one
+    mean and one standard deviation for all bands, set by ``fit_normalisation`` before training and stored in the
+    checkpoint; without them the model raises MusictagError. ``"batch_norm"`` learns both during training with a batch
+    norm over the single channel; ``"none"`` leaves the log-mel unchanged.
     """
 
     family = "spectrogram"
@@ -59,7 +59,7 @@ class SpectrogramFrontEnd(FrontEnd):
             self.register_buffer("normalisation_mean", torch.full((), torch.nan))
             self.register_buffer("normalisation_std", torch.full((), torch.nan))
             self.register_buffer("normalisation_fitted", torch.zeros((), dtype=torch.long))
-            self._seen_fitted = False  # saves asking the device at every step
+            self._seen_fitted = False  # avoids a device synchronisation at every step
             self.register_load_state_dict_post_hook(_forget_fitted)
 
     @abstractmethod
@@ -77,7 +77,7 @@ class SpectrogramFrontEnd(FrontEnd):
         return self.log_mel.hop_samples
 
     def samples_under(self, num_frames: int) -> int:
-        """How many samples the windows of ``num_frames`` frames of the log-mel cover."""
+        """How many samples the windows of ``num_frames`` log-mel frames cover."""
         return (num_frames - 1) * self.log_mel.hop_samples + self.log_mel.n_fft
 
     def spectrogram(self, waveform: Tensor) -> Tensor:
@@ -115,8 +115,8 @@ class SpectrogramFrontEnd(FrontEnd):
         variance = squares / count - mean**2 if count else 0.0
         if not variance > 1e-12:
             raise MusictagError(
-                "frontend.normalise=dataset: the training songs given are none, or silent, or not finite "
-                f"({count} log-mel values with variance {variance}); type frontend.normalise=batch_norm to do without"
+                "frontend.normalise=dataset: the given training songs are empty, silent or not finite "
+                f"({count} log-mel values with variance {variance}); use frontend.normalise=batch_norm instead"
             )
         self.normalisation_mean.fill_(mean)
         self.normalisation_std.fill_(variance**0.5)
@@ -128,7 +128,7 @@ class SpectrogramFrontEnd(FrontEnd):
         if not bool(self.normalisation_fitted):
             raise MusictagError(
                 "frontend.normalise=dataset, but the mean and standard deviation of the training songs are not set: "
-                "call fit_normalisation(waveforms), load a trained checkpoint, or type frontend.normalise=batch_norm"
+                "call fit_normalisation(waveforms), load a trained checkpoint, or use frontend.normalise=batch_norm"
             )
         self._seen_fitted = True
 

@@ -21,8 +21,8 @@ class SingleVertical(ImageFrontEnd):
     Dieleman & Schrauwen 2014, *End-to-end learning for music audio*, their model on mel spectrograms. Every layer is a
     convolution of ``kernel_frames`` without padding, ReLU and a max-pooling by ``pool_frames``; no batch norm. Their
     dense layer of 100 units is the back-end ``dense``. C is the last of ``filters``. They compare windows and hops from
-    1024 down to 256 samples; here it is 1024 and 512, which fills 128 bands. Deviations: the spectrogram is normalised
-    over the data set, and the initialiser is He's.
+    1024 down to 256 samples; here they are 1024 and 512, which leaves none of the 128 bands empty. Deviations: the
+    spectrogram is normalised over the data set, and the initialiser is He's.
     """
 
     def __init__(

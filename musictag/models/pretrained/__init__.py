@@ -1,4 +1,4 @@
-"""The pretrained models by name, and where their files are: what `--model` and `init_from` may mean."""
+"""The pretrained models and the locations of their files: the possible values of `--model` and `init_from`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from musictag.models.checkpoint import MODEL_FILE, TAGGER_FILE
 class Published:
     """Weights that others have published.
 
-    ``architecture``: the file of conf/model that trains such a model. ``converter``: the module that makes taggers of
-    the published file. It has ``fetch(folder, file)``, the path of that file, which is ``file`` or, where that is None,
-    is brought into ``folder``; and ``convert(file, name)``, the TaggingNetwork with its weights, and what else the
-    tagger shall say of itself, such as its ``licence``. Both raise MusictagError with what to do.
+    ``architecture``: the file of conf/model that trains such a model. ``converter``: the module that converts the
+    published file. It has ``fetch(folder, file)``, which returns the path of that file: ``file``, or if that is None,
+    downloaded into ``folder``; and ``convert(file, name)``, which returns the TaggingNetwork with its weights, and what
+    else the tagger's description contains, such as its ``licence``. Both raise MusictagError with what to do.
     """
 
     architecture: str
@@ -44,9 +44,9 @@ def cached(name: str) -> Path:
 
 
 def locate(model: str | os.PathLike) -> Path:
-    """The file that ``model`` means: a file, the folder of a finished run, or a name of PRETRAINED.
+    """Find the file of ``model``: a file itself, the folder of a finished run, or a name in PRETRAINED.
 
-    Raises MusictagError for a name that is not in the cache yet, and for what is none of these.
+    Raises MusictagError for a name that is not in the cache yet, and for anything else.
     """
     path = Path(model)
     if path.is_file():
@@ -54,7 +54,7 @@ def locate(model: str | os.PathLike) -> Path:
     if str(model) in PRETRAINED:
         if not cached(str(model)).is_file():
             raise MusictagError(
-                f"{model} is not on this machine yet; type once, with a network: musictag pretrained {model}"
+                f"{model} is not on this machine yet; run once, with internet access: musictag pretrained {model}"
             )
         return cached(str(model))
     if path.is_dir():
@@ -74,5 +74,5 @@ def locate(model: str | os.PathLike) -> Path:
 
 
 def digest(model: str) -> str:
-    """What tells the weights of ``model`` (a file, a run's folder or a pretrained name) from others."""
+    """Identifies the weights of ``model`` (a file, a run's folder or a pretrained name)."""
     return hashlib.sha256(locate(model).read_bytes()).hexdigest()

@@ -1,7 +1,7 @@
 """The models of musicnn (Pons & Serra 2019) with their published weights.
 
-The wheel musicnn 0.1.0 holds TensorFlow checkpoints. They are read without TensorFlow, and nothing of the wheel is
-installed or executed. musicnn is published by its authors under the ISC licence, which travels with each file.
+The wheel musicnn 0.1.0 contains TensorFlow checkpoints. They are read without TensorFlow, and nothing in the wheel is
+installed or executed. musicnn is published by its authors under the ISC licence, which is stored with each file.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ _ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 
 def fetch(folder: Path, file: Path | None) -> Path:
-    """The wheel: ``file``, or downloaded by pip into ``folder``. Raises MusictagError without a network, and for a file
-    that is another one or damaged."""
+    """The wheel: ``file``, or downloaded by pip into ``folder``. Raises MusictagError without a network, and for a
+    different or damaged file."""
     return _checked(_download(folder) if file is None else file)
 
 
 def convert(wheel: Path, name: str) -> tuple[TaggingNetwork, dict[str, str]]:
-    """Model ``name`` of a wheel, with its weights, and the licence they come under.
+    """Model ``name`` of a wheel, with its weights, and their licence.
 
-    Raises MusictagError where the wheel does not hold what it should.
+    Raises MusictagError if the wheel does not contain what it should.
     """
     architecture, data = name.split("-")
     folder, labels = f"{data.upper()}_{architecture}", f"{data.upper()}_LABELS"
@@ -78,12 +78,12 @@ def convert(wheel: Path, name: str) -> tuple[TaggingNetwork, dict[str, str]]:
         network = TaggingNetwork(**spec)
         _fill(network, TensorFlowCheckpoint(index, data))
     except (zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as error:
-        raise MusictagError(f"{wheel} does not hold {name} as it was published: {error}") from error
+        raise MusictagError(f"{wheel} does not contain {name} as it was published: {error}") from error
     return network, {"published_in": WHEEL, "licence": licence}
 
 
 def _fill(network: TaggingNetwork, variables: TensorFlowCheckpoint) -> None:
-    """Put the variables into ``network``, whose layers stand in the order in which the published code makes them."""
+    """Put the variables into ``network``, whose layers are in the order of the published code."""
     kernels = _layer_names(variables, "conv2d", [f"{i}CNN" for i in range(1, 6)])
     dense, norms = _layer_names(variables, "dense"), _layer_names(variables, "batch_normalization")
     with torch.no_grad():
@@ -102,7 +102,7 @@ def _fill(network: TaggingNetwork, variables: TensorFlowCheckpoint) -> None:
                 ):
                     _copy(parameter, variables[f"{name}/{field}"], name)
         if isinstance(network.backend, Dense):
-            # TensorFlow flattens frames before channels, here channels come first
+            # TensorFlow flattens frames first, we flatten channels first
             weight = network.backend.output.weight
             frames = weight.shape[1] // network.frontend.out_channels
             reordered = weight.view(len(weight), frames, -1).transpose(1, 2).flatten(1)
@@ -112,15 +112,15 @@ def _fill(network: TaggingNetwork, variables: TensorFlowCheckpoint) -> None:
 
 
 def _layer_names(variables: TensorFlowCheckpoint, stem: str, others: list[str] | None = None) -> Iterator[str]:
-    """The layers that are there of ``stem``, ``stem_1``, ... in this order, else of ``others``."""
+    """The existing layers among ``stem``, ``stem_1``, ... in this order, else ``others``."""
     there = {name.rpartition("/")[0] for name in variables.variables}
     numbered = [stem, *(f"{stem}_{i}" for i in range(1, len(there)))]
     return iter([name for name in (*numbered, *(others or [])) if name in there])
 
 
 def _torch_layout(kernel: np.ndarray, layer: nn.Module) -> np.ndarray:
-    """A kernel from (time, frequency, in, out) to torch's (out, in, frequency, time), a dense one transposed."""
-    if isinstance(layer, nn.Conv1d):  # two-dimensional over the channels of the layer before
+    """Convert a kernel from (time, frequency, in, out) to torch's (out, in, frequency, time); transpose a dense one."""
+    if isinstance(layer, nn.Conv1d):  # two-dimensional over the previous layer's channels
         kernel = kernel[:, :, 0]
     return kernel.T
 
@@ -142,7 +142,7 @@ def _list_called(name: str, source: str) -> list[str]:
 
 
 def _download(folder: Path) -> Path:
-    """The wheel, obtained by pip without its dependencies: it does not install on today's Python, and need not."""
+    """Obtain the wheel with pip, without dependencies: it cannot be installed on current Python, and need not be."""
     package, version = WHEEL.split("-")[:2]
     options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--disable-pip-version-check", "--quiet"]
     patience = ["--retries=1", "--timeout=20"]
@@ -160,14 +160,14 @@ def _download(folder: Path) -> Path:
     if result.returncode:
         reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise MusictagError(
-            f"pip could not obtain {WHEEL} (is there a network?): {reason}\nWithout one, bring that file from the "
-            f"Python package index by other means and type: musictag pretrained NAME --file {WHEEL}"
+            f"pip could not obtain {WHEEL} (is there a network?): {reason}\nWithout one, get that file from the "
+            f"Python package index by other means and run: musictag pretrained NAME --file {WHEEL}"
         )
     return folder / WHEEL
 
 
 def _checked(wheel: Path) -> Path:
-    """``wheel`` itself, if it is the published file."""
+    """``wheel`` itself if it is the published file; raises MusictagError otherwise."""
     try:
         found = hashlib.sha256(wheel.read_bytes()).hexdigest()
     except OSError as error:
@@ -175,6 +175,6 @@ def _checked(wheel: Path) -> Path:
     if found != WHEEL_SHA256:
         raise MusictagError(
             f"{wheel} is damaged, or not {WHEEL} as published: its SHA-256 is {found}, not {WHEEL_SHA256}. "
-            "Delete it, and type `pip cache purge` if pip brought it"
+            "Delete it, and run `pip cache purge` if pip downloaded it"
         )
     return wheel

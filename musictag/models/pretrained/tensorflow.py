@@ -1,8 +1,8 @@
-"""Reading a TensorFlow checkpoint (the V2 format of ``tf.train.Saver``) without TensorFlow.
+"""Reads TensorFlow checkpoints (the V2 format of ``tf.train.Saver``) without TensorFlow.
 
 A checkpoint is two files. ``.index`` is a sorted table in LevelDB's format, from a variable's name to a small protocol
-buffer with its type, shape, place and checksum; ``.data-00000-of-00001`` holds the raw tensors. Every block and every
-tensor carries a CRC-32C, and all of them are compared: what is damaged is not read.
+buffer with its type, shape, position and checksum; ``.data-00000-of-00001`` holds the raw tensors. Every block and
+every tensor has a CRC-32C, and all are checked: damaged data is not used.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 
 TABLE_MAGIC = 0xDB4775248B80FB57
 FOOTER_BYTES = 48
-TRAILER_BYTES = 5  # kind of compression, checksum
-FLOAT32 = 1  # in the enumeration of TensorFlow's types
+TRAILER_BYTES = 5  # kind of compression, and checksum
+FLOAT32 = 1  # in TensorFlow's enumeration of types
 MAX_DIMENSIONS = 8
 
 
@@ -49,7 +49,7 @@ def masked_crc32c(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class Variable:
-    """Where a float32 variable lies in the data file: ``shape``, first byte and checksum."""
+    """Position of a float32 variable in the data file: ``shape``, first byte and checksum."""
 
     shape: tuple[int, ...]
     offset: int
@@ -57,14 +57,14 @@ class Variable:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return 4 * prod(self.shape)
 
 
 class TensorFlowCheckpoint:
     """The float32 variables of a checkpoint, given the bytes of its two files.
 
-    Raises ValueError, with the reason, for whatever is not such a checkpoint, or is damaged.
+    Raises ValueError with the reason for anything that is not such a checkpoint, or is damaged.
     """
 
     def __init__(self, index: bytes, data: bytes):
@@ -72,13 +72,13 @@ class TensorFlowCheckpoint:
         try:
             self.variables = dict(_variables(index))
         except (IndexError, struct.error, UnicodeDecodeError) as error:
-            raise ValueError(f"the index ends too soon or is no index ({error})") from error
+            raise ValueError(f"the index ends too soon or is not an index ({error})") from error
         for name, variable in self.variables.items():
             if variable.offset + variable.size > len(data):
                 raise ValueError(f"the data file ends before variable {name}: {len(data)} bytes")
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """Variable ``name`` as float32; raises ValueError if it is not there or its checksum differs."""
+        """Variable ``name`` as float32; raises ValueError if it does not exist or its checksum differs."""
         if name not in self.variables:
             raise ValueError(f"there is no float32 variable {name}")
         variable = self.variables[name]
@@ -100,18 +100,18 @@ def _variables(index: bytes) -> Iterator[tuple[str, Variable]]:
 
 
 def _table(index: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of a table in LevelDB's format."""
+    """Keys and values of a LevelDB table."""
     if len(index) < FOOTER_BYTES or struct.unpack("<Q", index[-8:])[0] != TABLE_MAGIC:
-        raise ValueError("this is no index of a TensorFlow checkpoint")
+        raise ValueError("this is not an index of a TensorFlow checkpoint")
     footer = _Reader(index[-FOOTER_BYTES:])
-    footer.varint(), footer.varint()  # where meta blocks are listed: there are none
+    footer.varint(), footer.varint()  # position of the list of meta blocks: there are none
     for _last_key, handle in _block(index, footer.varint(), footer.varint()):
         place = _Reader(handle)
         yield from _block(index, place.varint(), place.varint())
 
 
 def _block(index: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Entries of the block at ``offset``: a key leaves out what it shares with the one before."""
+    """Entries of the block at ``offset``: keys omit the prefix that they share with the previous one."""
     block, trailer = index[offset : offset + size], index[offset + size : offset + size + TRAILER_BYTES]
     compression, checksum = struct.unpack("<BI", trailer)
     if masked_crc32c(block + trailer[:1]) != checksum:
@@ -139,7 +139,7 @@ class _Reader:
 
     def take(self, size: int) -> bytes:
         if size > self.left:
-            raise IndexError(f"{size} bytes wanted, {self.left} left")
+            raise IndexError(f"{size} bytes requested, {self.left} left")
         self._at += size
         return self._data[self._at - size : self._at]
 
@@ -153,7 +153,7 @@ class _Reader:
         raise ValueError("a number of more than 64 bits")
 
     def fields(self) -> Iterator[tuple[int, int | bytes]]:
-        """Number and value of the fields of a protocol buffer."""
+        """Number and value of each field of a protocol buffer."""
         read: dict[int, Callable[[], int | bytes]] = {
             0: self.varint,
             1: lambda: struct.unpack("<Q", self.take(8))[0],

@@ -1,7 +1,7 @@
-"""What happens around training: the history of a run, its checkpoints, and where they must agree for an exact resume.
+"""Checkpoints from which a run resumes exactly, and the tagger of the best epoch.
 
 Order at the end of an epoch: the module steps its schedule, early stopping counts, the tagger is written if it is the
-best, then the last checkpoint, which therefore holds the state of all the others.
+best, then the last checkpoint, which therefore contains the state of all the others.
 """
 
 from __future__ import annotations
@@ -21,54 +21,54 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from musictag.common.errors import MusictagError
 from musictag.models.checkpoint import read_checkpoint, write_checkpoint, write_tagger
 from musictag.models.network import TaggingNetwork
-from musictag.training.signals import Interruption, Stopped
+from musictag.training.signals import SignalHandler, Stopped
 
 
 class StepCheckpoint(Callback):
-    """Saves within an epoch: every ``minutes`` (None: never), and when ``interruption`` heard a signal, which also ends
-    training with ``Stopped``.
+    """Saves within an epoch: every ``minutes`` (None: never), and when ``signal_handler`` received a signal, which also
+    ends training with ``Stopped``.
 
-    All processes save after the same batch, whichever of them heard the signal (see ``Wishes``). Where gradients are
-    accumulated, that is a batch whose step changed the weights. What is left after the last batch of an epoch, the
-    validation, is finished first: its checkpoint is that of the epoch.
+    All processes save after the same batch, whichever of them received the signal (see ``StopRequest``). With gradient
+    accumulation, that is a batch after which the optimizer stepped. After the last batch of an epoch, validation is
+    finished first, and the epoch's own checkpoint is the one that is saved.
     """
 
-    def __init__(self, run_dir: Path, interruption: Interruption, minutes: float | None = 15) -> None:
+    def __init__(self, run_dir: Path, signal_handler: SignalHandler, minutes: float | None = 15) -> None:
         if minutes is not None and minutes <= 0:
             raise MusictagError(f"callbacks.checkpoint.minutes={minutes} must be above 0, or null")
         self.path = run_dir / "last.ckpt"
         self.minutes = minutes
-        self.interruption = interruption
-        self.failed_in: str | None = None  # train, validate or test, once there was an exception; Lightning forgets
+        self.signal_handler = signal_handler
+        self.failed_in: str | None = None  # train, validate or test, after an exception; Lightning does not keep it
         self._saved_at = 0.0
-        self._quiet = 0  # batches whose wishes were sent before the last save
+        self._quiet = 0  # batches whose requests were sent before the last save
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_at = time.monotonic()
-        # Lightning has just taken SIGTERM for itself, which would end the run without saving ...
-        self.interruption.listen()
-        # ... and lets the device wait in every step to ask whether it came; here the answer comes along with others
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _ask_nobody
+        # Lightning has just installed a handler for SIGTERM, which would end the run without saving ...
+        self.signal_handler.install()
+        # ... and synchronizes with the device in every step to ask for it; here the answer comes with other values
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _do_nothing
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.interruption.listen()
+        self.signal_handler.install()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_at = time.monotonic()
-        if pl_module.wishes.stop:  # agreed on in the last batches; the epoch's checkpoint is written
+        if pl_module.stop_request.stop:  # agreed in the last batches; the checkpoint of the epoch is written
             self._stop()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         is_time = self.minutes is not None and time.monotonic() - self._saved_at >= 60 * self.minutes
-        pl_module.wishes.ask(is_time and trainer.is_global_zero, self.interruption.signum is not None)
+        pl_module.stop_request.request(is_time and trainer.is_global_zero, self.signal_handler.signum is not None)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        stop = pl_module.wishes.stop
-        save = stop or (pl_module.wishes.save and not self._quiet)
+        stop = pl_module.stop_request.stop
+        save = stop or (pl_module.stop_request.save and not self._quiet)
         self._quiet = max(self._quiet - 1, 0)
         is_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if not save or not is_step or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
@@ -82,11 +82,11 @@ class StepCheckpoint(Callback):
         self.failed_in = str(trainer.state.stage.value) if trainer.state.stage else None
 
     def _stop(self) -> None:
-        # whoever heard nothing is stopped by one who did
-        raise Stopped(self.interruption.signum or signal.SIGTERM)
+        # a process without a signal is stopped by one that received it
+        raise Stopped(self.signal_handler.signum or signal.SIGTERM)
 
 
-def _ask_nobody() -> None:
+def _do_nothing() -> None:
     pass
 
 
@@ -107,7 +107,7 @@ class BestTagger(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         score = float(trainer.callback_metrics[self.monitor])
-        if math.isnan(score):  # worse than anything that comes later
+        if math.isnan(score):  # NaN is worse than any later score
             score = math.inf if self.mode == "min" else -math.inf
         is_better = self.best is None or (score < self.best if self.mode == "min" else score > self.best)
         if not is_better:
@@ -119,21 +119,21 @@ class BestTagger(Callback):
 
 
 def save_tagger(path: Path, network: TaggingNetwork, epoch: int | None, metrics: Mapping[str, Any]) -> None:
-    """Write ``network``, trained up to ``epoch``, with those of ``metrics`` that are validation scores."""
+    """Write ``network`` as of ``epoch``, with the validation scores among ``metrics``."""
     validation = {name: float(value) for name, value in metrics.items() if name.startswith("val_")}
     validation = {name: value for name, value in validation.items() if math.isfinite(value)}
     write_tagger(path, network, epoch=epoch, validation=validation)
 
 
 class EpochCheckpoint(ModelCheckpoint):
-    """The last checkpoint, under a fixed file name, whose state survives moving the run folder."""
+    """The last checkpoint, with a fixed file name and a state that stays valid when the run folder is moved."""
 
     def __init__(self, folder: Path, name: str) -> None:
         super().__init__(
             dirpath=None, filename=name, save_top_k=1, auto_insert_metric_name=False, enable_version_counter=False,
             save_on_train_epoch_end=True,
         )  # fmt: skip
-        # afterwards: Lightning would take a folder named ~ for the home folder, and a:: for a service in the network
+        # set afterwards: Lightning would take a folder named ~ for the home folder, and a:: for a remote file system
         self.dirpath = os.path.realpath(folder)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -148,7 +148,7 @@ class EpochCheckpoint(ModelCheckpoint):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints are whole or not there, also when the disk is full; reading one executes nothing."""
+    """Writes checkpoints atomically, also when the disk is full; loading one executes no code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         write_checkpoint(checkpoint, path)

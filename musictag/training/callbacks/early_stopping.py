@@ -1,4 +1,4 @@
-"""Early stopping that resumes where it was."""
+"""Early stopping with an exact resume."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from musictag.training.module import check_monitor
 
 
 class ResumableEarlyStopping(EarlyStopping):
-    """Early stopping that stays stopped: a run killed after its last epoch and resumed trains no further one.
+    """Early stopping that stays stopped: a run that is killed after its last epoch and resumed trains no further epoch.
 
-    It counts epochs without a better ``monitor``; what is not finite ends training elsewhere, with what to do about it.
-    Raises MusictagError for a monitor that does not exist.
+    It counts epochs without a better ``monitor``. Values that are not finite end training elsewhere, with advice.
+    Raises MusictagError for an unknown monitor.
     """
 
     def __init__(self, monitor: str, patience: int = 15, min_delta: float = 0.0) -> None:

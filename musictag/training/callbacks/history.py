@@ -17,19 +17,19 @@ from musictag.evaluation.registry import headlines, monitors
 
 
 class History(Callback):
-    """One row an epoch, in ``history.csv`` and inside the checkpoint, so that a resumed run has all of its curves.
+    """One row per epoch, in ``history.csv`` and in the checkpoint, so that a resumed run has complete curves.
 
-    ``seconds`` and ``patches`` count training alone, without validation, on this rank's clock and over all ranks.
-    ``learning_rate`` is that of the epoch's last step.
+    ``seconds`` and ``patches`` count training without validation, by the clock of this rank and over all ranks.
+    ``learning_rate`` is that of the last step of the epoch.
     """
 
     def __init__(self, path: Path, announce: bool) -> None:
         self.path = path
-        self.announce = announce  # a line an epoch where no progress bar can be shown
+        self.announce = announce  # one line per epoch where no progress bar can be shown
         self.rows: list[dict[str, float | int | None]] = []
         self._patches = 0
         self._learning_rate: float | None = None
-        self._seconds = 0.0  # of this epoch, up to _began
+        self._seconds = 0.0  # seconds of this epoch before _began
         self._began = 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class History(Callback):
         self._began = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # not called for an epoch that is resumed in its middle
+        # not called for an epoch that is resumed within
         self._began = time.perf_counter()
         self._seconds = 0.0
         self._patches = 0
@@ -53,7 +53,7 @@ class History(Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        # now: a schedule that steps by batch will have set the next one, which after the last step of all means nothing
+        # now: later a schedule that steps per batch has set the next learning rate, meaningless after the last step
         self._learning_rate = optimizer.param_groups[0]["lr"]
 
     def on_train_batch_end(
@@ -77,7 +77,7 @@ class History(Callback):
             "patches": self._patches,
             "seconds": round(self._seconds, 3),
         }
-        # after a kill the same epoch may come twice
+        # after a kill the same epoch may be trained again
         self.rows = [old for old in self.rows if old["epoch"] < row["epoch"]] + [row]
         if not trainer.is_global_zero:
             return
@@ -94,7 +94,7 @@ class History(Callback):
 
 
 def write_history(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """One row an epoch; a run that went on with more metrics than it began with has empty cells."""
+    """Write one row per epoch; a run that was resumed with more metrics than before has empty cells."""
     with atomic_write(path, "w") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()

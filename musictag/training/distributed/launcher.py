@@ -1,8 +1,8 @@
-"""Several processes on one machine, started by Lightning: none of them survives the death of another by long.
+"""DDP on one machine with a process monitor: if one process dies, the others end soon after it.
 
 A process that waits in a collective operation for a dead one may wait until its timeout. torchrun and Slurm (with
-SLURM_KILL_BAD_EXIT) see to that themselves. Lightning's own process monitor kills all processes without a reason, the
-first one too, which may still be saving; and it does not notice when the first one dies.
+SLURM_KILL_BAD_EXIT) take care of that. Lightning's own process monitor kills all processes silently, also rank 0, which
+may still be saving, and it does not notice the death of rank 0.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pytorch_lightning.strategies.launchers.subprocess_script import _Subprocess
 
 from musictag.common.processes import KILL
 
-_LOOK_SECONDS = 0.5
-#: For the first process, which mostly notices by itself that another one is gone, and then ends in good order.
+_POLL_SECONDS = 0.5
+#: For rank 0, which usually notices the death of another process by itself and then ends properly.
 _GRACE_SECONDS = 10.0
 
 
 class WatchedDDP(DDPStrategy):
-    """Lightning's DDP, of which no process survives another one's death by more than some seconds.
+    """Lightning's DDP, in which no process survives the death of another one by more than some seconds.
 
-    ``on_death`` is told the reason before this process ends itself because of it. The settings are those of Lightning's
+    ``on_death`` is called with the reason before this process ends itself. The settings are those of Lightning's
     DDPStrategy and of torch's DistributedDataParallel.
     """
 
@@ -37,7 +37,7 @@ class WatchedDDP(DDPStrategy):
         super().__init__(**settings)
         self.on_death: Callable[[str], None] = lambda reason: None
 
-    def _configure_launcher(self) -> None:  # Lightning offers no public way to choose the launcher
+    def _configure_launcher(self) -> None:  # Lightning has no public way to choose the launcher
         self._launcher = _WatchingLauncher(self, self.cluster_environment, self.num_processes, self.num_nodes)
 
 
@@ -46,11 +46,11 @@ class _WatchingLauncher(_SubprocessScriptLauncher):
         super().__init__(*settings)
         self._strategy = strategy
         self._is_watched = self._has_killed = False
-        #: What this process has started. Not in ``procs``, where Lightning's monitor would look after them.
+        #: The processes that this one has started. Not in ``procs``, where Lightning's monitor would watch them.
         self.children: list[subprocess.Popen] = []
 
     def kill(self, signum: int) -> None:
-        """Ends the other processes; their deaths are no reason to end this one any more."""
+        """Send ``signum`` to the other processes, whose deaths no longer end this one."""
         self._has_killed = True
         for child in self.children:
             child.send_signal(signum)
@@ -58,7 +58,7 @@ class _WatchingLauncher(_SubprocessScriptLauncher):
     def launch(self, function: Callable, *args: Any, **kwargs: Any) -> Any:
         if "MUSICTAG_PARENT" in os.environ and not self._is_watched:
             parent = int(os.environ["MUSICTAG_PARENT"])
-            gone = "rank 0 of this run, which started the others, is gone"
+            gone = "rank 0 of this run, which started the others, has died"
             self._watch(lambda: None if os.getppid() == parent else gone, 1.0)
         return super().launch(function, *args, **kwargs)
 
@@ -72,31 +72,31 @@ class _WatchingLauncher(_SubprocessScriptLauncher):
         self._watch(lambda: dead_process(self.children), _GRACE_SECONDS)
 
     def _watch(self, trouble: Callable[[], str | None], grace_seconds: float) -> None:
-        """Ends this process some time after there is ``trouble``; a collective operation may never let it go."""
+        """End this process ``grace_seconds`` after ``trouble`` returns a reason, even in a collective operation."""
         self._is_watched = True
 
-        def look() -> None:
+        def watch() -> None:
             while (reason := trouble()) is None:
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
             time.sleep(grace_seconds)
             if self._has_killed:
                 return
-            self._strategy.on_death(f"{reason}; the same command goes on from the last checkpoint")
-            print(f"musictag: {reason}: so this one ends, too", file=sys.__stderr__, flush=True)
+            self._strategy.on_death(f"{reason}; rerun the command to resume from the last checkpoint")
+            print(f"musictag: {reason}: this process ends, too", file=sys.__stderr__, flush=True)
             self.kill(KILL)
             os._exit(1)
 
-        threading.Thread(target=look, name="watch-processes", daemon=True).start()
+        threading.Thread(target=watch, name="watch-processes", daemon=True).start()
 
 
 def dead_process(processes: list[subprocess.Popen], within_seconds: float = 0.0) -> str | None:
-    """What became of the first of the processes that ended badly; None while all are well, looked at for so long."""
+    """How the first failed process ended; None if none has failed ``within_seconds``."""
     give_up = time.monotonic() + within_seconds
     while True:
         for number, process in enumerate(processes, start=1):
             status = process.poll()
             if status:
-                how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+                how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
                 memory = " (perhaps the machine ran out of memory)" if status == -KILL else ""
                 return f"rank {number} of this run's {len(processes) + 1} processes {how}{memory}"
         if not processes or time.monotonic() >= give_up:

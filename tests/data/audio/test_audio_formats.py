@@ -1,4 +1,4 @@
-"""Every format, rate and number of channels becomes the same song: in its place, of its length, in little memory."""
+"""Every format, rate and number of channels gives the same song: aligned, of the same length, in little memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OPUS_RATES = (8000, 16000, 24000, 48000)
 def test_every_format_becomes_the_same_mono_sixteen_kilohertz(
     tmp_path: Path, suffix: str, subtype: str, channels: int, rate: int
 ) -> None:
-    seconds = 0.5001  # no whole number of samples at 16 kHz
+    seconds = 0.5001  # not an integer number of samples at 16 kHz
     audio = tone(seconds, rate)
     # the channels differ, and only their mean is the tone
     weights = np.arange(1, channels + 1) / np.arange(1, channels + 1).mean()
@@ -55,8 +55,8 @@ def test_every_format_becomes_the_same_mono_sixteen_kilohertz(
 def test_lossy_formats_are_neither_shifted_nor_longer(
     tmp_path: Path, suffix: str, subtype: str, channels: int, rate: int
 ) -> None:
-    """What encoders put in front is taken off (LAME, Opus): the song begins and ends where it did. Opus may move it by
-    a sample; of six channels, libsndfile's own Opus files are half a millisecond off."""
+    """Encoder delay is removed (LAME, Opus): the song begins and ends where it did. Opus may be off by a sample; with
+    six channels, libsndfile's own Opus files are half a millisecond off."""
     seconds = 2.0
     audio = sweep(seconds, rate)
     path = tmp_path / f"a.{suffix}"
@@ -73,13 +73,13 @@ SOUNDFILE_FORMATS = {"mp3": "MP3", "ogg": "OGG", "opus": "OGG"}
 
 
 def sweep(seconds: float, rate: int) -> np.ndarray:
-    """A tone that rises from 200 to 2,000 Hz: it resembles itself at no other time."""
+    """A tone that rises from 200 to 2,000 Hz: it correlates with itself at no other lag."""
     time = np.arange(round(seconds * rate)) / rate
     return 0.5 * np.sin(2 * np.pi * (200 + 900 * time / seconds) * time)
 
 
 def lag(heard: np.ndarray, expected: np.ndarray) -> int:
-    """By how many samples ``heard`` comes later, by the peak of their cross-correlation."""
+    """By how many samples ``heard`` is delayed, by the peak of the cross-correlation."""
     return int(np.correlate(heard, expected, "full").argmax()) - (len(expected) - 1)
 
 
@@ -138,7 +138,7 @@ def test_reading_in_blocks_changes_no_sample(
     soundfile.write(path, audio, 48000, subtype=subtype)
     whole = read_song(path)
     decoded, _ = soundfile.read(path, dtype="float32")
-    # another decoder rounds otherwise
+    # another decoder rounds differently
     expected = to_int16(resample(decoded.mean(axis=1), 48000, RATE))
     assert len(whole) == len(expected)
     assert np.abs(whole.astype(int) - expected).max() <= (suffix in ("mp3", "ogg"))

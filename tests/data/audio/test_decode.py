@@ -1,4 +1,4 @@
-"""Reading audio: samples survive, rates convert, and what cannot be used says why."""
+"""Reading audio: samples survive, rates are converted, and unusable audio says why."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_rates_are_converted_without_delay_or_loss(tmp_path: Path, rate: int) ->
     assert np.abs(resample(tone(2, rate), rate, 24000) - tone(2, 24000))[500:-500].max() < 1e-3
 
 
-def test_what_lies_above_the_new_nyquist_frequency_is_gone(tmp_path: Path) -> None:
+def test_frequencies_above_the_new_nyquist_are_removed(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", tone(2, 44100, 12000) + 0.01 * tone(2, 44100), 44100)
     samples = to_float(read_song(tmp_path / "a.wav"))
     assert np.abs(samples)[500:-500].max() < 0.006
@@ -102,7 +102,7 @@ def test_a_cut_file_is_noticed(tmp_path: Path, suffix: str, subtype: str | None,
         read_song(path)
 
 
-def test_the_beginning_of_a_cut_file_is_as_good_as_ever(tmp_path: Path, noise: np.ndarray) -> None:
+def test_the_beginning_of_a_cut_file_is_intact(tmp_path: Path, noise: np.ndarray) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, noise, RATE)
     path.write_bytes(path.read_bytes()[: 44 + 2 * RATE])
@@ -160,9 +160,9 @@ def test_the_name_of_a_file_does_not_matter(tmp_path: Path, noise: np.ndarray) -
         assert math.isnan(declared_seconds(path))
 
 
-def test_what_is_no_file_or_may_not_be_read_says_so(tmp_path: Path, noise: np.ndarray) -> None:
+def test_missing_and_unreadable_files_say_so(tmp_path: Path, noise: np.ndarray) -> None:
     (tmp_path / "folder.wav").mkdir()
-    os.mkfifo(tmp_path / "pipe.wav")  # opening it would wait for ever
+    os.mkfifo(tmp_path / "pipe.wav")  # opening it would block forever
     (tmp_path / "link.wav").symlink_to(tmp_path / "gone.wav")
     (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
     soundfile.write(tmp_path / "a.wav", noise, RATE)
@@ -200,7 +200,7 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, noise: np.ndarray, 
         target.chmod(0o700)
 
 
-def test_a_header_that_asks_for_a_rate_out_of_this_world_is_refused(tmp_path: Path, noise: np.ndarray) -> None:
+def test_an_impossible_rate_in_a_header_is_refused(tmp_path: Path, noise: np.ndarray) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, noise, RATE)
     data = bytearray(path.read_bytes())
@@ -215,7 +215,7 @@ def test_a_header_that_asks_for_a_rate_out_of_this_world_is_refused(tmp_path: Pa
     ("suffix", "subtype"),
     [("wav", "PCM_16"), ("wav", "FLOAT"), ("aiff", "PCM_24"), ("flac", None), ("mp3", None), ("ogg", "VORBIS")],
 )
-def test_whatever_is_damaged_a_song_or_a_reason_comes_out(tmp_path: Path, suffix: str, subtype: str | None) -> None:
+def test_any_damage_gives_a_song_or_a_reason(tmp_path: Path, suffix: str, subtype: str | None) -> None:
     rng = np.random.default_rng(6)
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, np.stack([tone(1, RATE), tone(1, RATE, 660)], axis=1), RATE, subtype=subtype)
@@ -277,7 +277,7 @@ def test_unusable_arrays_say_why(array: np.ndarray, rate: int, error: type[Excep
     [44.1, 0, -1, 1, 999, 1_000_001, 10**9, math.nan, math.inf, -math.inf, None, True, "44100", b"1", 1j, [16000]],
     ids=repr,
 )
-def test_a_rate_that_no_music_has_is_refused_at_once(rate: object) -> None:
+def test_an_impossible_rate_is_refused_at_once(rate: object) -> None:
     with pytest.raises(MusictagError, match="give the number of samples per second, from 1,000 to 1,000,000"):
         from_array(np.full(44100, 0.1), rate)
 

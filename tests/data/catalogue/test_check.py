@@ -1,4 +1,4 @@
-"""`musictag data check`: every problem at once with its row, and nothing where there is none."""
+"""`musictag data check`: every problem at once with its row, and nothing if there is none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.catalogues import read_rows, write_songs, write_table
 
 
 def words(path: Path) -> str:
-    """The heading over a column without numbers in the table ``path``."""
+    """The heading about a column without numbers in the table ``path``."""
     return (
         "error: columns without numbers. If their words are tags (rock, or rock;pop), this makes a column for each: "
         f"musictag catalogue {path} -o {path.parent / 'catalogue.csv'}; otherwise choose the tags with --tags and "
@@ -29,7 +29,7 @@ LINKS = "(--root and data.root set the folder that really holds the files)"
 
 
 def findings(shown: str) -> dict[str, list[str]]:
-    """What was printed: heading (``error: ...`` or ``warning: ...``) to its lines."""
+    """Parse the output: heading (``error: ...`` or ``warning: ...``) to its lines."""
     found: dict[str, list[str]] = {}
     heading = None
     for line in shown.splitlines():
@@ -44,7 +44,7 @@ def findings(shown: str) -> dict[str, list[str]]:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, dict[str, list[str]], str]:
-    """Exit status, findings, and all that was printed."""
+    """Exit status, findings, and the whole output."""
     status = cli.main(["data", "check", *map(str, arguments)])
     shown = capsys.readouterr().out
     return status, findings(shown), shown
@@ -52,7 +52,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
 
 def good_rows(folder: Path) -> list[dict]:
     names = write_songs(folder / "audio", 2)
-    for number in range(2, 60):  # what is in them is nobody's business here
+    for number in range(2, 60):  # their content does not matter here
         (folder / "audio" / f"{number}.wav").write_bytes(b"%d" % number)
         names.append(f"{number}.wav")
     splits = ["train"] * 30 + ["validation"] * 15 + ["test"] * 15
@@ -88,7 +88,7 @@ def test_a_good_catalogue_has_no_errors(tmp_path: Path, capsys: pytest.CaptureFi
     assert run(capsys, tmp_path / "c.parquet")[:2] == (0, {})
 
 
-def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_everything_that_is_wrong_is_reported_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = good_rows(tmp_path)
     audio = tmp_path / "audio"
     rows[1] |= {"song_id": "s0", "happy": "maybe"}
@@ -287,7 +287,7 @@ def test_the_root_can_be_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture
     assert heading == f"error: the folder {tmp_path / 'nowhere'} that paths are relative to does not exist"
 
 
-def test_a_folder_that_is_a_link_out_of_the_root_is_an_error_that_training_forgives(
+def test_a_folder_that_links_out_of_the_root_is_an_error_for_check_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = good_rows(tmp_path / "disk")
@@ -301,7 +301,7 @@ def test_a_folder_that_is_a_link_out_of_the_root_is_an_error_that_training_forgi
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="everything may be read here")
-def test_files_that_may_not_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_without_permission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_table(tmp_path / "c.csv", good_rows(tmp_path))
     (tmp_path / "audio" / "3.wav").chmod(0)
     assert run(capsys, path)[1] == {"error: files without read permission (1)": ["row 4: 'audio/3.wav'"]}

@@ -1,4 +1,4 @@
-"""The same recording under several names: found by bytes and by samples, told, and kept in one split."""
+"""The same recording under several names: found by bytes and by samples, reported, and kept in one split."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def test_files_with_the_same_bytes_are_found_and_others_are_not(tmp_path: Path) 
     assert groups(tmp_path) == groups(tmp_path, "a") == groups(tmp_path, "a", "b") == []
 
 
-def test_only_copies_of_those_that_matter_are_looked_for(tmp_path: Path) -> None:
+def test_only_copies_of_relevant_files_are_searched(tmp_path: Path) -> None:
     write(tmp_path, a=b"one", b=b"one", c=b"three", d=b"three")
     assert groups(tmp_path, "a", "b", "c", "d", among=[False, False, False, True]) == [[2, 3]]
     assert groups(tmp_path, "a", "b", "c", "d", among=[False] * 4) == []
 
 
-def test_nothing_is_read_of_files_whose_size_no_other_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_unique_size_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, **{f"f{size}": bytes(size) for size in range(1, 40)})
     write(tmp_path, big=bytes(40_000), other=bytes(20_000) + b"x" * 20_000, copy=bytes(40_000))
     read: list[tuple[str, str]] = []
@@ -73,12 +73,12 @@ def test_nothing_is_read_of_files_whose_size_no_other_has(tmp_path: Path, monkey
         monkeypatch.setattr(copies, name, noting)
     names = [path.name for path in sorted(tmp_path.iterdir())]
     assert groups(tmp_path, *names) == [[names.index("big"), names.index("copy")]]
-    # what differs in its middle is not read whole
+    # files that differ in the middle are not read whole
     assert sorted(read) == [("_sample", "big"), ("_sample", "copy"), ("_sample", "other"),
                             ("_whole", "big"), ("_whole", "copy")]  # fmt: skip
 
 
-def test_progress_is_told_where_there_are_many(
+def test_progress_is_shown_for_many_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copies, "_PROGRESS_FROM_FILES", 150)
@@ -94,7 +94,7 @@ def test_progress_is_told_where_there_are_many(
 
 
 def catalogue(folder: Path, *songs: tuple[str, str, bytes], split: bool = True) -> Path:
-    """A table of (file, split, content); each song has a tag every second time."""
+    """A table of (file, split, content); every second song has a tag."""
     rows = []
     for number, (name, of, content) in enumerate(songs):
         (folder / name).write_bytes(content)
@@ -107,7 +107,7 @@ def shown(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     return status, capsys.readouterr().out
 
 
-def test_check_tells_copies_across_splits_with_their_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_copies_across_splits_with_their_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     songs = [(f"{split}-{number}.wav", split, f"{split} {number}".encode()) for split in SPLITS for number in range(6)]
     status, said = shown(catalogue(tmp_path, *songs), capsys)
     assert (status, "identical" in said, "cop" in said.replace(str(tmp_path), "")) == (0, False, False)
@@ -149,7 +149,7 @@ def test_check_without_a_split_counts_copies_and_leaves_repeated_paths_to_others
 
 
 def twins(folder: Path, seconds: float = 1.0) -> Path:
-    """Sixteen songs, of which some are the same recording under another name, in another form, or encoded with a loss.
+    """Sixteen songs, some of them the same recording under another name, in another format, or with lossy encoding.
 
     Copies: 0 (train) = 5 (train, other bytes) = 9 (validation, FLAC); 2 (train) = 13 (test, the same file).
     """
@@ -158,7 +158,7 @@ def twins(folder: Path, seconds: float = 1.0) -> Path:
     for number in range(16):
         split, recording = SPLITS[(number >= 8) + (number >= 12)], {5: 0, 9: 0, 13: 2}.get(number, number)
         audio = synthetic_song(seconds, recording % 2 == 0, recording % 3 == 0, 0.5, recording)
-        audio = (audio * 32767).astype(np.int16)  # so that every format holds the same
+        audio = (audio * 32767).astype(np.int16)  # so that every format holds the same samples
         name = f"{number}.{'flac' if number == 9 else 'wav'}"
         with soundfile.SoundFile(folder / "audio" / name, "w", 16000, 1, "PCM_16") as file:
             if number == 5:
@@ -166,7 +166,7 @@ def twins(folder: Path, seconds: float = 1.0) -> Path:
             file.write(audio)
         rows.append({"song_id": f"s{number}", "path": f"audio/{name}", "split": split,
                      "high": int(number % 2 == 0), "noisy": int(number % 3 == 0)})  # fmt: skip
-    # what a lossy encoder makes of a song is another recording
+    # a lossy encoding is another recording
     soundfile.write(folder / "audio/15.mp3", synthetic_song(seconds, False, True, 0.5, 3), 16000)
     rows[15]["path"] = "audio/15.mp3"
     return write_table(folder / "catalogue.csv", rows)
@@ -175,7 +175,7 @@ def twins(folder: Path, seconds: float = 1.0) -> Path:
 ACROSS = "2 recordings are in more than one split, the same samples in each: s0 (train) = s5 (train) = s9 (validation); s2 (train) = s13 (test)"  # noqa: E501
 
 
-def test_songs_with_the_same_samples_are_told_and_listed(tmp_path: Path) -> None:
+def test_songs_with_the_same_samples_are_reported_and_listed(tmp_path: Path) -> None:
     path = twins(tmp_path)
     source = CatalogueFile(path)
     prepared = prepare(source, tmp_path / "data", songs_per_shard=3)
@@ -204,7 +204,7 @@ def test_copies_within_a_split_are_counted_alone(tmp_path: Path) -> None:
     assert last.startswith("2 recordings are duplicated within one split; the whole list: ")
 
 
-def test_training_warns_once_of_what_stands_in_several_splits(tmp_path: Path) -> None:
+def test_training_warns_once_of_copies_in_several_splits(tmp_path: Path) -> None:
     data = song_data(twins(tmp_path))
     data.prepare_data()
     with pytest.warns(UserWarning, match="more than one split") as caught:
@@ -217,7 +217,7 @@ def test_training_warns_once_of_what_stands_in_several_splits(tmp_path: Path) ->
         data.setup("test")
 
 
-def test_a_part_of_the_songs_only_tells_of_these(tmp_path: Path) -> None:
+def test_a_subset_of_the_songs_only_reports_these(tmp_path: Path) -> None:
     path = twins(tmp_path)
     ready(path)  # all are prepared
     data = song_data(path, train_songs=5)
@@ -246,7 +246,7 @@ def test_the_list_follows_the_split_and_stays_where_nothing_changed(tmp_path: Pa
     assert "s9,audio/9.flac,test,10" in duplicates.read_text()
 
 
-def test_songs_that_cannot_be_used_are_nobodys_copies(tmp_path: Path) -> None:
+def test_unusable_songs_are_not_copies(tmp_path: Path) -> None:
     path = twins(tmp_path)
     for number in (1, 3, 4):
         (tmp_path / f"audio/{number}.wav").write_bytes(b"no audio")
@@ -261,12 +261,12 @@ def test_songs_that_cannot_be_used_are_nobodys_copies(tmp_path: Path) -> None:
 
 
 def unsplit(folder: Path, count: int = 60, every: int = 6) -> tuple[Path, np.ndarray]:
-    """Songs of which every ``every``-th is a copy of the one before it, and for each song which recording it is."""
+    """Songs of which every ``every``-th is a copy of the previous one, and which recording each song is."""
     (folder / "audio").mkdir(parents=True)
     recordings, rows = np.arange(count), []
     recordings[every - 1 :: every] -= 1
     for number, recording in enumerate(recordings.tolist()):
-        # of one length, so that sizes tell nothing
+        # equal lengths, so that sizes say nothing
         (folder / f"audio/{number}.wav").write_bytes(b"recording %04d" % recording)
         rows.append({"path": f"audio/{number}.wav", "high": number % 2})
     return write_table(folder / "c.csv", rows), recordings
@@ -287,14 +287,14 @@ def test_a_split_keeps_identical_files_together(tmp_path: Path, capsys: pytest.C
     splits = splits_of(path)
     check_together(splits, recordings)
     assert "20 songs that are copies of each other kept together" in capsys.readouterr().err
-    # as they are, without that, some would be divided
+    # without keeping copies together, some would be divided
     other, _ = unsplit(tmp_path / "b")
     for number in range(60):
         (tmp_path / f"b/audio/{number}.wav").write_bytes(b"recording %04d" % number)
     apart = splits_of(other)
     assert any(len(set(apart[recordings == recording])) > 1 for recording in set(recordings.tolist()))
     assert "copies" not in capsys.readouterr().err
-    # the order of the rows decides nothing
+    # the order of the rows does not matter
     shutil.copytree(tmp_path / "a", tmp_path / "c", ignore=shutil.ignore_patterns("*.split-*"))
     rows = read_rows(tmp_path / "c/c.csv")
     for order in (np.arange(60)[::-1], np.random.default_rng(0).permutation(60)):
@@ -307,7 +307,7 @@ def test_artists_that_share_a_recording_are_one_group(tmp_path: Path) -> None:
     path, recordings = unsplit(tmp_path, count=120, every=10)
     rows = read_rows(path)
     for number, row in enumerate(rows):
-        # two songs an artist: copies are by artists that follow each other
+        # two songs per artist: copies are by consecutive artists
         row["artist"] = f"artist {(number + 1) // 2}"
     splits = splits_of(write_table(path, rows))
     check_together(splits, recordings)
@@ -336,14 +336,14 @@ def test_files_are_only_compared_when_songs_need_a_split(tmp_path: Path, monkeyp
     np.testing.assert_array_equal(splits_of(path), splits)
 
 
-def test_what_is_prepared_is_known_by_its_samples(tmp_path: Path) -> None:
+def test_prepared_songs_are_compared_by_samples(tmp_path: Path) -> None:
     path = twins(tmp_path)
     rows = [{key: value for key, value in row.items() if key != "split"} for row in read_rows(path)]
     write_table(path, rows)
     data = tmp_path / "data"
     found = []
     for seed in range(8):
-        # not yet prepared: files of other bytes are other recordings
+        # not prepared yet: files with other bytes are other recordings
         splits = splits_of(path, data_dir=data, split_seed=seed)
         assert splits[2] == splits[13]
         found.append(len({splits[0], splits[5], splits[9]}))

@@ -1,5 +1,5 @@
-"""Tags that the songs at hand cannot teach: left out with a word before anything is decoded, refused where they were
-asked for, kept where a part of the songs stands for the whole."""
+"""Tags that the songs at hand cannot teach: left out with a message before decoding, refused if requested by name, and
+kept if the songs are a subset of the data set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from musictag.data.manifest import SPLITS, Manifest, Tag
 from musictag.data.random_draws import song_keys, subset_order
 from musictag.experiment import run as experiment
 from musictag.experiment.builders import build_source
-from musictag.experiment.identity import run_folder
+from musictag.experiment.run import make_run
 from tests.data.datasets.test_jamendo import HEADER, MOODS
 from tests.data.datasets.test_magnatagatune import write_tables
 from tests.helpers.catalogues import read_rows, ready, song_data, write_table
@@ -31,7 +31,7 @@ from tests.helpers.public_files import make_audio, make_files
 
 
 def songs(train: dict[str, list[float | None]], kinds: dict[str, str] | None = None) -> Manifest:
-    """Training songs with these values of the tags, and a song each for validation and test with a 1 of all."""
+    """Training songs with these tag values, and one song each for validation and test that has all tags."""
     number = len(next(iter(train.values())))
     columns = {"song_id": [f"s{i}" for i in range(number + 2)], "split": ["train"] * number + ["validation", "test"]}
     columns |= {"path": columns["song_id"], "group": [None] * (number + 2), "duration": [None] * (number + 2)}
@@ -72,7 +72,7 @@ def test_tags_without_an_example_of_either_value_are_left_out_and_named(capsys: 
     ("least", "expected"),
     [(0, [*VALUES]), (1, ["both", "once", "measured"]), (2, ["both"]), (3, [])],
 )
-def test_rare_tags_are_left_out_as_the_key_says(least: int, expected: list[str]) -> None:
+def test_the_key_decides_which_rare_tags_are_left_out(least: int, expected: list[str]) -> None:
     manifest = songs(VALUES, KINDS)
     if expected:
         assert names(TagChoice(min_songs=least).learnable(manifest)) == expected
@@ -86,7 +86,7 @@ def test_a_tag_that_nearly_all_songs_have_is_as_rare() -> None:
     assert lacking_tags(manifest.split("train"), 2) == {"common": "1 negative song"}
 
 
-def test_tags_that_are_asked_for_are_not_left_out_but_refused() -> None:
+def test_requested_tags_are_refused_instead_of_left_out() -> None:
     manifest = songs(VALUES, KINDS)
     asked = TagChoice(["once", "never", "both"])
     assert names(asked.wanted(manifest)) == ["once", "never", "both"]
@@ -115,7 +115,7 @@ def test_tags_that_cannot_be_chosen(tags: object, message: str) -> None:
         TagChoice(min_songs=-1)
 
 
-def test_only_the_first_process_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_first_process_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     assert names(TagChoice().learnable(songs(VALUES, KINDS))) == ["both", "once", "measured"]
     assert capsys.readouterr().err == ""
@@ -169,7 +169,7 @@ def part_of_msd(folder: Path, tags: int = 30) -> Path:
 
 
 def words(kind: str, folder: Path) -> tuple[list[str], int, int]:
-    """Overrides for a part of a data set, its tags, and those that can be learnt."""
+    """Overrides for a subset of a data set, its tags, and those that can be learned."""
     if kind == "jamendo":
         root, lists = part_of_jamendo(folder, low=True)
         return ["data=jamendo", "data.subset=moodtheme", f"data.root={root}", f"data.lists={lists}"], 56, 50
@@ -215,7 +215,7 @@ def test_the_keys_choose_among_published_tags(kind: str, tmp_path: Path) -> None
         tags(min_songs_per_tag=100)
 
 
-def test_a_split_without_audio_is_told_with_advice_that_can_be_followed(tmp_path: Path) -> None:
+def test_a_split_without_audio_is_reported_with_usable_advice(tmp_path: Path) -> None:
     root = part_of_magnatagatune(tmp_path / "music")
     for folder in "def":
         shutil.rmtree(root / folder)
@@ -232,12 +232,12 @@ def test_the_tags_belong_to_the_identity_of_a_run(tmp_path: Path) -> None:
 
     def folder(*overrides: str) -> Path:
         config = compose_config(*own, *folders(tmp_path), *overrides)
-        return run_folder(config, build_source(config))
+        return make_run(config).folder(build_source(config))
 
     plain = folder()
     some = ("data.min_songs_per_tag=0", "data.min_songs_per_tag=2", "data.tags=[mood/theme---mood30]")
     assert len({plain, *map(folder, some)}) == 4
-    # it is asked for first of all, so that nothing is decoded for tags that cannot be learnt
+    # checked first, so that nothing is decoded for tags that cannot be learned
     with pytest.raises(MusictagError, match=r"data\.tags asks for tags"):
         folder(f"data.tags=[{MOODS[55]}]")
     # with more of its songs the data set has more tags
@@ -250,7 +250,7 @@ def test_the_tags_belong_to_the_identity_of_a_run(tmp_path: Path) -> None:
 
 
 def spoil(catalogue: Path, tag: str, split: str = "train") -> int:
-    """Makes every song of ``split`` that has the tag unreadable; returns how many."""
+    """Make every song of ``split`` with the tag unreadable; returns how many."""
     rows = [row for row in read_rows(catalogue) if row["split"] == split and row[tag] == "1"]
     for row in rows:
         (catalogue.parent / row["path"]).write_bytes(b"no audio")
@@ -259,7 +259,7 @@ def spoil(catalogue: Path, tag: str, split: str = "train") -> int:
 
 @pytest.fixture
 def rare(tiny_catalogue: Path) -> Path:
-    """The tiny catalogue with a tag of which training has one song, the last that growing parts of it take in."""
+    """The tiny catalogue with a tag that one training song has: the last one that growing subsets include."""
     rows = read_rows(tiny_catalogue)
     ids = [row["song_id"] for row in rows if row["split"] == "train"]
     last = ids[subset_order(song_keys(ids), 0)[-1]]
@@ -282,12 +282,12 @@ def test_a_tag_whose_last_song_cannot_be_read_is_left_out_of_the_run(
     # the weights are those of a run on the tags that are left
     chosen = [*overrides, "data.tags=[high,noisy,brightness]"]
     assert experiment.run(compose_config(*chosen))["test"] == metrics["test"]
-    # interrupted, it goes on
+    # interrupted, it resumes
     (folder / "metrics.json").unlink()
     assert experiment.run(compose_config(*overrides))["test"] == metrics["test"]
 
 
-def test_a_tag_that_was_asked_for_and_cannot_be_read_is_an_error(rare: Path) -> None:
+def test_a_requested_tag_that_cannot_be_read_is_an_error(rare: Path) -> None:
     spoil(rare, "rare")
     data = song_data(rare)
     data.source.tag_choice = TagChoice(["high", "rare"])
@@ -300,7 +300,7 @@ def test_a_tag_that_was_asked_for_and_cannot_be_read_is_an_error(rare: Path) -> 
 
 
 def train_subset(rare: Path, size: int) -> tuple[list[str], list[str]]:
-    """The names of the tags, and of those unlearnt, of ``size`` training songs."""
+    """Names of all tags and of the unlearned ones, with ``size`` training songs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = ready(rare, train_songs=size)
@@ -310,7 +310,7 @@ def train_subset(rare: Path, size: int) -> tuple[list[str], list[str]]:
     return names(data.manifest), expected
 
 
-def test_parts_of_the_training_songs_keep_all_tags(rare: Path) -> None:
+def test_subsets_of_the_training_songs_keep_all_tags(rare: Path) -> None:
     found = [train_subset(rare, size) for size in (3, 5, 8, 12)]
     assert all(tags == ["high", "noisy", "brightness", "rare"] for tags, _ in found)
     assert "rare" in found[0][1]
@@ -319,7 +319,7 @@ def test_parts_of_the_training_songs_keep_all_tags(rare: Path) -> None:
         assert set(larger) <= set(smaller)
 
 
-def test_the_unlearnt_are_told_once(rare: Path) -> None:
+def test_unlearned_tags_are_reported_once(rare: Path) -> None:
     data = song_data(rare, train_songs=5)
     data.prepare_data()
     with pytest.warns(
@@ -373,7 +373,7 @@ def test_a_damaged_constant_is_refused(rare: Path, tmp_path: Path) -> None:
             musictag.load(path)
 
 
-def test_values_without_any_known_get_the_middle(tiny_catalogue: Path) -> None:
+def test_values_without_any_known_get_the_midpoint(tiny_catalogue: Path) -> None:
     from musictag.models.baselines import constant_model, constant_predictor
 
     for values, expected in (([np.nan] * 4, 0.5), ([1.0] * 4, 5 / 6), ([0.0, np.nan], 1 / 3)):

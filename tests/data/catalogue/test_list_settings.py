@@ -1,4 +1,4 @@
-"""One word or number where a list is expected is a list of one, in every setting that is a list."""
+"""A single word or number where a list is expected becomes a list, in every list setting."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_one_element_is_a_list_of_one(
     target = target_of(group, name)
     cls = find_class(target, CONTRACTS[group])
     given: dict[str, Any] = {}
-    # the parameters are those of the class; what it is given is looked at
+    # parameters come from the class, values from what it was given
     parameters = settings(cls)
     monkeypatch.setattr("musictag.models.factory.settings", lambda _: parameters)
     monkeypatch.setattr(cls, "__init__", lambda self, **settings: given.update(settings))
@@ -80,7 +80,7 @@ def test_one_element_is_a_list_of_one(
         build({"_target_": target, **needed, key: ""}, CONTRACTS[group], **derived)
     if isinstance(single, int):
         for word in ("rock", "12", True):
-            with pytest.raises(MusictagError, match=f"{key}={word!r} is no number"):
+            with pytest.raises(MusictagError, match=f"{key}={word!r} is not a number"):
                 build({"_target_": target, **needed, key: word}, CONTRACTS[group], **derived)
 
 
@@ -114,7 +114,7 @@ def test_one_tag_of_a_catalogue(tmp_path: Path) -> None:
         CatalogueFile(path, tags="jazz").manifest()
     with pytest.raises(MusictagError, match=r"split_fractions=\[0\.8\]: give one positive fraction"):
         build_source(compose_config("data=catalogue", f"data.path={path}", "data.split_fractions=0.8"))
-    with pytest.raises(MusictagError, match="split_fractions='all' is no number"):
+    with pytest.raises(MusictagError, match="split_fractions='all' is not a number"):
         build_source(compose_config("data=catalogue", f"data.path={path}", "data.split_fractions=all"))
 
 

@@ -1,4 +1,4 @@
-"""Splits that are made for a catalogue without one: stratified, undivided groups, saved, and kept."""
+"""Splits made for a catalogue without one: stratified, with undivided groups, saved, and kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from musictag.data.manifest import SPLITS, Manifest, Tag
 
 
 def skewed(songs: int = 2000, groups: int = 250, seed: int = 0, unknown: float = 0.0, named: bool = True) -> Manifest:
-    """Songs of groups of uneven size, each with a taste of its own: 19 tags from frequent to rare, and a measure.
+    """Songs in groups of uneven size, each with its own taste: 19 tags from frequent to rare, and a regression tag.
 
     A few songs have no group; unless groups are ``named``, none has.
     """
@@ -56,7 +56,7 @@ def deviations(manifest: Manifest, splits: np.ndarray) -> np.ndarray:
 
 
 def random_grouped(manifest: Manifest, seed: int) -> np.ndarray:
-    """Whole groups in random order, filling the splits one after the other."""
+    """Whole groups in random order, filling one split after the other."""
     names = [group or song for group, song in zip(manifest.groups, manifest.song_ids, strict=True)]
     _, numbers = np.unique(names, return_inverse=True)
     order = np.random.default_rng(seed).permutation(numbers.max() + 1)
@@ -128,7 +128,7 @@ def test_the_split_is_saved_and_songs_keep_theirs(tmp_path: Path) -> None:
         assert len(set(everything[manifest.groups == group])) == 1
     assert path.read_text().startswith(written)
     np.testing.assert_allclose([np.mean(everything == split) for split in SPLITS], [0.8, 0.1, 0.1], atol=0.04)
-    # songs that leave keep their place for when they come back
+    # songs that are removed keep their split for when they return
     np.testing.assert_array_equal(made(rows(manifest, [5, 3]), tmp_path), everything[[5, 3]])
     assert len(path.read_text().splitlines()) == 1002
 
@@ -179,7 +179,7 @@ def test_other_fractions_or_another_seed_than_the_file_say_what_to_do(tmp_path: 
     for words in ("[0.8, 0.1, 0.1] and seed 0, not fractions [0.7, 0.1, 0.2]", "data.split_fractions=[0.8,0.1,0.1]",
                   f"delete {path}", "data.split_path="):  # fmt: skip
         assert words in str(caught.value)
-    # nobody asks for any fractions: those of the file
+    # without fractions, those of the file are used
     assert (SavedSplit(tmp_path / "songs.csv").of(manifest)[0] == made(manifest, tmp_path)).all()
     made(manifest, tmp_path, fractions=(0.6, 0.2, 0.2), path=tmp_path / "mine.csv")
     splits, how = SavedSplit(tmp_path / "songs.csv", path=tmp_path / "mine.csv").of(manifest)
@@ -210,7 +210,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes, message: str)
     assert f"delete {path}" in str(caught.value)
 
 
-def test_a_place_that_cannot_be_written_names_the_key(tmp_path: Path) -> None:
+def test_an_unwritable_path_names_the_key(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MusictagError, match=r"cannot be saved in .*data\.split_path=my-split\.csv"):
         made(skewed(songs=50), tmp_path, path=tmp_path / "file" / "split.csv")

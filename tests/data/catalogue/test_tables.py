@@ -1,4 +1,4 @@
-"""Tables as people and their programs write them: separators, decimal commas, yes and no, empty cells, double names."""
+"""Tables as people and programs write them: delimiters, decimal commas, yes and no, empty cells, similar names."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_truth_values_are_the_same_in_both_kinds_of_file(tmp_path: Path) -> None
     np.testing.assert_array_equal(read(tmp_path / "c.parquet"), read(tmp_path / "d.csv"))
 
 
-def test_a_duration_is_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_duration_is_not_yes_or_no(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"path": f"{i}.wav", "duration": d, "x": i % 2} for i, d in enumerate(("true", "1.5", "2"))]
     write_songs(tmp_path, 3)
     path = write_table(tmp_path / "c.csv", rows)
@@ -172,7 +172,7 @@ def test_columns_of_one_or_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     assert check(tmp_path / "catalogue.csv", capsys)[0] == 0
 
 
-def test_ones_alone_are_not_told_about_empty_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ones_alone_get_no_advice_on_empty_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_songs(tmp_path, 6)
     path = write_table(tmp_path / "c.csv", [{"path": f"{i}.wav", "a": 1, "x": i % 2} for i in range(6)])
     assert "empty cell" not in check(path, capsys)[1]
@@ -212,7 +212,7 @@ def test_names_that_differ_little(
     assert what not in capsys.readouterr().err
 
 
-def test_messages_name_a_command_that_can_be_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_name_a_command_that_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "my $ongs"
     folder.mkdir()
     path = write_table(

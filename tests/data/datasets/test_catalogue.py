@@ -1,4 +1,4 @@
-"""A catalogue as somebody brings it: the columns it needs, what becomes of tags, paths and groups, what is said."""
+"""A user's catalogue: required columns, handling of tags, paths and groups, and messages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def test_path_and_one_tag_are_enough(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == ""
 
 
-def test_kinds_are_said_and_tags_without_songs_in_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_kinds_and_tags_without_songs_in_a_split_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [
         {"path": f"{i}.wav", "split": split, "artist": f"a{i}", "rock": int(i < 4), "energy": i / 10, "sad": 1}
         for i, split in enumerate(["train"] * 6 + ["validation"] * 2 + ["test"] * 2)
@@ -72,7 +74,7 @@ def test_a_hundred_tags_stay_a_compact_block(tmp_path: Path, capsys: pytest.Capt
     assert len(said.splitlines()) == 5
 
 
-def test_other_processes_say_and_save_nothing(
+def test_other_processes_print_and_save_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_table(tmp_path / "mine.csv", [{"path": f"{i}.mp3", "happy": i % 2} for i in range(10)])
@@ -98,7 +100,7 @@ def test_declared_kinds_that_do_not_fit_are_refused_with_their_rows(tmp_path: Pa
     assert build_source(config).manifest().tags == tags
 
 
-def test_words_are_no_tag(tmp_path: Path) -> None:
+def test_words_are_not_a_tag(tmp_path: Path) -> None:
     rows = [{"path": f"{i}.wav", "title": f"song {i}", "genre": "rock", "happy": i % 2} for i in range(5)]
     path = write_table(tmp_path / "c.csv", rows)
     with pytest.raises(
@@ -129,7 +131,7 @@ def test_the_artist_is_the_group_unless_there_is_a_group(tmp_path: Path) -> None
 
 
 def test_tables_of_other_programs_are_read(tmp_path: Path) -> None:
-    """Types that pandas and polars write: large strings, dictionaries, float64 with NaN, booleans, whole numbers."""
+    """Types that pandas and polars write: large strings, dictionaries, float64 with NaN, booleans, integers."""
     columns = {
         "song_id": pa.array([1, 2, 3]),
         "path": pa.array(["a", "b", "c"], pa.large_string()),
@@ -164,7 +166,7 @@ def test_spaces_around_numbers_do_not_matter(tmp_path: Path) -> None:
         (b'path,x\n"a,1\nb,0\n', "cannot be read as csv"),
     ],
 )
-def test_what_is_no_comma_separated_utf8_is_said_so(tmp_path: Path, content: bytes, message: str) -> None:
+def test_tables_that_are_not_utf8_with_commas_say_so(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "c.csv").write_bytes(content)
     with pytest.raises(MusictagError, match=message):
         CatalogueFile(tmp_path / "c.csv").manifest()

@@ -1,4 +1,4 @@
-"""MTG-Jamendo: the official lists song by song, either quality of the audio, and what is said of damage."""
+"""MTG-Jamendo: the official lists song by song, both audio qualities, and messages about damage."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from musictag.data.datasets.jamendo import SUBSETS, Jamendo
 from musictag.data.manifest import SPLITS
 from musictag.data.preparation.prepare import prepare
 from musictag.experiment.builders import build_source
-from musictag.experiment.identity import run_folder
+from musictag.experiment.run import make_run
 from tests.helpers.experiments import compose_config
 from tests.helpers.public_files import make_audio, make_files, public_file
 
 HEADER = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"
-#: As many tags as the subset has, in no order.
+#: As many tags as the subset has, in no particular order.
 MOODS = [f"mood/theme---mood{number:02d}" for number in range(56)][::-1]
 PATHS = [f"{number:02d}/{number}00.mp3" for number in range(9)]
 
 
 def write_lists(folder: Path, line_end: str = "\r\n") -> Path:
-    """Nine songs of the subset moodtheme in three files; the tags go round, three songs of each split."""
+    """Nine songs of the subset moodtheme in three files; tags are assigned in turn, three songs per split."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, split in enumerate(SPLITS):
         lines = [HEADER]
@@ -101,7 +101,7 @@ def test_prepared_songs_stay_when_their_files_are_gone(tmp_path: Path) -> None:
     shutil.rmtree(root)
     after = prepare(Jamendo(root, lists, **settings), tmp_path / "data", max_bad_fraction=0)
     assert after.manifest.digest() == before.manifest.digest()
-    # prepared otherwise, they are not
+    # with other settings they are not prepared
     with pytest.raises(MusictagError, match="no song has an audio file"):
         Jamendo(root, lists, **settings | {"max_seconds": 2.0}).manifest()
 
@@ -183,7 +183,7 @@ def test_the_published_split(published: tuple[Path, dict[str, str]], capsys: pyt
     assert "WARNING" not in said
 
 
-def test_where_things_lie_is_no_part_of_a_run(tmp_path: Path) -> None:
+def test_locations_are_not_part_of_a_run(tmp_path: Path) -> None:
     low = [path.replace(".mp3", ".low.mp3") for path in PATHS]
     root = make_files(tmp_path / "audio", [*PATHS, *low])
     for lists in ("one", "other/split-0"):
@@ -191,7 +191,7 @@ def test_where_things_lie_is_no_part_of_a_run(tmp_path: Path) -> None:
 
     def folder(*overrides: str) -> Path:
         config = compose_config("data=jamendo", "data.subset=moodtheme", f"data.root={root}", *overrides)
-        return run_folder(config, build_source(config))
+        return make_run(config).folder(build_source(config))
 
     first = folder(f"data.lists={tmp_path / 'one'}")
     assert folder(f"data.lists={tmp_path / 'other'}", "data.audio=full") == first

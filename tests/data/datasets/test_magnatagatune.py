@@ -1,4 +1,4 @@
-"""MagnaTagATune: the published splits song by song, tags and their order, and what is said where a file is missing."""
+"""MagnaTagATune: the published splits song by song, tags and their order, and messages about missing files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from musictag.data.preparation.prepare import prepare
 from musictag.data.store.store import read_index
 from tests.helpers.public_files import make_audio, make_files, public_file
 
-#: Columns as in the published table: in no order, and more than are used.
+#: Columns as in the published table: unordered, and more than are used.
 COLUMNS = sorted(
     {*TAGS, *(name for names in SYNONYMS for name in names), "banjo", "bongos", "folk", "lol", "organ", "water"}
 )
@@ -130,7 +130,7 @@ def small(tmp_path: Path) -> Path:
 def test_from_the_tables_to_prepared_audio(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = MagnaTagATune(small, max_seconds=1.0, data_dir=tmp_path / "data")
     prepared = prepare(source, tmp_path / "data")
-    for folder in small.glob("[0-9a-f]"):  # the files are not needed any more
+    for folder in small.glob("[0-9a-f]"):  # the files are no longer needed
         shutil.rmtree(folder)
     again = prepare(MagnaTagATune(small, max_seconds=1.0, data_dir=tmp_path / "data"), tmp_path / "data")
     assert again.manifest.digest() == prepared.manifest.digest()
@@ -200,7 +200,7 @@ def test_audio_that_is_not_unpacked(small: Path, files: list[str], message: str)
         MagnaTagATune(small).manifest()
 
 
-def test_empty_folders_are_no_audio(small: Path) -> None:
+def test_empty_folders_are_not_audio(small: Path) -> None:
     without_folders(small)
     (small / "a").mkdir()
     with pytest.raises(MusictagError, match="contain none of the clips"):
@@ -245,7 +245,7 @@ def test_annotations_that_are_not_the_published_ones(small: Path, change, messag
         MagnaTagATune(small).manifest()
 
 
-def test_an_artist_that_nobody_knows_is_unknown(small: Path) -> None:
+def test_a_missing_artist_is_unknown(small: Path) -> None:
     table = pacsv.read_csv(small / CLIP_INFO, parse_options=pacsv.ParseOptions(delimiter="\t"))
     table = table.set_column(3, "artist", pc.if_else(pc.equal(table["artist"], "b"), "", table["artist"]))
     table = table.filter(pc.not_equal(table["clip_id"], 7))

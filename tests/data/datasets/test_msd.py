@@ -38,7 +38,7 @@ def dump(path: Path, content: object) -> None:
 
 @pytest.fixture(scope="module")
 def pickles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Lists of the published length as pickles; songs without audio share two vectors. Not for writing into."""
+    """Lists of the published length as pickles; songs without audio share two vectors. Read-only."""
     folder = tmp_path_factory.mktemp("pickles")
     others = [f"TRMNO0TRAIN{number:07d}" for number in range(NUM_TRAIN + 11774)]
     train = [*SONGS["train"][:2], *others[2 : NUM_TRAIN - 1], SONGS["train"][2], *SONGS["validation"]]
@@ -68,7 +68,7 @@ def maps(tmp_path: Path, pickles: Path) -> Path:
 
 @pytest.fixture
 def tables(tmp_path: Path) -> Path:
-    """Lists as tables, of the songs with audio alone."""
+    """Lists as tables, only of the songs with audio."""
     folder = tmp_path / "tables"
     folder.mkdir()
     lines = [f"{song}\t{path}\n" for song, path in zip(WITH_AUDIO, TRACK_PATHS, strict=True)]
@@ -123,12 +123,12 @@ def test_previews_in_the_layout_of_7digital(maps: Path, tmp_path: Path, capsys: 
     check(MillionSongDataset(root, maps).manifest(), PREVIEWS)
     assert "(data.paths=7digital)" in capsys.readouterr().err
     make_files(root, [*TRACK_PATHS])
-    # of equals the first
+    # the first of equals
     check(MillionSongDataset(root, maps).manifest(), TRACK_PATHS)
     check(MillionSongDataset(root, maps, paths="7digital").manifest(), PREVIEWS)
 
 
-def test_lists_lie_with_the_audio_unless_said_otherwise(tables: Path, tmp_path: Path) -> None:
+def test_lists_are_beside_the_audio_by_default(tables: Path, tmp_path: Path) -> None:
     make_files(tables, TRACK_PATHS)
     check(MillionSongDataset(tables).manifest(), TRACK_PATHS)
 
@@ -151,7 +151,7 @@ def test_from_tables_to_prepared_audio(tables: Path, tmp_path: Path) -> None:
     assert not prepared.problems
 
 
-def test_no_audio_says_that_there_is_none_to_be_had(tables: Path, tmp_path: Path) -> None:
+def test_no_audio_says_that_it_is_no_longer_available(tables: Path, tmp_path: Path) -> None:
     with pytest.raises(MusictagError) as caught:
         MillionSongDataset(tmp_path, tables).manifest()
     for words in ("no song has an audio file below", "index: A/A/A/TRAAA", "are no longer available", "data=jamendo"):
@@ -294,7 +294,7 @@ def test_artists_come_from_the_metadata(
 
 
 @pytest.mark.parametrize("content", [b"no database", b""], ids=["text", "empty"])
-def test_another_file_is_no_metadata(tables: Path, audio: Path, tmp_path: Path, content: bytes) -> None:
+def test_another_file_is_not_metadata(tables: Path, audio: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "tracks.db").write_bytes(content)
     with pytest.raises(MusictagError, match=r"tracks\.db cannot be read as track_metadata\.db"):
         MillionSongDataset(audio, tables, artists=tmp_path / "tracks.db").manifest()

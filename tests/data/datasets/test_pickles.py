@@ -1,4 +1,4 @@
-"""Pickles from elsewhere: lists, numbers and arrays are read; what could run anything is refused, and never runs."""
+"""Untrusted pickles: lists, numbers and arrays are read; anything that could run code is refused, and never runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def python2_array(values: np.ndarray) -> bytes:
-    """An array as Python 2 wrote it with protocol 0: bytes in quotes with escapes, integers for truth values."""
+    """An array as Python 2 wrote it with protocol 0: bytes in quotes with escapes, integers for booleans."""
     raw = repr(values.tobytes())[1:].encode()
     rows = "".join(f"I{size}\n" for size in values.shape)
     return (
@@ -158,7 +158,7 @@ def test_what_an_array_of_objects_hides_never_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     hiding = np.array([[Runs(os.system, "touch ran")]], dtype=object)
-    # the type stands before the content: told that it is numbers, the reader comes to the content and its names
+    # the type comes before the content: if it declares numbers, the reader gets to the content and its names
     for content in (pickle.dumps(hiding, protocol), pickle.dumps(hiding, protocol).replace(b"O8", b"f8")):
         with pytest.raises(MusictagError, match=r"it holds an array of 'O8'|it names posix\.system"):
             load_pickle(write(tmp_path / "evil.cP", content))

@@ -1,4 +1,4 @@
-"""Where the songs of a published data set lie, which of them are there, and what is said about it."""
+"""Where the songs of a published data set are, which of them exist, and the messages about it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NONE = pa.array([], pa.string())
 
 
 def manifest(splits: str, groups: str = "", there: str = "") -> Manifest:
-    """One song a letter: t(rain), v(alidation), e (test); groups and presence likewise."""
+    """One song per letter: t(rain), v(alidation), e (test); groups and presence likewise."""
     names = {"t": "train", "v": "validation", "e": "test"}
     ids = [str(number) for number in range(len(splits))]
     columns = {"song_id": ids, "path": ids, "split": [names[letter] for letter in splits]}
@@ -107,13 +107,13 @@ def test_artists_that_cross_splits_are_counted(capsys: pytest.CaptureFixture[str
     assert "artists are unknown" in said(capsys)[1]
 
 
-def test_only_the_first_process_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_first_process_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     announce(manifest("tve"), "split", (3, 3, 3), 0)
     assert said(capsys) == []
 
 
-def test_settings_are_chosen_from_what_there_is() -> None:
+def test_settings_must_exist() -> None:
     choose("split", 0, range(5))
     with pytest.raises(MusictagError, match=r"data\.split=5 does not exist; choose one of 0, 1, 2, 3, 4"):
         choose("split", 5, range(5))

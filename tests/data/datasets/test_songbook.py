@@ -76,7 +76,7 @@ def test_more_songs_than_pieces_are_new_arrangements_within_the_split(data_dir, 
     assert manifest.leaked_groups() == []
 
 
-def test_another_seed_arranges_the_same_pieces_anew(data_dir):
+def test_another_seed_arranges_the_same_pieces_differently(data_dir):
     settings = {"num_songs": 6, "validation_songs": 2, "test_songs": 2, "seconds": SECONDS}
     one, other = (Songbook(data_dir, seed=seed, **settings).manifest() for seed in (0, 1))
     assert one.paths.tolist() == other.paths.tolist()

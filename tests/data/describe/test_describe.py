@@ -1,4 +1,4 @@
-"""`musictag data describe`: the numbers are those of an independent count, and the pictures are there."""
+"""`musictag data describe`: the numbers match an independent count, and the plots are written."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_any_data_set_is_described_by_the_words_of_training(
     assert "high" not in capsys.readouterr().out
 
 
-def test_what_cannot_be_described_is_said_so(
+def test_what_cannot_be_described_says_so(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, message in (

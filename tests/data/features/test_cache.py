@@ -1,4 +1,4 @@
-"""Features on disk: computed once, kept at any kill, and never those of other audio."""
+"""Features on disk: computed once, kept after a kill at any point, and never those of other audio."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_features_come_in_the_order_asked_for_and_are_computed_once(store: Store
     assert len(computed) == 15
     np.testing.assert_array_equal(stored_features(Store(store.folder), pa.array(ids[::-1])), first[::-1])
     assert len(computed) == 15
-    # another subset: what is new in it
+    # another subset: only its new songs
     rest = stored_features(store, store.song_ids)
     assert sorted(computed) == sorted(store.num_samples)
     np.testing.assert_array_equal(rest, directly(store, store.song_ids))
@@ -65,7 +65,7 @@ def test_worker_processes_write_the_same(store: Store, computed: list[int]) -> N
     np.testing.assert_array_equal(found, directly(store, store.song_ids))
 
 
-def test_an_interrupted_computation_goes_on_after_its_blocks(
+def test_an_interrupted_computation_continues_after_its_blocks(
     store: Store, computed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counting = feature_store.song_features
@@ -82,7 +82,7 @@ def test_an_interrupted_computation_goes_on_after_its_blocks(
     assert len(computed) == 20
     monkeypatch.setattr(feature_store, "song_features", counting)
     found = stored_features(store, store.song_ids)
-    assert len(computed) == 20 + 8  # two blocks of 8 were written; 4 songs of the third are lost
+    assert len(computed) == 20 + 8  # two blocks of 8 were written; 4 songs of the third were lost
     np.testing.assert_array_equal(found, directly(store, store.song_ids))
     assert not list(feature_folder(store).glob(".*.part"))
 
@@ -95,7 +95,9 @@ def _die(rows: np.ndarray, entries: pa.Array) -> int:
     return feature_store.write_block(feature_store._worker["store"], feature_store._worker["folder"], rows, entries)
 
 
-def test_a_killed_worker_is_told_and_finished_blocks_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_is_reported_and_finished_blocks_are_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feature_store, "_work", _die)
     with pytest.raises(MusictagError, match="a worker process died while computing features"):
         stored_features(store, store.song_ids, workers=2)
@@ -103,8 +105,8 @@ def test_a_killed_worker_is_told_and_finished_blocks_are_kept(store: Store, monk
 
 
 @pytest.mark.parametrize("song", ["train-00", "train-03"])
-def test_other_audio_has_features_of_its_own(tiny_catalogue: Path, song: str) -> None:
-    """Also where it is as long as the old one and lies at the same place of its shard: the first song does."""
+def test_other_audio_has_its_own_features(tiny_catalogue: Path, song: str) -> None:
+    """Also if it has the same length and position in its shard as the old one, as the first song does."""
     store = ready(tiny_catalogue).store
     before = stored_features(store, store.song_ids)
     path = tiny_catalogue.parent / "audio" / f"{song}.wav"
@@ -129,7 +131,7 @@ def test_features_of_another_version_are_computed_beside(
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "bit"])
-def test_a_damaged_block_is_named_and_mended(store: Store, damage: str) -> None:
+def test_a_damaged_block_is_named_and_repaired(store: Store, damage: str) -> None:
     found = stored_features(store, store.song_ids)
     block = min(feature_folder(store).glob("*.parquet"))
     content = bytearray(block.read_bytes())
@@ -141,7 +143,7 @@ def test_a_damaged_block_is_named_and_mended(store: Store, damage: str) -> None:
     np.testing.assert_array_equal(stored_features(store, store.song_ids), found)
 
 
-def test_of_two_that_want_the_same_one_computes(store: Store, capfd: pytest.CaptureFixture[str]) -> None:
+def test_of_two_processes_on_the_same_features_one_computes(store: Store, capfd: pytest.CaptureFixture[str]) -> None:
     folder = feature_folder(store)
     folder.mkdir()
     with FileLock(folder / ".lock"):
@@ -156,9 +158,9 @@ def test_of_two_that_want_the_same_one_computes(store: Store, capfd: pytest.Capt
     assert "another process is computing features in" in capfd.readouterr().err.replace("\n", " ")
 
 
-def test_a_place_that_cannot_be_written_to_is_told(store: Store) -> None:
+def test_an_unwritable_folder_is_reported(store: Store) -> None:
     feature_folder(store).write_text("a file where the folder should be")
-    with pytest.raises(MusictagError, match=r"cannot write to .*choose another place with data_dir="):
+    with pytest.raises(MusictagError, match=r"cannot write to .*use another folder with data_dir="):
         stored_features(store, store.song_ids[:3])
 
 

@@ -1,4 +1,4 @@
-"""Features of songs that are known exactly, and against librosa's own."""
+"""Features of signals with known values, and compared with librosa's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from musictag.data.features.descriptors import (
     song_features,
 )
 
-#: Of ``music()``.
+#: Constants of ``music()``.
 DIGEST = "9b4fb775"
 KNOWN = {
     "mfcc 0 mean": -58.9819,
@@ -52,7 +52,7 @@ def sine(frequency: float, seconds: float = 3.0, amplitude: float = 0.3) -> np.n
 
 
 def clicks(bpm: float, seconds: float = 20.0) -> np.ndarray:
-    """Short bursts of noise, over noise that is hardly there."""
+    """Short bursts of noise over very quiet noise."""
     rng = np.random.default_rng(0)
     song = rng.normal(0, 1e-4, round(seconds * SAMPLE_RATE))
     for beat in np.arange(0.2, seconds - 0.2, 60 / bpm):
@@ -62,14 +62,14 @@ def clicks(bpm: float, seconds: float = 20.0) -> np.ndarray:
 
 
 def music(seconds: float = 6.0) -> np.ndarray:
-    """Something of everything: a tone that glides, its octave, clicks and noise."""
+    """A bit of everything: a gliding tone, its octave, clicks and noise."""
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     glide = np.sin(2 * np.pi * (200 * time + 100 * time**2))
     noise = np.random.default_rng(1).normal(0, 0.03, len(time))
     return (0.2 * glide + 0.1 * np.sign(glide) + noise + clicks(100, seconds)).astype(np.float32)
 
 
-def test_every_number_has_a_name_of_its_own():
+def test_every_number_has_its_own_name():
     names = feature_names()
     assert len(names) == len(set(names)) == len(song_features(music(1.0)))
     assert song_features(music(1.0)).dtype == np.float32
@@ -108,7 +108,7 @@ def test_the_tempo_of_clicks(bpm: int):
 
 @pytest.mark.parametrize(("frames", "band"), [(15, "120-150"), (16, "100-120"), (20, "80-100"), (24, "60-80")])
 def test_the_tempogram_knows_the_tempo_to_a_frame(frames: int, band: str):
-    """A click every so many frames of 32 ms: at 125, 117, 94 and 78 beats a minute; twice as slow is not asked for."""
+    """A click every n frames of 32 ms: at 125, 117, 94 and 78 beats per minute; half the tempo does not count."""
     waveform = np.zeros(20 * SAMPLE_RATE)
     for start in range(0, len(waveform) - 800, frames * 512):
         waveform[start : start + 800] = sine(880)[:800]
@@ -154,7 +154,7 @@ def test_the_descriptors_are_those_of_librosa():
     assert [found[f"chroma {p} mean"] for p in ("C", "F#", "B")] == pytest.approx(
         chroma.mean(axis=1)[[0, 6, 11]], rel=1e-3
     )
-    # bands here have no bin in common, and the highest ends at 6.4 kHz, not at the last bin
+    # these bands share no bin, and the highest ends at 6.4 kHz, not at the last bin
     contrast = librosa.feature.spectral_contrast(**rates, n_bands=5).mean(axis=1)
     assert found["contrast 800-1600 Hz mean"] == pytest.approx(contrast[3], abs=0.5)
     strength = librosa.onset.onset_strength(y=song, sr=SAMPLE_RATE, n_mels=96, **STFT)
@@ -191,9 +191,9 @@ def test_ten_minutes_need_little_more_than_their_samples():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert np.isfinite(found).all()
-    # the spectrum alone would be 150 MB, its power and magnitude as much again
+    # the spectrum alone would take 150 MB, its power and magnitude as much again
     assert peak < 100e6
-    # the same again and again: nearly the same features
+    # repetitions have nearly the same features
     few = dict(zip(feature_names(), song_features(np.tile(music(6.0), 5)), strict=True))
     many = dict(zip(feature_names(), found, strict=True))
     for name in ("centroid mean", "mfcc 2 mean", "onset rate", "loudness percentile 50"):
@@ -209,7 +209,7 @@ def test_what_cannot_be_described_is_refused():
 
 
 def test_numbers_that_change_need_another_version():
-    """If this fails, something computes other features than before: raise ``VERSION``, and write down the new ones."""
+    """If this fails, the features have changed: increase ``VERSION``, and write down the new ones."""
     found = by_name(music())
     assert feature_digest() == DIGEST
     assert {name: found[name] for name in KNOWN} == pytest.approx(KNOWN, rel=2e-3)

@@ -1,4 +1,4 @@
-"""Songs that cannot be trained on or scored: said before any time is spent."""
+"""Songs that cannot be trained on or scored are reported before any time is spent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.helpers.catalogues import read_rows, song_data, write_table
 
 
 def change(catalogue: Path, **columns: object) -> None:
-    """Sets columns to a value, or to what a function of the row says."""
+    """Set columns to a value, or to a function of the row."""
     rows = read_rows(catalogue)
     for row in rows:
         row |= {name: value(row) if callable(value) else value for name, value in columns.items()}

@@ -1,4 +1,4 @@
-"""Patches and songs: what is drawn depends on (seed, epoch, song) alone, and evaluation sees every sample."""
+"""Patches and songs: draws depend only on (seed, epoch, song), and evaluation sees every sample."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from musictag.common.errors import MusictagError
 from musictag.data.datasets.catalogue import CatalogueFile
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.loading.patches import CompactTargets
 from musictag.data.loading.samplers import EvaluationBatches, TrainBatches
 from musictag.data.random_draws import song_keys, subset_order
@@ -23,7 +23,7 @@ from tests.helpers.catalogues import read_rows, ready, song_data, write_table
 PATCH = 8000
 
 
-def patches_of(data: SongData, epoch: int = 0) -> list[tuple[int, bytes]]:
+def patches_of(data: SongDataModule, epoch: int = 0) -> list[tuple[int, bytes]]:
     data.epoch = epoch
     batches = list(data.train_dataloader())
     return [
@@ -69,8 +69,8 @@ def test_a_sampler_of_ones_own_decides_what_is_trained_on(tiny_catalogue: Path) 
         patches_of(ready(tiny_catalogue, sampler=partial(Favourite, song=3, too_many=1)))
 
 
-def test_targets_take_less_room_and_are_the_same(tiny_catalogue: Path) -> None:
-    """Those of both kinds are unknown for some songs, and stay so."""
+def test_compact_targets_are_smaller_and_equal(tiny_catalogue: Path) -> None:
+    """Tags of both kinds are unknown for some songs, and stay so."""
     table = read_rows(tiny_catalogue)
     table[5]["high"] = table[23]["noisy"] = ""
     write_table(tiny_catalogue, table)
@@ -97,7 +97,7 @@ def test_batches_hold_what_they_say(tiny_catalogue: Path) -> None:
             np.testing.assert_array_equal(data.audio("train", song), whole)
 
 
-def test_a_song_shows_the_same_patches_whoever_trains_with_it(tiny_catalogue: Path) -> None:
+def test_a_songs_patches_do_not_depend_on_other_songs(tiny_catalogue: Path) -> None:
     everybody, some = ready(tiny_catalogue), ready(tiny_catalogue, train_songs=9)
     by_song = {everybody.song_ids("train")[song]: audio for song, audio in patches_of(everybody, 3)}
     assert all(by_song[some.song_ids("train")[song]] == audio for song, audio in patches_of(some, 3))
@@ -142,7 +142,7 @@ def test_fewer_songs_than_a_batch_make_one_smaller_batch() -> None:
 
 
 class Recorder(pl.LightningModule):
-    """Learns nothing and remembers what it was shown."""
+    """Learns nothing and records what it was given."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class Recorder(pl.LightningModule):
 def test_a_resumed_run_sees_what_an_uninterrupted_one_would(
     tiny_catalogue: Path, tmp_path: Path, num_workers: int, after_validation: bool
 ) -> None:
-    """The checkpoint is written at the end of an epoch, or after its validation, which is before its end."""
+    """The checkpoint is written at the end of an epoch, or after validation, which is before its end."""
 
     def train(max_epochs: int, folder: str, checkpoint: str | None = None) -> list[tuple[int, bytes]]:
         recorder = Recorder()
@@ -252,7 +252,7 @@ def test_the_song_average_fits_the_batches(tiny_catalogue: Path) -> None:
     np.testing.assert_allclose(average.compute()[:, 1].numpy(), sums / counts, rtol=1e-5)
 
 
-# who is there
+# songs and targets
 
 
 def test_training_subsets_change_nothing_else_and_prepare_no_more(tiny_catalogue: Path) -> None:
@@ -266,7 +266,7 @@ def test_training_subsets_change_nothing_else_and_prepare_no_more(tiny_catalogue
         np.testing.assert_array_equal(small.targets(split), everything.targets(split))
 
 
-def test_other_songs_stand_in_for_unusable_ones(tiny_catalogue: Path) -> None:
+def test_other_songs_replace_unusable_ones(tiny_catalogue: Path) -> None:
     whole = ready(tiny_catalogue, train_songs=6).song_ids("train")
     order = [str(song) for song in ready(tiny_catalogue).song_ids("train")]
     order = [order[row] for row in subset_order(song_keys(order), 0)]
@@ -284,7 +284,7 @@ def test_other_songs_stand_in_for_unusable_ones(tiny_catalogue: Path) -> None:
         ready(tiny_catalogue, train_songs=13)
 
 
-def test_normalisation_hears_every_training_song_once(tiny_catalogue: Path) -> None:
+def test_normalisation_sees_every_training_song_once(tiny_catalogue: Path) -> None:
     data = ready(tiny_catalogue, eval_batch_size=5)
     blocks = list(data.normalisation_waveforms())
     assert [tuple(block.shape) for block in blocks] == [(5, PATCH), (5, PATCH), (2, PATCH)]

@@ -1,4 +1,4 @@
-"""Songs that processes share among them are scored as by one process: 7, 8 and 9 songs, 2 and 3 processes."""
+"""Songs shared among processes get the scores of a single process: 7, 8 and 9 songs, 2 and 3 processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from musictag.data.datasets.catalogue import CatalogueFile
-from musictag.data.loading.datamodule import SongData
+from musictag.data.loading.datamodule import SongDataModule
 from musictag.evaluation.song_average import SongAverage
 from musictag.models.network import TaggingNetwork
 from musictag.training.module import to_waveform
@@ -28,8 +28,8 @@ SCRIPT = f"import sys; from {__name__} import process; process(sys.argv[1], *map
 
 
 def evaluate(folder: Path, songs: int, mode: str) -> tuple[np.ndarray, list[int]]:
-    """Song scores of the test songs, as TaggingModule computes them, and the rows of the patches heard here."""
-    data = SongData(CatalogueFile(folder / f"music{songs}/catalogue.csv"), folder / "data", patch_seconds=0.5,
+    """Scores of the test songs, as TaggingModule computes them, and the rows of the patches evaluated here."""
+    data = SongDataModule(CatalogueFile(folder / f"music{songs}/catalogue.csv"), folder / "data", patch_seconds=0.5,
                     eval_batch_size=5, num_workers=0, prepare_workers=1, evaluation_mode=mode)  # fmt: skip
     data.prepare_data()
     data.setup()
@@ -49,7 +49,7 @@ def evaluate(folder: Path, songs: int, mode: str) -> tuple[np.ndarray, list[int]
 
 
 def process(folder: str | Path, rank: int, world: int) -> None:
-    """One of ``world``; writes what it got."""
+    """One of ``world`` processes; writes its result."""
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/meet{world}", rank=rank, world_size=world,
         timeout=timedelta(seconds=HANGS),

@@ -28,7 +28,7 @@ def test_fetching_ahead_changes_neither_order_nor_errors(workers: int) -> None:
     assert list(loader) == [3, 1, 2, 19, 0]
     broken = PrefetchingLoader(_Numbers(), sampler=[3, 7, 2], batch_size=None, num_workers=workers)
     batches = iter(broken)
-    assert next(batches) == 3  # what comes before the error is not lost with it
+    assert next(batches) == 3  # batches before the error are not lost
     with pytest.raises(SongError, match="the seventh song is gone"):
         next(batches)
 

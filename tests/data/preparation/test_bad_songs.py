@@ -1,4 +1,4 @@
-"""A song that cannot be used costs itself only, and stands in problems.csv with its reason."""
+"""Only the unusable song itself is lost, and problems.csv lists it with its reason."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def flip_header(path: Path) -> None:
     path.write_bytes(bytes(255 - byte for byte in path.read_bytes()[:64]) + path.read_bytes()[64:])
 
 
-#: What happens to a song's file, and the reason that is given.
+#: What happens to a song's file, and the expected reason.
 DAMAGES = {
     Path.unlink: "file not found",
     cut_in_half: "cut short",
@@ -62,12 +62,12 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_whatever_is_wrong_with_a_file_it_costs_that_song(tiny_catalogue: Path, tmp_path: Path, workers: int) -> None:
+def test_any_problem_of_a_file_costs_only_that_song(tiny_catalogue: Path, tmp_path: Path, workers: int) -> None:
     rows = read_rows(tiny_catalogue)
     for row, damage in zip(rows, DAMAGES, strict=False):
         path = tiny_catalogue.parent / row["path"]
         damage(path, 0) if damage is os.truncate else damage(path)
-    # a name that promises something else is no damage
+    # a misleading name is not damage
     mislabelled = tiny_catalogue.parent / rows[-1]["path"]
     rows[-1]["path"] = "audio/in truth a wav.mp3"
     mislabelled.rename(tiny_catalogue.parent / rows[-1]["path"])
@@ -89,7 +89,7 @@ def test_whatever_is_wrong_with_a_file_it_costs_that_song(tiny_catalogue: Path, 
         np.testing.assert_array_equal(prepared.store.read(row), reader(song_id, path))
 
 
-def test_bad_songs_cost_themselves_and_are_listed(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_bad_songs_are_left_out_and_listed(tiny_catalogue: Path, tmp_path: Path) -> None:
     audio = tiny_catalogue.parent / "audio"
     (audio / "train-00.wav").unlink()
     (audio / "test-01.wav").write_bytes(b"garbage")
@@ -110,7 +110,7 @@ def test_bad_songs_cost_themselves_and_are_listed(tiny_catalogue: Path, tmp_path
     assert {row["used"] for row in listed} == {"no"}
     assert Manifest.load(prepared.store.folder / "manifest.parquet").digest() == prepared.manifest.digest()
 
-    # what was mended is tried again, and nothing else
+    # repaired files are tried again, and nothing else
     soundfile.write(audio / "train-00.wav", synthetic_song(1, True, True, 0.5, seed=0), 16000)
     again = CountingCatalogue(tiny_catalogue)
     assert len(prepare(again, tmp_path / "data").manifest) == 23
@@ -134,7 +134,7 @@ class WrongCatalogue(CatalogueFile):
         return lambda song_id, path: np.zeros(5, dtype=np.float32) if song_id == "train-01" else 1 // 0
 
 
-def test_a_mistake_in_a_reader_is_no_bad_song(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_a_bug_in_a_reader_is_not_a_bad_song(tiny_catalogue: Path, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"reading song train-00 .* ZeroDivisionError"):
         prepare(WrongCatalogue(tiny_catalogue), tmp_path / "data")
     rows = read_rows(tiny_catalogue)

@@ -1,4 +1,4 @@
-"""A song that takes its process down costs itself only, whoever reads it; other deaths are told apart from it."""
+"""A song that crashes its process costs only itself, whichever process reads it; other deaths are distinguished."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def be_killed(path: str) -> None:
 
 
 def die_every_other_time(path: str) -> None:
-    """As with memory that is short: the song is not to blame, and alone it can be read."""
+    """As when memory is short: the song is not to blame, and can be read alone."""
     marks = Path(f"{path}.marks")
     read_before = marks.read_text() if marks.exists() else ""
     marks.write_text(read_before + "x")
@@ -55,7 +55,7 @@ def die_once(path: str) -> None:
         die_every_other_time(path)
 
 
-#: Songs by what they do to the process that reads them; two of them lie in one block of 4.
+#: Songs by what they do to the process that reads them; two of them are in one block of 4.
 DEATHS = {"train-01": segfault, "train-02": leave, "test-06": be_killed}
 
 
@@ -79,7 +79,7 @@ class DeadlyCatalogue(CatalogueFile):
 
 
 def check(prepared: Prepared, deaths: dict[str, Callable[[str], None]]) -> None:
-    """All songs are there, once, but for those that kill, and nothing of the search for them is left."""
+    """All songs are present once, except those that kill, and the search for them leaves nothing behind."""
     assert {song_id: reason for song_id, _, reason in prepared.problems} == dict.fromkeys(deaths, CRASHED)
     assert {row["song_id"] for row in read_rows(prepared.store.folder / "problems.csv")} == set(deaths)
     assert len(prepared.store) == len(prepared.manifest) == 24 - len(deaths)
@@ -92,7 +92,7 @@ def check(prepared: Prepared, deaths: dict[str, Callable[[str], None]]) -> None:
     [({"train-01": segfault}, 5), pytest.param(DEATHS, 4, marks=pytest.mark.slow)],
     ids=["one", "three"],
 )
-def test_songs_that_end_their_process_are_found_and_left_out(
+def test_songs_that_crash_their_process_are_found_and_left_out(
     tiny_catalogue: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -105,7 +105,7 @@ def test_songs_that_end_their_process_are_found_and_left_out(
     for song_id in deaths:
         assert f"song {song_id} (audio/{song_id}.wav) cannot be used: the decoder crashed on it" in told
     assert "24 songs in" in told
-    # where nobody dies the same songs lie in the same places
+    # without deaths the same songs are in the same positions
     whole = prepare(CatalogueFile(tiny_catalogue), tmp_path / "whole", songs_per_shard=4)
     shards = [contents(tmp_path / name) for name in ("data", "whole")]
     assert len(shards[0].items() & shards[1].items()) == shards_without + 2  # of 6 blocks; about.json, duplicates.csv
@@ -113,14 +113,14 @@ def test_songs_that_end_their_process_are_found_and_left_out(
 
 
 @pytest.mark.slow
-def test_where_nobody_is_left_each_start_finds_one_of_them(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_without_workers_each_start_finds_one_crashing_song(tiny_catalogue: Path, tmp_path: Path) -> None:
     statuses = []
     for _ in range(4):
         process = subprocess.run(
             [sys.executable, "-c", SCRIPT, tiny_catalogue, tmp_path / "data"], cwd=ROOT, env=ENVIRONMENT
         )
         statuses.append(process.returncode)
-    # the third song dies of SIGKILL; every run before it was ended by a song that is known from then on
+    # the third song dies of SIGKILL; a song that is known from then on ended every run before it
     assert statuses == [-signal.SIGSEGV, 0, -signal.SIGKILL, 1]
     check(
         prepare(DeadlyCatalogue(tiny_catalogue, DEATHS), tmp_path / "data", songs_per_shard=4, max_bad_fraction=0.2),
@@ -129,7 +129,7 @@ def test_where_nobody_is_left_each_start_finds_one_of_them(tiny_catalogue: Path,
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_of_no_song_leaves_the_work_to_fewer(
+def test_a_worker_that_dies_of_something_else_leaves_fewer_workers(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = DeadlyCatalogue(tiny_catalogue, {"train-05": die_once})
@@ -142,9 +142,9 @@ def test_a_worker_that_dies_of_no_song_leaves_the_work_to_fewer(
 
 
 @pytest.mark.slow
-def test_if_the_last_worker_dies_of_no_song_the_work_stops(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_if_the_last_worker_dies_of_something_else_the_work_stops(tiny_catalogue: Path, tmp_path: Path) -> None:
     source = DeadlyCatalogue(tiny_catalogue, {"test-06": die_every_other_time})
-    with pytest.raises(MusictagError, match=r"a worker process died .* type the same command again"):
+    with pytest.raises(MusictagError, match=r"a worker process died .* rerun the command"):
         prepare(source, tmp_path / "data", workers=2, songs_per_shard=4)
     assert len(list((tmp_path / "data").glob("*/shards/*.parquet"))) >= 4
     prepare(CatalogueFile(tiny_catalogue), tmp_path / "data", songs_per_shard=4)

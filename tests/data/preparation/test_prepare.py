@@ -1,4 +1,4 @@
-"""Decode once: the same bytes whoever works and however often it is interrupted; a bad song costs that song only."""
+"""Decode once: the same bytes for any workers and any number of interruptions; a bad song costs only that song."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.helpers.preparations import (
 
 @pytest.fixture
 def reference(tiny_catalogue: Path, tmp_path: Path) -> dict[str, str]:
-    """What an undisturbed preparation of the tiny catalogue in one process leaves."""
+    """The result of an undisturbed preparation of the tiny catalogue in one process."""
     prepare(CatalogueFile(tiny_catalogue), tmp_path / "reference", songs_per_shard=2)
     found = contents(tmp_path / "reference")
     assert len(found) == 12 + 5  # shards; index, problems, duplicates, manifest, about
@@ -55,7 +55,7 @@ def kill_and_resume(catalogue: Path, data_dir: Path, workers: int, blocks: int, 
     pids = children(process)
     process.kill()
     process.wait()
-    # no worker outlives the one who started it
+    # no worker outlives its parent
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 60)
     kept = finished_blocks(data_dir)
     assert blocks <= kept < 12
@@ -65,7 +65,7 @@ def kill_and_resume(catalogue: Path, data_dir: Path, workers: int, blocks: int, 
     assert contents(data_dir) == reference
 
 
-def test_a_killed_preparation_goes_on_where_it_was(tiny_catalogue: Path, tmp_path: Path, reference: dict) -> None:
+def test_a_killed_preparation_continues_where_it_was(tiny_catalogue: Path, tmp_path: Path, reference: dict) -> None:
     kill_and_resume(tiny_catalogue, tmp_path / "data", 2, 3, reference)
 
 
@@ -80,7 +80,7 @@ def test_killed_anywhere(tiny_catalogue: Path, tmp_path: Path, reference: dict, 
 def test_a_kill_between_any_two_steps_costs_nothing(
     tiny_catalogue: Path, tmp_path: Path, reference: dict, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Stops before each step that changes the folder in turn, going on each time from what the stop before left."""
+    """Stop before each step that changes the folder in turn, and continue from there each time."""
     from musictag.data.preparation import blocks
 
     class Killed(BaseException):
@@ -153,7 +153,7 @@ def test_a_disk_too_small_is_noticed_before_starting(
 
 
 @pytest.mark.parametrize("odd", [1e12, 12.1 * 3600])
-def test_one_odd_length_stops_nobody(
+def test_one_odd_length_does_not_stop_the_work(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], odd: float
 ) -> None:
     rows = read_rows(tiny_catalogue)
@@ -162,7 +162,7 @@ def test_one_odd_length_stops_nobody(
     assert "24 songs to prepare: about 7" in capsys.readouterr().err
 
 
-def test_odd_lengths_in_headers_stop_nobody(
+def test_odd_lengths_in_headers_do_not_stop_the_work(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tiny_catalogue.parent / "audio" / "train-00.wav"
@@ -173,11 +173,11 @@ def test_odd_lengths_in_headers_stop_nobody(
     assert "24 songs to prepare: about 2." in capsys.readouterr().err
 
 
-def test_the_space_needed_is_told_before_starting(
+def test_the_space_needed_is_reported_before_starting(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     megabytes = sum(len(source_samples) for source_samples in all_samples(tiny_catalogue)) * 2 / 1e6
-    (tiny_catalogue.parent / "audio" / "train-03.wav").write_bytes(b"no audio")  # a header that says nothing
+    (tiny_catalogue.parent / "audio" / "train-03.wav").write_bytes(b"no audio")  # a header without information
 
     def told(data_dir: Path, **options: object) -> float:
         prepare(CatalogueFile(tiny_catalogue, **options), data_dir)
@@ -194,7 +194,7 @@ def test_the_space_needed_is_told_before_starting(
     assert told(tmp_path / "durations") == pytest.approx(24 * 100 * 32000 / 1e6, abs=0.06)
 
 
-def test_the_space_needed_is_seen_after_the_first_block_if_not_before(
+def test_the_space_needed_is_known_after_the_first_block_at_the_latest(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(AudioFiles, "expected_seconds")
@@ -206,7 +206,7 @@ def test_the_space_needed_is_seen_after_the_first_block_if_not_before(
     assert finished_blocks(tmp_path / "full") == 1
 
 
-def test_a_place_that_cannot_be_written_is_named(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_named(tiny_catalogue: Path, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     with pytest.raises(MusictagError, match=r"cannot write to .*data_dir="):
         prepare(CatalogueFile(tiny_catalogue), tmp_path / "data")
@@ -281,7 +281,7 @@ def test_prepared_songs_outlive_their_files(tiny_catalogue: Path, tmp_path: Path
     assert song_versions(again, again.manifest(), after.store.folder) == told
 
 
-def test_what_is_there_opens_without_reading_or_writing(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_a_finished_folder_opens_without_reading_or_writing(tiny_catalogue: Path, tmp_path: Path) -> None:
     first = prepare(CatalogueFile(tiny_catalogue), tmp_path / "data")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.joinpath("data").rglob("*")}
     source = CountingCatalogue(tiny_catalogue)
@@ -296,7 +296,7 @@ def test_what_is_there_opens_without_reading_or_writing(tiny_catalogue: Path, tm
     assert again.manifest.digest() == first.manifest.digest()
 
 
-def test_progress_is_told_in_lines_where_there_is_no_terminal(
+def test_progress_is_printed_in_lines_without_a_terminal(
     tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("musictag.common.progress._LINE_EVERY_SECONDS", 0.0)

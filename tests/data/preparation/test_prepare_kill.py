@@ -1,4 +1,4 @@
-"""Killed without warning, at any moment, as often as anybody likes: what is there in the end is always the same."""
+"""Killed without warning, at any moment, any number of times: the final result is always the same."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Run:
         )  # fmt: skip
 
     def kill(self, group: bool) -> str:
-        """Kill it, all of it or the parent alone; returns how far it was."""
+        """Kill it, all of it or only the parent; returns how far it was."""
         if group:
             os.killpg(self.process.pid, signal.SIGKILL)
         else:
@@ -95,7 +95,7 @@ def phase(data_dir: Path) -> str:
 
 @pytest.fixture(scope="module")
 def undisturbed(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], float, float]:
-    """What a run that nobody kills leaves, and after how many seconds it has its first block, and is finished."""
+    """The result of an undisturbed run, and the seconds until its first block and its end."""
     data_dir = tmp_path_factory.mktemp("undisturbed")
     began = time.monotonic()
     run = Run(catalogue, data_dir)
@@ -148,10 +148,10 @@ def test_a_kill_at_any_moment_changes_nothing(
 
 
 @pytest.mark.parametrize("group", [True, False], ids=["all processes", "the parent alone"])
-def test_it_gets_to_the_end_however_often_it_is_killed(
+def test_it_finishes_however_often_it_is_killed(
     catalogue: Path, undisturbed: tuple[dict[str, str], float, float], tmp_path: Path, group: bool
 ) -> None:
-    """Killed whenever one more block is done: each start must go on from there, and so needs no more than BLOCKS."""
+    """Killed after each further block: each start must continue from there, and so needs no more than BLOCKS."""
     kills = done = 0
     while True:
         run = Run(catalogue, tmp_path / "data")
@@ -168,10 +168,10 @@ def test_it_gets_to_the_end_however_often_it_is_killed(
 
 
 def finished_songs(data_dir: Path) -> int:
-    """Songs that a next start need not read again: those in the index, and those in parts that wait for it."""
+    """Songs that the next start need not read: those in the index, and those in parts to be merged."""
     song_ids: set[str] = set()
     for path in [*data_dir.glob("*/index.parquet"), *data_dir.glob("*/shards/*.parquet")]:
-        with suppress(FileNotFoundError):  # parts end when the index has them
+        with suppress(FileNotFoundError):  # parts vanish once the index has them
             # read at once: the index may be replaced meanwhile
             table = pq.read_table(pa.BufferReader(path.read_bytes()), columns=["song_id"])
             song_ids.update(table["song_id"].to_pylist())

@@ -79,7 +79,7 @@ def test_regression_targets_of_a_hand_made_score():
         assert tags["signal-to-noise ratio"] == pytest.approx(arrangement.recording.signal_to_noise_db / 60)
         if not {"bass", "drums"} & {player.tag for player in arrangement.players}:
             found += 1
-            # chords of two quarter notes at 60 quarters a minute are too slow: raised to 1.2 notes a second
+            # chords of two quarter notes at 60 quarters per minute are too slow: raised to 1.2 notes per second
             assert tags["note rate"] == pytest.approx(1.2 / 12, abs=0.01)
             assert tags["simultaneous parts"] == pytest.approx(4 / 6, abs=0.1)
             assert tags["polyphonic"] == 1.0
@@ -128,7 +128,7 @@ def test_the_kick_marks_the_downbeats(meter, hits):
         ({"meter": None}, {"triple": None, "compound": None}),
     ],
 )
-def test_what_the_score_does_not_tell_is_unknown(about, expected):
+def test_what_the_score_does_not_say_is_unknown(about, expected):
     tags = score_tags(replace(tune(), **about))
     assert {name: tags[name] for name in expected} == expected
 

@@ -96,7 +96,7 @@ def test_what_the_files_say(corpus):
     assert (piece.work, len(piece.parts), piece.meter) == ("Missa Ad fugam", 4, (4, 2))
 
 
-def test_no_tune_stands_in_two_splits(corpus):
+def test_no_tune_is_in_two_splits(corpus):
     splits: dict[str, set[str]] = {}
     for group, split in zip(corpus.group, corpus.split, strict=True):
         splits.setdefault(group, set()).add(split)

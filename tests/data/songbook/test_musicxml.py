@@ -22,7 +22,7 @@ def xml_note(pitch: str, duration: float, extra: str = "", after: str = "") -> s
 
 
 def xml_score(*parts: list[str], head: str = "") -> bytes:
-    """Each part a list of measures' contents; the first measure gets two divisions a quarter note and 4/4."""
+    """Each part is a list of measures' contents; the first measure gets two divisions per quarter note and 4/4."""
     attributes = (
         "<attributes><divisions>2</divisions><time><beats>4</beats><beat-type>4</beat-type></time></attributes>"
     )
@@ -150,7 +150,7 @@ def test_flipped_bytes_in_an_archive_are_a_damaged_archive(compression):
         for place in rng.choices(range(2, len(whole)), k=2):
             damaged[place] = rng.randrange(256)
         try:
-            read_musicxml(bytes(damaged), "mozart/some.mxl")  # harmless in fields that nobody reads
+            read_musicxml(bytes(damaged), "mozart/some.mxl")  # harmless in fields that are not read
         except ValueError:
             refused += 1
     assert refused > 250

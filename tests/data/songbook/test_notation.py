@@ -92,7 +92,7 @@ def test_abc_chords_ties_in_them_and_a_chord_as_one_event():
     assert notes(tune("+CE+A")) == [(0, 0.5, 60), (0, 0.5, 64), (0.5, 0.5, 69)]
 
 
-def test_abc_leaves_out_what_is_no_note():
+def test_abc_leaves_out_everything_but_notes():
     score = tune('"Am7"!trill!{gab}~C .D HE "_fade"(FG) uA`B % ceg\nw: a bc de\nN: fade')
     assert pitches(score) == [60, 62, 64, 65, 67, 69, 71]
 

@@ -192,7 +192,7 @@ def test_soundfonts_that_cannot_be_used_stop_before_work(tmp_path, change, messa
         Songbook(tmp_path, soundfont=path).manifest()
 
 
-def test_a_missing_soundfont_says_what_to_type(tmp_path, monkeypatch):
+def test_a_missing_soundfont_says_what_to_use(tmp_path, monkeypatch):
     with pytest.raises(MusictagError, match="no SoundFont at"):
         Songbook(tmp_path, soundfont=tmp_path / "none.sf2").fingerprint()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -1,4 +1,4 @@
-"""What is said of a clip is counted anew from what its players play, and from how it is recorded."""
+"""Tags of a clip match an independent count of its notes, and its recording."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECONDS = 10.0
 
 
 def median_pitch(by_pitch: list[tuple[float, float]], share: float) -> float:
-    """The pitch, from 36 to 96, that this share of the sounding time does not exceed; of (pitch, seconds)."""
+    """The pitch, from 36 to 96, below which is this share of the sounding time, for (pitch, seconds)."""
     ordered = sorted(by_pitch)
     passed = np.cumsum([length for _, length in ordered])
     pitch = next(pitch for (pitch, _), until in zip(ordered, passed, strict=True) if until >= share * passed[-1])
@@ -34,7 +34,7 @@ def test_measures_are_those_of_the_notes_that_are_played() -> None:
         apart = sum(later - onset > 0.03 for onset, later in pairwise([-1.0, *onsets]))
         assert arrangement.tags["note rate"] == pytest.approx(min(apart / SECONDS / 12, 1.0))
         sounding = [(pitch, min(length, SECONDS - onset)) for onset, length, pitch, _ in notes]
-        # where two notes meet in the middle, either of them will do
+        # if two notes meet in the middle, either is correct
         found = arrangement.tags["median pitch"]
         assert found in {median_pitch(sounding, 0.5 - 1e-9), median_pitch(sounding, 0.5 + 1e-9)}
         drums += len(melodic) < len(arrangement.players)
@@ -54,7 +54,7 @@ def test_meters(meter: tuple[int, int] | None, triple: float | None, compound: f
 
 @pytest.mark.parametrize("level_db", [-12.0, -3.0])
 def test_a_room_is_as_loud_as_it_says(level_db: float) -> None:
-    """Against the direct sound, which here is a single click."""
+    """Relative to the direct sound, which here is a single click."""
     click = np.zeros(48_000)
     click[1000] = 1.0
     recording = Recording(

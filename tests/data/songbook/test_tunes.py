@@ -1,4 +1,4 @@
-"""Which pieces count as one tune, and how tunes are dealt out to the splits."""
+"""Which pieces count as one tune, and how tunes are assigned to the splits."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_melody_runs_follow_the_highest_of_simultaneous_notes():
     assert melody_runs(replace(score(pitches), parts=(both,))) == melody_runs(score(pitches))
 
 
-def test_scales_and_trills_are_nobodys_melody():
+def test_scales_and_trills_identify_no_melody():
     assert melody_runs(score(60 + np.arange(40))) == set()
     assert melody_runs(score(60 + np.arange(40) % 2)) == set()
 

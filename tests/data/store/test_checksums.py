@@ -1,4 +1,4 @@
-"""Damaged audio is not trained on: whatever is wrong with a shard is noticed when it is read, named, and mended."""
+"""Damaged audio is not trained on: any damage of a shard is detected on reading, named, and repaired."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_checksums_do_not_depend_on_the_pieces_in_which_the_samples_come(pieces:
     assert checksum_bytes(len(samples)) == 4 * 5
 
 
-def test_whatever_bit_of_a_shard_is_wrong_its_reader_hears_of_it(store: Store) -> None:
+def test_any_wrong_bit_of_a_shard_is_detected_on_reading(store: Store) -> None:
     """Header, samples and checksums alike: 300 single bits, in any of the shards."""
     paths = sorted((store.folder / "shards").iterdir())
     rng = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def test_whatever_bit_of_a_shard_is_wrong_its_reader_hears_of_it(store: Store) -
         beginnings = [rng.integers(HEADER_BYTES), rng.integers(size), rng.integers(size - 40, size)]
         byte, bit = int(beginnings[number % 3]), int(rng.integers(8))
         flip(path, byte, bit)
-        with pytest.raises(MusictagError, match=rf"shard {path} is damaged: .*Songs in that place: "):
+        with pytest.raises(MusictagError, match=rf"shard {path} is damaged: .*Affected songs: "):
             read_all(Store(store.folder))
         assert [found.name for found in Store(store.folder).damaged_shards(np.arange(5))] == [path.name]
         flip(path, byte, bit)
@@ -117,9 +117,9 @@ def test_only_the_songs_in_the_damaged_block_are_named_and_the_others_can_be_rea
         with pytest.raises(MusictagError) as caught:
             fresh.read(row)
         assert f"shard {path} is damaged: samples {begin} to " in str(caught.value)
-        assert f"Songs in that place: {', '.join(there)}. " in str(caught.value)
+        assert f"Affected songs: {', '.join(there)}. " in str(caught.value)
         assert f"rm -f {path}" in str(caught.value)
-    # what lies before and behind the block in the same song is what was written
+    # the samples before and after the block in the same song are intact
     (row,) = store.rows_of(np.array(["train-03"]))
     before = begin - offset
     assert before > 0
@@ -145,8 +145,8 @@ def test_margins_and_short_songs_are_compared_too(store: Store) -> None:
         store.patches(np.array([short]), np.array([0]), int(lengths[short]) + 1000)
 
 
-def test_a_short_song_at_the_end_of_damaged_neighbours_is_none_of_theirs(store: Store) -> None:
-    """What a patch is longer than its song must not be looked for in the next one."""
+def test_a_short_song_after_damaged_neighbours_is_readable(store: Store) -> None:
+    """What a patch exceeds its song by must not be searched in the next one."""
     index = read_index(store.folder)
     last_of_shard = index["offset"].to_numpy() + index["samples"].to_numpy() == index["shard_samples"].to_numpy()
     rows = np.flatnonzero(last_of_shard)
@@ -175,12 +175,12 @@ def test_a_block_is_compared_once_in_a_process(store: Store, monkeypatch: pytest
     assert 5 <= some < blocks
     store.patches(rows, starts, 8000)
     assert len(compared) == some
-    monkeypatch.setattr(store_module, "MAX_OPEN_SHARDS", 1)  # mapped anew, and known all the same
+    monkeypatch.setattr(store_module, "MAX_OPEN_SHARDS", 1)  # mapped again, and still known to be verified
     whole = read_all(store)
     assert len(compared) == blocks
     assert read_all(store) == whole
     assert len(compared) == blocks
-    # another process, which may run on another machine, looks for itself
+    # another process, which may run on another machine, verifies for itself
     assert read_all(pickle.loads(pickle.dumps(store))) == whole
     assert len(compared) == 2 * blocks
 
@@ -219,7 +219,7 @@ def test_what_a_million_songs_take(tmp_path: Path) -> None:
 
 
 def test_a_shard_without_its_checksums_is_prepared_again(tiny_catalogue: Path, tmp_path: Path, store: Store) -> None:
-    """As where the end of a file is lost."""
+    """As when the end of a file is lost."""
     whole = contents(store.folder)
     path, _, _ = place(store, "train-07")
     os.truncate(path, path.stat().st_size - 5)
@@ -231,14 +231,14 @@ def test_a_shard_without_its_checksums_is_prepared_again(tiny_catalogue: Path, t
     assert contents(store.folder) == whole
 
 
-def test_a_shard_of_another_index_is_not_taken_for_the_right_one(store: Store) -> None:
-    """Whole in itself, of the right length, under the right name: the index knows better."""
+def test_a_shard_of_another_index_is_refused(store: Store) -> None:
+    """Consistent in itself, with the right length and name, but not the shard in the index."""
     path, _, _ = place(store, "train-00")
     index = read_index(store.folder)
     samples = index["shard_samples"][index["shard"].to_pylist().index(path.stem)].as_py()
     content, other = path.read_bytes(), ShardChecksums()
     other.update(np.arange(samples, dtype=np.int16))
     path.write_bytes(content[:HEADER_BYTES] + np.arange(samples, dtype="<i2").tobytes() + other.to_bytes())
-    with pytest.raises(MusictagError, match="its checksums are those of other samples"):
+    with pytest.raises(MusictagError, match="its checksums belong to other samples"):
         read_all(Store(store.folder))
     assert Store(store.folder).damaged_shards(np.arange(5)) == [path]

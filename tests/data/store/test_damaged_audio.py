@@ -1,4 +1,4 @@
-"""Whoever meets damaged audio, a worker, a run or a baseline, says so in the same words; mended, it goes on."""
+"""Damaged audio gives the same message in a worker, a run or a baseline; after the repair, work continues."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_the_error_is_the_same_in_whichever_process_the_audio_is_read(
     message = str(caught.value)
     assert message.startswith(f"shard {path} is damaged: ")
     named = "test-06"
-    if damage != "bit":  # nothing of the shard can be read: its first songs are named
+    if damage != "bit":  # nothing in the shard can be read: its first songs are named
         named = "validation-04, test-00, test-01, test-02, test-03 and 3 more"
-    assert f"Songs in that place: {named}. " in message
+    assert f"Affected songs: {named}. " in message
     assert "Traceback" not in message
     assert "worker" not in message
 
@@ -67,7 +67,7 @@ def run_settings(tiny_catalogue: Path, tmp_path: Path, workers: int) -> list[str
 
 
 def first_sample_of_epoch(store: Store, song_id: str, epoch: int) -> int:
-    """Where the patch of half a second begins that is drawn from a song in an epoch."""
+    """Start of the patch of half a second that is drawn from a song in an epoch."""
     _, _, samples = place(store, song_id)
     keys, draws = song_keys([song_id]), np.zeros(1, dtype=np.int64)
     return int(patch_starts_of_epoch(keys, draws, np.array([samples]), 8000, SEED, epoch)[0])
@@ -91,7 +91,7 @@ def test_a_run_stops_at_damaged_audio_and_ends_as_if_it_had_never_been(
     for said in (str(path), "train-05", f"rm -f {path}"):
         assert said in str(caught.value)
     assert "Traceback" not in str(caught.value)
-    # typed again without doing what it says, it says so again
+    # rerun without following the advice, the message is the same
     with pytest.raises(MusictagError, match="train-05"):
         experiment.run(config)
     path.unlink()
@@ -113,7 +113,7 @@ def test_a_run_on_a_shard_cut_short_decodes_its_songs_again(tiny_catalogue: Path
     assert contents(folder) == whole
 
 
-def test_who_trains_on_damaged_audio_sees_no_traceback(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_training_on_damaged_audio_prints_no_traceback(tiny_catalogue: Path, tmp_path: Path) -> None:
     settings = run_settings(tiny_catalogue, tmp_path, workers=1)
     data = prepare(CatalogueFile(tiny_catalogue), tmp_path / "data")
     path = flip_sample(data.store, "train-05", first_sample_of_epoch(data.store, "train-05", epoch=1))

@@ -1,4 +1,4 @@
-"""Of a mapped file, the system reads what is asked for and not its surroundings."""
+"""The system reads the requested parts of a mapped file, and not their surroundings."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def test_the_map_is_the_file(tmp_path: Path) -> None:
     assert whole.to_pybytes() == content
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises((OSError, pa.ArrowException)):
         map_file(tmp_path / "file")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems take no advice")
-def test_little_more_is_read_than_is_needed(tmp_path: Path) -> None:
+def test_hardly_more_is_read_than_needed(tmp_path: Path) -> None:
     path, size, first, wanted = tmp_path / "file", 64 * 2**20, 30 * 2**20 + 77, 100_000
     with path.open("wb") as file:
         file.truncate(size)
@@ -42,15 +42,15 @@ def test_little_more_is_read_than_is_needed(tmp_path: Path) -> None:
     pages = pages_in_memory(whole)
     begin, end = first // mmap.PAGESIZE, (first + wanted - 1) // mmap.PAGESIZE
     assert pages[begin : end + 1].all()
-    # the first page says that the map is there
+    # the first page shows that the file is mapped
     assert pages.sum() <= end + 1 - begin + 1
-    # what nobody announced comes page by page
+    # what was not announced is read page by page
     assert np.frombuffer(whole, dtype=np.uint8)[50 * 2**20] == 0
     assert pages_in_memory(whole).sum() == pages.sum() + 1
 
 
 def pages_in_memory(whole: pa.Buffer) -> np.ndarray:
-    """Which pages of a map the system has in memory: booleans."""
+    """Which pages of a map are in memory: booleans."""
     pages = np.zeros(-(-whole.size // mmap.PAGESIZE), dtype=np.uint8)
     mincore = ctypes.CDLL(None, use_errno=True).mincore
     mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)

@@ -1,4 +1,4 @@
-"""The prepared audio: what comes out is what went in, and damage is noticed."""
+"""The prepared audio: reading returns what was written, and damage is detected."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def shards(store: Store) -> list[Path]:
     return sorted((store.folder / "shards").glob("*.npy"))
 
 
-def test_every_sample_of_every_song_is_there(source: CatalogueFile, store: Store) -> None:
+def test_every_sample_of_every_song_is_stored(source: CatalogueFile, store: Store) -> None:
     assert (len(store), store.sample_rate, len(shards(store))) == (24, 16000, 5)
     for row, song in enumerate(songs_of(source, store)):
         np.testing.assert_array_equal(store.read(row), song)
@@ -47,7 +47,7 @@ def test_every_sample_of_every_song_is_there(source: CatalogueFile, store: Store
     np.testing.assert_array_equal(store.song_ids[store.rows_of(ids)], ids)
 
 
-def test_margins_are_what_the_song_has_there_and_silence_beyond_it(source: CatalogueFile, store: Store) -> None:
+def test_margins_are_the_songs_samples_and_silence_beyond(source: CatalogueFile, store: Store) -> None:
     songs = songs_of(source, store)
     patch, margins = 3 * 16000, (700, 300)
     rows, starts = [], []
@@ -96,7 +96,7 @@ def test_patches_beyond_a_song_are_refused(store: Store) -> None:
         store.patches(np.array([0]), np.array([1]), end + 5)  # a song shorter than the patch starts at 0
 
 
-def test_a_pickled_store_opens_its_shards_anew_and_holds_no_descriptors(store: Store) -> None:
+def test_a_pickled_store_reopens_its_shards_and_holds_no_descriptors(store: Store) -> None:
     everything = store.patches(np.arange(24), np.zeros(24, dtype=np.int64), 8000)
     # Only this store's: what other tests left to the garbage collector may close its own at any moment.
     held = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]

@@ -1,4 +1,4 @@
-"""Back-ends of every family: parameter counts as published, and export with settings of one's own."""
+"""Back-ends of every family: parameter counts as published, and export with custom settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.helpers.models import make_backend, num_parameters
         ("self_attention_2020", 256, 30, 1_658_162),
         # score and output
         ("attention_pool", 64, 30, 65 + 3_250),
-        # one alpha a channel, and output
+        # one alpha per channel, and output
         ("auto_pool", 64, 30, 64 + 3_250),
         ("pooling", 64, 30, 3_250),
         ("mean_pool", 64, 30, 3_250),
@@ -62,13 +62,13 @@ SMALL = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # torch about how its own recurrent layers are exported
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's warning about exporting its own recurrent layers
 @pytest.mark.parametrize("name", SMALL)
 def test_exported_back_end_gives_the_same(name):
     torch.manual_seed(0)
     cls, settings = SMALL[name]
     backend = cls(7, 12, 3, **settings).eval()
-    # torch unrolls recurrent layers when it exports them, so that their number of frames is settled then
+    # torch unrolls recurrent layers on export, which fixes their number of frames
     any_length = not backend.fixed_length and cls is not Recurrent
     sizes = {0: Dim("B", max=64)} | ({2: Dim("T", min=backend.min_frames, max=500)} if any_length else {})
     exported = torch.export.export(backend, (torch.randn(2, 7, 12),), dynamic_shapes=(sizes,)).module()

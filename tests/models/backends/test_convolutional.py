@@ -1,4 +1,4 @@
-"""The fully convolutional back-end: as many layers as the frames of its patch take, and no other length."""
+"""The fully convolutional back-end: as many layers as its patch length needs, and no other length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from musictag.models.backends.convolutional import FullyConvolutional
     ("in_frames", "pool_frames", "layers"),
     [(1, 3, 1), (2, 3, 1), (3, 3, 1), (4, 3, 2), (9, 3, 2), (10, 3, 3), (243, 3, 5), (244, 3, 6), (8, 2, 3), (5, 7, 1)],
 )
-def test_convolutions_until_one_frame_is_left_and_none_unheard(in_frames, pool_frames, layers):
+def test_convolutions_until_one_frame_is_left_and_none_ignored(in_frames, pool_frames, layers):
     torch.manual_seed(0)
     backend = FullyConvolutional(3, in_frames, 2, filters=4, pool_frames=pool_frames).eval()
     assert sum(isinstance(layer, nn.Conv1d) for layer in backend.modules()) == layers

@@ -1,4 +1,4 @@
-"""Dense layers: their order, what they see, dropout, and those that cannot be."""
+"""Dense layers: their order, their input, dropout, and refused settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers.models import penultimate
 
 
 @pytest.mark.parametrize(("batch_norm", "kinds"), [(True, [nn.BatchNorm1d]), (False, [])])
-def test_hidden_layers_stand_in_order(batch_norm, kinds):
+def test_hidden_layers_are_in_order(batch_norm, kinds):
     for backend in (
         Dense(8, 3, 2, hidden_units=[6, 5], batch_norm=batch_norm, dropout=0.25),
         Pooling(8, 3, 2, hidden_units=[6, 5], batch_norm=batch_norm, dropout=0.25),
@@ -33,7 +33,7 @@ def test_dense_sees_every_frame_of_every_channel():
     np.testing.assert_allclose(backend(features).detach(), expected + output.bias.detach().numpy(), atol=1e-5)
 
 
-def test_without_hidden_layers_dropout_stands_before_the_output():
+def test_without_hidden_layers_dropout_is_before_the_output():
     backend = Dense(3, 4, 2, hidden_units=[], dropout=0.5)
     features = torch.ones(200, 3, 4)
     assert set(penultimate(backend, features).unique().tolist()) == {0.0, 2.0}
@@ -44,13 +44,13 @@ def test_without_hidden_layers_dropout_stands_before_the_output():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden_units": 512}, r"backend\.hidden_units=512 .* type for example backend\.hidden_units=\[512\]"),
+        ({"hidden_units": 512}, r"backend\.hidden_units=512 .* use for example backend\.hidden_units=\[512\]"),
         ({"hidden_units": [512, 0]}, r"backend\.hidden_units=\[512, 0\]"),
         ({"hidden_units": [0.5]}, r"backend\.hidden_units"),
         ({"hidden_units": [True]}, r"backend\.hidden_units"),
         ({"batch_norm": "reference"}, r"backend\.batch_norm is 'reference'; allowed: true, false"),
     ],
 )
-def test_hidden_layers_that_cannot_be(cls, settings, message):
+def test_impossible_hidden_layers(cls, settings, message):
     with pytest.raises(MusictagError, match=message):
         cls(8, 3, 2, **settings)

@@ -1,4 +1,4 @@
-"""Pooling over time: the formulas written out, autocast, and what is refused."""
+"""Pooling over time: explicit formulas, autocast, and refused settings."""
 
 from __future__ import annotations
 

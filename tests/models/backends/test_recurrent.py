@@ -1,4 +1,4 @@
-"""Recurrent layers: which state predicts, published initial weights, autocast, and those that cannot be."""
+"""Recurrent layers: which state predicts, published initial weights, autocast, and refused settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_the_last_state_predicts(cell, bidirectional):
     backend = Recurrent(6, 10, 3, cell=cell, units=5, bidirectional=bidirectional).eval()
     features = torch.randn(4, 6, 10)
     outputs, _ = backend.recurrent(features.transpose(1, 2))
-    # what reads backwards ends at the first frame
+    # the backward direction ends at the first frame
     ends = [outputs[:, -1, :5], outputs[:, 0, 5:]] if bidirectional else [outputs[:, -1]]
     torch.testing.assert_close(penultimate(backend, features), torch.cat(ends, dim=1))
     assert not torch.allclose(backend(features), backend(features.flip(-1)), atol=1e-4)
@@ -62,7 +62,7 @@ def test_recurrent_layers_are_float32_under_autocast():
         ({"bidirectional": "yes"}, r"backend\.bidirectional is 'yes'; allowed: true, false"),
     ],
 )
-def test_recurrent_layers_that_cannot_be(settings, message):
+def test_impossible_recurrent_layers(settings, message):
     with pytest.raises(MusictagError, match=message):
         Recurrent(6, 10, 3, **settings)
 

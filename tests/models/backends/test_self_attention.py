@@ -1,4 +1,4 @@
-"""Self-attention: torch's encoder layer, positions, dropout, the token, the projection, and what cannot be."""
+"""Self-attention: torch's encoder layer, positions, dropout, the token, the projection, and refused settings."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_attention_weights_are_dropped_in_training_only():
     assert not torch.allclose(layer(frames), layer(frames), atol=1e-4)
     layer.eval()
     torch.testing.assert_close(layer(frames), layer(frames))
-    # and the other rate is of the rest
+    # and the other rate applies to the rest
     layer = EncoderLayer(16, 2, dropout=0.5, attention_dropout=0.0)
     assert not torch.allclose(layer(frames), layer(frames), atol=1e-4)
 
@@ -86,13 +86,13 @@ def test_projection_only_where_channels_differ():
     ("settings", "message"),
     [
         ({"positions": "learned"}, r"backend\.positions is 'learned'; allowed: sinusoidal, none"),
-        ({"hidden_units": 100}, r"backend\.hidden_units=100 .* type a multiple, for example backend\.hidden_units=104"),
+        ({"hidden_units": 100}, r"backend\.hidden_units=100 .* use a multiple, for example backend\.hidden_units=104"),
         ({"num_heads": 0}, r"\.num_heads=0"),
         ({"num_layers": 0}, r"\.num_layers=0"),
         ({"hidden_units": 0}, r"backend\.hidden_units=0"),
         ({"attention_dropout": 1.0}, r"backend\.attention_dropout=1\.0 must be at least 0 and less than 1"),
     ],
 )
-def test_self_attention_that_cannot_be(settings, message):
+def test_impossible_self_attention(settings, message):
     with pytest.raises(MusictagError, match=message):
         SelfAttention(7, 10, 3, **settings)

@@ -1,4 +1,4 @@
-"""What predicts one tag from features, on features that are made up."""
+"""Models that predict one tag from features, on synthetic features."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.helpers.catalogues import read_rows, ready, write_table
 
 
 def made_up(num_songs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Features, of which the third decides; targets of a classification tag."""
+    """Features, the third of which decides; targets of a classification tag."""
     rng = np.random.default_rng(seed)
     features = rng.normal(0, 1, (num_songs, 6)).astype(np.float32) * [1, 100, 3, 1e-3, 1, 1] + [0, 5, 50, 0, 0, 0]
     return features.astype(np.float32), (features[:, 2] + rng.normal(0, 1, num_songs) > 50).astype(np.float32)
@@ -50,7 +50,7 @@ def test_every_setting_of_the_trees_reaches_them(monkeypatch: pytest.MonkeyPatch
     assert model["chosen"] == {"num_leaves": 3, "rounds": 9}
     assert model["trees"] == 9
     assert model["leaves"] == 27
-    # what is learnt by heart helps no further song
+    # memorised songs help no other song
     validation, unlike = made_up(100, seed=1)
     stopped = Trees(max_rounds=500, early_stopping_rounds=4, threads=1, min_child_samples=2).fitter(
         features, validation, seed=5
@@ -62,7 +62,7 @@ def test_every_setting_of_the_trees_reaches_them(monkeypatch: pytest.MonkeyPatch
 
 
 def boxes(num_songs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features, of which four decide together (the parity of their signs): no tree with few leaves can say it."""
+    """Features, four of which decide together (the parity of their signs): trees with few leaves cannot express it."""
     features = np.random.default_rng(seed).normal(0, 1, (num_songs, 4)).astype(np.float32)
     return features, (np.prod(np.sign(features), axis=1) > 0).astype(np.float32)
 
@@ -75,13 +75,13 @@ def test_validation_chooses_the_size_of_the_trees() -> None:
     large = fitter.fit("classification", targets, judged, None)
     assert large["chosen"]["num_leaves"] == 31
     assert large["leaves"] > 3 * large["trees"]
-    # where one feature decides, large trees learn noise by heart
+    # if one feature decides, large trees memorise noise
     rng = np.random.default_rng(2)
     simple, alike = (
         (songs[:, 0] + rng.normal(0, 2, len(songs)) > 0).astype(np.float32) for songs in (features, validation)
     )
     assert fitter.fit("classification", simple, alike, None)["chosen"]["num_leaves"] == 3
-    # the choice is better than either size for all
+    # the choice is better than either size for all tags
     for size in (3, 31):
         alone = Trees(num_leaves=size, **settings).fitter(features, validation, seed=0)
         of_size = [alone.fit("classification", *pair, None) for pair in ((targets, judged), (simple, alike))]
@@ -110,16 +110,16 @@ def test_sizes_that_so_few_songs_cannot_fill_are_not_tried(monkeypatch: pytest.M
 
     monkeypatch.setattr(lightgbm, "train", watched)
     features, targets = boxes(400, seed=0)
-    # the loss on the training songs themselves falls with every size
+    # the loss on the training songs themselves decreases with size
     fitter = Trees(num_leaves=[2, 8, 16, 32, 64], max_rounds=5, threads=1).fitter(features, features, seed=0)
     fitter.fit("classification", targets, targets, None)
-    assert tried == [2, 8, 16, 32]  # of 20 songs a leaf there are 20 at most
+    assert tried == [2, 8, 16, 32]  # at 20 songs per leaf there are at most 20
     tried.clear()
     fitter.fit("classification", np.where(np.arange(400) < 100, targets, np.nan), targets, None)
     assert tried == [2, 8]
 
 
-def test_tags_that_nobody_judges_get_the_size_of_most_others() -> None:
+def test_unjudged_tags_get_the_size_of_most_others() -> None:
     chosen = [{"num_leaves": size, "rounds": rounds} for size, rounds in ((7, 10), (31, 100), (31, 300), (31, 110))]
     assert Trees().typical(chosen) == {"num_leaves": 31, "rounds": 110}
     assert Trees().typical([chosen[1], chosen[0]]) == {"num_leaves": 7, "rounds": 10}
@@ -137,7 +137,7 @@ def test_one_number_is_a_list_of_one() -> None:
 
 
 def test_trees_end_where_validation_is_best() -> None:
-    """Not some rounds later, when it was clear that nothing better would come."""
+    """Not some rounds later, when it was clear that nothing better would follow."""
     features, targets = made_up(300)
     validation, judged = made_up(200, seed=1)
     model = Trees(num_leaves=7, max_rounds=400, early_stopping_rounds=15, learning_rate=0.2, threads=1)
@@ -153,7 +153,7 @@ def test_trees_end_where_validation_is_best() -> None:
     assert min(losses, key=losses.get) == chosen
 
 
-def test_threads_are_those_that_all_libraries_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_passed_to_all_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert (Trees().threads, Linear().threads, Trees(threads=2).threads) == (3, 3, 2)
     for value in ("", "0", "2,1"):
@@ -196,7 +196,7 @@ def test_songs_whose_target_is_unknown_are_left_out(model: FeatureModel) -> None
     np.testing.assert_array_equal(
         model.predictor(fitter.fit("classification", half, some, None), "classification")(validation), scores
     )
-    # songs known to say the contrary would
+    # songs with the opposite value would
     contrary = np.where(np.arange(600) % 2, targets, 1 - targets).astype(np.float32)
     wrong = model.predictor(fitter.fit("classification", contrary, some, None), "classification")(validation)
     assert np.mean((wrong > 0.5) == judged) < 0.7
@@ -204,8 +204,8 @@ def test_songs_whose_target_is_unknown_are_left_out(model: FeatureModel) -> None
 
 def test_the_linear_models_are_those_of_scikit_learn_on_features_standardised_by_training_songs() -> None:
     features, targets = made_up(3000)  # several blocks
-    features[:, 5] = 7.0  # the same everywhere
-    # validation songs of another kind, which must not move what training songs are standardised by
+    features[:, 5] = 7.0  # constant
+    # different validation songs, which must not affect the standardisation by training songs
     validation, judged = made_up(200, seed=1)
     validation = validation * 3 + 11
     scaler = StandardScaler().fit(features.astype(np.float64))
@@ -219,7 +219,7 @@ def test_the_linear_models_are_those_of_scikit_learn_on_features_standardised_by
         theirs.fit(standard[known], targets[known])
         expected = theirs.predict_proba(standard)[:, 1] if kind == "classification" else theirs.predict(standard)
         np.testing.assert_allclose(model.predictor(fitted, kind)(features), expected.clip(0, 1), atol=5e-4)
-        # what other songs are told does not depend on them, and what validation chooses from is what they are told
+        # scores of other songs do not depend on them, and validation chooses by these scores
         alone = Linear(penalties=[500.0], threads=1).fitter(features, features, seed=0).fit(kind, half, targets, None)
         assert alone["weights"] == fitted["weights"]
     penalties = [0.01, 10.0, 1e5]
@@ -266,7 +266,7 @@ def test_validation_chooses_the_penalty() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Trees(learning_rate=0), r"baseline\.learning_rate=0; it must lie between"),
+        (lambda: Trees(learning_rate=0), r"baseline\.learning_rate=0; it must be between"),
         (lambda: Trees(num_leaves=1), r"baseline\.num_leaves=1"),
         (lambda: Trees(num_leaves=[7, 1]), r"baseline\.num_leaves=1"),
         (lambda: Trees(num_leaves=[]), r"baseline\.num_leaves=\[\]; give one or more numbers"),
@@ -276,11 +276,11 @@ def test_validation_chooses_the_penalty() -> None:
         (lambda: Linear(penalties=[1, -1]), r"baseline\.penalties"),
         (
             lambda: Trees(threads=1).fitter(np.zeros((12, 3)), np.zeros((2, 3)), 0),
-            r"type baseline\.min_child_samples=1",
+            r"use baseline\.min_child_samples=1",
         ),
     ],
 )
-def test_settings_out_of_range_say_what_to_type(make: Any, message: str) -> None:
+def test_settings_out_of_range_say_what_to_use(make: Any, message: str) -> None:
     with pytest.raises(MusictagError, match=message):
         make()
 
@@ -295,7 +295,7 @@ def test_who_can_judge() -> None:
 
 
 class Scripted(FeatureModel):
-    """Fits nothing: validation chooses these numbers, one after the other."""
+    """Fits nothing: validation chooses these numbers, in order."""
 
     def __init__(self, choices: list[float]) -> None:
         super().__init__(threads=1)

@@ -1,4 +1,4 @@
-"""What may not be heard before the test: other splits leave no trace in what is fitted to the training songs."""
+"""Leaks: other splits leave no trace in what is fitted to the training songs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.experiments import TINY, compose_config, folders
 
 
 def features(num_songs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of two columns the first decides about a classification tag."""
+    """Two columns, the first of which decides about a classification tag."""
     rng = np.random.default_rng(seed)
     values = rng.normal(0, 1, (num_songs, 2)) * [3, 0.1] + [50, 0]
     return values.astype(np.float32), (values[:, 0] + rng.normal(0, 1, num_songs) > 50).astype(np.float32)
@@ -26,7 +26,7 @@ def features(num_songs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("model", [Linear(threads=1), Trees(max_rounds=20, min_child_samples=5, threads=1)])
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_features_of_validation_songs_change_no_model_of_a_baseline(model: FeatureModel, kind: str) -> None:
-    """They choose how strong a penalty and how many trees; where that is given, they have no say at all."""
+    """They choose the penalty and the number of trees; if these are given, they have no influence at all."""
     train, targets = features(120, seed=0)
     validation, judged = features(60, seed=1)
     chosen = {"num_leaves": 7, "rounds": 10} if isinstance(model, Trees) else 10.0
@@ -50,15 +50,15 @@ def test_normalisation_measures_training_songs_alone(tiny_catalogue: Path) -> No
     np.testing.assert_array_equal(measured(), before)
 
 
-def test_test_songs_change_nothing_of_what_is_trained_and_kept(tiny_catalogue: Path, tmp_path: Path) -> None:
-    """Every figure of every epoch is that of training and validation songs."""
+def test_test_songs_change_nothing_that_is_trained_and_kept(tiny_catalogue: Path, tmp_path: Path) -> None:
+    """Every number of every epoch comes from training and validation songs."""
     words = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
     histories, scores = [], []
     for name in ("before", "after"):
         config = compose_config(*words, f"runs_dir={tmp_path / name}", f"data_dir={tmp_path / name / 'data'}")
         metrics = experiment.run(config)
         lines = (experiment.results_folder(config) / "history.csv").read_text().splitlines()
-        histories.append([line.rpartition(",")[0] for line in lines])  # the last column is the time that it took
+        histories.append([line.rpartition(",")[0] for line in lines])  # the last column is the duration
         scores.append(metrics["test"]["roc_auc"])
         for number in range(7):
             path = tiny_catalogue.parent / "audio" / f"test-{number:02d}.wav"

@@ -1,4 +1,4 @@
-"""The strided front-end of Dieleman and Schrauwen: written out by hand, compression, batch norm, refused settings."""
+"""The strided front-end of Dieleman and Schrauwen: explicit formulas, compression, batch norm, refused settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_frame_level_by_hand(non_linearity):
     kernel = conv.weight.permute(0, 2, 1).flatten(1).numpy()
     hidden = np.maximum(both @ kernel.T, 0)
     expected = hidden[:9].reshape(3, 3, 3).max(axis=1).T
-    if non_linearity == "log":  # which is taken in float32
+    if non_linearity == "log":  # computed in float32
         frontend.layers[2].float()
     np.testing.assert_allclose(frontend(waveform[None])[0], expected, rtol=1e-5, atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""Front-ends of every family: sizes as published, and what a frame hears with settings of one's own."""
+"""Front-ends of every family: sizes as published, and receptive fields with custom settings."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def test_sizes_of_the_published_models(name, expected, channels, num_samples, fr
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        # 128 filters of 256 samples, 32 of 8 frames on those, 32 of 8 frames on those; a bias each
+        # 128 filters of 256 samples, 32 of 8 frames on those, 32 of 8 frames on those; with biases
         ("frame_level", 128 * 257 + 32 * (128 * 8 + 1) + 32 * (32 * 8 + 1)),
-        # filters and biases of each resolution, two numbers of batch norm a channel
+        # filters and biases of each resolution, two batch-norm parameters per channel
         ("multi_resolution", 32 * 17 + 32 * 65 + 96 * 641 + 2 * 160),
     ],
 )
@@ -95,7 +95,7 @@ def test_filter_multiplier_scales_every_layer():
             assert {conv.out_channels for conv in least.modules() if isinstance(conv, nn.Conv1d)} == {1}
 
 
-def test_filter_multiplier_leaves_at_least_one_filter_a_layer():
+def test_filter_multiplier_leaves_at_least_one_filter_per_layer():
     assert build_frontend("crnn", filter_multiplier=0.5).out_channels == 64
     assert build_frontend("harmonic", filter_multiplier=0.25).out_channels == 64
     for name in ("vertical", "fcn", "vgg", "short_chunk", "self_attention_2020", "harmonic"):
@@ -118,7 +118,7 @@ def test_filter_multiplier_leaves_at_least_one_filter_a_layer():
         lambda: SampleCNN((2,)),
     ],
 )
-def test_what_a_frame_hears_and_how_many_there_are(make):
+def test_receptive_field_and_number_of_frames(make):
     torch.manual_seed(0)
     frontend = make()
     num_samples = frontend.samples_for(7) + 1
@@ -148,7 +148,7 @@ def test_what_a_frame_hears_and_how_many_there_are(make):
     ],
 )
 @torch.inference_mode()
-def test_frames_hops_and_what_a_frame_hears_for_settings_of_ones_own(make):
+def test_frames_hops_and_receptive_fields_for_custom_settings(make):
     torch.manual_seed(0)
     frontend = make(n_fft=64, hop_samples=16, num_mels=8).eval()
     for num_samples in range(frontend.min_samples, frontend.min_samples + 200, 7):
@@ -163,7 +163,7 @@ def test_frames_hops_and_what_a_frame_hears_for_settings_of_ones_own(make):
 
 @pytest.mark.parametrize("branch", ["timbral", "temporal"])
 def test_filters_of_musicnn_are_padded_as_tensorflow_pads(branch):
-    """As many frames out as in; an even filter looks one frame further ahead than back."""
+    """Keeps the number of frames; an even filter reaches one frame further ahead than back."""
     frontend = build_frontend("musicnn", timbral_filters=1, temporal_filters=1).eval()
     impulse = torch.zeros(1, frontend.log_mel.num_mels, 400)
     impulse[0, :, 200] = 1

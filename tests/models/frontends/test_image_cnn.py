@@ -38,7 +38,7 @@ def test_sizes_are_those_of_torch(steps):
     assert size_after(steps, 0) == size_after(steps, shortest - 1) == 0
     for size in range(shortest, shortest + 60):
         assert size_after(steps, size) == layers(torch.zeros(1, 1, size)).shape[-1]
-    # far from the ends, a place hears a window of the input, and the next one the window beside it
+    # far from the ends, the receptive field is a window, and the next position has the adjacent one
     size = 4 * receptive_field(steps) + 2 * stride_of(steps)
     heard = torch.func.jacrev(layers)(torch.zeros(1, 1, size))[0, 0, :, 0, 0, :] != 0
     middle = size_after(steps, size) // 2

@@ -1,4 +1,4 @@
-"""A front-end that hears the song around a patch: from training to tagging it gets the same samples."""
+"""A front-end with the song as context around a patch gets the same samples in training and tagging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters of several lengths side by side: where they stand, and refused settings."""
+"""Parallel filters of several lengths: their positions, and refused settings."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def test_resolutions_are_centred_on_one_another():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"filter_samples": [16, 64]}, "one positive number a resolution"),
-        ({"num_filters": [32, 32, 0]}, "one positive number a resolution"),
-        ({"filter_samples": [], "stride_samples": [], "num_filters": []}, "a resolution"),
+        ({"filter_samples": [16, 64]}, "one positive number per resolution"),
+        ({"num_filters": [32, 32, 0]}, "one positive number per resolution"),
+        ({"filter_samples": [], "stride_samples": [], "num_filters": []}, "per resolution"),
         ({"hop_samples": 100}, r"multiple of every frontend\.stride_samples"),
         ({"hop_samples": 0}, r"frontend\.hop_samples=0"),
     ],

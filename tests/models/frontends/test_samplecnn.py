@@ -15,8 +15,8 @@ from tests.helpers.models import build_frontend, heard, num_parameters
 
 TINY_CHANNELS = (2, 2, 2, 4, 4, 4, 4, 4, 4, 8)
 
-# What the first dense layer of the authors' Keras code (Kim et al. 2018) is given for the weights of `drawn` and one
-# patch of 59,049 samples from default_rng(6), with 2 filters at first and 4 hidden units a channel.
+# The input of the first dense layer of the authors' Keras code (Kim et al. 2018) for the weights of `drawn` and one
+# patch of 59,049 samples from default_rng(6), with 2 filters at first and 4 hidden units per channel.
 PUBLISHED_FEATURES = {
     ("basic", False): [1.98258, 0.0, 1.31093, 0.0, 2.09307, 1.71168, 0.0, 0.92362],
     ("se", True): [
@@ -37,7 +37,7 @@ PUBLISHED_FEATURES = {
 @pytest.mark.parametrize(
     ("name", "multi_level", "in_all"),
     [
-        # trainable parameters that the authors' Keras code counts, for 50 tags; the others are in test_presets.py
+        # trainable parameters in the Keras code, for 50 tags; the others are in test_published_combinations.py
         ("samplecnn", True, 2_683_442),
         ("samplecnn_se", False, 23_929_138),
         ("samplecnn_res", False, 4_107_314),
@@ -94,14 +94,14 @@ def test_levels_are_pooled_to_the_frames_of_the_last():
 
 
 @pytest.mark.parametrize("block", ["se", "rese"])
-def test_a_gate_hears_the_whole_waveform(block):
+def test_a_gate_sees_the_whole_waveform(block):
     torch.manual_seed(0)
     frontend = SampleCNN((2, 2, 2), block=block)
     assert frontend.receptive_samples is None
     assert heard(frontend, 108).all()
 
 
-def test_dropout_stands_inside_residual_blocks():
+def test_dropout_is_inside_residual_blocks():
     torch.manual_seed(0)
     waveform = torch.randn(2, 100)
     for block, dropout, same in (("res", 0.0, True), ("res", 0.5, False), ("rese", 0.5, False), ("se", 0.5, True)):

@@ -1,4 +1,4 @@
-"""The short-chunk CNN: a layer written out by hand, and refused settings."""
+"""The short-chunk CNN: one layer in explicit formulas, and refused settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stacks of small squares: order of the layers, dropout, initialiser, Choi's patch, refused settings."""
+"""Stacks of small square filters: order of the layers, dropout, initialiser, Choi's patch, refused settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_order_of_the_layers_and_bands_left_become_channels(norm, activation, fu
             torch.testing.assert_close(features[:, 3 * channel + band], image[:, channel, band])
 
 
-def test_dropout_has_a_share_for_each_layer():
+def test_dropout_has_a_rate_for_each_layer():
     torch.manual_seed(0)
     settings = {"filters": (8, 8), "poolings": ((1, 1), (1, 1)), "activation": "elu"}
     spectrogram = torch.randn(2, 96, 30)
@@ -79,7 +79,7 @@ def test_choi_s_patch_has_as_many_frames_of_log_mel_at_16_khz():
         ({"dropouts": [0.5, 0.5, 0.5, 1.0]}, r"frontend\.dropouts"),
         ({"activation": "tanh"}, "allowed: relu, elu"),
         ({"norm": "none"}, "allowed: before, after"),
-        ({"num_mels": 95}, r"num_mels=95 are too few .* frontend\.poolings, .* type frontend\.num_mels=96"),
+        ({"num_mels": 95}, r"num_mels=95 are too few .* frontend\.poolings, .* use frontend\.num_mels=96"),
         ({"strides": [[2, 2]]}, r"frontend\.strides"),
     ],
 )

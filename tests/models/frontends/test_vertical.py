@@ -1,4 +1,4 @@
-"""Filters that span all bands: written out by hand, and refused settings."""
+"""Filters that span all bands: explicit formulas, and refused settings."""
 
 from __future__ import annotations
 

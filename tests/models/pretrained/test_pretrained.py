@@ -1,4 +1,4 @@
-"""Published weights: the wheel as it is (where pip can bring it), and wheels of the same form that are made here."""
+"""Published weights: the real wheel (if pip can download it), and synthetic wheels of the same form."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.helpers.models import SMALL_MULTIPLIER, SMALL_UNITS, as_trained, num_
 from tests.helpers.tensorflow_files import tensorflow_files
 from tests.models.test_parity import draw
 
-#: What musicnn's own code and librosa made of clip(); how, the file says.
+#: Output of musicnn's own code and librosa for clip(); the file says how it was made.
 REFERENCE = json.loads((Path(__file__).parents[2] / "reference" / "clip.json").read_text())
 TAGS = ["guitar", "no vocals", "drums"]
 #: Parameters for 50 tags, counted in the published graphs; the two of an architecture have the same.
@@ -139,7 +139,7 @@ def test_a_wheel_becomes_a_tagger_that_goes_by_name(name, tmp_path, monkeypatch)
         torch.testing.assert_close(tagger.network(waveform), original(waveform))
     assert read_tagger(cached(name)).description["licence"] == "Permission is granted"
     wheel.unlink()
-    obtain([name], wheel)  # it is there: nothing is read
+    obtain([name], wheel)  # it exists: nothing is read
 
 
 @pytest.mark.usefixtures("narrow")
@@ -155,15 +155,15 @@ def test_other_contents_are_refused(name, tmp_path):
         "more layers than expected: dense_7": variables | {"dense_7/kernel": np.ones((2, 2), np.float32)},
     }
     for reason, content in wrong.items():
-        with pytest.raises(MusictagError, match=f"does not hold {name} as it was published: {reason}"):
+        with pytest.raises(MusictagError, match=f"does not contain {name} as it was published: {reason}"):
             pretrained.convert(write_wheel(tmp_path / "own.whl", name, content), name)
-    with pytest.raises(MusictagError, match="tags that stand there twice"):
+    with pytest.raises(MusictagError, match="duplicate tags"):
         pretrained.convert(write_wheel(tmp_path / "own.whl", name, variables, ["a", "b", "a"]), name)
     with pytest.raises(MusictagError, match="no list M"):
         pretrained.convert(write_wheel(tmp_path / "own.whl", name, variables, [1, 2, 3]), name)
     with zipfile.ZipFile(tmp_path / "empty.whl", "w"):
         pass
-    with pytest.raises(MusictagError, match="does not hold"):
+    with pytest.raises(MusictagError, match="does not contain"):
         pretrained.convert(tmp_path / "empty.whl", name)
 
 
@@ -190,7 +190,7 @@ def test_without_a_network_the_message_says_what_to_do(monkeypatch, capsys):
 
 
 def test_names_and_files(tmp_path, capsys):
-    with pytest.raises(MusictagError, match="type once, with a network: musictag pretrained vgg-msd"):
+    with pytest.raises(MusictagError, match="run once, with internet access: musictag pretrained vgg-msd"):
         locate("vgg-msd")
     with pytest.raises(MusictagError, match="Pretrained models go by name: musicnn-mtt, "):
         locate("musicnn")
@@ -217,7 +217,7 @@ def test_the_published_weights(name, published_wheel):
 
 
 def test_the_log_mel_of_a_clip_is_librosas() -> None:
-    """Patch after patch with the song around it, at the published settings: the frames of the whole clip."""
+    """Patch by patch with the song around it, at the published settings: the frames of the whole clip."""
     expected = REFERENCE["log_mel"]
     network = network_of("musicnn-mtt")
     log_mel = network.frontend.log_mel
@@ -239,7 +239,7 @@ def test_the_log_mel_of_a_clip_is_librosas() -> None:
 
 @pytest.mark.parametrize("name", REFERENCE["drawn"])
 def test_drawn_weights_give_the_logits_of_the_published_graphs(name: str, tmp_path: Path) -> None:
-    """Without a network: the variables that the authors' graph was given, in a wheel, and the clip."""
+    """Without a network: a wheel with the variables that the authors' graph was given, and the clip."""
     expected = REFERENCE["drawn"][name]
     variables = {
         key: np.asarray(draw(expected["seed"], i, key, shape)) for i, (key, shape) in enumerate(expected["variables"])
@@ -250,12 +250,12 @@ def test_drawn_weights_give_the_logits_of_the_published_graphs(name: str, tmp_pa
     assert logits.shape == (5, 50)
     np.testing.assert_allclose(logits[:4], expected["logits"], rtol=0, atol=2e-4)
     spread = np.std(expected["logits"], axis=0)
-    assert spread.min() > 0.1  # every tag's logits differ between the parts of the clip by far more than that
+    assert spread.min() > 0.1  # every tag's logits differ far more than that between the parts of the clip
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_taggrams_are_those_of_the_published_package(name: str, published_wheel: Path) -> None:
-    """To 2e-5 where its graph hears the same spectrogram; the package itself rounds that to float16 (1e-4 here)."""
+    """To 2e-5 if its graph gets the same spectrogram; the package itself rounds that to float16 (1e-4 here)."""
     obtain([name], published_wheel)
     expected = REFERENCE["taggrams"][name]
     taggram = musictag.load(name).taggram((clip().astype(np.float32) / 32768, RATE))

@@ -1,4 +1,4 @@
-"""Checkpoints of TensorFlow are read without it, and damage anywhere in them is noticed."""
+"""TensorFlow checkpoints are read without TensorFlow, and damage anywhere in them is detected."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_damage_is_noticed_wherever_it_is():
             read = TensorFlowCheckpoint(wrong, data)
         except ValueError:
             continue
-        # what nobody reads: padding of the footer, the place and the block of meta data
+        # not read: padding of the footer, position and block of meta data
         assert read.variables == TensorFlowCheckpoint(index, data).variables
     for length in range(len(index)):
         with pytest.raises(ValueError, match="index"):
@@ -56,5 +56,5 @@ def test_damage_is_noticed_wherever_it_is():
 
 @pytest.mark.parametrize("content", [b"", b"no index at all" * 10, bytes(48)])
 def test_other_files_are_refused(content):
-    with pytest.raises(ValueError, match="no index"):
+    with pytest.raises(ValueError, match="not an index"):
         TensorFlowCheckpoint(content, b"")

@@ -125,7 +125,7 @@ class DecodedLink:
                     self.frame_seconds += seconds
                     self._bytes_to_last_audio = num_bytes
                 if frames:
-                    window.heard_audio()
+                    window.found_audio()
                     yield frames
         except av.FFmpegError as error:
             self.loss.remarks.append(f"FFmpeg stopped before its end ({_reason(error)})")

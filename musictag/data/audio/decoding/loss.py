@@ -42,9 +42,9 @@ class Loss:
 
     def note(self) -> str:
         """The note for a song that is used; empty if nothing is missing."""
-        told = list(dict.fromkeys(self.remarks))
+        notes = list(dict.fromkeys(self.remarks))
         if self.bytes > TOLERATED_BYTES:
-            told.insert(0, f"{self.bytes:,} bytes that are not audio were skipped")
+            notes.insert(0, f"{self.bytes:,} bytes that are not audio were skipped")
         if self.seconds > TOLERATED_SECONDS:
-            told.insert(0, f"{self.seconds:.1f} s are damaged and left out")
-        return "; ".join(told)
+            notes.insert(0, f"{self.seconds:.1f} s are damaged and left out")
+        return "; ".join(notes)

@@ -54,13 +54,13 @@ def program_blocks(program: str, path: Path, loss: Loss) -> Iterator[Block]:
         process.kill()
 
     timer, words = threading.Timer(TIME_LIMIT_SECONDS, end), bytearray()
-    listener = threading.Thread(target=_listen, args=(process.stderr, words), daemon=True)
+    reader = threading.Thread(target=_drain, args=(process.stderr, words), daemon=True)
     timer.start()
-    listener.start()
+    reader.start()
     try:
         yield from _wav_blocks(process.stdout)
         status = process.wait()
-        listener.join()
+        reader.join()
         said = " ".join(words.decode(errors="replace").split())[:200]
         if late.is_set():
             raise Undecodable(f"the program ffmpeg took more than {TIME_LIMIT_SECONDS} s")
@@ -97,7 +97,7 @@ def _header(stream: IO[bytes]) -> tuple[int, int]:
     return channels, rate
 
 
-def _listen(stream: IO[bytes], words: bytearray) -> None:
+def _drain(stream: IO[bytes], words: bytearray) -> None:
     """Keep the beginning of the program's messages, and drain the rest."""
     with stream:
         while data := stream.read(4096):

@@ -36,7 +36,7 @@ class Window:
         """Whether more was read than any valid file needs."""
         return self._left <= 0 or self._without_audio > _MOST_WITHOUT_AUDIO
 
-    def heard_audio(self) -> None:
+    def found_audio(self) -> None:
         """Called whenever the bytes read so far produced audio."""
         self._without_audio = 0
 

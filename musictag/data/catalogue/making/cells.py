@@ -71,7 +71,7 @@ def _paths(written: list[str], base: Path, labels: Labels) -> list[str]:
         by_name[name] = None if name in by_name else path
     found = 0
     for at in absent:
-        # of paths from another machine, Windows or not, only the name is of use
+        # only the file name of a path from another machine (or Windows) is of use
         if there := by_name.get(ntpath.basename(written[at])):
             paths[at] = there
             found += 1

@@ -34,7 +34,7 @@ _SHOWN_TAGS, _SHOWN_LINES = 30, 10
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Options:
     """The options of `musictag catalogue`. None, or empty: detected, or the documented default."""
 
     form: str | None = None
@@ -50,19 +50,19 @@ class Wishes:
     force: bool = False
 
 
-def make_catalogue(source: str | Path, out: str | Path, wishes: Wishes = Wishes()) -> str:
+def make_catalogue(source: str | Path, out: str | Path, options: Options = Options()) -> str:
     """Write the catalogue ``out`` (.csv, .tsv or .parquet) of the labels in ``source``; returns the report.
 
     Raises MusictagError for a source that cannot be read or is ambiguous, if nothing is left to learn, and if the file
-    ``out`` exists, unless ``wishes.force``.
+    ``out`` exists, unless ``options.force``.
     """
     source, out = Path(source), Path(out)
-    _check_out(source, out, wishes.force)
-    root = Path(os.path.abspath(wishes.root or out.parent))
-    labels = _read(source, wishes, out, root)
+    _check_out(source, out, options.force)
+    root = Path(os.path.abspath(options.root or out.parent))
+    labels = _read(source, options, out, root)
     _check_inside(labels.songs, root, out)
     keep_usable(labels, root)
-    chosen = choose(labels, wishes.separator, wishes.min_songs)
+    chosen = choose(labels, options.separator, options.min_songs)
     if not chosen.tags and not chosen.numbers:
         raise MusictagError(f"no learnable tag is left in {source}.\n{_findings(labels)}")
     names = free_names(chosen.tags, (*RESERVED_COLUMNS, ARTIST, *chosen.numbers))
@@ -72,7 +72,7 @@ def make_catalogue(source: str | Path, out: str | Path, wishes: Wishes = Wishes(
         if tag != name
     ]
     _write(out, _columns(chosen, names, root))
-    return _report(source, out, root, labels, chosen, wishes)
+    return _report(source, out, root, labels, chosen, options)
 
 
 def _check_out(source: Path, out: Path, force: bool) -> None:
@@ -86,42 +86,42 @@ def _check_out(source: Path, out: Path, force: bool) -> None:
         raise MusictagError(f"{out} already exists; choose another name with -o, or overwrite it with --force")
 
 
-def _read(source: Path, wishes: Wishes, out: Path, root: Path) -> Labels:
-    form = wishes.form
+def _read(source: Path, options: Options, out: Path, root: Path) -> Labels:
+    form = options.form
     tracks = find_tracks(source) if source.is_dir() else source if is_tracks(source) else None
     if form == "fma" or (form is None and tracks):
         if tracks is None:
             raise MusictagError(f"{source}: no tracks.csv of FMA, whose header has three rows, here or in fma_metadata")
-        _refuse_others(wishes, "fma")
-        return read_fma(tracks, _path(wishes.audio), wishes.subset, wishes.genres or "top")
+        _refuse_others(options, "fma")
+        return read_fma(tracks, _path(options.audio), options.subset, options.genres or "top")
     if not source.is_dir():
         if form in ("folders", "files"):
             raise MusictagError(f"{source} is a file; --from {form} needs a folder of songs")
-        _refuse_others(wishes, "table")
-        return read_cells(source, _path(wishes.audio), wishes.path_column, wishes.label_columns)
+        _refuse_others(options, "table")
+        return read_cells(source, _path(options.audio), options.path_column, options.label_columns)
     if form == "table":
         raise MusictagError(f"{source} is a folder; name the table in it, and its audio with --audio")
     if not lies_in(os.path.realpath(source), os.path.realpath(root)):
         raise _outside(Path(os.path.abspath(source)), root, out)
-    return _read_folder(Path(os.path.abspath(source)), wishes)
+    return _read_folder(Path(os.path.abspath(source)), options)
 
 
-def _read_folder(folder: Path, wishes: Wishes) -> Labels:
+def _read_folder(folder: Path, options: Options) -> Labels:
     paths = list(audio_files(folder))
     if not paths:
         raise MusictagError(f"no songs below {folder}: no file there has an audio extension (.wav, .mp3, .flac, ...)")
     form = (
-        wishes.form
-        or ("files" if wishes.fields else None)
-        or _form_of_folder(folder, paths, wishes.fields or FIELDS[:1])
+        options.form
+        or ("files" if options.fields else None)
+        or _form_of_folder(folder, paths, options.fields or FIELDS[:1])
     )
-    _refuse_others(wishes, form)
+    _refuse_others(options, form)
     if form == "folders":
         labels, other = read_folders(folder, paths), "files uses the tags inside the files"
     else:
-        labels = read_files(folder, paths, all_file_tags(paths), wishes.fields or FIELDS[:1])
+        labels = read_files(folder, paths, all_file_tags(paths), options.fields or FIELDS[:1])
         other = "folders uses the names of the folders"
-    if not wishes.form and not wishes.fields:
+    if not options.form and not options.fields:
         labels.about += f" (--from {other})"
     labels.drop("links to folders, which are not followed", linked_folders(folder))
     return labels
@@ -145,15 +145,15 @@ def _form_of_folder(folder: Path, paths: list[str], fields: Sequence[str]) -> st
     )
 
 
-def _refuse_others(wishes: Wishes, form: str) -> None:
+def _refuse_others(options: Options, form: str) -> None:
     """Refuse options that this form would ignore."""
-    options = {
-        "--audio": (wishes.audio, ("table", "fma")), "--fields": (wishes.fields, ("files",)),
-        "--path-column": (wishes.path_column, ("table",)), "--column": (wishes.label_columns, ("table",)),
-        "--separator": (wishes.separator, ("table", "files")), "--subset": (wishes.subset, ("fma",)),
-        "--genres": (wishes.genres, ("fma",)),
+    accepted = {
+        "--audio": (options.audio, ("table", "fma")), "--fields": (options.fields, ("files",)),
+        "--path-column": (options.path_column, ("table",)), "--column": (options.label_columns, ("table",)),
+        "--separator": (options.separator, ("table", "files")), "--subset": (options.subset, ("fma",)),
+        "--genres": (options.genres, ("fma",)),
     }  # fmt: skip
-    if wrong := [name for name, (value, forms) in options.items() if value and form not in forms]:
+    if wrong := [name for name, (value, forms) in accepted.items() if value and form not in forms]:
         raise MusictagError(f"{' and '.join(wrong)}: not an option for labels of this form (--from {form})")
 
 
@@ -215,7 +215,7 @@ def _cell(value: Any) -> Any:
     return f"{value:.7g}" if isinstance(value, float) else value
 
 
-def _report(source: Path, out: Path, root: Path, labels: Labels, chosen: Chosen, wishes: Wishes) -> str:
+def _report(source: Path, out: Path, root: Path, labels: Labels, chosen: Chosen, options: Options) -> str:
     counts = chosen.has.sum(axis=0)
     tags = [f"{tag} {count:,}" for tag, count in zip(chosen.tags, counts, strict=True)]
     more = f" and {len(tags) - _SHOWN_TAGS:,} more" if len(tags) > _SHOWN_TAGS else ""
@@ -229,7 +229,7 @@ def _report(source: Path, out: Path, root: Path, labels: Labels, chosen: Chosen,
     lines.append(f"{out}: {len(chosen.songs):,} songs, {known}")
     lines.append("0 only means that the song was not given the tag; the tag may fit nevertheless")
     place = shlex.quote(str(out))
-    elsewhere = wishes.root is not None and root != Path(os.path.abspath(out.parent))
+    elsewhere = options.root is not None and root != Path(os.path.abspath(out.parent))
     check = f" --root {shlex.quote(str(root))}" if elsewhere else ""
     train = f" data.root={shlex.quote(str(root))}" if elsewhere else ""
     lines += [

@@ -109,8 +109,8 @@ def _played(
 
 
 def _played_tags(players: tuple[Player, ...]) -> dict[str, float | None]:
-    heard = {player.tag for player in players}
-    return {tag: float(tag in heard) for tag in INSTRUMENT_TAGS} | {"solo": float(len(players) == 1)}
+    playing = {player.tag for player in players}
+    return {tag: float(tag in playing) for tag in INSTRUMENT_TAGS} | {"solo": float(len(players) == 1)}
 
 
 def _measures(players: tuple[Player, ...], seconds: float) -> dict[str, float | None]:

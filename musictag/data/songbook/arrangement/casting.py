@@ -15,7 +15,7 @@ from musictag.data.songbook.arrangement.excerpt import covered
 from musictag.data.songbook.arrangement.instruments import BASS, DRUMS, INSTRUMENTS, Instrument
 
 MOST_PLAYERS = 4
-LEAST_SOUND = 0.4  # of the clip: a voice that plays less gets no player of its own
+LEAST_SOUND = 0.4  # share of the clip: a voice that plays less gets no player of its own
 _DRONE_PLAYERS = {
     "accordion",
     "bagpipe",

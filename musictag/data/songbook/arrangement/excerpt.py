@@ -13,7 +13,7 @@ from musictag.data.songbook.arrangement.accompaniment import bars_of
 from musictag.data.songbook.notation.score import Score
 
 _TRIES = 6
-_ENOUGH_SOUND = 0.7  # of the clip; an excerpt with more rests is avoided if possible
+_ENOUGH_SOUND = 0.7  # share of the clip; an excerpt with more rests is avoided if possible
 #: Beats per minute by the printed rhythm, for bars of two beats; bars of four quarters have twice as many.
 _DANCE_BEATS = {"reel": (88, 112), "hornpipe": (70, 92), "strathspey": (60, 76), "clog": (70, 88)}
 _JIG_BEATS = (98, 126)

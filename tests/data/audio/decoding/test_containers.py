@@ -1,4 +1,4 @@
-"""Every format that PyAV writes is read whole, also under another name, joined, or with more in it than sound."""
+"""Every format that PyAV writes is read whole, also under another name, joined, or with more in it than audio."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.data.audio.test_decode import RATE
 from tests.helpers.audio_files import ENCODINGS, encoded
 
 SECONDS = 3.0
-#: What encoders put in front and behind where nothing says how much that is.
+#: What encoders add before and after the audio where nothing declares how much.
 PADDING_SECONDS = 0.1
 
 
@@ -29,12 +29,12 @@ def made(suffix: str, rate: int = 48000, channels: int = 2) -> bytes:
 def read_bytes(data: bytes, folder: Path, name: str = "song.mp3") -> tuple[np.ndarray, str]:
     path = folder / name
     path.write_bytes(data)
-    declared_seconds(path)  # whatever it says, it says it
+    declared_seconds(path)  # must not raise, whatever it returns
     return read(path)
 
 
 def check(samples: np.ndarray, times: int = 1) -> None:
-    """These are ``times`` sweeps, each of them in its place but for an encoder's padding."""
+    """Check for ``times`` sweeps, each in its place except for an encoder's padding."""
     assert abs(len(samples) / RATE - times * SECONDS) < PADDING_SECONDS * times
     expected = to_float_tone()
     for number in range(times):
@@ -172,7 +172,7 @@ def long_vorbis() -> bytes:
     return file.getvalue()
 
 
-def test_a_broken_page_is_told(tmp_path: Path) -> None:
+def test_a_broken_page_is_reported(tmp_path: Path) -> None:
     data = long_vorbis()
     place = pages(data)[len(pages(data)) // 2]
     samples, note = read_bytes(data[: place + 50] + b"?" * 20 + data[place + 70 :], tmp_path)
@@ -183,7 +183,7 @@ def test_a_broken_page_is_told(tmp_path: Path) -> None:
         read_bytes(data[:half] + bytes(len(data) // 4) + data[half + len(data) // 4 :], tmp_path)
 
 
-def test_what_ends_without_saying_so_is_told(tmp_path: Path) -> None:
+def test_a_stream_without_an_end_mark_is_reported(tmp_path: Path) -> None:
     data = long_vorbis()
     samples, note = read_bytes(data[: pages(data)[-3]], tmp_path)
     assert len(samples) / RATE < 29.5
@@ -192,7 +192,7 @@ def test_what_ends_without_saying_so_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".m4a", ".mka", ".wma", ".opus", ".aac", ".flac", ".wv"])
 @pytest.mark.parametrize("rubbish", [bytes(30_000), np.random.default_rng(3).bytes(30_000)], ids=["zeros", "noise"])
-def test_rubbish_behind_is_told(suffix: str, rubbish: bytes, tmp_path: Path) -> None:
+def test_trailing_rubbish_is_reported(suffix: str, rubbish: bytes, tmp_path: Path) -> None:
     samples, note = read_bytes(made(suffix) + rubbish, tmp_path)
     check(samples)
     assert " bytes that are not audio were skipped" in note
@@ -200,7 +200,7 @@ def test_rubbish_behind_is_told(suffix: str, rubbish: bytes, tmp_path: Path) -> 
 
 
 def film(tracks: int = 1, pictures: bool = True) -> bytes:
-    """Matroska with sound tracks and large pictures."""
+    """Matroska with audio tracks and large pictures."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as output:
         sounds = [output.add_stream("aac", rate=48000, layout="mono") for _ in range(tracks)]
@@ -218,25 +218,25 @@ def film(tracks: int = 1, pictures: bool = True) -> bytes:
     return file.getvalue()
 
 
-def test_the_sound_of_a_film_is_read(tmp_path: Path) -> None:
+def test_the_audio_of_a_video_is_read(tmp_path: Path) -> None:
     samples, note = read_bytes(film(), tmp_path)
     check(samples)
     assert note == ""
 
 
-def test_more_sound_tracks_are_told(tmp_path: Path) -> None:
+def test_further_audio_tracks_are_reported(tmp_path: Path) -> None:
     samples, note = read_bytes(film(tracks=3, pictures=False), tmp_path)
     check(samples)
     assert note == "2 more audio tracks, not read"
 
 
-def test_pictures_alone_are_no_song(tmp_path: Path) -> None:
+def test_images_alone_are_not_a_song(tmp_path: Path) -> None:
     with pytest.raises(SongError, match="cannot be read as audio: it contains no sound"):
         read_bytes(film(tracks=0), tmp_path)
 
 
 def edited(first: float, seconds: float) -> bytes:
-    """An MP4 whose edit list lets ``seconds`` be heard, from ``first`` on."""
+    """An MP4 whose edit list plays ``seconds`` from ``first`` on."""
     data = bytearray(made(".m4a"))
     entry = struct.pack(">I4sIIIIHH", 28, b"elst", 0, 1, int(seconds * 1000), int(first * 48000), 1, 0)
     box = struct.pack(">I4s", 8 + len(entry), b"edts") + entry
@@ -248,7 +248,7 @@ def edited(first: float, seconds: float) -> bytes:
 
 
 @pytest.mark.parametrize(("first", "seconds"), [(0, 1.0), (1, 1.0), (2, 0.5)])
-def test_what_an_edit_list_hides_is_told(first: float, seconds: float, tmp_path: Path) -> None:
+def test_what_an_edit_list_hides_is_reported(first: float, seconds: float, tmp_path: Path) -> None:
     samples, note = read_bytes(edited(first, seconds), tmp_path)
     assert len(samples) / RATE == pytest.approx(seconds, abs=0.05)
     assert note == f"{3 - seconds:.1f} s left out, as the file's edit list demands"
@@ -258,8 +258,8 @@ def test_what_an_edit_list_hides_is_told(first: float, seconds: float, tmp_path:
 
 
 @pytest.mark.parametrize("channels", [7, 8, 9, 24])
-def test_as_many_channels_as_there_are_are_averaged(channels: int, tmp_path: Path) -> None:
-    """Of eight and more, PyAV reads beyond the list of their planes."""
+def test_any_number_of_channels_is_averaged(channels: int, tmp_path: Path) -> None:
+    """With eight planes and more, PyAV reads beyond the end of their list."""
     weights = np.arange(1, channels + 1) / np.arange(1, channels + 1).mean()
     file = io.BytesIO()
     with soundfile.SoundFile(file, "w", 48000, channels, "VORBIS", format="OGG") as sound:

@@ -1,4 +1,4 @@
-"""MP3s whose headers are wrong, that were joined, or that have something else between their frames: all is read."""
+"""MP3s with wrong headers, joined MP3s, and MP3s with something else between their frames: all is read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RUBBISH = np.random.default_rng(5)
 
 
 def mp3(rate: int = 44100, channels: int = 2, mode: str = "VARIABLE", seconds: float = SECONDS) -> bytes:
-    """Tones that rise, in noise that grows, so that the bit rate varies; LAME's header says how long it is."""
+    """Rising tones in growing noise, so that the bit rate varies; LAME's header declares the length."""
     song = sweep(seconds, rate)
     song += np.linspace(0, 0.2, len(song)) * np.random.default_rng(0).normal(size=len(song))
     file = io.BytesIO()
@@ -36,7 +36,7 @@ CBR = mp3(mode="CONSTANT")
 
 
 def header_bytes(data: bytes) -> int:
-    """Length of the first frame, which declares the length and holds no audio."""
+    """Length of the first frame, which declares the length and has no audio."""
     with av.open(io.BytesIO(data), format="mp3") as container:
         return next(container.demux(audio=0)).pos
 
@@ -63,7 +63,7 @@ def declaring_nothing() -> bytes:
 
 
 def with_vbri(frames: int) -> bytes:
-    """The header of another encoder in the place of LAME's."""
+    """The header of another encoder in place of LAME's."""
     size = header_bytes(VBR)
     vbri = b"VBRI" + struct.pack(">HHHIIHHHH", 1, 0, 75, len(VBR), frames, 0, 1, 2, 1)
     return VBR[:4] + bytes(32) + vbri + bytes(size - 36 - len(vbri)) + VBR[size:]
@@ -124,18 +124,18 @@ NO_NOTE = {
 def test_all_of_it_is_read(data: bytes, times: int, tmp_path: Path) -> None:
     samples, note = read_bytes(data, tmp_path)
     assert note == ""
-    # nothing tells what encoders add, where there is no header
+    # without a header, nothing says what encoders add
     assert abs(len(samples) / RATE - times * SECONDS) < 0.08 * times
     expected = sweep(SECONDS, RATE)
     assert abs(lag(to_float(samples[:6000]), expected[:6000])) <= 0.06 * RATE
-    # the end is the end, and as loud
+    # the end is the end, at full volume
     assert to_float(samples[-3000:-1500]).std() == pytest.approx(np.hypot(0.5 / 2**0.5, 0.1), rel=0.25)
 
 
 def read_bytes(data: bytes, folder: Path, name: str = "song.mp3") -> tuple[np.ndarray, str]:
     path = folder / name
     path.write_bytes(data)
-    declared_seconds(path)  # whatever it says, it says it
+    declared_seconds(path)  # must not raise, whatever it returns
     return read(path)
 
 
@@ -152,7 +152,7 @@ NOTED = {
 
 
 @pytest.mark.parametrize(("data", "skipped"), NOTED.values(), ids=NOTED)
-def test_what_is_no_audio_is_skipped_and_told(data: bytes, skipped: int, tmp_path: Path) -> None:
+def test_non_audio_bytes_are_skipped_and_reported(data: bytes, skipped: int, tmp_path: Path) -> None:
     samples, note = read_bytes(data, tmp_path)
     times = 2 if "joined" in next(name for name, value in NOTED.items() if value[0] is data) else 1
     assert abs(len(samples) / RATE - times * SECONDS) < 0.15
@@ -173,7 +173,7 @@ def test_a_few_frames_of_something_else_are_rubbish(tmp_path: Path) -> None:
     assert (len(samples) / RATE, note) == (pytest.approx(6 * 576 / 22050, abs=0.01), "")
 
 
-def test_a_little_rubbish_is_not_worth_a_word(tmp_path: Path) -> None:
+def test_a_little_rubbish_is_not_reported(tmp_path: Path) -> None:
     samples, note = read_bytes(VBR + b"x" * 1000, tmp_path)
     assert (note, len(samples)) == ("", SECONDS * RATE)
 
@@ -188,12 +188,12 @@ def test_a_file_that_ends_too_early_is_cut_short(data: bytes, kept: float, tmp_p
 
 
 def hole(size: int) -> bytes:
-    """Bytes in the middle are gone, as from a bad disk: zeros stand in their place."""
+    """Bytes in the middle are lost, as on a bad disk, and replaced by zeros."""
     begin = len(CBR) // 2
     return CBR[:begin] + bytes(size) + CBR[begin + size :]
 
 
-def test_a_small_hole_is_told_and_a_large_one_refused(tmp_path: Path) -> None:
+def test_a_small_gap_is_reported_and_a_large_one_refused(tmp_path: Path) -> None:
     samples, note = read_bytes(hole(2_500), tmp_path)
     assert 3.6 < len(samples) / RATE < 3.9
     assert re.match(r"0\.[23] s are damaged and left out; [23],\d\d\d bytes that are not audio were skipped", note)
@@ -203,7 +203,7 @@ def test_a_small_hole_is_told_and_a_large_one_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda size: RUBBISH.bytes(size), lambda size: b"\xff\xfb" * (size // 2)], ids=[0, 1])
-def test_rubbish_alone_is_no_song(make: Callable[[int], bytes], tmp_path: Path) -> None:
+def test_rubbish_alone_is_not_a_song(make: Callable[[int], bytes], tmp_path: Path) -> None:
     for size in (3_000, 100_000):
         with pytest.raises(SongError, match="cannot be read as audio"):
             read_bytes(make(size), tmp_path)

@@ -1,4 +1,4 @@
-"""WAV and AIFF whose headers do not know how long they are, or are wrong about it; what else such files may hold."""
+"""WAV and AIFF whose headers do not know their length, or are wrong about it, and other unusual content."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def chunk(name: bytes, size: int) -> bytes:
 def read_bytes(data: bytes, folder: Path, name: str = "song.wav") -> tuple[np.ndarray, str]:
     path = folder / name
     path.write_bytes(data)
-    declared_seconds(path)  # whatever it says, it says it
+    declared_seconds(path)  # must not raise, whatever it returns
     return read(path)
 
 
@@ -88,12 +88,12 @@ def test_joined_files_are_read_one_after_the_other(tmp_path: Path) -> None:
     assert abs(len(samples) - 4.5 * RATE) <= 1
 
 
-def test_rubbish_is_told_and_what_may_be_the_song_is_refused(tmp_path: Path) -> None:
+def test_rubbish_is_reported_and_possible_audio_is_refused(tmp_path: Path) -> None:
     for rubbish in (bytes(100_000), b"\xfe" * 5_000):
         samples, note = read_bytes(wav() + rubbish, tmp_path)
         np.testing.assert_array_equal(samples, NOISE)
         assert note == f"{len(rubbish):,} bytes that are not audio were skipped"
-    # a recorder that never updated its header: a second is declared, four are there
+    # a recorder that never updated its header: one second is declared, four are present
     for data in (wav(data=2 * RATE, riff=2 * RATE + 36), wav(data=2 * RATE)):
         with pytest.raises(SongError, match="its header is wrong: 96,000 bytes follow the end of the audio"):
             read_bytes(data, tmp_path)

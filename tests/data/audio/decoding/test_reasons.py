@@ -1,4 +1,4 @@
-"""What cannot be used says why, in words that its owner understands; what can be used in part says what is missing."""
+"""Unusable files say why, in words that their owner understands; partly usable files say what is missing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ NO_AUDIO = {
 
 @pytest.mark.parametrize(("content", "what"), NO_AUDIO.values(), ids=NO_AUDIO)
 @pytest.mark.parametrize("name", ["song.mp3", "song.wav"])
-def test_what_is_no_audio_is_told_what_it_is(content: bytes, what: str, name: str, tmp_path: Path) -> None:
+def test_files_that_are_not_audio_are_identified(content: bytes, what: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(SongError) as caught:
@@ -57,7 +57,7 @@ def test_what_is_no_audio_is_told_what_it_is(content: bytes, what: str, name: st
 
 
 @pytest.mark.parametrize("content", [b"FLV\1\5" + bytes(99), b"RIFF\x99\0\0\0AVI LIST" + bytes(99), b"OFR \x0f" * 9])
-def test_a_format_that_is_not_read_says_how_to_convert_it(content: bytes, tmp_path: Path) -> None:
+def test_an_unsupported_format_says_how_to_convert_it(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
     path.write_bytes(content)
     with pytest.raises(SongError, match=r"which is not supported; convert it, .*: ffmpeg -i FILE song\.flac$"):
@@ -102,7 +102,7 @@ def test_channels_that_cancel_each_other_in_part_are_a_song(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3", ".m4a"])
-def test_less_than_a_tenth_of_a_second_is_no_song(suffix: str, tmp_path: Path) -> None:
+def test_less_than_a_tenth_of_a_second_is_not_a_song(suffix: str, tmp_path: Path) -> None:
     def written(seconds: float) -> Path:
         path = tmp_path / f"a{suffix}"
         if suffix == ".wav":
@@ -120,7 +120,7 @@ def with_rubbish(path: Path) -> None:
     path.write_bytes(encoded(".mp3", tone(2, 44100), 44100) + bytes(20_000))
 
 
-def test_what_was_skipped_stands_in_the_list_of_problems(tiny_catalogue: Path, tmp_path: Path) -> None:
+def test_skipped_bytes_are_in_the_list_of_problems(tiny_catalogue: Path, tmp_path: Path) -> None:
     rows = read_rows(tiny_catalogue)
     with_rubbish(tiny_catalogue.parent / rows[0]["path"])
     (tiny_catalogue.parent / rows[1]["path"]).write_bytes(b"")
@@ -142,11 +142,11 @@ def test_what_was_skipped_stands_in_the_list_of_problems(tiny_catalogue: Path, t
         assert "2 songs cannot be used, 1 are used although parts of their files could not be read; " in summary(
             prepared
         )
-    # what was prepared before is remembered
+    # prepared songs are remembered
     assert len(prepare(CatalogueFile(tiny_catalogue), tmp_path / "data-1").notes) == 1
 
 
-def test_who_tags_is_warned_with_the_name_of_the_song(tmp_path: Path) -> None:
+def test_tagging_warns_with_the_name_of_the_song(tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
     with_rubbish(path)
     with pytest.warns(SongWarning, match=r"/song\.mp3: 20,000 bytes that are not audio were skipped$"):
@@ -155,8 +155,8 @@ def test_who_tags_is_warned_with_the_name_of_the_song(tmp_path: Path) -> None:
         assert abs(len(read_song(path)) - 2 * RATE) < 0.02 * RATE
 
 
-def test_no_library_says_anything_about_a_song(tmp_path: Path) -> None:
-    """Whatever goes wrong inside of them: a terminal shows our words only, which name the song."""
+def test_libraries_print_nothing_about_a_song(tmp_path: Path) -> None:
+    """Whatever goes wrong inside libraries, the terminal only shows our messages, which name the song."""
     model = save(tmp_path / "tagger.safetensors", make_network())
     rng = np.random.default_rng(0)
     names = []
@@ -203,7 +203,7 @@ sys.exit({status})
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Puts a program named ffmpeg on the PATH, which reads a format of its own."""
+    """Put a program named ffmpeg on the PATH that reads its own format."""
     folder = tmp_path / "bin"
     folder.mkdir()
 
@@ -234,7 +234,7 @@ def test_an_installed_ffmpeg_is_asked_last(program: Callable[..., None], tmp_pat
     np.testing.assert_array_equal(read(path, max_seconds=0.5).samples, NOISE[: RATE // 2])
     program(rate=2 * RATE)
     assert len(read(path).samples) == RATE
-    # what our decoders read, or know to be no song, it is not asked about
+    # it is not called for files that our decoders read, or know not to be audio
     program(status=1)
     soundfile.write(tmp_path / "a.wav", NOISE, RATE)
     np.testing.assert_array_equal(read(tmp_path / "a.wav").samples, NOISE)
@@ -251,7 +251,7 @@ def test_an_installed_ffmpeg_is_asked_last(program: Callable[..., None], tmp_pat
         ({"says": "partial file " * 100_000}, r"; the program ffmpeg says: partial file partial"),
     ],
 )
-def test_a_program_that_fails_is_no_help(
+def test_a_program_that_fails_does_not_help(
     options: dict, reason: str, program: Callable[..., None], tmp_path: Path
 ) -> None:
     program(**options)
@@ -270,7 +270,7 @@ def test_a_program_that_takes_too_long_is_ended(
     assert time.monotonic() - began < 10
 
 
-def test_a_program_that_cannot_be_started_is_no_help(program: Callable[..., None], tmp_path: Path) -> None:
+def test_a_program_that_cannot_be_started_does_not_help(program: Callable[..., None], tmp_path: Path) -> None:
     program()
     (tmp_path / "bin" / "ffmpeg").write_text("#!/nowhere/at/all\n")
     with pytest.raises(SongError, match=r"ffmpeg cannot be started \(No such file or directory\)"):

@@ -1,4 +1,4 @@
-"""`musictag catalogue` of genre, mood and grouping inside audio files, in every format that has them."""
+"""`musictag catalogue` from genre, mood and grouping inside audio files, in every format that has them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_other_names_of_mood_and_grouping(tmp_path: Path) -> None:
 
 
 def library(folder: Path) -> None:
-    """Twelve songs at artist/album/song in four formats; half of them say who the artist is."""
+    """Twelve songs at artist/album/song in four formats; half of them have an artist tag."""
     for number in range(12):
         path = folder / f"artist {number % 4}" / "CD 1" / f"{number}{('.mp3', '.flac', '.m4a', '.ogg')[number % 4]}"
         write_song(path, number)
@@ -160,7 +160,7 @@ def test_tags_inside_or_names_of_folders(tmp_path: Path, capsys: pytest.CaptureF
     assert {tag: len(songs) for tag, songs in tag_table(manifest).items()} == {"Jazz": 4, "a": 4}
 
 
-def test_a_folder_that_is_named_like_the_genre_is_no_artist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_named_like_the_genre_is_not_an_artist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folders(tmp_path, {"Rock": 3, "Pop": 3, "Jazz": 3})
     for path in tmp_path.rglob("*.wav"):
         write_tags(path, genre=[path.parent.name.lower()])
@@ -170,7 +170,7 @@ def test_a_folder_that_is_named_like_the_genre_is_no_artist(tmp_path: Path, caps
 
 
 def test_a_bomb_of_a_tag_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small compressed frame that stands for 256 MB."""
+    """A small compressed frame that expands to 256 MB."""
     monkeypatch.setattr("musictag.data.catalogue.making.files._MEMORY_BYTES", 2**27)
     path = write_song(tmp_path / "a.mp3")
     squeezed = zlib.compressobj(1)
@@ -189,7 +189,7 @@ def test_a_bomb_of_a_tag_costs_one_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert tags.first("genre") == "Rock"
 
 
-def test_rubbish_is_no_crash(tmp_path: Path) -> None:
+def test_rubbish_does_not_crash(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for suffix in (".mp3", ".flac", ".m4a", ".ogg", ".wma", ".wav"):
         path = write_song(tmp_path / f"a{suffix}")

@@ -1,4 +1,4 @@
-"""`musictag catalogue` of FMA's metadata and audio."""
+"""`musictag catalogue` from FMA's metadata and audio."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_genres_all_and_the_subset(tmp_path: Path, capsys: pytest.CaptureFixture
     assert counts == {"Hip-Hop": 9, "Rock": 9, "Loud, noisy": 5}
 
 
-def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_files_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tracks = fma(tmp_path)
     (tmp_path / "empty").mkdir()
     said = refuse(capsys, tracks, "-o", tmp_path / "c.csv", "--audio", tmp_path / "empty")

@@ -1,4 +1,4 @@
-"""`musictag catalogue` of a folder per genre."""
+"""`musictag catalogue` from a folder per genre."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_folders_of_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert set(tag_table(manifest)) == {"pop", "rock"}
 
 
-def test_names_of_columns_and_strange_names_are_no_trouble(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reserved_and_strange_names_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ("split", "path", "Group", "artist", "duration", "song_id", "R&B, soul", "Ku\u0308nstler;x", "new\nline")
     write_folders(tmp_path / "m", dict.fromkeys(names, 3))
     report = make(capsys, tmp_path / "m", "-o", tmp_path / "c.csv")
@@ -71,7 +71,7 @@ def test_names_of_columns_and_strange_names_are_no_trouble(tmp_path: Path, capsy
     assert all(len(songs) == 3 for songs in tag_table(manifest).values())
 
 
-def test_what_is_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_left_out_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folders(tmp_path / "m", {"Rock": 3, "rock": 2, "ROCK": 1, "pop": 4, "rare": 2})
     write_song(tmp_path / "m" / "loose.wav")
     (tmp_path / "m" / "pop" / "empty.mp3").write_bytes(b"")
@@ -135,7 +135,7 @@ def test_songs_elsewhere_need_a_root(
     assert len(trainable(tmp_path / "home" / "c.csv", capsys)) == 6
 
 
-def test_options_that_nothing_reads_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unused_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folders(tmp_path / "m", {"rock": 3, "pop": 3})
     for option, value in (("--subset", "small"), ("--column", "x"), ("--separator", ";")):
         said = refuse(capsys, tmp_path / "m", "-o", tmp_path / "c.csv", option, value)

@@ -1,4 +1,4 @@
-"""`musictag catalogue` of tables with words: one or several in a cell, one row per tag, columns of other names."""
+"""`musictag catalogue` from tables with words: one or several per cell, one row per tag, other column names."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_lists_of_parquet(songs: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert tag_table(trainable(songs / "c.parquet", capsys)) == EXPECTED
 
 
-def test_columns_of_numbers_stay_what_they_are(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_columns_of_numbers_are_kept(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         {
             "song_id": f"s{i}",
@@ -145,7 +145,7 @@ def test_files_are_found_below_another_folder_and_by_name(tmp_path: Path, capsys
     assert len(trainable(tmp_path / "d.csv", capsys)) == 9
 
 
-def test_what_is_unclear_is_asked(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_ambiguous_table_is_refused(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"path": path, "one": tags[0], "two": tags[-1]} for path, tags in SONGS.items()]
     table = write_table(songs / "t.csv", rows)
     assert "name one or more with --column" in refuse(capsys, table, "-o", songs / "c.csv")
@@ -167,7 +167,7 @@ def test_a_split_without_all_parts_is_left_out(songs: Path, capsys: pytest.Captu
     assert (songs / "c.csv").read_text().startswith("path,loud,pop,rock\n")
 
 
-def test_a_separator_of_ones_own(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_custom_separator(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"path": path, "tags": "::".join(tags)} for path, tags in SONGS.items()]
     make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "c.csv", "--separator", "::")
     assert tag_table(trainable(songs / "c.csv", capsys)) == EXPECTED
