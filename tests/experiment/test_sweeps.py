@@ -30,7 +30,7 @@ from tests.helpers.experiments import ROOT, TINY, compose_config, folders
 from tests.helpers.processes import TWO_PROCESSES, batches, environment, program
 
 SWEEPS = sorted(path.stem for path in (ROOT / "sweep").glob("*.yaml"))
-DATA = sorted(path.stem for path in (ROOT / "conf" / "data").glob("*.yaml"))
+DATA = sorted(path.stem for path in (ROOT / "conf" / "data").glob("[!_]*.yaml"))
 #: A study of the parts that the command line names, in place of the models that it would go through.
 WITHOUT_MODELS = "~hydra.sweeper.params.model"
 
