@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the catalogue and print the report; returns the exit status. Errors: see ``make_catalogue``."""
-    from musictag.data.catalogue.making.making import Options, make_catalogue
+    from musictag.data.catalogue.making.make import Options, make_catalogue
 
     options = Options(
         form=arguments.form,

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show(name: str, jobs: Sequence[Job], console: Console) -> None:
     """Print a line for each job that is not done, and the counts by state."""
-    from musictag.evaluation.registry import headlines
+    from musictag.evaluation.metrics import headlines
     from musictag.experiment.sweeps.status import STATES, readable_time, time_left
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title=f"[bold]{escape(name)}[/bold]")

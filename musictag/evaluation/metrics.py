@@ -1,152 +1,168 @@
-"""Song-level evaluation: from patches to song scores, from song scores to macro metrics with bootstrap intervals.
+"""The metrics, one entry each: training, results, tables, figures, comparisons and logs all read this registry.
 
-The paper averages the predictions for a song's patches and reports ROC-AUC, PR-AUC and RMSE (sections 2 and 4).
-Legend: B patches, S songs, K tags, R resamples.
+To add a metric, add an entry, here or in your own package (``METRICS["key"] = Metric("key", ...)`` before training
+begins).
+
+Legend: S songs, K tags, R weightings of the songs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
-from musictag.common.errors import MusictagError
-from musictag.evaluation.bootstrap import Ranking, centred_interval, song_resamples
-from musictag.evaluation.registry import METRICS
-from musictag.evaluation.weighting import ScoredSongs
+from musictag.evaluation.bootstrap import mean_of_known
+from musictag.evaluation.weighting import Weighted
+
+#: Keys that appear next to the metrics in files, and so cannot name one.
+_TAKEN = (
+    "chance_pr_auc", "confidence", "kind", "known", "loss", "name", "positives", "prevalence", "regression_tags_scored",
+    "resamples", "rmse_of_mean", "songs", "tags", "tags_left_out", "tags_scored",
+)  # fmt: skip
 
 
-def roc_auc(scores: np.ndarray, targets: np.ndarray) -> float:
-    """Exact area under the ROC curve of one tag; a tie between a positive and a negative song counts one half.
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is computed from song scores, and how it is shown.
 
-    ``scores`` and ``targets`` are (S); targets are 0, 1 or NaN (unknown, ignored). NaN without songs of both classes.
+    - ``key``: its name in files: ``metrics.json``, ``history.csv`` and ``trainer.monitor`` (as ``val_<key>``), tables.
+    - ``label``: its name for readers; ``decimals``: how many are shown; ``better``: ``"max"`` or ``"min"``.
+    - ``kind``: which tags it is computed from: classification, regression or all.
+    - ``score``: computes it from a ``Weighted``. With ``per_tag`` the result is R×K, NaN where a tag has no score (tags
+      of other kinds are always ignored), and the metric is its mean over the tags; otherwise R, NaN for no score.
+    - ``chance``: the score of answers that ignore the audio, from the test scores of ``metrics.json``; None: not known.
+    - ``bounds``: the lowest and the highest possible value, finite.
+    - ``headline``: also shown in figures, summaries and narrow tables, not only in the full tables and files.
+
+    Raises ValueError for a key that is reserved, and for any other ``better`` or ``kind``.
     """
-    return _score_once(scores, targets)[0]
+
+    key: str
+    label: str
+    score: Callable[[Weighted], np.ndarray]
+    better: str = "max"
+    kind: str = "classification"
+    per_tag: bool = True
+    chance: Callable[[Mapping[str, Any]], float | None] = lambda test: None
+    bounds: tuple[float, float] = (0.0, 1.0)
+    decimals: int = 3
+    headline: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.key.isidentifier() or self.key in _TAKEN:
+            raise ValueError(
+                f"a metric cannot be called {self.key!r}: use an identifier other than {', '.join(_TAKEN)}"
+            )
+        if self.better not in ("max", "min") or self.kind not in ("classification", "regression", "all"):
+            raise ValueError(
+                f"{self.key}: better={self.better!r} must be 'max' or 'min', and kind={self.kind!r} 'classification', "
+                "'regression' or 'all'"
+            )
+
+    @property
+    def sign(self) -> int:
+        """1, or -1 where lower is better."""
+        return 1 if self.better == "max" else -1
+
+    @property
+    def perfect(self) -> float:
+        """The best possible value."""
+        return self.bounds[1] if self.better == "max" else self.bounds[0]
+
+    def values(self, weighted: Weighted) -> np.ndarray:
+        """R×K float64 if ``per_tag``, else R; NaN where there is no score."""
+        found = self.score(weighted)
+        return np.where(weighted.songs.tags_of(self.kind), found, np.nan) if self.per_tag else found
+
+    def macro(self, values: np.ndarray) -> np.ndarray:
+        """The metric itself (R), from what ``values`` returned."""
+        return mean_of_known(values) if self.per_tag else values
+
+    def show(self, value: float | None) -> str:
+        """``value`` with its decimals; "-" for None."""
+        return "-" if value is None else f"{value:.{self.decimals}f}"
 
 
-def average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
-    """PR-AUC of one tag: the step-wise sum of precision over recall, not interpolated; tied songs enter together.
-
-    ``scores`` and ``targets`` as in ``roc_auc``. NaN without songs of both classes.
-    """
-    return _score_once(scores, targets)[1]
+def headlines() -> list[Metric]:
+    return [metric for metric in METRICS.values() if metric.headline]
 
 
-def _score_once(scores: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    ranking = Ranking(np.asarray(scores), np.asarray(targets))
-    area, precision, _ = ranking.score(np.ones((len(scores), 1), dtype=np.int32))
-    return float(area[0]), float(precision[0])
+def monitors() -> dict[str, str]:
+    """What ``trainer.monitor`` may be, and whether lower or higher is better: ``"min"`` or ``"max"``."""
+    return {"val_loss": "min"} | {f"val_{key}": metric.better for key, metric in METRICS.items()}
 
 
-def song_metrics(
-    scores: np.ndarray,
-    targets: np.ndarray,
-    names: Sequence[str],
-    kinds: Sequence[str],
-    *,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """All results of one evaluation, as plain numbers ready for JSON.
-
-    ``scores`` and ``targets`` are S×K; a target is NaN where unknown, 0 or 1 for a ``"classification"`` tag and a
-    number in [0, 1] for a ``"regression"`` tag. The result contains
-
-    - each of ``METRICS`` under its key: ``{"value", "low", "high"}``, the metric (usually the mean over the tags that
-      can be scored) and its interval from ``resamples`` bootstrap resamples of the songs (all tags together, see
-      ``centred_interval``); low and high are None with ``resamples=0``. The whole entry is None if nothing can be
-      scored.
-    - ``tags_scored``, ``regression_tags_scored``; ``tags_left_out``: names of the classification tags without songs of
-      both classes and of the regression tags without any known target. No mean includes them.
-    - ``chance_pr_auc``: mean prevalence of the scored tags, the PR-AUC of random scores (their ROC-AUC is 0.5).
-    - ``songs``, ``resamples``, ``confidence``, and ``tags``: one entry per tag with ``name, kind, known, positives,
-      prevalence, rmse_of_mean`` and each per-tag metric, None where it does not apply. ``rmse_of_mean`` is the error
-      of always predicting the mean of these targets.
-
-    A resample's mean skips the tags that happen to lack a class in it. The same inputs and ``seed`` give the same
-    output. Raises MusictagError for scores that are not finite and for settings out of range, ValueError for wrong
-    shapes, kinds and targets.
-    """
-    _check(scores, targets, names, kinds, resamples, confidence)
-    songs = ScoredSongs(scores, targets, kinds)
-    once = {key: metric.values(songs.once()) for key, metric in METRICS.items()}
-    of_tags = {key: once[key][0] for key, metric in METRICS.items() if metric.per_tag}
-    value_of = {key: float(metric.macro(once[key])[0]) for key, metric in METRICS.items()}
-    known = songs.known.sum(axis=0).tolist()
-    measured = [k for k in np.flatnonzero(~songs.is_class).tolist() if known[k]]
-    tags = []
-    for k, (name, kind) in enumerate(zip(names, kinds, strict=True)):
-        positives = int((targets[:, k] == 1).sum()) if songs.is_class[k] else None
-        own = {key: None if np.isnan(values[k]) else float(values[k]) for key, values in of_tags.items()}
-        tags.append(
-            {
-                "name": name,
-                "kind": kind,
-                "known": known[k],
-                "positives": positives,
-                "prevalence": positives / known[k] if positives is not None and known[k] else None,
-                **own,
-                "rmse_of_mean": float(np.nanstd(targets[:, k].astype(np.float64))) if k in measured else None,
-            }
-        )
-    return {
-        **_with_intervals(songs, value_of, resamples, confidence, seed),
-        "tags_scored": len(songs.rankings),
-        "tags_left_out": [name for k, name in enumerate(names) if k not in songs.rankings and k not in measured],
-        "regression_tags_scored": len(measured),
-        "chance_pr_auc": float(np.mean([tags[k]["prevalence"] for k in songs.rankings])) if songs.rankings else None,
-        "songs": len(scores),
-        "resamples": resamples,
-        "confidence": confidence,
-        "tags": tags,
-    }
-
-
-def _with_intervals(
-    songs: ScoredSongs, value_of: Mapping[str, float], resamples: int, confidence: float, seed: int
-) -> dict[str, dict[str, float | None] | None]:
-    """Each metric with its interval, None where its value is NaN."""
-    metrics = [METRICS[key] for key, value in value_of.items() if not np.isnan(value)]
-    blocks = [
-        [metric.macro(metric.values(weighted)) for metric in metrics]
-        for weighted in map(songs.under, song_resamples(len(songs.scores), resamples, seed))
-    ]
-    found: dict[str, dict[str, float | None] | None] = dict.fromkeys(value_of)
-    for place, metric in enumerate(metrics):
-        again = np.concatenate([block[place] for block in blocks]) if blocks else np.empty(0)
-        value = value_of[metric.key]
-        low, high = centred_interval(value, again, confidence, metric.bounds)
-        found[metric.key] = {"value": value, "low": low, "high": high}
+def _root_mean_squared_error(weighted: Weighted) -> np.ndarray:
+    found = np.full((weighted.weights.shape[1], len(weighted.songs.is_class)), np.nan)
+    found[:, ~weighted.songs.is_class] = np.sqrt(weighted.mean(*weighted.songs.squared_errors))
     return found
 
 
-def _check(
-    scores: np.ndarray,
-    targets: np.ndarray,
-    names: Sequence[str],
-    kinds: Sequence[str],
-    resamples: int,
-    confidence: float,
-) -> None:
-    if scores.ndim != 2 or scores.shape != targets.shape or scores.shape[1] != len(names) or len(names) != len(kinds):
-        raise ValueError(
-            f"scores {scores.shape} and targets {targets.shape} must be S×K for {len(names)} names, {len(kinds)} kinds"
-        )
-    if not len(scores):
-        raise MusictagError("there are no songs to evaluate: the split is empty")
-    if unknown := set(kinds) - {"classification", "regression"}:
-        raise ValueError(f"a tag is 'classification' or 'regression', not {', '.join(map(repr, sorted(unknown)))}")
-    if resamples < 0 or not 0 < confidence < 1:
-        raise MusictagError(f"{resamples=} must not be negative and {confidence=} must lie between 0 and 1")
-    broken = np.flatnonzero(~np.isfinite(scores).all(axis=1))
-    if len(broken):
-        raise MusictagError(
-            f"{len(broken)} of {len(scores)} songs have NaN or infinite scores (first: row {broken[0]}): "
-            "the model has diverged; train it again with a smaller learning rate"
-        )
-    for k, (name, kind) in enumerate(zip(names, kinds, strict=True)):
-        column = targets[:, k]
-        if kind == "classification" and not ((column == 0) | (column == 1) | np.isnan(column)).all():
-            raise ValueError(f"the targets of the classification tag {name!r} must be 0, 1 or NaN")
+#: ROC-AUC is kept this far from 0 and 1, where d' would be infinite.
+_AREA_MARGIN = 1e-9
+
+
+def _d_prime(weighted: Weighted) -> np.ndarray:
+    area = mean_of_known(weighted.ranked[0])
+    return sqrt(2.0) * ndtri(area.clip(_AREA_MARGIN, 1 - _AREA_MARGIN))
+
+
+def _error_of_means(test: Mapping[str, Any]) -> float | None:
+    errors = [tag["rmse_of_mean"] for tag in test["tags"] if tag["rmse_of_mean"] is not None]
+    return float(np.mean(errors)) if errors else None
+
+
+def _f1_of_all(test: Mapping[str, Any]) -> float | None:
+    """The F1 of giving every tag to every song: precision is the prevalence, recall 1."""
+    rates = [tag["prevalence"] for tag in test["tags"] if tag["roc_auc"] is not None]
+    return float(np.mean([2 * rate / (1 + rate) for rate in rates])) if rates else None
+
+
+_MOST_D_PRIME = float(sqrt(2.0) * ndtri(1 - _AREA_MARGIN))
+
+#: By key, in the order in which they are shown.
+METRICS: dict[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        # area under the ROC curve; a tie of a positive and a negative song counts one half
+        Metric("roc_auc", "ROC-AUC", lambda weighted: weighted.ranked[0], chance=lambda test: 0.5, headline=True),
+        # average precision: step-wise, not interpolated; its chance level is the prevalence
+        Metric(
+            "pr_auc",
+            "PR-AUC",
+            lambda weighted: weighted.ranked[1],
+            chance=lambda test: test["chance_pr_auc"],
+            headline=True,
+        ),
+        # chance: always predicting a tag's mean
+        Metric(
+            "rmse",
+            "RMSE",
+            _root_mean_squared_error,
+            better="min",
+            kind="regression",
+            chance=_error_of_means,
+            headline=True,
+        ),
+        # F1 at the threshold that is best for these songs, per tag: optimistic, because for new songs the threshold has
+        # to be chosen beforehand, and more so for rarer tags
+        Metric("f1_best", "F1 (best)", lambda weighted: weighted.ranked[2], chance=_f1_of_all),
+        # mean over songs, from the ranking of the tags within each; songs without a true tag are ignored
+        Metric("lrap", "LRAP", lambda weighted: weighted.mean(*weighted.songs.precisions), per_tag=False),
+        # computed from the mean ROC-AUC over the tags, not averaged over the tags: the convention on AudioSet since
+        # Hershey et al. 2017
+        Metric(
+            "d_prime",
+            "d'",
+            _d_prime,
+            per_tag=False,
+            chance=lambda test: 0.0,
+            bounds=(-_MOST_D_PRIME, _MOST_D_PRIME),
+        ),
+    )
+}

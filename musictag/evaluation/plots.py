@@ -23,15 +23,16 @@ from musictag.common.plotting import (
     new_figure,
     save_figure,
 )
-from musictag.evaluation.registry import headlines
+from musictag.evaluation.metrics import headlines
 from musictag.evaluation.tables import _mean_of, _relative_error, _scored, _summary
 
 
 def plot_tags(metrics: dict[str, Any], path: str | Path) -> None:
     """Write a PNG of all scored tags, best ROC-AUC first: ROC-AUC from chance, PR-AUC next to its chance level.
 
-    ``metrics`` is what ``musictag.evaluation.metrics.song_metrics`` returns. Regression tags follow below, sorted by
-    their error relative to that of always predicting the mean. The height of the figure grows with the number of tags.
+    ``metrics`` is what ``musictag.evaluation.song_metrics.song_metrics`` returns. Regression tags follow below, sorted
+    by their error relative to that of always predicting the mean. The height of the figure grows with the number of
+    tags.
     """
     ranked = sorted(_scored(metrics, "roc_auc"), key=lambda tag: -tag["roc_auc"])
     measured = sorted(_scored(metrics, "rmse"), key=_relative_error)

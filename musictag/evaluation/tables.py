@@ -8,7 +8,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
 
 
 def result_table(metrics: dict[str, Any], title: str) -> Table:

@@ -17,8 +17,8 @@ from musictag.data.datasets import Source
 from musictag.data.features.cache import stored_features
 from musictag.data.features.descriptors import SAMPLE_RATE, feature_digest, feature_names, song_features
 from musictag.data.loading.datamodule import SongDataModule
-from musictag.evaluation.metrics import song_metrics
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
+from musictag.evaluation.song_metrics import song_metrics
 from musictag.experiment.builders import prepare_workers
 from musictag.experiment.contract import SCORES, Run
 from musictag.experiment.identity import without

@@ -17,7 +17,6 @@ from musictag.models.network import TaggingNetwork
 from musictag.training.instantiate import make, make_partial
 from musictag.training.losses import Loss
 from musictag.training.module import TaggingModule
-from musictag.training.optimization import scaled_lr
 from musictag.training.transfer import with_probe
 
 
@@ -110,3 +109,20 @@ def prepare_workers(config: dict[str, Any]) -> int:
     if config["data"]["prepare_workers"]:
         return config["data"]["prepare_workers"]
     return available_cores()
+
+
+_POWERS = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}
+
+
+def scaled_lr(lr: float, batch_size: int, rule: str, reference_batch_size: int) -> float:
+    """``lr``, found with batches of ``reference_batch_size``, for batches of ``batch_size``.
+
+    ``linear`` keeps the mean update per patch (Goyal et al. 2017), ``sqrt`` the noise of the updates of adaptive
+    optimizers (Krizhevsky 2014; Granziol et al. 2022). Raises MusictagError for a rule
+    that does not exist.
+    """
+    if rule not in _POWERS:
+        raise MusictagError(f"lr_scaling.rule={rule} does not exist; choose one of {', '.join(_POWERS)}")
+    if reference_batch_size < 1:
+        raise MusictagError(f"lr_scaling.reference_batch_size={reference_batch_size} must be at least 1")
+    return lr * (batch_size / reference_batch_size) ** _POWERS[rule]

@@ -133,7 +133,7 @@ def find_class(target: Any, contract: type) -> type:
     if not isinstance(target, str) or not _DOTTED_NAME.fullmatch(target):
         raise MusictagError(
             f"_target_ is {excerpt(target)}; it must be the dotted name of a class, "
-            f"such as musictag.models.frontends.sample_level.SampleLevel"
+            f"such as musictag.models.frontends.waveform.SampleLevel"
         )
     module_name, _, class_name = target.rpartition(".")
     home = contract.__module__

@@ -29,7 +29,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
 from musictag.common.plotting import BLUE, FAINT, ORANGE, STYLE, new_figure, save_figure
 from musictag.common.timing import median_seconds
-from musictag.evaluation.registry import METRICS, Metric, headlines
+from musictag.evaluation.metrics import METRICS, Metric, headlines
 from musictag.inference.load import load_network
 from musictag.models.checkpoint import TAGGER_FILE
 from musictag.report.study import Run, read_study

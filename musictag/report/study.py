@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from musictag.common.errors import MusictagError
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
 from musictag.experiment.contract import FAMILIES
 from musictag.experiment.identity import system_label
 from musictag.experiment.results.files import Predictions, read_predictions, read_results

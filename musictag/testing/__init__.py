@@ -1,6 +1,6 @@
 """The contracts of front-ends, back-ends, losses and data sources as tests, for musictag's own parts and for plug-ins.
 
-    @pytest.mark.parametrize("check", musictag.testing.FRONTEND_CHECKS)
+    @pytest.mark.parametrize("check", musictag.testing.parts.FRONTEND_CHECKS)
     def test_my_front_end(check):
         check({"_target_": "my_package.MyFrontEnd", "filters": 8})
 

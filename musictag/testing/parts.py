@@ -24,7 +24,7 @@ from musictag.testing.refusals import refused
 #: A part as its YAML file describes it: ``_target_`` and settings.
 Spec = Mapping[str, Any]
 #: Small partners, where a check of one part needs the other.
-FRONTEND: Spec = {"_target_": "musictag.models.frontends.sample_level.SampleLevel", "channels": [8, 8, 8]}
+FRONTEND: Spec = {"_target_": "musictag.models.frontends.waveform.SampleLevel", "channels": [8, 8, 8]}
 BACKEND: Spec = {"_target_": "musictag.models.backends.residual.Residual", "filters": 8, "dense_units": 8}
 _FEW = 1 / 32  # of the filters, where their number does not matter
 _WIDE = 1_000_000  # parameters; a front-end with more learns a quarter of its filters here

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from musictag.common.errors import MusictagError
 from musictag.data.random_draws import noise_seed
-from musictag.evaluation.metrics import song_metrics
-from musictag.evaluation.registry import METRICS, monitors
+from musictag.evaluation.metrics import METRICS, monitors
 from musictag.evaluation.song_average import SongAverage
+from musictag.evaluation.song_metrics import song_metrics
 from musictag.models.layers import full_precision
 from musictag.models.network import TaggingNetwork
 from musictag.training.distributed.step_exchange import AsyncScalars, EpochLoss, StopRequest
 from musictag.training.losses import Loss
-from musictag.training.optimization import make_scheduler, step_epoch
+from musictag.training.schedulers import make_scheduler, step_epoch
 
 
 class TaggingModule(pl.LightningModule):
@@ -33,7 +33,7 @@ class TaggingModule(pl.LightningModule):
 
     ``tagger`` is its specification (``TaggingNetwork.spec``: plain containers), so that every checkpoint is
     self-describing and loads with ``weights_only=True``. ``optimizer`` is called with the trained parameters,
-    ``scheduler`` (None: a constant learning rate) by ``musictag.training.optimization.make_scheduler``.
+    ``scheduler`` (None: a constant learning rate) by ``musictag.training.schedulers.make_scheduler``.
 
     ``freeze="frontend"`` keeps the weights and batch norms of the front-end.
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from musictag.common.errors import MusictagError
-from musictag.evaluation.registry import monitors
+from musictag.evaluation.metrics import monitors
 from musictag.models.checkpoint import TAGGER_FILE
 from musictag.training.callbacks.checkpoints import AtomicCheckpointIO, BestTagger, EpochCheckpoint, StepCheckpoint
 from musictag.training.callbacks.history import History

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from musictag.evaluation.metrics import song_metrics
+from musictag.evaluation.song_metrics import song_metrics
 from tests.benchmarks.figures import Figure
 
 _TEST_SETS = ((2_000, 50, 1000), (30_000, 50, 1000))

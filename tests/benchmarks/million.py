@@ -23,14 +23,14 @@ import torch
 
 from musictag.data.datasets.catalogue import CatalogueFile
 from musictag.data.loading.datamodule import SongDataModule
-from musictag.data.loading.patches import TrainPatches
+from musictag.data.loading.patch_datasets import TrainPatches
 from musictag.data.loading.samplers import TrainBatches
 from musictag.data.preparation.blocks import write_index
 from musictag.data.random_draws import epoch_order, song_keys, subset_order
 from musictag.data.store.checksums import ShardChecksums
 from musictag.data.store.folder import prepared_folder
 from musictag.data.store.store import INDEX_FILE, INDEX_SCHEMA, SHARD_FOLDER, samples_end, shard_header, shard_path
-from musictag.evaluation.metrics import song_metrics
+from musictag.evaluation.song_metrics import song_metrics
 from tests.benchmarks.figures import Figure
 
 NUM_SONGS = 1_200_000

@@ -18,16 +18,16 @@ _PATCH_SECONDS = 3.0
 #: Front-end and back-end of the shipped configuration, with its numbers.
 _MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "waveform": (
-        {"_target_": "musictag.models.frontends.sample_level.SampleLevel"},
+        {"_target_": "musictag.models.frontends.waveform.SampleLevel"},
         {"_target_": "musictag.models.backends.residual.Residual"},
     ),
     "spectrogram": (
-        {"_target_": "musictag.models.frontends.musically_motivated.MusicallyMotivated", "normalise": "none"},
+        {"_target_": "musictag.models.frontends.spectrogram.MusicallyMotivated", "normalise": "none"},
         {"_target_": "musictag.models.backends.residual.Residual"},
     ),
     "spectrogram, small": (
         {
-            "_target_": "musictag.models.frontends.musically_motivated.MusicallyMotivated",
+            "_target_": "musictag.models.frontends.spectrogram.MusicallyMotivated",
             "normalise": "none",
             "num_filters": 8,
             "n_fft": 1024,

@@ -25,7 +25,7 @@ TAGS = [{"name": name} for name in ("rock", "[bold]folk", "quiet")] + [{"name": 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> str:
     torch.manual_seed(0)
-    frontend = {"_target_": "musictag.models.frontends.sample_level.SampleLevel", "channels": [4, 4, 4, 4]}
+    frontend = {"_target_": "musictag.models.frontends.waveform.SampleLevel", "channels": [4, 4, 4, 4]}
     backend = {"_target_": "musictag.models.backends.residual.Residual", "filters": 4, "dense_units": 4}
     network = TaggingNetwork(frontend, backend, TAGS, patch_seconds=0.5)
     write_tagger(tmp_path / "tagger.safetensors", network)

@@ -13,7 +13,7 @@ from musictag.experiment import identity
 from musictag.experiment.tracking.tracker import make_tracker
 from musictag.models.factory import find_class, settings
 from musictag.training.instantiate import make_partial
-from musictag.training.optimization import make_scheduler
+from musictag.training.schedulers import make_scheduler
 from tests.helpers.experiments import ROOT, compose_config
 from tests.helpers.wandb_files import recorded
 

@@ -1,342 +1,279 @@
+"""The registry of metrics: what its entries compute, and that one more of them arrives everywhere."""
+
 from __future__ import annotations
 
+import csv
+import io
 import json
-import math
-from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn.metrics
-import torch
-import torch.distributed
-import torch.multiprocessing
-from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+from rich.console import Console
+from scipy.stats import norm
 
+from musictag.cli.status import show
 from musictag.common.errors import MusictagError
-from musictag.common.files import write_json
-from musictag.evaluation.bootstrap import Ranking, song_resamples
-from musictag.evaluation.metrics import average_precision, roc_auc, song_metrics
-from musictag.evaluation.song_average import SongAverage
+from musictag.evaluation.metrics import METRICS, Metric, monitors
+from musictag.evaluation.song_metrics import song_metrics
+from musictag.evaluation.tables import result_table, tag_table
+from musictag.evaluation.weighting import ScoredSongs, Weighted, label_ranking_precision
+from musictag.experiment import run as experiment
+from musictag.experiment.results.files import results_as_asked
+from musictag.experiment.sweeps.status import Job
+from musictag.experiment.tracking import tracker as tracking
+from musictag.report import comparison
+from musictag.report.build import make_report
+from musictag.report.study import read_study
+from tests.helpers.experiments import TINY, compose_config, folders
+from tests.helpers.studies import write_study
 
-HANGS = 240  # seconds
 
-
-def random_evaluation(songs=200, tags=8, seed=0, prevalence=0.2, unknown=0.0):
-    """Scores (S×K, of some use) and targets (S×K) of classification tags."""
-    rng = np.random.default_rng(seed)
-    targets = (rng.random((songs, tags)) < prevalence).astype(np.float32)
+def draw(songs: int = 120, tags: int = 9, decimals: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of some use and targets, S×K; some songs have no tag."""
+    rng = np.random.default_rng(5)
+    targets = (rng.random((songs, tags)) < 0.15).astype(np.float32)
     scores = (1 / (1 + np.exp(-rng.normal(size=(songs, tags)) - targets))).astype(np.float32)
-    targets[rng.random((songs, tags)) < unknown] = np.nan
-    return scores, targets
+    return scores if decimals is None else scores.round(decimals), targets
 
 
-def names_of(tags):
-    return [f"tag {k}" for k in range(tags)]
+def metrics_of(scores: np.ndarray, targets: np.ndarray, kinds: list[str] | None = None, **more) -> dict:
+    names = [f"tag {k}" for k in range(scores.shape[1])]
+    return song_metrics(scores, targets, names, kinds or ["classification"] * len(names), **{"resamples": 50} | more)
 
 
-def classification(tags):
-    return ["classification"] * tags
-
-
-def best_f1(y_true, y_score, sample_weight=None):
-    """The highest F1 of all thresholds."""
-    return max(
-        sklearn.metrics.f1_score(y_true, y_score >= threshold, sample_weight=sample_weight)
-        for threshold in np.unique(y_score)
-    )
-
-
-# single tags
-
-
-@pytest.mark.parametrize("decimals", [None, 2, 1, 0])
-@pytest.mark.parametrize("unknown", [0.0, 0.4])
-@pytest.mark.parametrize("prevalence", [0.05, 0.5, 0.95])
-def test_equal_to_scikit_learn_with_ties_and_masks(decimals, unknown, prevalence):
-    scores, targets = random_evaluation(songs=150, prevalence=prevalence, unknown=unknown)
-    if decimals is not None:
-        scores = scores.round(decimals)
-    for k in range(scores.shape[1]):
-        known = ~np.isnan(targets[:, k])
-        expected_area = sklearn.metrics.roc_auc_score(targets[known, k], scores[known, k])
-        expected_precision = sklearn.metrics.average_precision_score(targets[known, k], scores[known, k])
-        assert roc_auc(scores[:, k], targets[:, k]) == pytest.approx(expected_area, abs=1e-12)
-        assert average_precision(scores[:, k], targets[:, k]) == pytest.approx(expected_precision, abs=1e-12)
+# the three beyond the paper's
 
 
 @pytest.mark.parametrize("decimals", [None, 1])
-def test_weighted_songs_equal_to_scikit_learn(decimals):
-    scores, targets = random_evaluation(songs=80, tags=4, prevalence=0.3, unknown=0.2)
-    if decimals is not None:
-        scores = scores.round(decimals)
-    weights = np.concatenate(list(song_resamples(80, 25, seed=3)), axis=1)
-    assert weights.shape == (80, 25)
-    assert (weights.sum(axis=0) == 80).all()
-    for k in range(4):
-        areas, precisions, f1 = Ranking(scores[:, k], targets[:, k]).score(weights)
-        known = ~np.isnan(targets[:, k])
-        for r in range(25):
-            data = {"y_true": targets[known, k], "y_score": scores[known, k], "sample_weight": weights[known, r]}
-            assert areas[r] == pytest.approx(sklearn.metrics.roc_auc_score(**data), abs=1e-12)
-            assert precisions[r] == pytest.approx(sklearn.metrics.average_precision_score(**data), abs=1e-12)
-            assert f1[r] == pytest.approx(best_f1(**data), abs=1e-12)
-
-
-def test_torchmetrics_agrees_where_nothing_is_tied():
-    scores, targets = random_evaluation(songs=300)
+def test_best_f1_is_that_of_the_best_threshold_of_each_tag(decimals: int | None) -> None:
+    scores, targets = draw(decimals=decimals)
+    targets[::5, 2] = np.nan
+    metrics = metrics_of(scores, targets)
+    expected = []
     for k in range(scores.shape[1]):
-        assert len(np.unique(scores[:, k])) == 300
-        prediction, truth = torch.from_numpy(scores[:, k]), torch.from_numpy(targets[:, k]).int()
-        assert roc_auc(scores[:, k], targets[:, k]) == pytest.approx(binary_auroc(prediction, truth).item(), abs=1e-5)
-        assert average_precision(scores[:, k], targets[:, k]) == pytest.approx(
-            binary_average_precision(prediction, truth).item(), abs=1e-5
-        )
+        known = ~np.isnan(targets[:, k])
+        true, score = targets[known, k], scores[known, k]
+        expected.append(max(sklearn.metrics.f1_score(true, score >= threshold) for threshold in score))
+    assert [tag["f1_best"] for tag in metrics["tags"]] == pytest.approx(expected, abs=1e-12)
+    assert metrics["f1_best"]["value"] == pytest.approx(np.mean(expected), abs=1e-12)
+    assert metrics["f1_best"]["low"] < metrics["f1_best"]["value"] < metrics["f1_best"]["high"]
+    everything = [sklearn.metrics.f1_score(targets[:, k] == 1, np.ones(120)) for k in (0, 1)]
+    first = metrics_of(scores[:, :2], targets[:, :2])
+    assert METRICS["f1_best"].chance(first) == pytest.approx(np.mean(everything))
 
 
-def test_single_tags_by_hand():
-    scores, targets = np.array([0.9, 0.8, 0.7, 0.1]), np.array([1.0, 0.0, 1.0, 0.0])
-    assert roc_auc(scores, targets) == 0.75
-    assert average_precision(scores, targets) == pytest.approx((1 + 2 / 3) / 2)
-    assert roc_auc(np.full(4, 0.5), targets) == 0.5
-    assert average_precision(np.full(4, 0.5), targets) == 0.5
-    assert np.isnan(roc_auc(scores, np.ones(4)))
-    assert np.isnan(average_precision(scores, np.full(4, np.nan)))
-
-
-# all tags of all songs
-
-
-def test_tags_without_both_classes_are_left_out_and_named():
-    scores, targets = random_evaluation(tags=5)
-    targets[:, 1], targets[:, 2] = 0, 1
-    targets[targets[:, 3] == 1, 3] = np.nan
-    metrics = song_metrics(scores, targets, names_of(5), classification(5), resamples=20)
-    assert metrics["tags_left_out"] == ["tag 1", "tag 2", "tag 3"]
-    assert metrics["tags_scored"] == 2
-    expected = np.mean([sklearn.metrics.roc_auc_score(targets[:, k], scores[:, k]) for k in (0, 4)])
-    assert metrics["roc_auc"]["value"] == pytest.approx(expected, abs=1e-12)
-    assert metrics["chance_pr_auc"] == pytest.approx(targets[:, [0, 4]].mean(), abs=1e-7)
-    left_out = metrics["tags"][2]
-    assert left_out == {
-        "name": "tag 2", "kind": "classification", "known": 200, "positives": 200, "prevalence": 1.0,
-        "roc_auc": None, "pr_auc": None, "rmse": None, "rmse_of_mean": None, "f1_best": None,
-    }  # fmt: skip
-
-
-def test_chance_is_the_prevalence_among_songs_whose_target_is_known():
-    scores, targets = random_evaluation(songs=40, tags=2)
-    targets[:30, 0] = np.nan
-    targets[30:, 0] = [1, 1, 0, 0, 0, 0, 0, 0, 0, 0]
-    metrics = song_metrics(scores, targets, names_of(2), classification(2), resamples=0)
-    assert [metrics["tags"][0][key] for key in ("known", "positives", "prevalence")] == [10, 2, 0.2]
-    assert metrics["chance_pr_auc"] == pytest.approx((0.2 + targets[:, 1].mean()) / 2)
-
-
-def test_regression_tags_are_measured_by_their_error():
-    scores, targets = random_evaluation(tags=4)
-    targets[:, 2] = np.linspace(0, 1, 200)
-    targets[::4, 2] = np.nan
-    targets[:, 3] = np.nan
-    kinds = ["classification", "classification", "regression", "regression"]
-    metrics = song_metrics(scores, targets, names_of(4), kinds, resamples=200)
-    known = ~np.isnan(targets[:, 2])
-    expected = sklearn.metrics.root_mean_squared_error(
-        targets[known, 2].astype(np.float64), scores[known, 2].astype(np.float64)
+@pytest.mark.parametrize("decimals", [None, 1])
+def test_lrap_is_that_of_scikit_learn(decimals: int | None) -> None:
+    scores, targets = draw(decimals=decimals)
+    targets[0] = 1
+    tagged = targets.sum(axis=1) > 0
+    assert not tagged.all()
+    expected = sklearn.metrics.label_ranking_average_precision_score(targets[tagged], scores[tagged])
+    metrics = metrics_of(scores, targets, resamples=200)
+    assert metrics["lrap"]["value"] == pytest.approx(expected, abs=1e-12)
+    assert "lrap" not in metrics["tags"][0]
+    weights = np.random.default_rng(0).integers(0, 3, size=(120, 1))
+    drawn = METRICS["lrap"].values(ScoredSongs(scores, targets, ["classification"] * 9).under(weights))
+    weighted = sklearn.metrics.label_ranking_average_precision_score(
+        targets[tagged], scores[tagged], sample_weight=weights[tagged, 0]
     )
-    assert metrics["rmse"]["value"] == pytest.approx(expected, abs=1e-12)
-    assert metrics["rmse"]["low"] < expected < metrics["rmse"]["high"]
-    assert metrics["regression_tags_scored"] == 1
-    assert metrics["tags_scored"] == 2
-    assert metrics["tags_left_out"] == ["tag 3"]
-    assert metrics["tags"][2]["known"] == 150
-    assert metrics["tags"][2]["rmse_of_mean"] == pytest.approx(targets[known, 2].std(), abs=1e-6)
-    assert metrics["tags"][2]["prevalence"] is None
+    assert drawn == pytest.approx([weighted], abs=1e-12)
+    assert 0.01 < metrics["lrap"]["high"] - metrics["lrap"]["low"] < 0.2
 
 
-def test_nothing_to_score_is_none_and_not_zero():
-    scores, targets = random_evaluation(tags=2)
-    metrics = song_metrics(scores, np.zeros_like(targets), names_of(2), classification(2))
-    assert metrics["roc_auc"] is metrics["pr_auc"] is metrics["rmse"] is metrics["chance_pr_auc"] is None
-    assert metrics["tags_scored"] == 0
-    assert metrics["tags_left_out"] == names_of(2)
+def test_unknown_tags_of_a_song_take_no_part_in_lrap() -> None:
+    scores = np.array([[0.9, 0.8, 0.7, 0.1]] * 2 + [[0.5, 0.4, 0.3, 0.2]] * 3)
+    nan = np.nan
+    targets = np.array([[1, 0, 1, 0], [nan, 0, 1, 1], [0, 0, nan, 0], [1, nan, 1, 1], [nan] * 4], dtype=np.float32)
+    found = label_ranking_precision(scores, targets)
+    assert found[:2] == pytest.approx([(1 + 2 / 3) / 2, (1 / 2 + 2 / 3) / 2])
+    assert np.isnan(found[[2, 4]]).all()
+    assert found[3] == 1
+    kinds = ["classification"] * 3 + ["regression"]
+    alone = label_ranking_precision(scores[:, :3], targets[:, :3])
+    assert metrics_of(scores, targets, kinds)["lrap"]["value"] == pytest.approx(np.nanmean(alone))
 
 
-def test_order_of_songs_and_tags_changes_nothing():
-    scores, targets = random_evaluation(unknown=0.1)
-    scores = scores.round(2)
-    songs, tags = np.random.default_rng(1).permutation(200), np.random.default_rng(2).permutation(8)
-    straight = song_metrics(scores, targets, names_of(8), classification(8), resamples=0)
-    shuffled = song_metrics(
-        scores[songs][:, tags], targets[songs][:, tags], [f"tag {k}" for k in tags], classification(8), resamples=0
+def test_songs_are_ranked_alike_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, targets = draw(decimals=1)
+    whole = label_ranking_precision(scores, targets)
+    monkeypatch.setattr("musictag.evaluation.weighting._ROWS", 7)
+    np.testing.assert_array_equal(label_ranking_precision(scores, targets), whole)
+
+
+def test_d_prime_is_that_of_the_mean_area() -> None:
+    scores, targets = draw()
+    metrics = metrics_of(scores, targets, resamples=100)
+    area = metrics["roc_auc"]["value"]
+    assert metrics["d_prime"]["value"] == pytest.approx(np.sqrt(2) * norm.ppf(area), abs=1e-12)
+    assert metrics["d_prime"]["low"] < metrics["d_prime"]["value"] < metrics["d_prime"]["high"]
+    assert metrics_of(1 - scores, targets)["d_prime"]["low"] < -0.5  # its bounds are not 0 and 1
+    assert "d_prime" not in metrics["tags"][0]
+    # perfect scores are finite: a monitor and JSON cannot do with infinity
+    assert 8 < metrics_of(targets, targets)["d_prime"]["value"] <= METRICS["d_prime"].perfect < 9
+
+
+def test_there_is_none_where_nothing_can_be_ranked() -> None:
+    scores, targets = draw(songs=30, tags=2)
+    metrics = metrics_of(scores, np.linspace(0, 1, 60, dtype=np.float32).reshape(30, 2), ["regression"] * 2)
+    assert [key for key in METRICS if metrics[key] is not None] == ["rmse"]
+    assert metrics_of(scores, np.zeros_like(targets))["lrap"] is None
+    json.dumps(metrics, allow_nan=False)
+
+
+# one more
+
+
+def accuracy(weighted: Weighted) -> np.ndarray:
+    """How many songs are on the right side of one half, whatever the kind of the tag: R×K."""
+    songs = weighted.songs
+    right = (songs.scores >= 0.5) == (songs.targets >= 0.5)
+    return weighted.mean((right & songs.known).astype(np.float64), songs.known.astype(np.float64))
+
+
+TOY = Metric("toy", "Toy", accuracy, chance=lambda test: 0.25, decimals=2, headline=True)
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Metric:
+    monkeypatch.setitem(METRICS, "toy", TOY)
+    return TOY
+
+
+def shown(table: object) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+def test_one_more_entry_arrives_everywhere(
+    tiny_catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path), "study=toys"]
+    before = experiment.run(compose_config(*words))
+    with pytest.raises(MusictagError, match="val_toy does not exist"):
+        experiment.run(compose_config(*words, "trainer.monitor=val_toy"))
+    monkeypatch.setitem(METRICS, "toy", TOY)
+
+    # a run that was finished before gets it from its predictions, and keeps all else
+    config = compose_config(*words)
+    old = results_as_asked(experiment.results_folder(config), config)
+    assert {key: value for key, value in old["test"].items() if key not in ("toy", "tags")} == {
+        key: value for key, value in before["test"].items() if key != "tags"
+    }
+    assert 0 <= old["test"]["toy"]["low"] <= old["test"]["toy"]["value"] <= old["test"]["toy"]["high"] <= 1
+
+    config = compose_config(*words, "seed=1", "trainer.monitor=val_toy")
+    metrics = experiment.run(config)
+    run_dir = experiment.results_folder(config)
+    with open(run_dir / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[2 : 3 + len(METRICS)] == list(monitors())
+    assert metrics["best_epoch"] == int(np.argmax([float(row["val_toy"]) for row in rows]))  # it is the monitor
+    with np.load(run_dir / "predictions.npz") as found:
+        classes = found["kinds"] == "classification"
+        right = (found["scores"] >= 0.5) == (found["targets"] >= 0.5)
+        expected = right[:, classes].mean(axis=0)
+    assert metrics["test"]["toy"]["value"] == pytest.approx(expected.mean())
+    assert [tag["toy"] for tag in metrics["test"]["tags"] if tag["toy"] is not None] == pytest.approx(expected)
+    assert metrics["test"]["toy"]["high"] is not None
+
+    value, low, high = (f"{metrics['test']['toy'][part]:.2f}" for part in ("value", "low", "high"))
+    (line,) = (line for line in shown(result_table(metrics["test"], "run")).splitlines() if "Toy" in line)
+    assert [cell.strip() for cell in line.strip("│").split("│")] == ["Toy", value, f"{low} to {high}", "0.25"]
+    assert "Toy" in shown(tag_table(metrics["test"]))
+    found = tracking.summary(metrics)
+    assert (found["test_toy"], found["test_toy_low"]) == (
+        metrics["test"]["toy"]["value"],
+        metrics["test"]["toy"]["low"],
     )
-    assert sorted(shuffled["tags"], key=lambda tag: tag["name"]) == straight["tags"]
-    assert shuffled["roc_auc"]["value"] == pytest.approx(straight["roc_auc"]["value"], abs=1e-14)
+    assert found["best_val_toy"] == metrics["validation"]["val_toy"]
+    assert "val_toy" in tracking.curve_names()
+    rows = comparison.read_rows(run_dir.parent, "toys")
+    assert [row["toy"] for row in rows][1] == metrics["test"]["toy"]["value"]
+    assert "Toy" in shown(comparison.table(rows))
 
 
-def test_deterministic_for_a_seed_whatever_the_chunks(monkeypatch):
-    scores, targets = random_evaluation(songs=60, prevalence=0.05)
-    kinds = ["regression", *classification(7)]
-    first = song_metrics(scores, targets, names_of(8), kinds, resamples=50, seed=4)
-    monkeypatch.setattr("musictag.evaluation.bootstrap._CHUNK_WEIGHTS", 60 * 7)
-    assert song_metrics(scores, targets, names_of(8), kinds, resamples=50, seed=4) == first
-    assert song_metrics(scores, targets, names_of(8), kinds, resamples=50, seed=5)["roc_auc"] != first["roc_auc"]
+def test_one_more_entry_arrives_in_a_report(tmp_path: Path, toy: Metric) -> None:
+    write_study(tmp_path / "runs", sizes=(250, 500, 1000), seeds=(0, 1), songs=60, tags=4)
+    report = make_report(read_study(tmp_path / "runs", "sizes"), tmp_path / "out", songs=2, audio=False, resamples=100)
+    assert {row["toy"] for row in report.rows} == {run.value("toy") for run in report.study.runs}
+    assert "toy_sd" in report.tables["scores"].columns
+    for name in ("differences", "tag_gains", "crossings", "fits"):
+        table = report.tables[name]
+        assert "toy" in [row[table.columns.index("metric")] for row in table.rows], name
+    gains = [gain for gain in report.gains if gain.metric == "toy"]
+    assert [gain.tag for gain in gains] == [tag["name"] for tag in report.study.runs[0].metrics["test"]["tags"]][:4]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Toy of every tag" in page
+    assert "ROC-AUC, PR-AUC, RMSE and Toy of" in page  # what stands for the figure where it cannot be seen
+    assert any("Toy" in sentence for sentence in report.answers)
+    assert not any("LRAP" in sentence for sentence in report.answers)  # no headline: in the tables alone
+    assert "LRAP" in page
+    assert "| LRAP |" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
-def test_interval_is_that_of_a_bootstrap_done_the_long_way():
-    scores, targets = random_evaluation(songs=40, tags=3, prevalence=0.08)
-    metrics = song_metrics(scores, targets, names_of(3), classification(3), resamples=300, confidence=0.8, seed=9)
-    means = []
-    lacking = 0
-    for counts in np.concatenate(list(song_resamples(40, 300, seed=9)), axis=1).T:
-        drawn = np.repeat(np.arange(40), counts)
-        usable = [k for k in range(3) if 0 < targets[drawn, k].sum() < 40]
-        lacking += len(usable) < 3
-        means.append(np.mean([sklearn.metrics.roc_auc_score(targets[drawn, k], scores[drawn, k]) for k in usable]))
-    assert lacking > 0
-    shift = metrics["roc_auc"]["value"] - np.mean(means)
-    assert metrics["roc_auc"]["low"] == pytest.approx(np.quantile(means, 0.1) + shift, abs=1e-12)
-    assert metrics["roc_auc"]["high"] == pytest.approx(np.quantile(means, 0.9) + shift, abs=1e-12)
+def test_results_without_a_metric_are_still_reported(tmp_path: Path, toy: Metric) -> None:
+    written = write_study(tmp_path / "runs", sizes=(250, 500), seeds=(0,), songs=60, tags=4)
+    for (system, _, _), folder in written.items():
+        content = json.loads((folder / "metrics.json").read_text())
+        del content["test"]["f1_best"]  # nobody has it
+        for tag in content["test"]["tags"]:
+            del tag["f1_best"]
+        if system == "waveform_small":  # one of the systems has it
+            del content["test"]["toy"]
+        (folder / "metrics.json").write_text(json.dumps(content))
+    study = read_study(tmp_path / "runs", "sizes")
+    assert "toy" not in study.metrics
+    report = make_report(study, tmp_path / "out", songs=2, audio=False, resamples=100)
+    lines = (tmp_path / "out" / "report.md").read_text(encoding="utf-8").splitlines()
+    headings = next(line for line in lines if line.startswith("| training songs | system |")).strip("| ").split(" | ")
+    assert "F1 (best)" not in headings
+    cells = {
+        row["system"]: row["Toy"]
+        for line in lines
+        if (row := dict(zip(headings, line.strip("| ").split(" | "), strict=False))).get("training songs") == "250"
+        and "Toy" in row
+    }
+    assert cells["waveform\\_small"] == "–"
+    assert cells["spectrogram\\_small"] not in ("–", "")
+    assert {row["toy"] is None for row in report.rows if row["system"] == "waveform_small"} == {True}
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
-    # Two normal distributions one standard deviation apart: the true ROC-AUC is known. That of PR-AUC is the mean over
-    # the simulated test sets.
-    rng = np.random.default_rng(0)
-    trials = []
-    for trial in range(200):
-        targets = (rng.random((150, 4)) < 0.1).astype(np.float64)
-        scores = rng.normal(size=(150, 4)) + targets
-        trials.append(song_metrics(scores, targets, names_of(4), classification(4), resamples=200, seed=trial))
-    truths = {"roc_auc": 0.5 + 0.5 * math.erf(0.5), "pr_auc": np.mean([trial["pr_auc"]["value"] for trial in trials])}
-    for key, truth in truths.items():
-        held = np.mean([trial[key]["low"] <= truth <= trial[key]["high"] for trial in trials])
-        assert 0.90 <= held <= 0.985
-        assert all(trial[key]["low"] < trial[key]["value"] < trial[key]["high"] for trial in trials)
+def test_status_shows_the_headlines(toy: Metric) -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    scores = {"roc_auc": 0.75, "toy": 0.5}
+    show("toys", [Job("a job", Path("nowhere"), "done", 2, 2, None, 3.0, scores=scores)], console)
+    text = console.export_text()
+    assert "Toy" in text
+    assert "0.750" in text
+    assert " 0.50 " in text
+    assert "LRAP" not in text
 
 
-def test_without_resamples_there_is_no_interval():
-    scores, targets = random_evaluation()
-    metrics = song_metrics(scores, targets, names_of(8), classification(8), resamples=0)
-    assert metrics["roc_auc"]["low"] is metrics["pr_auc"]["high"] is None
-    assert 0.5 < metrics["roc_auc"]["value"] < 1
+def test_a_metric_is_of_the_tags_of_its_kind(toy: Metric) -> None:
+    scores, targets = draw(tags=3)
+    metrics = metrics_of(scores, targets, ["classification", "regression", "classification"])
+    assert [tag["toy"] is None for tag in metrics["tags"]] == [False, True, False]
+    METRICS["toy"] = Metric("toy", "Toy", accuracy, kind="all")
+    metrics = metrics_of(scores, targets, ["classification", "regression", "classification"])
+    assert None not in [tag["toy"] for tag in metrics["tags"]]
 
 
-def test_result_is_json(tmp_path):
-    scores, targets = random_evaluation(tags=4, unknown=0.3)
-    targets[:, 1] = 0
-    kinds = ["classification", "classification", "classification", "regression"]
-    metrics = song_metrics(scores, targets, names_of(4), kinds, resamples=10)
-    write_json(tmp_path / "metrics.json", metrics)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+def test_what_no_metric_can_be() -> None:
+    for key in ("songs", "tags", "loss", "known", "a b"):
+        with pytest.raises(ValueError, match="cannot be called"):
+            Metric(key, "Name", accuracy)
+    with pytest.raises(ValueError, match="better='high'"):
+        Metric("toy", "Toy", accuracy, better="high")
+    with pytest.raises(ValueError, match="kind='genre'"):
+        Metric("toy", "Toy", accuracy, kind="genre")
 
 
-def test_what_does_not_fit_is_refused():
-    scores, targets = random_evaluation(songs=10, tags=2)
-    names, kinds = names_of(2), classification(2)
-    with pytest.raises(ValueError, match="3 names"):
-        song_metrics(scores, targets, names_of(3), classification(3))
-    with pytest.raises(ValueError, match="'ranking'"):
-        song_metrics(scores, targets, names, ["classification", "ranking"])
-    with pytest.raises(ValueError, match="'tag 1' must be 0, 1 or NaN"):
-        song_metrics(scores, np.where([True, False], targets, 0.4), names, kinds)
-    with pytest.raises(MusictagError, match="no songs to evaluate"):
-        song_metrics(scores[:0], targets[:0], names, kinds)
-    with pytest.raises(MusictagError, match="confidence=95"):
-        song_metrics(scores, targets, names, kinds, confidence=95)
-    scores[7, 1] = np.nan
-    with pytest.raises(MusictagError, match=r"1 of 10 songs.*row 7.*diverged"):
-        song_metrics(scores, targets, names, kinds)
-
-
-# patches to songs
-
-SONGS, TAGS = 7, 3
-
-
-def patches():
-    """41 patches of 7 songs in random order: song rows (B), probabilities (B×K)."""
-    rng = np.random.default_rng(5)
-    song = np.concatenate([np.arange(SONGS), rng.integers(SONGS, size=34)])
-    return torch.from_numpy(song), torch.from_numpy(rng.random((41, TAGS), dtype=np.float32))
-
-
-def average_of(song, probabilities, batch=8):
-    average = SongAverage(SONGS, TAGS)
-    for first in range(0, len(song), batch):
-        average.update(song[first : first + batch], probabilities[first : first + batch])
-    return average.compute()
-
-
-def test_songs_are_the_means_of_their_patches():
-    song, probabilities = patches()
-    scores = average_of(song, probabilities)
-    assert scores.dtype == torch.float32
-    for s in range(SONGS):
-        assert scores[s].numpy() == pytest.approx(probabilities[song == s].double().mean(dim=0).numpy(), abs=1e-7)
-
-
-def test_order_and_batches_of_patches_leave_no_trace():
-    song, probabilities = patches()
-    order = torch.randperm(41, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(average_of(song, probabilities), average_of(song[order], probabilities[order], batch=5))
-
-
-def test_songs_evaluated_twice_count_once():
-    song, probabilities = patches()
-    twice = (song == 2) | (song == 5)
-    again = average_of(torch.cat([song, song[twice]]), torch.cat([probabilities, probabilities[twice]]))
-    assert torch.equal(again, average_of(song, probabilities))
-
-
-def test_missing_songs_are_counted():
-    average = SongAverage(SONGS, TAGS)
-    average.update(torch.tensor([0, 3, 3]), torch.rand(3, TAGS))
-    with pytest.raises(MusictagError, match=r"5 of 7 songs have no patch \(rows 1, 2, 4, 5, 6\)"):
-        average.compute()
-    average.update(torch.tensor([1, 2, 4, 5, 6]), torch.rand(5, TAGS))
-    assert average.compute().shape == (SONGS, TAGS)
-    average.reset()
-    assert average.sum.abs().sum() == average.count.sum() == 0
-
-
-def test_wrong_shapes_and_rows_are_refused():
-    average = SongAverage(SONGS, TAGS)
-    with pytest.raises(ValueError, match=r"\(4, 3\) expected"):
-        average.update(torch.arange(4), torch.rand(4, TAGS + 1))
-    with pytest.raises(RuntimeError, match="out of bounds"):
-        average.update(torch.tensor([SONGS]), torch.rand(1, TAGS))
-
-
-def test_sums_keep_their_precision_in_a_bfloat16_model():
-    song, probabilities = patches()
-    model = torch.nn.Linear(2, 2)
-    model.average = SongAverage(SONGS, TAGS)
-    model.to(torch.bfloat16)
-    assert model.weight.dtype == torch.bfloat16
-    model.average.update(song, probabilities)
-    assert torch.equal(model.average.compute(), average_of(song, probabilities))
-
-
-def _evaluate_rank(rank, folder):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=timedelta(seconds=HANGS)
-    )
-    song, probabilities = patches()
-    # Uneven, and with patches of the same songs on both ranks.
-    mine = slice(0, 30) if rank == 0 else slice(30, 41)
-    scores = average_of(song[mine], probabilities[mine])
-    np.save(f"{folder}/scores{rank}.npy", scores.numpy())
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_equal_one(tmp_path):
-    song, probabilities = patches()
-    assert set(song[:30].tolist()) & set(song[30:].tolist())
-    second = torch.multiprocessing.get_context("spawn").Process(target=_evaluate_rank, args=(1, str(tmp_path)))
-    second.start()
-    _evaluate_rank(0, str(tmp_path))  # this process is the first
-    second.join(HANGS)
-    assert second.exitcode == 0
-    single = average_of(song, probabilities).numpy()
-    for rank in range(2):
-        assert np.abs(np.load(tmp_path / f"scores{rank}.npy") - single).max() <= 1e-6
+def test_which_way_is_better() -> None:
+    lower = [name for name, better in monitors().items() if better == "min"]
+    assert lower == ["val_loss", "val_rmse"]
+    assert (METRICS["rmse"].sign, METRICS["rmse"].perfect) == (-1, 0.0)
+    assert (METRICS["roc_auc"].sign, METRICS["roc_auc"].perfect) == (1, 1.0)

@@ -8,8 +8,8 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from musictag.evaluation import plots
-from musictag.evaluation.metrics import song_metrics
 from musictag.evaluation.plots import plot_curves, plot_tags
+from musictag.evaluation.song_metrics import song_metrics
 from musictag.evaluation.tables import result_table, tag_table
 
 

@@ -14,7 +14,7 @@ import pytorch_lightning
 
 from musictag.common.errors import MusictagError
 from musictag.data.datasets import Source
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
 from musictag.experiment import run as experiment
 from musictag.experiment.identity import CONDITIONAL_KEYS, INDIFFERENT_KEYS
 from musictag.models.factory import find_class
@@ -84,7 +84,7 @@ def changed(config: dict[str, Any], **values: Any) -> dict[str, Any]:
 
 #: Two classes of each group that has classes.
 CLASSES = {
-    "frontend": ("musictag.models.frontends.sample_level.SampleLevel", "musictag.models.frontends.harmonic.Harmonic"),
+    "frontend": ("musictag.models.frontends.waveform.SampleLevel", "musictag.models.frontends.harmonic.Harmonic"),
     "backend": ("musictag.models.backends.dense.Dense", "musictag.models.backends.recurrent.Recurrent"),
     "data": ("musictag.data.datasets.songbook.Songbook", "musictag.data.datasets.jamendo.Jamendo"),
     "baseline": ("musictag.models.baselines.trees.Trees", "musictag.models.baselines.linear.Linear"),

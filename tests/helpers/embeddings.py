@@ -14,7 +14,7 @@ from tests.helpers.models import as_trained
 
 RATE = 16000
 TAGS = [{"name": name} for name in ("violin", "drums", "reel")]
-WAVEFORM = {"_target_": "musictag.models.frontends.sample_level.SampleLevel", "channels": [8, 8, 8, 8, 8]}
+WAVEFORM = {"_target_": "musictag.models.frontends.waveform.SampleLevel", "channels": [8, 8, 8, 8, 8]}
 RESIDUAL = {"_target_": "musictag.models.backends.residual.Residual", "filters": 8, "dense_units": 6}
 MUSICNN = {"_target_": "musictag.models.frontends.musicnn.Musicnn", "timbral_filters": 5, "temporal_filters": 2}
 CONNECTED = {"_target_": "musictag.models.backends.musicnn.DenselyConnected", "filters": 4, "dense_units": 6}

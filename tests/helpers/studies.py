@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from musictag.common.files import write_json
-from musictag.evaluation.metrics import song_metrics
+from musictag.evaluation.song_metrics import song_metrics
 from tests.helpers.experiments import compose_config
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from musictag.models.pretrained.tensorflow import TABLE_MAGIC, masked_crc32c
+from musictag.models.pretrained.tensorflow_checkpoint import TABLE_MAGIC, masked_crc32c
 
 
 def tensorflow_files(variables: Mapping[str, np.ndarray], keys_a_block: int = 7) -> tuple[bytes, bytes]:

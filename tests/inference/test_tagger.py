@@ -29,7 +29,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 RATE = 16000
 TAGS = [{"name": name, "kind": "classification"} for name in ("violin", "drums", "reel")]
 TAGS.append({"name": "tempo", "kind": "regression"})
-FRONTEND = {"_target_": "musictag.models.frontends.sample_level.SampleLevel", "channels": [8, 8, 8, 8, 8]}
+FRONTEND = {"_target_": "musictag.models.frontends.waveform.SampleLevel", "channels": [8, 8, 8, 8, 8]}
 BACKEND = {"_target_": "musictag.models.backends.residual.Residual", "filters": 8, "dense_units": 8}
 
 
@@ -236,7 +236,7 @@ def test_tagging_leaves_the_training_state_alone():
 
 def test_a_loaded_tagger_scores_the_same(tmp_path):
     network = make_network(
-        frontend={"_target_": "musictag.models.frontends.musically_motivated.MusicallyMotivated", "num_filters": 1}
+        frontend={"_target_": "musictag.models.frontends.spectrogram.MusicallyMotivated", "num_filters": 1}
     )
     network.fit_normalisation([torch.from_numpy(make_song(1.0).T)])
     source = (make_song(1.0, seed=1), RATE)

@@ -67,7 +67,7 @@ def test_dropout_is_before_every_dense_layer_in_training_only(name: str, layer: 
 def test_a_tagger_in_training_mode_tags_the_same_twice() -> None:
     torch.manual_seed(0)
     network = TaggingNetwork(
-        {"_target_": "musictag.models.frontends.sample_level.SampleLevel", "channels": [8, 8, 8, 8]},
+        {"_target_": "musictag.models.frontends.waveform.SampleLevel", "channels": [8, 8, 8, 8]},
         {"_target_": "musictag.models.backends.residual.Residual", "filters": 8, "dense_units": 8},
         [{"name": "loud"}, {"name": "fast"}],
         patch_seconds=0.5,

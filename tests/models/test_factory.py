@@ -26,17 +26,17 @@ from musictag.models.network import TaggingNetwork
         ("system", "dotted name of a class"),
         ("musictag.", "dotted name of a class"),
         ("musictag.models.frontends..waveform.SampleLevel", "dotted name of a class"),
-        ("musictag.models.frontends.sample_level.SampleLevel\0", "dotted name of a class"),
+        ("musictag.models.frontends.waveform.SampleLevel\0", "dotted name of a class"),
         ("musictag.models.frontends./waveform.SampleLevel", "dotted name of a class"),
         ("musictag.models.frontends." + 10_000 * "x", "dotted name of a class"),
         ("musictag.nowhere.Thing", "is not a FrontEnd"),
         ("musictag.frontendsandmore.Thing", "is not a FrontEnd"),
         ("musictag.models.frontends.nowhere.Thing", "no module musictag.models.frontends.nowhere"),
-        ("musictag.models.frontends.sample_level.NoSuchClass", "is not a FrontEnd"),
-        ("musictag.models.frontends.sample_level.build_everything", "is not a FrontEnd"),
+        ("musictag.models.frontends.waveform.NoSuchClass", "is not a FrontEnd"),
+        ("musictag.models.frontends.waveform.build_everything", "is not a FrontEnd"),
         ("musictag.models.backends.residual.Residual", "is not a FrontEnd"),
         ("musictag.models.frontends.FrontEnd", "is not a FrontEnd"),
-        ("musictag.models.frontends.spectrogram.SpectrogramFrontEnd", "is not a FrontEnd"),
+        ("musictag.models.frontends.spectrogram_base.SpectrogramFrontEnd", "is not a FrontEnd"),
     ],
 )
 def test_refused_targets(target, message):
@@ -51,7 +51,7 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "my_sounds" / "__init__.py").write_text("")
     (tmp_path / "my_sounds" / "parts.py").write_text(
         "import pathlib\n"
-        "from musictag.models.frontends.sample_level import SampleLevel\n"
+        "from musictag.models.frontends.waveform import SampleLevel\n"
         "pathlib.Path(__file__).with_name('imported').touch()\n"
         "class Loud(SampleLevel):\n"
         "    def forward(self, waveform):\n"
@@ -102,7 +102,7 @@ def test_parts_inside_parts_are_checked():
 
 
 def test_keywords_are_checked_by_name():
-    waveform = "musictag.models.frontends.sample_level.SampleLevel"
+    waveform = "musictag.models.frontends.waveform.SampleLevel"
     with pytest.raises(MusictagError, match=r"no setting chanels; allowed: channels, filter_multiplier, norm_momentum"):
         build({"_target_": waveform, "chanels": [8]}, FrontEnd)
     residual = {"_target_": "musictag.models.backends.residual.Residual"}
@@ -114,7 +114,7 @@ def test_keywords_are_checked_by_name():
         build(residual | {"filters": "many"}, BackEnd, in_channels=8, in_frames=8, num_tags=3)
     # settings that a class passes on to its base are also known
     inherited = build(
-        {"_target_": "musictag.models.frontends.musically_motivated.MusicallyMotivated", "num_mels": 40}, FrontEnd
+        {"_target_": "musictag.models.frontends.spectrogram.MusicallyMotivated", "num_mels": 40}, FrontEnd
     )
     assert inherited.log_mel.filters_FM.shape[0] == 40
 
@@ -130,12 +130,12 @@ def test_keywords_are_checked_by_name():
 )  # fmt: skip
 def test_settings_that_cannot_work(settings):
     with pytest.raises(MusictagError):
-        build({"_target_": "musictag.models.frontends.musically_motivated.MusicallyMotivated"} | settings, FrontEnd)
+        build({"_target_": "musictag.models.frontends.spectrogram.MusicallyMotivated"} | settings, FrontEnd)
 
 
 def test_other_settings_that_cannot_work():
     for channels in ([], [8, 0, 8]):
         with pytest.raises(MusictagError, match=r"frontend\.channels"):
-            build({"_target_": "musictag.models.frontends.sample_level.SampleLevel", "channels": channels}, FrontEnd)
+            build({"_target_": "musictag.models.frontends.waveform.SampleLevel", "channels": channels}, FrontEnd)
     with pytest.raises(MusictagError, match="reference, per_channel"):
         Residual(8, 8, 2, batch_norm="group")

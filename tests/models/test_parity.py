@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from musictag.models.backends.residual import Residual, _normalised
-from musictag.models.frontends.musically_motivated import MusicallyMotivated
-from musictag.models.frontends.sample_level import SampleLevel
+from musictag.models.frontends.spectrogram import MusicallyMotivated
+from musictag.models.frontends.waveform import SampleLevel
 from musictag.models.layers import initialise
 from tests.helpers.models import num_parameters
 

@@ -138,7 +138,7 @@ FAULTS = (
     ),
     Fault(
         "unknown targets are trained as negative ones",
-        "musictag/data/loading/patches.py",
+        "musictag/data/loading/patch_datasets.py",
         "_LABELS = np.array([0.0, 1.0, np.nan]",
         "_LABELS = np.array([0.0, 1.0, 0.0]",
         "data/loading/test_datamodule.py::test_compact_targets_are_smaller_and_equal",

@@ -5,14 +5,14 @@ from tests.mutants.faults import Fault
 FAULTS = (
     Fault(
         "bytes that were skipped are not told",
-        "musictag/data/audio/decoding/loss.py",
+        "musictag/data/audio/decoding/lost_audio.py",
         "if self.bytes > TOLERATED_BYTES:",
         "if self.bytes > 2**40:",
         "data/audio/decoding/test_mp3.py::test_non_audio_bytes_are_skipped_and_reported",
     ),
     Fault(
         "a song with a large hole is used",
-        "musictag/data/audio/decoding/loss.py",
+        "musictag/data/audio/decoding/lost_audio.py",
         "max(TOLERATED_SECONDS, LARGEST_LOST_SHARE",
         "max(1e9, LARGEST_LOST_SHARE",
         "data/audio/decoding/test_mp3.py::test_a_small_gap_is_reported_and_a_large_one_refused",
@@ -61,14 +61,14 @@ FAULTS = (
     ),
     Fault(
         "every song of a catalogue has every tag",
-        "musictag/data/catalogue/making/making.py",
+        "musictag/data/catalogue/making/make.py",
         "chosen.has[:, at].astype(np.uint8)",
         "np.ones(len(chosen.songs), dtype=np.uint8)",
         "data/catalogue/making/test_label_folders.py::test_a_folder_per_genre_is_a_catalogue_that_trains",
     ),
     Fault(
         "a catalogue that exists is replaced",
-        "musictag/data/catalogue/making/making.py",
+        "musictag/data/catalogue/making/make.py",
         "    if out.exists() and not force:\n",
         "    if False:\n",
         "data/catalogue/making/test_label_folders.py::test_no_file_is_overwritten_unless_forced",

@@ -138,10 +138,10 @@ FAULTS = (
     ),
     Fault(
         "a damaged TensorFlow variable is read",
-        "musictag/models/pretrained/tensorflow.py",
+        "musictag/models/pretrained/tensorflow_checkpoint.py",
         "if masked_crc32c(raw) != variable.checksum:",
         "if len(raw) != variable.size:",
-        "models/pretrained/test_tensorflow.py::test_damage_is_noticed_wherever_it_is",
+        "models/pretrained/test_tensorflow_checkpoint.py::test_damage_is_noticed_wherever_it_is",
     ),
     Fault(
         "another wheel is taken for the published one",

@@ -11,7 +11,7 @@ TOGETHER = "training/test_distributed.py::test_two_processes_train_as_one[lightn
 FAULTS = (
     Fault(
         "the plateau schedule never lowers the rate",
-        "musictag/training/optimization.py",
+        "musictag/training/schedulers.py",
         "        scheduler.step(monitored)\n",
         "        pass\n",
         f"{FALLS}[val_loss]",
@@ -25,7 +25,7 @@ FAULTS = (
     ),
     Fault(
         "the plateau schedule takes a falling score for a better one",
-        "musictag/training/optimization.py",
+        "musictag/training/schedulers.py",
         '"mode": mode}',
         '"mode": "min"}',
         f"{FALLS}[val_roc_auc]",
@@ -39,14 +39,14 @@ FAULTS = (
     ),
     Fault(
         "a lower PR-AUC is a better one",
-        "musictag/evaluation/registry.py",
+        "musictag/evaluation/metrics.py",
         'chance=lambda test: test["chance_pr_auc"],',
         'chance=lambda test: test["chance_pr_auc"], better="min",',
         KEPT.replace("roc_auc", "pr_auc"),
     ),
     Fault(
         "a higher error is a better one",
-        "musictag/evaluation/registry.py",
+        "musictag/evaluation/metrics.py",
         '            better="min",\n',
         '            better="max",\n',
         KEPT.replace("roc_auc", "rmse"),
@@ -116,7 +116,7 @@ FAULTS = (
     ),
     Fault(
         "the one-cycle schedule steps by epoch",
-        "musictag/training/optimization.py",
+        "musictag/training/schedulers.py",
         '"step" if "total_steps" in parameters',
         '"epoch" if "total_steps" in parameters',
         f"{HAND}test_one_cycle_goes_up_and_down_within_the_run",

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from musictag.cli import main
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
 from musictag.experiment import run as experiment
 from musictag.experiment.builders import build_data, build_source
 from musictag.report.build import make_report

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
-from musictag.evaluation.metrics import song_metrics
+from musictag.evaluation.song_metrics import song_metrics
 from musictag.report.statistics.popularity import exclusive, popularity, rank_correlation
 from musictag.report.statistics.resampling import resampled
 from musictag.report.study import Study, read_study

@@ -9,8 +9,8 @@ import pytest
 
 from musictag.common.errors import MusictagError
 from musictag.evaluation.bootstrap import song_resamples
-from musictag.evaluation.metrics import song_metrics
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
+from musictag.evaluation.song_metrics import song_metrics
 from musictag.report.statistics.resampling import interval, resampled, same_seeds, seeds_of, weighted_sums
 from musictag.report.study import Run, Study, read_study
 from tests.helpers.studies import System, write_run, write_study

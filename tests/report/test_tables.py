@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
 from musictag.report.content import Table
 from musictag.report.statistics.paired_tests import paired_test, tag_gains
 from musictag.report.statistics.popularity import exclusive, popularity

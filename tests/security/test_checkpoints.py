@@ -28,7 +28,7 @@ from tests.helpers.fuzzing import read_all
 from tests.inference.test_tagger import BACKEND, FRONTEND, make_network
 from tests.security.test_fuzz_checkpoints import described, header_of, stored, trees, with_header
 
-MOTIVATED = {"_target_": "musictag.models.frontends.musically_motivated.MusicallyMotivated"}
+MOTIVATED = {"_target_": "musictag.models.frontends.spectrogram.MusicallyMotivated"}
 CODE = [*sorted((ROOT / "musictag").rglob("*.py")), ROOT / "train.py"]
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.random_draws import noise_seed
-from musictag.evaluation.metrics import song_metrics
+from musictag.evaluation.song_metrics import song_metrics
 from musictag.experiment import run as experiment
 from musictag.experiment.builders import build_data, build_module
 from musictag.models.checkpoint import read_checkpoint

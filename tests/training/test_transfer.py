@@ -24,7 +24,7 @@ from tests.helpers.models import penultimate
 
 SPEC = {
     "frontend": {
-        "_target_": "musictag.models.frontends.musically_motivated.MusicallyMotivated",
+        "_target_": "musictag.models.frontends.spectrogram.MusicallyMotivated",
         "num_filters": 1,
         "num_mels": 16,
         "hop_samples": 512,
@@ -103,7 +103,7 @@ def test_a_probe_hears_the_penultimate_features_of_the_checkpoint(checkpoint, ta
         ({"backend": SPEC["backend"] | {"filters": 4}}, r"backend\.filters=3 \(here 4\)"),
         ({"backend": {"_target_": "musictag.models.backends.residual.Residual"}},
          "backend: DenselyConnected, not Residual"),
-        ({"frontend": {"_target_": "musictag.models.frontends.sample_level.SampleLevel", "channels": [4, 4, 4, 4]}},
+        ({"frontend": {"_target_": "musictag.models.frontends.waveform.SampleLevel", "channels": [4, 4, 4, 4]}},
          "frontend: MusicallyMotivated, not SampleLevel"),
     ],
 )  # fmt: skip

@@ -20,7 +20,7 @@ import soxr
 from musictag.common.errors import MusictagError, SongError, SongWarning
 from musictag.data.audio.decoding import decoder
 from musictag.data.audio.decoding.gathering import Block
-from musictag.data.audio.decoding.loss import MAX_HOURS, Loss, Undecodable
+from musictag.data.audio.decoding.lost_audio import MAX_HOURS, Loss, Undecodable
 from musictag.data.audio.decoding.program import find_program, program_blocks
 
 #: Shorter audio is not a song, neither in a data set nor for tagging.

@@ -25,7 +25,7 @@ from musictag.data.audio.decode import to_float
 from musictag.data.catalogue.copies import DUPLICATES_FILE
 from musictag.data.datasets import Source
 from musictag.data.loading.checks import check_learnable, check_splits, unlearnt_tags, warn_of_evaluation
-from musictag.data.loading.patches import EvaluationPatches, TrainPatches
+from musictag.data.loading.patch_datasets import EvaluationPatches, TrainPatches
 from musictag.data.loading.prefetch import PrefetchingLoader
 from musictag.data.loading.samplers import EvaluationBatches, TrainBatches
 from musictag.data.manifest import SPLITS, Manifest, Tag

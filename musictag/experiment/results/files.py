@@ -21,9 +21,9 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write, write_json
 from musictag.common.processes import is_rank_zero
 from musictag.data.loading.datamodule import SongDataModule
-from musictag.evaluation.metrics import song_metrics
+from musictag.evaluation.metrics import METRICS
 from musictag.evaluation.plots import plot_tags
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.song_metrics import song_metrics
 from musictag.experiment.code_versions import code_versions
 from musictag.experiment.run_folder import lock_run
 

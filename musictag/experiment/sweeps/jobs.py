@@ -19,7 +19,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.processes import available_cores, is_rank_zero
 from musictag.common.progress import say
 from musictag.data.datasets import Source
-from musictag.evaluation.registry import METRICS, headlines
+from musictag.evaluation.metrics import METRICS, headlines
 from musictag.experiment.builders import build_source
 from musictag.experiment.identity import PIPELINE_KEYS, check_keys
 from musictag.experiment.results.files import read_results, results_as_asked

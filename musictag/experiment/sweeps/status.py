@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from musictag.common.errors import MusictagError
-from musictag.evaluation.registry import headlines
+from musictag.evaluation.metrics import headlines
 from musictag.experiment.results.files import read_results
 from musictag.experiment.run_folder import is_running
 from musictag.experiment.sweeps.study import read_jobs

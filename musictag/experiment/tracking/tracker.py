@@ -16,7 +16,7 @@ import numpy as np
 from pytorch_lightning.loggers import Logger
 
 from musictag.common.processes import is_rank_zero, rank_zero_only
-from musictag.evaluation.registry import METRICS, monitors
+from musictag.evaluation.metrics import METRICS, monitors
 from musictag.experiment.identity import system_label
 from musictag.experiment.tracking.wandb_session import finish_run, run_id, start_run
 from musictag.training.instantiate import make

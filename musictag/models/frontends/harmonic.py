@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.frontends import FrontEnd
-from musictag.models.frontends.image_cnn import (
+from musictag.models.frontends.image_base import (
     TORCH_EPS,
     TORCH_MOMENTUM,
     ResidualBlock,

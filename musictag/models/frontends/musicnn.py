@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from musictag.models.frontends.spectrogram import SpectrogramFrontEnd
+from musictag.models.frontends.spectrogram_base import SpectrogramFrontEnd
 from musictag.models.layers import BATCH_NORM_MOMENTUM, conv_relu_norm, initialise, scaled
 
 TIMBRAL_FRAMES = 7

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from musictag.models.frontends.image_cnn import (
+from musictag.models.frontends.image_base import (
     TORCH_EPS,
     TORCH_MOMENTUM,
     ImageFrontEnd,

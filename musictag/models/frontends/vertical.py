@@ -11,7 +11,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
-from musictag.models.frontends.image_cnn import ImageFrontEnd, Step, check_filters
+from musictag.models.frontends.image_base import ImageFrontEnd, Step, check_filters
 from musictag.models.layers import initialise, scaled
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from musictag.common.errors import MusictagError
 from musictag.models.backends.dense import Dense
 from musictag.models.network import TaggingNetwork
-from musictag.models.pretrained.tensorflow import TensorFlowCheckpoint
+from musictag.models.pretrained.tensorflow_checkpoint import TensorFlowCheckpoint
 
 WHEEL = "musicnn-0.1.0-py3-none-any.whl"
 WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"

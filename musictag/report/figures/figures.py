@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from musictag.common.errors import MusictagError
 from musictag.common.plotting import FAINT, new_figure
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
 from musictag.report.figures.panels import (
     Value,
     draw_over,

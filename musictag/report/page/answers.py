@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
 from musictag.report.statistics.crossing import Crossing
 from musictag.report.statistics.inference import few_seeds
 from musictag.report.statistics.paired_tests import Difference, leading_pairs

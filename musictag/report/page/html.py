@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from musictag.common.files import atomic_write
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
 from musictag.report.content import Report
 from musictag.report.tables.formats import Sheet, join
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
 from musictag.report.statistics.inference import Estimate, margins
 
 Piece = tuple[float | None, float | None]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from musictag.common.errors import MusictagError
-from musictag.evaluation.registry import METRICS, monitors
+from musictag.evaluation.metrics import METRICS, monitors
 from musictag.report.statistics.inference import Estimate, benjamini_hochberg, estimate, holm, margins, p_values
 from musictag.report.statistics.resampling import Draws, same_seeds, seeds_of
 from musictag.report.study import Run, Study

@@ -12,7 +12,7 @@ import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.evaluation.bootstrap import mean_of_known, song_resamples
-from musictag.evaluation.registry import METRICS, Metric
+from musictag.evaluation.metrics import METRICS, Metric
 from musictag.evaluation.weighting import ScoredSongs
 from musictag.experiment.results.files import Predictions
 from musictag.report.study import Run, Study

@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 
 from musictag.common.errors import MusictagError
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
 from musictag.report.statistics.crossing import Crossing, find_crossing
 from musictag.report.statistics.fits import explained, fit_power_law, fit_trend, power_law_at, trend_at
 from musictag.report.statistics.inference import estimate, few_seeds, margins

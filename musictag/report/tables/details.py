@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
 from musictag.report.content import Table
 from musictag.report.statistics.crossing import Crossing
 from musictag.report.statistics.inference import few_seeds

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
 from musictag.report.content import Table
 from musictag.report.study import Run, Study, factor_label
 from musictag.report.tables.formats import Cell, Sheet, join, number, text

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
 from musictag.experiment.tracking.wandb_session import finish_run, run_id, start_run
 from musictag.report.content import Report
 from musictag.report.study import Run, Study, factor_label

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from musictag.common.errors import MusictagError
 from musictag.common.plotting import BLUE, GREEN, ORANGE
-from musictag.evaluation.registry import METRICS
+from musictag.evaluation.metrics import METRICS
 from musictag.experiment.tracking.tracker import curve_names
 from musictag.experiment.tracking.wandb_session import has_api_key
 from musictag.report.content import Report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
 
-from musictag.evaluation.registry import monitors
+from musictag.evaluation.metrics import monitors
 from musictag.training.module import check_monitor
 
 

@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from musictag.common.files import atomic_write
-from musictag.evaluation.registry import headlines, monitors
+from musictag.evaluation.metrics import headlines, monitors
 
 
 class History(Callback):

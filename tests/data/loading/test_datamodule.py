@@ -14,7 +14,7 @@ import torch
 from musictag.common.errors import MusictagError
 from musictag.data.datasets.catalogue import CatalogueFile
 from musictag.data.loading.datamodule import SongDataModule
-from musictag.data.loading.patches import CompactTargets
+from musictag.data.loading.patch_datasets import CompactTargets
 from musictag.data.loading.samplers import EvaluationBatches, TrainBatches
 from musictag.data.random_draws import song_keys, subset_order
 from musictag.evaluation.song_average import SongAverage

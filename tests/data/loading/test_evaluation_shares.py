@@ -35,7 +35,7 @@ def evaluate(folder: Path, songs: int, mode: str) -> tuple[np.ndarray, list[int]
     data.setup()
     torch.manual_seed(0)
     tagger = TaggingNetwork(
-        frontend={"_target_": "musictag.models.frontends.sample_level.SampleLevel", "channels": [8] * 6},
+        frontend={"_target_": "musictag.models.frontends.waveform.SampleLevel", "channels": [8] * 6},
         backend={"_target_": "musictag.models.backends.residual.Residual", "filters": 8, "dense_units": 8},
         tags=[{"name": tag.name, "kind": tag.kind} for tag in data.tags],
         patch_seconds=0.5,

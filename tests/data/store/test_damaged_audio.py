@@ -12,7 +12,7 @@ import pytest
 from musictag.common.errors import MusictagError
 from musictag.data.datasets.catalogue import CatalogueFile
 from musictag.data.features.cache import stored_features
-from musictag.data.loading.patches import EvaluationPatches
+from musictag.data.loading.patch_datasets import EvaluationPatches
 from musictag.data.loading.prefetch import PrefetchingLoader
 from musictag.data.loading.samplers import EvaluationBatch
 from musictag.data.preparation.prepare import prepare

@@ -9,11 +9,11 @@ from torch import nn
 
 from musictag.models.frontends.frame_level import FrameLevel
 from musictag.models.frontends.multi_resolution import MultiResolution
-from musictag.models.frontends.sample_level import SampleLevel
 from musictag.models.frontends.samplecnn import SampleCNN
 from musictag.models.frontends.short_chunk import ShortChunk
 from musictag.models.frontends.small_filters import SmallFilters
 from musictag.models.frontends.vertical import SingleVertical
+from musictag.models.frontends.waveform import SampleLevel
 from tests.helpers.models import build_frontend, heard, num_parameters
 
 

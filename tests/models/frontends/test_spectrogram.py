@@ -12,7 +12,7 @@ import torchaudio
 
 from musictag.common.errors import MusictagError
 from musictag.models.frontends.log_mel import LogMel
-from musictag.models.frontends.musically_motivated import MusicallyMotivated
+from musictag.models.frontends.spectrogram import MusicallyMotivated
 
 
 @pytest.mark.parametrize("pad_mode", ["constant", "reflect"])

@@ -12,7 +12,7 @@ import av
 from musictag.data.audio.decoding.formats import ASF, FLAC, MATROSKA, MP3, MP4, OGG, PROBED, Format
 from musictag.data.audio.decoding.gathering import Block, Gathered
 from musictag.data.audio.decoding.headers import largest_flac_frame, read_length, samples_per_frame
-from musictag.data.audio.decoding.loss import TOLERATED_SECONDS, Loss, Undecodable
+from musictag.data.audio.decoding.lost_audio import TOLERATED_SECONDS, Loss, Undecodable
 from musictag.data.audio.decoding.tags import Link
 from musictag.data.audio.decoding.window import Window
 

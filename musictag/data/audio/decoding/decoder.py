@@ -12,7 +12,7 @@ from musictag.data.audio.decoding.containers import DecodedLink, duration, probe
 from musictag.data.audio.decoding.formats import AIFF, OGG, WAV, Format, how_to_convert, recognise
 from musictag.data.audio.decoding.gathering import Block
 from musictag.data.audio.decoding.links import find_links
-from musictag.data.audio.decoding.loss import (
+from musictag.data.audio.decoding.lost_audio import (
     LARGEST_LOST_SHARE,
     MAX_HOURS,
     TOLERATED_BYTES,

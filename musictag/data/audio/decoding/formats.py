@@ -6,7 +6,7 @@ import re
 from typing import BinaryIO, NamedTuple
 
 from musictag.common.errors import SongError
-from musictag.data.audio.decoding.loss import Undecodable
+from musictag.data.audio.decoding.lost_audio import Undecodable
 
 #: How far to search for audio behind leading rubbish.
 _SEARCHED_BYTES = 2**16

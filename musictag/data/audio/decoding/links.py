@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from musictag.data.audio.decoding import formats
 from musictag.data.audio.decoding.formats import Format
-from musictag.data.audio.decoding.loss import Loss
+from musictag.data.audio.decoding.lost_audio import Loss
 from musictag.data.audio.decoding.tags import Link, leading_tag, without_tags
 
 _CHUNK_BYTES = 2**20

@@ -13,7 +13,7 @@ import soundfile
 from musictag.common.errors import SongError
 from musictag.data.audio.decoding.chunks import UNDECLARED_BYTES
 from musictag.data.audio.decoding.gathering import Block
-from musictag.data.audio.decoding.loss import MAX_HOURS, TOLERATED_SECONDS, Undecodable
+from musictag.data.audio.decoding.lost_audio import MAX_HOURS, TOLERATED_SECONDS, Undecodable
 from musictag.data.audio.decoding.window import Window
 
 #: Samples of all channels read at a time (4 MiB).

@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 
 from musictag.data.audio.decoding.gathering import Block
-from musictag.data.audio.decoding.loss import Loss, Undecodable
+from musictag.data.audio.decoding.lost_audio import Loss, Undecodable
 
 #: Time limit for one song, after which the program is ended.
 TIME_LIMIT_SECONDS = 300

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from musictag import BackEnd, FrontEnd
+from musictag.models.backends import BackEnd
+from musictag.models.frontends import FrontEnd
 from musictag.models.layers import batch_norm, scaled
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from musictag.models.pretrained.tensorflow import TensorFlowCheckpoint, crc32c
+from musictag.models.pretrained.tensorflow_checkpoint import TensorFlowCheckpoint, crc32c
 from tests.helpers.tensorflow_files import tensorflow_files
 
 RNG = np.random.default_rng(0)

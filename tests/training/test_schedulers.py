@@ -10,7 +10,8 @@ import torch
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from musictag.common.errors import MusictagError
-from musictag.training.optimization import cosine, make_scheduler, one_cycle, scaled_lr
+from musictag.experiment.builders import scaled_lr
+from musictag.training.schedulers import cosine, make_scheduler, one_cycle
 
 
 def rates(make: Any, steps: int) -> list[float]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from musictag.models.frontends.image_cnn import (
+from musictag.models.frontends.image_base import (
     ResidualBlock,
     Step,
     receptive_field,

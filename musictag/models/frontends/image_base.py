@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
-from musictag.models.frontends.spectrogram import SpectrogramFrontEnd
+from musictag.models.frontends.spectrogram_base import SpectrogramFrontEnd
 from musictag.models.layers import batch_norm, conv_norm_relu
 
 TORCH_EPS = 1e-5  # epsilon of batch norm in models published in torch
