@@ -6,8 +6,8 @@ FAULTS = (
     Fault(
         "training songs are not shuffled",
         "musictag/data/loading/patches.py",
-        "order = epoch_order(self._num_items, self._seed, epoch)",
-        "order = np.arange(self._num_items)",
+        "epoch_order(self.num_patches, self.seed, epoch)",
+        "np.arange(self.num_patches)",
         "training/test_epochs.py::test_every_epoch_shuffles_the_training_songs_anew[0]",
     ),
     Fault(
@@ -104,8 +104,8 @@ FAULTS = (
     Fault(
         "with two patches a song half of the songs are never trained on",
         "musictag/data/loading/patches.py",
-        "self._num_items = num_songs * patches_per_song",
-        "self._num_items = num_songs",
+        "self.num_patches = len(songs) * patches_per_song",
+        "self.num_patches = len(songs)",
         "training/test_epochs.py::test_every_epoch_shuffles_the_training_songs_anew[0]",
     ),
     Fault(
