@@ -5,7 +5,7 @@ from tests.mutants.faults import Fault
 FAULTS = (
     Fault(
         "training songs are not shuffled",
-        "musictag/data/loading/patches.py",
+        "musictag/data/loading/samplers.py",
         "epoch_order(self.num_patches, self.seed, epoch)",
         "np.arange(self.num_patches)",
         "training/test_epochs.py::test_every_epoch_shuffles_the_training_songs_anew[0]",
@@ -103,7 +103,7 @@ FAULTS = (
     ),
     Fault(
         "with two patches a song half of the songs are never trained on",
-        "musictag/data/loading/patches.py",
+        "musictag/data/loading/samplers.py",
         "self.num_patches = len(songs) * patches_per_song",
         "self.num_patches = len(songs)",
         "training/test_epochs.py::test_every_epoch_shuffles_the_training_songs_anew[0]",
