@@ -20,6 +20,7 @@ FLOORS = [
     {"experiment"},
     {"report"},
     {"cli"},
+    {"testing"},
 ]
 FLOOR = {package: number for number, floor in enumerate(FLOORS) for package in floor}
 #: for users of the package, on top of everything; nothing inside imports it, nor musictag.testing, the top floor
