@@ -28,8 +28,8 @@ from musictag.experiment.run_folder import clean_up
 from musictag.experiment.tracking.tracker import make_tracker
 from musictag.inference.feature_tagger import FeatureTagger
 from musictag.models.baselines import FeatureModel
-from musictag.models.checkpoint import MODEL_FILE
 from musictag.models.factory import build
+from musictag.models.pretrained import MODEL_FILE
 from musictag.training.baseline import fit_tagger, remove_fitted
 from musictag.training.losses import BCE
 from musictag.training.signals import SignalHandler

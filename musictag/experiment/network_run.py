@@ -24,16 +24,9 @@ from musictag.experiment.identity import batch_norm_shares, with_conditional_key
 from musictag.experiment.results.files import read_results, write_scores
 from musictag.experiment.run_folder import clean_up, write_error
 from musictag.experiment.tracking.tracker import make_tracker
-from musictag.models.checkpoint import (
-    TAGGER_FILE,
-    StoredTagger,
-    read_checkpoint,
-    read_tagger,
-    store_tagger,
-    tagger_spec,
-)
+from musictag.models.checkpoint import StoredTagger, read_checkpoint, read_tagger, store_tagger, tagger_spec
 from musictag.models.network import TaggingNetwork
-from musictag.models.pretrained import digest
+from musictag.models.pretrained import TAGGER_FILE, digest
 from musictag.training.callbacks.checkpoints import save_tagger
 from musictag.training.callbacks.history import History, write_history
 from musictag.training.distributed.launcher import WatchedDDP

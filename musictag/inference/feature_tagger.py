@@ -90,9 +90,9 @@ def read_feature_tagger(path: Path, trust: Sequence[str] = ()) -> FeatureTagger:
     try:
         content = read_models(path)
     except (OSError, ValueError) as error:
-        raise MusictagError(f"{path} is not the model of a baseline, or is damaged: {error}") from error
+        raise MusictagError(f"{path} is not a model of a baseline, or is damaged: {error}") from error
     if content["what"] != _WHAT:
-        raise MusictagError(f"{path} is not the model of a baseline: it was not written by this version of musictag")
+        raise MusictagError(f"{path} is not a model of a baseline: it was not written by this version of musictag")
     if content["features"] != list(feature_names()):
         raise MusictagError(
             f"{path} was fitted to other features than those of this version of musictag: run the baseline again, or "

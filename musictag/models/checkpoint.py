@@ -25,6 +25,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
 from musictag.common.text import excerpt, parse_json
 from musictag.models.network import TaggingNetwork
+from musictag.models.pretrained import TAGGER_FILE
 
 #: Version of the tagger's file format; earlier versions of musictag may not read a later one.
 FORMAT = 1
@@ -190,7 +191,3 @@ def tagger_spec(content: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _reason(error: Exception) -> str:
     return str(error).strip().partition("\n")[0][:_REASON_CHARACTERS] or type(error).__name__
-
-
-#: The tagger of a network, and of a baseline, in a run's folder.
-TAGGER_FILE, MODEL_FILE = "tagger.safetensors", "model.json"

@@ -31,7 +31,7 @@ from musictag.common.plotting import BLUE, FAINT, ORANGE, STYLE, new_figure, sav
 from musictag.common.timing import median_seconds
 from musictag.evaluation.metrics import METRICS, Metric, headlines
 from musictag.inference.load import load_network
-from musictag.models.checkpoint import TAGGER_FILE
+from musictag.models.pretrained import TAGGER_FILE
 from musictag.report.study import Run, read_study
 
 COLOURS = {"waveform": ORANGE, "spectrogram": BLUE}

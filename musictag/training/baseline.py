@@ -17,7 +17,7 @@ from musictag.common.progress import Progress
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.inference.feature_tagger import FeatureTagger
 from musictag.models.baselines import FeatureModel, can_judge, constant_model
-from musictag.models.checkpoint import MODEL_FILE
+from musictag.models.pretrained import MODEL_FILE
 
 _FITTED_FOLDER = "tags"
 

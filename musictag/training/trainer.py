@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 
 from musictag.common.errors import MusictagError
 from musictag.evaluation.metrics import monitors
-from musictag.models.checkpoint import TAGGER_FILE
+from musictag.models.pretrained import TAGGER_FILE
 from musictag.training.callbacks.checkpoints import AtomicCheckpointIO, BestTagger, EpochCheckpoint, StepCheckpoint
 from musictag.training.callbacks.history import History
 from musictag.training.flags import check_flags

@@ -98,7 +98,7 @@ def test_songs_are_prepared_with_the_words_of_training(
     assert len(audio) == sum(len(content) - 128 for content in shards.values())
     assert not damaged.exists() or damaged.read_bytes() == shards[damaged]
     assert cli.main(["prepare", "data=catalogue"]) == 1
-    assert "type data.path=..." in capsys.readouterr().err
+    assert "use data.path=..." in capsys.readouterr().err
     # or simply the table
     assert cli.main(["prepare", str(tiny_catalogue), *words[2:]]) == 0
     assert [*(tmp_path / "data").iterdir()] == [folder]

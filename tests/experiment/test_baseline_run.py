@@ -231,7 +231,7 @@ def test_the_tracker_gets_scores_and_importances(trees: list[str], monkeypatch: 
             self.told.append((metrics["run"], len(data.song_ids("test")), scores.shape))
 
     notes = Notes()
-    monkeypatch.setattr("musictag.experiment.tracking.tracker.make_tracker", lambda config, run_dir: notes)
+    monkeypatch.setattr("musictag.experiment.baseline_run.make_tracker", lambda config, run_dir: notes)
     metrics = experiment.run(compose_config(*trees))
     table = ("importances", ("tag", "feature", "share"), True)
     assert notes.told == ["start", table, (metrics["run"], 7, (7, 3))]

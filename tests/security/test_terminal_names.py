@@ -29,5 +29,5 @@ def test_names_of_files_do_not_steer_the_terminal(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize("text", ["[" * 10**6, "{}", '{"what": "musictag baseline 1"}', "null", "1" * 5000])
 def test_a_bomb_is_no_model_of_a_baseline(text: str, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(text)
-    with pytest.raises(MusictagError, match=r"model\.json is not the model of a baseline"):
+    with pytest.raises(MusictagError, match=r"model\.json is not a model of a baseline"):
         musictag.load(tmp_path)

@@ -63,4 +63,4 @@ def warn_of_evaluation(manifest: Manifest, splits: dict[str, Manifest], firsts: 
         )
     across, _ = about_copies(manifest, firsts)
     if across:
-        rank_zero_warn(f"{across}. Scores will be higher than on other music; the whole list: {duplicates}")
+        rank_zero_warn(f"{across}. Scores will be higher than on other music; for the full list see {duplicates}")

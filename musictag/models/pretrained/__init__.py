@@ -11,7 +11,9 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from musictag.common.errors import MusictagError
-from musictag.models.checkpoint import MODEL_FILE, TAGGER_FILE
+
+#: The tagger of a network, and of a baseline, in the folder of a run.
+TAGGER_FILE, MODEL_FILE = "tagger.safetensors", "model.json"
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,7 @@ def test_songs_with_the_same_samples_are_reported_and_listed(tmp_path: Path) -> 
     numbers = {row["song_id"]: row["recording"] for row in listed}
     assert numbers["s0"] == numbers["s5"] == numbers["s9"] != numbers["s2"] == numbers["s13"]
     *_, last = summary(prepared).splitlines()
-    assert last == f"{ACROSS}; the whole list: {duplicates}"
+    assert last == f"{ACROSS}; for the full list see {duplicates}"
 
 
 def test_copies_within_a_split_are_counted_alone(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_copies_within_a_split_are_counted_alone(tmp_path: Path) -> None:
     rows[1]["split"], rows[3]["split"] = "validation", "test"
     prepared = prepare(CatalogueFile(write_table(path, rows)), tmp_path / "data")
     *_, last = summary(prepared).splitlines()
-    assert last.startswith("2 recordings are duplicated within one split; the whole list: ")
+    assert last.startswith("2 recordings are duplicated within one split; for the full list see ")
 
 
 def test_training_warns_once_of_copies_in_several_splits(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_training_warns_once_of_copies_in_several_splits(tmp_path: Path) -> None
         data.setup("fit")
     (message,) = [str(warning.message) for warning in caught if "recordings" in str(warning.message)]
     duplicates = prepared_folder(data.source, tmp_path / "data") / "duplicates.csv"
-    assert message == f"{ACROSS}. Scores will be higher than on other music; the whole list: {duplicates}"
+    assert message == f"{ACROSS}. Scores will be higher than on other music; for the full list see {duplicates}"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data.setup("test")
