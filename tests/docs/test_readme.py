@@ -110,7 +110,7 @@ def test_the_experiment_of_a_million_songs_has_the_papers_models_and_lengths() -
     jobs = [compose_config(*job) for job in study.job_overrides(sweep)]
     assert len(jobs) == 3 * 3 * 3
     models = {job["names"]["model"]: job for job in jobs}
-    assert set(models) == {"pons_waveform9", "pons_spectrogram", "gbt"}
+    assert set(models) == {"pons_waveform9", "pons_spectrogram", "baseline_gbt"}
     assert len(models["pons_waveform9"]["frontend"]["channels"]) == 9
     for name in ("pons_waveform9", "pons_spectrogram"):
         assert models[name]["data"]["patch_seconds"] == 15.0

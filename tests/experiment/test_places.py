@@ -235,7 +235,7 @@ def test_every_path_of_the_command_line_knows_home(monkeypatch: pytest.MonkeyPat
                 assert action.type in known, (parser.prog, action.dest)
                 seen.add((parser.prog.removeprefix("musictag "), action.dest))
     assert len(seen) >= 14
-    assert {("tag", "files"), ("embed", "out"), ("pretrained", "wheel"), ("data check", "root")} <= seen
+    assert {("tag", "files"), ("embed", "out"), ("pretrained", "file"), ("data check", "root")} <= seen
     assert {("report", "out"), ("compare", "runs"), ("status", "runs"), ("plan", "run_folder")} <= seen
 
 

@@ -147,7 +147,7 @@ def test_a_catalogue_is_described(
     assert "5 songs of validation and 7 songs of test belong to groups of the training split" in shown
     assert "no lengths in the table, and no prepared audio yet; unknown for 24 songs" in shown
     folder = Path("describe-my-songs-x-")
-    assert f"pictures: {folder / 'prevalence.png'}, {folder / 'together.png'}" in shown
+    assert f"figures: {folder / 'prevalence.png'}, {folder / 'together.png'}" in shown
     assert sorted(file.name for file in folder.iterdir()) == ["prevalence.png", "together.png"]
 
 
@@ -172,7 +172,7 @@ def test_what_cannot_be_described_says_so(
         ([str(tiny_catalogue), "other.csv"], "one table at a time"),
         (["nowhere.csv"], "no catalogue at nowhere.csv"),
         ([str(tiny_catalogue), "data.colour=red"], "data has no key colour"),
-        (["data=catalogue"], "type data.path="),
+        (["data=catalogue"], "use data.path="),
         ([str(tiny_catalogue), "--out", str(tiny_catalogue)], "choose another folder with --out"),
     ):
         assert cli.main(["data", "describe", *words]) == 1

@@ -302,7 +302,7 @@ def test_progress_is_printed_in_lines_without_a_terminal(
     monkeypatch.setattr("musictag.common.progress._LINE_EVERY_SECONDS", 0.0)
     prepare(CatalogueFile(tiny_catalogue), tmp_path / "data")
     lines = capsys.readouterr().err.splitlines()
-    assert any("12 of 24 songs" in line and "a second" in line and "left" in line for line in lines)
+    assert any("12 of 24 songs" in line and "per second" in line and "left" in line for line in lines)
     assert "24 songs in" in lines[-1]
 
 
