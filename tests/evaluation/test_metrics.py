@@ -154,7 +154,7 @@ def test_one_more_entry_arrives_everywhere(
     words = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path), "study=toys"]
     before = experiment.run(compose_config(*words))
     with pytest.raises(MusictagError, match="val_toy does not exist"):
-        experiment.run(compose_config(*words, "trainer.monitor=val_toy"))
+        experiment.run(compose_config(*words, "monitor=val_toy"))
     monkeypatch.setitem(METRICS, "toy", TOY)
 
     # a run that was finished before gets it from its predictions, and keeps all else
@@ -165,7 +165,7 @@ def test_one_more_entry_arrives_everywhere(
     }
     assert 0 <= old["test"]["toy"]["low"] <= old["test"]["toy"]["value"] <= old["test"]["toy"]["high"] <= 1
 
-    config = compose_config(*words, "seed=1", "trainer.monitor=val_toy")
+    config = compose_config(*words, "seed=1", "monitor=val_toy")
     metrics = experiment.run(config)
     run_dir = experiment.results_folder(config)
     with open(run_dir / "history.csv", newline="") as file:

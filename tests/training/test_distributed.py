@@ -206,6 +206,7 @@ def test_what_ddp_is_told_reaches_it(tiny: list[str], tmp_path: Path) -> None:
         "trainer.strategy.static_graph=true",
         "trainer.strategy.timeout.minutes=7",
         "trainer.devices=2",
+        "trainer.sync_batchnorm=false",
     ]
     config = compose_config("trainer=ddp", *tiny, *settings)
     history = History(tmp_path / "history.csv", announce=False)
