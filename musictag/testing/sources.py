@@ -36,7 +36,8 @@ def check_source(source: Source, songs: int = 3) -> None:
         assert seconds.shape == (len(chosen),), (
             f"expected_seconds has the shape {seconds.shape} for {len(chosen)} songs"
         )
-    reader = pickle.loads(pickle.dumps(source.reader()))  # as worker processes get it
+    reader = source.reader()
+    pickle.dumps(reader)  # for worker processes
     for song_id, path in zip(chosen.song_ids, chosen.paths, strict=True):
         readings = (reader(song_id, path), reader(song_id, path))
         first, again = (read.samples if isinstance(read, Reading) else read for read in readings)

@@ -20,6 +20,13 @@ from tests.experiment.test_baseline_run import FixedSongs
 from tests.helpers.models import CONF, PRESETS, VARIED_PRESETS, make_small_network, preset
 from tests.helpers.processes import program
 
+#: Each takes seconds to compile: some of each kind, the rest marked slow.
+COMPILED = [
+    name
+    if name in ("crnn", "harmonic", "pons_spectrogram", "samplecnn_se")
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in PRESETS
+]
 #: For 50 tags. Counted in the authors' code or in that of a re-evaluation: SampleCNN and its variants (Kim et al. 2018,
 #: Keras), musicnn and vgg (the published weights), the paper's models (its TensorFlow graphs), self-attention (both
 #: codes), short-chunk CNNs and harmonic CNN (Won et al. 2020). The others are counted in this code, so that a change
@@ -130,7 +137,7 @@ def test_runs_are_named_after_their_model(tmp_path):
     assert make_run(spelt).folder(songs) == folder
 
 
-@pytest.mark.parametrize("name", VARIED_PRESETS)
+@pytest.mark.parametrize("name", COMPILED)
 def test_compiled_and_exported_models_give_the_same(name):
     tagger = make_small_network(name)
     waveform = 0.1 * torch.randn(2, tagger.input_samples)

@@ -70,7 +70,7 @@ def prepared_without(crashing: list[Path], folder: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [*FORMATS, *ENCODED])
 def test_a_few_damaged_files(suffix: str, tmp_path: Path) -> None:
-    read_damaged(suffix, 40, tmp_path)
+    read_damaged(suffix, 12, tmp_path)
 
 
 @pytest.mark.slow

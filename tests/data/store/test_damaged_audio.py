@@ -29,8 +29,13 @@ from tests.helpers.processes import program
 SEED = 0
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("damage", ["bit", "cut", "missing", "empty"])
+@pytest.mark.parametrize(
+    ("damage", "workers"),
+    [
+        *(("bit", 1), ("bit", 0), ("cut", 0), ("missing", 0), ("empty", 0)),
+        *(pytest.param(damage, 1, marks=pytest.mark.slow) for damage in ("cut", "missing", "empty")),
+    ],
+)
 def test_the_error_is_the_same_in_whichever_process_the_audio_is_read(
     tiny_catalogue: Path, damage: str, workers: int
 ) -> None:
@@ -73,7 +78,7 @@ def first_sample_of_epoch(store: Store, song_id: str, epoch: int) -> int:
     return int(patch_starts_of_epoch(keys, draws, np.array([samples]), 8000, SEED, epoch)[0])
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_stops_at_damaged_audio_and_ends_as_if_it_had_never_been(
     tiny_catalogue: Path, tmp_path: Path, workers: int
 ) -> None:
