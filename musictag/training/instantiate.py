@@ -31,8 +31,12 @@ def make(key: str, spec: Any, contract: type[T] | tuple[type[T], ...], **derived
     check_part(key, spec)
     parameters, _ = accepted(get_object(spec["_target_"]))
     taken = {name: value for name, value in derived.items() if name in parameters and name not in spec}
+    spec = _with_lists(spec)
+    # plain values bypass OmegaConf, which would take the ${ in a file's name for an interpolation: all are resolved
+    parts = {name: value for name, value in spec.items() if name in _HYDRAS_OWN or _names_a_part(value)}
+    plain = {name: value for name, value in spec.items() if name not in parts}
     with _Refusals(key):
-        part = _made(_with_lists(spec))(**taken)
+        part = instantiate(parts, _partial_=True, _convert_="all")(**plain, **taken)
     if not isinstance(part, contract):
         wanted = contract if isinstance(contract, tuple) else (contract,)
         names = " or ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in wanted)
@@ -44,7 +48,7 @@ def make_partial(key: str, spec: Any) -> partial:
     """The same for a part that is called later with its remaining arguments: an optimizer, a scheduler."""
     check_part(key, spec)
     with _Refusals(key):
-        return _made(spec)
+        return instantiate(spec, _partial_=True, _convert_="all")
 
 
 def check_part(key: str, spec: Any) -> None:
@@ -70,16 +74,6 @@ def _with_lists(spec: Mapping[str, Any]) -> dict[str, Any]:
     """``spec`` with single values as lists where a class is annotated so."""
     target = get_object(spec["_target_"])
     return lists_of(spec, settings(target) if isinstance(target, type) else {})
-
-
-def _made(spec: Mapping[str, Any]) -> partial:
-    """Hydra's partial of ``spec``. Plain values bypass OmegaConf, which would take the ``${`` in a file's name for an
-    interpolation: those of the configuration are resolved already."""
-    hydras = {key: value for key, value in spec.items() if key in _HYDRAS_OWN or _names_a_part(value)}
-    return partial(
-        instantiate(hydras, _partial_=True, _convert_="all"),
-        **{key: value for key, value in spec.items() if key not in hydras},
-    )
 
 
 def _names_a_part(value: Any) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import inspect
 import os
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,9 @@ def test_every_path_of_the_command_line_knows_home(monkeypatch: pytest.MonkeyPat
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):
                 parsers.extend(action.choices.values())
+                for verb in action.choices.values():
+                    if verb._module is not None:
+                        import_module(verb._module).add_arguments(verb)
             elif action.metavar in ("FILE", "FOLDER", "MODEL", "CATALOGUE", "FILE | FOLDER"):
                 assert action.type in known, (parser.prog, action.dest)
                 seen.add((parser.prog.removeprefix("musictag "), action.dest))

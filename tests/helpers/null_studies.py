@@ -45,6 +45,8 @@ def empty_study(seeds: int, sizes: Sequence[int] = SIZES, left_out: Collection[t
         if (seed, size) not in left_out:
             metrics = {
                 "config": {"names": {"model": system, "baseline": None}, "baseline": {"trees": 1}},
+                "family": "waveform",
+                "locations": [],
                 "seed": seed,
                 "data": "noise",
                 "songs": {"train": size, "test": SONGS},

@@ -19,8 +19,8 @@ FAULTS = (
     Fault(
         "what a schedule is told is ignored",
         "musictag/training/instantiate.py",
-        "return _made(spec)",
-        'return _made({"_target_": spec["_target_"]})',
+        "return instantiate(spec, _partial_=True",
+        'return instantiate({"_target_": spec["_target_"]}, _partial_=True',
         f"{FALLS}[val_loss]",
     ),
     Fault(
