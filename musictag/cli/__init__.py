@@ -21,7 +21,7 @@ from musictag.training.signals import Stopped
 #: Verb: its module, and one line of help. A group of verbs is a nested table.
 COMMANDS: Commands = {
     "tag": ("musictag.cli.tag", "tag audio files with a trained tagger"),
-    "embed": ("musictag.cli.embed", "write features of songs from inside a trained tagger, as Parquet or npz"),
+    "embed": ("musictag.cli.embed", "write the features that a trained tagger computes, as Parquet or npz"),
     "models": ("musictag.cli.models", "list the published architectures with their sizes and cost"),
     "pretrained": ("musictag.cli.pretrained", f"convert published weights: {', '.join(PRETRAINED)}"),
     "status": ("musictag.cli.status", "which jobs of a study are done, running, failed or missing, and the time left"),

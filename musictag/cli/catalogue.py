@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Make the table that training reads, with one row per song and a column of 0 and 1 per tag, from: "
         "one folder per genre; genre, mood or grouping tags inside the files; a table with the genres as text, one or "
-        "several per cell or one row per tag; tracks.csv of FMA. The form is detected. A song gets 0 for every tag "
-        "that it is not labelled with. Nothing is decoded, and no file is overwritten."
+        "several per cell or one row per tag; tracks.csv of the FMA data set. The form is detected. A song gets 0 for "
+        "every tag that it is not labelled with. Nothing is decoded, and no file is overwritten without --force."
     )
     parser.add_argument(
         "source", type=path_argument, metavar="PATH", help="a folder of songs, or a .csv, .tsv or .parquet table"

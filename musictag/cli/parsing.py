@@ -58,7 +58,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=path_argument,
         metavar="MODEL",
-        help="folder of a finished run, tagger.safetensors or model.json in it, or a pretrained model",
+        help="folder of a finished run, the tagger.safetensors or model.json in it, or the name of a pretrained model",
     )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, mps, ...")
     parser.add_argument(
@@ -66,8 +66,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PACKAGE",
-        help="a package, other than musictag and registered plug-ins, whose code the model's file may name: it is run "
-        "(repeatable)",
+        help="a package whose classes the model's file may name, besides musictag and registered plug-ins; its code is "
+        "run (repeatable)",
     )
 
 

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--file",
         type=path_argument,
         metavar="FILE",
-        help="published file that contains them, instead of downloading it",
+        help="use this copy of the published file instead of downloading it",
     )
 
 

@@ -1,1 +1,1 @@
-"""Song-level evaluation: the metrics (``registry``) and the computations that they share (``weighting``)."""
+"""Song-level evaluation: the metrics (``metrics``) and the computations that they share (``weighting``)."""

@@ -30,7 +30,7 @@ _TAKEN = (
 class Metric:
     """How a metric is computed from song scores, and how it is shown.
 
-    - ``key``: its name in files: ``metrics.json``, ``history.csv`` and ``trainer.monitor`` (as ``val_<key>``), tables.
+    - ``key``: its name in files: ``metrics.json``, ``history.csv`` and ``monitor`` (as ``val_<key>``), tables.
     - ``label``: its name for readers; ``decimals``: how many are shown; ``better``: ``"max"`` or ``"min"``.
     - ``kind``: which tags it is computed from: classification, regression or all.
     - ``score``: computes it from a ``Weighted``. With ``per_tag`` the result is R×K, NaN where a tag has no score (tags
@@ -93,7 +93,7 @@ def headlines() -> list[Metric]:
 
 
 def monitors() -> dict[str, str]:
-    """What ``trainer.monitor`` may be, and whether lower or higher is better: ``"min"`` or ``"max"``."""
+    """What ``monitor`` may be, and whether lower or higher is better: ``"min"`` or ``"max"``."""
     return {"val_loss": "min"} | {f"val_{key}": metric.better for key, metric in METRICS.items()}
 
 
