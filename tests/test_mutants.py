@@ -13,10 +13,7 @@ from tests.mutants.faults import Fault, all_faults, mutated, problems
 #: Packages of which a careless edit would change results.
 PACKAGES = sorted(path.parent.relative_to(ROOT) for path in (ROOT / "musictag").glob("**/__init__.py"))
 #: Those that compute nothing: what they show, name or check is computed elsewhere.
-WITHOUT_FAULTS = {
-    Path("musictag", name)
-    for name in ("", "common", "report/figures", "report/wandb", "testing", "data/audio/decoding")
-}
+WITHOUT_FAULTS = {Path("musictag", name) for name in ("", "common", "report/figures", "report/wandb", "testing")}
 
 
 def test_every_fault_can_be_put_in_and_its_tests_are_there() -> None:
