@@ -208,10 +208,11 @@ def check_pair(frontend_spec: Spec, backend_spec: Spec) -> None:
     targets = torch.tensor([[1.0, 0, 0, 1, 0], [0.0, 1, 1, 0, 1]])
     for autocast, kind in ((False, torch.float32), (True, torch.bfloat16)):
         # without oneDNN, whose bfloat16 convolutions of such small inputs are wrong on some processors
-        with torch.backends.mkldnn.flags(enabled=False), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            logits = backend(frontend(waveform))
-        assert logits.dtype == kind, f"the logits are {logits.dtype}, not {kind}"
-        F.binary_cross_entropy_with_logits(logits.float(), targets).backward()
+        with torch.backends.mkldnn.flags(enabled=False):
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                logits = backend(frontend(waveform))
+            assert logits.dtype == kind, f"the logits are {logits.dtype}, not {kind}"
+            F.binary_cross_entropy_with_logits(logits.float(), targets).backward()
         for part in (frontend, backend):
             for name, parameter in part.named_parameters():
                 assert parameter.grad is not None, f"{name} has no gradient"
