@@ -32,13 +32,19 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize("name", FRONTENDS)
+def parts_of(group):
+    """Every class, and what papers make of it: the latter marked slow."""
+    names = {"frontend": FRONTENDS, "backend": BACKENDS}[group]
+    return [name if name in CLASSES[group] else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", parts_of("frontend"))
 @pytest.mark.parametrize("check", testing.FRONTEND_CHECKS)
 def test_front_end(check, name):
     check(spec("frontend", name))
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", parts_of("backend"))
 @pytest.mark.parametrize("check", testing.BACKEND_CHECKS)
 def test_back_end(check, name):
     check(spec("backend", name))

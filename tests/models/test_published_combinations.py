@@ -17,11 +17,11 @@ from musictag.experiment.identity import system_label
 from musictag.experiment.run import make_run
 from musictag.models.network import TaggingNetwork
 from tests.experiment.test_baseline_run import FixedSongs
-from tests.helpers.models import CONF, PRESETS, VARIED_PRESETS, make_small_network, preset
+from tests.helpers.models import CONF, PRESETS, make_small_network, preset
 from tests.helpers.processes import program
 
-#: Each takes seconds to compile: some of each kind, the rest marked slow.
-COMPILED = [
+#: For tests that take seconds each: some of each kind, the rest marked slow.
+SOME_PRESETS = [
     name
     if name in ("crnn", "harmonic", "pons_spectrogram", "samplecnn_se")
     else pytest.param(name, marks=pytest.mark.slow)
@@ -94,7 +94,7 @@ def test_the_table(capsys, monkeypatch):
     assert presets() == PRESETS
 
 
-@pytest.mark.parametrize("name", VARIED_PRESETS)
+@pytest.mark.parametrize("name", SOME_PRESETS)
 def test_parts_can_be_chosen_beside_a_model(name):
     """They are as they are without it, and the other part stays the model's."""
     config = compose([f"model={name}", "backend=pooling", "backend.pooling=mean", "data.patch_seconds=30"])
@@ -137,7 +137,7 @@ def test_runs_are_named_after_their_model(tmp_path):
     assert make_run(spelt).folder(songs) == folder
 
 
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("name", SOME_PRESETS)
 def test_compiled_and_exported_models_give_the_same(name):
     tagger = make_small_network(name)
     waveform = 0.1 * torch.randn(2, tagger.input_samples)

@@ -68,7 +68,10 @@ def prepared_without(crashing: list[Path], folder: Path) -> None:
     assert {Path(path) for _, path, _ in prepared.problems} == {path.relative_to(folder) for path in crashing}
 
 
-@pytest.mark.parametrize("suffix", [*FORMATS, *ENCODED])
+@pytest.mark.parametrize(
+    "suffix",
+    [pytest.param(s, marks=[pytest.mark.slow] if i % 3 else []) for i, s in enumerate([*FORMATS, *ENCODED])],
+)
 def test_a_few_damaged_files(suffix: str, tmp_path: Path) -> None:
     read_damaged(suffix, 12, tmp_path)
 

@@ -17,8 +17,8 @@ def test_a_catalogue(tiny_catalogue: Path) -> None:
     testing.check_source(CatalogueFile(tiny_catalogue))
 
 
-def test_songbook(tmp_path: Path) -> None:
-    testing.check_source(Songbook(tmp_path, num_songs=4, validation_songs=2, test_songs=2, seconds=3.0), songs=1)
+def test_songbook(songbook_folder: Path) -> None:
+    testing.check_source(Songbook(songbook_folder, num_songs=4, validation_songs=2, test_songs=2, seconds=3.0), songs=1)
 
 
 def _quiet(song_id: str, path: str) -> np.ndarray:
