@@ -57,14 +57,14 @@ FAULTS = (
         "musictag/inference/load.py",
         "        network.load_state_dict(stored.state)\n",
         "",
-        "inference/test_tagger.py::test_a_loaded_tagger_scores_the_same",
+        "inference/test_load.py::test_a_loaded_tagger_scores_the_same",
     ),
     Fault(
         "a loaded tagger is in training",
         "musictag/inference/load.py",
         "return network.to(device).eval()",
         "return network.to(device)",
-        "inference/test_tagger.py::test_a_loaded_tagger_scores_the_same",
+        "inference/test_load.py::test_a_loaded_tagger_scores_the_same",
     ),
     Fault(
         "penultimate features are those behind the last layer",
@@ -162,14 +162,14 @@ FAULTS = (
         "musictag/models/checkpoint.py",
         "if metadata.get(_CHECKSUM) != _checksum(text, state):",
         "if metadata.get(_CHECKSUM) is None:",
-        "inference/test_tagger.py::test_a_flipped_bit_is_noticed",
+        "inference/test_load.py::test_a_flipped_bit_is_noticed",
     ),
     Fault(
         "the header of a tagger may be endless",
         "musictag/models/checkpoint.py",
         "> MAX_HEADER_BYTES:",
         "> 2**62:",
-        "inference/test_tagger.py::test_files_that_are_no_tagger",
+        "inference/test_load.py::test_files_that_are_no_tagger",
     ),
     Fault(
         "a part inside a part may be anything",
