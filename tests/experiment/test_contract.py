@@ -12,8 +12,7 @@ from musictag.experiment.baseline_run import BASELINE_KEYS, BaselineRun
 from musictag.experiment.contract import FAMILIES
 from musictag.experiment.network_run import NetworkRun
 from musictag.experiment.results.console import print_results
-from tests.experiment.test_baseline_run import SMALL_TREES
-from tests.helpers.experiments import TINY, compose_config, folders, run
+from tests.helpers.experiments import SMALL_TREES, TINY, compose_config, folders, run
 
 OVERRIDES = {BaselineRun: SMALL_TREES, NetworkRun: TINY}
 

@@ -20,8 +20,8 @@ from musictag.experiment.identity import CONDITIONAL_KEYS, INDIFFERENT_KEYS
 from musictag.models.factory import find_class
 from musictag.training.instantiate import accepted
 from tests.conf.test_conf import NEEDED
-from tests.experiment.test_baseline_run import SMALL_TREES, FixedSongs
-from tests.helpers.experiments import ROOT, TINY, compose_config, folders
+from tests.experiment.test_baseline_identity import FixedSongs
+from tests.helpers.experiments import ROOT, SMALL_TREES, TINY, compose_config, folders
 
 #: Every file of every group but the presets, which only choose among these.
 FILES = sorted(

@@ -29,6 +29,10 @@ TINY = (
     "evaluation.bootstrap_resamples=20",
 )
 
+#: Baselines that are fitted in a second or two.
+SMALL = ("data.prepare_workers=1", "baseline.threads=1", "evaluation.bootstrap_resamples=20")
+SMALL_TREES = ("baseline=gbt", "baseline.min_child_samples=1", "baseline.max_rounds=15", *SMALL)
+
 
 def folders(tmp_path: Path) -> list[str]:
     """Overrides that keep everything inside ``tmp_path``."""

@@ -16,7 +16,7 @@ from musictag.experiment.compose import compose, presets
 from musictag.experiment.identity import system_label
 from musictag.experiment.run import make_run
 from musictag.models.network import TaggingNetwork
-from tests.experiment.test_baseline_run import FixedSongs
+from tests.experiment.test_baseline_identity import FixedSongs
 from tests.helpers.models import CONF, PRESETS, make_small_network, preset
 from tests.helpers.processes import program
 

@@ -45,7 +45,7 @@ FAULTS = (
         "musictag/experiment/baseline_run.py",
         'return {"features": feature_digest()}',
         "return {}",
-        "experiment/test_baseline_run.py::test_other_features_are_another_run",
+        "experiment/test_baseline_identity.py::test_other_features_are_another_run",
     ),
     Fault(
         "3 and 3.0 are two runs",
