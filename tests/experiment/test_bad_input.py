@@ -48,10 +48,15 @@ def tag_columns(catalogue: Path) -> list[str]:
     ("override", "said"),
     [
         ("frontend=wavefrm", ["'frontend/wavefrm'", "waveform", "spectrogram"]),
-        ("trainer.max_epoch=3", ["trainer has no key max_epoch; it has", "max_epochs"]),
-        ("speed=3", ["there is no key speed; the keys are", "seed"]),
-        ("data=catalogue", ["data.path is needed; use data.path="]),
-        ("trainer.max_epochs=[3", ["input '[3'"]),
+        *(
+            pytest.param(override, said, marks=pytest.mark.slow)
+            for override, said in (
+                ("trainer.max_epoch=3", ["trainer has no key max_epoch; it has", "max_epochs"]),
+                ("speed=3", ["there is no key speed; the keys are", "seed"]),
+                ("data=catalogue", ["data.path is needed; use data.path="]),
+                ("trainer.max_epochs=[3", ["input '[3'"]),
+            )
+        ),
     ],
 )
 def test_a_mistyped_command_line_is_told_what_exists(override: str, said: list[str]) -> None:
