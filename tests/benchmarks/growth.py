@@ -127,7 +127,7 @@ def main(arguments: list[str]) -> int:
             (measure, unit, sizes), costs = SERIES[name], []
             for size in sizes:
                 costs.append(measure(size))
-                table.row(name, f"{size:,} {unit}", *costs[-1])
+                table.row(name, f"{size:,} {unit}", *costs[-1], *[None] * 4)
             slopes = [exponent(sizes[first:], kind[first:]) for kind in zip(*costs, strict=True) for first in (0, -2)]
             table.row(name, "", None, None, *slopes)
     return 0
