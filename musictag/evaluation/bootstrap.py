@@ -99,8 +99,8 @@ def song_resamples(num_songs: int, resamples: int, seed: int) -> Iterator[np.nda
     chunk = max(_LEAST_RESAMPLES, _CHUNK_WEIGHTS // num_songs)
     for first in range(0, resamples, chunk):
         size = min(chunk, resamples - first)
-        drawn = [np.bincount(rng.integers(num_songs, size=num_songs), minlength=num_songs) for _ in range(size)]
-        yield np.stack(drawn, axis=1).astype(np.int32)
+        drawn = (np.bincount(rng.integers(num_songs, size=num_songs), minlength=num_songs) for _ in range(size))
+        yield np.stack([counts.astype(np.int32) for counts in drawn], axis=1)
 
 
 def mean_of_known(values: np.ndarray) -> np.ndarray:

@@ -98,13 +98,12 @@ def label_ranking_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarr
     ``scores`` and ``targets`` are S×K; unknown tags (NaN) are ignored, tied ones get the lowest rank of their group,
     as in scikit-learn. NaN for a song without a true tag.
     """
-    scores = np.where(np.isnan(targets), -np.inf, scores)  # unknown tags are ranked last
-    is_true = targets == 1
+    known, is_true = ~np.isnan(targets), targets == 1
     songs, tags = np.nonzero(is_true)
     precision = np.empty(len(songs))
     for part in (slice(first, first + _ROWS) for first in range(0, len(songs), _ROWS)):
         rows = songs[part]
-        as_high = scores[rows] >= scores[rows, tags[part], None]
+        as_high = known[rows] & (scores[rows] >= scores[rows, tags[part], None])
         precision[part] = (as_high & is_true[rows]).sum(axis=1) / as_high.sum(axis=1)
     with np.errstate(invalid="ignore"):
         return np.bincount(songs, precision, len(scores)) / is_true.sum(axis=1)

@@ -120,15 +120,15 @@ FAULTS = (
     Fault(
         "tags of equal score in a song are ranked one by one",
         "musictag/evaluation/weighting.py",
-        "scores[rows] >= scores[rows, tags[part], None]",
-        "(scores[rows] > scores[rows, tags[part], None]) | (np.arange(scores.shape[1]) == tags[part, None])",
+        "(scores[rows] >= scores[rows, tags[part], None])",
+        "((scores[rows] > scores[rows, tags[part], None]) | (np.arange(scores.shape[1]) == tags[part, None]))",
         "evaluation/test_metrics.py::test_lrap_is_that_of_scikit_learn[1]",
     ),
     Fault(
         "a song's unknown tags are ranked among the others",
         "musictag/evaluation/weighting.py",
-        "scores = np.where(np.isnan(targets), -np.inf, scores)",
-        "scores = np.asarray(scores)",
+        "known[rows] & (scores",
+        "(scores",
         "evaluation/test_metrics.py::test_unknown_tags_of_a_song_take_no_part_in_lrap",
     ),
     Fault(
