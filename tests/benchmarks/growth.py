@@ -90,10 +90,10 @@ def _step(model: str, batch_size: int, seconds: float) -> Cost:
 def _steps(model: str) -> dict[str, Series]:
     return {
         f"{model}, batches of 3 s": Series(
-            lambda size: in_fresh_process(_step, model, size, 3.0), "patches", (1, 4, 16)
+            lambda size: in_fresh_process(_step, model, size, 3.0), "patches", (2, 8, 32)
         ),
-        f"{model}, one patch": Series(
-            lambda size: in_fresh_process(_step, model, 1, size), "s", (1.0, 3.0, 10.0, 30.0)
+        f"{model}, two patches": Series(
+            lambda size: in_fresh_process(_step, model, 2, size), "s", (1.0, 3.0, 10.0, 30.0)
         ),
     }
 
