@@ -93,7 +93,7 @@ def _steps(model: str) -> dict[str, Series]:
             lambda size: in_fresh_process(_step, model, size, 3.0), "patches", (2, 8, 32)
         ),
         f"{model}, two patches": Series(
-            lambda size: in_fresh_process(_step, model, 2, size), "s", (1.0, 3.0, 10.0, 30.0)
+            lambda size: in_fresh_process(_step, model, 2, size), "s", (1.5, 3.0, 10.0, 30.0)
         ),
     }
 

@@ -88,7 +88,7 @@ def test_growth_is_the_slope_of_the_logarithms(
 def test_the_growth_section_measures() -> None:
     assert min(growth.metrics_of_songs(100)) > 0
     assert min(growth.metrics_of_tags(3)) > 0
-    assert min(growth.SERIES["spectrogram, two patches"].measure(1.0)) > 0
+    assert min(growth.SERIES["spectrogram, two patches"].measure(1.5)) > 0
     assert min(growth.catalogue(300)) > 0
 
 
