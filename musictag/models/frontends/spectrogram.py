@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.frontends.spectrogram_base import SpectrogramFrontEnd
+from musictag.models.inference_form import Chain, MaxOverBands
 from musictag.models.layers import BATCH_NORM_MOMENTUM, SameConv1d, conv_relu_norm, initialise, scaled
 
 VERTICAL_FRAMES = (7, 3, 1)
@@ -63,3 +64,9 @@ class MusicallyMotivated(SpectrogramFrontEnd):
         loudness = spectrogram.mean(1, keepdim=True)
         temporal = [layer(loudness) for layer in self.temporal]
         return torch.cat(timbral + temporal, dim=1)
+
+    def inference_form(self) -> nn.Module:
+        form = super().inference_form()
+        # the maximum over the bands comes before the ReLU; of the single band that remains, ``features`` takes it again
+        form.timbral = nn.ModuleList(Chain(nn.Sequential(layer, MaxOverBands())) for layer in self.timbral)
+        return form
