@@ -7,7 +7,7 @@ Three rearrangements, all of them exact but for rounding:
   clamp with two bounds per channel takes the place of the ReLU. How the convolution is padded makes no difference.
 * A clamp never decreases, so that max-pooling comes before it, and leaves less to clamp.
 * On a CPU the channels of a value are adjacent in memory, and convolutions over time run as ones over an image of
-  height 1, for which there are faster kernels.
+  height 1, for which there are faster kernels, or with fewer products (see fast_convolution.py).
 
 A part of a network may define ``inference_form()``; all others become what ``rearranged`` makes of them.
 Legend: B patches, N samples, C channels, H height, T frames, K tags.
@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from musictag.models.fast_convolution import FastConv1d
 
 #: Audio in the front-end at once, per CPU thread: what its layers exchange has to fit into the cache.
 CACHED_SECONDS = 8.0
@@ -55,6 +57,8 @@ class InferenceForm(nn.Module):
 
 def inference_form(module: nn.Module) -> nn.Module:
     """The inference form of a part: its own, or else what ``rearranged`` makes of it."""
+    if type(module) is nn.MaxPool1d and not module.return_indices:
+        return MaxOverTime(module)
     return module.inference_form() if hasattr(module, "inference_form") else rearranged(module)
 
 
@@ -74,13 +78,14 @@ def rearranged(module: nn.Module) -> nn.Module:
 class Chain(nn.Sequential):
     """Layers one after the other, B×C×T or B×C×H×T, rearranged; its own layers are plain copies of them.
 
-    The result is contiguous if the input is. Layers of unknown kinds have contiguous input, unless they have the
-    attribute ``any_layout``.
+    The result is contiguous if the input is, and with ``contiguous=False`` as the last layer leaves it. Layers of
+    unknown kinds have contiguous input, unless they have the attribute ``any_layout``.
     """
 
-    def __init__(self, layers: nn.Sequential | OrderedDict[str, nn.Module]) -> None:
+    def __init__(self, layers: nn.Sequential | OrderedDict[str, nn.Module], contiguous: bool = True) -> None:
         named = layers._modules if isinstance(layers, nn.Sequential) else layers  # a slice of a chain has a dictionary
         super().__init__(OrderedDict(copy.deepcopy(named)))
+        self.contiguous = contiguous
         steps = list(_flattened(self))
         for number, (before, layer) in enumerate(pairwise(tuple(steps))):
             if type(before) in _ACTIVATIONS and type(layer) in _MAXIMA:
@@ -97,12 +102,12 @@ class Chain(nn.Sequential):
         self.requires_grad_(False).eval()
 
     def forward(self, features: Tensor) -> Tensor:
-        was_contiguous = features.is_contiguous()
+        contiguous = self.contiguous and features.is_contiguous()
         for step in self._steps:
             if not (isinstance(step, Stage) or type(step) in _ACTIVATIONS or hasattr(step, "any_layout")):
                 features = features.contiguous()
             features = step(features)
-        return features.contiguous() if was_contiguous else features
+        return features.contiguous() if contiguous else features
 
 
 def _flattened(layers: Iterable[nn.Module]) -> Iterator[nn.Module]:
@@ -137,7 +142,7 @@ class Stage:
             bounds = [torch.where(scale == 0, shift, bound * scale + shift) for bound in (self._lower, self._upper)]
             self._lower, self._upper = torch.minimum(*bounds), torch.maximum(*bounds)
         elif type(layer) in _MAXIMA and self._pool is None and not getattr(layer, "return_indices", False):
-            self._pool = layer
+            self._pool = _over_image(layer) if type(layer) is nn.MaxPool1d else layer
         else:
             return False
         return True
@@ -151,6 +156,7 @@ class Stage:
         large_kernel = conv.in_channels == 1 and weight[0].numel() > 9  # the kernels for these prefer the usual layout
         channels_last = weight.device.type == "cpu" and (self._over_time or not large_kernel)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self._fast = FastConv1d(conv, weight, self._shift) if FastConv1d.suits(conv) else None
         weight = weight.unsqueeze(2) if self._over_time else weight
         # copied, as a kernel with one input channel is contiguous in both ways, and its strides tell which is meant
         self._weight = torch.empty_like(weight, memory_format=self._layout).copy_(weight)
@@ -164,28 +170,43 @@ class Stage:
         self._is_bounded = bool((self._lower.isfinite() | self._upper.isfinite()).any())
         self._lower, self._upper = self._lower[:, None, None], self._upper[:, None, None]
 
-    def _image(self, setting: int | tuple[int, ...] | str, height: int) -> tuple[int, ...] | str:
-        """A setting of a convolution or pooling for an image."""
-        if isinstance(setting, str):
-            return setting
-        if self._over_time:
-            return height, *(setting if isinstance(setting, tuple) else (setting,))
-        return setting if isinstance(setting, tuple) else (setting, setting)
+    def _image(self, setting: tuple[int, ...] | str, height: int) -> tuple[int, ...] | str:
+        """A setting of the convolution, for an image."""
+        return (height, *setting) if self._over_time and isinstance(setting, tuple) else setting
 
     def __call__(self, features: Tensor) -> Tensor:
-        image = features.unsqueeze(2) if self._over_time else features
-        image = F.conv2d(image.contiguous(memory_format=self._layout), self._weight, self._shift, *self._how)
-        if isinstance(self._pool, MaxOverBands):
+        if self._fast is not None:
+            image = self._fast(features).unsqueeze(2)
+        else:
+            image = features.unsqueeze(2) if self._over_time else features
+            image = F.conv2d(image.contiguous(memory_format=self._layout), self._weight, self._shift, *self._how)
+        if self._pool is not None:
             image = self._pool(image)
-        elif self._pool is not None:
-            pool = self._pool
-            sizes = (pool.kernel_size, 1), (pool.stride, 1), (pool.padding, 0), (pool.dilation, 1)
-            image = F.max_pool2d(image, *(self._image(*size) for size in sizes), pool.ceil_mode)
         if self._is_relu:
             image = image.relu_()
         elif self._is_bounded:
             image = image.clamp_(self._lower, self._upper)
         return image.squeeze(2) if self._over_time else image
+
+
+class MaxOverTime(nn.Module):
+    """The nn.MaxPool1d ``pool``, which would make its input contiguous, for any layout."""
+
+    any_layout = True
+
+    def __init__(self, pool: nn.MaxPool1d) -> None:
+        super().__init__()
+        self.pool = _over_image(pool)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.pool(features.unsqueeze(2)).squeeze(2)
+
+
+def _over_image(pool: nn.MaxPool1d) -> nn.MaxPool2d:
+    """``pool`` over the width of an image."""
+    sizes = [(pool.kernel_size, 1), (pool.stride, 1), (pool.padding, 0), (pool.dilation, 1)]
+    sizes = [(height, size if isinstance(size, int) else size[0]) for size, height in sizes]
+    return nn.MaxPool2d(*sizes, ceil_mode=pool.ceil_mode)
 
 
 class MaxOverBands(nn.Module):

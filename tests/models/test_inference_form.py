@@ -82,7 +82,7 @@ CHAINS = {
     "norm of the batch": [nn.Conv1d(4, 8, 3), normed(8, 1, track_running_stats=False)],
     "pooling": [nn.Conv1d(4, 8, 3, dilation=2), nn.ReLU(), normed(8, 1), nn.MaxPool1d(3, ceil_mode=True)],
     "pooling first": [nn.Conv1d(4, 8, 3), nn.MaxPool1d(3, 2, padding=1), nn.ReLU(), normed(8, 1)],
-    "pooling twice": [nn.Conv1d(4, 8, 3), nn.MaxPool1d(2), nn.MaxPool1d(2), nn.ReLU(), nn.Conv1d(8, 8, 1)],
+    "pooling twice": [nn.Conv1d(4, 8, 3), nn.MaxPool1d(2), nn.MaxPool1d(2, 1, dilation=2), nn.ReLU()],
     "norm first": [normed(4, 1), nn.Conv1d(4, 8, 3), nn.ReLU()],
     "reflected": [nn.Conv1d(4, 8, 3, padding=1, padding_mode="reflect"), normed(8, 1), nn.ReLU()],
     "images": [
