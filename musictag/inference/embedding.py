@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
-from musictag.data.audio.read import AudioSource, read_source
 from musictag.inference.layers import Layer
 from musictag.inference.over_patches import evaluating, over_patches
 from musictag.inference.tagger import SongEmbedder
@@ -38,7 +37,7 @@ class Embedder(SongEmbedder):
 
     def __init__(self, network: TaggingNetwork, layer: str = PENULTIMATE):
         self.network = network
-        self.patch_seconds = network.patch_seconds
+        self.patch_seconds, self.sample_rate = network.patch_seconds, network.sample_rate
         if layer == PENULTIMATE:  # needs no search
             self.layer, self._runs = _penultimate(network), network.inference_form()
             return
@@ -51,9 +50,8 @@ class Embedder(SongEmbedder):
             raise MusictagError(f"this model has no layer {layer}{hint}; {_HOW_TO_LIST}")
         self.layer, self._runs = usable[layer], network  # the inference form has no such layers
 
-    def patches(self, source: AudioSource) -> tuple[np.ndarray, np.ndarray]:
+    def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         network = self.network
-        audio = read_source(source, network.sample_rate)
         starts, features = over_patches(network, self._features, audio, network.patch_samples)
         return starts / network.sample_rate, features
 

@@ -8,7 +8,7 @@ import pytest
 
 from musictag.common.errors import MusictagError
 from tests import benchmarks
-from tests.benchmarks import architectures, baseline, data, metrics, models, prepare, songbook
+from tests.benchmarks import architectures, baseline, data, inference, metrics, models, prepare, songbook
 from tests.benchmarks.figures import Figure
 
 
@@ -34,6 +34,9 @@ def test_the_other_sections_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert training.what == "dieleman_waveform: training, batches of 5 x 3.00 s"
     assert 0 < training.value < tagging.value
     assert len(list(metrics.benchmark())) == 1
+    monkeypatch.setattr(inference, "_PRESETS", {"waveform_small": 1.5})
+    ratio, audio_rate, share, build = inference.benchmark()
+    assert min(ratio.value, audio_rate.value, share.value, build.value) > 0
 
 
 @pytest.mark.slow

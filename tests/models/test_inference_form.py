@@ -1,4 +1,4 @@
-"""The inference form computes what the network computes, for every architecture and whatever the batch norms learned."""
+"""The inference form computes what the network does, for every architecture, whatever its batch norms have learned."""
 
 from __future__ import annotations
 
