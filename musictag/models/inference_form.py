@@ -16,6 +16,7 @@ Legend: B patches, N samples, C channels, H height, T frames, K tags.
 from __future__ import annotations
 
 import copy
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -28,7 +29,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from musictag.models.fast_convolution import FastConv1d
 
 #: Audio in the front-end at once, per CPU thread: what its layers exchange has to fit into the cache.
-CACHED_SECONDS = 8.0
+CACHED_SECONDS = 10.0
 #: Never decreasing, value by value: they can change places with a maximum.
 _ACTIVATIONS = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh)
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)  # what they do in evaluation mode
@@ -49,10 +50,11 @@ class InferenceForm(nn.Module):
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
         """Waveform B×N float32 in [-1, 1] -> logits B×K."""
-        patches = len(waveform)
+        blocks = 1
         if waveform.device.type == "cpu":
-            patches = round(torch.get_num_threads() * self._cached_samples / waveform.shape[1])
-        return self.backend(torch.cat([self.frontend(part) for part in waveform.split(max(1, patches))]))
+            blocks = math.ceil(waveform.numel() / (torch.get_num_threads() * self._cached_samples))
+        parts = waveform.tensor_split(max(1, min(blocks, len(waveform))))
+        return self.backend(torch.cat([self.frontend(part) for part in parts]))
 
 
 def inference_form(module: nn.Module) -> nn.Module:
