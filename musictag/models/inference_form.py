@@ -45,7 +45,7 @@ class InferenceForm(nn.Module):
         super().__init__()
         self.frontend, self.backend = inference_form(frontend), inference_form(backend)
         self._cached_samples = CACHED_SECONDS * frontend.sample_rate
-        self.eval()
+        self.training = False
 
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
@@ -71,10 +71,13 @@ def rearranged(module: nn.Module) -> nn.Module:
     """
     if type(module) is nn.Sequential:
         return Chain(module)
-    children = dict(module.named_children())
-    form = copy.deepcopy(module, {id(child): child for child in children.values()})  # not of them
-    form._modules = {name: inference_form(child) for name, child in children.items()}
-    return form.requires_grad_(False).eval()
+    children = module._modules
+    form = copy.deepcopy(module, {id(child): child for child in children.values()})  # without copying them
+    form._modules = {}
+    form.requires_grad_(False).eval()
+    forms = {id(child): inference_form(child) for child in module.children()}
+    form._modules = {name: forms.get(id(child)) for name, child in children.items()}
+    return form
 
 
 class Chain(nn.Sequential):
@@ -94,7 +97,7 @@ class Chain(nn.Sequential):
                 steps[number : number + 2] = layer, before
         self._steps: list[Stage | nn.Module] = []  # in a list, as they are no layers under names of their own
         for step in steps:
-            if type(step) in (nn.Conv1d, nn.Conv2d) and step.padding_mode == "zeros":
+            if type(step) in (nn.Conv1d, nn.Conv2d) and step.padding_mode == "zeros" and not _has_hooks(step):
                 self._steps.append(Stage(step))
             elif not (self._steps and isinstance(self._steps[-1], Stage) and self._steps[-1].takes(step)):
                 self._steps.append(inference_form(step))
@@ -120,6 +123,11 @@ def _flattened(layers: Iterable[nn.Module]) -> Iterator[nn.Module]:
             yield layer
 
 
+def _has_hooks(layer: nn.Module) -> bool:
+    """Whether the layer is more than its class says, such as one with spectral norm."""
+    return bool(layer._forward_pre_hooks or layer._forward_hooks)
+
+
 class Stage:
     """A convolution and what follows it, batch norms, ReLUs and a max-pooling, as convolution, maximum and clamp."""
 
@@ -135,6 +143,8 @@ class Stage:
     @torch.no_grad()
     def takes(self, layer: nn.Module) -> bool:
         """Whether ``layer`` can be part of the stage; then it is."""
+        if _has_hooks(layer):
+            return False
         if type(layer) is nn.ReLU:
             self._lower, self._upper = self._lower.clamp(min=0), self._upper.clamp(min=0)
         elif isinstance(layer, _BatchNorm) and layer.running_mean is not None and self._pool is None:

@@ -143,6 +143,30 @@ def test_later_training_does_not_change_it() -> None:
     assert network.backend.training
 
 
+class Twice(nn.Module):
+    """One layer under two names, one name without a layer, and a hook."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = self.second = nn.Sequential(nn.Conv1d(4, 4, 3), nn.ReLU(), normed(4, 1))
+        self.third = None
+        self.first[0].register_forward_hook(lambda _layer, _given, made: made - 0.1)
+        self.scale = nn.Parameter(torch.full((4, 1), 0.5))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.scale * self.second(self.first(features)) if self.third is None else features
+
+
+def test_shared_layers_and_hooks() -> None:
+    module = Twice()
+    as_trained(module)
+    form = inference_form(module)
+    check(module, form, torch.randn(2, 4, 20))
+    assert form.first is form.second is not module.first
+    assert not form.scale.requires_grad
+    assert module.scale.requires_grad
+
+
 class Unusual(SampleLevel):
     """A front-end that goes through the layers of its chain one by one."""
 
@@ -173,6 +197,9 @@ def test_parts_of_others() -> None:
     parts = [{"_target_": f"{__name__}.{kind.__name__}"} for kind in (Unusual, Last)]
     network = TaggingNetwork(parts[0] | {"channels": [4, 4, 4]}, parts[1], [{"name": "a"}, {"name": "b"}], 0.2)
     as_trained(network)
+    network.train()
     form = network.inference_form()
     assert form.backend is network.backend
+    assert network.backend.training
+    network.eval()
     check(network, form, torch.randn(3, network.input_samples))
