@@ -101,7 +101,9 @@ def test_lengths_come_from_prepared_audio_where_there_is_some(tiny_catalogue: Pa
     assert where == f"lengths of 9 songs from the prepared audio in {store.folder}, 1 cannot be used"
 
 
-@pytest.mark.parametrize(("classes", "measures"), [
+@pytest.mark.parametrize(
+    ("classes", "measures"),
+    [
         (3, 1),
         (0, 2),
         *(pytest.param(*numbers, marks=pytest.mark.slow) for numbers in ((50, 0), (129, 10), (2, 70))),
