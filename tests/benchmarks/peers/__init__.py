@@ -127,14 +127,11 @@ class _Participant:
         self._alive = bool(answer)
         return float(answer or "nan")
 
-    @property
-    def error(self) -> str:
-        self._log.seek(0)
-        return self._log.read().strip().rpartition("\n")[2][:200]
-
     def __enter__(self) -> _Participant:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._process.communicate()
         with self._log:
-            self._process.communicate()
+            self._log.seek(0)
+            self.error = self._log.read().strip().rpartition("\n")[2][:200]
