@@ -60,6 +60,30 @@ def conv_norm_relu(conv: nn.Conv1d | nn.Conv2d, momentum: float, eps: float = BA
     return nn.Sequential(conv, batch_norm(conv.out_channels, momentum, len(conv.kernel_size), eps), nn.ReLU())
 
 
+def with_channels_last(layers: nn.Sequential, features: Tensor) -> Tensor:
+    """``layers``, of one dimension, on B×C×T with the channels innermost in memory, as images of height 1.
+
+    The layout in which GPUs compute fastest: otherwise cuDNN transposes around every convolution, and PyTorch's batch
+    norm of bfloat16 gives each channel to one of the GPU's many processors.
+    """
+    x = features.unsqueeze(2)
+    for layer in layers.modules():
+        if isinstance(layer, nn.Conv1d):
+            window = [(1, *layer.stride), (0, *layer.padding), (1, *layer.dilation)]
+            x = F.conv2d(x, layer.weight.unsqueeze(2), layer.bias, *window, layer.groups)
+            x = x.contiguous(memory_format=torch.channels_last)  # one channel, the waveform, has no layout
+        elif isinstance(layer, nn.BatchNorm1d):
+            if layer.training:
+                layer.num_batches_tracked.add_(1)
+            moments, scales = (layer.running_mean, layer.running_var), (layer.weight, layer.bias)
+            x = F.batch_norm(x, *moments, *scales, layer.training, layer.momentum, layer.eps)
+        elif isinstance(layer, nn.MaxPool1d):
+            x = F.max_pool2d(x, (1, layer.kernel_size), (1, layer.stride))
+        elif not isinstance(layer, nn.Sequential):
+            x = layer(x)
+    return x.squeeze(2)
+
+
 def initialise(module: nn.Module) -> None:
     """He's initialiser (fan-in, truncated normal) for every kernel inside ``module``, and zero biases."""
     # a normal distribution truncated at two standard deviations keeps 0.8796 of its standard deviation
