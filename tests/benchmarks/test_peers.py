@@ -56,7 +56,7 @@ def test_peers_take_turns_and_a_failure_is_a_row(tmp_path: Path, monkeypatch: py
     assert (ours["who"], ours["times musictag"]) == ("musictag", "1")
     assert float(plain["from "]) <= float(plain["times musictag"]) <= float(plain["to "])
     assert 0 < float(minzwon["times musictag"]) < 0.5
-    assert clmr["error"].startswith("ModuleNotFoundError")
+    assert clmr["ms"].startswith("failed: ModuleNotFoundError")
 
 
 def test_a_path_that_does_not_exist_is_refused():

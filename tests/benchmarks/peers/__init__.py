@@ -44,7 +44,7 @@ PUBLIC: dict[str, tuple[str, str, dict[str, tuple[str, dict[str, Any]]]]] = {
         {"samplecnn": ("SampleCNN", {"strides": [3] * 9, "supervised": True, "out_dim": 50})},
     ),
 }
-COLUMNS = ("model", "mode", "batch", "who", "ms", "from", "to", "times musictag", "from ", "to ", "error")
+COLUMNS = ("model", "mode", "batch", "who", "ms", "from", "to", "times musictag", "from ", "to ")
 _CAPTION = (
     "Milliseconds for a batch on one thread, and how many times musictag's own (float32): medians over the turns, with "
     "their 95% bootstrap intervals. minzwon's musicnn filters the mean over the bands with its long filters, where "
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
 def compare(
     names: Sequence[str], model: str, mode: str, batch: int, given: dict[str, Path | None], turns: int
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows (who, ms with interval, ratio with interval, error); the first of ``names`` is what they are compared to."""
+    """Rows: who, ms and ratio to the first of ``names`` with intervals; or who and the error."""
     with ExitStack() as stack:
         participants = {name: stack.enter_context(_Participant(name, model, mode, batch, given)) for name in names}
         seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -98,9 +98,9 @@ def compare(
         median, ratio = np.median(values), np.median(values) / np.median(seconds[names[0]])
         ranges = [np.quantile(sample, (0.025, 0.975)) for sample in (medians[name], medians[name] / medians[names[0]])]
         if np.isnan(median):
-            yield name, *[None] * 6, participants[name].error
+            yield name, f"failed: {participants[name].error}"
         else:
-            yield name, *(1000 * median, *1000 * ranges[0]), *(float(ratio), *map(float, ranges[1])), None
+            yield name, *(1000 * median, *1000 * ranges[0]), *(float(ratio), *map(float, ranges[1]))
 
 
 class _Participant:
