@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from musictag.models.backends.residual import Residual, normalised_over_all
+from musictag.models.frontends.spectrogram import MusicallyMotivated
 from musictag.models.frontends.waveform import SampleLevel
-from musictag.models.layers import batch_norm, with_channels_last
+from musictag.models.layers import batch_norm, waveform_on_gpu
 
 
 def results(layers: nn.Module, run: Callable[[nn.Module, Tensor], Tensor], features: Tensor) -> list[Tensor]:
@@ -23,13 +24,15 @@ def results(layers: nn.Module, run: Callable[[nn.Module, Tensor], Tensor], featu
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_channels_last(training: bool):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_waveform_layers(training: bool, compiled: bool):
     torch.manual_seed(0)
     layers = SampleLevel((8, 6, 5, 4), norm_momentum=0.1).layers.train(training)
-    waveform = torch.randn(3, 1, 400)
-    plain = results(layers, lambda layers, x: layers(x), waveform)
-    for ours, reference in zip(results(layers, with_channels_last, waveform), plain, strict=True):
-        torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-9)
+    ours = torch.compile(waveform_on_gpu, backend="eager", fullgraph=True) if compiled else waveform_on_gpu
+    waveform = torch.randn(3, 400)  # a last sample that no frame has
+    plain = results(layers, lambda layers, x: layers(x.unsqueeze(1)), waveform)
+    for value, reference in zip(results(layers, ours, waveform), plain, strict=True):
+        torch.testing.assert_close(value, reference, rtol=1e-9, atol=1e-9)
 
 
 def test_one_scale_for_all():
@@ -43,12 +46,20 @@ def test_one_scale_for_all():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_trains_like_a_cpu(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("family", ["waveform", "spectrogram"])
+def test_a_gpu_trains_like_a_cpu(family: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     torch.manual_seed(0)
-    network = nn.Sequential(SampleLevel((16, 16, 32), norm_momentum=0.1), Residual(32, 90, 5, 64, 20, dropout=0.0))
-    waveform = torch.randn(8, 3000)
-    plain = results(network, lambda network, x: network(x), waveform)
-    on_gpu = results(network.cuda(), lambda network, x: network(x), waveform.cuda())
-    for ours, reference in zip(on_gpu, plain, strict=True):
-        torch.testing.assert_close(ours.cpu(), reference, rtol=1e-4, atol=1e-4)
+    if family == "waveform":
+        frontend, features = SampleLevel((16, 16, 32), norm_momentum=0.1), torch.randn(8, 6000)
+    else:
+        frontend, features = MusicallyMotivated(2, normalise="none"), torch.randn(8, 96, 200)
+    network = nn.Sequential(frontend, Residual(frontend.out_channels, 90, 5, 64, 20, dropout=0.0))
+
+    def run(network: nn.Module, x: Tensor) -> Tensor:
+        return network[1](network[0](x) if family == "waveform" else network[0].features(x))
+
+    plain = results(network, run, features)
+    on_gpu = results(network.cuda(), run, features.cuda())
+    for value, reference in zip(on_gpu, plain, strict=True):
+        torch.testing.assert_close(value.cpu(), reference, rtol=1e-4, atol=1e-4)

@@ -59,7 +59,15 @@ class MusicallyMotivated(SpectrogramFrontEnd):
     def features(self, spectrogram: Tensor) -> Tensor:
         image = spectrogram.unsqueeze(1)
         # max stores the position; amax searches for it again in the backward pass: a fifth more training time
-        timbral = [layer(image).max(dim=2).values for layer in self.timbral]
+        timbral = [_laid_out(layer, image).max(dim=2).values for layer in self.timbral]
         loudness = spectrogram.mean(1, keepdim=True)
         temporal = [layer(loudness) for layer in self.temporal]
         return torch.cat(timbral + temporal, dim=1)
+
+
+def _laid_out(layer: nn.Sequential, image: Tensor) -> Tensor:
+    """A ``conv_relu_norm`` on B×1×F×T; on a GPU, whose batch norm of bfloat16 needs it, with the channels innermost."""
+    features = layer[0](image)
+    if image.is_cuda and not torch.compiler.is_compiling():
+        features = features.contiguous(memory_format=torch.channels_last)
+    return layer[2](layer[1](features))
