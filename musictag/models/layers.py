@@ -61,7 +61,7 @@ def conv_norm_relu(conv: nn.Conv1d | nn.Conv2d, momentum: float, eps: float = BA
 
 
 def waveform_on_gpu(layers: nn.Sequential, waveform: Tensor) -> Tensor:
-    """``layers``, of which the first is a convolution without overlap, as a GPU computes them fastest: B×N -> B×C×T.
+    """``layers``, the first of which is a convolution without overlap, as a GPU trains them fastest: B×N -> B×C×T.
 
     That one is a product of matrices: the gradient of its weight takes cuDNN a quarter of a training step. The others
     work with the channels innermost, as images of height 1: otherwise cuDNN transposes around every convolution, and
@@ -80,10 +80,9 @@ def waveform_on_gpu(layers: nn.Sequential, waveform: Tensor) -> Tensor:
         if isinstance(layer, nn.Conv1d):
             x = F.conv2d(x, layer.weight.unsqueeze(2), layer.bias, (1, *layer.stride), (0, *layer.padding))
         elif isinstance(layer, nn.BatchNorm1d):
-            if layer.training:
-                layer.num_batches_tracked.add_(1)
+            layer.num_batches_tracked.add_(1)
             moments, scales = (layer.running_mean, layer.running_var), (layer.weight, layer.bias)
-            x = F.batch_norm(x, *moments, *scales, layer.training, layer.momentum, layer.eps)
+            x = F.batch_norm(x, *moments, *scales, True, layer.momentum, layer.eps)
         elif isinstance(layer, nn.MaxPool1d):
             x = F.max_pool2d(x, (1, layer.kernel_size), (1, layer.stride))
         else:

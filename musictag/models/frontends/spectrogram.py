@@ -66,8 +66,7 @@ class MusicallyMotivated(SpectrogramFrontEnd):
 
 
 def _laid_out(layer: nn.Sequential, image: Tensor) -> Tensor:
-    """A ``conv_relu_norm`` on B×1×F×T; on a GPU, whose batch norm of bfloat16 needs it, with the channels innermost."""
-    features = layer[0](image)
-    if image.is_cuda and not torch.compiler.is_compiling():
-        features = features.contiguous(memory_format=torch.channels_last)
-    return layer[2](layer[1](features))
+    """A ``conv_relu_norm`` on B×1×F×T; in training on a GPU with the channels innermost: see layers.waveform_on_gpu."""
+    if not (image.is_cuda and layer.training) or torch.compiler.is_compiling():
+        return layer(image)
+    return layer[2](layer[1](layer[0](image).contiguous(memory_format=torch.channels_last)))

@@ -51,7 +51,7 @@ class SampleLevel(FrontEnd):
         initialise(self)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        if waveform.is_cuda:
+        if waveform.is_cuda and self.training:
             return waveform_on_gpu(self.layers, waveform)
         return self.layers(waveform.unsqueeze(1))
 
