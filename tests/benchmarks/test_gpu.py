@@ -85,3 +85,13 @@ def test_the_loop_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with (tmp_path / "loop.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert float(row["patches / s"]) > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_synchronisation_is_counted():
+    watch, value = loop.Synchronisations(), torch.ones(3, device="cuda")
+    watch.start()
+    value = value.sum()
+    value.item()
+    assert watch.stop().total() == 1

@@ -144,12 +144,15 @@ class _Meter(pl.Callback):
     def __init__(self, loader: _Loader) -> None:
         self._loader = loader
         self.synchronised: Counter[str] = Counter()
-        self._caught = warnings.catch_warnings(record=True)
+        self._synchronisations = Synchronisations()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         steps = trainer.global_step
         if trainer.strategy.root_device.type == "cuda":
-            self._watch(steps)
+            if steps == _WATCHED.start:
+                self._synchronisations.start()
+            elif steps == _WATCHED.stop:
+                self.synchronised = self._synchronisations.stop()
             if steps == _WARM_UP:
                 torch.cuda.synchronize()
         now = time.perf_counter()
@@ -162,16 +165,20 @@ class _Meter(pl.Callback):
             self.blocked = (self._loader.blocked - self._blocked) / (steps - _WARM_UP)
             trainer.should_stop = True
 
-    def _watch(self, steps: int) -> None:
-        if steps == _WATCHED.start:
-            self._warnings = self._caught.__enter__()
-            warnings.simplefilter("always")
-            torch.cuda.set_sync_debug_mode("warn")
-        elif steps == _WATCHED.stop:
-            torch.cuda.set_sync_debug_mode("default")
-            self._caught.__exit__(None, None, None)
-            self.synchronised.update(
-                f"{Path(warning.filename).name}:{warning.lineno}"
-                for warning in self._warnings
-                if "synchroniz" in str(warning.message)
-            )
+
+class Synchronisations:
+    """Counts where the host waits for the device, between ``start`` and ``stop``."""
+
+    def __init__(self) -> None:
+        self._catching = warnings.catch_warnings(record=True)
+
+    def start(self) -> None:
+        self._warnings = self._catching.__enter__()
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+
+    def stop(self) -> Counter[str]:
+        torch.cuda.set_sync_debug_mode("default")
+        self._catching.__exit__(None, None, None)
+        seen = (warning for warning in self._warnings if "called a synchronizing" in str(warning.message))
+        return Counter(f"{Path(warning.filename).name}:{warning.lineno}" for warning in seen)
