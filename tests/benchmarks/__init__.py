@@ -15,7 +15,7 @@ from rich.table import Table
 from musictag.common.errors import MusictagError
 
 #: Sections with options and tables of their own: ``python -m tests.benchmarks gpu --help``. Run only if named.
-PROGRAMS = ("gpu",)
+PROGRAMS = ("gpu", "peers")
 SECTIONS = ("prepare", "data", "models", "architectures", "songbook", "metrics", "million", "baseline")
 
 
