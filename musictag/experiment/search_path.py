@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 
@@ -19,15 +20,35 @@ from musictag.models.factory import PLUGINS
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
+_SWEEP = "sweep"
+(_Files,) = (source for source in Plugins.instance().discover(ConfigSource) if source.scheme() == "file")
+
+
+class SweepSource(_Files):
+    """The folder sweep/ of the clone as the group of that name. Nothing else in the clone is a group: Hydra would walk
+    through all of it, virtual environments included, to list the groups for --help."""
+
+    @staticmethod
+    def scheme() -> str:
+        return _SWEEP
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path.partition("/")[0] in ("", _SWEEP) and super().is_group(config_path)
+
+    def is_config(self, config_path: str) -> bool:
+        return config_path.partition("/")[0] == _SWEEP and super().is_config(config_path)
+
+
 class MusictagSearchPath(SearchPathPlugin):
     """Hydra asks it for every configuration that is composed: by train.py, by commands, by the jobs of a sweep."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        search_path.append("musictag", f"file://{CONF.parent}")  # its folder sweep/ is a group
+        search_path.append("musictag", f"{_SWEEP}://{CONF.parent}")
         for package, folder in plugin_folders().items():
             search_path.append(f"plug-in {package}", f"file://{folder}")
 
 
+Plugins.instance().register(SweepSource)
 Plugins.instance().register(MusictagSearchPath)
 
 

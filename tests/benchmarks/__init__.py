@@ -14,17 +14,21 @@ from rich.table import Table
 
 from musictag.common.errors import MusictagError
 
+#: Sections with options and tables of their own: ``python -m tests.benchmarks gpu --help``. Run only if named.
+PROGRAMS = ("gpu", "peers")
 SECTIONS = ("prepare", "data", "models", "inference", "architectures", "songbook", "metrics", "million", "baseline")
 
 
 def main(names: list[str]) -> int:
-    """Runs the named sections (all if none is named) and prints their figures."""
+    """Runs the named sections (all SECTIONS if none is named) and prints their figures; or one of PROGRAMS."""
+    if names and names[0] in PROGRAMS:
+        return import_module(f"{__name__}.{names[0]}").main(names[1:])
     # imported here: the processes that sections start load this package too, and some do not need torch
     import torch
 
     torch.set_num_threads(1)
     if unknown := [name for name in names if name not in SECTIONS]:
-        raise MusictagError(f"no benchmark {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
+        raise MusictagError(f"no benchmark {', '.join(unknown)}; choose from {', '.join(SECTIONS + PROGRAMS)}")
     for name in names or SECTIONS:
         table = Table("what", "median", "unit", title=name, title_justify="left")
         for figure in import_module(f"{__name__}.{name}").benchmark():

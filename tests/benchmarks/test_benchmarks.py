@@ -49,6 +49,7 @@ def test_the_songbook_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rendering.value > 0.5
 
 
+@pytest.mark.slow
 def test_the_baseline_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baseline, "_SONG_SECONDS", (2, 5))
     monkeypatch.setattr(baseline, "_TRAIN_SONGS", 300)

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
 from musictag.data.datasets import Source
 from musictag.experiment import identity
+from musictag.experiment.search_path import CONF
 from musictag.experiment.tracking.tracker import make_tracker
 from musictag.models.factory import find_class, settings
 from musictag.training.instantiate import make_partial
@@ -88,3 +91,11 @@ def test_two_loggers_side_by_side(tmp_path: Path) -> None:
     assert [(row["epoch"], row["val_loss"]) for row in record.history] == [(3, 0.25)]
     assert record.exit_code == 0
     assert list((tmp_path / "run-0123abcd" / "tensorboard").glob("events.*"))
+
+
+def test_the_groups_are_the_folders_of_conf_and_the_studies() -> None:
+    """Not what else lies in the clone, such as a virtual environment: --help would walk through all of it."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        groups = GlobalHydra.instance().config_loader().list_groups("")
+    folders = [path.name for path in CONF.iterdir() if path.is_dir()]
+    assert [group for group in groups if group != "hydra"] == sorted([*set(folders) - {"hydra"}, "sweep"])

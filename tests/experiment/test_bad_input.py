@@ -48,10 +48,15 @@ def tag_columns(catalogue: Path) -> list[str]:
     ("override", "said"),
     [
         ("frontend=wavefrm", ["'frontend/wavefrm'", "waveform", "spectrogram"]),
-        ("trainer.max_epoch=3", ["trainer has no key max_epoch; it has", "max_epochs"]),
-        ("speed=3", ["there is no key speed; the keys are", "seed"]),
-        ("data=catalogue", ["data.path is needed; use data.path="]),
-        ("trainer.max_epochs=[3", ["input '[3'"]),
+        *(
+            pytest.param(override, said, marks=pytest.mark.slow)
+            for override, said in (
+                ("trainer.max_epoch=3", ["trainer has no key max_epoch; it has", "max_epochs"]),
+                ("speed=3", ["there is no key speed; the keys are", "seed"]),
+                ("data=catalogue", ["data.path is needed; use data.path="]),
+                ("trainer.max_epochs=[3", ["input '[3'"]),
+            )
+        ),
     ],
 )
 def test_a_mistyped_command_line_is_told_what_exists(override: str, said: list[str]) -> None:
@@ -79,6 +84,7 @@ def test_a_mistyped_command_line_is_told_what_exists(override: str, said: list[s
         (["+data.sampler.power=1"], r"data.sampler has no key power; it has songs"),
         (["data.sampler=null"], r"data.sampler has no _target_"),
         (["+scheduler.warmup=0.1"], r"scheduler has no key warmup; it has optimizer, mode, factor"),
+        (["scheduler=null"], r"scheduler=null: choose one of constant, .*, or leave scheduler out"),
         (["monitor=loss"], r"choose one of val_loss"),
         (["trainer.strategy=fsdp"], r"use auto or trainer=ddp"),
         (["evaluation.mode=middle"], r"choose one of patches, whole"),

@@ -32,6 +32,7 @@ def comparable(metrics: dict[str, Any]) -> dict[str, Any]:
     return {key: metrics[key] for key in ("test", "validation", "songs", "trees", "leaves")}
 
 
+@pytest.mark.slow
 def test_the_entry_point_leaves_a_finished_run_and_finds_it_again(
     trees: list[str], tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

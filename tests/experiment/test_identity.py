@@ -211,7 +211,7 @@ def written(run_dir: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()}
 
 
-@pytest.mark.parametrize("kind", ["network", "baseline"])
+@pytest.mark.parametrize("kind", ["network", pytest.param("baseline", marks=pytest.mark.slow)])
 def test_other_intervals_are_computed_without_a_training(
     tiny: list[str], tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

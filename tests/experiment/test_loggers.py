@@ -62,6 +62,7 @@ def test_tensorboard_has_curves_and_test_scores(tiny: list[str]) -> None:
     assert "torch.optim.Adam" in written
 
 
+@pytest.mark.slow
 def test_mlflow_goes_on_in_the_same_run(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     pytest.importorskip("sqlalchemy")

@@ -174,6 +174,7 @@ def test_a_package_that_is_not_registered_works_by_search_path_and_by_class(
     assert set(musictag.load(folder, trust=["my_package"]).tag(song)) == {"high", "noisy"}
 
 
+@pytest.mark.slow
 def test_fine_tuning_imports_what_the_configuration_names_and_nothing_of_the_file(
     importable: None, tmp_path: Path
 ) -> None:

@@ -61,7 +61,14 @@ def test_a_run_is_what_a_plain_loop_makes(tiny_catalogue: Path, tmp_path: Path, 
     assert (len(expected.rows) < config["trainer"]["max_epochs"]) == (name == "rising")
 
 
-@pytest.mark.parametrize(("name", "epoch", "batch"), [("plateau", 3, 1), ("rising", 4, 0), ("one_cycle", 1, 1)])
+@pytest.mark.parametrize(
+    ("name", "epoch", "batch"),
+    [
+        ("plateau", 3, 1),
+        pytest.param("rising", 4, 0, marks=pytest.mark.slow),
+        pytest.param("one_cycle", 1, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_is_stopped_and_resumed_is_what_a_plain_loop_makes(
     tiny_catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, epoch: int, batch: int
 ) -> None:

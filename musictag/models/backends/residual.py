@@ -86,6 +86,19 @@ def _normalised(norm: nn.Module, features: Tensor) -> Tensor:
     The single one is an ordinary layer with reshaped input, not a layer class of our own: code that replaces a model's
     batch norms (synchronised ones, for several GPUs) must find it.
     """
-    if norm.num_features == 1:
-        return norm(features.flatten(1).unsqueeze(1)).view_as(features)
-    return norm(features)
+    if norm.num_features > 1:
+        return norm(features)
+    if features.is_cuda and norm.training and type(norm) is nn.BatchNorm1d:
+        return normalised_over_all(norm, features)
+    return norm(features.flatten(1).unsqueeze(1)).view_as(features)
+
+
+def normalised_over_all(norm: nn.BatchNorm1d, features: Tensor) -> Tensor:
+    """A batch norm with one channel, in training: its CUDA kernel would sum the whole map on a single processor."""
+    values = features.to(norm.weight.dtype)
+    var, mean = torch.var_mean(values, correction=0)
+    with torch.no_grad():
+        norm.num_batches_tracked.add_(1)
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(var * (values.numel() / (values.numel() - 1)), norm.momentum)
+    return ((values - mean) * ((var + norm.eps).rsqrt() * norm.weight) + norm.bias).to(features.dtype)

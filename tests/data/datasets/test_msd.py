@@ -112,12 +112,14 @@ def test_both_forms_make_the_same_manifest(
     assert "The lists differ" in said
 
 
+@pytest.mark.slow
 def test_the_published_numbers_are_recognised(pickles: Path) -> None:
     lists = read_pickles(pickles)
     assert [lists.splits.count(split) for split in SPLITS] == [201680, 11774, 28435]
     assert lists.splits == sorted(lists.splits, key=SPLITS.index)
 
 
+@pytest.mark.slow
 def test_previews_in_the_layout_of_7digital(maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = make_files(tmp_path / "previews", PREVIEWS)
     check(MillionSongDataset(root, maps).manifest(), PREVIEWS)
@@ -190,6 +192,7 @@ def test_settings_that_cannot_work(tables: Path, audio: Path, settings: dict, me
         MillionSongDataset(audio, tables, **settings).manifest()
 
 
+@pytest.mark.slow
 def test_pickles_have_no_index(pickles: Path, audio: Path) -> None:
     with pytest.raises(MusictagError, match=r"only the tables \(index_msd\.tsv\) contain paths; use data\.paths=auto"):
         MillionSongDataset(audio, pickles, paths="index").manifest()
@@ -201,10 +204,15 @@ def test_pickles_have_no_index(pickles: Path, audio: Path) -> None:
         ("50tagList.txt", None, "is not the published list of 50 tags"),
         ("filtered_list_train.cP", ["TRAAA0TRAIN0000000"], r"lists 1 songs instead of 213,454"),
         ("filtered_list_train.cP", {"TRAAA": 1}, "holds a dict instead of a list"),
-        ("msd_id_to_tag_vector.cP", ["TRAAA"], "holds a list instead of a dict"),
-        ("msd_id_to_tag_vector.cP", {}, r"song TRAAA0TRAIN0000000 has no list of 50 values"),
-        ("msd_id_to_tag_vector.cP", {"TRAAA0TRAIN0000000": np.zeros(49)}, "has no list of 50 values"),
-        ("msd_id_to_tag_vector.cP", {"TRAAA0TRAIN0000000": ["1"] * 50}, "has no list of 50 values"),
+        *(
+            pytest.param("msd_id_to_tag_vector.cP", *rest, marks=pytest.mark.slow)
+            for rest in (
+                (["TRAAA"], "holds a list instead of a dict"),
+                ({}, r"song TRAAA0TRAIN0000000 has no list of 50 values"),
+                ({"TRAAA0TRAIN0000000": np.zeros(49)}, "has no list of 50 values"),
+                ({"TRAAA0TRAIN0000000": ["1"] * 50}, "has no list of 50 values"),
+            )
+        ),
     ],
 )
 def test_pickles_that_are_not_the_published_ones(maps: Path, file: str, content: object, message: str) -> None:

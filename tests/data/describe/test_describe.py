@@ -101,7 +101,14 @@ def test_lengths_come_from_prepared_audio_where_there_is_some(tiny_catalogue: Pa
     assert where == f"lengths of 9 songs from the prepared audio in {store.folder}, 1 cannot be used"
 
 
-@pytest.mark.parametrize(("classes", "measures"), [(3, 1), (50, 0), (129, 10), (2, 70), (0, 2)])
+@pytest.mark.parametrize(
+    ("classes", "measures"),
+    [
+        (3, 1),
+        (0, 2),
+        *(pytest.param(*numbers, marks=pytest.mark.slow) for numbers in ((50, 0), (129, 10), (2, 70))),
+    ],
+)
 def test_the_pictures_are_drawn_for_any_number_of_tags(tmp_path: Path, classes: int, measures: int) -> None:
     description = described(random_manifest(400, classes, measures))
     plot_prevalence(description, tmp_path / "prevalence.png")

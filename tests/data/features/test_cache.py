@@ -59,6 +59,7 @@ def test_features_come_in_the_order_asked_for_and_are_computed_once(store: Store
     np.testing.assert_array_equal(rest, directly(store, store.song_ids))
 
 
+@pytest.mark.slow
 def test_worker_processes_write_the_same(store: Store, computed: list[int]) -> None:
     found = stored_features(store, store.song_ids, workers=2)
     assert not computed

@@ -77,6 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("one_thread")
 def test_songs_shared_by_processes_have_the_scores_of_one(folder: Path, world: int) -> None:

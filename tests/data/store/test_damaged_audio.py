@@ -118,6 +118,7 @@ def test_a_run_on_a_shard_cut_short_decodes_its_songs_again(tiny_catalogue: Path
     assert contents(folder) == whole
 
 
+@pytest.mark.slow
 def test_training_on_damaged_audio_prints_no_traceback(tiny_catalogue: Path, tmp_path: Path) -> None:
     settings = run_settings(tiny_catalogue, tmp_path, workers=1)
     data = prepare(CatalogueFile(tiny_catalogue), tmp_path / "data")

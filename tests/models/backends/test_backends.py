@@ -62,6 +62,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # torch's warning about exporting its own recurrent layers
 @pytest.mark.parametrize("name", SMALL)
 def test_exported_back_end_gives_the_same(name):
