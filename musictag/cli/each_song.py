@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from musictag.common.errors import MusictagError, SongError, SongWarning
 from musictag.common.text import printable, reason
-from musictag.data.catalogue.paths import songs_below
 from musictag.inference.many_songs import attempt
 from musictag.training.signals import SignalHandler, Stopped
 
@@ -38,6 +37,9 @@ class Songs:
                 if os.path.abspath(name) not in whole:
                     found[name] = None
                 continue
+            # imported here: it takes half a second, which a single file need not wait for
+            from musictag.data.catalogue.paths import songs_below
+
             unreadable: dict[str, str] = {}
             known = whole | {os.path.abspath(path) for path in found}
             below = songs_below(name, unreadable)

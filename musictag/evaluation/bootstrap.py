@@ -6,11 +6,17 @@ Legend: S songs, K tags, R resamples.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-#: Weights per pass: enough to amortise numpy's overhead, few enough to stay in the CPU cache.
+if TYPE_CHECKING:
+    import torch
+
+#: Weights per pass: enough to amortise numpy's overhead, few enough to stay in the CPU cache; but at least as many
+#: resamples as fill a cache line, which is read whole.
 _CHUNK_WEIGHTS = 2**16
+_LEAST_RESAMPLES = 16
 
 
 class Ranking:
@@ -22,19 +28,22 @@ class Ranking:
 
     def __init__(self, scores: np.ndarray, targets: np.ndarray) -> None:
         songs = np.flatnonzero(~np.isnan(targets))
-        self._order = songs[np.argsort(-scores[songs])]
-        ranked = scores[self._order]
-        positive = targets[self._order] > 0
-        self._positive_songs = self._order[positive]
+        scores, positive = scores[songs], targets[songs] > 0
+        order = np.argsort(-scores)
+        ranked, positive = scores[order], positive[order]
+        songs = songs[order]
         self.known = len(songs)
-        self.positives = len(self._positive_songs)
+        self.positives = int(positive.sum())
         # Songs with equal scores form one group. The metrics are sums, or a maximum, over the groups that contain
-        # a positive song: these are their bounds among all ranked songs and among the positive ones.
-        first_of_group = np.concatenate([[True], ranked[1:] != ranked[:-1]])[: len(songs)]
-        bounds = np.append(np.flatnonzero(first_of_group), len(songs))
-        groups, first_positive = np.unique((np.cumsum(first_of_group) - 1)[positive], return_index=True)
-        self._bounds = bounds[groups], bounds[groups + 1]
-        self._positive_bounds = first_positive, np.append(first_positive[1:], self.positives)
+        # a positive song.
+        is_first = np.concatenate([[True], ranked[1:] != ranked[:-1]])[: len(songs)]
+        group_of = np.cumsum(is_first) - 1
+        groups, first_positives = np.unique(group_of[positive], return_index=True)
+        ends = np.append(np.flatnonzero(is_first), len(songs))[groups + 1]
+        tied = np.isin(group_of, groups)
+        self._to_group_end = _Parts(songs, np.append(0, ends))
+        self._in_group = _Parts(songs[tied], np.flatnonzero(is_first[tied]))
+        self._positive_in_group = _Parts(songs[positive], first_positives)
 
     @property
     def has_both_classes(self) -> bool:
@@ -50,39 +59,48 @@ class Ranking:
         if not self.has_both_classes:
             missing = np.full(weights.shape[1], np.nan)
             return missing, missing, missing
-        total, before, retrieved = _cumulated(weights, self._order, *self._bounds)
-        positives, true_before, true = _cumulated(weights, self._positive_songs, *self._positive_bounds)
-        hits = true - true_before
+        import torch  # here: it takes seconds, too long for commands that only show scores
+
+        weights = torch.from_numpy(np.asarray(weights, dtype=np.float32))
+        hits, tied = self._positive_in_group.sums(weights), self._in_group.sums(weights)
+        true, reached = hits.cumsum(0), self._to_group_end.sums(weights).cumsum(0)
+        retrieved, total, positives = reached[:-1], reached[-1], true[-1]
         negatives = total - positives
-        # Negatives ranked above the group count fully, those tied with it one half; doubling keeps all values integers.
-        false_twice = (before - true_before) + (retrieved - true)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            area = np.multiply(hits, 2 * negatives - false_twice, dtype=np.float64).sum(axis=0)
-            roc_auc = area / (2.0 * positives * negatives)
-            precision = true / np.maximum(retrieved, 1)
-            average_precision = np.where(negatives > 0, (hits * precision).sum(axis=0) / positives, np.nan)
-            # no threshold between two positive songs beats the one at the higher-ranked of them
-            best_f1 = 2 * (true / (positives + retrieved)).max(axis=0)
-        return roc_auc, average_precision, np.where(positives * negatives > 0, best_f1, np.nan)
+        # Pairs of a positive and a negative song ranked below it, counted twice so that ties make no fractions: all
+        # pairs of a positive song and another, less those with a song above the positive one. Sums of integers, exact.
+        right_twice = positives * (2 * total - positives) - (hits * (2 * retrieved - tied)).sum(0)
+        roc_auc = right_twice / (2 * positives * negatives)
+        precision = true / retrieved.clamp(min=1)
+        average_precision = torch.from_numpy((hits * precision).numpy().sum(axis=0)) / positives
+        # no threshold between two positive songs beats the one at the higher-ranked of them
+        best_f1 = 2 * (true / (positives + retrieved)).amax(0)
+        both = positives * negatives > 0
+        return tuple(found.where(both, torch.nan).numpy() for found in (roc_auc, average_precision, best_f1))
 
 
-def _cumulated(
-    weights: np.ndarray, songs: np.ndarray, first: np.ndarray, last: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Total weight of ``songs`` (R), and the weight before positions ``first`` and ``last`` (positions×R); int32."""
-    sums = np.zeros((len(songs) + 1, weights.shape[1]), dtype=np.int32)
-    np.cumsum(weights.take(songs, axis=0), axis=0, dtype=np.int32, out=sums[1:])
-    return sums[-1], sums.take(first, axis=0), sums.take(last, axis=0)
+class _Parts:
+    """``songs`` cut into parts, each beginning at one of ``firsts`` and ending where the next begins."""
+
+    def __init__(self, songs: np.ndarray, firsts: np.ndarray) -> None:
+        self._songs, self._firsts = songs.astype(np.int32), firsts.astype(np.int32)
+
+    def sums(self, weights: torch.Tensor) -> torch.Tensor:
+        """Weight of each part: parts×R float64. ``weights`` are S×R float32, integers: exact up to a sum of 2^24."""
+        from torch import from_numpy
+        from torch.nn.functional import embedding_bag
+
+        # gathers and adds rows in one pass over the memory
+        return embedding_bag(from_numpy(self._songs), weights, from_numpy(self._firsts), mode="sum").double()
 
 
 def song_resamples(num_songs: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each song is drawn (with replacement) in each resample: blocks of S×R int32."""
     rng = np.random.default_rng(seed)
-    chunk = max(1, _CHUNK_WEIGHTS // num_songs)
+    chunk = max(_LEAST_RESAMPLES, _CHUNK_WEIGHTS // num_songs)
     for first in range(0, resamples, chunk):
         size = min(chunk, resamples - first)
-        drawn = [np.bincount(rng.integers(num_songs, size=num_songs), minlength=num_songs) for _ in range(size)]
-        yield np.stack(drawn, axis=1).astype(np.int32)
+        drawn = (np.bincount(rng.integers(num_songs, size=num_songs), minlength=num_songs) for _ in range(size))
+        yield np.stack([counts.astype(np.int32) for counts in drawn], axis=1)
 
 
 def mean_of_known(values: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from musictag.evaluation.bootstrap import Ranking
 
-#: Songs whose tags are ranked in one batch.
+#: True tags that are compared with the other tags of their songs at once.
 _ROWS = 4096
 
 
@@ -53,11 +53,11 @@ class ScoredSongs:
 
     def once(self) -> Weighted:
         """Every song counts once: R is 1."""
-        return Weighted(self, np.ones((len(self.scores), 1), dtype=np.int32))
+        return self.under(np.ones((len(self.scores), 1)))
 
     def under(self, weights: np.ndarray) -> Weighted:
         """Each song counts as often as ``weights`` (S×R, integers) say."""
-        return Weighted(self, weights)
+        return Weighted(self, weights.astype(np.float32))
 
 
 class Weighted:
@@ -70,9 +70,16 @@ class Weighted:
     @cached_property
     def ranked(self) -> np.ndarray:
         """ROC-AUC, PR-AUC and best F1 (see ``Ranking.score``) of every tag: 3×R×K, NaN where undefined."""
+        import torch  # here: it takes seconds, too long for commands that only show scores
+
         found = np.full((3, self.weights.shape[1], self.songs.scores.shape[1]), np.nan)
-        for k, ranking in self.songs.rankings.items():
-            found[:, :, k] = ranking.score(self.weights)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the steps are short: on a busy machine threads would wait for one another
+        try:
+            for k, ranking in self.songs.rankings.items():
+                found[:, :, k] = ranking.score(self.weights)
+        finally:
+            torch.set_num_threads(threads)
         return found
 
     def mean(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -91,22 +98,12 @@ def label_ranking_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarr
     ``scores`` and ``targets`` are S×K; unknown tags (NaN) are ignored, tied ones get the lowest rank of their group,
     as in scikit-learn. NaN for a song without a true tag.
     """
-    parts = [slice(first, first + _ROWS) for first in range(0, len(scores), _ROWS)]
-    found = [_label_ranking_precision(scores[part], targets[part]) for part in parts]
-    return np.concatenate(found) if found else np.empty(0)
-
-
-def _label_ranking_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    tags = scores.shape[1]
-    ranked = np.where(np.isnan(targets), -np.inf, scores)  # unknown tags are ranked last
-    order = np.argsort(-ranked, axis=1)
-    ranked = np.take_along_axis(ranked, order, axis=1)
-    hits = np.take_along_axis(targets, order, axis=1) == 1
-    # the rank of the last tag that is scored as high as this one
-    is_end = np.ones(ranked.shape, dtype=bool)
-    is_end[:, :-1] = ranked[:, 1:] != ranked[:, :-1]
-    ends = np.where(is_end, np.arange(tags), tags)
-    last = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
-    precision = np.take_along_axis(np.cumsum(hits, axis=1), last, axis=1) / (last + 1)
-    positives = hits.sum(axis=1)
-    return np.where(positives > 0, (precision * hits).sum(axis=1) / np.maximum(positives, 1), np.nan)
+    known, is_true = ~np.isnan(targets), targets == 1
+    songs, tags = np.nonzero(is_true)
+    precision = np.empty(len(songs))
+    for part in (slice(first, first + _ROWS) for first in range(0, len(songs), _ROWS)):
+        rows = songs[part]
+        as_high = known[rows] & (scores[rows] >= scores[rows, tags[part], None])
+        precision[part] = (as_high & is_true[rows]).sum(axis=1) / as_high.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.bincount(songs, precision, len(scores)) / is_true.sum(axis=1)

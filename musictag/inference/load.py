@@ -9,7 +9,6 @@ import torch
 
 from musictag.common.errors import MusictagError
 from musictag.common.text import reason
-from musictag.inference.feature_tagger import read_feature_tagger
 from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.tagger import Tagger
 from musictag.models.checkpoint import check_fit, read_tagger
@@ -31,6 +30,9 @@ def load(model: str | os.PathLike, device: str | torch.device = "cpu", trust: Se
     """
     path = locate(model)
     if path.suffix == ".json":
+        # imported here: networks need no descriptors, and so no scipy
+        from musictag.inference.feature_tagger import read_feature_tagger
+
         return read_feature_tagger(path, trust)
     return NetworkTagger(load_network(path, device, trust))
 

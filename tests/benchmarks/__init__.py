@@ -15,7 +15,7 @@ from rich.table import Table
 from musictag.common.errors import MusictagError
 
 #: Sections with options and tables of their own: ``python -m tests.benchmarks gpu --help``. Run only if named.
-PROGRAMS = ("gpu", "peers")
+PROGRAMS = ("gpu", "growth", "peers")
 SECTIONS = ("prepare", "data", "models", "inference", "architectures", "songbook", "metrics", "million", "baseline")
 
 

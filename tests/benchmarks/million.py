@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -141,15 +141,15 @@ def opening(path: Path, num_workers: int) -> dict[str, Any]:
     batch = next(batches)
     seconds = time.perf_counter() - began
     shape = tuple(batch["audio"].shape), tuple(batch["target"].shape)
-    for _ in range(_FURTHER_BATCHES):
-        next(batches)
+    for _ in islice(batches, _FURTHER_BATCHES):
+        pass
     workers = [_own_megabytes(process.pid) for process in multiprocessing.active_children()]
     batches.close()  # ends the prefetch thread
     return {
         "first_batch_seconds": seconds,
         "shape": shape,
-        "main_mb": _megabytes("self", "Rss"),
-        "peak_mb": _peak_megabytes(),
+        "main_mb": resident_megabytes(),
+        "peak_mb": peak_megabytes(),
         "worker_mb": workers,
     }
 
@@ -213,7 +213,7 @@ def scoring(num_songs: int, resamples: int = 1000) -> dict[str, float]:
     kinds = ["classification"] * CLASSIFICATION_TAGS + ["regression"] * REGRESSION_TAGS
     began = time.perf_counter()
     song_metrics(scores, targets, [str(tag) for tag in range(num_tags)], kinds, resamples=resamples)
-    return {"seconds": time.perf_counter() - began, "peak_mb": _peak_megabytes()}
+    return {"seconds": time.perf_counter() - began, "peak_mb": peak_megabytes()}
 
 
 def _open(path: Path, num_workers: int) -> SongDataModule:
@@ -240,7 +240,12 @@ def _megabytes(process: int | str, entry: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{entry}:")) / 1000
 
 
-def _peak_megabytes() -> float:
+def resident_megabytes() -> float:
+    """Memory of this process that is in RAM."""
+    return _megabytes("self", "Rss")
+
+
+def peak_megabytes() -> float:
     """Peak memory of this process; unlike resource.getrusage, without its parent's peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1000

@@ -16,7 +16,7 @@ from tests.benchmarks.figures import Figure
 
 _PATCH_SECONDS = 3.0
 #: Front-end and back-end of the shipped configuration, with its numbers.
-_MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "waveform": (
         {"_target_": "musictag.models.frontends.waveform.SampleLevel"},
         {"_target_": "musictag.models.backends.residual.Residual"},
@@ -48,7 +48,7 @@ _MODEL_TAGS = 50
 
 def benchmark() -> Iterator[Figure]:
     """How much audio per second the models train on and tag, on one CPU thread of this machine."""
-    for name, (frontend, backend) in _MODELS.items():
+    for name, (frontend, backend) in MODELS.items():
         training, tagging = speeds(frontend, backend, _PATCH_SECONDS, _MODEL_BATCH)
         yield Figure(f"{name}: training, batches of {_MODEL_BATCH} x {_PATCH_SECONDS:g} s", training, "s of audio / s")
         yield Figure(f"{name}: tagging", tagging, "s of audio / s")

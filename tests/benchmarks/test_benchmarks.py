@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from musictag.common.errors import MusictagError
 from tests import benchmarks
-from tests.benchmarks import architectures, baseline, data, inference, metrics, models, prepare, songbook
+from tests.benchmarks import architectures, baseline, data, growth, inference, metrics, models, prepare, songbook
 from tests.benchmarks.figures import Figure
 
 
@@ -25,7 +27,7 @@ def test_the_data_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_other_sections_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_MODELS", {"spectrogram, small": models._MODELS["spectrogram, small"]})
+    monkeypatch.setattr(models, "MODELS", {"spectrogram, small": models.MODELS["spectrogram, small"]})
     monkeypatch.setattr(metrics, "_TEST_SETS", ((100, 5, 10),))
     training, tagging = models.benchmark()
     assert 0 < training.value < tagging.value
@@ -71,6 +73,28 @@ def test_the_prepare_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [share.unit for share in shares] == ["%", "%"]
     assert shares[0].value == pytest.approx(prepared.value / bare.value * 100)
     assert shares[1].value == pytest.approx(prepared.value / reading.value * 100)
+
+
+def test_growth_is_the_slope_of_the_logarithms(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert growth.exponent((1, 10, 1000), (3.0, 300.0, 3e6)) == pytest.approx(2)
+    costs = {10: growth.Cost(1.0, 5.0), 100: growth.Cost(1.0, 5.0), 200: growth.Cost(2.0, 20.0)}
+    monkeypatch.setattr(growth, "SERIES", {"a toy": growth.Series(costs.get, "songs", (10, 100, 200)), "another": None})
+    assert benchmarks.main(["growth", "toy", "--out", str(tmp_path)]) == 0
+    assert "another" not in capsys.readouterr().out
+    *sizes, slopes = list(csv.reader((tmp_path / "growth.csv").read_text().splitlines()))[1:]
+    assert sizes[2] == ["a toy", "200 songs", "2", "20", "", "", "", ""]
+    assert [float(slopes[place]) for place in (5, 7)] == [1.0, 2.0]
+    assert 0 < float(slopes[4]) < 1
+
+
+@pytest.mark.slow
+def test_the_growth_section_measures() -> None:
+    assert min(growth.metrics_of_songs(100)) > 0
+    assert min(growth.metrics_of_tags(3)) > 0
+    assert min(growth.SERIES["spectrogram, two patches"].measure(1.0)) > 0
+    assert min(growth.catalogue(300)) > 0
 
 
 def test_every_section_can_be_run_from_the_command_line(

@@ -29,8 +29,8 @@ FAULTS = (
     Fault(
         "a tie counts as a mistake in ROC-AUC",
         "musictag/evaluation/bootstrap.py",
-        "false_twice = (before - true_before) + (retrieved - true)",
-        "false_twice = 2 * (retrieved - true)",
+        "hits * (2 * retrieved - tied)",
+        "hits * (2 * retrieved)",
         SCIKIT,
     ),
     Fault(
@@ -43,15 +43,15 @@ FAULTS = (
     Fault(
         "precision is counted before a group of songs",
         "musictag/evaluation/bootstrap.py",
-        "precision = true / np.maximum(retrieved, 1)",
-        "precision = true_before / np.maximum(retrieved, 1)",
+        "precision = true / retrieved.clamp(min=1)",
+        "precision = (true - hits) / retrieved.clamp(min=1)",
         SCIKIT,
     ),
     Fault(
         "songs are ranked from the lowest score",
         "musictag/evaluation/bootstrap.py",
-        "songs[np.argsort(-scores[songs])]",
-        "songs[np.argsort(scores[songs])]",
+        "np.argsort(-scores)",
+        "np.argsort(scores)",
         SCIKIT,
     ),
     Fault(
@@ -113,22 +113,22 @@ FAULTS = (
     Fault(
         "the best F1 is that of the highest threshold",
         "musictag/evaluation/bootstrap.py",
-        "(true / (positives + retrieved)).max(axis=0)",
+        "(true / (positives + retrieved)).amax(0)",
         "(true / (positives + retrieved))[0]",
-        SCIKIT,
+        "evaluation/test_metrics.py::test_best_f1_is_that_of_the_best_threshold_of_each_tag",
     ),
     Fault(
         "tags of equal score in a song are ranked one by one",
         "musictag/evaluation/weighting.py",
-        "is_end[:, :-1] = ranked[:, 1:] != ranked[:, :-1]",
-        "is_end[:, :-1] = True",
+        "(scores[rows] >= scores[rows, tags[part], None])",
+        "((scores[rows] > scores[rows, tags[part], None]) | (np.arange(scores.shape[1]) == tags[part, None]))",
         "evaluation/test_metrics.py::test_lrap_is_that_of_scikit_learn[1]",
     ),
     Fault(
         "a song's unknown tags are ranked among the others",
         "musictag/evaluation/weighting.py",
-        "ranked = np.where(np.isnan(targets), -np.inf, scores)",
-        "ranked = scores",
+        "known[rows] & (scores",
+        "(scores",
         "evaluation/test_metrics.py::test_unknown_tags_of_a_song_take_no_part_in_lrap",
     ),
     Fault(

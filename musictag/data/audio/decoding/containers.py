@@ -87,15 +87,18 @@ class DecodedLink:
         try:
             for frames in self._frames(container, stream):
                 for frame in frames:
-                    yield from to.add(frame)
+                    if blocks := to.add(frame):
+                        yield from blocks
             yield from to.finish()
         except (av.FFmpegError, ValueError) as error:
             raise Undecodable(_reason(error)) from error
 
     def _frames(self, container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[list[av.AudioFrame]]:
         """The frames of every packet; records what cannot be decoded."""
-        context, window = stream.codec_context, self._window
+        # this loop takes as long as decoding a short frame: what it looks up is looked up once
+        context, window, framed = stream.codec_context, self._window, self._form.framed
         largest = largest_flac_frame(_beginning(window)) if self._form is FLAC else window.size
+        most_packets = window.size + 10_000
         time_base = float(stream.time_base)  # fractions would be slower than decoding
         packets = num_bytes = hopeless = 0
         try:
@@ -103,7 +106,7 @@ class DecodedLink:
                 size, seconds = packet.size, (packet.duration or 0) * time_base
                 packets += 1
                 num_bytes += size
-                if window.exhausted or packets > window.size + 10_000:
+                if window.exhausted or packets > most_packets:
                     raise Undecodable("it has 64 MB without audio, or parts that refer to each other in circles")
                 if packets == 1:
                     self._first_byte = packet.pos or 0
@@ -121,7 +124,7 @@ class DecodedLink:
                     continue
                 if size:
                     # bytes between frames, or after the last one, arrive with a frame
-                    self._audio_bytes += min(largest, _without_padding(packet, size) if self._form.framed else size)
+                    self._audio_bytes += min(largest, _without_padding(packet, size) if framed else size)
                     self.frame_seconds += seconds
                     self._bytes_to_last_audio = num_bytes
                 if frames:

@@ -74,9 +74,12 @@ class Gathered:
 
     def _write(self, frame: av.AudioFrame) -> list[Block]:
         frame.pts = None  # timestamps in a file may jump; samples are contiguous
-        for packed in self._packer.resample(frame) if self._packer else (frame,):
-            packed.pts = None
-            self._fifo.write(packed)
+        if self._packer is None:
+            self._fifo.write(frame)
+        else:
+            for packed in self._packer.resample(frame):
+                packed.pts = None
+                self._fifo.write(packed)
         return self._flush() if self._fifo.samples >= _BLOCK_SAMPLES else []
 
     def _flush(self) -> list[Block]:
