@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from musictag.common.errors import MusictagError, SongError, SongWarning
 from musictag.common.text import printable, reason
+from musictag.inference.many_songs import attempt
 from musictag.training.signals import SignalHandler, Stopped
 
 Result = TypeVar("Result")
@@ -68,27 +69,27 @@ class Songs:
 
     def each(self, work: Callable[[str], Result]) -> Iterator[tuple[str, Result]]:
         """Path and result of every song for which ``work`` succeeds."""
-        for path in self.paths:
+        return self.successes((path, attempt(lambda: work(path))) for path in self.paths)  # noqa: B023
+
+    def successes(self, results: Iterable[tuple[str, Result | Exception]]) -> Iterator[tuple[str, Result]]:
+        """The ``results`` that are no errors; a signal ends the work on the next one."""
+        results = iter(results)
+        while True:
             try:
-                result = self._attempt(work, path)
+                self._signal_handler.defer(False)
+                path, result = next(results, (None, None))
             except (KeyboardInterrupt, Stopped) as stop:
-                self._signal_handler.defer(True)
                 self._stopped = stop.status if isinstance(stop, Stopped) else 130
+                return
+            finally:
+                self._signal_handler.defer(True)
+            if path is None:
                 return
             if isinstance(result, Exception):
                 self._fail(path, why_not(result))
             else:
                 self.done += 1
                 yield path, result
-
-    def _attempt(self, work: Callable[[str], Result], path: str) -> Result | Exception:
-        try:
-            self._signal_handler.defer(False)
-            return work(path)
-        except Exception as error:
-            return error
-        finally:
-            self._signal_handler.defer(True)
 
     @property
     def is_stopped(self) -> bool:

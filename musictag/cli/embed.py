@@ -154,8 +154,12 @@ class _Rows:
         self._songs, self._embedder, self._patches = songs, embedder, patches
 
     def __iter__(self) -> Iterator[SongRows]:
+        from musictag.inference.many_songs import each_result
+
         with suppress(_Ended), Progress("embedding", len(self._songs.paths), unit="files") as progress:
-            for path, (seconds, features) in self._songs.each(self._embedder.patches):
+            embedder = self._embedder
+            results = each_result(embedder.embed_patches, self._songs.paths, embedder.sample_rate)
+            for path, (seconds, features) in self._songs.successes(results):
                 if not self._patches:
                     seconds, features = seconds[:1], features.mean(axis=0, keepdims=True)
                 self.number += len(seconds)

@@ -64,7 +64,8 @@ def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str, 
     rows = _JsonRows() if as_json else _TableRows(tagger.tags, songs.paths, top)
     with songs.stoppable():
         try:
-            for path, scores in songs.each(lambda path: _finite(tagger.tag(path))):
+            results = ((song.source, song.error or _checked(song.tags)) for song in tagger.tag_many(songs.paths))
+            for path, scores in songs.successes(results):
                 _write(rows.row(path, scores))
             _write(rows.end())
         except BrokenPipeError:  # the reader has closed the pipe
@@ -75,9 +76,9 @@ def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str, 
     return songs.status("were tagged")
 
 
-def _finite(scores: dict[str, float]) -> dict[str, float]:
+def _checked(scores: dict[str, float]) -> dict[str, float] | SongError:
     if not all(map(math.isfinite, scores.values())):
-        raise SongError("the model's scores are not finite: its weights are damaged or invalid")
+        return SongError("the model's scores are not finite: its weights are damaged or invalid")
     return scores
 
 

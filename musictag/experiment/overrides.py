@@ -29,7 +29,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.paths import expanded
 from musictag.common.streams import write_out_what_cannot_be_encoded
 from musictag.common.text import printable
-from musictag.experiment.search_path import search_overrides
+from musictag.experiment.search_path import CONF, search_overrides
 from musictag.training.instantiate import accepted
 from musictag.training.signals import Stopped
 
@@ -52,9 +52,10 @@ def command_line() -> Iterator[None]:
     ``in_one_message``."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra lets the error through
     write_out_what_cannot_be_encoded()
-    before, sys.argv = sys.argv, [sys.argv[0], *readable(sys.argv[1:])]
+    before = sys.argv
     try:
         with in_one_message():
+            sys.argv = [sys.argv[0], *readable(sys.argv[1:])]
             yield
     finally:
         sys.argv = before
@@ -146,8 +147,14 @@ def readable(overrides: Sequence[str]) -> list[str]:
 
     The value of a key of PATH_KEYS is taken literally if a file or folder of that name exists. Otherwise, if Hydra
     cannot parse it, it is quoted, with ``${...}`` still an interpolation; several values are separated by commas, as in
-    ``init_from=a.ckpt,b.ckpt``. Other values that Hydra can parse are unchanged.
+    ``init_from=a.ckpt,b.ckpt``. Other values that Hydra can parse are unchanged. Raises MusictagError for a group that
+    is set to null, which Hydra refuses with a traceback.
     """
+    for override in overrides:
+        group = override.removesuffix("=null")
+        if group != override and (CONF / group).is_dir():
+            files = ", ".join(sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml")))
+            raise MusictagError(f"{override}: choose one of {files}, or leave {group} out for the default")
     return [_readable(override) for override in overrides]
 
 

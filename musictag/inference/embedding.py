@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
-from musictag.data.audio.read import AudioSource, read_source
 from musictag.inference.layers import Layer
 from musictag.inference.over_patches import evaluating, over_patches
 from musictag.inference.tagger import SongEmbedder
+from musictag.models.inference_form import InferenceForm
 from musictag.models.network import TaggingNetwork
 
 PENULTIMATE = "penultimate"
@@ -37,9 +37,9 @@ class Embedder(SongEmbedder):
 
     def __init__(self, network: TaggingNetwork, layer: str = PENULTIMATE):
         self.network = network
-        self.patch_seconds = network.patch_seconds
+        self.patch_seconds, self.sample_rate = network.patch_seconds, network.sample_rate
         if layer == PENULTIMATE:  # needs no search
-            self.layer = _penultimate(network)
+            self.layer, self._runs = _penultimate(network), network.inference_form()
             return
         usable, refused = layers(network)
         if layer in refused:
@@ -48,19 +48,18 @@ class Embedder(SongEmbedder):
             similar = difflib.get_close_matches(layer, usable, n=3)
             hint = f"; similar names: {', '.join(similar)}" if similar else ""
             raise MusictagError(f"this model has no layer {layer}{hint}; {_HOW_TO_LIST}")
-        self.layer = usable[layer]
+        self.layer, self._runs = usable[layer], network  # the inference form has no such layers
 
-    def patches(self, source: AudioSource) -> tuple[np.ndarray, np.ndarray]:
+    def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         network = self.network
-        audio = read_source(source, network.sample_rate)
         starts, features = over_patches(network, self._features, audio, network.patch_samples)
         return starts / network.sample_rate, features
 
     def _features(self, waveform: Tensor) -> Tensor:
         """B×N -> B×H. The hook is always removed afterwards."""
         heard: list[Tensor] = []
-        with _listening(self.network, self.layer, heard):
-            self.network(waveform)
+        with _listening(self._runs, self.layer, heard):
+            self._runs(waveform)
         expected = (len(waveform), self.layer.size)
         if [tuple(found.shape) for found in heard] != [expected]:
             raise MusictagError(f"layer {self.layer.name} of this model does not return one vector per patch")
@@ -124,7 +123,9 @@ def _penultimate(network: TaggingNetwork) -> Layer:
     return Layer(PENULTIMATE, "input of backend.output", (output.in_features,))
 
 
-def _listening(network: TaggingNetwork, layer: Layer, heard: list[Tensor]) -> torch.utils.hooks.RemovableHandle:
+def _listening(
+    network: TaggingNetwork | InferenceForm, layer: Layer, heard: list[Tensor]
+) -> torch.utils.hooks.RemovableHandle:
     """A hook that appends the features of ``layer`` for each batch, B×H, to ``heard``; a context that removes it."""
     if layer.name == PENULTIMATE:
         output: nn.Module = network.backend.output

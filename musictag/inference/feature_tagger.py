@@ -72,10 +72,10 @@ class _FeatureEmbedder(SongEmbedder):
 
     def __init__(self, tagger: FeatureTagger) -> None:
         self.layer = tagger.layers()[_LAYER]
-        self._tagger = tagger
+        self.sample_rate = tagger.sample_rate
 
-    def patches(self, source: AudioSource) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros(1), _features(self._tagger.read(source))[None].astype(np.float32)
+    def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(1), _features(audio)[None].astype(np.float32)
 
 
 def _features(audio: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ Legend: B patches, N samples, K tags.
 from __future__ import annotations
 
 import math
+from threading import Lock
 
 import numpy as np
 from torch import Tensor
@@ -16,6 +17,7 @@ from musictag.inference.embedding import PENULTIMATE, Embedder, layers
 from musictag.inference.layers import Layer
 from musictag.inference.over_patches import over_patches
 from musictag.inference.tagger import Tagger, Taggram
+from musictag.models.inference_form import InferenceForm
 from musictag.models.network import TaggingNetwork
 
 
@@ -29,6 +31,15 @@ class NetworkTagger(Tagger):
     def __init__(self, network: TaggingNetwork) -> None:
         super().__init__(network.tags, network.sample_rate)
         self.network = network
+        self._lock, self._made = Lock(), None
+
+    @property
+    def _form(self) -> InferenceForm:
+        """The network's inference form, with the weights that it has when it is first used."""
+        with self._lock:
+            if self._made is None:
+                self._made = self.network.inference_form()
+            return self._made
 
     def predict_song(self, audio: np.ndarray) -> np.ndarray:
         return over_patches(self.network, self._scores, audio, self.network.patch_samples)[1].mean(axis=0)
@@ -48,4 +59,4 @@ class NetworkTagger(Tagger):
         return layers(self.network)[0]
 
     def _scores(self, waveform: Tensor) -> Tensor:
-        return self.network.probabilities(self.network(waveform))
+        return self.network.probabilities(self._form(waveform))

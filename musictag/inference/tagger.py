@@ -6,14 +6,15 @@ Legend: B patches, N samples, K tags, H features.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.data.audio.read import AudioSource, read_source
+from musictag.inference.many_songs import WORKERS, each_result
 
 if TYPE_CHECKING:
     from musictag.inference.layers import Layer
@@ -28,19 +29,32 @@ class Taggram:
     scores: np.ndarray
 
 
+class TaggedSong(NamedTuple):
+    """One of many songs: its scores by tag, highest first, or none and the ``error`` because of which it has none."""
+
+    source: AudioSource
+    tags: dict[str, float]
+    error: Exception | None
+
+
 class SongEmbedder(ABC):
     """Songs -> features from one layer of a tagger. ``patch_seconds``: length behind one row; None: the whole song."""
 
     layer: Layer
+    sample_rate: float
     patch_seconds: float | None
 
     def song(self, source: AudioSource) -> np.ndarray:
         """H float32: the mean over the song's patches. Raises as ``Tagger.tag`` does."""
         return self.patches(source)[1].mean(axis=0)
 
-    @abstractmethod
     def patches(self, source: AudioSource) -> tuple[np.ndarray, np.ndarray]:
         """Start of each patch in seconds (B) and features (B×H float32). Raises as ``Tagger.tag`` does."""
+        return self.embed_patches(read_source(source, self.sample_rate))
+
+    @abstractmethod
+    def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mono int16 samples (N) at ``sample_rate`` -> the same."""
 
 
 class Tagger(ABC):
@@ -65,9 +79,31 @@ class Tagger(ABC):
         Raises SongError for a file that cannot be read, MusictagError for unusable samples, either for less than 0.1 s;
         issues SongWarning if part of a file could not be used.
         """
-        if top is not None and top < 1:
-            raise MusictagError(f"top={top}; it must be at least 1")
-        scores = self.predict_song(self.read(source))
+        _check_top(top)
+        return self._ranked(self.predict_song(self.read(source)), top, threshold)
+
+    def tag_many(
+        self,
+        sources: Iterable[AudioSource],
+        top: int | None = None,
+        threshold: float | None = None,
+        workers: int = WORKERS,
+    ) -> Iterator[TaggedSong]:
+        """Tag songs in order, each as soon as it is finished, while ``workers`` threads read the next files.
+
+        Faster than ``tag`` song by song, with the same scores. Whatever ``tag`` would raise for a song is its
+        ``error``. Raises MusictagError if ``top`` or ``workers`` are less than 1.
+        """
+        _check_top(top)
+        results = each_result(self.predict_song, sources, self.sample_rate, workers)
+        return (
+            TaggedSong(source, {}, scores)
+            if isinstance(scores, Exception)
+            else TaggedSong(source, self._ranked(scores, top, threshold), None)
+            for source, scores in results
+        )
+
+    def _ranked(self, scores: np.ndarray, top: int | None, threshold: float | None) -> dict[str, float]:
         order = np.argsort(-scores, kind="stable")[:top]
         return {self.tag_names[i]: float(scores[i]) for i in order if threshold is None or scores[i] >= threshold}
 
@@ -102,3 +138,8 @@ class Tagger(ABC):
     @abstractmethod
     def layers(self) -> dict[str, Layer]:
         """The layers that ``embed`` accepts, by name."""
+
+
+def _check_top(top: int | None) -> None:
+    if top is not None and top < 1:
+        raise MusictagError(f"top={top}; it must be at least 1")

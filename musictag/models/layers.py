@@ -60,6 +60,36 @@ def conv_norm_relu(conv: nn.Conv1d | nn.Conv2d, momentum: float, eps: float = BA
     return nn.Sequential(conv, batch_norm(conv.out_channels, momentum, len(conv.kernel_size), eps), nn.ReLU())
 
 
+def waveform_on_gpu(layers: nn.Sequential, waveform: Tensor) -> Tensor:
+    """``layers``, the first of which is a convolution without overlap, as a GPU trains them fastest: B×N -> B×C×T.
+
+    That one is a product of matrices: the gradient of its weight takes cuDNN a quarter of a training step. The others
+    work with the channels innermost, as images of height 1: otherwise cuDNN transposes around every convolution, and
+    PyTorch's batch norm of bfloat16 gives each channel to one of the GPU's many processors. torch.compile chooses its
+    own layouts, which are better here.
+    """
+    first, *others = (layer for layer in layers.modules() if not isinstance(layer, nn.Sequential))
+    frames = waveform[:, : waveform.shape[1] // first.stride[0] * first.stride[0]].unflatten(1, (-1, first.stride[0]))
+    features = F.linear(frames, first.weight[:, 0], first.bias).transpose(1, 2)
+    if torch.compiler.is_compiling():
+        for layer in others:
+            features = layer(features)
+        return features
+    x = features.unsqueeze(2)
+    for layer in others:
+        if isinstance(layer, nn.Conv1d):
+            x = F.conv2d(x, layer.weight.unsqueeze(2), layer.bias, (1, *layer.stride), (0, *layer.padding))
+        elif isinstance(layer, nn.BatchNorm1d):
+            layer.num_batches_tracked.add_(1)
+            moments, scales = (layer.running_mean, layer.running_var), (layer.weight, layer.bias)
+            x = F.batch_norm(x, *moments, *scales, True, layer.momentum, layer.eps)
+        elif isinstance(layer, nn.MaxPool1d):
+            x = F.max_pool2d(x, (1, layer.kernel_size), (1, layer.stride))
+        else:
+            x = layer(x)
+    return x.squeeze(2)
+
+
 def initialise(module: nn.Module) -> None:
     """He's initialiser (fan-in, truncated normal) for every kernel inside ``module``, and zero biases."""
     # a normal distribution truncated at two standard deviations keeps 0.8796 of its standard deviation

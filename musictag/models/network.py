@@ -17,6 +17,7 @@ from musictag.common.text import excerpt
 from musictag.models.backends import BackEnd
 from musictag.models.factory import build
 from musictag.models.frontends import FAMILIES, FrontEnd
+from musictag.models.inference_form import InferenceForm
 from musictag.models.spec import checked_part, checked_tags
 
 #: Longest patch; one hour at 16 kHz has 57,600,000
@@ -112,6 +113,10 @@ class TaggingNetwork(nn.Module):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits -> probabilities (and values of regression tags) in [0, 1], float32 also under autocast."""
         return logits.float().sigmoid()
+
+    def inference_form(self) -> InferenceForm:
+        """This network with its weights of this moment, for scoring only: the same to about 1e-6, and faster."""
+        return InferenceForm(self.frontend, self.backend)
 
     def fit_normalisation(self, waveforms: Iterable[Tensor]) -> None:
         """Let the front-end measure the training songs, blocks of B×N float32, if it has anything to measure."""

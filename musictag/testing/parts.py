@@ -229,6 +229,22 @@ def it_fits_a_partner(spec: Spec) -> None:
 
 
 @torch.inference_mode()
+def its_inference_form_scores_the_same(spec: Spec) -> None:
+    """What ``inference_form`` makes computes what ``forward`` does, within 1e-5, whatever the batch norms learned."""
+    part = _frontend(spec, filter_multiplier=_FEW) if _is_frontend(spec) else _backend(spec, 12, 16)
+    for layer in part.eval().modules():
+        if isinstance(layer, _BATCH_NORMS) and layer.running_mean is not None:
+            layer.running_mean.uniform_(-0.3, 0.3), layer.running_var.uniform_(0.5, 1.5)
+            if layer.affine:
+                layer.weight.uniform_(-1, 1), layer.bias.uniform_(-0.3, 0.3)
+    given = 0.1 * torch.randn(2, part.samples_for(2)) if isinstance(part, FrontEnd) else torch.randn(2, 12, 16)
+    form, wrong = part.inference_form(), "inference_form() computes something else than forward"
+    torch.testing.assert_close(form(given), part(given), atol=1e-5, rtol=1e-5, msg=wrong)
+    if isinstance(part, BackEnd):
+        assert isinstance(form.output, nn.Linear), "inference_form() has no linear layer output"
+
+
+@torch.inference_mode()
 def it_comes_back_from_its_file(spec: Spec) -> None:
     """A tagger is made again from its file alone, and scores the same to the last bit."""
     few = {**spec, "filter_multiplier": _FEW}
@@ -250,11 +266,11 @@ def it_comes_back_from_its_file(spec: Spec) -> None:
 FRONTEND_CHECKS: tuple[Callable[[Spec], None], ...] = (
     frames_are_counted, frames_never_become_fewer, hop_and_receptive_field_are_exact, filters_are_multiplied,
     it_says_what_it_is, meta_device_and_several_gpus, every_parameter_learns, it_fits_a_partner,
-    it_comes_back_from_its_file,
+    its_inference_form_scores_the_same, it_comes_back_from_its_file,
 )  # fmt: skip
 BACKEND_CHECKS: tuple[Callable[[Spec], None], ...] = (
     the_last_layer_is_output, any_channels_and_frames, meta_device_and_several_gpus, every_parameter_learns,
-    it_fits_a_partner, it_comes_back_from_its_file,
+    it_fits_a_partner, its_inference_form_scores_the_same, it_comes_back_from_its_file,
 )  # fmt: skip
 
 

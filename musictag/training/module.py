@@ -67,6 +67,7 @@ class TaggingModule(pl.LightningModule):
             self.tagger.frontend.requires_grad_(False)
         self.loss = loss
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
+        self._compiled = compile
         if compile:
             # in place, so that the names in the state dict stay those of the plain model
             self.tagger.compile()
@@ -194,15 +195,19 @@ class TaggingModule(pl.LightningModule):
             # statistics of batch norm are synchronized once, here (see conf/trainer/ddp.yaml: broadcast_buffers=False).
             for buffer in self.tagger.buffers():
                 dist.broadcast(buffer, 0)
+        # once per evaluation, as it holds copies of the weights; a compiled network is used as it is
+        network = self.tagger if self._compiled else self.tagger.inference_form()
+        self._score = lambda waveform: self.tagger.probabilities(network(waveform))
 
     def _evaluate(self, batch: dict[str, Tensor]) -> None:
         waveform = to_waveform(batch["audio"])
         # float32, as in inference: bfloat16 changes scores by hundredths and makes many of them equal.
         with full_precision(waveform):
-            scores = self.tagger.probabilities(self.tagger(waveform))
+            scores = self._score(waveform)
         self.song_average.update(batch["song"], scores)
 
     def on_validation_epoch_end(self) -> None:
+        del self._score
         scores = self.song_average.compute().float().cpu()
         targets = torch.from_numpy(self.trainer.datamodule.targets("validation"))
         metrics = song_metrics(
@@ -224,6 +229,7 @@ class TaggingModule(pl.LightningModule):
             self.log(name, value, prog_bar=metric is None or metric.headline, sync_dist=False)
 
     def on_test_epoch_end(self) -> None:
+        del self._score
         self.test_scores = self.song_average.compute().float().cpu().numpy()
         self.test_seconds = time.perf_counter() - self._test_began
 

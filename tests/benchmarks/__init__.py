@@ -15,8 +15,8 @@ from rich.table import Table
 from musictag.common.errors import MusictagError
 
 #: Sections with options and tables of their own: ``python -m tests.benchmarks gpu --help``. Run only if named.
-PROGRAMS = ("gpu", "growth")
-SECTIONS = ("prepare", "data", "models", "architectures", "songbook", "metrics", "million", "baseline")
+PROGRAMS = ("gpu", "growth", "peers")
+SECTIONS = ("prepare", "data", "models", "inference", "architectures", "songbook", "metrics", "million", "baseline")
 
 
 def main(names: list[str]) -> int:

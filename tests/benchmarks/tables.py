@@ -20,7 +20,7 @@ class Table:
     def __init__(self, name: str, columns: tuple[str, ...], caption: str, folder: Path | None = None) -> None:
         self._table = RichTable(*columns, title=name, title_justify="left", caption=caption, caption_justify="left")
         self._files: list[Any] = []
-        self._notes = [caption]
+        self._columns, self._notes = len(columns), [caption]
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             self._files = [(folder / f"{name}.{suffix}").open("w", encoding="utf-8") for suffix in ("csv", "md")]
@@ -29,7 +29,8 @@ class Table:
             self._files[1].write("|" + " --- |" * len(columns) + "\n")
 
     def row(self, *values: Any) -> None:
-        texts = [_text(value) for value in values]
+        """The values of the columns; the last ones may be missing."""
+        texts = [_text(value) for value in values] + [""] * (self._columns - len(values))
         print("  ".join(text for text in texts if text), flush=True)
         self._table.add_row(*texts)
         self._write(texts)

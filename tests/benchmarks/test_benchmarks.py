@@ -10,7 +10,7 @@ import pytest
 
 from musictag.common.errors import MusictagError
 from tests import benchmarks
-from tests.benchmarks import architectures, baseline, data, growth, metrics, models, prepare, songbook
+from tests.benchmarks import architectures, baseline, data, growth, inference, metrics, models, prepare, songbook
 from tests.benchmarks.figures import Figure
 
 
@@ -36,6 +36,11 @@ def test_the_other_sections_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert training.what == "dieleman_waveform: training, batches of 5 x 3.00 s"
     assert 0 < training.value < tagging.value
     assert len(list(metrics.benchmark())) == 1
+    monkeypatch.setattr(inference, "_PRESETS", {"waveform_small": 1.5})
+    monkeypatch.setattr(inference, "_PIPELINES", ())
+    figures = list(inference.benchmark())
+    assert len(figures) == 4
+    assert min(figure.value for figure in figures) > 0
 
 
 @pytest.mark.slow

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from musictag.common.errors import MusictagError
+from musictag.experiment import compose
 from tests import benchmarks
 from tests.benchmarks import gpu
 from tests.benchmarks.gpu import loop, steps
 from tests.benchmarks.gpu.work import Work, work_of
+from tests.benchmarks.tables import Table
 
 CPU = torch.device("cpu")
 
@@ -38,27 +40,37 @@ def test_rows_are_written_and_a_failure_does_not_end_the_run(tmp_path: Path, mon
     monkeypatch.setattr(steps, "_SECONDS", 0.0)
     rates = steps.Rates.measure(CPU, copied=2**16, side=16)
     assert min(rates.bytes, *rates.flop.values()) > 0
-    cases = [
-        steps.Case("waveform_small", 1.5, 2, "float32", "eager"),
-        steps.Case("waveform_small", 1.5, 2, "float8", "eager"),
-        steps.Case("spectrogram_small", 0.5, 2, "float32", "channels_last"),
-    ]
-    gpu.measure(cases, CPU, rates, tmp_path, time.monotonic() + 100)
+    cases = [steps.Case("waveform_small", seconds, 2, "float32", "eager") for seconds in (1.5, 0.1)]
+    with Table("steps", steps.COLUMNS, "", tmp_path) as table:
+        gpu.measure(cases, lambda case: steps.rows_of(case, CPU, rates), table, time.monotonic() + 100)
+        gpu.measure(cases[:1], lambda case: steps.rows_of(case, CPU, rates), table, time.monotonic())
     with (tmp_path / "steps.csv").open() as file:
-        first, second, failed, *others = csv.DictReader(file)
-    assert (first["mode"], second["mode"], len(others)) == ("training", "inference", 2)
-    assert float(first["audio s / s"]) > 0
-    assert float(first["GFLOP"]) > 2.5 * float(second["GFLOP"])
-    assert failed["error"].startswith("KeyError")
-    gpu.measure(cases, CPU, rates, tmp_path, time.monotonic())
-    assert "3 skipped" in (tmp_path / "steps.md").read_text()
+        training, inference, failed = csv.DictReader(file)
+    assert (training["mode"], inference["mode"]) == ("training", "inference")
+    assert float(training["audio s / s"]) > 0
+    assert float(training["GFLOP"]) > 2.5 * float(inference["GFLOP"])
+    assert failed["mode"].startswith("failed: MusictagError: data.patch_seconds=0.1 is too short")
+    assert 'over: --cases "waveform_small 1.5 2 float32 eager"' in (tmp_path / "steps.md").read_text()
 
 
-def test_the_grid_has_every_preset_and_no_configuration_twice():
+def test_the_longest_operations_of_a_step_are_found(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(steps, "_SECONDS", 0.0)
+    rows = list(steps.profile_of(steps.Case("waveform_small", 1.5, 2, "float32", "eager"), CPU))
+    shares = [row[-1] for row in rows]
+    assert shares == sorted(shares, reverse=True)
+    assert 50 < sum(shares) <= 100.001
+    assert any("convolution" in row[6] for row in rows[:6])
+
+
+def test_the_grid_has_every_preset_and_no_configuration_twice(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compose, "presets", lambda: ["musicnn", "fcn"])
     cases = gpu.default_cases()
     assert len(set(cases)) == len(cases)
-    assert {case.preset for case in cases} >= {"pons_waveform", "musicnn", "short_chunk"}
+    assert {case.preset for case in cases} == {*gpu.PAPER, "musicnn", "fcn"}
     assert {case.how for case in cases} == set(steps.WAYS)
+    assert [steps.Case.parse(" ".join(map(str, case))) for case in cases] == cases
+    with pytest.raises(MusictagError, match="'fcn 3 8 float8 eager' is no case"):
+        steps.Case.parse("fcn 3 8 float8 eager")
 
 
 @pytest.mark.slow
@@ -72,5 +84,14 @@ def test_the_loop_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     loop.run(CPU, tmp_path, time.monotonic() + 100)
     with (tmp_path / "loop.csv").open() as file:
         (row,) = csv.DictReader(file)
-    assert row["error"] == ""
     assert float(row["patches / s"]) > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_synchronisation_is_counted():
+    watch, value = loop.Synchronisations(), torch.ones(3, device="cuda")
+    watch.start()
+    value = value.sum()
+    value.item()
+    assert watch.stop().total() == 1

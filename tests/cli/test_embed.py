@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ import soundfile
 import musictag
 from musictag import cli
 from musictag.cli import embed as embedding
+from musictag.data.audio.decode import Reading
+from musictag.inference import many_songs
 from musictag.inference.embedding import Embedder, layers
 from musictag.inference.load import load_network
 from musictag.inference.network_tagger import NetworkTagger
@@ -186,7 +189,7 @@ def test_the_default_file_and_ctrl_c(
     before = sorted(os.listdir())
     monkeypatch.setattr(embedding, "BLOCK_BYTES", block_bytes)
     whole = Embedder(load_network(checkpoint)).song(song)
-    monkeypatch.setattr(Embedder, "patches", interrupted_at("other.wav"))
+    monkeypatch.setattr(many_songs, "_samples", interrupted_at("other.wav"))
     assert embed("other.wav", song, "--model", checkpoint) == 130
     message = capsys.readouterr().err
     assert "embedding: stopped after 0 of 2 files" in message
@@ -203,14 +206,14 @@ def test_the_default_file_and_ctrl_c(
 
 
 def interrupted_at(name: str):
-    whole = Embedder.patches
+    whole = many_songs._samples
 
-    def patches(embedder: Embedder, source: str) -> tuple[np.ndarray, np.ndarray]:
+    def samples(source: str, read: Callable[[], Reading]) -> np.ndarray:
         if source == name:
             raise KeyboardInterrupt
-        return whole(embedder, source)
+        return whole(source, read)
 
-    return patches
+    return samples
 
 
 def test_the_documentation_works(

@@ -84,6 +84,7 @@ def test_a_mistyped_command_line_is_told_what_exists(override: str, said: list[s
         (["+data.sampler.power=1"], r"data.sampler has no key power; it has songs"),
         (["data.sampler=null"], r"data.sampler has no _target_"),
         (["+scheduler.warmup=0.1"], r"scheduler has no key warmup; it has optimizer, mode, factor"),
+        (["scheduler=null"], r"scheduler=null: choose one of constant, .*, or leave scheduler out"),
         (["monitor=loss"], r"choose one of val_loss"),
         (["trainer.strategy=fsdp"], r"use auto or trainer=ddp"),
         (["evaluation.mode=middle"], r"choose one of patches, whole"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from musictag import cli
-from musictag.inference.tagger import Tagger
+from musictag.inference import many_songs
 from tests.helpers.embeddings import make_network, save, write_song
 
 
@@ -31,14 +32,17 @@ def tag(*words: str) -> int:
 
 def at_song(number: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Call ``act`` while the song with this ``number`` (from 1) is tagged."""
-    whole, numbers = Tagger.tag, iter(range(1, 1000))
+    whole, numbers = many_songs.attempt, iter(range(1, 1000))
 
-    def tag_song(tagger: Tagger, path: str) -> dict[str, float]:
-        if next(numbers) == number:
-            act()
-        return whole(tagger, path)
+    def attempt(work: Callable[[], Any]) -> Any:
+        def with_event() -> Any:
+            if next(numbers) == number:
+                act()
+            return work()
 
-    monkeypatch.setattr(Tagger, "tag", tag_song)
+        return whole(with_event)
+
+    monkeypatch.setattr(many_songs, "attempt", attempt)
 
 
 def fail_with(error: BaseException) -> Callable[[], None]:

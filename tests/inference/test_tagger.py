@@ -173,7 +173,7 @@ def test_taggram_rows_are_patches_and_its_mean_is_the_song():
 def test_long_songs_go_through_in_batches():
     tagger = make_tagger()
     batches = []
-    tagger.network.frontend.register_forward_pre_hook(lambda _module, args: batches.append(len(args[0])))
+    tagger.network.backend.register_forward_pre_hook(lambda _module, args: batches.append(len(args[0])))
     tagger.tag((make_song(70.0), RATE))
     assert batches == [128, 12]  # 64 s at once
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import numpy as np
 
-from musictag.common.errors import MusictagError
-from musictag.data.audio.decode import from_array, read_song
+from musictag.common.errors import MusictagError, SongWarning
+from musictag.data.audio.decode import Reading, from_array, read
 
 #: A path, or samples with their rate in Hz.
 AudioSource = str | os.PathLike | tuple[np.ndarray, int]
@@ -19,8 +20,16 @@ def read_source(source: AudioSource, sample_rate: int) -> np.ndarray:
     Raises SongError for a file that cannot be read, MusictagError for unusable samples, and either for less than 0.1 s;
     issues SongWarning if part of a file could not be used.
     """
+    samples, note = read_with_note(source, sample_rate)
+    if note:
+        warnings.warn(f"{source}: {note}", SongWarning, stacklevel=2)
+    return samples
+
+
+def read_with_note(source: AudioSource, sample_rate: int) -> Reading:
+    """Like ``read_source``, but what could not be used of a file is the note of the result."""
     if isinstance(source, str | os.PathLike):
-        return read_song(source, sample_rate)
+        return read(source, sample_rate)
     if isinstance(source, tuple) and len(source) == 2:
-        return from_array(source[0], source[1], sample_rate)
+        return Reading(from_array(source[0], source[1], sample_rate), "")
     raise MusictagError(f"cannot tag a {type(source).__name__}: give a path, or a tuple (samples, rate in Hz)")

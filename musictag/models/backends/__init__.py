@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
+from musictag.models.inference_form import rearranged
 
 #: Layers are created one by one, however few weights they have, and settings may come from untrusted files.
 MAX_LAYERS = 1_000
@@ -28,6 +29,10 @@ class BackEnd(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor: ...
+
+    def inference_form(self) -> nn.Module:
+        """As for front-ends; ``output`` remains the last layer."""
+        return rearranged(self)
 
 
 def check_layers(num_layers: int) -> None:

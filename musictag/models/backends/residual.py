@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.backends import BackEnd
+from musictag.models.inference_form import Chain
 from musictag.models.layers import BATCH_NORM_MOMENTUM, initialise
 from musictag.models.layers import batch_norm as normalise
 
@@ -57,13 +58,26 @@ class Residual(BackEnd):
         initialise(self)
 
     def forward(self, features: Tensor) -> Tensor:
-        first = self.norm1(self.conv1(features).relu())
-        second = self.pool(first + _normalised(self.norm2, self.conv2(first).relu()))
-        third = second + _normalised(self.norm3, self.conv3(second).relu())
+        first = self._layer(1, features)
+        second = self.pool(first + self._layer(2, first))
+        third = second + self._layer(3, second)
         # maximum and mean of a filter are adjacent, as the reference flattens them
         summary = torch.stack([third.amax(-1), third.mean(-1)], dim=-1).flatten(1)
         hidden = self.norm4(self.dense(self.dropout(summary)).relu())
         return self.output(self.dropout(hidden))
+
+    def _layer(self, number: int, features: Tensor) -> Tensor:
+        conv, norm = self.get_submodule(f"conv{number}"), self.get_submodule(f"norm{number}")
+        return _normalised(norm, conv(features).relu())
+
+    def inference_form(self) -> nn.Module:
+        form = super().inference_form()
+        layers = [
+            Chain(nn.Sequential(conv, nn.ReLU(), norm))
+            for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3))
+        ]
+        form._layer = lambda number, features: layers[number - 1](features)
+        return form
 
 
 def _normalised(norm: nn.Module, features: Tensor) -> Tensor:
@@ -72,6 +86,19 @@ def _normalised(norm: nn.Module, features: Tensor) -> Tensor:
     The single one is an ordinary layer with reshaped input, not a layer class of our own: code that replaces a model's
     batch norms (synchronised ones, for several GPUs) must find it.
     """
-    if norm.num_features == 1:
-        return norm(features.flatten(1).unsqueeze(1)).view_as(features)
-    return norm(features)
+    if norm.num_features > 1:
+        return norm(features)
+    if features.is_cuda and norm.training and type(norm) is nn.BatchNorm1d:
+        return normalised_over_all(norm, features)
+    return norm(features.flatten(1).unsqueeze(1)).view_as(features)
+
+
+def normalised_over_all(norm: nn.BatchNorm1d, features: Tensor) -> Tensor:
+    """A batch norm with one channel, in training: its CUDA kernel would sum the whole map on a single processor."""
+    values = features.to(norm.weight.dtype)
+    var, mean = torch.var_mean(values, correction=0)
+    with torch.no_grad():
+        norm.num_batches_tracked.add_(1)
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(var * (values.numel() / (values.numel() - 1)), norm.momentum)
+    return ((values - mean) * ((var + norm.eps).rsqrt() * norm.weight) + norm.bias).to(features.dtype)

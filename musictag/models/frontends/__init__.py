@@ -13,6 +13,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from musictag.models.inference_form import rearranged
+
 #: In the order of figures and tables. A front-end begins with layers that learn from samples, or with a spectrogram.
 FAMILIES = ("waveform", "spectrogram")
 
@@ -47,6 +49,13 @@ class FrontEnd(nn.Module, ABC):
 
     def fit_normalisation(self, waveforms: Iterable[Tensor]) -> None:
         """Measure training songs, blocks of B×N float32, before training. Most front-ends have nothing to measure."""
+
+    def inference_form(self) -> nn.Module:
+        """A module with the same ``forward`` in evaluation mode, for scoring only, with the weights of this moment.
+
+        By default a copy in which every nn.Sequential is rearranged (see musictag/models/inference_form.py).
+        """
+        return rearranged(self)
 
     @property
     def min_samples(self) -> int:

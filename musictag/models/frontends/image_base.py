@@ -106,6 +106,8 @@ class ResidualBlock(nn.Module):
     with batch norm (He et al. 2016, *Deep residual learning for image recognition*, use 1×1 there; Won et al. use 3×3).
     """
 
+    any_layout = True
+
     def __init__(self, wide_in: int, wide_out: int, momentum: float, stride: tuple[int, int] = (1, 1)):
         super().__init__()
         self.layers = nn.Sequential(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from musictag.models.frontends.spectrogram_base import SpectrogramFrontEnd
+from musictag.models.inference_form import Chain, MaxOverBands
 from musictag.models.layers import BATCH_NORM_MOMENTUM, conv_relu_norm, initialise, scaled
 
 TIMBRAL_FRAMES = 7
@@ -53,6 +54,13 @@ class Musicnn(SpectrogramFrontEnd):
         image = spectrogram.unsqueeze(1)
         branches = [*self.timbral, *self.temporal]
         return torch.cat([layer(_padded(image, layer[0].kernel_size[1])).max(dim=2).values for layer in branches], 1)
+
+    def inference_form(self) -> nn.Module:
+        form = super().inference_form()
+        for group in ("timbral", "temporal"):  # as in MusicallyMotivated
+            chains = (Chain(nn.Sequential(*layer, MaxOverBands())) for layer in getattr(self, group))
+            setattr(form, group, nn.ModuleList(chains))
+        return form
 
 
 def _padded(image: Tensor, frames: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.frontends import FrontEnd
+from musictag.models.inference_form import Chain
 from musictag.models.layers import BATCH_NORM_MOMENTUM, batch_norm, conv_norm_relu, scaled
 
 BLOCKS = ("basic", "se", "res", "rese")
@@ -96,6 +97,11 @@ class SampleCNN(FrontEnd):
     def num_frames(self, num_samples: int) -> int:
         return num_samples // self.hop_samples
 
+    def inference_form(self) -> nn.Module:
+        form = super().inference_form()
+        form.first = Chain(self.first, contiguous=False)
+        return form
+
 
 class BasicBlock(nn.Module):
     """Convolution, batch norm, ReLU, max-pooling by 3, and a gate if there is a ``ratio``: B×C×T -> B×C'×T/3."""
@@ -109,9 +115,14 @@ class BasicBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         return self.gate(self.pool(self.conv(features)))
 
+    def inference_form(self) -> nn.Module:
+        return Chain(nn.Sequential(self.conv, self.pool, self.gate))
+
 
 class ResidualBlock(nn.Module):
     """Two convolutions, a gate if there is a ``ratio``, plus the shortcut, ReLU, max-pooling: B×C×T -> B×C'×T/3."""
+
+    any_layout = True
 
     def __init__(self, wide_in: int, wide_out: int, ratio: int | None, dropout: float, norm_momentum: float):
         super().__init__()
@@ -138,6 +149,8 @@ class SqueezeAndExcitation(nn.Module):
 
     Hu et al. 2018 make the hidden layer narrower than the channels; Kim et al. 2018 make it ``ratio`` times as wide.
     """
+
+    any_layout = True
 
     def __init__(self, channels: int, ratio: int):
         super().__init__()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.frontends.spectrogram_base import SpectrogramFrontEnd
+from musictag.models.inference_form import Chain, MaxOverBands
 from musictag.models.layers import BATCH_NORM_MOMENTUM, SameConv1d, conv_relu_norm, initialise, scaled
 
 VERTICAL_FRAMES = (7, 3, 1)
@@ -59,7 +60,20 @@ class MusicallyMotivated(SpectrogramFrontEnd):
     def features(self, spectrogram: Tensor) -> Tensor:
         image = spectrogram.unsqueeze(1)
         # max stores the position; amax searches for it again in the backward pass: a fifth more training time
-        timbral = [layer(image).max(dim=2).values for layer in self.timbral]
+        timbral = [_laid_out(layer, image).max(dim=2).values for layer in self.timbral]
         loudness = spectrogram.mean(1, keepdim=True)
         temporal = [layer(loudness) for layer in self.temporal]
         return torch.cat(timbral + temporal, dim=1)
+
+    def inference_form(self) -> nn.Module:
+        form = super().inference_form()
+        # the maximum over the bands comes before the ReLU; of the single band that remains, ``features`` takes it again
+        form.timbral = nn.ModuleList(Chain(nn.Sequential(layer, MaxOverBands())) for layer in self.timbral)
+        return form
+
+
+def _laid_out(layer: nn.Sequential, image: Tensor) -> Tensor:
+    """A ``conv_relu_norm`` on B×1×F×T; in training on a GPU with the channels innermost: see layers.waveform_on_gpu."""
+    if not (image.is_cuda and layer.training) or torch.compiler.is_compiling():
+        return layer(image)
+    return layer[2](layer[1](layer[0](image).contiguous(memory_format=torch.channels_last)))

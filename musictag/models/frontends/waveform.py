@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.frontends import FrontEnd
-from musictag.models.layers import BATCH_NORM_MOMENTUM, conv_relu_norm, initialise, scaled
+from musictag.models.layers import BATCH_NORM_MOMENTUM, conv_relu_norm, initialise, scaled, waveform_on_gpu
 
 
 class SampleLevel(FrontEnd):
@@ -51,6 +51,8 @@ class SampleLevel(FrontEnd):
         initialise(self)
 
     def forward(self, waveform: Tensor) -> Tensor:
+        if waveform.is_cuda and self.training:
+            return waveform_on_gpu(self.layers, waveform)
         return self.layers(waveform.unsqueeze(1))
 
     def num_frames(self, num_samples: int) -> int:

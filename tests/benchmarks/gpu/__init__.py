@@ -1,8 +1,8 @@
 """What a CUDA device makes of every preset: ``python -m tests.benchmarks gpu [options]``, a few minutes by default.
 
-Three tables, printed and with ``--out FOLDER`` written as CSV and Markdown, row by row: the card's own rates, training
-with the real loader, and the steps of the presets. All in one process, so that the time goes into measuring; caches and
-compiled code are dropped between configurations. A configuration that fails says so in its row.
+Tables, printed and with ``--out FOLDER`` written as CSV and Markdown, row by row: the card's own rates; a profile of
+the training step; training with the real loader; the steps of the presets. All in one process, so that the time goes
+into measuring; caches and compiled code are dropped between configurations. One that fails says so in its row.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ import argparse
 import gc
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from musictag.common.errors import MusictagError
 from tests.benchmarks.tables import Table, in_short
 
+if TYPE_CHECKING:
+    from tests.benchmarks.gpu.steps import Case
+
 PAPER = ("pons_waveform", "pons_spectrogram")
-_BATCHES = (128, 32, 512)
+_PARTS = ("profile", "loop", "steps")
 #: other presets get the power of two that comes closest to this much audio in a batch
 _BATCH_SECONDS = 384
-_LOOP_SHARE = 0.4  # of the time, at most
+_LOOP_SHARE = 0.4  # of the time, at most, for all that comes before the steps
 _COUNTED = (
     "FLOP: torch's FlopCounterMode (convolutions, matrix products, attention; not recurrent cells of cuDNN, FFTs or "
     "pointwise operations). Bytes, unfused: inputs, outputs and weights of every operation that PyTorch dispatches, "
@@ -37,12 +41,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("python -m tests.benchmarks gpu", description=_COUNTED)
     parser.add_argument("--out", type=Path, help="folder for the tables as CSV and Markdown")
     parser.add_argument("--minutes", type=float, default=4.0, help="no configuration starts later than this")
-    parser.add_argument("--parts", nargs="+", choices=("loop", "steps"), default=["loop", "steps"])
-    parser.add_argument("--presets", nargs="+", help="steps of these presets only, all combinations of what follows")
-    parser.add_argument("--batches", nargs="+", type=int, default=list(_BATCHES))
-    parser.add_argument("--precisions", nargs="+", default=["bf16", "tf32", "float32"])
-    parser.add_argument("--how", nargs="+", default=["eager", "compiled"])
-    parser.add_argument("--patch-seconds", type=float, help="default: the preset's own")
+    parser.add_argument("--parts", nargs="+", choices=_PARTS, default=_PARTS)
+    parser.add_argument(
+        "--cases", nargs="+", metavar='"pons_waveform 3 128 bf16 compiled"', help="preset, seconds of a patch, batch, "
+        "precision (float32, tf32, bf16), how (eager, tuned, channels_last, compiled, graphs)",
+    )  # fmt: skip
     chosen = parser.parse_args(arguments)
     began = time.monotonic()
     # imported here: without torch, --help responds at once
@@ -53,7 +56,9 @@ def main(arguments: Sequence[str]) -> int:
 
     from tests.benchmarks.gpu import loop, steps
 
-    deadline = began + 60 * chosen.minutes
+    def until(share: float) -> float:
+        return began + 60 * chosen.minutes * (share if "steps" in chosen.parts else 1)
+
     device = torch.device("cuda")
     rates = steps.Rates.measure(device)
     title = f"{torch.cuda.get_device_name()}, torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}"
@@ -61,60 +66,60 @@ def main(arguments: Sequence[str]) -> int:
         table.row("copy, bytes read and written", rates.bytes / 1e12, "TB / s")
         for precision, rate in rates.flop.items():
             table.row(f"product of square matrices, {precision}", rate / 1e12, "TFLOP / s")
+    given = [steps.Case.parse(text) for text in chosen.cases or ()]
+    if "profile" in chosen.parts:
+        with Table("profile", steps.PROFILE_COLUMNS, "A training step: the longest.", chosen.out) as table:
+            profiled = given or [steps.Case(name, 3.0, 128, "bf16", "eager") for name in PAPER]
+            measure(profiled, lambda case: steps.profile_of(case, device), table, until(_LOOP_SHARE))
     if "loop" in chosen.parts:
-        loop.run(device, chosen.out, began + (deadline - began) * _LOOP_SHARE)
+        loop.run(device, chosen.out, until(_LOOP_SHARE))
     if "steps" in chosen.parts:
-        if chosen.presets is None:
-            cases = default_cases()
-        else:
-            seconds = {name: chosen.patch_seconds or steps.patch_seconds(name) for name in chosen.presets}
-            grid = product(chosen.presets, chosen.batches, chosen.precisions, chosen.how)
-            cases = [steps.Case(name, seconds[name], *rest) for name, *rest in grid]
-        measure(cases, device, rates, chosen.out, deadline)
+        with Table("steps", steps.COLUMNS, _COUNTED, chosen.out) as table:
+            measure(given or default_cases(), lambda case: steps.rows_of(case, device, rates), table, until(1))
     return 0
 
 
-def default_cases() -> list:
+def default_cases() -> list[Case]:
     """The grid, what matters most first: both models of the paper in full, every other preset at one batch."""
     from musictag.experiment.compose import presets
-    from tests.benchmarks.gpu.steps import Case, patch_seconds
+    from tests.benchmarks.gpu.steps import PRECISIONS, Case, patch_seconds
 
-    paper = [
-        Case(name, 3.0, batch, precision, how)
-        for how, batch, precision, name in product(("eager", "compiled"), _BATCHES, ("bf16", "tf32", "float32"), PAPER)
-    ]
-    ways = [Case(name, 3.0, 128, "bf16", how) for how in ("tuned", "channels_last", "graphs") for name in PAPER]
-    others = []
-    for name in presets():
-        seconds = patch_seconds(name)
-        batch = 2 ** round(math.log2(_BATCH_SECONDS / seconds))
-        others += [Case(name, seconds, batch, precision, "eager") for precision in ("bf16", "float32")]
-    first = [case for case in paper if case.batch == 128 and (case.how == "eager" or case.precision == "bf16")]
-    eager = [case for case in paper if case.how == "eager" and case not in first]
-    rest = [case for case in paper if case not in first and case not in eager]
-    return first + ways + others + eager + rest
+    def paper(batches: tuple[int, ...], precisions: tuple[str, ...], *ways: str) -> Iterator[Case]:
+        for how, batch, precision, name in product(ways, batches, precisions, PAPER):
+            yield Case(name, 3.0, batch, precision, how)
+
+    def others(precision: str) -> Iterator[Case]:
+        for name in presets():
+            seconds = patch_seconds(name)
+            yield Case(name, seconds, 2 ** round(math.log2(_BATCH_SECONDS / seconds)), precision, "eager")
+
+    cases = [
+        *paper((128,), PRECISIONS, "eager"), *paper((32, 512), ("bf16",), "eager"), *others("bf16"),
+        *paper((128, 512), ("bf16",), "compiled"), *others("float32"), *paper((32,), ("bf16",), "graphs"),
+        *paper((32, 512), PRECISIONS, "eager"), *paper((128,), ("bf16",), "tuned", "channels_last"),
+        *paper((128, 32, 512), PRECISIONS, "compiled"),
+    ]  # fmt: skip
+    return list(dict.fromkeys(cases))
 
 
-def measure(cases: Sequence, device, rates, out: Path | None, deadline: float) -> None:
-    """The rows of ``cases``: two each, or one with the error. Those that the time does not allow are named."""
+def measure(
+    cases: Sequence[Case], rows: Callable[[Case], Iterator[tuple[Any, ...]]], table: Table, deadline: float
+) -> None:
+    """The ``rows`` of each case, or one with its error. Those that the time does not allow are named."""
     import torch
 
-    from tests.benchmarks.gpu.steps import COLUMNS, steps_of
-
     skipped = []
-    with Table("steps", COLUMNS, _COUNTED, out) as table:
-        for case in cases:
-            if time.monotonic() > deadline:
-                skipped.append(" ".join(map(str, case)))
-                continue
-            try:
-                for row in steps_of(case, device, rates):
-                    table.row(*row)
-            except Exception as error:  # of one configuration: the others are still worth their time
-                table.row(*case, "failed", *[None] * (len(COLUMNS) - len(case) - 2), in_short(error))
-            torch.compiler.reset()
-            gc.collect()
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-        if skipped:
-            table.note(f"{len(skipped)} skipped, because the time was over (--minutes): {'; '.join(skipped)}")
+    for case in cases:
+        if time.monotonic() > deadline:
+            skipped.append(f'"{" ".join(map(str, case))}"')
+            continue
+        try:
+            for row in rows(case):
+                table.row(*row)
+        except Exception as error:  # of one configuration: the others are still worth their time
+            table.row(*case, f"failed: {in_short(error)}")
+        torch.compiler.reset()
+        gc.collect()
+        torch.cuda.empty_cache()
+    if skipped:
+        table.note(f"Skipped, because the time was over: --cases {' '.join(skipped)}")

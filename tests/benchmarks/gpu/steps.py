@@ -8,17 +8,20 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache, partial
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+from torch.autograd import DeviceType
 
+from musictag.common.errors import MusictagError
 from musictag.experiment.compose import compose
 from musictag.models.network import TaggingNetwork
-from musictag.training.instantiate import make_partial
-from musictag.training.losses import BCE
+from musictag.training.instantiate import make, make_partial
+from musictag.training.losses import Loss
 from musictag.training.module import to_waveform
 from tests.benchmarks.gpu.work import Work, work_of
 
@@ -27,14 +30,16 @@ _WARM_UP = 3
 _SECONDS = 0.4  # of measuring, and at least _LEAST steps
 _LEAST = 7
 _CLIP = 5.0
+_LONGEST = 12
 #: batches in turn, so that none is still in the cache
 _BATCHES = 3
 PRECISIONS = ("float32", "tf32", "bf16")
 WAYS = ("eager", "tuned", "channels_last", "compiled", "graphs")
 COLUMNS = (
     "preset", "patch s", "batch", "precision", "how", "mode", "ms", "audio s / s", "TFLOP / s", "GFLOP", "GB unfused",
-    "GB fused", "roofline %", "roofline fused %", "peak MB", "first call s", "error",
+    "GB fused", "roofline %", "roofline fused %", "peak MB", "first call s",
 )  # fmt: skip
+PROFILE_COLUMNS = ("preset", "patch s", "batch", "precision", "how", "where", "what", "calls", "ms", "share %")
 
 
 class Case(NamedTuple):
@@ -50,6 +55,21 @@ class Case(NamedTuple):
     batch: int
     precision: str
     how: str
+
+    @classmethod
+    def parse(cls, text: str) -> Case:
+        """From the five values with blanks between; raises MusictagError for others."""
+        try:
+            preset, seconds, batch, precision, how = text.split()
+            case = cls(preset, float(seconds), int(batch), precision, how)
+        except ValueError:
+            case = None
+        if case is None or case.precision not in PRECISIONS or case.how not in WAYS:
+            raise MusictagError(
+                f"{text!r} is no case; use for example 'pons_waveform 3 128 bf16 eager': preset, seconds of a patch, "
+                f"batch, one of {', '.join(PRECISIONS)}, one of {', '.join(WAYS)}"
+            )
+        return case
 
 
 class Rates(NamedTuple):
@@ -87,25 +107,24 @@ def arithmetic(precision: str, tuned: bool) -> Iterator[None]:
         cudnn.allow_tf32, cudnn.benchmark = before[1:]
 
 
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def timed(work: Callable[[], Any], device: torch.device, seconds: float = _SECONDS) -> tuple[float, float]:
     """Seconds per call, the median, measured by the device itself and with many calls queued; and of the first call."""
-    on_cuda = device.type == "cuda"
-
-    def wait() -> None:
-        if on_cuda:
-            torch.cuda.synchronize(device)
-
-    wait()
+    wait(device)
     began = time.perf_counter()
     work()
-    wait()
+    wait(device)
     first = time.perf_counter() - began
     began = time.perf_counter()
     for _ in range(_WARM_UP):
         work()
-    wait()
+    wait(device)
     repetitions = max(_LEAST, min(200, int(seconds * _WARM_UP / max(time.perf_counter() - began, 1e-6))))
-    if not on_cuda:
+    if device.type != "cuda":
         marks = [time.perf_counter()]
         for _ in range(repetitions):
             work()
@@ -116,7 +135,7 @@ def timed(work: Callable[[], Any], device: torch.device, seconds: float = _SECON
     for event in events[1:]:
         work()
         event.record()
-    wait()
+    wait(device)
     return statistics.median(a.elapsed_time(b) for a, b in pairwise(events)) / 1000, first
 
 
@@ -129,54 +148,88 @@ def _config(preset: str) -> dict[str, Any]:
     return compose([f"model={preset}"])
 
 
-def steps_of(case: Case, device: torch.device, rates: Rates) -> Iterator[tuple[Any, ...]]:
-    """The rows of a case: training, then inference."""
-    torch.manual_seed(0)
-    config = _config(case.preset)
-    tags = [{"name": f"tag {number}"} for number in range(_TAGS)]
-    with torch.device(device):
-        network = TaggingNetwork(config["frontend"], config["backend"], tags, case.patch_seconds)
-        shape = (case.batch, network.input_samples)
-        audio = [torch.randn(shape).mul_(3000).to(torch.int16) for _ in range(_BATCHES)]
-        targets = (torch.rand(case.batch, _TAGS) < 0.1).float()
-    network.to(device).fit_normalisation([to_waveform(audio[0][:32])])
-    if case.how == "channels_last":
-        network.to(memory_format=torch.channels_last)
-    # the run's own optimiser
-    optimizer = make_partial("optimizer", config["optimizer"])(network.parameters())
-    loss, turn = BCE(), iter(range(10**9))
-    compiled = case.how in ("compiled", "graphs")
+class Steps:
+    """A preset with its data: ``training()`` and ``inference()`` take a step."""
 
-    def autocast() -> AbstractContextManager:
-        return torch.autocast(device.type, torch.bfloat16) if case.precision == "bf16" else nullcontext()
+    def __init__(self, case: Case, device: torch.device) -> None:
+        torch.manual_seed(0)
+        config = _config(case.preset)
+        tags = [{"name": f"tag {number}"} for number in range(_TAGS)]
+        with torch.device(device):
+            self.network = TaggingNetwork(config["frontend"], config["backend"], tags, case.patch_seconds)
+            shape = (case.batch, self.network.input_samples)
+            audio = [torch.randn(shape).mul_(3000).to(torch.int16) for _ in range(_BATCHES)]
+            self._targets = (torch.rand(case.batch, _TAGS) < 0.1).float()
+        self._audio = cycle(audio)
+        self.network.fit_normalisation([to_waveform(audio[0][:32])])
+        if case.how == "channels_last":
+            self.network.to(memory_format=torch.channels_last)
+        # the run's own optimiser and loss
+        self._optimizer = make_partial("optimizer", config["optimizer"])(self.network.parameters())
+        self._loss, self._graphs = make("loss", config["loss"], Loss), case.how == "graphs"
+        self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=case.precision == "bf16")
 
-    def train() -> None:
-        if case.how == "graphs":
-            torch.compiler.cudagraph_mark_step_begin()
-        optimizer.zero_grad()
-        with autocast():
-            error = loss(network(to_waveform(audio[next(turn) % _BATCHES])), targets)
+    def compile(self) -> None:
+        self.network.compile(dynamic=False, mode="reduce-overhead" if self._graphs else None)
+
+    def training(self) -> None:
+        self._optimizer.zero_grad()
+        with self._autocast:
+            error = self._loss(self._logits(), self._targets)
         error.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
-        optimizer.step()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), _CLIP)
+        self._optimizer.step()
 
-    def tag() -> None:
-        if case.how == "graphs":
+    def inference(self) -> None:
+        with torch.no_grad(), self._autocast:
+            self.network.probabilities(self._logits())
+
+    def _logits(self) -> Tensor:
+        if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()
-        with torch.no_grad(), autocast():
-            network(to_waveform(audio[next(turn) % _BATCHES])).float().sigmoid()
+        return self.network(to_waveform(next(self._audio)))
 
+
+def rows_of(case: Case, device: torch.device, rates: Rates) -> Iterator[tuple[Any, ...]]:
+    """The rows of a case: training, then inference."""
+    steps = Steps(case, device)
     with arithmetic(case.precision, tuned=case.how != "eager"):
-        for mode, step in (("training", train), ("inference", tag)):
-            network.train(mode == "training")
+        for mode in ("training", "inference"):
+            steps.network.train(mode == "training")
+            step = getattr(steps, mode)
             work = _work((*case[:-1], mode), step)
-            if compiled and mode == "training":  # after counting: compiled code does not dispatch
-                network.compile(dynamic=False, mode="reduce-overhead" if case.how == "graphs" else None)
+            if mode == "training" and case.how in ("compiled", "graphs"):  # now: compiled code does not dispatch
+                steps.compile()
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
             seconds, first = timed(step, device)
             peak = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else None
-            yield (*case, mode, *_figures(case, work, seconds, rates), peak, first, None)
+            yield (*case, mode, *_figures(case, work, seconds, rates), peak, first)
+
+
+def profile_of(case: Case, device: torch.device) -> Iterator[tuple[Any, ...]]:
+    """Where a training step spends the device's time: the longest operations and, within them, kernels."""
+    steps = Steps(case, device)
+    with arithmetic(case.precision, tuned=case.how != "eager"):
+        if case.how in ("compiled", "graphs"):
+            steps.compile()
+        timed(steps.training, device)
+        with torch.profiler.profile() as profiler:
+            for _ in range(_WARM_UP):
+                steps.training()
+            wait(device)
+    events = profiler.key_averages()
+    for kind in (DeviceType.CPU, DeviceType.CUDA):
+        chosen = [event for event in events if event.device_type == kind]
+        time_of = (lambda event: event.self_device_time_total) if device.type == "cuda" else _cpu_time
+        total = sum(time_of(event) for event in chosen)
+        for event in sorted(chosen, key=time_of, reverse=True)[:_LONGEST]:
+            ms = time_of(event) / 1000 / _WARM_UP
+            yield (*case, kind.name, event.key[:90], event.count / _WARM_UP, ms, 100 * time_of(event) / total)
+
+
+def _cpu_time(event: Any) -> float:
+    return event.self_cpu_time_total
 
 
 _counted: dict[tuple, Work] = {}
