@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.frontends.spectrogram_base import SpectrogramFrontEnd
+from musictag.models.fused import Window, conv_relu_norm_pool, fusible
 from musictag.models.layers import BATCH_NORM_MOMENTUM, SameConv1d, conv_relu_norm, initialise, scaled
 
 VERTICAL_FRAMES = (7, 3, 1)
@@ -57,9 +59,22 @@ class MusicallyMotivated(SpectrogramFrontEnd):
         initialise(self)
 
     def features(self, spectrogram: Tensor) -> Tensor:
-        image = spectrogram.unsqueeze(1)
-        # max stores the position; amax searches for it again in the backward pass: a fifth more training time
-        timbral = [layer(image).max(dim=2).values for layer in self.timbral]
+        timbral = [timbral_features(spectrogram, layer) for layer in self.timbral]
         loudness = spectrogram.mean(1, keepdim=True)
         temporal = [layer(loudness) for layer in self.temporal]
         return torch.cat(timbral + temporal, dim=1)
+
+
+def timbral_features(spectrogram: Tensor, layer: nn.Sequential) -> Tensor:
+    """Log-mel B×F×T -> B×C×T: a ``conv_relu_norm`` of vertical filters, then the maximum over all bands."""
+    if not fusible(spectrogram, layer):
+        # max stores the position; amax searches for it again in the backward pass: a fifth more training time
+        return layer(spectrogram.unsqueeze(1)).max(dim=2).values
+    (batch, bands, _), (height, width) = spectrogram.shape, layer[0].kernel_size
+    # a convolution over the bands of each frame, whose channels are the frames under the filter
+    padded = F.pad(spectrogram, (width // 2, width // 2))
+    frames_BTFC = padded.unfold(2, width, 1).permute(0, 2, 1, 3).contiguous()
+    window = Window(bands, height, 1, bands - height + 1)
+    weight_KO = layer[0].weight.squeeze(1).flatten(1).t()
+    pooled = conv_relu_norm_pool(frames_BTFC.flatten(0, 1), layer, weight_KO, window, pad_to=1)
+    return pooled.view(batch, -1, pooled.shape[-1]).transpose(1, 2)
