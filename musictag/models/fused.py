@@ -95,35 +95,37 @@ class _ConvReluNormPool(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         batch, pooled = len(x), window.pooled
         rectified = x.new_empty(window.pool, batch, _rows(x, window), weight.shape[1])
-        extreme = x.new_empty(batch, pooled, weight.shape[1])
+        extreme = x.new_empty(batch, pooled, weight.shape[1]) if window.pool > 1 else rectified[0, :, :pooled]
         # where gamma is negative, batch norm turns the minimum into the maximum
         sign = torch.where(gamma < 0, -1.0, 1.0) if bool((gamma < 0).any()) else None
-        shift, sums, squares = None, 0.0, 0.0
+        shift, sums, squares = None, [], []
         for block in _blocks(rectified):
             for i in range(window.pool):
                 rows = _matrix(x[block], window, i)
                 product = rectified[i, block].view(-1, weight.shape[1])[: len(rows)]
                 torch.addmm(bias, rows, weight, out=product)
-                values = rectified[i, block, : window.phase(i)].clamp_(min=0)
+                values = _head(rectified[i, block], window.phase(i)).clamp_(min=0)
                 if shift is None:  # near the mean, so that the variance is not a small difference of large numbers
                     shift = values.mean((0, 1))
                 centred = values - shift
-                sums = sums + centred.sum((0, 1)).double()
-                squares = squares + centred.square_().sum((0, 1)).double()
-                values = values[:, :pooled] if sign is None else values[:, :pooled] * sign
+                sums.append(_total(centred))
+                squares.append(_total(centred.square_()))
+                if window.pool == 1:
+                    continue
+                values = _head(values, pooled) if sign is None else _head(values, pooled) * sign
                 if i == 0:
                     extreme[block] = values
                 else:
                     torch.maximum(extreme[block], values, out=extreme[block])
-        if sign is not None:
+        if sign is not None and window.pool > 1:
             extreme.mul_(sign)
         count = batch * window.convolved
-        sums = sums / count
-        mean, var = (shift + sums).float(), (squares / count - sums.square()).float()
+        beside = torch.stack(sums).double().sum(0) / count
+        mean, var = (shift + beside).float(), (torch.stack(squares).double().sum(0) / count - beside**2).float()
         inverse = (var + eps).rsqrt()
         y = x.new_empty(batch, -(-pooled // pad_to) * pad_to, weight.shape[1])
         torch.addcmul(beta - mean * gamma * inverse, extreme, gamma * inverse, out=y[:, :pooled])
-        y[:, pooled:] = 0
+        y[:, pooled:].zero_()
         ctx.save_for_backward(x, weight, gamma, rectified, extreme, mean, inverse)
         ctx.window = window
         ctx.mark_non_differentiable(mean, var)
@@ -134,8 +136,11 @@ class _ConvReluNormPool(torch.autograd.Function):
         x, weight, gamma, rectified, extreme, mean, inverse = ctx.saved_tensors
         window: Window = ctx.window
         grad_y = grad_y[:, : window.pooled]
-        grad_beta = grad_y.sum((0, 1))
-        grad_gamma = ((grad_y * extreme).sum((0, 1)) - mean * grad_beta) * inverse
+        grad_beta, products = torch.zeros_like(mean), torch.zeros_like(mean)
+        for block in _blocks(rectified):
+            grad_beta += _total(grad_y[block])
+            products += _total(grad_y[block] * extreme[block])
+        grad_gamma = (products - mean * grad_beta) * inverse
         # batch norm's gradient: gamma / std * grad_y where the pooling took the value, plus a linear function of it
         count = len(x) * window.convolved
         slope = -gamma * inverse.square() * grad_gamma / count
@@ -145,17 +150,21 @@ class _ConvReluNormPool(torch.autograd.Function):
         for block in _blocks(rectified):
             left = grad_y[block] * (gamma * inverse)  # of equal values, the first takes it
             if grad_x is not None:
-                grad_x[block].zero_()
+                grad_x[block] = 0
             for i in range(window.pool):
-                values = rectified[i, block, : window.phase(i)]
+                values = _head(rectified[i, block], window.phase(i))
                 grad = torch.empty_like(rectified[i, block])
-                grad[:, window.phase(i) :] = 0
-                inner = grad[:, : window.phase(i)]
+                inner = _head(grad, window.phase(i))
+                if inner is not grad:
+                    grad[:, window.phase(i) :] = 0
                 torch.addcmul(offset, values, slope, out=inner)
-                # as numbers, since comparisons that give booleans are not vectorised
-                taken = torch.eq(values[:, : window.pooled], extreme[block], out=torch.empty_like(left)).mul_(left)
-                left.sub_(taken)
-                inner[:, : window.pooled].add_(taken)
+                if window.pool == 1:
+                    inner.add_(left)
+                else:
+                    # as numbers, since comparisons that give booleans are not vectorised
+                    taken = torch.eq(_head(values, window.pooled), extreme[block], out=torch.empty_like(left))
+                    left.sub_(taken.mul_(left))
+                    _head(inner, window.pooled).add_(taken)
                 torch.ops.aten.threshold_backward.grad_input(inner, values, 0, grad_input=inner)
                 rows = _matrix(x[block], window, i)
                 grad = grad.view(-1, grad.shape[-1])[: len(rows)]
@@ -169,6 +178,17 @@ class _ConvReluNormPool(torch.autograd.Function):
 def _rows(x: Tensor, window: Window) -> int:
     """Rows of a phase for each row of the batch; those that reach into the padding are not part of the result."""
     return 1 if window.pool == window.convolved else x.shape[1] // (window.stride * window.pool)
+
+
+def _head(values_BTO: Tensor, positions: int) -> Tensor:
+    return values_BTO if values_BTO.shape[1] == positions else values_BTO[:, :positions]
+
+
+def _total(values_BTO: Tensor) -> Tensor:
+    """The sum for each channel."""
+    if values_BTO.is_contiguous():
+        return values_BTO.view(-1, values_BTO.shape[-1]).sum(0)
+    return values_BTO.sum(1).sum(0)  # over both axes at once, torch is ten times slower
 
 
 def _blocks(rectified: Tensor) -> list[slice]:
