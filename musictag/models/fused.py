@@ -46,7 +46,7 @@ def fusible(features: Tensor, *blocks: nn.Module) -> bool:
     not with layers of other classes, such as synchronised batch norms.
     """
     if (
-        not features.device.type == "cpu"
+        features.device.type != "cpu"
         or features.dtype != torch.float32
         or not torch.is_grad_enabled()
         or torch.is_autocast_enabled("cpu")
@@ -121,7 +121,8 @@ class _ConvReluNormPool(torch.autograd.Function):
             extreme.mul_(sign)
         count = batch * window.convolved
         beside = torch.stack(sums).double().sum(0) / count
-        mean, var = (shift + beside).float(), (torch.stack(squares).double().sum(0) / count - beside**2).float()
+        var = torch.stack(squares).double().sum(0) / count - beside**2
+        mean, var = (shift + beside).to(x.dtype), var.to(x.dtype)
         inverse = (var + eps).rsqrt()
         y = x.new_empty(batch, -(-pooled // pad_to) * pad_to, weight.shape[1])
         torch.addcmul(beta - mean * gamma * inverse, extreme, gamma * inverse, out=y[:, :pooled])

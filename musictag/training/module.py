@@ -146,6 +146,7 @@ class TaggingModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_weights()
         checkpoint["epoch_loss"] = self._epoch_loss.state()
+        checkpoint["precision"] = self.trainer.precision  # of a run that chose it by itself
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._epoch_loss.restore(checkpoint.get("epoch_loss"))
