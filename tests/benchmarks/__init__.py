@@ -14,7 +14,7 @@ from rich.table import Table
 
 from musictag.common.errors import MusictagError
 
-SECTIONS = ("prepare", "data", "models", "architectures", "songbook", "metrics", "million", "baseline")
+SECTIONS = ("prepare", "data", "models", "architectures", "training", "songbook", "metrics", "million", "baseline")
 
 
 def main(names: list[str]) -> int:
