@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from musictag.cli.parsing import Commands, add_commands
 from musictag.common.errors import MusictagError
+from musictag.common.processes import let_threads_sleep
 from musictag.common.streams import drop_output, write_out_what_cannot_be_encoded
 from musictag.common.text import printable
 from musictag.models.pretrained import PRETRAINED
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_commands(parser, COMMANDS)
     write_out_what_cannot_be_encoded()
     parsed = parser.parse_args(arguments)
+    let_threads_sleep()
     try:
         status = parsed.run(parsed)
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -74,3 +75,33 @@ def single_threaded_children() -> Iterator[None]:
 def available_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def let_threads_sleep() -> None:
+    """Call this before torch is imported: threads that have nothing to do sleep, unless the user has chosen otherwise.
+
+    By default they spin, each on a core, until the others have finished. Where another program is busy, they keep it
+    and each other from the cores: training became many times slower. On an idle machine it costs a few microseconds for
+    each operation.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+#: Parameters of glibc's mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST_KEPT_BYTES = 2**30
+
+
+def keep_freed_memory() -> None:
+    """Let this process reuse freed memory instead of returning it to the system at once, with glibc on Linux.
+
+    Each training step needs the same buffers again; to get them from the system, zeroed page by page, took up to half
+    of the step. Elsewhere, and for settings of the user (MALLOC_*, GLIBC_TUNABLES), nothing is changed.
+    """
+    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
+        return
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(library, "gnu_get_libc_version"):
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, -1)  # never

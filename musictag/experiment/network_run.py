@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
+import torch
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
-from musictag.common.processes import KILL, is_rank_zero, rank_zero_say
+from musictag.common.processes import KILL, is_rank_zero, keep_freed_memory, rank_zero_say
 from musictag.data.datasets import Source
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.manifest import Tag
@@ -30,7 +31,9 @@ from musictag.models.pretrained import TAGGER_FILE, digest
 from musictag.training.callbacks.checkpoints import save_tagger
 from musictag.training.callbacks.history import History, write_history
 from musictag.training.distributed.launcher import WatchedDDP
+from musictag.training.flags import AUTO
 from musictag.training.module import TaggingModule
+from musictag.training.precision import choose_precision
 from musictag.training.signals import SignalHandler
 from musictag.training.trainer import build_trainer, interactive, quieten_lightning
 from musictag.training.transfer import check_transfer, initialise_from
@@ -99,6 +102,7 @@ class NetworkRun(Run):
     def execute(self, source: Source, run_dir: Path, signal_handler: SignalHandler) -> dict[str, Any]:
         config = self.config
         began = time.perf_counter()
+        keep_freed_memory()
         quieten_lightning()
         if is_rank_zero():
             clean_up(run_dir)
@@ -108,6 +112,7 @@ class NetworkRun(Run):
         will_train = config["trainer"]["max_epochs"] != 0
         module, started_from = _model(config, source, data, source.learnable_manifest().tags)
         data.margin_samples = module.tagger.frontend.margin_samples
+        config = _with_precision(config, module, run_dir / "last.ckpt")
         history = History(run_dir / "history.csv", announce=not interactive())
         tracker = make_tracker(config, run_dir)
         trainer = build_trainer(config, run_dir, history, tracker.loggers, signal_handler)
@@ -127,7 +132,7 @@ class NetworkRun(Run):
         if best_path.exists():
             _read_best(best_path)  # fail now rather than after training
         if trainer.is_global_zero:
-            write_json(run_dir / "config.json", config)
+            write_json(run_dir / "config.json", self.config)
         if last.exists():
             rank_zero_say(_check_checkpoint(last, module))
         elif started_from is not None:
@@ -158,10 +163,11 @@ class NetworkRun(Run):
                     plot_curves(history.rows, run_dir / "curves.png", best_epoch=best_epoch)
                 metrics = write_scores(
                     run_dir,
-                    config=config,
+                    config=self.config,
                     data=data,
                     scores=module.test_scores,
-                    own=network_facts(module.tagger, data, history.rows, best_epoch, validation, seconds),
+                    own=network_facts(module.tagger, data, history.rows, best_epoch, validation, seconds)
+                    | {"precision": trainer.precision},
                     device=str(trainer.strategy.root_device),
                     on_scored=partial(_add_scores, best_path, best),
                 )
@@ -238,6 +244,23 @@ def _model(
     return module, initialise_from(module.tagger, config["init_from"], config["trainer"]["max_epochs"] != 0)
 
 
+def _with_precision(config: dict[str, Any], module: TaggingModule, last: Path) -> dict[str, Any]:
+    """``config`` with a precision instead of ``auto``: the one that the run has begun with, or the faster one."""
+    settings = config["trainer"]
+    if settings.get("precision") != AUTO:
+        return config
+    if last.exists():
+        precision, reason = _read_last(last)["precision"], "as before"
+    else:
+        on_gpu = settings.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        device = torch.device("cuda" if on_gpu else "cpu")
+        precision, reason = choose_precision(
+            module.tagger, module.loss, config["data"]["batch_size"], device, config["seed"]
+        )
+    rank_zero_say(f"Precision {precision}: {reason}")
+    return config | {"trainer": settings | {"precision": precision}}
+
+
 def _read_best(path: Path) -> StoredTagger:
     try:
         return read_tagger(path)
@@ -247,16 +270,8 @@ def _read_best(path: Path) -> StoredTagger:
 
 def _check_checkpoint(path: Path, module: TaggingModule) -> str:
     """A message about where training resumes; raises MusictagError for a damaged checkpoint or one of other tags."""
-    try:
-        content = read_checkpoint(path)
-        spec = tagger_spec(content)
-        if spec is None:
-            raise ValueError("it holds no tagger")
-    except ValueError as error:
-        raise MusictagError(
-            f"{path} is damaged and cannot be resumed from: {error}. Delete it to train from the start; "
-            f"if {TAGGER_FILE} is in the same folder, it still holds the best model so far."
-        ) from error
+    content = _read_last(path)
+    spec = tagger_spec(content)
     tags = module.hparams["tagger"]["tags"]
     if spec["tags"] != tags:
         raise MusictagError(
@@ -265,6 +280,20 @@ def _check_checkpoint(path: Path, module: TaggingModule) -> str:
         )
     finished = len(content.get("callbacks", {}).get("History", {}).get("rows", ()))
     return f"Resuming from {path} after {finished} finished epochs"
+
+
+def _read_last(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint; raises MusictagError for a damaged one."""
+    try:
+        content = read_checkpoint(path)
+        if tagger_spec(content) is None:
+            raise ValueError("it holds no tagger")
+        return content
+    except ValueError as error:
+        raise MusictagError(
+            f"{path} is damaged and cannot be resumed from: {error}. Delete it to train from the start; "
+            f"if {TAGGER_FILE} is in the same folder, it still holds the best model so far."
+        ) from error
 
 
 def _some_names(tags: list[dict[str, str]]) -> str:

@@ -8,6 +8,8 @@ from musictag.common.errors import MusictagError
 
 #: Precisions of training. Others are refused: weights in half precision neither learn nor score like float32 weights.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+#: The first two, whichever is faster: musictag.training.precision.
+AUTO = "auto"
 #: Flags of Lightning's Trainer that a run cannot have, and what to use instead.
 _REFUSED_FLAGS = {
     "callbacks": "add yours to the group of callbacks: +callbacks.mine._target_=my_package.MyCallback",
@@ -36,10 +38,17 @@ def check_flags(settings: dict[str, Any]) -> None:
         if flag in settings and not is_all:
             raise MusictagError(f"trainer.{flag}={settings[flag]} is not possible here: {instead}")
     precision, strategy = settings.get("precision", "32-true"), settings.get("strategy", "auto")
-    if precision not in PRECISIONS:
-        raise MusictagError(f"trainer.precision={precision} does not exist; choose one of {', '.join(PRECISIONS)}")
+    if precision not in (*PRECISIONS, AUTO):
+        raise MusictagError(
+            f"trainer.precision={precision} does not exist; choose one of {', '.join(PRECISIONS)}, {AUTO}"
+        )
     if strategy == "auto":
         return
+    if precision == AUTO:
+        raise MusictagError(
+            "trainer.precision=auto measures in a single process, and several could decide differently; use "
+            "trainer.precision=bf16-mixed or 32-true"
+        )
     if not isinstance(strategy, dict):
         raise MusictagError(f"trainer.strategy={strategy} is not possible here; use auto or trainer=ddp")
     if strategy.get("broadcast_buffers", True):

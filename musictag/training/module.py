@@ -25,6 +25,7 @@ from musictag.models.layers import full_precision
 from musictag.models.network import TaggingNetwork
 from musictag.training.distributed.step_exchange import AsyncScalars, EpochLoss, StopRequest
 from musictag.training.losses import Loss
+from musictag.training.optimizers import make_optimizer
 from musictag.training.schedulers import make_scheduler, step_epoch
 
 
@@ -147,6 +148,7 @@ class TaggingModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_weights()
         checkpoint["epoch_loss"] = self._epoch_loss.state()
+        checkpoint["precision"] = self.trainer.precision  # of a run that chose it by itself
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._epoch_loss.restore(checkpoint.get("epoch_loss"))
@@ -162,7 +164,7 @@ class TaggingModule(pl.LightningModule):
             scheduler.step()
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._make_optimizer([p for p in self.tagger.parameters() if p.requires_grad])
+        optimizer = make_optimizer(self._make_optimizer, [p for p in self.tagger.parameters() if p.requires_grad])
         if self._make_scheduler is None:
             return optimizer
         steps, mode = int(self.trainer.estimated_stepping_batches), monitors()[self.hparams.monitor]

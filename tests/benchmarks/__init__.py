@@ -16,7 +16,18 @@ from musictag.common.errors import MusictagError
 
 #: Sections with options and tables of their own: ``python -m tests.benchmarks gpu --help``. Run only if named.
 PROGRAMS = ("gpu", "growth", "peers")
-SECTIONS = ("prepare", "data", "models", "inference", "architectures", "songbook", "metrics", "million", "baseline")
+SECTIONS = (
+    "prepare",
+    "data",
+    "models",
+    "inference",
+    "training",
+    "architectures",
+    "songbook",
+    "metrics",
+    "million",
+    "baseline",
+)
 
 
 def main(names: list[str]) -> int:

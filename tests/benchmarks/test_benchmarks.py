@@ -10,7 +10,18 @@ import pytest
 
 from musictag.common.errors import MusictagError
 from tests import benchmarks
-from tests.benchmarks import architectures, baseline, data, growth, inference, metrics, models, prepare, songbook
+from tests.benchmarks import (
+    architectures,
+    baseline,
+    data,
+    growth,
+    inference,
+    metrics,
+    models,
+    prepare,
+    songbook,
+    training,
+)
 from tests.benchmarks.figures import Figure
 
 
@@ -41,6 +52,16 @@ def test_the_other_sections_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = list(inference.benchmark())
     assert len(figures) == 4
     assert min(figure.value for figure in figures) > 0
+
+
+@pytest.mark.slow
+def test_the_training_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_MODELS", training._MODELS[:2])
+    monkeypatch.setattr(training, "_STEPS", 1)
+    monkeypatch.setattr(training, "_BUSY_STEPS", 1)
+    figures = list(training.benchmark())
+    assert [figure.unit for figure in figures] == (["s of audio / s"] * 3 + ["x"]) * 2 + ["ms"] * 4
+    assert all(figure.value > 0 for figure in figures)
 
 
 @pytest.mark.slow

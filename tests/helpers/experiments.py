@@ -45,8 +45,9 @@ def folders(tmp_path: Path) -> list[str]:
 
 def compose_config(*overrides: str) -> dict[str, Any]:
     """The configuration that `python train.py OVERRIDES` would run, as plain containers."""
-    places = {key: value for key, _, value in (word.partition("=") for word in overrides) if _is_place(key, value)}
-    words = (word for word in overrides if not _is_place(*word.partition("=")[::2]))
+    last = dict(word.partition("=")[::2] for word in overrides)
+    places = {key: value for key, value in last.items() if _is_place(key, value)}
+    words = (word for word in overrides if word.partition("=")[0] not in places)
     config = copy.deepcopy(_composed((*words, *(f"{key}=/{key}" for key in places)), str(plugin_folders())))
     for key, value in places.items():
         *group, name = key.split(".")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.frontends.spectrogram_base import SpectrogramFrontEnd
+from musictag.models.fused import Window, conv_relu_norm_pool, fusible
 from musictag.models.inference_form import Chain, MaxOverBands
 from musictag.models.layers import BATCH_NORM_MOMENTUM, SameConv1d, conv_relu_norm, initialise, scaled
 
@@ -58,9 +60,7 @@ class MusicallyMotivated(SpectrogramFrontEnd):
         initialise(self)
 
     def features(self, spectrogram: Tensor) -> Tensor:
-        image = spectrogram.unsqueeze(1)
-        # max stores the position; amax searches for it again in the backward pass: a fifth more training time
-        timbral = [_laid_out(layer, image).max(dim=2).values for layer in self.timbral]
+        timbral = [timbral_features(spectrogram, layer) for layer in self.timbral]
         loudness = spectrogram.mean(1, keepdim=True)
         temporal = [layer(loudness) for layer in self.temporal]
         return torch.cat(timbral + temporal, dim=1)
@@ -72,8 +72,19 @@ class MusicallyMotivated(SpectrogramFrontEnd):
         return form
 
 
-def _laid_out(layer: nn.Sequential, image: Tensor) -> Tensor:
-    """A ``conv_relu_norm`` on B×1×F×T; in training on a GPU with the channels innermost: see layers.waveform_on_gpu."""
-    if not (image.is_cuda and layer.training) or torch.compiler.is_compiling():
-        return layer(image)
-    return layer[2](layer[1](layer[0](image).contiguous(memory_format=torch.channels_last)))
+def timbral_features(spectrogram: Tensor, layer: nn.Sequential) -> Tensor:
+    """Log-mel B×F×T -> B×C×T: a ``conv_relu_norm`` of vertical filters, then the maximum over all bands."""
+    if not fusible(spectrogram, layer):
+        maps = layer[0](spectrogram.unsqueeze(1))
+        if maps.is_cuda and layer.training and not torch.compiler.is_compiling():
+            maps = maps.contiguous(memory_format=torch.channels_last)  # see layers.waveform_on_gpu
+        # max stores the position; amax searches for it again in the backward pass: a fifth more training time
+        return layer[1:](maps).max(dim=2).values
+    (batch, bands, _), (height, width) = spectrogram.shape, layer[0].kernel_size
+    # a convolution over the bands of each frame, whose channels are the frames under the filter
+    padded = F.pad(spectrogram, (width // 2, width // 2))
+    frames_BTFC = padded.unfold(2, width, 1).permute(0, 2, 1, 3).contiguous()
+    window = Window(bands, height, 1, bands - height + 1)
+    weight_KO = layer[0].weight.squeeze(1).flatten(1).t()
+    pooled = conv_relu_norm_pool(frames_BTFC.flatten(0, 1), layer, weight_KO, window, pad_to=1)
+    return pooled.view(batch, -1, pooled.shape[-1]).transpose(1, 2)

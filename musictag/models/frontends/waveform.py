@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.frontends import FrontEnd
+from musictag.models.fused import Window, conv_relu_norm_pool, fusible
 from musictag.models.layers import BATCH_NORM_MOMENTUM, conv_relu_norm, initialise, scaled, waveform_on_gpu
 
 
@@ -53,7 +55,21 @@ class SampleLevel(FrontEnd):
     def forward(self, waveform: Tensor) -> Tensor:
         if waveform.is_cuda and self.training:
             return waveform_on_gpu(self.layers, waveform)
+        blocks = [layer for layer in self.layers if not isinstance(layer, nn.MaxPool1d)]
+        if fusible(waveform, *blocks):
+            return self._fused(waveform, blocks)
         return self.layers(waveform.unsqueeze(1))
+
+    def _fused(self, waveform: Tensor, blocks: list[nn.Sequential]) -> Tensor:
+        """The same as ``self.layers``, in training on a CPU."""
+        length, features_BTC = waveform.shape[1], F.pad(waveform, (0, -waveform.shape[1] % 3)).unsqueeze(2)
+        for block in blocks:
+            stride, pool = (3, 1) if block is blocks[0] else (1, 3)
+            window = Window(length, 3, stride, pool)
+            weight_KO = block[0].weight.permute(2, 1, 0).flatten(0, 1)
+            features_BTC = conv_relu_norm_pool(features_BTC, block, weight_KO, window, pad_to=3)
+            length = window.pooled
+        return features_BTC[:, :length].transpose(1, 2).contiguous()
 
     def num_frames(self, num_samples: int) -> int:
         frames = num_samples // 3
