@@ -65,10 +65,10 @@ def fusible(features: Tensor, *blocks: nn.Module) -> bool:
 def conv_relu_norm_pool(x_BTC: Tensor, block: nn.Sequential, weight_KO: Tensor, window: Window, pad_to: int) -> Tensor:
     """``block`` (convolution, ReLU, batch norm), in training, and a max-pooling -> B×T×O.
 
-    ``x_BTC`` is contiguous; behind ``window.length`` positions it has padding, which is not read, up to a multiple of
-    ``stride * pool`` positions (or, if only one pooled position results, of any length). The result is padded likewise,
-    to a multiple of ``pad_to``. ``weight_KO`` is the convolution's weight, positions before channels. The stride of the
-    pooled positions must not be smaller than the kernel.
+    ``x_BTC`` is contiguous; behind ``window.length`` positions it has padding, which does not change the result, up to
+    a multiple of ``stride * pool`` positions (none is needed where the pooling leaves a single position). The result is
+    padded with zeros likewise, to a multiple of ``pad_to``. ``weight_KO`` is the convolution's weight, positions before
+    channels. The kernel must not be longer than ``stride * pool``, unless a single position is left.
     """
     norm = block[2]
     y, mean, var = _ConvReluNormPool.apply(
@@ -140,8 +140,8 @@ class _ConvReluNormPool(torch.autograd.Function):
         grad_beta, products = torch.zeros_like(mean), torch.zeros_like(mean)
         for block in _blocks(rectified):
             grad_beta += _total(grad_y[block])
-            products += _total(grad_y[block] * extreme[block])
-        grad_gamma = (products - mean * grad_beta) * inverse
+            products += _total((extreme[block] - mean).mul_(grad_y[block]))
+        grad_gamma = products * inverse
         # batch norm's gradient: gamma / std * grad_y where the pooling took the value, plus a linear function of it
         count = len(x) * window.convolved
         slope = -gamma * inverse.square() * grad_gamma / count

@@ -21,6 +21,6 @@ def make_optimizer(
     if not fusible or any(weight.device.type not in ("cpu", "cuda") for weight in weights):
         return make(weights)
     optimizer = make(weights, fused=True)
-    # Lightning refuses to clip gradients that the optimiser itself would unscale; here Lightning does it, as usual
+    # Lightning refuses to clip gradients that the optimiser would unscale itself; here they are unscaled before
     optimizer._step_supports_amp_scaling = False
     return optimizer

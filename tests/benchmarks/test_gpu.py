@@ -40,7 +40,7 @@ def test_rows_are_written_and_a_failure_does_not_end_the_run(tmp_path: Path, mon
     monkeypatch.setattr(steps, "_SECONDS", 0.0)
     rates = steps.Rates.measure(CPU, copied=2**16, side=16)
     assert min(rates.bytes, *rates.flop.values()) > 0
-    cases = [steps.Case("waveform_small", seconds, 2, "float32", "eager") for seconds in (1.5, 0.1)]
+    cases = [steps.Case("dieleman_waveform", seconds, 2, "float32", "eager") for seconds in (1.5, 0.1)]
     with Table("steps", steps.COLUMNS, "", tmp_path) as table:
         gpu.measure(cases, lambda case: steps.rows_of(case, CPU, rates), table, time.monotonic() + 100)
         gpu.measure(cases[:1], lambda case: steps.rows_of(case, CPU, rates), table, time.monotonic())
@@ -50,12 +50,12 @@ def test_rows_are_written_and_a_failure_does_not_end_the_run(tmp_path: Path, mon
     assert float(training["audio s / s"]) > 0
     assert float(training["GFLOP"]) > 2.5 * float(inference["GFLOP"])
     assert failed["mode"].startswith("failed: MusictagError: data.patch_seconds=0.1 is too short")
-    assert 'over: --cases "waveform_small 1.5 2 float32 eager"' in (tmp_path / "steps.md").read_text()
+    assert 'over: --cases "dieleman_waveform 1.5 2 float32 eager"' in (tmp_path / "steps.md").read_text()
 
 
 def test_the_longest_operations_of_a_step_are_found(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(steps, "_SECONDS", 0.0)
-    rows = list(steps.profile_of(steps.Case("waveform_small", 1.5, 2, "float32", "eager"), CPU))
+    rows = list(steps.profile_of(steps.Case("dieleman_waveform", 1.5, 2, "float32", "eager"), CPU))
     shares = [row[-1] for row in rows]
     assert shares == sorted(shares, reverse=True)
     assert 50 < sum(shares) <= 100.001
