@@ -47,6 +47,10 @@ def test_the_other_sections_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert training.what == "dieleman_waveform: training, batches of 5 x 3.00 s"
     assert 0 < training.value < tagging.value
     assert len(list(metrics.benchmark())) == 1
+
+
+@pytest.mark.slow
+def test_the_inference_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "_PRESETS", {"waveform_small": 1.5})
     monkeypatch.setattr(inference, "_PIPELINES", ())
     figures = list(inference.benchmark())

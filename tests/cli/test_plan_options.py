@@ -77,7 +77,9 @@ def _planned(words: tuple[str, ...]) -> str:
     return json.dumps(content)
 
 
-@pytest.mark.parametrize("option", CHANGES)
+@pytest.mark.parametrize(
+    "option", [pytest.param(name, marks=[pytest.mark.slow] if i % 4 else []) for i, name in enumerate(CHANGES)]
+)
 def test_every_option_changes_the_plan(option: str) -> None:
     without, with_it = CHANGES[option]
     if option == "songs":

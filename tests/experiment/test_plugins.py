@@ -222,7 +222,7 @@ def test_a_file_of_a_name_that_is_taken_is_refused(tmp_path: Path, monkeypatch: 
 
 def test_its_author_runs_the_contracts(installed: Environment) -> None:
     told = installed.run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(SOURCE / "tests"))
-    assert "22 passed" in told
+    assert "24 passed" in told
     told = installed.run("-c", "import my_package; print(my_package.__file__)")
     assert str(installed.packages) in told  # the installed one
 

@@ -102,7 +102,9 @@ def test_unlearned_tags_are_reported_once(rare: Path) -> None:
         data.setup("test")
 
 
-@pytest.mark.parametrize("model", ["network", "gbt", "logistic"])
+@pytest.mark.parametrize(
+    "model", ["network", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gbt", "logistic"))]
+)
 def test_every_model_trains_on_songs_that_lack_a_tag_and_is_scored_on_it(
     model: str, rare: Path, tmp_path: Path
 ) -> None:
