@@ -257,6 +257,7 @@ def _with_precision(config: dict[str, Any], module: TaggingModule, last: Path) -
         precision, reason = choose_precision(
             module.tagger, module.loss, config["data"]["batch_size"], device, config["seed"]
         )
+    module.precision = precision
     rank_zero_say(f"Precision {precision}: {reason}")
     return config | {"trainer": settings | {"precision": precision}}
 

@@ -74,7 +74,8 @@ def rearranged(module: nn.Module) -> nn.Module:
     children = module._modules
     form = copy.deepcopy(module, {id(child): child for child in children.values()})  # without copying them
     form._modules = {}
-    form.requires_grad_(False).eval()
+    form.requires_grad_(False)
+    form.training = False  # not by eval(), which a part may extend, and which would miss its layers
     forms = {id(child): inference_form(child) for child in module.children()}
     form._modules = {name: forms.get(id(child)) for name, child in children.items()}
     return form

@@ -72,6 +72,8 @@ class TaggingModule(pl.LightningModule):
         if compile:
             # in place, so that the names in the state dict stay those of the plain model
             self.tagger.compile()
+        #: of the training, where the run has chosen it by itself: a resumed one keeps it
+        self.precision: str | None = None
         self.stop_request = StopRequest()
         self._epoch_loss = EpochLoss()
         self._unchecked: tuple[AsyncScalars, Tensor] | None = None
@@ -148,7 +150,7 @@ class TaggingModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_weights()
         checkpoint["epoch_loss"] = self._epoch_loss.state()
-        checkpoint["precision"] = self.trainer.precision  # of a run that chose it by itself
+        checkpoint["precision"] = self.precision
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._epoch_loss.restore(checkpoint.get("epoch_loss"))

@@ -87,6 +87,7 @@ def test_a_small_one_is_made_and_measured(tmp_path: Path, monkeypatch: pytest.Mo
         assert 0 < seconds <= time.perf_counter() - began
 
 
+@pytest.mark.slow
 def test_the_experiment_of_the_paper_on_a_catalogue_of_this_kind(tmp_path: Path) -> None:
     """loss=mse, nine layers on waveforms, 100 classification and 39 regression tags."""
     rng = np.random.default_rng(0)

@@ -51,7 +51,11 @@ def tables() -> list[tuple[list[str], list[list[str]]]]:
 ROWS = [(heading, row) for heading, rows in tables() for row in rows]
 
 
-@pytest.mark.parametrize(("heading", "row"), ROWS, ids=[row[0].split("plan ")[1].strip("`") for _, row in ROWS])
+@pytest.mark.parametrize(
+    ("heading", "row"),
+    [pytest.param(*row, marks=[pytest.mark.slow] if i % 3 else []) for i, row in enumerate(ROWS)],
+    ids=[row[0].split("plan ")[1].strip("`") for _, row in ROWS],
+)
 def test_a_row_is_what_its_command_prints(
     heading: list[str], row: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

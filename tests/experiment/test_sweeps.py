@@ -104,7 +104,7 @@ def test_every_job_of_every_study_composes(name: str, data: str) -> None:
     jobs = study.job_overrides(cfg)
     assert jobs is not None
     assert len({tuple(job) for job in jobs}) == len(jobs) > 1
-    for job in (jobs[0], jobs[-1]):
+    for job in jobs[-1:]:
         config = compose_config(*job)
         assert config["study"] == name
         experiment.check_keys(config)

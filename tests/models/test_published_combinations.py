@@ -22,10 +22,7 @@ from tests.helpers.processes import program
 
 #: For tests that take seconds each: some of each kind, the rest marked slow.
 SOME_PRESETS = [
-    name
-    if name in ("crnn", "harmonic", "pons_spectrogram", "samplecnn_se")
-    else pytest.param(name, marks=pytest.mark.slow)
-    for name in PRESETS
+    name if name in ("harmonic", "samplecnn_se") else pytest.param(name, marks=pytest.mark.slow) for name in PRESETS
 ]
 #: For 50 tags. Counted in the authors' code or in that of a re-evaluation: SampleCNN and its variants (Kim et al. 2018,
 #: Keras), musicnn and vgg (the published weights), the paper's models (its TensorFlow graphs), self-attention (both

@@ -89,8 +89,8 @@ FAULTS = (
     Fault(
         "weight decay is left out",
         "musictag/training/module.py",
-        "self._make_optimizer([p for p",
-        "self._make_optimizer(weight_decay=0.0, params=[p for p",
+        "make_optimizer(self._make_optimizer, [p for p",
+        "make_optimizer(lambda weights: self._make_optimizer(weights, weight_decay=0.0), [p for p",
         f"{HAND}test_weight_decay_pulls_every_weight_as_adam_s_does",
     ),
     Fault(
@@ -180,8 +180,8 @@ FAULTS = (
     Fault(
         "song scores are means of logits",
         "musictag/training/module.py",
-        "scores = self.tagger.probabilities(self.tagger(waveform))",
-        "scores = self.tagger(waveform)",
+        "self.tagger.probabilities(network(waveform))",
+        "network(waveform)",
         "training/test_best_epoch.py::test_the_best_epoch_is_kept_and_training_ends_when_none_is_better[val_loss]",
     ),
     Fault(

@@ -35,6 +35,7 @@ def all_seconds(run_dir: Path) -> list[float]:
     return [*metrics["seconds"].values(), *metrics["speed"].values(), *rows]
 
 
+@pytest.mark.slow
 def test_a_time_of_day_that_jumps_changes_nothing(
     tiny_catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

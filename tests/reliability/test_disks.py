@@ -33,11 +33,10 @@ def seen(disk: Disk, run: Bench) -> Path:
 @pytest.mark.parametrize(
     ("file", "nth"),
     [
-        ("last.ckpt", 2),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (
-                ("config.json", 1), ("history.csv", 2), ("tagger.safetensors", 1), ("curves.png", 1),
+                ("last.ckpt", 2), ("config.json", 1), ("history.csv", 2), ("tagger.safetensors", 1), ("curves.png", 1),
                 ("predictions.npz", 1), ("tags.png", 1), ("metrics.json", 1),
             )
         ),

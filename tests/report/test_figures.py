@@ -13,6 +13,7 @@ from musictag.report.statistics.popularity import exclusive, popularity
 from musictag.report.statistics.resampling import resampled
 from musictag.report.statistics.scaling import crossings, curves
 from musictag.report.study import read_study
+from tests.helpers.marks import first_fast
 from tests.helpers.studies import SYSTEMS, WITH_TREES, System, write_run, write_study
 
 ONE = {"waveform_small": SYSTEMS["waveform_small"]}
@@ -28,7 +29,7 @@ def check(path: Path, *words: str, widest: int = 2000) -> None:
         assert word in text
 
 
-@pytest.mark.parametrize("systems", [ONE, SYSTEMS, WITH_TREES], ids=["one", "two", "three"])
+@pytest.mark.parametrize("systems", first_fast([WITH_TREES, ONE, SYSTEMS]), ids=["three", "one", "two"])
 def test_scaling(systems: dict[str, System], tmp_path: Path) -> None:
     write_study(tmp_path, systems=systems, songs=100, tags=6, seeds=(0, 1))
     study = read_study(tmp_path)

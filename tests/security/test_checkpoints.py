@@ -140,6 +140,7 @@ def test_an_imported_module_is_one_of_parts(tmp_path: Path) -> None:
 # nothing is allocated that is not there
 
 
+@pytest.mark.slow
 def test_headers_and_descriptions_that_unfold(tmp_path: Path) -> None:
     whole, paths = stored(described()), []
     many = 2 * 2**20
@@ -176,6 +177,7 @@ HUGE: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 def test_networks_of_terabytes(tmp_path: Path) -> None:
     paths = []
     for number, changes in enumerate(HUGE):
@@ -247,6 +249,7 @@ def test_trees_that_walk_in_circles_or_nowhere(tmp_path: Path) -> None:
     refused("models", paths, "the trees of a tag are damaged")
 
 
+@pytest.mark.slow
 def test_pickles_that_unfold(tmp_path: Path) -> None:
     path = tmp_path / "list.cP"
     path.write_bytes(b"\x80\x02K\x01r\xff\xff\xff\x7f.")  # an object with the number two billion

@@ -32,9 +32,9 @@ def rf64(frames: int) -> bytes:
     ("content", "message"),
     [
         (wav(channels=10_000), "cannot be read as audio"),
-        (wav(channels=0), "cannot be read as audio"),
-        (wav(rate=1), "declares 1 samples per second"),
-        (wav(rate=2**31), "cannot be read as audio"),
+        pytest.param(wav(channels=0), "cannot be read as audio", marks=pytest.mark.slow),
+        pytest.param(wav(rate=1), "declares 1 samples per second", marks=pytest.mark.slow),
+        pytest.param(wav(rate=2**31), "cannot be read as audio", marks=pytest.mark.slow),
         (wav(rate=2**31 - 1), "declares 2,147,483,647 samples per second"),
     ],
     ids=["10,000 channels", "no channel", "1 Hz", "2^31 Hz", "2^31 - 1 Hz"],
@@ -53,6 +53,7 @@ def test_a_header_of_terabytes_costs_no_memory(tmp_path: Path) -> None:
     assert not outcomes.ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("declared", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_days_of_one_value_in_a_small_file(declared: bool, tmp_path: Path) -> None:
     path = tmp_path / "song.flac"
@@ -68,6 +69,7 @@ def test_days_of_one_value_in_a_small_file(declared: bool, tmp_path: Path) -> No
     refused("audio", path, "longer than 12 hours", megabytes=2048, seconds=120)
 
 
+@pytest.mark.slow
 def test_tables_that_unfold(tmp_path: Path) -> None:
     path = tmp_path / "one.csv"
     path.write_text("path,x\n" + "a" * 2**26 + ",1\n")

@@ -70,7 +70,7 @@ def prepared_without(crashing: list[Path], folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "suffix",
-    [pytest.param(s, marks=[pytest.mark.slow] if i % 3 else []) for i, s in enumerate([*FORMATS, *ENCODED])],
+    [pytest.param(s, marks=[pytest.mark.slow] if i % 6 else []) for i, s in enumerate([*FORMATS, *ENCODED])],
 )
 def test_a_few_damaged_files(suffix: str, tmp_path: Path) -> None:
     read_damaged(suffix, 12, tmp_path)

@@ -49,7 +49,7 @@ def hurt_and_watch(command: list[str], records: Path, hurt: str) -> tuple[int, f
 @pytest.mark.parametrize(
     ("launcher", "where", "status"),
     [
-        ("lightning", "train:1:1:1", 1),
+        pytest.param("lightning", "train:1:1:1", 1, marks=pytest.mark.slow),
         pytest.param("lightning", "train:0:1:1", -signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param("lightning", "validation:1:0:0", 1, marks=pytest.mark.slow),
         pytest.param("lightning", "test:1:0:0", 1, marks=pytest.mark.slow),

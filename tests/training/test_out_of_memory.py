@@ -23,6 +23,7 @@ def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
     return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [

@@ -22,6 +22,7 @@ from musictag.experiment.run import make_run
 from tests.data.datasets.test_jamendo import HEADER, MOODS
 from tests.data.datasets.test_magnatagatune import write_tables
 from tests.helpers.experiments import TINY, compose_config, folders
+from tests.helpers.marks import first_fast
 from tests.helpers.public_files import make_audio, make_files
 
 
@@ -173,7 +174,7 @@ def words(kind: str, folder: Path) -> tuple[list[str], int, int]:
     return ["data=msd", f"data.root={part_of_msd(folder)}"], 50, 30
 
 
-@pytest.mark.parametrize("kind", ["jamendo", "magnatagatune", "msd"])
+@pytest.mark.parametrize("kind", first_fast(["jamendo", "magnatagatune", "msd"]))
 def test_a_part_of_a_published_data_set_trains(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own, total, learnable = words(kind, tmp_path / "music")
     overrides = [*TINY, *folders(tmp_path), *own, "trainer.max_epochs=1"]

@@ -19,6 +19,7 @@ from musictag.data.loading.samplers import EvaluationBatches, TrainBatches
 from musictag.data.random_draws import song_keys, subset_order
 from musictag.evaluation.song_average import SongAverage
 from tests.helpers.catalogues import read_rows, ready, song_data, write_table
+from tests.helpers.marks import first_fast
 
 PATCH = 8000
 
@@ -161,7 +162,7 @@ class Recorder(pl.LightningModule):
 
 
 @pytest.mark.parametrize("after_validation", [False, True])
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", first_fast([2, 0]))
 def test_a_resumed_run_sees_what_an_uninterrupted_one_would(
     tiny_catalogue: Path, tmp_path: Path, num_workers: int, after_validation: bool
 ) -> None:

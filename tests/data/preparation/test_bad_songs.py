@@ -14,6 +14,7 @@ from musictag.data.datasets.catalogue import CatalogueFile
 from musictag.data.manifest import Manifest
 from musictag.data.preparation.prepare import prepare
 from tests.helpers.catalogues import read_rows, synthetic_song, write_table
+from tests.helpers.marks import first_fast
 from tests.helpers.preparations import CountingCatalogue
 
 
@@ -61,7 +62,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", first_fast([2, 1]))
 def test_any_problem_of_a_file_costs_only_that_song(tiny_catalogue: Path, tmp_path: Path, workers: int) -> None:
     rows = read_rows(tiny_catalogue)
     for row, damage in zip(rows, DAMAGES, strict=False):

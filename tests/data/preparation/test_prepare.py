@@ -20,6 +20,7 @@ from musictag.data.preparation import prepare as preparation
 from musictag.data.preparation.prepare import Prepared, prepare, song_versions
 from musictag.data.store.folder import prepared_folder
 from tests.helpers.catalogues import read_rows, synthetic_song, write_catalogue, write_table
+from tests.helpers.marks import first_fast
 from tests.helpers.preparations import (
     CountingCatalogue,
     all_samples,
@@ -123,7 +124,7 @@ def test_interrupted_by_hand_it_keeps_finished_blocks(tiny_catalogue: Path, tmp_
     assert contents(tmp_path / "data") == reference
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", first_fast([2, 1]))
 def test_a_full_disk_stops_the_work_and_nothing_half_written_counts(
     tiny_catalogue: Path, tmp_path: Path, reference: dict, workers: int
 ) -> None:
