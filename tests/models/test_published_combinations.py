@@ -150,6 +150,15 @@ def test_compiled_and_exported_models_give_the_same(name):
     assert plain.shape == (2, 3)
 
 
+@pytest.mark.parametrize("name", SOME_PRESETS)
+def test_a_training_step_is_one_graph(name):
+    """What torch.compile cannot follow breaks it, and each break costs time; of our layers, only recurrent ones do."""
+    tagger = make_small_network(name).train()
+    torch._dynamo.reset()
+    found = torch._dynamo.explain(tagger)(0.1 * torch.randn(2, tagger.input_samples))
+    assert found.graph_break_count == (name == "crnn"), found.break_reasons
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_half_precision_is_close(name):
     tagger = make_small_network(name)

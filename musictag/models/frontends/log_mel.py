@@ -134,15 +134,14 @@ def check_constants(n_fft: int, bands: int) -> None:
 def power_spectrogram(waveform: Tensor, window: Tensor, hop_samples: int, pad_mode: str) -> Tensor:
     """Waveform B×N -> power float32, B×bins×T, bins = len(window) // 2 + 1. For ``pad_mode`` see LogMel."""
     centred = pad_mode != "song"
-    return audio.spectrogram(
+    # torch's own: torch.compile cannot follow torchaudio's. Not its magnitude: a root, which would be squared again
+    spectrum = torch.stft(
         waveform.float(),
-        pad=0,
+        len(window),
+        hop_samples,
         window=window,
-        n_fft=len(window),
-        hop_length=hop_samples,
-        win_length=len(window),
-        power=2.0,
-        normalized=False,
         center=centred,
         pad_mode=pad_mode if centred else "constant",
+        return_complex=True,
     )
+    return spectrum.real.square() + spectrum.imag.square()

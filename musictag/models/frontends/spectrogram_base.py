@@ -55,8 +55,9 @@ class SpectrogramFrontEnd(FrontEnd):
             self.register_buffer("normalisation_mean", torch.full((), torch.nan))
             self.register_buffer("normalisation_std", torch.full((), torch.nan))
             self.register_buffer("normalisation_fitted", torch.zeros((), dtype=torch.long))
-            self._seen_fitted = False  # avoids a device synchronisation at every step
-            self.register_load_state_dict_post_hook(_forget_fitted)
+            # known in advance: to look would synchronise with the device, and break the graph of torch.compile
+            self._seen_fitted = False
+            self.register_load_state_dict_post_hook(_see_fitted)
 
     @abstractmethod
     def features(self, spectrogram: Tensor) -> Tensor:
@@ -117,6 +118,7 @@ class SpectrogramFrontEnd(FrontEnd):
         self.normalisation_mean.fill_(mean)
         self.normalisation_std.fill_(variance**0.5)
         self.normalisation_fitted.fill_(1)
+        self._seen_fitted = True
 
     def _require_normalisation(self) -> None:
         if self._seen_fitted:
@@ -129,5 +131,6 @@ class SpectrogramFrontEnd(FrontEnd):
         self._seen_fitted = True
 
 
-def _forget_fitted(frontend: SpectrogramFrontEnd, _incompatible_keys: object) -> None:
-    frontend._seen_fitted = False
+def _see_fitted(frontend: SpectrogramFrontEnd, _incompatible_keys: object) -> None:
+    fitted = frontend.normalisation_fitted
+    frontend._seen_fitted = not fitted.is_meta and bool(fitted)
