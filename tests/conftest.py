@@ -22,6 +22,16 @@ collect_ignore = ["plugin"]
 collect_ignore_glob = [] if sys.platform == "linux" else list(LINUX_ONLY)
 
 
+@pytest.fixture(autouse=True)
+def pictures_are_not_laid_out(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn, but their parts are not fitted to each other: a quarter of the time of a small run. Not where
+    pictures are what is tested."""
+    if "matplotlib" in sys.modules and not any(word in request.path.stem for word in ("plots", "figures", "describe")):
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+        monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
+
+
 @pytest.fixture
 def tiny_catalogue(tmp_path: Path) -> Path:
     """A catalogue.csv of 24 songs of 1 to 5 s: 12 for training, 5 for validation, 7 for test (see catalogues.py)."""

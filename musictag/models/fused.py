@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-#: Numbers of a block of the map, about half of which fit a core's second-level cache.
+#: Numbers of a block of the map for each thread, about half of which fit a core's second-level cache.
 _BLOCK = 2**18
 
 
@@ -195,7 +195,7 @@ def _total(values_BTO: Tensor) -> Tensor:
 def _blocks(rectified: Tensor) -> list[slice]:
     """Groups of rows of the batch whose phases, one at a time, stay in the cache."""
     _, batch, rows, channels = rectified.shape
-    size = max(1, _BLOCK // (rows * channels))
+    size = max(1, torch.get_num_threads() * _BLOCK // (rows * channels))
     return [slice(begin, begin + size) for begin in range(0, batch, size)]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from musictag.common import processes
 from musictag.common.processes import keep_freed_memory, let_threads_sleep
 from tests.helpers.experiments import ROOT
 
@@ -31,16 +33,28 @@ def _python(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.mark.parametrize("chosen", [None, "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
-def test_threads_sleep_unless_the_user_has_chosen(monkeypatch: pytest.MonkeyPatch, chosen: str | None) -> None:
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
-        monkeypatch.delenv(name, raising=False)
-    if chosen:
-        monkeypatch.setenv(chosen, "7")
-    before = dict(os.environ)
+def _chosen(monkeypatch: pytest.MonkeyPatch, running: Path, **environment: str) -> dict[str, str]:
+    """What is added to the environment with ``running`` for /proc/loadavg."""
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    before = {name: value for name, value in os.environ.items() if name not in names} | environment
     monkeypatch.setattr(os, "environ", dict(before))
+    monkeypatch.setattr(processes, "_RUNNING", running)
     let_threads_sleep()
-    assert os.environ == (before if chosen else before | {"OMP_WAIT_POLICY": "PASSIVE"})
+    return {name: value for name, value in os.environ.items() if before.get(name) != value}
+
+
+@pytest.mark.parametrize("chosen", [None, "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
+def test_threads_sleep_on_a_busy_machine_unless_the_user_has_chosen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chosen: str | None
+) -> None:
+    monkeypatch.setattr(processes, "available_cores", os.cpu_count)
+    busy, idle = tmp_path / "busy", tmp_path / "idle"
+    busy.write_text("0.00 0.00 0.00 2/80 4711\n")
+    idle.write_text("9.00 9.00 9.00 1/80 4711\n")
+    given = {chosen: "7"} if chosen else {}
+    assert _chosen(monkeypatch, busy, **given) == ({} if chosen else {"OMP_WAIT_POLICY": "PASSIVE"})
+    for quiet in (idle, tmp_path / "not Linux"):
+        assert _chosen(monkeypatch, quiet, **given) == {}
 
 
 @pytest.mark.parametrize("module", ["train", "musictag.cli"])
