@@ -102,6 +102,7 @@ def test_metrics_have_the_keys_of_a_network_run(trees: list[str], place: list[st
         np.testing.assert_array_equal(ours[name], theirs[name])
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_scores_whatever_the_threads(trees: list[str], tmp_path: Path) -> None:
     first = experiment.run(compose_config(*trees))
     again = experiment.run(compose_config(*trees, "baseline.threads=2", f"runs_dir={tmp_path / 'again'}"))

@@ -44,6 +44,7 @@ def refusal(run: Bench, words: list[str]) -> str:
 HOW = ["garbage", *(pytest.param(how, marks=pytest.mark.slow) for how in ("cut short", "empty"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOW)
 def test_a_damaged_last_checkpoint_is_named_and_nothing_is_trained_on_it(run: Bench, stopped: Path, how: str) -> None:
     runs = run.folder / f"{how} last"

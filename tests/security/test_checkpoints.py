@@ -215,6 +215,7 @@ def test_a_large_network_of_which_the_file_has_no_weights(tmp_path: Path) -> Non
     refused("tagger", path, "the weights do not fit the described tagger")
 
 
+@pytest.mark.slow
 def test_lists_in_lists(tmp_path: Path) -> None:
     nested: Any = ["x"]
     for _ in range(60):

@@ -14,6 +14,7 @@ from musictag.experiment import run as experiment
 from musictag.training.module import TaggingModule
 from musictag.training.signals import Stopped
 from tests.helpers.experiments import TINY, compose_config, folders
+from tests.helpers.marks import first_fast
 from tests.helpers.plain_training import assert_is, train, write_beginning
 from tests.helpers.processes import TRAIN, only_run, run
 
@@ -48,7 +49,7 @@ def composed(catalogue: Path, tmp_path: Path, *overrides: str) -> dict[str, Any]
     return compose_config(*words, write_beginning(tmp_path / "beginning.safetensors", compose_config(*words)))
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", first_fast(["plateau", "one_cycle", "rising", "constant"], 2))
 def test_a_run_is_what_a_plain_loop_makes(tiny_catalogue: Path, tmp_path: Path, name: str) -> None:
     config = composed(tiny_catalogue, tmp_path, *SETTINGS[name])
     experiment.run(config)
