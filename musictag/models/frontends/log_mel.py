@@ -133,6 +133,8 @@ def check_constants(n_fft: int, bands: int) -> None:
 
 def power_spectrogram(waveform: Tensor, window: Tensor, hop_samples: int, pad_mode: str) -> Tensor:
     """Waveform B×N -> power float32, B×bins×T, bins = len(window) // 2 + 1. For ``pad_mode`` see LogMel."""
+    if not waveform.shape[-1]:  # zeros alone, the padding, would pass
+        raise RuntimeError("a waveform without samples has no spectrogram")
     centred = pad_mode != "song"
     # torch's own: torch.compile cannot follow torchaudio's. Not its magnitude: a root, which would be squared again
     spectrum = torch.stft(
