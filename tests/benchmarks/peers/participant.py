@@ -34,16 +34,18 @@ def musictag(who: str, model: str, mode: str, batch: int, folder: str | None) ->
     audio = torch.randn(batch, network.input_samples).mul_(3000).to(torch.int16)
     network.fit_normalisation([to_waveform(audio)])
     bf16 = torch.autocast("cpu", torch.bfloat16, enabled=who == "musictag-bf16")
+    compiled = who == "musictag-compiled"
+    if compiled:
+        network.compile(dynamic=False)
     if mode == "inference":
-        tagger = inference_form(network)
+        # what test, validation and `musictag tag` call
+        scoring = network.eval() if compiled else network.eval().inference_form()
 
         def tag() -> None:
             with torch.inference_mode(), bf16:
-                network.probabilities(tagger(to_waveform(audio)))
+                network.probabilities(scoring(to_waveform(audio)))
 
         return tag
-    if who == "musictag-compiled":
-        network.compile(dynamic=False)
     optimizer = make_partial("optimizer", config["optimizer"])(network.parameters())
     loss, targets = BCE(), torch.zeros(batch, _TAGS)
 
@@ -56,11 +58,6 @@ def musictag(who: str, model: str, mode: str, batch: int, folder: str | None) ->
         optimizer.step()
 
     return train
-
-
-def inference_form(network: Any) -> Callable[[Any], Any]:
-    """What test, validation and `musictag tag` call."""
-    return network.eval()
 
 
 def plain(who: str, model: str, mode: str, batch: int, folder: str | None) -> Callable[[], Any]:
