@@ -26,9 +26,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.helpers.experiments import ROOT
+from tests.helpers.mounts import own_mounts
 
 #: Modules that runs need, loaded once.
 LOADED = (
@@ -93,7 +92,7 @@ class Lab:
         self._folder, self._numbers, self._started = folder, count(), None
         command = [sys.executable, "-m", "tests.helpers.failures"]
         self._process = subprocess.Popen(
-            [*(_own_mounts() if mounts else []), *command],
+            [*(own_mounts() if mounts else []), *command],
             cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env=self._environment,
         )  # fmt: skip
@@ -168,18 +167,6 @@ class Disk:
 
     def protect(self, read_only: bool) -> None:
         self._lab.shell("mount", "-o", f"remount,{'ro' if read_only else 'rw'}", str(self.folder))
-
-
-def _own_mounts() -> list[str]:
-    """The prefix for a command that may mount; skips the test if mounting is not permitted."""
-    for own in (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"]):
-        try:
-            tried = subprocess.run([*own, "mount", "-t", "tmpfs", "none", "/tmp"], capture_output=True)
-        except OSError:
-            continue
-        if tried.returncode == 0:
-            return own
-    pytest.skip("mounting a small disk is not permitted, neither for this user nor with unshare --map-root-user")
 
 
 # the code below runs in the process that starts the others
