@@ -39,7 +39,7 @@ _TAGS = 50
 _MATRIX = 1024
 #: These presets tag files.
 _PIPELINES = ("pons_waveform", "musicnn")
-_FILES = FileKind("MP3 44.1 kHz stereo, 30 s", (30.0, 30.0), 44100, 2, 200)
+FILES = FileKind("MP3 44.1 kHz stereo, 30 s", (30.0, 30.0), 44100, 2, 200)
 
 
 def benchmark() -> Iterator[Figure]:
@@ -53,7 +53,7 @@ def benchmark() -> Iterator[Figure]:
 
     for name in _PIPELINES:
         alone, ahead, in_turn = _apart(_tag_files, name)
-        yield Figure(f"{name}: {_FILES.name}, to scores", ahead, "songs / s")
+        yield Figure(f"{name}: {FILES.name}, to scores", ahead, "songs / s")
         yield Figure(f"{name}: of the rate of songs in memory", 100 * ahead / alone, "%")
         yield Figure(f"{name}: of the same, without reading ahead", 100 * in_turn / alone, "%")
 
@@ -65,9 +65,9 @@ def _apart(work: Callable[[str], tuple[float, ...]], name: str) -> tuple[float, 
 
 def _tag_files(name: str) -> tuple[float, float, float]:
     """Songs a second, from memory, from files read ahead, and from files in turn; an eighth of the files at a time."""
-    tagger = NetworkTagger(_network(name))
+    tagger = NetworkTagger(network_of(name))
     with tempfile.TemporaryDirectory() as folder:
-        made = MadeFiles(Path(folder), _FILES, _FILES.songs)
+        made = MadeFiles(Path(folder), FILES, FILES.songs)
         paths = [str(Path(folder) / path) for path in made.manifest().paths]
         audio = [tagger.read(path) for path in paths[:4]]
         rates: list[list[float]] = [[], [], []]
@@ -89,7 +89,7 @@ def _tag_files(name: str) -> tuple[float, float, float]:
     return alone, ahead, in_turn
 
 
-def _network(name: str) -> TaggingNetwork:
+def network_of(name: str) -> TaggingNetwork:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = compose([f"model={name}"])
@@ -101,7 +101,7 @@ def _network(name: str) -> TaggingNetwork:
 
 
 def _compare(name: str) -> tuple[float, float, float, float]:
-    network = _network(name)
+    network = network_of(name)
     waveform = 0.1 * torch.randn(round(_BATCH_SECONDS / network.patch_seconds), network.input_samples)
     form = network.inference_form()
     left, right = torch.randn(_MATRIX, _MATRIX), torch.randn(_MATRIX, _MATRIX)

@@ -3,7 +3,8 @@
 The same batch of audio through the same network: musictag's own; plain PyTorch modules (plain.py); the paper's waveform
 model as a graph of TensorFlow 1, if ``--tensorflow`` names a Python that has TensorFlow; and public code, if you have
 fetched it: ``--minzwon FOLDER``, a clone of github.com/minzwon/sota-music-tagging-models (its training/model.py is
-imported), ``--clmr FOLDER``, one of github.com/Spijkervet/CLMR (clmr/models/sample_cnn.py).
+imported), ``--clmr FOLDER``, one of github.com/Spijkervet/CLMR (clmr/models/sample_cnn.py). With ``--musicnn PYTHON``,
+the musicnn package of that Python and musictag tag the same MP3 files on one processor.
 
 Every participant has its own process. They step in turn, so that other load on the machine meets all of them, and a
 ratio is taken between medians; its interval is the 95% bootstrap interval over the turns.
@@ -25,6 +26,8 @@ from typing import Any
 import numpy as np
 
 from musictag.common.errors import MusictagError
+from tests.benchmarks.inference import FILES
+from tests.benchmarks.prepare import MadeFiles
 from tests.benchmarks.tables import Table
 
 _ROOT = Path(__file__).parents[3]
@@ -64,20 +67,27 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--minzwon", type=Path, help="a clone of minzwon/sota-music-tagging-models")
     parser.add_argument("--clmr", type=Path, help="a clone of Spijkervet/CLMR")
     parser.add_argument("--tensorflow", type=Path, help="a Python with TensorFlow 2.15 or older: tf.compat.v1.layers")
+    parser.add_argument("--musicnn", type=Path, help="a Python with the musicnn package and TensorFlow 2.15 or older")
     parser.add_argument("--out", type=Path, help="folder for the table as CSV and Markdown")
     chosen = parser.parse_args(arguments)
     given = {name: getattr(chosen, name) for name in ("minzwon", "clmr", "tensorflow")}
-    for name, path in given.items():
+    for name, path in [*given.items(), ("musicnn", chosen.musicnn)]:
         if path is not None and not path.exists():
             raise MusictagError(f"--{name} {path} does not exist")
     with Table("peers", COLUMNS, _CAPTION, chosen.out) as table:
         for model, mode in product(chosen.models, chosen.modes):
             names = ["musictag", *chosen.ours, "plain"]
             names += [name for name in PUBLIC if given[name] and model in PUBLIC[name][2]]
-            names += ["tensorflow"] if given["tensorflow"] and model == "pons_waveform" else []
+            names += ["tensorflow"] if given["tensorflow"] and model.startswith("pons_") else []
             batch = max(2, round(_BATCH_SECONDS / MODELS[model][1]))
             for row in compare(names, model, mode, batch, given, chosen.turns):
                 table.row(model, mode, batch, *row)
+        if chosen.musicnn:
+            with tempfile.TemporaryDirectory() as folder:
+                MadeFiles(Path(folder), FILES, 0)
+                given |= {"musictag-files": folder, "musicnn": folder, "python of musicnn": chosen.musicnn}
+                for row in compare(["musictag-files", "musicnn"], "musicnn", "files", 4, given, chosen.turns):
+                    table.row("musicnn", FILES.name, 4, *row)
     return 0
 
 
@@ -110,6 +120,8 @@ class _Participant:
         path, python = given.get(name), sys.executable
         if name == "tensorflow":
             path, python = None, str(path)
+        if name == "musicnn":
+            python = str(given["python of musicnn"])
         command = [python, str(Path(__file__).with_name("participant.py")), name, model, mode, str(batch)]
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as the process
         self._process = subprocess.Popen(

@@ -3,15 +3,17 @@
 It says "ready" after two warm-up steps, then takes one step for every line that it reads and writes the seconds. WHO:
 ``musictag``, ``musictag-bf16``, ``musictag-compiled``; ``plain`` (modules of plain.py); ``minzwon`` or ``clmr`` (public
 code in FOLDER, see the package's docstring); ``tensorflow``, which imports nothing but TensorFlow, so that any Python
-can run it.
+can run it; ``musictag-files`` and ``musicnn`` (the package), which tag BATCH of the MP3 files in FOLDER.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 _TAGS = 50
@@ -105,14 +107,16 @@ def _torch_step(network: Any, mode: str, batch: int, samples: int) -> Callable[[
 
 
 def tensorflow(who: str, model: str, mode: str, batch: int, folder: str | None) -> Callable[[], Any]:
-    """The paper's waveform model as a graph of TensorFlow 1, rebuilt: tf.compat.v1, NWC, one thread."""
+    """The paper's models as graphs of TensorFlow 1, rebuilt: tf.compat.v1, channels last, one thread. The spectrogram
+    model begins with a log-mel that is there already."""
     import numpy as np
     import tensorflow
 
     tf = tensorflow.compat.v1
     tf.disable_eager_execution()
     training = mode == "training"
-    audio, targets = tf.placeholder(tf.float32, [None, 3 * _RATE, 1]), tf.placeholder(tf.float32, [None, _TAGS])
+    shape = [3 * _RATE, 1] if model == "pons_waveform" else [3 * _RATE // 256 + 1, 96, 1]  # log-mel: frames, bands
+    audio, targets = tf.placeholder(tf.float32, [None, *shape]), tf.placeholder(tf.float32, [None, _TAGS])
 
     def norm(x: Any) -> Any:
         return tf.layers.batch_normalization(x, training=training)
@@ -120,12 +124,24 @@ def tensorflow(who: str, model: str, mode: str, batch: int, folder: str | None) 
     def conv(x: Any, filters: int, length: int, strides: int = 1, padding: str = "valid") -> Any:
         return tf.layers.conv1d(x, filters, length, strides, padding, activation=tf.nn.relu)
 
+    def vertical(x: Any, filters: int, width: int, height: int) -> Any:
+        x = tf.pad(x, [[0, 0], [width // 2, width // 2], [0, 0], [0, 0]])
+        return tf.reduce_max(norm(tf.layers.conv2d(x, filters, (width, height), activation=tf.nn.relu)), 2)
+
     def shared(x: Any) -> Any:  # one scale for all filters
         return tf.squeeze(norm(tf.expand_dims(x, -1)), -1)
 
-    x = norm(conv(audio, 64, 3, 3))
-    for filters in (64, 64, 128, 128, 128, 256):
-        x = tf.layers.max_pooling1d(norm(conv(x, filters, 3)), 3, 3)
+    if model == "pons_waveform":
+        x = norm(conv(audio, 64, 3, 3))
+        for filters in (64, 64, 128, 128, 128, 256):
+            x = tf.layers.max_pooling1d(norm(conv(x, filters, 3)), 3, 3)
+    else:
+        x, mean = audio, tf.reduce_mean(audio, 2)
+        branches = [vertical(x, n, width, height) for height in (86, 38) for width, n in ((7, 16), (3, 32), (1, 64))]
+        branches += [
+            norm(conv(mean, n, length, 1, "same")) for length, n in ((165, 16), (128, 32), (64, 64), (32, 128))
+        ]
+        x = tf.concat(branches, -1)
     x = norm(conv(x, 512, 7))
     x = tf.layers.max_pooling1d(x + shared(conv(x, 512, 7, padding="same")), 2, 2)
     x = x + shared(conv(x, 512, 7, padding="same"))
@@ -139,18 +155,46 @@ def tensorflow(who: str, model: str, mode: str, batch: int, folder: str | None) 
             wanted = tf.train.AdamOptimizer(1e-3).minimize(loss)
     session = tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1))
     session.run(tf.global_variables_initializer())
-    fed = {audio: np.random.default_rng(0).normal(0, 0.1, (batch, 3 * _RATE, 1)), targets: np.zeros((batch, _TAGS))}
+    fed = {audio: np.random.default_rng(0).normal(0, 0.1, (batch, *shape)), targets: np.zeros((batch, _TAGS))}
     return lambda: session.run(wanted, fed)
+
+
+def songs_of(folder: str, batch: int) -> list[str]:
+    return [str(path) for path in sorted(Path(folder).glob("*.mp3"))[:batch]]
+
+
+def musictag_files(who: str, model: str, mode: str, batch: int, folder: str | None) -> Callable[[], Any]:
+    """What `musictag tag` does with many files, on one processor."""
+    from musictag.inference.network_tagger import NetworkTagger
+    from tests.benchmarks.inference import network_of
+
+    _on_one_processor()
+    tagger, paths = NetworkTagger(network_of(model)), songs_of(folder, batch)
+    return lambda: list(tagger.tag_many(paths))
+
+
+def musicnn_files(who: str, model: str, mode: str, batch: int, folder: str | None) -> Callable[[], Any]:
+    """The musicnn package as it is installed beside TensorFlow."""
+    from musicnn.extractor import extractor
+
+    _on_one_processor()
+    return lambda: [extractor(path, "MTT_musicnn", extract_features=False) for path in songs_of(folder, batch)]
+
+
+def _on_one_processor() -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 STEPS = {
     "musictag": musictag, "musictag-bf16": musictag, "musictag-compiled": musictag, "plain": plain,
-    "minzwon": public, "clmr": public, "tensorflow": tensorflow,
+    "minzwon": public, "clmr": public, "tensorflow": tensorflow, "musictag-files": musictag_files,
+    "musicnn": musicnn_files,
 }  # fmt: skip
 
 
 def main(who: str, model: str, mode: str, batch: str, folder: str | None = None) -> None:
-    if who != "tensorflow":
+    if who not in ("tensorflow", "musicnn"):
         import torch
 
         torch.set_num_threads(1)
