@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from musictag.models.products import linear
+
 LEVELS = 3
 BLOCK = 2**LEVELS  #: outputs of a block, and taps
 MIN_CHANNELS = 256  #: with fewer, sums take more time than the saved products
@@ -33,7 +35,7 @@ class FastConv1d:
         sums = sums[:, :taps]
         needed = sums.any(1)  # one product has only the eighth tap, which most filters do not have
         self._differences, self._outputs = differences[needed], outputs[:, needed].contiguous()
-        self._weights = torch.einsum("pt,oct->pco", sums[needed], weight).contiguous()
+        self._weights_POC = torch.einsum("pt,oct->poc", sums[needed], weight).contiguous()
         self._lost = taps - 1 - sum(self._padding)
         self._bias = bias
 
@@ -60,8 +62,10 @@ class FastConv1d:
         # the frames that a block hears, as a view: those of neighbours overlap
         x_BQWC = x_BTC.as_strided((patches, blocks, window, channels), (x_BTC.stride(0), BLOCK * channels, channels, 1))
         x_BQPC = (self._differences @ x_BQWC).flatten(0, 1)
-        y_PBQC = torch.bmm(x_BQPC.transpose(0, 1), self._weights)
-        y_BTC = (self._outputs @ y_PBQC.transpose(0, 1)).view(patches, blocks * BLOCK, -1)[:, :made]
+        y_BQPC = torch.stack(
+            [linear(x, weight) for x, weight in zip(x_BQPC.unbind(1), self._weights_POC, strict=True)], 1
+        )
+        y_BTC = (self._outputs @ y_BQPC).view(patches, blocks * BLOCK, -1)[:, :made]
         return y_BTC.add_(self._bias).transpose(1, 2)
 
 

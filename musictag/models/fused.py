@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from musictag.models.products import add_outer, linear
+
 #: Numbers of a block of the map for each thread, about half of which fit a core's second-level cache.
 _BLOCK = 2**18
 
@@ -98,12 +100,12 @@ class _ConvReluNormPool(torch.autograd.Function):
         extreme = x.new_empty(batch, pooled, weight.shape[1]) if window.pool > 1 else rectified[0, :, :pooled]
         # where gamma is negative, batch norm turns the minimum into the maximum
         sign = torch.where(gamma < 0, -1.0, 1.0) if bool((gamma < 0).any()) else None
-        shift, sums, squares = None, [], []
+        shift, sums, squares, transposed = None, [], [], weight.t().contiguous()
         for block in _blocks(rectified):
             for i in range(window.pool):
                 rows = _matrix(x[block], window, i)
                 product = rectified[i, block].view(-1, weight.shape[1])[: len(rows)]
-                torch.addmm(bias, rows, weight, out=product)
+                product.copy_(linear(rows, transposed, bias))
                 values = _head(rectified[i, block], window.phase(i)).clamp_(min=0)
                 if shift is None:  # near the mean, so that the variance is not a small difference of large numbers
                     shift = values.mean((0, 1))
@@ -169,10 +171,10 @@ class _ConvReluNormPool(torch.autograd.Function):
                 torch.ops.aten.threshold_backward.grad_input(inner, values, 0, grad_input=inner)
                 rows = _matrix(x[block], window, i)
                 grad = grad.view(-1, grad.shape[-1])[: len(rows)]
-                grad_weight.addmm_(rows.t(), grad)
+                add_outer(grad_weight, rows, grad)
                 grad_bias.add_(grad.sum(0))
                 if grad_x is not None:
-                    _matrix(grad_x[block], window, i).addmm_(grad, weight.t())
+                    _matrix(grad_x[block], window, i).add_(linear(grad, weight))
         return grad_x, grad_weight, grad_bias, grad_gamma, grad_beta, None, None, None
 
 
