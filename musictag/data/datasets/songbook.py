@@ -28,7 +28,9 @@ from musictag.data.songbook.rendering.render import Synthesiser
 from musictag.data.songbook.rendering.soundfont import find_soundfont, short_sha256
 
 #: Increased with every change to the sound or the tags of arrangements: prepared audio of other versions is not used.
-VERSION = 1
+VERSION = 2
+#: Decides the arrangements with ``seed``: they have stayed the same since version 1.
+_ARRANGEMENTS = 1
 _SECONDS = (3.0, 60.0)
 
 
@@ -149,7 +151,7 @@ class SongbookReader:
 
 def _arrangement(corpus: Corpus, piece: int, split: str, number: int, seconds: float, seed: int) -> Arrangement:
     """The song's arrangement: a function of its split, number and the seed alone."""
-    sequence = np.random.SeedSequence([VERSION, seed, SPLITS.index(split), number])
+    sequence = np.random.SeedSequence([_ARRANGEMENTS, seed, SPLITS.index(split), number])
     return arrange(corpus[piece], seconds, np.random.Generator(np.random.PCG64(sequence)))
 
 

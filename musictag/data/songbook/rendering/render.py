@@ -9,20 +9,21 @@ from pathlib import Path
 
 import midirenderer
 import numpy as np
+import scipy.fft
 
 from musictag.common.errors import MusictagError, SongError
 from musictag.data.audio.decode import resample
 from musictag.data.songbook.arrangement.arrange import Arrangement, Player
 from musictag.data.songbook.arrangement.excerpt import covered
-from musictag.data.songbook.arrangement.instruments import BY_TAG
-from musictag.data.songbook.rendering.effects import record
+from musictag.data.songbook.arrangement.instruments import BY_TAG, needed_presets
+from musictag.data.songbook.rendering.effects import high_pass, record
 from musictag.data.songbook.rendering.midi import DRUM_CHANNEL, channel_setup, midi_file
+from musictag.data.songbook.rendering.presets import SLOWDOWN
 from musictag.data.songbook.rendering.soundfont import read_soundfont
 
 SAMPLE_RATE = 16000
-_RENDER_RATE = 48000
+_RENDER_RATE = 48000 // SLOWDOWN
 _WAV_HEADER_BYTES = 44
-_LOWEST_HZ = 20.0
 _PROBE_VELOCITY = 100
 _PROBE_SEMITONES = 8  # between probed pitches; others use the nearest one
 _PROBE_SECONDS, _PROBE_REST_SECONDS = 1.2, 0.4
@@ -36,22 +37,25 @@ class Synthesiser:
     """
 
     def __init__(self, soundfont: Path) -> None:
-        self._soundfont = read_soundfont(soundfont)
+        self._presets = read_soundfont(soundfont)
         try:
-            midirenderer.render_wave_from(self._soundfont, midi_file([], [], 0.01))
+            midirenderer.render_wave_from(self._presets.cut(needed_presets()), midi_file([], [], 0.01))
         except RuntimeError as error:
             raise MusictagError(f"{soundfont} is a SoundFont that the synthesiser cannot use ({error})") from error
         self._energy_curves: dict[tuple[str, int], np.ndarray] = {}
 
     def song(self, arrangement: Arrangement) -> np.ndarray:
         """The clip as recorded: int16 mono samples (N) at 16 kHz, N = seconds × 16,000. Raises SongError if silent."""
-        dry = self.dry(arrangement)
+        dry = self._mix(arrangement)
         if not dry.any():
             raise SongError("silent: this SoundFont has no sound for the notes")
         return record(dry, arrangement.recording, SAMPLE_RATE)
 
     def dry(self, arrangement: Arrangement, only: str | None = None) -> np.ndarray:
         """The clip without effects: float (N) at 16 kHz; ``only``: one player, at its level in the mix."""
+        return _high_passed(self._mix(arrangement, only))
+
+    def _mix(self, arrangement: Arrangement, only: str | None = None) -> np.ndarray:
         volumes = self._volumes(arrangement)
         setup, notes = [], []
         for index, (player, volume) in enumerate(zip(arrangement.players, volumes, strict=True)):
@@ -60,17 +64,18 @@ class Synthesiser:
             if only in (None, player.tag):
                 notes += [(channel, start, length, int(pitch), int(velocity))
                           for start, length, pitch, velocity in player.notes.tolist()]  # fmt: skip
-        return self._render(midi_file(setup, notes, arrangement.seconds), round(arrangement.seconds * SAMPLE_RATE))
+        presets = {(128 * player.is_drums, player.program) for player in arrangement.players}
+        return self._render(presets, setup, notes, arrangement.seconds)
 
-    def _render(self, midi: bytes, num_samples: int) -> np.ndarray:
-        wav = midirenderer.render_wave_from(self._soundfont, midi)
+    def _render(self, presets: set[tuple[int, int]], setup: list[bytes], notes: list, seconds: float) -> np.ndarray:
+        num_samples = round(seconds * SAMPLE_RATE)
+        wav = midirenderer.render_wave_from(self._presets.cut(presets), midi_file(setup, notes, seconds, SLOWDOWN))
         stereo = np.frombuffer(wav, dtype="<i2", offset=_WAV_HEADER_BYTES).reshape(-1, 2)
         mono = (stereo[:, 0].astype(np.float32) + stereo[:, 1]) / np.float32(65536)
-        audio = resample(mono, _RENDER_RATE, SAMPLE_RATE)[:num_samples]
-        # some samples in SoundFonts have an offset: inaudible energy
-        spectrum = np.fft.rfft(audio, num_samples)
-        squares = np.square(np.arange(len(spectrum)) * (SAMPLE_RATE / num_samples))
-        return np.fft.irfft(spectrum * (squares / (squares + _LOWEST_HZ**2)), num_samples)
+        audio = np.zeros(num_samples, np.float32)
+        rendered = resample(mono, _RENDER_RATE, SAMPLE_RATE)[:num_samples]
+        audio[: len(rendered)] = rendered  # a sample may be missing at the end
+        return audio
 
     def _volumes(self, arrangement: Arrangement) -> np.ndarray:
         """Channel volumes in (0, 1] that bring each player to its level; the player that needs most gets 1."""
@@ -105,8 +110,9 @@ class Synthesiser:
             every = _PROBE_SECONDS + _PROBE_REST_SECONDS
             notes = [(channel, i * every, _PROBE_SECONDS, pitch, _PROBE_VELOCITY) for i, pitch in enumerate(pitches)]
             samples = round(every * SAMPLE_RATE)
-            midi = midi_file(channel_setup(channel, program), notes, every * len(notes))
-            audio = self._render(midi, samples * len(notes)).reshape(len(notes), samples)
+            presets = {(128 * (tag == "drums"), program)}
+            audio = self._render(presets, channel_setup(channel, program), notes, every * len(notes))
+            audio = _high_passed(audio).reshape(len(notes), samples)
             step = round(_PROBE_STEP_SECONDS * SAMPLE_RATE)
             steps = round(_PROBE_SECONDS / _PROBE_STEP_SECONDS)
             energy = np.square(audio[:, : steps * step].reshape(len(notes), steps, step)).sum(axis=2) / SAMPLE_RATE
@@ -117,3 +123,7 @@ class Synthesiser:
 def _probe_spacing(tag: str) -> int:
     """Every drum is an instrument of its own; otherwise loudness changes slowly with pitch."""
     return 1 if tag == "drums" else _PROBE_SEMITONES
+
+
+def _high_passed(audio: np.ndarray) -> np.ndarray:
+    return scipy.fft.irfft(scipy.fft.rfft(audio) * high_pass(len(audio), SAMPLE_RATE), len(audio))

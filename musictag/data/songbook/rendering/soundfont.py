@@ -14,9 +14,9 @@ from pathlib import Path
 
 from musictag.common.errors import MusictagError
 from musictag.data.songbook.arrangement.instruments import needed_presets
+from musictag.data.songbook.rendering.presets import CHUNKS, Presets
 
 _DEFAULT_FILE = "TimGM6mb.sf2"
-_PRESET_HEADER = struct.Struct("<20sHH14x")
 _ADVICE = "use `soundfont=null` for the one that comes with pretty_midi, or a General MIDI .sf2 file"
 
 
@@ -43,8 +43,8 @@ def find_soundfont(path: str | Path | None = None) -> Path:
     )
 
 
-def read_soundfont(path: Path) -> bytes:
-    """The bytes of a version 2 SoundFont that holds every preset an arrangement may need.
+def read_soundfont(path: Path) -> Presets:
+    """The presets of a version 2 SoundFont that holds every one that an arrangement may need.
 
     A missing program would sound as a piano or not at all, with a tag that says otherwise; so this raises MusictagError
     for a file that is not a SoundFont, is compressed, cut short or damaged, or lacks presets.
@@ -56,7 +56,7 @@ def read_soundfont(path: Path) -> bytes:
     if declared > len(content):
         raise MusictagError(f"{path} is cut short: it has {len(content)} of {declared} bytes. Download it again")
     chunks = _riff_chunks(content, 12, declared)
-    if missing := [name for name in ("ifil", "smpl", "phdr") if chunks.get(name, (0, 0))[1] < 4]:
+    if missing := [name for name in ("ifil", *CHUNKS) if chunks.get(name, (0, 0))[1] < 4]:
         raise MusictagError(f"{path} is a damaged SoundFont (no {', '.join(missing)} chunk): {_ADVICE}")
     version = struct.unpack_from("<H", content, chunks["ifil"][0])[0]
     if version == 3 or content.startswith(b"OggS", chunks["smpl"][0]):
@@ -66,14 +66,18 @@ def read_soundfont(path: Path) -> bytes:
         )
     if version != 2:
         raise MusictagError(f"{path} is a SoundFont of version {version}, but only 2 is supported: {_ADVICE}")
-    start, size = chunks["phdr"]
-    headers = list(_PRESET_HEADER.iter_unpack(content[start : start + size - size % _PRESET_HEADER.size]))
-    present = {(bank, program) for _, program, bank in headers[:-1]}  # the last one marks the end
-    if absent := sorted(needed_presets() - present):
+    try:
+        presets = Presets(content, chunks)
+        absent = presets.missing(needed_presets())
+        if not absent:
+            presets.cut(needed_presets())
+    except (IndexError, ValueError, struct.error) as error:
+        raise MusictagError(f"{path} is a damaged SoundFont (its tables contradict each other): {_ADVICE}") from error
+    if absent:
         shown = ", ".join(f"bank {bank} program {program}" for bank, program in absent[:12])
         more = f" and {len(absent) - 12} more" if len(absent) > 12 else ""
         raise MusictagError(f"{path} lacks presets that songbook plays (counted from 0): {shown}{more}; {_ADVICE}")
-    return content
+    return presets
 
 
 def _riff_chunks(content: bytes, start: int, stop: int) -> dict[str, tuple[int, int]]:
