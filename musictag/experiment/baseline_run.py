@@ -40,8 +40,8 @@ BASELINE_KEYS = (
 )  # fmt: skip
 #: Of these, the keys that only networks read.
 NETWORK_KEYS = (
-    "data.patch_seconds", "data.num_workers", "data.batch_size", "data.patches_per_song", "data.sampler",
-    "evaluation.mode", "evaluation.batch_size",
+    "data.patch_seconds", "data.num_workers", "data.batch_size", "data.patches_per_song",
+    "data.patches_per_epoch", "data.sampler", "evaluation.mode", "evaluation.batch_size",
 )  # fmt: skip
 _SPLITS = ("train", "validation", "test")
 #: Songs whose features are computed again to measure how long that takes.

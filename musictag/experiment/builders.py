@@ -28,6 +28,7 @@ def build_data(config: dict[str, Any], source: Source) -> SongDataModule:
         patch_seconds=config["data"]["patch_seconds"],
         batch_size=config["data"]["batch_size"],
         patches_per_song=config["data"]["patches_per_song"],
+        patches_per_epoch=config["data"]["patches_per_epoch"],
         train_songs=config["data"]["train_songs"],
         seed=config["seed"],
         num_workers=config["data"]["num_workers"],

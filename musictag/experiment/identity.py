@@ -8,6 +8,7 @@ from typing import Any
 
 from musictag.common.errors import MusictagError
 from musictag.data.datasets import Source
+from musictag.data.loading.samplers import check_patches
 from musictag.models.backends import BackEnd
 from musictag.models.baselines import FeatureModel
 from musictag.models.factory import with_lists
@@ -31,7 +32,7 @@ PARTS = ("loss", "optimizer", "scheduler", "trainer")
 NAMED_PARTS = ("callbacks", "logger")
 #: Keys of ``data`` that belong to the pipeline; the others describe the source.
 PIPELINE_KEYS = (
-    "batch_size", "patches_per_song", "patch_seconds", "train_songs", "num_workers", "prepare_workers",
+    "batch_size", "patches_per_song", "patches_per_epoch", "patch_seconds", "train_songs", "num_workers", "prepare_workers",
     "max_bad_fraction", "sampler",
 )  # fmt: skip
 #: Keys or groups of keys that cannot change the result, with the reason; they are not part of the identity of a run.
@@ -70,7 +71,8 @@ CONDITIONAL_KEYS: dict[str, str] = {
 
 
 def check_keys(config: dict[str, Any]) -> None:
-    """Raise MusictagError for unknown keys, for parts that do not exist, and for impossible confidence intervals."""
+    """Raise MusictagError for unknown keys, for parts that do not exist, for impossible confidence intervals, and for
+    numbers of patches that exclude each other."""
     for name, known in KEYS.items():
         given = config if name == "" else config[name]
         if unknown := sorted(set(given) - set(known)):
@@ -83,6 +85,8 @@ def check_keys(config: dict[str, Any]) -> None:
         if spec is not None or key in ("loss", "optimizer", "trainer", "data.sampler"):
             check_part(key, spec)
     check_flags(config["trainer"])
+    if config.get("baseline") is None:
+        check_patches(*(config["data"][key] for key in ("patches_per_song", "patches_per_epoch", "batch_size")))
     resamples, confidence = config["evaluation"]["bootstrap_resamples"], config["evaluation"]["confidence"]
     if not isinstance(resamples, int) or resamples < 0:
         raise MusictagError(f"evaluation.bootstrap_resamples={resamples} must be a whole number, 0 for no intervals")
@@ -101,6 +105,8 @@ def deciding(config: dict[str, Any], locations: Collection[str]) -> dict[str, An
 def with_conditional_keys(decides: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """``decides``, which comes from the ``config`` of a network, with what follows from the CONDITIONAL_KEYS there:
     ``trainer.batch_norm_shares`` is added if it is not one."""
+    if decides["data"]["patches_per_epoch"] is None:
+        del decides["data"]["patches_per_epoch"]
     decides["callbacks"] = {name: spec for name, spec in decides["callbacks"].items() if spec is not None}
     if config["lr_scaling"]["rule"] == "none":
         decides.pop("lr_scaling")

@@ -68,6 +68,8 @@ class NetworkRun(Run):
 
     def patches_to_train(self) -> int | None:
         data = self.config["data"]
+        if data["patches_per_epoch"] is not None:
+            return data["patches_per_epoch"] * self.max_epochs
         songs = data["train_songs"]
         return None if songs is None else songs * data["patches_per_song"] * self.max_epochs
 
