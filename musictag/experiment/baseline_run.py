@@ -42,6 +42,7 @@ BASELINE_KEYS = (
 NETWORK_KEYS = (
     "data.patch_seconds", "data.num_workers", "data.batch_size", "data.patches_per_song",
     "data.patches_per_epoch", "data.sampler", "evaluation.mode", "evaluation.batch_size",
+    "evaluation.compare_choices",
 )  # fmt: skip
 _SPLITS = ("train", "validation", "test")
 #: Songs whose features are computed again to measure how long that takes.

@@ -13,6 +13,7 @@ from musictag.models.backends import BackEnd
 from musictag.models.baselines import FeatureModel
 from musictag.models.factory import with_lists
 from musictag.models.frontends import FrontEnd
+from musictag.training.best_epoch import check_smoothing
 from musictag.training.flags import check_flags
 from musictag.training.instantiate import check_part, closest
 
@@ -21,19 +22,19 @@ from musictag.training.instantiate import check_part, closest
 KEYS = {
     "": (
         "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
-        "evaluation", "monitor", "compile", "lr_scaling", "seed", "init_from", "freeze", "study", "names", "runs_dir",
-        "data_dir", "baseline",
+        "evaluation", "monitor", "monitor_smoothing", "compile", "lr_scaling", "seed", "init_from", "freeze", "study",
+        "names", "runs_dir", "data_dir", "baseline",
     ),
     "lr_scaling": ("rule", "reference_batch_size"),
-    "evaluation": ("mode", "batch_size", "bootstrap_resamples", "confidence"),
+    "evaluation": ("mode", "batch_size", "compare_choices", "bootstrap_resamples", "confidence"),
 }  # fmt: skip
 #: Groups with one part, and groups with several named parts.
 PARTS = ("loss", "optimizer", "scheduler", "trainer")
 NAMED_PARTS = ("callbacks", "logger")
 #: Keys of ``data`` that belong to the pipeline; the others describe the source.
 PIPELINE_KEYS = (
-    "batch_size", "patches_per_song", "patches_per_epoch", "patch_seconds", "train_songs", "num_workers", "prepare_workers",
-    "max_bad_fraction", "sampler",
+    "batch_size", "patches_per_song", "patches_per_epoch", "patch_seconds", "train_songs", "num_workers",
+    "prepare_workers", "max_bad_fraction", "sampler",
 )  # fmt: skip
 #: Keys or groups of keys that cannot change the result, with the reason; they are not part of the identity of a run.
 #: Differences in rounding, and other random numbers on other hardware, do not make another run.
@@ -58,6 +59,14 @@ INDIFFERENT_KEYS: dict[str, str] = {
     "trainer.detect_anomaly": "it decides only whether a run continues",
     "callbacks.checkpoint": "an interrupted run has the results of an uninterrupted one",
     "baseline.threads": "the same models, sooner or later",
+}
+#: Keys that there have not always been, with the value under which a run is the one that it was before: they are left
+#: out then, and finished runs keep their folders.
+LATER_KEYS: dict[str, Any] = {
+    "data.patches_per_epoch": None,
+    "monitor_smoothing": 1,
+    "callbacks.early_stopping.smoothing": 1,
+    "evaluation.compare_choices": False,
 }
 _BATCH_NORM = "`batch_norm_shares`, the number of shares of a batch that batch norm sees, is in the identity instead"
 #: Keys that matter only under some settings of other keys; what follows from them is in the identity.
@@ -85,6 +94,7 @@ def check_keys(config: dict[str, Any]) -> None:
         if spec is not None or key in ("loss", "optimizer", "trainer", "data.sampler"):
             check_part(key, spec)
     check_flags(config["trainer"])
+    check_smoothing(config["monitor_smoothing"])
     if config.get("baseline") is None:
         check_patches(*(config["data"][key] for key in ("patches_per_song", "patches_per_epoch", "batch_size")))
     resamples, confidence = config["evaluation"]["bootstrap_resamples"], config["evaluation"]["confidence"]
@@ -99,14 +109,20 @@ def deciding(config: dict[str, Any], locations: Collection[str]) -> dict[str, An
 
     ``locations``: keys of the data set that hold paths.
     """
-    return without(config, (*INDIFFERENT_KEYS, *CONDITIONAL_KEYS, *(f"data.{name}" for name in locations)))
+    as_before = [key for key, value in LATER_KEYS.items() if _value(config, key) == value]
+    return without(config, (*INDIFFERENT_KEYS, *CONDITIONAL_KEYS, *as_before, *(f"data.{name}" for name in locations)))
+
+
+def _value(config: Any, key: str) -> Any:
+    """The value of a dotted key; None if it is not there."""
+    for name in key.split("."):
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return config
 
 
 def with_conditional_keys(decides: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """``decides``, which comes from the ``config`` of a network, with what follows from the CONDITIONAL_KEYS there:
     ``trainer.batch_norm_shares`` is added if it is not one."""
-    if decides["data"]["patches_per_epoch"] is None:
-        del decides["data"]["patches_per_epoch"]
     decides["callbacks"] = {name: spec for name, spec in decides["callbacks"].items() if spec is not None}
     if config["lr_scaling"]["rule"] == "none":
         decides.pop("lr_scaling")

@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
@@ -19,6 +21,7 @@ from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.manifest import Tag
 from musictag.evaluation.plots import plot_curves
 from musictag.experiment.builders import build_data, build_module, check_songs
+from musictag.experiment.choices import other_choices, remove_choices, score_choices, with_test
 from musictag.experiment.contract import SCORES, Run
 from musictag.experiment.failures import explain_failure, format_error
 from musictag.experiment.identity import batch_norm_shares, with_conditional_keys, without
@@ -153,12 +156,20 @@ class NetworkRun(Run):
                 validation = _evaluate_as_given(trainer, module, data, best_path)
             trained = time.perf_counter()
             best = _read_best(best_path)
-            module.tagger.load_state_dict(best.state)
-            trainer.test(module, datamodule=data, verbose=False)
+            best_epoch = best.description["epoch"]
+
+            def score(state: Mapping[str, Tensor]) -> np.ndarray:
+                module.tagger.load_state_dict(state)
+                trainer.test(module, datamodule=data, verbose=False)
+                return module.test_scores
+
+            choices = other_choices(config, history.rows) if will_train else {}
+            compared = config["evaluation"]["compare_choices"]
+            others = score_choices(choices, best_epoch, run_dir, score) if compared else {}
+            scores = score(best.state)  # the last test, whose time counts
             metrics = None
             if trainer.is_global_zero:
                 seconds = {"prepare": prepared - began, "train": trained - prepared, "test": module.test_seconds}
-                best_epoch = best.description["epoch"]
                 if history.rows:
                     # again: a run resumed after its last epoch has not written it, and the file may be damaged
                     write_history(history.path, history.rows)
@@ -167,13 +178,15 @@ class NetworkRun(Run):
                     run_dir,
                     config=self.config,
                     data=data,
-                    scores=module.test_scores,
+                    scores=scores,
                     own=network_facts(module.tagger, data, history.rows, best_epoch, validation, seconds)
+                    | {"choices": with_test(choices, others | {best_epoch: scores}, data)}
                     | {"precision": trainer.precision},
                     device=str(trainer.strategy.root_device),
                     on_scored=partial(_add_scores, best_path, best),
                 )
-                tracker.finish(metrics, data, module.test_scores)
+                remove_choices(run_dir)
+                tracker.finish(metrics, data, scores)
             trainer.strategy.barrier()
             return metrics if metrics is not None else read_results(run_dir)
         except BaseException as error:

@@ -52,17 +52,17 @@ FAULTS = (
         KEPT.replace("roc_auc", "rmse"),
     ),
     Fault(
-        "the worst ROC-AUC is kept as the best",
+        "the epoch with the lowest loss is kept, whatever is monitored",
         "musictag/training/trainer.py",
-        "BestTagger(run_dir / TAGGER_FILE, monitor, monitors()[monitor])",
-        'BestTagger(run_dir / TAGGER_FILE, monitor, "min")',
+        "BestTagger(run_dir / TAGGER_FILE, Rule(monitor, smoothing), history)",
+        'BestTagger(run_dir / TAGGER_FILE, Rule("val_loss", smoothing), history)',
         KEPT,
     ),
     Fault(
         "the last epoch is kept as the best",
         "musictag/training/callbacks/checkpoints.py",
-        "        if not is_better:\n            return\n",
-        "",
+        "self.rule.choose(self.history.rows) != trainer.current_epoch",
+        "not self.history.rows",
         KEPT,
     ),
     Fault(

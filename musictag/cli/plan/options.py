@@ -28,8 +28,9 @@ GIVEN = "given"
 #: Options that must be above zero; those in ``_NOT_NEGATIVE`` may also be zero.
 _POSITIVE = (
     "songs", "seconds", "tags", "source_kbits", "decode_speed", "cores", "patch_seconds", "epochs", "patches_per_song",
-    "patches_per_epoch", "batch_size", "accumulate", "patches_per_second", "peak_tflops", "utilisation", "evaluation_factor", "gpus",
-    "nodes", "storage_mb", "storage_reads", "copy_mb", "gpu_link_gb", "network_gb", "bucket_mb",
+    "patches_per_epoch", "batch_size", "accumulate", "patches_per_second", "peak_tflops", "utilisation",
+    "evaluation_factor", "gpus", "nodes", "storage_mb", "storage_reads", "copy_mb", "gpu_link_gb", "network_gb",
+    "bucket_mb",
 )  # fmt: skip
 _NOT_NEGATIVE = ("memory_gb", "latency_us", "overlap", "gpu_hour_price")
 _AT_MOST_ONE = ("overlap", "utilisation")

@@ -45,10 +45,11 @@ class SongDataModule(pl.LightningDataModule):
     """The songs of ``source``, prepared below ``data_dir``, by Lightning or by ``prepare_data()`` and ``setup()``.
 
     Training batches are ``{"audio": int16 B×N, "target": float32 B×K (NaN: unknown), "song": int64 B}`` with
-    ``patches_per_song`` random patches of ``patch_seconds`` per song and epoch, or ``patches_per_epoch`` of all songs,
-    which are seen equally often: see TrainBatches. A patch is a pure function of (seed, epoch, song). ``batch_size`` counts the patches of all processes together. ``train_songs`` trains on that many usable songs, a
-    nested subset for each ``seed``; validation and test do not depend on it, and the other songs are not prepared.
-    ``sampler`` makes the batch sampler of training, a TrainBatches, from its keyword arguments.
+    ``patches_per_song`` random patches of ``patch_seconds`` per song and epoch, or with ``patches_per_epoch`` of all
+    songs together (see TrainBatches); a pure function of (seed, epoch, song). ``batch_size`` counts the patches of all
+    processes together. ``train_songs`` trains on that many usable songs, a nested subset for each ``seed``; validation
+    and test do not depend on it, and the other songs are not prepared. ``sampler`` makes the batch sampler of training,
+    a TrainBatches, from its keyword arguments.
 
     Validation and test batches are ``{"audio", "song"}`` of up to ``eval_batch_size`` patches (default:
     ``batch_size``): every song's consecutive patches (section 2 of the paper), or with ``evaluation_mode="whole"`` each

@@ -19,7 +19,6 @@ from musictag.data.loading.samplers import EvaluationBatches, TrainBatches
 from musictag.data.random_draws import song_keys, subset_order
 from musictag.evaluation.song_average import SongAverage
 from tests.helpers.catalogues import read_rows, ready, song_data, write_table
-from tests.helpers.marks import first_fast
 
 PATCH = 8000
 
