@@ -30,7 +30,8 @@ def build_data(config: dict[str, Any], source: Source) -> SongDataModule:
         patches_per_song=config["data"]["patches_per_song"],
         patches_per_epoch=config["data"]["patches_per_epoch"],
         train_songs=config["data"]["train_songs"],
-        seed=config["seed"],
+        seed=config["seeds"]["order"],
+        subset_seed=config["seeds"]["subset"],
         num_workers=config["data"]["num_workers"],
         eval_batch_size=config["evaluation"]["batch_size"],
         evaluation_mode=config["evaluation"]["mode"],
@@ -71,7 +72,7 @@ def build_module(config: dict[str, Any], source: Source, data: SongDataModule, t
         optimizer=make_partial("optimizer", scaled_optimizer(config)),
         scheduler=None if scheduler is None else make_partial("scheduler", scheduler),
         monitor=config["monitor"],
-        seed=config["seed"],
+        seed=config["seeds"]["order"],
         compile=config["compile"],
         freeze="frontend" if "probe" in config else config["freeze"],
     )

@@ -22,9 +22,10 @@ from musictag.training.instantiate import check_part, closest
 KEYS = {
     "": (
         "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
-        "evaluation", "monitor", "monitor_smoothing", "compile", "lr_scaling", "seed", "init_from", "freeze", "study",
-        "names", "runs_dir", "data_dir", "baseline",
+        "evaluation", "monitor", "monitor_smoothing", "compile", "lr_scaling", "seed", "seeds", "init_from", "freeze",
+        "study", "names", "runs_dir", "data_dir", "baseline",
     ),
+    "seeds": ("subset", "initialisation", "order"),
     "lr_scaling": ("rule", "reference_batch_size"),
     "evaluation": ("mode", "batch_size", "compare_choices", "bootstrap_resamples", "confidence"),
 }  # fmt: skip
@@ -43,6 +44,7 @@ INDIFFERENT_KEYS: dict[str, str] = {
     "data_dir": "where prepared audio is stored",
     "logger": "where results are also shown",
     "study": "a name for reports",
+    "seed": "it is read by seeds.subset, seeds.initialisation and seeds.order, which are in the identity",
     "names": "the parts that they name are in the identity; names only begin the name of the folder",
     "init_from": "the digest of its weights is in the identity, whatever the file is called",
     "evaluation.batch_size": "every patch is scored separately",
@@ -97,6 +99,9 @@ def check_keys(config: dict[str, Any]) -> None:
     check_smoothing(config["monitor_smoothing"])
     if config.get("baseline") is None:
         check_patches(*(config["data"][key] for key in ("patches_per_song", "patches_per_epoch", "batch_size")))
+    for name, seed in config["seeds"].items():
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+            raise MusictagError(f"seeds.{name}={seed} must be a whole number from 0 to {2**32 - 1:,}")
     resamples, confidence = config["evaluation"]["bootstrap_resamples"], config["evaluation"]["confidence"]
     if not isinstance(resamples, int) or resamples < 0:
         raise MusictagError(f"evaluation.bootstrap_resamples={resamples} must be a whole number, 0 for no intervals")
@@ -110,7 +115,12 @@ def deciding(config: dict[str, Any], locations: Collection[str]) -> dict[str, An
     ``locations``: keys of the data set that hold paths.
     """
     as_before = [key for key, value in LATER_KEYS.items() if _value(config, key) == value]
-    return without(config, (*INDIFFERENT_KEYS, *CONDITIONAL_KEYS, *as_before, *(f"data.{name}" for name in locations)))
+    places = [f"data.{name}" for name in locations]
+    decides = without(config, (*INDIFFERENT_KEYS, *CONDITIONAL_KEYS, *as_before, *places))
+    # a single number where all are equal, as in a run of an earlier version, which had no others
+    seeds = decides.pop("seeds", {"all": config["seed"]})
+    same = len(set(seeds.values())) == 1
+    return decides | ({"seed": next(iter(seeds.values()))} if same else {"seeds": seeds})
 
 
 def _value(config: Any, key: str) -> Any:

@@ -59,6 +59,20 @@ FAULTS = (
         KEPT,
     ),
     Fault(
+        "the best epoch is chosen without its neighbours",
+        "musictag/training/best_epoch.py",
+        "values[max(0, end - self.smoothing) : end]",
+        "values[end - 1 : end]",
+        "training/test_best_epoch_rules.py::test_a_lucky_epoch_does_not_win",
+    ),
+    Fault(
+        "what another rule would have given is what the chosen epoch gave",
+        "musictag/experiment/choices.py",
+        "found[epoch] = score(stored.state)",
+        "found[own_epoch] = score(stored.state)",
+        "training/test_best_epoch_rules.py::test_what_other_choices_would_have_given_is_written_down",
+    ),
+    Fault(
         "the last epoch is kept as the best",
         "musictag/training/callbacks/checkpoints.py",
         "self.rule.choose(self.history.rows) != trainer.current_epoch",
@@ -82,8 +96,8 @@ FAULTS = (
     Fault(
         "the test is of the last epoch's weights",
         "musictag/experiment/network_run.py",
-        "            module.tagger.load_state_dict(best.state)\n",
-        "",
+        "scores = score(best.state)",
+        "scores = score(module.tagger.state_dict())",
         KEPT,
     ),
     Fault(
@@ -138,7 +152,7 @@ FAULTS = (
     Fault(
         "every seed begins with the same weights",
         "musictag/experiment/network_run.py",
-        'pl.seed_everything(config["seed"], workers=True, verbose=False)\n\n',
+        'pl.seed_everything(config["seeds"]["initialisation"], workers=True, verbose=False)\n\n',
         "pl.seed_everything(0, workers=True, verbose=False)\n\n",
         BY_ADAM,
     ),

@@ -47,9 +47,9 @@ class SongDataModule(pl.LightningDataModule):
     Training batches are ``{"audio": int16 B×N, "target": float32 B×K (NaN: unknown), "song": int64 B}`` with
     ``patches_per_song`` random patches of ``patch_seconds`` per song and epoch, or with ``patches_per_epoch`` of all
     songs together (see TrainBatches); a pure function of (seed, epoch, song). ``batch_size`` counts the patches of all
-    processes together. ``train_songs`` trains on that many usable songs, a nested subset for each ``seed``; validation
-    and test do not depend on it, and the other songs are not prepared. ``sampler`` makes the batch sampler of training,
-    a TrainBatches, from its keyword arguments.
+    processes together. ``train_songs`` trains on that many usable songs, a nested subset for each ``subset_seed``
+    (default: ``seed``); validation and test do not depend on it, and the other songs are not prepared. ``sampler``
+    makes the batch sampler of training, a TrainBatches, from its keyword arguments.
 
     Validation and test batches are ``{"audio", "song"}`` of up to ``eval_batch_size`` patches (default:
     ``batch_size``): every song's consecutive patches (section 2 of the paper), or with ``evaluation_mode="whole"`` each
@@ -78,6 +78,7 @@ class SongDataModule(pl.LightningDataModule):
         patches_per_epoch: int | None = None,
         train_songs: int | None = None,
         seed: int = 0,
+        subset_seed: int | None = None,
         num_workers: int = 2,
         eval_batch_size: int | None = None,
         evaluation_mode: str = "patches",
@@ -97,6 +98,7 @@ class SongDataModule(pl.LightningDataModule):
         self._patches_per_song, self._patches_per_epoch = patches_per_song, patches_per_epoch
         self._train_songs = train_songs
         self._seed = seed
+        self._subset_seed = seed if subset_seed is None else subset_seed
         self._num_workers = num_workers
         self._eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         self._whole_songs = evaluation_mode == "whole"
@@ -156,7 +158,7 @@ class SongDataModule(pl.LightningDataModule):
             return self._prepare_songs(manifest)
         is_train = pc.equal(manifest.column("split"), "train").to_numpy(zero_copy_only=False)
         train_rows, other_rows = np.flatnonzero(is_train), np.flatnonzero(~is_train)
-        order = train_rows[subset_order(song_keys(splits["train"].song_ids), self._seed)]
+        order = train_rows[subset_order(song_keys(splits["train"].song_ids), self._subset_seed)]
         taken = self._train_songs
         check_learnable(manifest.select(order[:taken]))
         while taken <= len(order):
