@@ -26,6 +26,17 @@ def epoch_order(num_items: int, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(_hash(_ORDER, seed, epoch, np.arange(num_items, dtype=np.uint64)), kind="stable")
 
 
+def endless_order(num_items: int, seed: int, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The places ``first`` ... ``first + count - 1`` of an endless row of permutations of ``num_items`` items.
+
+    The item at each place, and the number of its permutation: both int64. Permutation p is ``epoch_order`` of epoch p.
+    """
+    permutations = np.arange(first // num_items, (first + count - 1) // num_items + 1)
+    hashes = _hash(_ORDER, seed, permutations[:, None], np.arange(num_items, dtype=np.uint64))
+    items, start = np.argsort(hashes, kind="stable").ravel(), first - permutations[0] * num_items
+    return items[start : start + count], np.repeat(permutations, num_items)[start : start + count]
+
+
 def patch_starts_of_epoch(
     keys: np.ndarray, draws: np.ndarray, num_samples: np.ndarray, patch_samples: int, seed: int, epoch: int
 ) -> np.ndarray:

@@ -36,12 +36,13 @@ from musictag.training.signals import SignalHandler
 
 #: The configuration of a baseline: it has no network, and takes whole songs.
 BASELINE_KEYS = (
-    "baseline", "data", "evaluation", "seed", "study", "names", "logger", "runs_dir", "data_dir",
+    "baseline", "data", "evaluation", "seed", "seeds", "study", "names", "logger", "runs_dir", "data_dir",
 )  # fmt: skip
 #: Of these, the keys that only networks read.
 NETWORK_KEYS = (
-    "data.patch_seconds", "data.num_workers", "data.batch_size", "data.patches_per_song", "data.sampler",
-    "evaluation.mode", "evaluation.batch_size",
+    "data.patch_seconds", "data.num_workers", "data.batch_size", "data.patches_per_song",
+    "data.patches_per_epoch", "data.sampler", "evaluation.mode", "evaluation.batch_size",
+    "evaluation.compare_choices", "seeds.initialisation",
 )  # fmt: skip
 _SPLITS = ("train", "validation", "test")
 #: Songs whose features are computed again to measure how long that takes.
@@ -122,7 +123,7 @@ class BaselineRun(Run):
         try:
             features = baseline_features(data, prepare_workers(config))
             computed = time.perf_counter()
-            tagger = fit_tagger(baseline, config["baseline"], data, features, config["seed"], run_dir)
+            tagger = fit_tagger(baseline, config["baseline"], data, features, config["seeds"]["order"], run_dir)
             fitted = time.perf_counter()
             scores = tagger.scores(features["test"])
             seconds = {"prepare": prepared - began, "features": computed - prepared, "train": fitted - computed}
@@ -157,7 +158,8 @@ def baseline_data(config: Mapping[str, Any], source: Source) -> SongDataModule:
         patch_seconds=1.0,  # no patches are drawn
         sample_rate=SAMPLE_RATE,
         train_songs=config["data"]["train_songs"],
-        seed=config["seed"],
+        seed=config["seeds"]["order"],
+        subset_seed=config["seeds"]["subset"],
         num_workers=0,
         prepare_workers=prepare_workers(config),
         max_bad_fraction=config["data"]["max_bad_fraction"],
@@ -176,7 +178,8 @@ def baseline_facts(
 ) -> dict[str, Any]:
     """What metrics.json says of a baseline, beyond the scores: validation, sizes, speed, seconds of the stages.
 
-    The speed of tagging is that of features and prediction together, on one core, measured on a few test songs.
+    The speed of tagging is that of features and prediction together, on one core, measured on a few test songs, and the
+    time of training is that of the features of the training songs, at this speed, and of the fit.
     """
     validation = tagger.scores(features["validation"])
     targets = data.targets("validation")
@@ -186,7 +189,7 @@ def baseline_facts(
     metrics = {f"val_{key}": scores[key] and scores[key]["value"] for key in METRICS}
     sizes = tagger.model.sizes([tag for tag in tagger.fitted if "constant" not in tag])
     audio_seconds = data.audio_seconds("test")
-    predicting = seconds["test"] / audio_seconds
+    predicting, computing = seconds["test"] / audio_seconds, _feature_seconds(data)
     return {
         "family": "baseline",
         "input": f"{len(feature_names())} features",
@@ -198,7 +201,15 @@ def baseline_facts(
         "parameters_trained": sizes["parameters"],
         "speed": {
             "train_audio_seconds_per_second": data.audio_seconds("train") / max(seconds["train"], 1e-9),
-            "test_audio_seconds_per_second": 1 / (_feature_seconds(data) + predicting),
+            "test_audio_seconds_per_second": 1 / (computing + predicting),
+        },
+        "convergence": None,
+        "compute": {
+            "train_flop": None,
+            # features take most of it, whether they were stored already or not
+            "train_seconds": round(seconds["train"] + computing * data.audio_seconds("train"), 3),
+            "steps": None,
+            "patches": None,
         },
         "seconds": {name: round(value, 3) for name, value in seconds.items()} | {"epochs": None},
     }

@@ -8,10 +8,12 @@ from typing import Any
 
 from musictag.common.errors import MusictagError
 from musictag.data.datasets import Source
+from musictag.data.loading.samplers import check_patches
 from musictag.models.backends import BackEnd
 from musictag.models.baselines import FeatureModel
 from musictag.models.factory import with_lists
 from musictag.models.frontends import FrontEnd
+from musictag.training.best_epoch import check_smoothing
 from musictag.training.flags import check_flags
 from musictag.training.instantiate import check_part, closest
 
@@ -20,19 +22,20 @@ from musictag.training.instantiate import check_part, closest
 KEYS = {
     "": (
         "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
-        "evaluation", "monitor", "compile", "lr_scaling", "seed", "init_from", "freeze", "study", "names", "runs_dir",
-        "data_dir", "baseline",
+        "evaluation", "monitor", "monitor_smoothing", "compile", "lr_scaling", "seed", "seeds", "init_from", "freeze",
+        "study", "names", "runs_dir", "data_dir", "baseline",
     ),
+    "seeds": ("subset", "initialisation", "order"),
     "lr_scaling": ("rule", "reference_batch_size"),
-    "evaluation": ("mode", "batch_size", "bootstrap_resamples", "confidence"),
+    "evaluation": ("mode", "batch_size", "compare_choices", "bootstrap_resamples", "confidence"),
 }  # fmt: skip
 #: Groups with one part, and groups with several named parts.
 PARTS = ("loss", "optimizer", "scheduler", "trainer")
 NAMED_PARTS = ("callbacks", "logger")
 #: Keys of ``data`` that belong to the pipeline; the others describe the source.
 PIPELINE_KEYS = (
-    "batch_size", "patches_per_song", "patch_seconds", "train_songs", "num_workers", "prepare_workers",
-    "max_bad_fraction", "sampler",
+    "batch_size", "patches_per_song", "patches_per_epoch", "patch_seconds", "train_songs", "num_workers",
+    "prepare_workers", "max_bad_fraction", "sampler",
 )  # fmt: skip
 #: Keys or groups of keys that cannot change the result, with the reason; they are not part of the identity of a run.
 #: Differences in rounding, and other random numbers on other hardware, do not make another run.
@@ -41,6 +44,7 @@ INDIFFERENT_KEYS: dict[str, str] = {
     "data_dir": "where prepared audio is stored",
     "logger": "where results are also shown",
     "study": "a name for reports",
+    "seed": "it is read by seeds.subset, seeds.initialisation and seeds.order, which are in the identity",
     "names": "the parts that they name are in the identity; names only begin the name of the folder",
     "init_from": "the digest of its weights is in the identity, whatever the file is called",
     "evaluation.batch_size": "every patch is scored separately",
@@ -58,6 +62,14 @@ INDIFFERENT_KEYS: dict[str, str] = {
     "callbacks.checkpoint": "an interrupted run has the results of an uninterrupted one",
     "baseline.threads": "the same models, sooner or later",
 }
+#: Keys that there have not always been, with the value under which a run is the one that it was before: they are left
+#: out then, and finished runs keep their folders.
+LATER_KEYS: dict[str, Any] = {
+    "data.patches_per_epoch": None,
+    "monitor_smoothing": 1,
+    "callbacks.early_stopping.smoothing": 1,
+    "evaluation.compare_choices": False,
+}
 _BATCH_NORM = "`batch_norm_shares`, the number of shares of a batch that batch norm sees, is in the identity instead"
 #: Keys that matter only under some settings of other keys; what follows from them is in the identity.
 CONDITIONAL_KEYS: dict[str, str] = {
@@ -70,7 +82,8 @@ CONDITIONAL_KEYS: dict[str, str] = {
 
 
 def check_keys(config: dict[str, Any]) -> None:
-    """Raise MusictagError for unknown keys, for parts that do not exist, and for impossible confidence intervals."""
+    """Raise MusictagError for unknown keys, for parts that do not exist, for impossible confidence intervals, and for
+    numbers of patches that exclude each other."""
     for name, known in KEYS.items():
         given = config if name == "" else config[name]
         if unknown := sorted(set(given) - set(known)):
@@ -83,6 +96,12 @@ def check_keys(config: dict[str, Any]) -> None:
         if spec is not None or key in ("loss", "optimizer", "trainer", "data.sampler"):
             check_part(key, spec)
     check_flags(config["trainer"])
+    check_smoothing(config["monitor_smoothing"])
+    if config.get("baseline") is None:
+        check_patches(*(config["data"][key] for key in ("patches_per_song", "patches_per_epoch", "batch_size")))
+    for name, seed in config["seeds"].items():
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+            raise MusictagError(f"seeds.{name}={seed} must be a whole number from 0 to {2**32 - 1:,}")
     resamples, confidence = config["evaluation"]["bootstrap_resamples"], config["evaluation"]["confidence"]
     if not isinstance(resamples, int) or resamples < 0:
         raise MusictagError(f"evaluation.bootstrap_resamples={resamples} must be a whole number, 0 for no intervals")
@@ -95,7 +114,20 @@ def deciding(config: dict[str, Any], locations: Collection[str]) -> dict[str, An
 
     ``locations``: keys of the data set that hold paths.
     """
-    return without(config, (*INDIFFERENT_KEYS, *CONDITIONAL_KEYS, *(f"data.{name}" for name in locations)))
+    as_before = [key for key, value in LATER_KEYS.items() if _value(config, key) == value]
+    places = [f"data.{name}" for name in locations]
+    decides = without(config, (*INDIFFERENT_KEYS, *CONDITIONAL_KEYS, *as_before, *places))
+    # a single number where all are equal, as in a run of an earlier version, which had no others
+    seeds = decides.pop("seeds", {"all": config["seed"]})
+    same = len(set(seeds.values())) == 1
+    return decides | ({"seed": next(iter(seeds.values()))} if same else {"seeds": seeds})
+
+
+def _value(config: Any, key: str) -> Any:
+    """The value of a dotted key; None if it is not there."""
+    for name in key.split("."):
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return config
 
 
 def with_conditional_keys(decides: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:

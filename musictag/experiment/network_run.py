@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
@@ -19,14 +21,15 @@ from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.manifest import Tag
 from musictag.evaluation.plots import plot_curves
 from musictag.experiment.builders import build_data, build_module, check_songs
+from musictag.experiment.choices import other_choices, remove_choices, score_choices, with_test
 from musictag.experiment.contract import SCORES, Run
 from musictag.experiment.failures import explain_failure, format_error
 from musictag.experiment.identity import batch_norm_shares, with_conditional_keys, without
 from musictag.experiment.results.files import read_results, write_scores
+from musictag.experiment.results.networks import network_facts, training_facts
 from musictag.experiment.run_folder import clean_up, write_error
 from musictag.experiment.tracking.tracker import make_tracker
 from musictag.models.checkpoint import StoredTagger, read_checkpoint, read_tagger, store_tagger, tagger_spec
-from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import TAGGER_FILE, digest
 from musictag.training.callbacks.checkpoints import save_tagger
 from musictag.training.callbacks.history import History, write_history
@@ -68,6 +71,8 @@ class NetworkRun(Run):
 
     def patches_to_train(self) -> int | None:
         data = self.config["data"]
+        if data["patches_per_epoch"] is not None:
+            return data["patches_per_epoch"] * self.max_epochs
         songs = data["train_songs"]
         return None if songs is None else songs * data["patches_per_song"] * self.max_epochs
 
@@ -106,7 +111,7 @@ class NetworkRun(Run):
         quieten_lightning()
         if is_rank_zero():
             clean_up(run_dir)
-        pl.seed_everything(config["seed"], workers=True, verbose=False)
+        pl.seed_everything(config["seeds"]["initialisation"], workers=True, verbose=False)
 
         data = build_data(config, source)
         will_train = config["trainer"]["max_epochs"] != 0
@@ -121,7 +126,7 @@ class NetworkRun(Run):
         data.prepare_data()
         data.setup()
         if data.tags != source.learnable_manifest().tags:  # some tags are lost with songs that could not be read
-            pl.seed_everything(config["seed"], workers=True, verbose=False)
+            pl.seed_everything(config["seeds"]["initialisation"], workers=True, verbose=False)
             module, started_from = _model(config, source, data, data.tags)
         check_songs(data, trainer.world_size)
         prepared = time.perf_counter()
@@ -151,12 +156,20 @@ class NetworkRun(Run):
                 validation = _evaluate_as_given(trainer, module, data, best_path)
             trained = time.perf_counter()
             best = _read_best(best_path)
-            module.tagger.load_state_dict(best.state)
-            trainer.test(module, datamodule=data, verbose=False)
+            best_epoch = best.description["epoch"]
+
+            def score(state: Mapping[str, Tensor]) -> np.ndarray:
+                module.tagger.load_state_dict(state)
+                trainer.test(module, datamodule=data, verbose=False)
+                return module.test_scores
+
+            choices = other_choices(config, history.rows) if will_train else {}
+            compared = config["evaluation"]["compare_choices"]
+            others = score_choices(choices, best_epoch, run_dir, score) if compared else {}
+            scores = score(best.state)  # the last test, whose time counts
             metrics = None
             if trainer.is_global_zero:
                 seconds = {"prepare": prepared - began, "train": trained - prepared, "test": module.test_seconds}
-                best_epoch = best.description["epoch"]
                 if history.rows:
                     # again: a run resumed after its last epoch has not written it, and the file may be damaged
                     write_history(history.path, history.rows)
@@ -165,13 +178,16 @@ class NetworkRun(Run):
                     run_dir,
                     config=self.config,
                     data=data,
-                    scores=module.test_scores,
+                    scores=scores,
                     own=network_facts(module.tagger, data, history.rows, best_epoch, validation, seconds)
+                    | training_facts(module.tagger, history.rows, best_epoch, config["monitor"], trainer.global_step)
+                    | {"choices": with_test(choices, others | {best_epoch: scores}, data)}
                     | {"precision": trainer.precision},
                     device=str(trainer.strategy.root_device),
                     on_scored=partial(_add_scores, best_path, best),
                 )
-                tracker.finish(metrics, data, module.test_scores)
+                remove_choices(run_dir)
+                tracker.finish(metrics, data, scores)
             trainer.strategy.barrier()
             return metrics if metrics is not None else read_results(run_dir)
         except BaseException as error:
@@ -185,36 +201,6 @@ class NetworkRun(Run):
             if explained is error:
                 raise
             raise explained from error
-
-
-def network_facts(
-    network: TaggingNetwork,
-    data: SongDataModule,
-    history: list[dict[str, Any]],
-    best_epoch: int | None,
-    validation: dict[str, float] | None,
-    seconds: dict[str, float],
-) -> dict[str, Any]:
-    """What metrics.json says of a network, beyond the scores: validation, sizes, speed, seconds of the stages.
-
-    ``validation``: scores of weights that were not trained here, without ``history`` and ``best_epoch``.
-    """
-    train_seconds, patches = (sum(row[key] for row in history) for key in ("seconds", "patches"))
-    speed = patches * network.patch_seconds / max(train_seconds, 1e-9) if history else None
-    return {
-        "family": network.frontend.family,
-        "input": network.frontend.describe_input(),
-        "validation": history[best_epoch] if history else validation,
-        "epochs": len(history),
-        "best_epoch": best_epoch,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "parameters_trained": sum(p.numel() for p in network.parameters() if p.requires_grad),
-        "speed": {
-            "train_audio_seconds_per_second": speed,
-            "test_audio_seconds_per_second": data.audio_seconds("test") / max(seconds["test"], 1e-9),
-        },
-        "seconds": {name: round(value, 3) for name, value in seconds.items()} | {"epochs": round(train_seconds, 3)},
-    }
 
 
 def _evaluate_as_given(
@@ -255,7 +241,7 @@ def _with_precision(config: dict[str, Any], module: TaggingModule, last: Path) -
         on_gpu = settings.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         device = torch.device("cuda" if on_gpu else "cpu")
         precision, reason = choose_precision(
-            module.tagger, module.loss, config["data"]["batch_size"], device, config["seed"]
+            module.tagger, module.loss, config["data"]["batch_size"], device, config["seeds"]["order"]
         )
     module.precision = precision
     rank_zero_say(f"Precision {precision}: {reason}")

@@ -32,22 +32,12 @@ class Sketch:
 
 def sketch(config: dict[str, Any], num_tags: int) -> Sketch:
     """The network of ``config`` for ``num_tags`` tags; raises MusictagError if its parts do not fit together."""
-    frontend = dict(config["frontend"])
-    if frontend.get("normalise") == "dataset":
-        frontend["normalise"] = "none"  # what is measured before training is not a parameter
     tags = [{"name": f"tag {number}"} for number in range(num_tags)]
-    spec = {
-        "frontend": frontend,
-        "backend": config["backend"],
-        "tags": tags,
-        "patch_seconds": config["data"]["patch_seconds"],
-    }
-    with torch.device("meta"):
-        network = TaggingNetwork(**spec)
-        waveform = torch.zeros(1, network.input_samples)
-    network.to("meta").eval()  # also its constants
+    parts = {"frontend": config["frontend"], "backend": config["backend"]}
+    spec = _unmeasured(parts | {"tags": tags, "patch_seconds": config["data"]["patch_seconds"]})
+    network = _on_meta(spec).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(waveform)
+        network(torch.zeros(1, network.input_samples, device="meta"))
     names = config["names"]
     return Sketch(
         name=names["model"] or f"{names['frontend']} + {names['backend']}",
@@ -58,3 +48,27 @@ def sketch(config: dict[str, Any], num_tags: int) -> Sketch:
         spec=spec,
         network=network,
     )
+
+
+def training_flops(network: TaggingNetwork) -> int:
+    """Operations of a training step per patch, forward and backward, counted as in Sketch; what is frozen has no
+    gradients."""
+    on_meta = _on_meta(_unmeasured(network.spec)).train()
+    for parameter, trained in zip(on_meta.parameters(), network.parameters(), strict=True):
+        parameter.requires_grad_(trained.requires_grad)
+    waveform = torch.zeros(2, network.input_samples, device="meta")  # two, for the statistics of batch norms
+    with FlopCounterMode(display=False) as counter:
+        on_meta(waveform).sum().backward()
+    return counter.get_total_flops() // 2
+
+
+def _unmeasured(spec: dict[str, Any]) -> dict[str, Any]:
+    """``spec`` without what is measured before training, which is not a parameter."""
+    frontend = spec["frontend"]
+    return spec | {"frontend": frontend | {"normalise": "none"}} if frontend.get("normalise") == "dataset" else spec
+
+
+def _on_meta(spec: dict[str, Any]) -> TaggingNetwork:
+    with torch.device("meta"):
+        network = TaggingNetwork(**spec)
+    return network.to("meta")  # also its constants

@@ -11,8 +11,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from musictag.common.errors import MusictagError
-from musictag.evaluation.metrics import monitors
 from musictag.models.pretrained import TAGGER_FILE
+from musictag.training.best_epoch import Rule, choice_path, rules
 from musictag.training.callbacks.checkpoints import AtomicCheckpointIO, BestTagger, EpochCheckpoint, StepCheckpoint
 from musictag.training.callbacks.history import History
 from musictag.training.flags import check_flags
@@ -27,7 +27,7 @@ def build_trainer(
 
     ``signal_handler`` is checked after every batch, whether to save and stop.
     """
-    settings, monitor = config["trainer"], config["monitor"]
+    settings, monitor, smoothing = config["trainer"], config["monitor"], config["monitor_smoothing"]
     check_flags(settings)
     given = {"run_dir": run_dir, "signal_handler": signal_handler, "monitor": monitor, "config": config}
     callbacks = [
@@ -38,13 +38,15 @@ def build_trainer(
             "without callbacks.checkpoint an interrupted run cannot be resumed; to save only after epochs, use "
             "callbacks.checkpoint.minutes=null"
         )
+    others = rules(monitor, smoothing) if config["evaluation"]["compare_choices"] else {}
     ours = {
         # a checkpoint within an epoch comes last, when all have counted the batch that has just ended
         # the best tagger before the last checkpoint, whose state includes it
         "callbacks": [
             history,
             *sorted(callbacks, key=lambda callback: isinstance(callback, StepCheckpoint)),
-            BestTagger(run_dir / TAGGER_FILE, monitor, monitors()[monitor]),
+            BestTagger(run_dir / TAGGER_FILE, Rule(monitor, smoothing), history),
+            *(BestTagger(choice_path(run_dir, name), rule, history) for name, rule in others.items()),
             EpochCheckpoint(run_dir, "last"),
             *([pl.callbacks.RichProgressBar(leave=False)] if interactive() else []),
         ],

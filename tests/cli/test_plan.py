@@ -27,6 +27,7 @@ BY_HAND = Numbers(
     evaluation_factor=3.0,
     epochs=10,
     patches_per_song=1,
+    patches_per_epoch=None,
     batch_size=64,
     accumulate=1,
     gpus=4,

@@ -37,6 +37,7 @@ CHANGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "patch_seconds": (SONGS, ("--patch-seconds", "15")),
     "epochs": (SONGS, ("--epochs", "10")),
     "patches_per_song": (SONGS, ("--patches-per-song", "4")),
+    "patches_per_epoch": (SONGS, ("--patches-per-epoch", "4096")),
     "batch_size": (SONGS, ("--batch-size", "64")),
     "accumulate": (SEVERAL, ("--accumulate", "4")),
     "precision": (SONGS, ("--precision", "bf16-mixed")),

@@ -150,7 +150,8 @@ def test_no_key_is_listed_that_there_is_not_and_every_one_has_its_reason() -> No
     for key in (
         "trainer.gradient_clip_val", "data.batch_size", "optimizer.weight_decay", "trainer.precision", "compile",
         "monitor", "evaluation.mode", "loss._target_", "scheduler.patience",
-        "callbacks.early_stopping.patience", "seed", "freeze", "data.train_songs", "data.patch_seconds",
+        "callbacks.early_stopping.patience", "seeds.subset", "seeds.initialisation", "seeds.order", "freeze",
+        "data.train_songs", "data.patch_seconds",
         "data.max_seconds", "baseline.num_leaves", "baseline.penalties", "backend.dropout", "frontend.norm_momentum",
     ):  # fmt: skip
         assert key in there

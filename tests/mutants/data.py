@@ -48,7 +48,7 @@ FAULTS = (
     Fault(
         "every seed has the same subset of the training songs",
         "musictag/data/loading/datamodule.py",
-        'song_keys(splits["train"].song_ids), self._seed)]',
+        'song_keys(splits["train"].song_ids), self._subset_seed)]',
         'song_keys(splits["train"].song_ids), 0)]',
         "training/test_epochs.py::test_another_seed_trains_on_other_songs_of_the_same_catalogue",
     ),
@@ -104,9 +104,23 @@ FAULTS = (
     Fault(
         "with two patches a song half of the songs are never trained on",
         "musictag/data/loading/samplers.py",
-        "self.num_patches = len(songs) * patches_per_song",
-        "self.num_patches = len(songs)",
+        "patches_per_epoch or len(songs) * patches_per_song",
+        "patches_per_epoch or len(songs)",
         "training/test_epochs.py::test_every_epoch_shuffles_the_training_songs_anew[0]",
+    ),
+    Fault(
+        "every epoch of a fixed number of patches is the first one",
+        "musictag/data/loading/samplers.py",
+        "first = epoch * self.num_patches",
+        "first = 0",
+        "data/loading/test_samplers.py::test_every_song_is_seen_equally_often[7-16]",
+    ),
+    Fault(
+        "a song's patches of an epoch of a fixed number are one and the same",
+        "musictag/data/loading/samplers.py",
+        "permutations - permutations[0]",
+        "permutations * 0",
+        "data/loading/test_samplers.py::test_every_song_is_seen_equally_often[7-16]",
     ),
     Fault(
         "the last batch of an evaluation is left out",

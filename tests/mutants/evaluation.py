@@ -190,13 +190,13 @@ FAULTS = (
     Fault(
         "the bootstrap of a run has always the same seed",
         "musictag/experiment/results/files.py",
-        '        seed=config["seed"],\n    )\n    plot_tags',
+        '        seed=config["seeds"]["order"],\n    )\n    plot_tags',
         "        seed=0,\n    )\n    plot_tags",
         "training/test_training_by_hand.py::test_the_intervals_of_a_run_are_drawn_with_its_seed",
     ),
     Fault(
         "what is told of validation is the last epoch's",
-        "musictag/experiment/network_run.py",
+        "musictag/experiment/results/networks.py",
         '"validation": history[best_epoch]',
         '"validation": history[-1]',
         "training/test_best_epoch.py::test_the_best_epoch_is_kept_and_training_ends_when_none_is_better[val_loss]",

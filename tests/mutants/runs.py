@@ -99,8 +99,8 @@ FAULTS = (
     Fault(
         "the cost of a network is that of two patches",
         "musictag/models/summary.py",
-        "torch.zeros(1, network.input_samples)",
-        "torch.zeros(2, network.input_samples)",
+        "torch.zeros(1, network.input_samples, ",
+        "torch.zeros(2, network.input_samples, ",
         "models/test_published_combinations.py::test_the_cost_is_that_of_the_paper_models_counted_by_hand",
     ),
     Fault(

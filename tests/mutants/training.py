@@ -52,17 +52,31 @@ FAULTS = (
         KEPT.replace("roc_auc", "rmse"),
     ),
     Fault(
-        "the worst ROC-AUC is kept as the best",
+        "the epoch with the lowest loss is kept, whatever is monitored",
         "musictag/training/trainer.py",
-        "BestTagger(run_dir / TAGGER_FILE, monitor, monitors()[monitor])",
-        'BestTagger(run_dir / TAGGER_FILE, monitor, "min")',
+        "BestTagger(run_dir / TAGGER_FILE, Rule(monitor, smoothing), history)",
+        'BestTagger(run_dir / TAGGER_FILE, Rule("val_loss", smoothing), history)',
         KEPT,
+    ),
+    Fault(
+        "the best epoch is chosen without its neighbours",
+        "musictag/training/best_epoch.py",
+        "values[max(0, end - self.smoothing) : end]",
+        "values[end - 1 : end]",
+        "training/test_best_epoch_rules.py::test_a_lucky_epoch_does_not_win",
+    ),
+    Fault(
+        "what another rule would have given is what the chosen epoch gave",
+        "musictag/experiment/choices.py",
+        "found[epoch] = score(stored.state)",
+        "found[own_epoch] = score(stored.state)",
+        "training/test_best_epoch_rules.py::test_what_other_choices_would_have_given_is_written_down",
     ),
     Fault(
         "the last epoch is kept as the best",
         "musictag/training/callbacks/checkpoints.py",
-        "        if not is_better:\n            return\n",
-        "",
+        "self.rule.choose(self.history.rows) != trainer.current_epoch",
+        "not self.history.rows",
         KEPT,
     ),
     Fault(
@@ -82,8 +96,8 @@ FAULTS = (
     Fault(
         "the test is of the last epoch's weights",
         "musictag/experiment/network_run.py",
-        "            module.tagger.load_state_dict(best.state)\n",
-        "",
+        "scores = score(best.state)",
+        "scores = score(module.tagger.state_dict())",
         KEPT,
     ),
     Fault(
@@ -138,7 +152,7 @@ FAULTS = (
     Fault(
         "every seed begins with the same weights",
         "musictag/experiment/network_run.py",
-        'pl.seed_everything(config["seed"], workers=True, verbose=False)\n\n',
+        'pl.seed_everything(config["seeds"]["initialisation"], workers=True, verbose=False)\n\n',
         "pl.seed_everything(0, workers=True, verbose=False)\n\n",
         BY_ADAM,
     ),

@@ -82,6 +82,7 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--patch-seconds", type=float, metavar="S", help="as data.patch_seconds (default: the model's)")
     group.add_argument("--epochs", type=int, metavar="N", help="as trainer.max_epochs")
     group.add_argument("--patches-per-song", type=int, metavar="N", help="per epoch, as data.patches_per_song")
+    group.add_argument("--patches-per-epoch", type=int, metavar="N", help="of all songs, as data.patches_per_epoch")
     group.add_argument("--batch-size", type=int, metavar="N", help="patches over all GPUs, as data.batch_size")
     group.add_argument("--accumulate", type=int, metavar="N", help="as trainer.accumulate_grad_batches")
     group.add_argument("--precision", metavar="NAME", help="as trainer.precision: 32-true, bf16-mixed or 16-mixed")

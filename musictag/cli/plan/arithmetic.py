@@ -43,6 +43,7 @@ class Numbers:
 
     epochs: int
     patches_per_song: int
+    patches_per_epoch: int | None  # instead, if it is given
     batch_size: int
     accumulate: int
     gpus: int  # per node
@@ -164,7 +165,7 @@ def make_plan(numbers: Numbers) -> Plan:
     reading = read_patches(numbers, numbers.world, prepared, index)
     exchanged = exchange(numbers, numbers.world)
     needed = _step_rate(numbers, numbers.world)
-    patches = songs[0] * numbers.patches_per_song
+    patches = numbers.patches_per_epoch or songs[0] * numbers.patches_per_song
     steps = max(1, patches // numbers.batch_size)
     decoded = numbers.decoded_per_second
     return Plan(

@@ -28,8 +28,9 @@ GIVEN = "given"
 #: Options that must be above zero; those in ``_NOT_NEGATIVE`` may also be zero.
 _POSITIVE = (
     "songs", "seconds", "tags", "source_kbits", "decode_speed", "cores", "patch_seconds", "epochs", "patches_per_song",
-    "batch_size", "accumulate", "patches_per_second", "peak_tflops", "utilisation", "evaluation_factor", "gpus",
-    "nodes", "storage_mb", "storage_reads", "copy_mb", "gpu_link_gb", "network_gb", "bucket_mb",
+    "patches_per_epoch", "batch_size", "accumulate", "patches_per_second", "peak_tflops", "utilisation",
+    "evaluation_factor", "gpus", "nodes", "storage_mb", "storage_reads", "copy_mb", "gpu_link_gb", "network_gb",
+    "bucket_mb",
 )  # fmt: skip
 _NOT_NEGATIVE = ("memory_gb", "latency_us", "overlap", "gpu_hour_price")
 _AT_MOST_ONE = ("overlap", "utilisation")
@@ -70,6 +71,8 @@ class Settings:
         per_song = self._number(
             "patches_per_song", config["data"]["patches_per_song"], "per song and epoch", data_place
         )
+        per_epoch = None if options.patches_per_song else config["data"].get("patches_per_epoch")
+        per_epoch = self._number("patches_per_epoch", per_epoch, "of all songs; none: --patches-per-song", data_place)
         batch = self._number("batch_size", config["data"]["batch_size"], "patches over all GPUs", data_place)
         accumulate = self._number("accumulate", trainer["accumulate_grad_batches"], "batches per optimizer step", place)
         self._number("gpus", 1, "per node", "assumed")
@@ -116,6 +119,7 @@ class Settings:
             evaluation_factor=factor,
             epochs=int(epochs),
             patches_per_song=int(per_song),
+            patches_per_epoch=per_epoch and int(per_epoch),
             batch_size=int(batch),
             accumulate=int(accumulate),
             gpus=self._gpus,
@@ -241,7 +245,7 @@ class Settings:
         self._note("latency_us", slowest, "microseconds per message", _given(options.latency_us, "assumed"))
         return found[0], found[1]
 
-    def _number(self, name: str, default: float | None, unit: str, source: str) -> float:
+    def _number(self, name: str, default: float | None, unit: str, source: str) -> Any:
         """The option ``name`` if it was given, else ``default``; recorded with its source."""
         given = getattr(self._options, name)
         value = default if given is None else given

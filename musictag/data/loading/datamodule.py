@@ -27,7 +27,7 @@ from musictag.data.datasets import Source
 from musictag.data.loading.checks import check_learnable, check_splits, unlearnt_tags, warn_of_evaluation
 from musictag.data.loading.patch_datasets import EvaluationPatches, TrainPatches
 from musictag.data.loading.prefetch import PrefetchingLoader
-from musictag.data.loading.samplers import EvaluationBatches, TrainBatches
+from musictag.data.loading.samplers import EvaluationBatches, TrainBatches, check_patches
 from musictag.data.manifest import SPLITS, Manifest, Tag
 from musictag.data.preparation.prepare import Prepared, prepare
 from musictag.data.random_draws import patch_starts_of_epoch, song_keys, subset_order
@@ -45,10 +45,11 @@ class SongDataModule(pl.LightningDataModule):
     """The songs of ``source``, prepared below ``data_dir``, by Lightning or by ``prepare_data()`` and ``setup()``.
 
     Training batches are ``{"audio": int16 B×N, "target": float32 B×K (NaN: unknown), "song": int64 B}`` with
-    ``patches_per_song`` random patches of ``patch_seconds`` per song and epoch, a pure function of (seed, epoch, song).
-    ``batch_size`` counts the patches of all processes together. ``train_songs`` trains on that many usable songs, a
-    nested subset for each ``seed``; validation and test do not depend on it, and the other songs are not prepared.
-    ``sampler`` makes the batch sampler of training, a TrainBatches, from its keyword arguments.
+    ``patches_per_song`` random patches of ``patch_seconds`` per song and epoch, or with ``patches_per_epoch`` of all
+    songs together (see TrainBatches); a pure function of (seed, epoch, song). ``batch_size`` counts the patches of all
+    processes together. ``train_songs`` trains on that many usable songs, a nested subset for each ``subset_seed``
+    (default: ``seed``); validation and test do not depend on it, and the other songs are not prepared. ``sampler``
+    makes the batch sampler of training, a TrainBatches, from its keyword arguments.
 
     Validation and test batches are ``{"audio", "song"}`` of up to ``eval_batch_size`` patches (default:
     ``batch_size``): every song's consecutive patches (section 2 of the paper), or with ``evaluation_mode="whole"`` each
@@ -74,8 +75,10 @@ class SongDataModule(pl.LightningDataModule):
         sample_rate: int = 16000,
         batch_size: int = 32,
         patches_per_song: int = 1,
+        patches_per_epoch: int | None = None,
         train_songs: int | None = None,
         seed: int = 0,
+        subset_seed: int | None = None,
         num_workers: int = 2,
         eval_batch_size: int | None = None,
         evaluation_mode: str = "patches",
@@ -92,9 +95,10 @@ class SongDataModule(pl.LightningDataModule):
         self.epoch = 0
         self._data_dir = Path(data_dir)
         self._batch_size = batch_size
-        self._patches_per_song = patches_per_song
+        self._patches_per_song, self._patches_per_epoch = patches_per_song, patches_per_epoch
         self._train_songs = train_songs
         self._seed = seed
+        self._subset_seed = seed if subset_seed is None else subset_seed
         self._num_workers = num_workers
         self._eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         self._whole_songs = evaluation_mode == "whole"
@@ -111,12 +115,14 @@ class SongDataModule(pl.LightningDataModule):
             "patch_seconds": self.patch_samples,
             "batch_size": batch_size,
             "patches_per_song": patches_per_song,
+            "patches_per_epoch": 1 if patches_per_epoch is None else patches_per_epoch,
             "train_songs": 1 if train_songs is None else train_songs,
             "eval_batch_size": self._eval_batch_size,
             "num_workers": num_workers + 1,
         }
         if wrong := [name for name, value in at_least_one.items() if value < 1]:
             raise MusictagError(f"{', '.join(wrong)}: too small")
+        check_patches(patches_per_song, patches_per_epoch, batch_size)
         if evaluation_mode not in EVALUATION_MODES:
             raise MusictagError(f"evaluation_mode={evaluation_mode}; choose one of {', '.join(EVALUATION_MODES)}")
 
@@ -152,7 +158,7 @@ class SongDataModule(pl.LightningDataModule):
             return self._prepare_songs(manifest)
         is_train = pc.equal(manifest.column("split"), "train").to_numpy(zero_copy_only=False)
         train_rows, other_rows = np.flatnonzero(is_train), np.flatnonzero(~is_train)
-        order = train_rows[subset_order(song_keys(splits["train"].song_ids), self._seed)]
+        order = train_rows[subset_order(song_keys(splits["train"].song_ids), self._subset_seed)]
         taken = self._train_songs
         check_learnable(manifest.select(order[:taken]))
         while taken <= len(order):
@@ -240,7 +246,7 @@ class SongDataModule(pl.LightningDataModule):
         songs = self._split("train")
         batches = self._sampler(
             songs=songs, patches_per_song=self._patches_per_song, batch_size=self._batch_size, seed=self._seed,
-            epoch=self._current_epoch, rank=rank, world=world,
+            epoch=self._current_epoch, rank=rank, world=world, patches_per_epoch=self._patches_per_epoch,
             first_batch=lambda epoch: self._begun["batches"] if epoch == self._begun["epoch"] else 0,
         )  # fmt: skip
         patches = TrainPatches(

@@ -10,7 +10,7 @@ import numpy as np
 from musictag.common.errors import MusictagError
 from musictag.data.audio.patches import patch_starts
 from musictag.data.manifest import Manifest
-from musictag.data.random_draws import epoch_order
+from musictag.data.random_draws import endless_order, epoch_order
 
 
 class TrainBatch(NamedTuple):
@@ -32,14 +32,18 @@ class EvaluationBatch(NamedTuple):
 class TrainBatches:
     """The batches of an epoch for one of ``world`` processes, a pure function of (seed, epoch).
 
-    Every song occurs ``patches_per_song`` times; a subclass decides otherwise by overriding ``draw``. ``batch_size``
-    counts the patches of all processes together: batch b of each process is its interleaved share of the global batch
-    b, so that a step sees the same patches on any number of processes. An incomplete last batch is dropped in this
-    epoch. If there are fewer patches than one batch, they make a single smaller batch (of equal shares).
+    Every song occurs ``patches_per_song`` times. With ``patches_per_epoch``, which excludes another number than 1 of
+    these, an epoch has that many patches, however many songs there are: the songs follow one another in an endless row
+    of permutations, of which each epoch takes the next part, so that all of them are seen equally often. A subclass
+    decides otherwise by overriding ``draw``.
+
+    ``batch_size`` counts the patches of all processes together: batch b of each process is its interleaved share of the
+    global batch b, so that a step sees the same patches on any number of processes. An incomplete last batch is dropped
+    in this epoch. If there are fewer patches than one batch, they make a single smaller batch (of equal shares).
 
     ``epoch`` is called whenever an epoch begins, and ``first_batch`` for its first batch: an interrupted epoch resumes
-    where it was. Raises MusictagError if ``batch_size`` cannot be shared equally, or if there are fewer patches than
-    processes.
+    where it was. Raises MusictagError if ``batch_size`` cannot be shared equally, if there are fewer patches than
+    processes, and if ``patches_per_epoch`` is not a number of whole batches.
     """
 
     def __init__(
@@ -52,7 +56,9 @@ class TrainBatches:
         rank: int = 0,
         world: int = 1,
         first_batch: Callable[[int], int] = lambda epoch: 0,
+        patches_per_epoch: int | None = None,
     ) -> None:
+        check_patches(patches_per_song, patches_per_epoch, batch_size)
         if batch_size % world:
             raise MusictagError(
                 f"batch_size={batch_size} is shared by {world} processes: use a multiple of {world}, "
@@ -61,7 +67,8 @@ class TrainBatches:
         self.songs = songs
         self.seed = seed
         self.patches_per_song = patches_per_song
-        self.num_patches = len(songs) * patches_per_song
+        self.patches_per_epoch = patches_per_epoch
+        self.num_patches = patches_per_epoch or len(songs) * patches_per_song
         self._global_batch = min(batch_size, self.num_patches // world * world)
         if not self._global_batch:
             raise MusictagError(f"{self.num_patches} training patches per epoch are too few for {world} processes")
@@ -74,7 +81,11 @@ class TrainBatches:
         """The ``num_patches`` patches of an epoch, of all processes, in their order: ``songs`` and ``draws`` as in
         TrainBatch. Must be a pure function of ``seed`` and ``epoch``, so that a resumed run draws the same. A song with
         the same draw twice is the same patch twice."""
-        return np.divmod(epoch_order(self.num_patches, self.seed, epoch), self.patches_per_song)
+        if self.patches_per_epoch is None:
+            return np.divmod(epoch_order(self.num_patches, self.seed, epoch), self.patches_per_song)
+        first = epoch * self.num_patches
+        songs, permutations = endless_order(len(self.songs), self.seed, first, self.num_patches)
+        return songs, permutations - permutations[0]  # a permutation has each song once
 
     def __len__(self) -> int:
         return self.num_patches // self._global_batch
@@ -91,6 +102,23 @@ class TrainBatches:
             first = number * self._global_batch
             share = slice(first + self._rank, first + self._global_batch, self._world)
             yield TrainBatch(epoch, songs[share], draws[share])
+
+
+def check_patches(patches_per_song: int, patches_per_epoch: int | None, batch_size: int) -> None:
+    """Raise MusictagError for numbers of patches that exclude each other, and for an epoch with part of a batch."""
+    if patches_per_epoch is None:
+        return
+    if patches_per_song != 1:
+        raise MusictagError(
+            f"patches_per_epoch={patches_per_epoch} and patches_per_song={patches_per_song} both say how many patches "
+            "an epoch has; use data.patches_per_song=1 with the first, or data.patches_per_epoch=null with the second"
+        )
+    if rest := patches_per_epoch % batch_size:
+        sizes = [size for size in (patches_per_epoch - rest, patches_per_epoch - rest + batch_size) if size]
+        raise MusictagError(
+            f"patches_per_epoch={patches_per_epoch} is not a number of whole batches of batch_size={batch_size}; use "
+            f"data.patches_per_epoch={' or '.join(map(str, sizes))}"
+        )
 
 
 class EvaluationBatches:

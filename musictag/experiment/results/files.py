@@ -90,7 +90,7 @@ def results_as_asked(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | 
     if metrics is None or _has_intervals(metrics, config) or not is_rank_zero():
         return metrics
     with lock_run(run_dir):
-        return _with_intervals(run_dir, metrics, config["evaluation"], config["seed"])
+        return _with_intervals(run_dir, metrics, config["evaluation"], config["seeds"]["order"])
 
 
 def _has_intervals(metrics: dict[str, Any], config: dict[str, Any]) -> bool:
@@ -156,7 +156,7 @@ def write_scores(
         kinds,
         resamples=evaluation["bootstrap_resamples"],
         confidence=evaluation["confidence"],
-        seed=config["seed"],
+        seed=config["seeds"]["order"],
     )
     plot_tags(metrics, run_dir / "tags.png")
     if on_scored is not None:
@@ -169,6 +169,7 @@ def write_scores(
         "backend": config["names"]["backend"],
         "baseline": config["names"]["baseline"],
         "seed": config["seed"],
+        "seeds": {name: config["seeds"].get(name) for name in ("subset", "initialisation", "order")},
         "study": config["study"],
         "songs": {split: len(data.song_ids(split)) for split in ("train", "validation", "test")},
         "songs_unusable": len(data.problems),

@@ -107,7 +107,7 @@ def _with_time_left(job: Job, jobs: Iterable[Job]) -> Job:
 
 
 def _kind(name: str) -> list[str]:
-    return [override for override in name.split() if not override.startswith(("seed=", "data.train_songs="))]
+    return [override for override in name.split() if not override.startswith(("seed=", "seeds.", "data.train_songs="))]
 
 
 def readable_time(seconds: float) -> str:

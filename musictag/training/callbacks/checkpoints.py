@@ -21,6 +21,8 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from musictag.common.errors import MusictagError
 from musictag.models.checkpoint import read_checkpoint, write_checkpoint, write_tagger
 from musictag.models.network import TaggingNetwork
+from musictag.training.best_epoch import Rule
+from musictag.training.callbacks.history import History
 from musictag.training.signals import SignalHandler, Stopped
 
 
@@ -91,30 +93,22 @@ def _do_nothing() -> None:
 
 
 class BestTagger(Callback):
-    """Writes the tagger of the best epoch so far, by ``monitor``, with the validation scores of that epoch."""
+    """Writes the tagger of the best epoch so far, by ``rule``, with the validation scores of that epoch.
 
-    def __init__(self, path: Path, monitor: str, mode: str) -> None:
+    ``history`` has counted the epoch before. It is in the checkpoint, and a resumed run needs nothing else.
+    """
+
+    def __init__(self, path: Path, rule: Rule, history: History) -> None:
         self.path = path
-        self.monitor = monitor
-        self.mode = mode
-        self.best: float | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
+        self.rule = rule
+        self.history = history
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        score = float(trainer.callback_metrics[self.monitor])
-        if math.isnan(score):  # NaN is worse than any later score
-            score = math.inf if self.mode == "min" else -math.inf
-        is_better = self.best is None or (score < self.best if self.mode == "min" else score > self.best)
-        if not is_better:
+        if self.rule.choose(self.history.rows) != trainer.current_epoch:
             return
         pl_module.check_weights()
-        self.best = score
         if trainer.is_global_zero:
+            self.path.parent.mkdir(exist_ok=True)
             save_tagger(self.path, pl_module.tagger, trainer.current_epoch, trainer.callback_metrics)
 
 

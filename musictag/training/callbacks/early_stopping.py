@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
 from musictag.evaluation.metrics import monitors
+from musictag.training.best_epoch import check_smoothing
 from musictag.training.module import check_monitor
 
 
 class ResumableEarlyStopping(EarlyStopping):
     """Early stopping that stays stopped: a run that is killed after its last epoch and resumed trains no further epoch.
 
-    It counts epochs without a better ``monitor``. Values that are not finite end training elsewhere, with advice.
-    Raises MusictagError for an unknown monitor.
+    It counts epochs without a better ``monitor``, averaged over the last ``smoothing`` epochs (over all of them in the
+    first ones). Values that are not finite end training elsewhere, with advice. Raises MusictagError for an unknown
+    monitor and an impossible smoothing.
     """
 
-    def __init__(self, monitor: str, patience: int = 15, min_delta: float = 0.0) -> None:
+    def __init__(self, monitor: str, patience: int = 15, min_delta: float = 0.0, smoothing: int = 1) -> None:
         check_monitor(monitor)
+        check_smoothing(smoothing)
+        self.smoothing = smoothing
+        self.recent: list[float] = []
         super().__init__(
             monitor, min_delta, patience, mode=monitors()[monitor], check_on_train_epoch_end=True, check_finite=False
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"recent": self.recent}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.recent = list(state_dict.get("recent", ()))
+        super().load_state_dict(state_dict)
+
+    def _evaluate_stopping_criteria(self, current: torch.Tensor) -> tuple[bool, str | None]:
+        self.recent = [*self.recent, float(current)][-self.smoothing :]
+        return super()._evaluate_stopping_criteria(current.new_tensor(sum(self.recent) / len(self.recent)))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.wait_count >= self.patience:

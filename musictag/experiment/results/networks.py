@@ -1,0 +1,82 @@
+"""What metrics.json says of a network, beyond the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from musictag.data.loading.datamodule import SongDataModule
+from musictag.evaluation.metrics import monitors
+from musictag.models.network import TaggingNetwork
+from musictag.models.summary import training_flops
+
+#: A run still improves if its monitor gains more than this share from one fifth of its epochs to the next.
+_GAIN = 0.01
+
+
+def network_facts(
+    network: TaggingNetwork,
+    data: SongDataModule,
+    history: Sequence[Mapping[str, Any]],
+    best_epoch: int | None,
+    validation: dict[str, float] | None,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """Validation, sizes, speed, seconds of the stages.
+
+    ``validation``: scores of weights that were not trained here, without ``history`` and ``best_epoch``.
+    """
+    train_seconds, patches = (sum(row[key] for row in history) for key in ("seconds", "patches"))
+    speed = patches * network.patch_seconds / max(train_seconds, 1e-9) if history else None
+    return {
+        "family": network.frontend.family,
+        "input": network.frontend.describe_input(),
+        "validation": history[best_epoch] if history else validation,
+        "epochs": len(history),
+        "best_epoch": best_epoch,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "parameters_trained": sum(p.numel() for p in network.parameters() if p.requires_grad),
+        "speed": {
+            "train_audio_seconds_per_second": speed,
+            "test_audio_seconds_per_second": data.audio_seconds("test") / max(seconds["test"], 1e-9),
+        },
+        "seconds": {name: round(value, 3) for name, value in seconds.items()} | {"epochs": round(train_seconds, 3)},
+    }
+
+
+def training_facts(
+    network: TaggingNetwork,
+    history: Sequence[Mapping[str, Any]],
+    best_epoch: int | None,
+    monitor: str,
+    steps: int,
+) -> dict[str, Any]:
+    """Whether the training had converged, and what it took. ``steps``: of the optimizer."""
+    patches = sum(row["patches"] for row in history)
+    compute = {
+        "train_flop": float(training_flops(network) * patches) if history else 0.0,
+        "train_seconds": round(sum(row["seconds"] for row in history), 3),
+        "steps": steps,
+        "patches": patches,
+    }
+    return {"convergence": convergence(history, best_epoch, monitor) if history else None, "compute": compute}
+
+
+def convergence(history: Sequence[Mapping[str, Any]], best_epoch: int, monitor: str) -> dict[str, Any]:
+    """Whether more epochs could have given more: they could if the best one is within the last tenth while ``monitor``
+    was still improving, by more than a hundredth of its value from the last but one fifth of the epochs to the last.
+
+    Fewer than four epochs show no end of the improvement.
+    """
+    fifth = max(len(history) // 5, 2)
+    values = [row[monitor] if monitors()[monitor] == "max" else -row[monitor] for row in history]
+    before, last = (sum(part) / fifth for part in (values[-2 * fifth : -fifth], values[-fifth:]))
+    has_stopped = len(history) >= 2 * fifth and last - before <= _GAIN * abs(before)
+    at_end = best_epoch + 1 > 0.9 * len(history)
+    return {
+        "best_epoch": best_epoch,
+        "epochs": len(history),
+        "at_end": at_end,
+        "still_falling": not has_stopped,  # the error by the monitor
+        "converged": has_stopped or not at_end,
+    }
