@@ -21,10 +21,11 @@ KEYS = {
     "": (
         "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
         "evaluation", "monitor", "compile", "lr_scaling", "seed", "init_from", "freeze", "study", "names", "runs_dir",
-        "data_dir", "baseline",
+        "data_dir", "baseline", "tuning",
     ),
     "lr_scaling": ("rule", "reference_batch_size"),
     "evaluation": ("mode", "batch_size", "bootstrap_resamples", "confidence"),
+    "tuning": ("study", "grid", "point", "taken"),  # taken: written by musictag.experiment.tuning
 }  # fmt: skip
 #: Groups with one part, and groups with several named parts.
 PARTS = ("loss", "optimizer", "scheduler", "trainer")
@@ -41,6 +42,7 @@ INDIFFERENT_KEYS: dict[str, str] = {
     "data_dir": "where prepared audio is stored",
     "logger": "where results are also shown",
     "study": "a name for reports",
+    "tuning": "the settings that are taken over are in the identity, wherever they were found",
     "names": "the parts that they name are in the identity; names only begin the name of the folder",
     "init_from": "the digest of its weights is in the identity, whatever the file is called",
     "evaluation.batch_size": "every patch is scored separately",
