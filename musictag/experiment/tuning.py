@@ -24,7 +24,7 @@ from musictag.experiment.run import make_run
 from musictag.experiment.sweeps.lists import list_path, read_jobs
 
 #: What the runs of one point differ in.
-_APART = ("seed", "data.train_songs")
+_APART = ("seed", "seeds", "data.train_songs")
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,16 @@ def decided(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differing(configs: Sequence[Mapping[str, Any]], prefix: str = "") -> list[str]:
-    """Dotted keys, apart from seed and number of songs, whose values differ. A group that only some of them have is one
+    """Dotted keys, apart from seeds and number of songs, whose values differ. A group that only some of them have is one
     key."""
     found: list[str] = []
     for key in dict.fromkeys(key for config in configs for key in config):
         values = [config.get(key) for config in configs]
+        if f"{prefix}{key}" in _APART:
+            continue
         if all(isinstance(value, Mapping) for value in values):
             found += differing(values, f"{prefix}{key}.")
-        elif f"{prefix}{key}" not in _APART and any(canonical(value) != canonical(values[0]) for value in values):
+        elif any(canonical(value) != canonical(values[0]) for value in values):
             found.append(f"{prefix}{key}")
     return found
 
