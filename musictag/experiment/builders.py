@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +19,8 @@ from musictag.training.instantiate import make, make_partial
 from musictag.training.losses import Loss
 from musictag.training.module import TaggingModule
 from musictag.training.transfer import with_probe
+
+_sources: dict[str, Source] = {}
 
 
 def build_data(config: dict[str, Any], source: Source) -> SongDataModule:
@@ -104,6 +107,15 @@ def build_source(config: dict[str, Any]) -> Source:
     """The data set that ``config["data"]`` describes; raises MusictagError for unknown keys."""
     spec = {key: value for key, value in config["data"].items() if key not in PIPELINE_KEYS}
     return make("data", spec, Source, data_dir=config["data_dir"], workers=prepare_workers(config))
+
+
+def shared_source(config: dict[str, Any]) -> Source:
+    """The same, read once per process for all jobs on the same data."""
+    described = {key: value for key, value in config["data"].items() if key not in PIPELINE_KEYS}
+    key = json.dumps([described, config["data_dir"]], sort_keys=True)
+    if key not in _sources:
+        _sources[key] = build_source(config)
+    return _sources[key]
 
 
 def prepare_workers(config: dict[str, Any]) -> int:

@@ -23,11 +23,12 @@ KEYS = {
     "": (
         "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
         "evaluation", "monitor", "monitor_smoothing", "compile", "lr_scaling", "seed", "seeds", "init_from", "freeze",
-        "study", "names", "runs_dir", "data_dir", "baseline",
+        "study", "names", "runs_dir", "data_dir", "baseline", "tuning",
     ),
     "seeds": ("subset", "initialisation", "order"),
     "lr_scaling": ("rule", "reference_batch_size"),
     "evaluation": ("mode", "batch_size", "compare_choices", "bootstrap_resamples", "confidence"),
+    "tuning": ("study", "grid", "point", "taken"),  # taken: written by musictag.experiment.tuning
 }  # fmt: skip
 #: Groups with one part, and groups with several named parts.
 PARTS = ("loss", "optimizer", "scheduler", "trainer")
@@ -45,6 +46,7 @@ INDIFFERENT_KEYS: dict[str, str] = {
     "logger": "where results are also shown",
     "study": "a name for reports",
     "seed": "it is read by seeds.subset, seeds.initialisation and seeds.order, which are in the identity",
+    "tuning": "the settings that are taken over are in the identity, wherever they were found",
     "names": "the parts that they name are in the identity; names only begin the name of the folder",
     "init_from": "the digest of its weights is in the identity, whatever the file is called",
     "evaluation.batch_size": "every patch is scored separately",

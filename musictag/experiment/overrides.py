@@ -105,6 +105,12 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
         if not isinstance(holder[name], str):
             raise MusictagError(f"{key} must be a path, as a string; it is {json.dumps(holder[name])}")
         holder[name] = expanded(holder[name], key)
+    tuning = config.get("tuning") or {}
+    if any(tuning.get(key) is not None for key in ("study", "point")):
+        from musictag.experiment.tuning import settled  # imports Lightning
+
+        given = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
+        return settled(config, given)
     return config
 
 

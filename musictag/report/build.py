@@ -22,6 +22,7 @@ from musictag.report.tables import details
 from musictag.report.tables.formats import Sheet, markdown_text, to_latex, to_markdown, write_csv
 from musictag.report.tables.published_scores import published_beside
 from musictag.report.tables.scores import run_rows, score_sheet, score_table
+from musictag.report.tables.tuning import tuned_systems, tuning_sheet, tuning_table
 
 SIZE = "data.train_songs"
 #: With more systems than this, only the best of each family are tested against all the others.
@@ -50,6 +51,7 @@ def make_report(
     gains = tag_gains(study, draws, [pair] if pair else None)
     popular = popularity(study, draws)
     excluding = exclusive(study, draws)
+    tuned, about_tuning = tuned_systems(study)
     words = answers(study, crossed, differences)
     drawn = _draw(study, draws, by_metric, crossed, gains, popular, excluding, out)
     data = {
@@ -60,6 +62,7 @@ def make_report(
         "differences": details.difference_table(study, differences) if differences else None,
         "tag_gains": details.gain_table(study, gains) if gains else None,
         "popularity": details.popularity_table(study, popular) if popular else None,
+        "tuning": tuning_table(tuned) if tuned else None,
         "exclusive": details.exclusive_table(study, excluding) if excluding.pairs else None,
     }
     plain: dict[str, Table] = {name: table for name, table in data.items() if table is not None}
@@ -80,6 +83,9 @@ def make_report(
     for name, table in plain.items():
         write_csv(table, out / f"{name}.csv")
     sections = _sections(report, picked)
+    if tuned:
+        sheet = tuning_sheet(tuned, about_tuning)
+        sections.append(Section("tuning", "What each system was tuned to", "Tuning", sheets=[("tuning", sheet)]))
     sheets = {key: sheet for section in sections for key, sheet in section.sheets}
     _write_text(out / "report.md", _markdown(report, sections))
     _write_text(out / "tables.tex", "\n".join(to_latex(sheet, key) for key, sheet in sheets.items()))

@@ -15,7 +15,7 @@ from typing import Any
 from musictag.common.errors import MusictagError
 from musictag.evaluation.metrics import METRICS
 from musictag.experiment.contract import FAMILIES
-from musictag.experiment.identity import system_label
+from musictag.experiment.identity import system_label, without
 from musictag.experiment.results.files import Predictions, read_predictions, read_results
 from musictag.experiment.run import make_run
 from musictag.experiment.sweeps.study import find_studies, read_jobs
@@ -50,6 +50,8 @@ class Run:
         self.parameters: int | None = metrics.get("parameters")
         self.epochs: int | None = metrics.get("epochs")  # None: not a network, which alone is trained in epochs
         self.condition: tuple[Any, ...] = ()
+        #: What was taken over from a tuning study, see ``musictag.experiment.tuning``; None: nothing.
+        self.tuned: dict[str, Any] | None = (self.config.get("tuning") or {}).get("taken")
 
     def __repr__(self) -> str:
         return f"Run({self.folder.name}: {self.system}, {self.condition}, seed {self.seed})"
@@ -192,6 +194,8 @@ def _factors(runs: Sequence[Run]) -> list[str]:
 def _settings(run: Run) -> dict[str, Any]:
     """Dotted keys of what the run depends on: a baseline has no network, and "all songs" becomes their number."""
     decides = make_run(run.config).deciding(run.metrics["locations"])
+    # what was taken over from a tuning study follows from system and size: it is no factor
+    decides = without(decides, (run.tuned or {}).get("settings", ()))
     return _flat(decides) | {"data.train_songs": run.train_songs}
 
 

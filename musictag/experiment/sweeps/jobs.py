@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -18,10 +17,9 @@ from typing import Any
 from musictag.common.errors import MusictagError
 from musictag.common.processes import available_cores, is_rank_zero
 from musictag.common.progress import say
-from musictag.data.datasets import Source
 from musictag.evaluation.metrics import METRICS, headlines
-from musictag.experiment.builders import build_source
-from musictag.experiment.identity import PIPELINE_KEYS, check_keys
+from musictag.experiment.builders import shared_source
+from musictag.experiment.identity import check_keys
 from musictag.experiment.results.files import read_results, results_as_asked
 from musictag.experiment.run import make_run, results_folder
 from musictag.experiment.run_folder import RunLocked, is_running, write_error
@@ -29,7 +27,6 @@ from musictag.training.signals import SIGNALS, Stopped
 
 #: Metrics that a sweeper may optimize; the second one for data without classification tags.
 OBJECTIVES = ("pr_auc", "rmse")
-_sources: dict[str, Source] = {}
 _GRACE_SECONDS = 20
 
 
@@ -135,15 +132,6 @@ def _environment(launcher: dict[str, Any]) -> dict[str, str]:
         cores = available_cores()
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // (at_once if at_once > 0 else cores))))
     return environment
-
-
-def shared_source(config: dict[str, Any]) -> Source:
-    """The data set of a job, read once for all jobs."""
-    described = {key: value for key, value in config["data"].items() if key not in PIPELINE_KEYS}
-    key = json.dumps([described, config["data_dir"]], sort_keys=True)
-    if key not in _sources:
-        _sources[key] = build_source(config)
-    return _sources[key]
 
 
 def objective(metrics: dict[str, Any] | None) -> float | None:
