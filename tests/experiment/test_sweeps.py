@@ -20,24 +20,28 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from musictag.common.errors import MusictagError
 from musictag.common.processes import available_cores
+from musictag.experiment import identity
 from musictag.experiment import run as experiment
 from musictag.experiment.run import make_run
 from musictag.experiment.run_folder import lock_run
 from musictag.experiment.sweeps import jobs as sweeping
 from musictag.experiment.sweeps import status, study
 from tests.conf.test_conf import NEEDED
+from tests.experiment.test_baseline_identity import FixedSongs
 from tests.helpers.experiments import ROOT, TINY, compose_config, folders
 from tests.helpers.processes import TWO_PROCESSES, batches, environment, program
 
-SWEEPS = sorted(path.stem for path in (ROOT / "sweep").glob("*.yaml"))
+SWEEPS = sorted(path.stem for path in (ROOT / "sweep").glob("[!_]*.yaml"))
 DATA = sorted(path.stem for path in (ROOT / "conf" / "data").glob("[!_]*.yaml"))
+#: Instead of the budget of a study.
+FEW = ("trainer.max_epochs=1", "data.patches_per_epoch=8")
 #: A study of the parts that the command line names, in place of the models that it would go through.
 WITHOUT_MODELS = "~hydra.sweeper.params.model"
 
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
-    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path), "trainer.max_epochs=1"]
+    return ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *FEW, *folders(tmp_path)]
 
 
 def sweep_config(*overrides: str) -> DictConfig:
@@ -108,6 +112,28 @@ def test_every_job_of_every_study_composes(name: str, data: str) -> None:
         config = compose_config(*job)
         assert config["study"] == name
         experiment.check_keys(config)
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_study_keeps_to_the_protocol(name: str) -> None:
+    """Songs, and nothing that goes with them, are what differs between sizes."""
+    config = compose_config(f"sweep={name}")
+    assert config["data"]["patches_per_epoch"] % config["data"]["batch_size"] == 0
+    assert (config["monitor"], config["monitor_smoothing"]) == ("val_pr_auc", 3)
+    assert config["evaluation"]["compare_choices"] == (name != "hyperparameters")
+    stopping = config["callbacks"]["early_stopping"]
+    assert stopping is None or (stopping["monitor"], stopping["smoothing"]) == ("val_pr_auc", 3)
+    for way_back in ("data.patches_per_epoch=null", "trainer.max_epochs=5"):
+        identity.check_keys(compose_config(f"sweep={name}", way_back))
+
+
+def test_the_seeds_are_crossed() -> None:
+    cfg = sweep_config("sweep=seeds")
+    jobs = [compose_config(*job) for job in study.job_overrides(cfg) or ()]
+    assert len({tuple(job["seeds"].values()) for job in jobs}) == len(jobs) == 18
+    assert [len({job["seeds"][name] for job in jobs}) for name in ("subset", "initialisation", "order")] == [3, 3, 2]
+    folders = {make_run(job).folder(FixedSongs()) for job in jobs}
+    assert len(folders) == 18
 
 
 def test_the_files_of_data_sets_belong_to_studies() -> None:
@@ -293,6 +319,8 @@ def test_the_patches_of_a_job_are_those_of_all_its_epochs() -> None:
     assert make_run(compose_config(*words)).patches_to_train() == 210
     assert make_run(compose_config(*words[1:])).patches_to_train() is None  # nobody has counted the songs yet
     assert make_run(compose_config(*words, "baseline=gbt")).patches_to_train() is None
+    steps = ["data.patches_per_epoch=64", "trainer.max_epochs=7"]
+    assert make_run(compose_config(*steps)).patches_to_train() == 7 * 64
 
 
 def test_the_objective_is_of_the_validation_songs() -> None:

@@ -29,6 +29,11 @@ BATCH_OF_32 = (
     "data.batch_size=32", "data.patches_per_song=8", "scheduler=constant", "backend.dropout=0",
 )  # fmt: skip
 
+#: As many, whatever the number of songs; and every choice of the best epoch is tested.
+EQUAL_STEPS = [
+    "data.patches_per_song=1", "data.patches_per_epoch=96", "monitor_smoothing=2", "evaluation.compare_choices=true",
+]  # fmt: skip
+
 
 @pytest.fixture
 def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
@@ -50,8 +55,16 @@ def no_batch_norms(tiny: list[str], tmp_path: Path) -> list[str]:
     return [*words, write_beginning(tmp_path / "beginning.safetensors", compose_config(*words)), "freeze=frontend"]
 
 
-@pytest.mark.parametrize("launcher", ["lightning", pytest.param("torchrun", marks=pytest.mark.slow)])
-def test_two_processes_train_as_one(no_batch_norms: list[str], tmp_path: Path, launcher: str) -> None:
+@pytest.mark.parametrize(
+    ("launcher", "more"),
+    [
+        ("lightning", []),
+        pytest.param("torchrun", [], marks=pytest.mark.slow),
+        pytest.param("lightning", EQUAL_STEPS, marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_train_as_one(no_batch_norms: list[str], tmp_path: Path, launcher: str, more: list[str]) -> None:
+    no_batch_norms += more
     run([*TRAIN, *no_batch_norms], tmp_path / "alone")
     runs = tmp_path / "together"
     two = [*TWO_PROCESSES, *no_batch_norms, f"runs_dir={runs}"]
@@ -89,6 +102,11 @@ def test_two_processes_train_as_one(no_batch_norms: list[str], tmp_path: Path, l
     validation = [scores(folder)["validation"] for folder in (first, second)]
     assert validation[1]["train_loss"] == pytest.approx(validation[0]["train_loss"], rel=1e-4)
     assert validation[1]["patches"] == validation[0]["patches"] == 96
+    choices = [json.loads((folder / "metrics.json").read_text())["choices"] for folder in (first, second)]
+    assert [c["epoch"] for c in choices[0].values()] == [c["epoch"] for c in choices[1].values()]
+    for name, choice in choices[0].items():
+        assert choice["test"] == pytest.approx(choices[1][name]["test"], abs=1e-3)
+        assert choice["test"] or not more
 
 
 @pytest.mark.gpu
@@ -137,7 +155,13 @@ def test_without_synchronised_batch_norm_two_processes_train_another_model(tiny:
 
 @pytest.mark.slow
 def test_a_study_trains_every_job_on_both_processes(tiny: list[str], tmp_path: Path) -> None:
-    sizes = ["~hydra.sweeper.params.model", "data.train_songs=6,12", "seed=0", "trainer.accelerator=cpu"]
+    sizes = [
+        "~hydra.sweeper.params.model",
+        "data.train_songs=6,12",
+        "seed=0",
+        "trainer.accelerator=cpu",
+        "data.patches_per_epoch=null",
+    ]
     run([*TRAIN, "sweep=dataset_size", *TWO_PROCESSES, *tiny, *sizes], tmp_path / "records")
     finished = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/*/metrics.json")]
     assert sorted(metrics["songs"]["train"] for metrics in finished) == [6, 12]
