@@ -15,6 +15,7 @@ from musictag.cli.parsing import add_model, add_songs
 from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
 from musictag.common.paths import path_argument
+from musictag.common.processes import importing
 from musictag.common.progress import Progress
 from musictag.common.text import unicode_name
 
@@ -105,9 +106,10 @@ def embed(
     Ctrl-C, ``out`` contains the finished songs. Raises MusictagError, before any work, for an ``out`` that cannot be
     written, and if no file could be used: then ``out`` is not created.
     """
-    from musictag.cli.each_song import Songs
-    from musictag.inference.load import load
-    from musictag.models.pretrained import digest
+    with importing():
+        from musictag.cli.each_song import Songs
+        from musictag.inference.load import load
+        from musictag.models.pretrained import digest
 
     path = Path(out)
     if path.suffix.lower() not in WRITERS:

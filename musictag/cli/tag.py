@@ -15,6 +15,7 @@ from rich.table import Table
 
 from musictag.cli.parsing import add_model, add_songs, positive
 from musictag.common.errors import MusictagError, SongError
+from musictag.common.processes import importing
 from musictag.common.streams import drop_output, is_utf8
 from musictag.common.text import printable, unicode_name
 
@@ -56,8 +57,9 @@ def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str, 
 
     Raises MusictagError for a model that cannot be loaded, and if standard output cannot be written.
     """
-    from musictag.cli.each_song import Songs
-    from musictag.inference.load import load
+    with importing():
+        from musictag.cli.each_song import Songs
+        from musictag.inference.load import load
 
     songs = Songs(names)
     tagger = load(model, device, trust)

@@ -20,6 +20,7 @@ from tests.benchmarks import (
     models,
     prepare,
     songbook,
+    startup,
     training,
 )
 from tests.benchmarks.figures import Figure
@@ -66,6 +67,17 @@ def test_the_training_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = list(training.benchmark())
     assert [figure.unit for figure in figures] == (["s of audio / s"] * 3 + ["x"]) * 2 + ["ms"] * 4
     assert all(figure.value > 0 for figure in figures)
+
+
+@pytest.mark.slow
+def test_the_startup_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "_REPETITIONS", 1)
+    songs = ("data.num_songs=60", "data.validation_songs=20", "data.test_songs=20", "data.seconds=3.0")
+    monkeypatch.setattr(startup, "_DATA", (*songs, "data.patch_seconds=1.5", "data.min_songs_per_tag=0"))
+    seconds = {figure.what: figure.value for figure in startup.benchmark()}
+    assert len(seconds) == 16
+    torch, first_step = (seconds[f"{what}: of a processor"] for what in ("import torch", "train.py, to the first step"))
+    assert 0 < torch < first_step
 
 
 @pytest.mark.slow
