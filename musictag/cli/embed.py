@@ -73,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.patches,
         arguments.device,
         arguments.trust,
+        arguments.precision,
     )
 
 
@@ -98,6 +99,7 @@ def embed(
     patches: bool = False,
     device: str = "cpu",
     trust: Sequence[str] = (),
+    precision: str = "32-true",
 ) -> int:
     """Write the features of the files ``names``, and of all audio below those that are folders, to ``out``; returns the
     exit status: 1 if a file had to be skipped.
@@ -117,7 +119,7 @@ def embed(
     if path.exists():
         raise MusictagError(f"{out} already exists; choose another name with --out, or delete it")
     songs = Songs(names)
-    tagger = load(model, device, trust)
+    tagger = load(model, device, trust, precision)
     embedder = tagger.embedder(layer)
     about = {
         "model": model,
