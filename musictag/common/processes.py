@@ -110,7 +110,7 @@ def _others_running() -> int:
 @contextmanager
 def importing() -> Iterator[None]:
     """The context of a program's large imports: without the garbage collector, which searches what they make, again and
-    again, for a quarter of their time. Afterwards it passes over what is there now."""
+    again, for up to a quarter of their time. Afterwards it passes over what is there now."""
     was_on = gc.isenabled()
     gc.disable()
     try:
