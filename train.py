@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from musictag.common.processes import let_threads_sleep
+from musictag.common.processes import importing, let_threads_sleep
 from musictag.experiment.overrides import command_line, in_one_message, plain_config
 from musictag.experiment.search_path import search_overrides
 
@@ -27,9 +27,10 @@ def main(cfg: DictConfig) -> float | None:
     """Run the experiment of ``cfg``; returns the value for a sweeper to maximise (None if the job failed)."""
     # imported here so that --help and mistyped options respond at once
     let_threads_sleep()
-    from musictag.experiment import run as experiment
-    from musictag.experiment.results.console import print_results
-    from musictag.experiment.sweeps import jobs as sweeping
+    with importing():
+        from musictag.experiment import run as experiment
+        from musictag.experiment.results.console import print_results
+        from musictag.experiment.sweeps import jobs as sweeping
 
     config, chosen = plain_config(cfg), HydraConfig.get()
     if chosen.mode == RunMode.MULTIRUN:

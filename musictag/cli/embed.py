@@ -15,6 +15,7 @@ from musictag.cli.parsing import add_model, add_songs
 from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
 from musictag.common.paths import path_argument
+from musictag.common.processes import importing
 from musictag.common.progress import Progress
 from musictag.common.text import unicode_name
 
@@ -72,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.patches,
         arguments.device,
         arguments.trust,
+        arguments.precision,
     )
 
 
@@ -97,6 +99,7 @@ def embed(
     patches: bool = False,
     device: str = "cpu",
     trust: Sequence[str] = (),
+    precision: str = "32-true",
 ) -> int:
     """Write the features of the files ``names``, and of all audio below those that are folders, to ``out``; returns the
     exit status: 1 if a file had to be skipped.
@@ -105,9 +108,10 @@ def embed(
     Ctrl-C, ``out`` contains the finished songs. Raises MusictagError, before any work, for an ``out`` that cannot be
     written, and if no file could be used: then ``out`` is not created.
     """
-    from musictag.cli.each_song import Songs
-    from musictag.inference.load import load
-    from musictag.models.pretrained import digest
+    with importing():
+        from musictag.cli.each_song import Songs
+        from musictag.inference.load import load
+        from musictag.models.pretrained import digest
 
     path = Path(out)
     if path.suffix.lower() not in WRITERS:
@@ -115,7 +119,7 @@ def embed(
     if path.exists():
         raise MusictagError(f"{out} already exists; choose another name with --out, or delete it")
     songs = Songs(names)
-    tagger = load(model, device, trust)
+    tagger = load(model, device, trust, precision)
     embedder = tagger.embedder(layer)
     about = {
         "model": model,

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from musictag.cli.parsing import add_model, add_songs, positive
 from musictag.common.errors import MusictagError, SongError
+from musictag.common.processes import importing
 from musictag.common.streams import drop_output, is_utf8
 from musictag.common.text import printable, unicode_name
 
@@ -40,14 +41,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Tag songs; returns the exit status. Errors: see ``tag``."""
     try:
-        return tag(arguments.files, arguments.model, arguments.top, arguments.json, arguments.device, arguments.trust)
+        return tag(
+            arguments.files,
+            arguments.model,
+            arguments.top,
+            arguments.json,
+            arguments.device,
+            arguments.trust,
+            arguments.precision,
+        )
     except KeyboardInterrupt:  # before the first file
         if arguments.json:
             print("{}")
         raise
 
 
-def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str, trust: Sequence[str] = ()) -> int:
+def tag(
+    names: Sequence[str],
+    model: str,
+    top: int,
+    as_json: bool,
+    device: str,
+    trust: Sequence[str] = (),
+    precision: str = "32-true",
+) -> int:
     """Tag the files ``names`` and all audio below those that are folders; returns the exit status.
 
     Prints a table, or with ``as_json`` one JSON object with all tags of every file, each song as soon as it is
@@ -56,11 +73,12 @@ def tag(names: Sequence[str], model: str, top: int, as_json: bool, device: str, 
 
     Raises MusictagError for a model that cannot be loaded, and if standard output cannot be written.
     """
-    from musictag.cli.each_song import Songs
-    from musictag.inference.load import load
+    with importing():
+        from musictag.cli.each_song import Songs
+        from musictag.inference.load import load
 
     songs = Songs(names)
-    tagger = load(model, device, trust)
+    tagger = load(model, device, trust, precision)
     rows = _JsonRows() if as_json else _TableRows(tagger.tags, songs.paths, top)
     with songs.stoppable():
         try:

@@ -32,15 +32,19 @@ class Embedder(SongEmbedder):
     dotted name of a module, such as ``frontend`` or ``backend.convolutions.2``. Outputs over time (B×C×T) or over
     frequency and time (B×C×F×T) are averaged, so that H = C. ``layers`` lists the valid names.
 
+    ``precision`` is that of the inference form, which computes ``penultimate``; the other layers are float32.
+
     Raises MusictagError for any other name, with the reason or with similar names.
     """
 
-    def __init__(self, network: TaggingNetwork, layer: str = PENULTIMATE):
+    def __init__(self, network: TaggingNetwork, layer: str = PENULTIMATE, precision: str = "32-true"):
         self.network = network
         self.patch_seconds, self.sample_rate = network.patch_seconds, network.sample_rate
         if layer == PENULTIMATE:  # needs no search
-            self.layer, self._runs = _penultimate(network), network.inference_form()
+            self.layer, self._runs = _penultimate(network), network.inference_form(precision)
             return
+        if precision != "32-true":
+            raise MusictagError(f"precision={precision} with layer {layer}: only {PENULTIMATE} can be had in bfloat16")
         usable, refused = layers(network)
         if layer in refused:
             raise MusictagError(f"layer {layer} cannot be embedded: {refused[layer]}; {_HOW_TO_LIST}")

@@ -17,12 +17,18 @@ from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import locate
 
 
-def load(model: str | os.PathLike, device: str | torch.device = "cpu", trust: Sequence[str] = ()) -> Tagger:
+def load(
+    model: str | os.PathLike,
+    device: str | torch.device = "cpu",
+    trust: Sequence[str] = (),
+    precision: str = "32-true",
+) -> Tagger:
     """Load the tagger of a finished run, ready to tag.
 
     ``model`` is the tagger.safetensors of a network, the model.json of a baseline, the folder of a finished run with
     either, or the name of a pretrained model. A network runs on ``device``, a baseline always on the CPU. No
-    configuration file is needed.
+    configuration file is needed. ``precision="bf16-mixed"`` computes convolutions in bfloat16: faster on processors and
+    GPUs that have it, with scores that differ by some thousandths; elsewhere, and for a baseline, it is refused.
 
     The file is treated as untrusted: nothing in it is executed. It may name classes of musictag, of packages that are
     registered under the entry-point group ``musictag.plugins``, and of the packages in ``trust``; this is checked
@@ -33,8 +39,10 @@ def load(model: str | os.PathLike, device: str | torch.device = "cpu", trust: Se
         # imported here: networks need no descriptors, and so no scipy
         from musictag.inference.feature_tagger import read_feature_tagger
 
+        if precision != "32-true":
+            raise MusictagError(f"precision={precision}: a baseline has no convolutions; use precision=32-true")
         return read_feature_tagger(path, trust)
-    return NetworkTagger(load_network(path, device, trust))
+    return NetworkTagger(load_network(path, device, trust), precision)
 
 
 def load_network(

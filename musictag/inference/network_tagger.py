@@ -17,7 +17,7 @@ from musictag.inference.embedding import PENULTIMATE, Embedder, layers
 from musictag.inference.layers import Layer
 from musictag.inference.over_patches import over_patches
 from musictag.inference.tagger import Tagger, Taggram
-from musictag.models.inference_form import InferenceForm
+from musictag.models.inference_form import InferenceForm, check_precision
 from musictag.models.network import TaggingNetwork
 
 
@@ -25,12 +25,15 @@ class NetworkTagger(Tagger):
     """Tags songs with ``network``, on the network's device.
 
     A song's score is the mean over its patches (section 2 of the paper); a song shorter than a patch is repeated to
-    fill it.
+    fill it. ``precision`` is that of the network's inference form, which is made on first use.
+
+    Raises MusictagError for an unknown precision, and for one that the device lacks.
     """
 
-    def __init__(self, network: TaggingNetwork) -> None:
+    def __init__(self, network: TaggingNetwork, precision: str = "32-true") -> None:
         super().__init__(network.tags, network.sample_rate)
-        self.network = network
+        check_precision(precision, next(network.parameters()).device)
+        self.network, self.precision = network, precision
         self._lock, self._made = Lock(), None
 
     @property
@@ -38,7 +41,7 @@ class NetworkTagger(Tagger):
         """The network's inference form, with the weights that it has when it is first used."""
         with self._lock:
             if self._made is None:
-                self._made = self.network.inference_form()
+                self._made = self.network.inference_form(self.precision)
             return self._made
 
     def predict_song(self, audio: np.ndarray) -> np.ndarray:
@@ -53,7 +56,7 @@ class NetworkTagger(Tagger):
         return Taggram(times=starts / self.sample_rate, tags=self.tag_names, scores=scores)
 
     def embedder(self, layer: str | None = None) -> Embedder:
-        return Embedder(self.network, PENULTIMATE if layer is None else layer)
+        return Embedder(self.network, PENULTIMATE if layer is None else layer, self.precision)
 
     def layers(self) -> dict[str, Layer]:
         return layers(self.network)[0]

@@ -26,8 +26,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from musictag.common.errors import MusictagError
 from musictag.models.fast_convolution import FastConv1d
 
+#: Precisions of scoring, as Lightning calls them: all in float32, or convolutions in bfloat16.
+PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
+#: What processors call their bfloat16 instructions: x86 twice, ARM. Without them torch computes bfloat16 in software.
+_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
+#: Largest allowed difference of probabilities between the two; those of real networks differ by less than 0.01.
+BFLOAT16_TOLERANCE = 0.05
 #: Audio in the front-end at once, per CPU thread: what its layers exchange has to fit into the cache.
 CACHED_SECONDS = 10.0
 #: Never decreasing, value by value: they can change places with a maximum.
@@ -35,15 +42,35 @@ _ACTIVATIONS = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh)
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)  # what they do in evaluation mode
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether ``device`` computes in bfloat16, rather than emulating it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and any(torch.cpu.get_capabilities().get(name) for name in _INSTRUCTIONS)
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise MusictagError for an unknown precision of scoring, and for one that ``device`` lacks."""
+    if precision not in PRECISIONS:
+        raise MusictagError(f"precision={precision} does not exist for scoring; allowed: {', '.join(PRECISIONS)}")
+    if precision != "32-true" and not has_bfloat16(device):
+        raise MusictagError(
+            f"precision={precision}: this {device.type} has no instructions for bfloat16; use precision=32-true"
+        )
+
+
 class InferenceForm(nn.Module):
     """Both parts of a network with their weights of this moment, for scoring: the same logits, faster, no gradients.
 
-    It stays on the device of the parts. ``backend.output`` is the last layer here, too.
+    It stays on the device of the parts. ``backend.output`` is the last layer here, too. With ``dtype`` bfloat16 the
+    convolutions in chains of layers take and return such values; sums are in float32, as is everything else.
     """
 
-    def __init__(self, frontend: nn.Module, backend: nn.Module) -> None:
+    def __init__(self, frontend: nn.Module, backend: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.frontend, self.backend = inference_form(frontend), inference_form(backend)
+        if dtype != torch.float32:
+            compute_in(self, dtype)
         self._cached_samples = CACHED_SECONDS * frontend.sample_rate
         self.training = False
 
@@ -55,6 +82,16 @@ class InferenceForm(nn.Module):
             blocks = math.ceil(waveform.numel() / (torch.get_num_threads() * self._cached_samples))
         parts = waveform.tensor_split(max(1, min(blocks, len(waveform))))
         return self.backend(torch.cat([self.frontend(part) for part in parts]))
+
+
+def compute_in(form: nn.Module, dtype: torch.dtype) -> None:
+    """Let every Stage of an inference form compute in ``dtype``."""
+    for chain in [module for module in form.modules() if isinstance(module, Chain)]:
+        for step in chain._steps:
+            if isinstance(step, Stage):
+                step.prepare(dtype)
+            else:
+                compute_in(step, dtype)
 
 
 def inference_form(module: nn.Module) -> nn.Module:
@@ -85,7 +122,8 @@ class Chain(nn.Sequential):
     """Layers one after the other, B×C×T or B×C×H×T, rearranged; its own layers are plain copies of them.
 
     The result is contiguous if the input is, and with ``contiguous=False`` as the last layer leaves it. Layers of
-    unknown kinds have contiguous input, unless they have the attribute ``any_layout``.
+    unknown kinds have contiguous input, unless they have the attribute ``any_layout``. They and the result have the
+    input's dtype, whatever the convolutions compute in.
     """
 
     def __init__(self, layers: nn.Sequential | OrderedDict[str, nn.Module], contiguous: bool = True) -> None:
@@ -108,11 +146,14 @@ class Chain(nn.Sequential):
         self.requires_grad_(False).eval()
 
     def forward(self, features: Tensor) -> Tensor:
-        contiguous = self.contiguous and features.is_contiguous()
+        contiguous, dtype = self.contiguous and features.is_contiguous(), features.dtype
         for step in self._steps:
-            if not (isinstance(step, Stage) or type(step) in _ACTIVATIONS or hasattr(step, "any_layout")):
-                features = features.contiguous()
+            if not (isinstance(step, Stage) or type(step) in _ACTIVATIONS):
+                features = features.to(dtype)
+                if not hasattr(step, "any_layout"):
+                    features = features.contiguous()
             features = step(features)
+        features = features.to(dtype)
         return features.contiguous() if contiguous else features
 
 
@@ -161,18 +202,20 @@ class Stage:
         return True
 
     @torch.no_grad()
-    def prepare(self) -> None:
-        """After the last of its layers."""
+    def prepare(self, dtype: torch.dtype | None = None) -> None:
+        """After the last of its layers, for convolutions in ``dtype``, by default that of the weights."""
         conv = self._conv
+        self._dtype = conv.weight.dtype if dtype is None else dtype
         self._over_time = isinstance(conv, nn.Conv1d)
         weight = (conv.weight.flatten(1) * self._scale[:, None]).view_as(conv.weight)
         large_kernel = conv.in_channels == 1 and weight[0].numel() > 9  # the kernels for these prefer the usual layout
         channels_last = weight.device.type == "cpu" and (self._over_time or not large_kernel)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
-        self._fast = FastConv1d(conv, weight, self._shift) if FastConv1d.suits(conv) else None
+        self._fast = FastConv1d(conv, weight, self._shift) if dtype is None and FastConv1d.suits(conv) else None
         weight = weight.unsqueeze(2) if self._over_time else weight
         # copied, as a kernel with one input channel is contiguous in both ways, and its strides tell which is meant
-        self._weight = torch.empty_like(weight, memory_format=self._layout).copy_(weight)
+        self._weight = torch.empty_like(weight, dtype=self._dtype, memory_format=self._layout).copy_(weight)
+        self._bias = self._shift.to(self._dtype)
         self._how = (
             self._image(conv.stride, 1),
             self._image(conv.padding, 0),
@@ -181,7 +224,7 @@ class Stage:
         )
         self._is_relu = bool((self._lower == 0).all() and (self._upper == torch.inf).all())
         self._is_bounded = bool((self._lower.isfinite() | self._upper.isfinite()).any())
-        self._lower, self._upper = self._lower[:, None, None], self._upper[:, None, None]
+        self._bounds = [bound[:, None, None].to(self._dtype) for bound in (self._lower, self._upper)]
 
     def _image(self, setting: tuple[int, ...] | str, height: int) -> tuple[int, ...] | str:
         """A setting of the convolution, for an image."""
@@ -192,13 +235,14 @@ class Stage:
             image = self._fast(features).unsqueeze(2)
         else:
             image = features.unsqueeze(2) if self._over_time else features
-            image = F.conv2d(image.contiguous(memory_format=self._layout), self._weight, self._shift, *self._how)
+            image = image.to(self._dtype).contiguous(memory_format=self._layout)
+            image = F.conv2d(image, self._weight, self._bias, *self._how)
         if self._pool is not None:
             image = self._pool(image)
         if self._is_relu:
             image = image.relu_()
         elif self._is_bounded:
-            image = image.clamp_(self._lower, self._upper)
+            image = image.clamp_(*self._bounds)
         return image.squeeze(2) if self._over_time else image
 
 

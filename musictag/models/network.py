@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
@@ -17,7 +18,7 @@ from musictag.common.text import excerpt
 from musictag.models.backends import BackEnd
 from musictag.models.factory import build
 from musictag.models.frontends import FAMILIES, FrontEnd
-from musictag.models.inference_form import InferenceForm
+from musictag.models.inference_form import BFLOAT16_TOLERANCE, PRECISIONS, InferenceForm, check_precision
 from musictag.models.spec import checked_part, checked_tags
 
 #: Longest patch; one hour at 16 kHz has 57,600,000
@@ -114,9 +115,27 @@ class TaggingNetwork(nn.Module):
         """Logits -> probabilities (and values of regression tags) in [0, 1], float32 also under autocast."""
         return logits.float().sigmoid()
 
-    def inference_form(self) -> InferenceForm:
-        """This network with its weights of this moment, for scoring only: the same to about 1e-6, and faster."""
-        return InferenceForm(self.frontend, self.backend)
+    @torch.no_grad()
+    def inference_form(self, precision: str = "32-true") -> InferenceForm:
+        """This network with its weights of this moment, for scoring only: the same to about 1e-6, and faster.
+
+        With ``precision="bf16-mixed"`` convolutions are in bfloat16, which is faster again and changes probabilities by
+        some thousandths. Raises MusictagError where the device lacks it, and if those of a patch of noise change by
+        more than BFLOAT16_TOLERANCE.
+        """
+        device = next(self.parameters()).device
+        check_precision(precision, device)
+        form = InferenceForm(self.frontend, self.backend, PRECISIONS[precision])
+        if precision != "32-true":
+            noise = 0.1 * torch.randn(1, self.input_samples, generator=torch.Generator().manual_seed(0)).to(device)
+            plain = InferenceForm(self.frontend, self.backend)
+            change = (self.probabilities(form(noise)) - self.probabilities(plain(noise))).abs().max()
+            if not change <= BFLOAT16_TOLERANCE:  # also refuses NaN
+                raise MusictagError(
+                    f"precision={precision} changes scores of this network by {change:.2g} on this {device.type}; use "
+                    "precision=32-true"
+                )
+        return form
 
     def fit_normalisation(self, waveforms: Iterable[Tensor]) -> None:
         """Let the front-end measure the training songs, blocks of B×N float32, if it has anything to measure."""

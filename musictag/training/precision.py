@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 
+from musictag.models.inference_form import has_bfloat16
 from musictag.models.network import TaggingNetwork
 from musictag.training.losses import Loss
 
-#: What processors call their bfloat16 instructions: x86 twice, ARM. Without them torch computes bfloat16 in software.
-_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 #: The loss in bfloat16 may differ by this share, about ten times its rounding.
 LOSS_TOLERANCE = 0.02
 _REPETITIONS = 3
@@ -58,10 +57,3 @@ def choose_precision(
     if abs(half - full) > LOSS_TOLERANCE * abs(full):
         return "32-true", f"the loss is {half:.4g} in bfloat16, {full:.4g} in float32"
     return ("bf16-mixed" if half_seconds < seconds else "32-true"), measured
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether ``device`` computes in bfloat16, rather than emulating it."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and any(torch.cpu.get_capabilities().get(name) for name in _INSTRUCTIONS)

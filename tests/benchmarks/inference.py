@@ -4,6 +4,7 @@ how much of its speed remains when songs come from files.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import statistics
 import tempfile
@@ -17,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from musictag.experiment.compose import compose
 from musictag.inference.network_tagger import NetworkTagger
+from musictag.models.inference_form import has_bfloat16
 from musictag.models.network import TaggingNetwork
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.prepare import Kind as FileKind
@@ -45,11 +47,13 @@ FILES = FileKind("MP3 44.1 kHz stereo, 30 s", (30.0, 30.0), 44100, 2, 200)
 def benchmark() -> Iterator[Figure]:
     """Each preset on one CPU thread of a process of its own: plain and inference form in turn, median of the ratios."""
     for name in _PRESETS:
-        ratio, audio_rate, share, build = _apart(_compare, name)
+        ratio, audio_rate, share, build, bfloat16 = _apart(_compare, name)
         yield Figure(f"{name}: plain / inference form", ratio, "x")
         yield Figure(f"{name}: inference form", audio_rate, "s of audio / s")
         yield Figure(f"{name}: operations of the plain network, of a large matrix product's rate", share, "%")
         yield Figure(f"{name}: making the form", build, "ms")
+        if not math.isnan(bfloat16):
+            yield Figure(f"{name}: inference form, float32 / bfloat16", bfloat16, "x")
 
     for name in _PIPELINES:
         alone, ahead, in_turn = _apart(_tag_files, name)
@@ -100,24 +104,27 @@ def network_of(name: str) -> TaggingNetwork:
     return network
 
 
-def _compare(name: str) -> tuple[float, float, float, float]:
+def _compare(name: str) -> tuple[float, ...]:
     network = network_of(name)
     waveform = 0.1 * torch.randn(round(_BATCH_SECONDS / network.patch_seconds), network.input_samples)
     form = network.inference_form()
+    kinds = [lambda: network(waveform), lambda: form(waveform), lambda: left @ right]
+    if has_bfloat16(torch.device("cpu")):
+        half = network.inference_form("bf16-mixed")
+        kinds.append(lambda: half(waveform))
     left, right = torch.randn(_MATRIX, _MATRIX), torch.randn(_MATRIX, _MATRIX)
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
             network(waveform)
-        form(waveform)
-        times = [
-            [_seconds(work) for work in (lambda: network(waveform), lambda: form(waveform), lambda: left @ right)]
-            for _ in range(_REPETITIONS)
-        ]
+        for work in kinds:
+            work()
+        times = [[_seconds(work) for work in kinds] for _ in range(_REPETITIONS)]
         build = statistics.median(_seconds(network.inference_form) for _ in range(_REPETITIONS))
-    ratio = statistics.median(plain / fast for plain, fast, _ in times)
-    rates = (counter.get_total_flops() / fast / (2 * _MATRIX**3 / product) for _, fast, product in times)
-    audio_rate = len(waveform) * network.patch_seconds / statistics.median(fast for _, fast, _ in times)
-    return ratio, audio_rate, 100 * statistics.median(rates), 1e3 * build
+    ratio = statistics.median(plain / fast for plain, fast, *_ in times)
+    rates = (counter.get_total_flops() / fast / (2 * _MATRIX**3 / product) for _, fast, product, *_ in times)
+    audio_rate = len(waveform) * network.patch_seconds / statistics.median(fast for _, fast, *_ in times)
+    bfloat16 = statistics.median(fast / halved for _, fast, _, halved in times) if len(kinds) == 4 else math.nan
+    return ratio, audio_rate, 100 * statistics.median(rates), 1e3 * build, bfloat16
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -7,8 +7,10 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
 from musictag.common.errors import MusictagError
+from musictag.models.inference_form import has_bfloat16
 from tests import benchmarks
 from tests.benchmarks import (
     architectures,
@@ -20,6 +22,7 @@ from tests.benchmarks import (
     models,
     prepare,
     songbook,
+    startup,
     training,
 )
 from tests.benchmarks.figures import Figure
@@ -54,7 +57,7 @@ def test_the_inference_section_compares(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(inference, "_PRESETS", {"waveform_small": 1.5})
     monkeypatch.setattr(inference, "_PIPELINES", ())
     figures = list(inference.benchmark())
-    assert len(figures) == 4
+    assert len(figures) == 4 + has_bfloat16(torch.device("cpu"))
     assert min(figure.value for figure in figures) > 0
 
 
@@ -66,6 +69,17 @@ def test_the_training_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = list(training.benchmark())
     assert [figure.unit for figure in figures] == (["s of audio / s"] * 3 + ["x"]) * 2 + ["ms"] * 4
     assert all(figure.value > 0 for figure in figures)
+
+
+@pytest.mark.slow
+def test_the_startup_section_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "_REPETITIONS", 1)
+    songs = ("data.num_songs=60", "data.validation_songs=20", "data.test_songs=20", "data.seconds=3.0")
+    monkeypatch.setattr(startup, "_DATA", (*songs, "data.patch_seconds=1.5", "data.min_songs_per_tag=0"))
+    seconds = {figure.what: figure.value for figure in startup.benchmark()}
+    assert len(seconds) == 16
+    torch, first_step = (seconds[f"{what}: of a processor"] for what in ("import torch", "train.py, to the first step"))
+    assert 0 < torch < first_step
 
 
 @pytest.mark.slow

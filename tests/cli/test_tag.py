@@ -15,6 +15,7 @@ import torch
 
 import musictag
 from musictag import cli
+from musictag.models import inference_form
 from musictag.models.checkpoint import write_tagger
 from musictag.models.network import TaggingNetwork
 from tests.helpers.experiments import ROOT
@@ -133,3 +134,20 @@ def test_a_command_that_is_not_whole_shows_its_usage(command: list[str], capsys:
 def test_the_module_runs_as_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "musictag.cli", "--version"], capture_output=True, text=True)
     assert done.stdout.strip() == f"musictag {musictag.__version__}"
+
+
+@pytest.mark.parametrize("command", ["tag", "embed"])
+def test_the_precision_reaches_the_model(
+    command: str, checkpoint: str, song: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    make = TaggingNetwork.inference_form
+    monkeypatch.setattr(inference_form, "has_bfloat16", lambda _device: True)
+    monkeypatch.setattr(
+        TaggingNetwork, "inference_form", lambda network, precision: asked.append(precision) or make(network, precision)
+    )
+    out = ["--out", str(tmp_path / "x.npz")] if command == "embed" else []
+    for precision in ([], ["--precision", "bf16-mixed"]):
+        (tmp_path / "x.npz").unlink(missing_ok=True)
+        assert cli.main([command, song, "--model", checkpoint, *out, *precision]) == 0
+    assert asked == ["32-true", "bf16-mixed"]

@@ -63,6 +63,34 @@ def test_commands_choose_before_torch_is_imported(module: str) -> None:
     assert done.stdout.strip() == "False"
 
 
+_ENDED_AT_THE_CHOICE = """
+import runpy, sys
+from musictag.common import processes
+def choose():
+    print("musictag.experiment.sweeps.study" in sys.modules, "torch" in sys.modules)
+    sys.exit()
+processes.let_threads_sleep = choose
+sys.argv = ["train.py"]
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+def test_hydra_loads_no_torch_before_they_choose() -> None:
+    """It makes its callbacks first."""
+    assert _python("-c", _ENDED_AT_THE_CHOICE).stdout.split() == ["True", "False"]
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_large_imports_are_not_searched_for_garbage(on: bool) -> None:
+    program = (
+        f"import gc; gc.{'enable' if on else 'disable'}()\n"
+        "from musictag.common.processes import importing\n"
+        "with importing():\n    print(gc.isenabled())\n    import torch\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 100_000)"
+    )
+    assert _python("-c", program).stdout.split() == ["False", str(on), "True"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
 def test_freed_memory_is_used_again() -> None:
     again, returned = (int(_python("-c", _FAULTS, **settings).stdout) for settings in ({}, {"MALLOC_ARENA_MAX": "8"}))

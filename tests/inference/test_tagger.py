@@ -10,9 +10,11 @@ import soundfile
 import torch
 from torch import Tensor
 
+import musictag
 from musictag.common.errors import MusictagError, SongError
 from musictag.data.audio.decode import read_song
 from musictag.inference.network_tagger import NetworkTagger
+from musictag.models import inference_form
 from musictag.models.checkpoint import read_tagger, store_tagger, write_tagger
 from musictag.models.network import TaggingNetwork
 from tests.helpers.models import preset
@@ -221,3 +223,19 @@ def test_tagging_leaves_the_training_state_alone():
     assert not any(layer.training for layer in network.frontend.modules())
     assert torch.equal(network.backend.norm1.running_mean, running)
     assert network(torch.zeros(2, 8000)).requires_grad
+
+
+def test_a_song_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Scores and penultimate features; the tolerance is that of docs/tagging.md."""
+    song, path = (make_song(1.3), RATE), save(tmp_path / "tagger.safetensors", make_network())
+    monkeypatch.setattr(inference_form, "has_bfloat16", lambda _device: True)
+    exact, fast = (musictag.load(path, precision=precision) for precision in ("32-true", "bf16-mixed"))
+    assert fast.tag(song) == pytest.approx(exact.tag(song), abs=0.03)
+    assert fast.tag(song) != exact.tag(song)
+    assert fast.embed(song) == pytest.approx(exact.embed(song), abs=0.03 * float(np.abs(exact.embed(song)).max()))
+    assert not np.array_equal(fast.embed(song), exact.embed(song))
+    with pytest.raises(MusictagError, match="only penultimate can be had in bfloat16"):
+        fast.embed(song, "frontend")
+    monkeypatch.setattr(inference_form, "has_bfloat16", lambda _device: False)
+    with pytest.raises(MusictagError, match="no instructions for bfloat16"):
+        musictag.load(path, precision="bf16-mixed")

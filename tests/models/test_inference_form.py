@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from musictag.common.errors import MusictagError
+from musictag.models import inference_form as inference_form_module
 from musictag.models.backends import BackEnd
 from musictag.models.frontends.waveform import SampleLevel
-from musictag.models.inference_form import Chain, Stage, inference_form
+from musictag.models.inference_form import PRECISIONS, Chain, Stage, inference_form
 from musictag.models.network import TaggingNetwork
 from tests.helpers.models import PRESETS, VARIED_PRESETS, make_small_network
 
@@ -203,3 +205,47 @@ def test_parts_of_others() -> None:
     assert network.backend.training
     network.eval()
     check(network, form, torch.randn(3, network.input_samples))
+
+
+@pytest.fixture
+def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its instructions torch computes the same, slowly."""
+    monkeypatch.setattr(inference_form_module, "has_bfloat16", lambda _device: True)
+
+
+@pytest.mark.usefixtures("bfloat16")
+@pytest.mark.parametrize("name", VARIED_PRESETS)
+def test_every_model_in_bfloat16(name: str) -> None:
+    """Within 0.03 of the probabilities in float32."""
+    network = make_small_network(name)
+    as_trained(network)
+    waveform = 0.1 * torch.randn(3, network.input_samples)
+    exact, form = (network.probabilities(network.inference_form(kind)(waveform)) for kind in PRECISIONS)
+    assert form.dtype == torch.float32
+    torch.testing.assert_close(form, exact, atol=0.03, rtol=0)
+    assert not torch.allclose(form, exact, atol=1e-6)  # it is in bfloat16
+
+
+@pytest.mark.usefixtures("bfloat16")
+def test_a_device_that_computes_something_else_in_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = make_small_network("waveform_small").eval()
+    prepare = Stage.prepare
+
+    def wrongly(stage: Stage, dtype: torch.dtype | None = None) -> None:
+        prepare(stage, dtype)
+        if dtype == torch.bfloat16:
+            stage._bias += torch.nan
+
+    monkeypatch.setattr(Stage, "prepare", wrongly)
+    network.inference_form()
+    with pytest.raises(MusictagError, match="precision=bf16-mixed changes scores of this network by nan on this cpu"):
+        network.inference_form("bf16-mixed")
+
+
+def test_precisions_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = make_small_network("waveform_small").eval()
+    with pytest.raises(MusictagError, match=r"precision=16-mixed does not exist.*32-true, bf16-mixed"):
+        network.inference_form("16-mixed")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    with pytest.raises(MusictagError, match="this cpu has no instructions for bfloat16; use precision=32-true"):
+        network.inference_form("bf16-mixed")

@@ -21,12 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.common.progress import say
-from musictag.experiment.builders import shared_source
-from musictag.experiment.compose import compose
-from musictag.experiment.identity import check_keys
 from musictag.experiment.overrides import readable_params
-from musictag.experiment.results.files import read_results
-from musictag.experiment.run import make_run
 from musictag.experiment.search_path import search_overrides
 from musictag.experiment.sweeps.lists import KEYS, list_path, read_jobs
 
@@ -96,6 +91,13 @@ def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:
 
     Raises MusictagError for a job whose configuration or data set is wrong.
     """
+    # imported here: Hydra makes the callback at the start of every run, and with it torch and Lightning would be loaded
+    from musictag.experiment.builders import shared_source
+    from musictag.experiment.compose import compose
+    from musictag.experiment.identity import check_keys
+    from musictag.experiment.results.files import read_results
+    from musictag.experiment.run import make_run
+
     lists: dict[Path, list[dict[str, Any]]] = {}
     for overrides in jobs:
         config = compose(overrides)

@@ -72,10 +72,11 @@ class Residual(BackEnd):
 
     def inference_form(self) -> nn.Module:
         form = super().inference_form()
-        layers = [
+        layers = nn.ModuleList(
             Chain(nn.Sequential(conv, nn.ReLU(), norm))
             for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2), (self.conv3, self.norm3))
-        ]
+        )
+        form.layers = layers  # so that they are found
         form._layer = lambda number, features: layers[number - 1](features)
         return form
 
