@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import traceback
 from typing import Any
 
@@ -9,10 +11,13 @@ import pytorch_lightning as pl
 import torch
 
 from musictag.common.errors import MusictagError
+from musictag.common.text import readable_size
+from musictag.models.summary import training_bytes
 from musictag.training.callbacks.checkpoints import StepCheckpoint
 from musictag.training.distributed.launcher import dead_process
 
 _DYING_SECONDS = 5.0
+_USABLE = 0.8  # of a device's memory: weights, gradients and other programs need the rest
 
 
 def explain_failure(error: BaseException, trainer: pl.Trainer, config: dict[str, Any]) -> BaseException:
@@ -65,10 +70,13 @@ def _out_of_memory(error: Exception, trainer: pl.Trainer, config: dict[str, Any]
     if "train" in stages:
         batch = config["data"]["batch_size"]
         share = f", {batch // trainer.world_size} in each of {trainer.world_size} processes" * (trainer.world_size > 1)
-        half, accumulate = max(batch // 2, 1), trainer.accumulate_grad_batches
+        per_patch, memory = training_bytes(trainer.lightning_module.tagger), _memory(device)
+        parts = _parts(batch, batch // trainer.world_size * per_patch, memory)
+        room = f" of {readable_size(memory)}" if memory else ""
         advice = (
-            f"a step has data.batch_size={batch} patches of {seconds} s{share}; use data.batch_size={half} "
-            f"trainer.accumulate_grad_batches={2 * accumulate}, which makes the same steps with about half the memory"
+            f"a step has data.batch_size={batch} patches of {seconds} s{share}, each of which takes about "
+            f"{readable_size(per_patch)}{room}; use data.batch_size={max(batch // parts, 1)} "
+            f"trainer.accumulate_grad_batches={parts * trainer.accumulate_grad_batches}, which makes the same steps"
         )
     else:
         batch = config["evaluation"]["batch_size"]
@@ -79,6 +87,23 @@ def _out_of_memory(error: Exception, trainer: pl.Trainer, config: dict[str, Any]
         if config["evaluation"]["mode"] == "whole":
             advice += "; with evaluation.mode=whole the longest song decides, and even one song may be too long"
     return f"out of memory on {device} ({_first_line(str(error)) or type(error).__name__}): {advice}"
+
+
+def _memory(device: torch.device) -> int | None:
+    """Bytes of memory that ``device`` has in all; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    names = ("SC_PAGE_SIZE", "SC_PHYS_PAGES")
+    known = device.type == "cpu" and set(names) <= set(getattr(os, "sysconf_names", ()))
+    return math.prod(map(os.sysconf, names)) if known else None
+
+
+def _parts(batch: int, needed: float, memory: int | None) -> int:
+    """In how many parts of equal size a batch that needs ``needed`` bytes fits: at least two."""
+    parts = 2
+    while memory and batch % (2 * parts) == 0 and needed / parts > _USABLE * memory:
+        parts *= 2
+    return parts
 
 
 def _first_line(text: str) -> str:

@@ -11,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from musictag.models.network import TaggingNetwork
 
+_PATCHES = 2  # of a batch that is counted: with one, batch norms have no statistics
+
 
 @dataclass(frozen=True)
 class Sketch:
@@ -53,13 +55,32 @@ def sketch(config: dict[str, Any], num_tags: int) -> Sketch:
 def training_flops(network: TaggingNetwork) -> int:
     """Operations of a training step per patch, forward and backward, counted as in Sketch; what is frozen has no
     gradients."""
+    with FlopCounterMode(display=False) as counter:
+        _scores_in_training(network).sum().backward()
+    return counter.get_total_flops() // _PATCHES
+
+
+def training_bytes(network: TaggingNetwork) -> int:
+    """Memory per patch in a training step of plain layers in float32: what the forward pass keeps for the backward
+    pass, which is most of a step's memory where batches are large."""
+    kept: dict[int, torch.UntypedStorage] = {}  # the storages themselves, so that no address occurs twice
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        scores = _scores_in_training(network)
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    del scores
+    return max(sum(storage.nbytes() for storage in kept.values()) - weights, 0) // _PATCHES
+
+
+def _scores_in_training(network: TaggingNetwork) -> torch.Tensor:
     on_meta = _on_meta(_unmeasured(network.spec)).train()
     for parameter, trained in zip(on_meta.parameters(), network.parameters(), strict=True):
         parameter.requires_grad_(trained.requires_grad)
-    waveform = torch.zeros(2, network.input_samples, device="meta")  # two, for the statistics of batch norms
-    with FlopCounterMode(display=False) as counter:
-        on_meta(waveform).sum().backward()
-    return counter.get_total_flops() // 2
+    return on_meta(torch.zeros(_PATCHES, network.input_samples, device="meta"))
 
 
 def _unmeasured(spec: dict[str, Any]) -> dict[str, Any]:

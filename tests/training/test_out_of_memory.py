@@ -5,12 +5,17 @@ from __future__ import annotations
 import resource
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from musictag.common.errors import MusictagError
+from musictag.experiment import failures
 from musictag.experiment.failures import explain_failure
+from musictag.models.network import TaggingNetwork
+from musictag.models.summary import sketch, training_bytes
+from musictag.training.callbacks.checkpoints import StepCheckpoint
 from musictag.training.callbacks.history import History
 from musictag.training.signals import SignalHandler
 from musictag.training.trainer import build_trainer
@@ -29,8 +34,7 @@ def tiny(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
     [
         (
             ["data.batch_size=4096", "data.patches_per_song=400", "frontend.channels=[256,256,256,256,256,256]"],
-            "a step has data.batch_size=4096 patches of 0.5 s; use data.batch_size=2048 "
-            "trainer.accumulate_grad_batches=2",
+            "a step has data.batch_size=4096 patches of 0.5 s, each of which takes about",
         ),
         pytest.param(
             ["evaluation.batch_size=100000", "data.patch_seconds=0.1", "frontend.channels=[4096]"],
@@ -52,6 +56,22 @@ def test_a_batch_that_is_too_large_is_named(tiny: list[str], tmp_path: Path, ove
     assert "Traceback" not in done.stderr
     (reason,) = (tmp_path / "runs").glob("*/*/error.txt")
     assert said in reason.read_text()
+
+
+def test_the_advised_batch_fits_by_the_memory_of_a_patch(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose_config(*tiny, "data.batch_size=48", "trainer.accumulate_grad_batches=3")
+    network = TaggingNetwork(**sketch(config, 3).spec)
+    trainer = build_trainer(config, tmp_path, History(tmp_path / "history.csv", announce=False), [], SignalHandler())
+    next(callback for callback in trainer.callbacks if isinstance(callback, StepCheckpoint)).failed_in = "train"
+    trainer.strategy._lightning_module = SimpleNamespace(tagger=network)
+    per_patch = training_bytes(network)
+    for memory, batch, accumulate in ((None, 24, 6), (1.3 * 24 * per_patch, 24, 6), (1.2 * 24 * per_patch, 12, 12),
+                                      (per_patch, 3, 48)):  # fmt: skip
+        monkeypatch.setattr(failures, "_memory", lambda device, memory=memory: memory)
+        why = str(explain_failure(MemoryError(), trainer, config))
+        assert f"use data.batch_size={batch} trainer.accumulate_grad_batches={accumulate}," in why
 
 
 @pytest.mark.parametrize(
