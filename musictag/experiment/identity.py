@@ -21,14 +21,14 @@ KEYS = {
     "": (
         "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
         "evaluation", "monitor", "compile", "lr_scaling", "seed", "init_from", "freeze", "study", "names", "runs_dir",
-        "data_dir", "baseline",
+        "data_dir", "baseline", "augmentation",
     ),
     "lr_scaling": ("rule", "reference_batch_size"),
     "evaluation": ("mode", "batch_size", "bootstrap_resamples", "confidence"),
 }  # fmt: skip
 #: Groups with one part, and groups with several named parts.
 PARTS = ("loss", "optimizer", "scheduler", "trainer")
-NAMED_PARTS = ("callbacks", "logger")
+NAMED_PARTS = ("callbacks", "logger", "augmentation")
 #: Keys of ``data`` that belong to the pipeline; the others describe the source.
 PIPELINE_KEYS = (
     "batch_size", "patches_per_song", "patch_seconds", "train_songs", "num_workers", "prepare_workers",
@@ -101,7 +101,10 @@ def deciding(config: dict[str, Any], locations: Collection[str]) -> dict[str, An
 def with_conditional_keys(decides: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """``decides``, which comes from the ``config`` of a network, with what follows from the CONDITIONAL_KEYS there:
     ``trainer.batch_norm_shares`` is added if it is not one."""
-    decides["callbacks"] = {name: spec for name, spec in decides["callbacks"].items() if spec is not None}
+    for group in ("callbacks", "augmentation"):  # a part that is null and one that is omitted are the same run
+        decides[group] = {name: spec for name, spec in (decides.get(group) or {}).items() if spec is not None}
+    if not decides["augmentation"]:  # as before there were any
+        decides.pop("augmentation")
     if config["lr_scaling"]["rule"] == "none":
         decides.pop("lr_scaling")
     else:

@@ -21,6 +21,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from musictag.common.errors import MusictagError
 from musictag.models.checkpoint import read_checkpoint, write_checkpoint, write_tagger
 from musictag.models.network import TaggingNetwork
+from musictag.training.callbacks.averaging import averaged
 from musictag.training.signals import SignalHandler, Stopped
 
 
@@ -115,7 +116,8 @@ class BestTagger(Callback):
         pl_module.check_weights()
         self.best = score
         if trainer.is_global_zero:
-            save_tagger(self.path, pl_module.tagger, trainer.current_epoch, trainer.callback_metrics)
+            with averaged(trainer, pl_module.tagger):
+                save_tagger(self.path, pl_module.tagger, trainer.current_epoch, trainer.callback_metrics)
 
 
 def save_tagger(path: Path, network: TaggingNetwork, epoch: int | None, metrics: Mapping[str, Any]) -> None:
