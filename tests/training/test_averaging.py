@@ -59,7 +59,7 @@ def test_an_interrupted_average_goes_on() -> None:
 
 
 def test_batch_norms_are_measured_anew() -> None:
-    norm = nn.BatchNorm1d(1, momentum=0.01, eps=0)
+    norm = nn.BatchNorm1d(1, momentum=0.01)
     network = nn.Sequential(norm, nn.Dropout(0.5)).eval()
     blocks = [torch.tensor([[1.0], [3.0]]), torch.tensor([[5.0], [9.0]])]
     measure_batch_norms(network, iter(blocks))
