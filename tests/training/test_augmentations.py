@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -242,3 +243,28 @@ def test_what_has_no_spectrogram_is_augmented_without_it(capsys: pytest.CaptureF
     assert torch.equal(batch["audio"], -before[0])
     assert torch.equal(batch["target"], before[1])
     assert module.tagger.frontend.augment is None
+
+
+def test_a_compiled_network_is_compiled_once_and_masked_in_every_step() -> None:
+    module, trainer = module_and_trainer("model=spectrogram_small", "frontend.num_filters=1")
+    callback = Augment({"masking": Masking(), "mixup_log_mel": LogMelMixup()}, seed=5)
+    callback.on_train_start(trainer, module)
+    graphs = []
+
+    def keep(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    network = module.tagger.train()
+    compiled = torch.compile(network, backend=keep, fullgraph=True)
+    for trainer.current_epoch in range(3):
+        batch = batch_of(0, 1, 2, 3)
+        batch["audio"] = batch["audio"].repeat(1, 3)
+        callback.on_train_batch_start(trainer, module, batch, 0)
+        found = []
+        for each in (compiled, network):
+            torch.manual_seed(0)  # dropout
+            found.append(each(batch["audio"]))
+        callback.on_train_batch_end(trainer, module)
+        torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
+    assert len(graphs) == 1
