@@ -132,7 +132,7 @@ class Asymmetric(Loss):
 
     def of_probability(self, probabilities: Tensor, targets: Tensor) -> Tensor:
         # torch's cross-entropy bounds the logarithm, and so the cost of a probability of exactly 0 or 1
-        positive = F.binary_cross_entropy(probabilities, torch.ones_like(probabilities), reduction="none")
+        positive = F.binary_cross_entropy(input=probabilities, target=torch.ones_like(probabilities), reduction="none")
         return self._both(probabilities, targets, positive)
 
     def of_logit(self, logits: Tensor, targets: Tensor) -> Tensor:
