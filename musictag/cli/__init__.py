@@ -28,6 +28,7 @@ COMMANDS: Commands = {
     "status": ("musictag.cli.status", "which jobs of a study are done, running, failed or missing, and the time left"),
     "report": ("musictag.cli.report", "tables, figures and a web page for a study, from its finished runs"),
     "compare": ("musictag.cli.compare", "the finished runs of a study as a table and a figure"),
+    "ensemble": ("musictag.cli.ensemble", "make one tagger of several finished runs: the mean of their scores"),
     "catalogue": ("musictag.cli.catalogue", "build a catalogue from your labels, in any of several forms"),
     "prepare": ("musictag.cli.prepare", "decode a data set now instead of when training first needs it"),
     "data": (

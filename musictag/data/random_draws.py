@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 # one stream of numbers per purpose
-_ORDER, _START, _SUBSET, _NOISE = 1, 2, 3, 4
+_ORDER, _START, _SUBSET, _NOISE, _AUGMENTATION = 1, 2, 3, 4, 16
 
 
 def song_keys(song_ids: Iterable[str]) -> np.ndarray:
@@ -58,6 +58,16 @@ def subset_order(keys: np.ndarray, seed: int) -> np.ndarray:
     """
     # on equal hashes the key itself decides, whatever the order of the rows
     return np.lexsort((keys, _hash(_SUBSET, seed, keys)))
+
+
+def augmentation_draws(name: str, keys: np.ndarray, draws: np.ndarray, seed: int, epoch: int, count: int) -> np.ndarray:
+    """``count`` numbers, uniform in [0, 1), for each patch of a batch: float32 B×count, multiples of 2⁻²⁴.
+
+    ``keys`` (uint64 B) and ``draws`` (B) as for ``patch_starts_of_epoch``: a patch has the same numbers in any batch.
+    ``name``: of the augmentation that uses them; two augmentations have different numbers.
+    """
+    parts = song_keys([name]), keys[:, None], draws[:, None], np.arange(count)
+    return (_hash(_AUGMENTATION, seed, epoch, *parts) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
 
 
 def noise_seed(seed: int, epoch: int, batch: int, rank: int) -> int:

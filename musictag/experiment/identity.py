@@ -23,7 +23,7 @@ KEYS = {
     "": (
         "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
         "evaluation", "monitor", "monitor_smoothing", "compile", "lr_scaling", "seed", "seeds", "init_from", "freeze",
-        "study", "names", "runs_dir", "data_dir", "baseline", "tuning",
+        "study", "names", "runs_dir", "data_dir", "baseline", "tuning", "augmentation",
     ),
     "seeds": ("subset", "initialisation", "order"),
     "lr_scaling": ("rule", "reference_batch_size"),
@@ -32,7 +32,7 @@ KEYS = {
 }  # fmt: skip
 #: Groups with one part, and groups with several named parts.
 PARTS = ("loss", "optimizer", "scheduler", "trainer")
-NAMED_PARTS = ("callbacks", "logger")
+NAMED_PARTS = ("callbacks", "logger", "augmentation")
 #: Keys of ``data`` that belong to the pipeline; the others describe the source.
 PIPELINE_KEYS = (
     "batch_size", "patches_per_song", "patches_per_epoch", "patch_seconds", "train_songs", "num_workers",
@@ -135,7 +135,10 @@ def _value(config: Any, key: str) -> Any:
 def with_conditional_keys(decides: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """``decides``, which comes from the ``config`` of a network, with what follows from the CONDITIONAL_KEYS there:
     ``trainer.batch_norm_shares`` is added if it is not one."""
-    decides["callbacks"] = {name: spec for name, spec in decides["callbacks"].items() if spec is not None}
+    for group in ("callbacks", "augmentation"):  # a part that is null and one that is omitted are the same run
+        decides[group] = {name: spec for name, spec in (decides.get(group) or {}).items() if spec is not None}
+    if not decides["augmentation"]:  # as before there were any
+        decides.pop("augmentation")
     if config["lr_scaling"]["rule"] == "none":
         decides.pop("lr_scaling")
     else:

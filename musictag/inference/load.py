@@ -9,12 +9,13 @@ import torch
 
 from musictag.common.errors import MusictagError
 from musictag.common.text import reason
+from musictag.inference.ensemble import EnsembleTagger, read_members
 from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.tagger import Tagger
 from musictag.models.checkpoint import check_fit, read_tagger
 from musictag.models.factory import check_targets
 from musictag.models.network import TaggingNetwork
-from musictag.models.pretrained import locate
+from musictag.models.pretrained import ENSEMBLE_FILE, locate
 
 
 def load(
@@ -25,16 +26,20 @@ def load(
 ) -> Tagger:
     """Load the tagger of a finished run, ready to tag.
 
-    ``model`` is the tagger.safetensors of a network, the model.json of a baseline, the folder of a finished run with
-    either, or the name of a pretrained model. A network runs on ``device``, a baseline always on the CPU. No
-    configuration file is needed. ``precision="bf16-mixed"`` computes convolutions in bfloat16: faster on processors and
-    GPUs that have it, with scores that differ by some thousandths; elsewhere, and for a baseline, it is refused.
+    ``model`` is the tagger.safetensors of a network, the model.json of a baseline, the ensemble.json beside the members
+    of an ensemble, the folder of a finished run with any of these, or the name of a pretrained model. A network runs on
+    ``device``, a baseline always on the CPU. No configuration file is needed. ``precision="bf16-mixed"`` computes
+    convolutions in bfloat16: faster on processors and GPUs that have it, with scores that differ by some thousandths;
+    elsewhere, and for a baseline, it is refused.
 
     The file is treated as untrusted: nothing in it is executed. It may name classes of musictag, of packages that are
     registered under the entry-point group ``musictag.plugins``, and of the packages in ``trust``; this is checked
     before anything is imported. Raises MusictagError for any other file.
     """
     path = locate(model)
+    if path.name == ENSEMBLE_FILE:
+        members = [load(member, device, trust, precision) for member in read_members(path)]
+        return EnsembleTagger(members)
     if path.suffix == ".json":
         # imported here: networks need no descriptors, and so no scipy
         from musictag.inference.feature_tagger import read_feature_tagger

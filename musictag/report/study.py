@@ -105,7 +105,8 @@ class Study:
         for system in self.systems:
             for condition in self.conditions:
                 seeds = len(self.cell(system, condition))
-                if 0 < seeds < len(self.seeds):
+                is_ensemble = any("ensemble" in run.metrics for run in self.cell(system, condition))
+                if 0 < seeds < len(self.seeds) and not is_ensemble:
                     missing.append(f"{system} {describe(self.factors, condition)}: {seeds} of {len(self.seeds)} seeds")
         return missing
 

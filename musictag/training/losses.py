@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from musictag.common.errors import MusictagError
+
 
 class Loss(nn.Module, ABC):
     """The mean loss over the entries with a known target; a subclass defines the loss of one entry.
@@ -69,3 +71,83 @@ class MSE(Loss):
 
     def of_probability(self, probabilities: Tensor, targets: Tensor) -> Tensor:
         return (probabilities - targets).square()
+
+
+class SmoothedBCE(BCE):
+    """Cross-entropy with smoothed labels (Szegedy et al. 2016): targets of 0 and 1 become ``smoothing`` / 2 and
+    1 - ``smoothing`` / 2, so that no logit has to grow without bound. The values of regression tags move likewise.
+
+    Raises MusictagError for a smoothing outside [0, 1).
+    """
+
+    def __init__(self, smoothing: float = 0.1) -> None:
+        super().__init__()
+        if not 0 <= smoothing < 1:
+            raise MusictagError(f"loss.smoothing={smoothing} must be at least 0 and below 1")
+        self.smoothing = smoothing
+
+    def of_probability(self, probabilities: Tensor, targets: Tensor) -> Tensor:
+        return super().of_probability(probabilities, self._smooth(targets))
+
+    def of_logit(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return super().of_logit(logits, self._smooth(targets))
+
+    def _smooth(self, targets: Tensor) -> Tensor:
+        return targets * (1 - self.smoothing) + self.smoothing / 2
+
+
+class Focal(BCE):
+    """Cross-entropy times the error to the power of ``gamma``: what is right already counts little (Lin et al. 2017).
+
+    For soft targets, too, in the form of Li et al. 2020: the error is |probability - target|, and the loss is least at
+    the target. Raises MusictagError for a ``gamma`` below 1, whose gradient is infinite where there is no error.
+    """
+
+    def __init__(self, gamma: float = 2.0) -> None:
+        super().__init__()
+        self.gamma = _power("gamma", gamma, 1)
+
+    def of_probability(self, probabilities: Tensor, targets: Tensor) -> Tensor:
+        return (probabilities - targets).abs() ** self.gamma * super().of_probability(probabilities, targets)
+
+    def of_logit(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return (logits.sigmoid() - targets).abs() ** self.gamma * super().of_logit(logits, targets)
+
+
+class Asymmetric(Loss):
+    """Asymmetric loss (Ridnik et al. 2021): a focal loss with a power of its own for positives and for negatives, in
+    which negatives with a probability below ``margin`` cost nothing at all.
+
+    For classification tags: it is not least at the target of a regression tag. Raises MusictagError for powers other
+    than 0 and those from 1, and for a margin outside [0, 1).
+    """
+
+    def __init__(self, gamma_positive: float = 0.0, gamma_negative: float = 4.0, margin: float = 0.05) -> None:
+        super().__init__()
+        if not 0 <= margin < 1:
+            raise MusictagError(f"loss.margin={margin} must be at least 0 and below 1")
+        self.gamma_positive = _power("gamma_positive", gamma_positive, 0)
+        self.gamma_negative = _power("gamma_negative", gamma_negative, 0)
+        self.margin = margin
+
+    def of_probability(self, probabilities: Tensor, targets: Tensor) -> Tensor:
+        # torch's cross-entropy bounds the logarithm, and so the cost of a probability of exactly 0 or 1
+        positive = F.binary_cross_entropy(input=probabilities, target=torch.ones_like(probabilities), reduction="none")
+        return self._both(probabilities, targets, positive)
+
+    def of_logit(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return self._both(logits.sigmoid(), targets, -F.logsigmoid(logits))
+
+    def _both(self, probabilities: Tensor, targets: Tensor, positive: Tensor) -> Tensor:
+        """``positive``: the cross-entropy of each entry as a positive one."""
+        shifted = (probabilities - self.margin).clamp(min=0)
+        negative = F.binary_cross_entropy(shifted, torch.zeros_like(shifted), reduction="none")
+        return targets * (1 - probabilities) ** self.gamma_positive * positive + (
+            (1 - targets) * shifted**self.gamma_negative * negative
+        )
+
+
+def _power(name: str, value: float, least: float) -> float:
+    if value < least or 0 < value < 1:
+        raise MusictagError(f"loss.{name}={value} must be {'0, or ' if least == 0 else ''}at least 1")
+    return value

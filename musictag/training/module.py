@@ -245,5 +245,7 @@ def check_monitor(monitor: str) -> None:
 
 
 def to_waveform(audio: Tensor) -> Tensor:
-    """int16 B×N, as stored, to float32 in [-1, 1), on the same device."""
+    """int16 B×N, as stored, to float32 in [-1, 1), on the same device; float32 stays as it is."""
+    if audio.is_floating_point():
+        return audio
     return audio.to(torch.float32) / 32768.0

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 
 from musictag.common.errors import MusictagError
 from musictag.models.pretrained import TAGGER_FILE
+from musictag.training.augmentations import Augment, Augmentation
 from musictag.training.best_epoch import Rule, choice_path, rules
 from musictag.training.callbacks.checkpoints import AtomicCheckpointIO, BestTagger, EpochCheckpoint, StepCheckpoint
 from musictag.training.callbacks.history import History
@@ -33,6 +34,9 @@ def build_trainer(
     callbacks = [
         make(f"callbacks.{name}", spec, pl.Callback, **given) for name, spec in _chosen(config, "callbacks").items()
     ]
+    augmentations = {
+        name: make(f"augmentation.{name}", spec, Augmentation) for name, spec in _chosen(config, "augmentation").items()
+    }
     if not any(isinstance(callback, StepCheckpoint) for callback in callbacks):
         raise MusictagError(
             "without callbacks.checkpoint an interrupted run cannot be resumed; to save only after epochs, use "
@@ -43,6 +47,7 @@ def build_trainer(
         # a checkpoint within an epoch comes last, when all have counted the batch that has just ended
         # the best tagger before the last checkpoint, whose state includes it
         "callbacks": [
+            *([Augment(augmentations, config["seeds"]["order"])] if augmentations else []),
             history,
             *sorted(callbacks, key=lambda callback: isinstance(callback, StepCheckpoint)),
             BestTagger(run_dir / TAGGER_FILE, Rule(monitor, smoothing), history),

@@ -9,13 +9,17 @@ import pytest
 import torch
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from pytorch_lightning.callbacks import Callback
 
 from musictag.data.datasets import Source
+from musictag.data.loading.samplers import TrainBatches
 from musictag.experiment import identity
+from musictag.experiment.builders import make_sampler
 from musictag.experiment.search_path import CONF
 from musictag.experiment.tracking.tracker import make_tracker
 from musictag.models.factory import find_class, settings
-from musictag.training.instantiate import make_partial
+from musictag.training.augmentations import Augmentation
+from musictag.training.instantiate import make, make_partial
 from musictag.training.schedulers import make_scheduler
 from tests.helpers.experiments import ROOT, compose_config
 from tests.helpers.wandb_files import recorded
@@ -34,12 +38,14 @@ def test_every_key_is_explained(path: Path) -> None:
     assert "  # " in own
 
 
-@pytest.mark.parametrize("chosen", ["trainer=default", "recipe=quick", "trainer=ddp"])
+@pytest.mark.parametrize("chosen", ["trainer=default", "recipe=quick", "trainer=ddp", "recipe=modern"])
 def test_the_keys_are_those_that_are_read(chosen: str) -> None:
     config = compose_config(chosen)
     identity.check_keys(config)
     assert set(config["evaluation"]) == set(identity.KEYS["evaluation"])
-    assert set(config) == set(identity.KEYS[""]) - {"probe", "baseline"}  # groups that are only there if chosen
+    assert set(config) == set(identity.KEYS[""]) - (
+        {"probe", "baseline", "augmentation"} - set(config)
+    )  # only there if chosen
 
 
 @pytest.mark.parametrize("data", [path.stem for path in FILES if path.parent.name == "data" and path.stem != "_loader"])
@@ -75,6 +81,56 @@ def test_a_recipe_changes_what_it_says() -> None:
     assert quick["callbacks"]["early_stopping"] is None
     assert quick["callbacks"]["checkpoint"] == plain["callbacks"]["checkpoint"]
     assert compose_config("recipe=quick", "scheduler=cosine", "trainer.max_epochs=3")["trainer"]["max_epochs"] == 3
+
+
+PARTS = [path.stem for path in FILES if path.parent.name == "recipe" and path.stem not in ("quick", "modern")]
+
+
+def differing(config: dict, other: dict, prefix: str = "") -> set[str]:
+    """Dotted keys, of groups and parts, that differ."""
+    keys = {key for key in config.keys() | other.keys() if config.get(key) != other.get(key)}
+    deeper = {"callbacks", "augmentation", "data"}
+    return set().union(*(
+        differing(config.get(key) or {}, other.get(key) or {}, f"{key}.") if key in deeper else {f"{prefix}{key}"}
+        for key in keys
+    ))  # fmt: skip
+
+
+def test_modern_is_the_sum_of_its_parts_each_of_which_changes_one_thing() -> None:
+    paper, modern = compose_config(), compose_config("recipe=modern")
+    alone = {part: differing(paper, compose_config(f"recipe={part}")) for part in PARTS}
+    for part, keys in alone.items():
+        assert len(keys) == (3 if part == "adamw_cosine" else 1), part
+    assert alone["adamw_cosine"] == {"optimizer", "scheduler", "callbacks.early_stopping"}
+    used = re.findall(r"^  - (\w+)", (CONF / "recipe" / "modern.yaml").read_text(), re.M)
+    assert differing(paper, modern) == set().union(*(alone[part] for part in used))
+    assert compose_config(f"recipe=[{','.join(used)}]") == modern
+    assert compose_config("recipe=[]") == paper
+    assert set(PARTS) - set(used) == {"swa", "focal_bce", "asymmetric", "late_dropout", "mixup_log_mel"}
+
+
+def test_parts_of_a_recipe_can_be_made_and_left_out() -> None:
+    for part in PARTS:
+        config = compose_config(f"recipe={part}")
+        identity.check_keys(config)
+        for group, contract in (("callbacks", Callback), ("augmentation", Augmentation)):
+            for name, spec in (config.get(group) or {}).items():
+                if name not in ("early_stopping", "checkpoint"):
+                    make(f"{group}.{name}", spec, contract)
+        assert issubclass(make_sampler(config["data"]["sampler"]).func, TrainBatches)
+    left = compose_config("recipe=modern", "augmentation.mixup=null", "callbacks.averaging=null", "loss=bce")
+    assert left["augmentation"]["mixup"] is left["callbacks"]["averaging"] is None
+    assert left["loss"] == compose_config()["loss"]
+
+
+def test_the_ablation_has_each_part_alone_and_each_removed() -> None:
+    text = (ROOT / "sweep" / "recipe.yaml").read_text()
+    lists = re.findall(r"\[([\w,]*)\]", text.partition("recipe: >-")[2])
+    used = re.findall(r"^  - (\w+)", (CONF / "recipe" / "modern.yaml").read_text(), re.M)
+    alone = [names for names in lists if "," not in names]
+    assert sorted(alone) == sorted(["", *PARTS])
+    removed = [set(used) - set(names.split(",")) for names in lists if "," in names]
+    assert sorted(map(sorted, removed)) == sorted([name] for name in used)
 
 
 @pytest.mark.usefixtures("nobody_is_logged_in")

@@ -38,6 +38,7 @@ FILES = sorted(
         "logger",
         "probe",
         "baseline",
+        "recipe",
     )
     for path in (ROOT / "conf" / group).glob("[!_]*.yaml")
 )
@@ -118,6 +119,13 @@ def among(key: str, keys: dict[str, str]) -> bool:
     """Whether the key, or the group that it is in, is one of them."""
     parts = key.split(".")
     return any(".".join(parts[: end + 1]) in keys for end in range(len(parts)))
+
+
+def test_no_augmentation_and_none_left_are_the_same_run() -> None:
+    plain, gain = compose_config(), compose_config("recipe=gain")
+    assert identity_of(changed(gain, **{"augmentation.gain": None})) == identity_of(plain)
+    assert identity_of(plain | {"augmentation": {}}) == identity_of(plain)
+    assert identity_of(gain) != identity_of(plain)
 
 
 @pytest.mark.parametrize(("group", "name"), FILES, ids=lambda value: value)

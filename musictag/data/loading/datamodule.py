@@ -44,7 +44,7 @@ _WORKER_CONTEXT = "fork" if sys.platform == "linux" else None
 class SongDataModule(pl.LightningDataModule):
     """The songs of ``source``, prepared below ``data_dir``, by Lightning or by ``prepare_data()`` and ``setup()``.
 
-    Training batches are ``{"audio": int16 B×N, "target": float32 B×K (NaN: unknown), "song": int64 B}`` with
+    Training batches are ``{"audio": int16 B×N, "target": float32 B×K (NaN: unknown), "song", "draw": int64 B}`` with
     ``patches_per_song`` random patches of ``patch_seconds`` per song and epoch, or with ``patches_per_epoch`` of all
     songs together (see TrainBatches); a pure function of (seed, epoch, song). ``batch_size`` counts the patches of all
     processes together. ``train_songs`` trains on that many usable songs, a nested subset for each ``subset_seed``

@@ -23,7 +23,8 @@ _LABELS = np.array([0.0, 1.0, np.nan], dtype=np.float32)
 
 
 class TrainPatches(Dataset):
-    """Random patches with their targets: ``audio`` int16 B×N, ``target`` float32 B×K, ``song`` int64 B.
+    """Random patches with their targets: ``audio`` int16 B×N, ``target`` float32 B×K, ``song`` and ``draw`` int64 B,
+    as in TrainBatch.
 
     ``rows`` (int64 S) are the songs' rows in ``store``.
     """
@@ -54,7 +55,12 @@ class TrainPatches(Dataset):
         )
         song = torch.from_numpy(songs)
         audio = self._store.patches(self._rows[songs], starts, self._patch_samples, self._margin_samples)
-        return {"audio": torch.from_numpy(audio), "target": torch.from_numpy(self._targets[songs]), "song": song}
+        return {
+            "audio": torch.from_numpy(audio),
+            "target": torch.from_numpy(self._targets[songs]),
+            "song": song,
+            "draw": torch.from_numpy(batch.draws),
+        }
 
 
 class CompactTargets:

@@ -8,7 +8,7 @@ Legend: B patches, N samples, C channels, T frames.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -35,6 +35,10 @@ class FrontEnd(nn.Module, ABC):
     receptive_samples: int | None
     #: extra samples of the song before and after the patch, as context without predictions of its own
     margin_samples: tuple[int, int] = (0, 0)
+    #: whether ``forward`` passes its spectrogram (time is the last, frequency the last but one dimension) through
+    #: ``augment``, where that is set, as it is during the training steps of a run with augmentations of it
+    augments_spectrogram: ClassVar[bool] = False
+    augment: Callable[[Tensor], Tensor] | None = None
 
     @abstractmethod
     def forward(self, waveform: Tensor) -> Tensor: ...

@@ -90,6 +90,7 @@ class Harmonic(FrontEnd):
     """
 
     family = "spectrogram"
+    augments_spectrogram = True
 
     def __init__(
         self,
@@ -153,6 +154,8 @@ class Harmonic(FrontEnd):
         image = self.harmonics(waveform)
         with full_precision(image):
             image = self.input_norm(image)
+        if self.augment is not None:
+            image = self.augment(image)
         return self.layers(image).flatten(1, 2)
 
     def num_frames(self, num_samples: int) -> int:

@@ -27,6 +27,7 @@ class SpectrogramFrontEnd(FrontEnd):
     """
 
     family = "spectrogram"
+    augments_spectrogram = True
 
     def __init__(
         self,
@@ -64,7 +65,8 @@ class SpectrogramFrontEnd(FrontEnd):
         """Normalised log-mel B×F×T -> features B×C×T."""
 
     def forward(self, waveform: Tensor) -> Tensor:
-        return self.features(self.spectrogram(waveform))
+        spectrogram = self.spectrogram(waveform)
+        return self.features(spectrogram if self.augment is None else self.augment(spectrogram))
 
     def num_frames(self, num_samples: int) -> int:
         return self.log_mel.num_frames(num_samples)

@@ -12,8 +12,8 @@ from platformdirs import user_cache_path
 
 from musictag.common.errors import MusictagError
 
-#: The tagger of a network, and of a baseline, in the folder of a run.
-TAGGER_FILE, MODEL_FILE = "tagger.safetensors", "model.json"
+#: The tagger of a network, of a baseline and of an ensemble, in the folder of a run.
+TAGGER_FILE, MODEL_FILE, ENSEMBLE_FILE = "tagger.safetensors", "model.json", "ensemble.json"
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ def locate(model: str | os.PathLike) -> Path:
             )
         return cached(str(model))
     if path.is_dir():
-        for name in (TAGGER_FILE, MODEL_FILE):
+        for name in (TAGGER_FILE, MODEL_FILE, ENSEMBLE_FILE):
             if (path / name).is_file():
                 return path / name
         raise MusictagError(
             f"{model} is a folder without a tagger; the folder of a finished run has one: {TAGGER_FILE}, or "
-            f"{MODEL_FILE} of a baseline"
+            f"{MODEL_FILE} of a baseline, or {ENSEMBLE_FILE} of an ensemble"
         )
     similar = difflib.get_close_matches(str(model), PRETRAINED, n=1)
     hint = f" (did you mean {similar[0]}?)" if similar else ""

@@ -22,6 +22,7 @@ from musictag.common.errors import MusictagError
 from musictag.models.checkpoint import read_checkpoint, write_checkpoint, write_tagger
 from musictag.models.network import TaggingNetwork
 from musictag.training.best_epoch import Rule
+from musictag.training.callbacks.averaging import averaged
 from musictag.training.callbacks.history import History
 from musictag.training.signals import SignalHandler, Stopped
 
@@ -109,7 +110,8 @@ class BestTagger(Callback):
         pl_module.check_weights()
         if trainer.is_global_zero:
             self.path.parent.mkdir(exist_ok=True)
-            save_tagger(self.path, pl_module.tagger, trainer.current_epoch, trainer.callback_metrics)
+            with averaged(trainer, pl_module.tagger):
+                save_tagger(self.path, pl_module.tagger, trainer.current_epoch, trainer.callback_metrics)
 
 
 def save_tagger(path: Path, network: TaggingNetwork, epoch: int | None, metrics: Mapping[str, Any]) -> None:
