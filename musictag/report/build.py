@@ -20,10 +20,11 @@ from musictag.report.statistics.scaling import crossings, curves
 from musictag.report.study import Study
 from musictag.report.tables import details
 from musictag.report.tables.formats import Sheet, markdown_text, to_latex, to_markdown, write_csv
+from musictag.report.tables.legend import legend_sheet, legend_table
 from musictag.report.tables.published_scores import published_beside
 from musictag.report.tables.scores import run_rows, score_sheet, score_table
+from musictag.report.wording import SIZE
 
-SIZE = "data.train_songs"
 #: With more systems than this, only the best of each family are tested against all the others.
 _MOST_PAIRED = 4
 
@@ -55,6 +56,7 @@ def make_report(
     data = {
         "runs": details.run_table(study),
         "scores": score_table(study),
+        "settings": legend_table(study) if study.legend else None,
         "fits": details.fit_table(by_metric) if by_metric else None,
         "crossings": details.crossing_table(crossed) if crossed else None,
         "differences": details.difference_table(study, differences) if differences else None,
@@ -146,7 +148,9 @@ def _draw(
 def _sections(report: Report, picked: bool) -> list[Section]:
     study = report.study
     published, about = published_beside(study)
-    found = [Section("scores", "Scores", "Scores", sheets=[("scores", score_sheet(study, published, about))])]
+    scores = [("scores", score_sheet(study, published, about))]
+    scores += [("settings", legend_sheet(study))] if study.legend else []
+    found = [Section("scores", "Scores", "Scores", sheets=scores)]
     if report.curves:
         sheets: list[tuple[str, Sheet]] = []
         if report.crossings:

@@ -23,7 +23,6 @@ from musictag.report.figures.panels import (
     numeric_factors,
     plain,
     save,
-    short,
     style,
 )
 from musictag.report.statistics.crossing import Crossing, number
@@ -32,7 +31,8 @@ from musictag.report.statistics.paired_tests import Change, TagGain
 from musictag.report.statistics.popularity import Exclusive, Popularity
 from musictag.report.statistics.resampling import Draws, seeds_of
 from musictag.report.statistics.scaling import Curve
-from musictag.report.study import Study, describe
+from musictag.report.study import Study
+from musictag.report.wording import setting, short
 
 _WIDTH = 6.6  # inches: with the large font legible at a width of 390 pixels
 
@@ -287,4 +287,4 @@ def _column(values: Sequence[float | None]) -> np.ndarray:
 
 
 def _words(study: Study, place: int) -> str:
-    return describe(study.factors, study.conditions[place])
+    return setting(study.factors, study.full_conditions[place])

@@ -19,8 +19,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from musictag.common.files import atomic_write
-from musictag.common.plotting import BLUE, FAINT, GREEN, LONGEST_NAME, ORANGE, STYLE, save_figure
-from musictag.report.study import Study, factor_label
+from musictag.common.plotting import BLUE, FAINT, GREEN, ORANGE, STYLE, save_figure
+from musictag.report.study import Study
+from musictag.report.wording import factor_label, short
 
 #: Larger than in the figures of a single run: reports are also read on phones.
 LARGE = STYLE | {"font.size": 11, "axes.titlesize": 12, "legend.fontsize": 10.5, "svg.hashsalt": "musictag"}
@@ -147,10 +148,6 @@ def legend(figure: Figure, study: Study, more: Sequence[Line2D] = ()) -> None:
     widest = max(len(entry.get_label()) for entry in [*entries, *more])
     columns = max(1, min(len(entries) + len(more), int(figure.get_size_inches()[0] * 10.5 / (widest + 6))))
     figure.legend(handles=[*entries, *more], loc="outside upper left", ncols=columns, frameon=False)
-
-
-def short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
 def plain(value: Any) -> str:

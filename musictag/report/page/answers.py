@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from musictag.evaluation.metrics import METRICS
 from musictag.report.statistics.crossing import Crossing
 from musictag.report.statistics.inference import few_seeds
-from musictag.report.statistics.paired_tests import Difference, leading_pairs
+from musictag.report.statistics.paired_tests import Difference, leading_pairs, matching
 from musictag.report.study import Study
 from musictag.report.tables.formats import join
 from musictag.report.tables.scores import Row, score_rows
-from musictag.report.wording import _counted, _shown, p_text, setting, signed
+from musictag.report.wording import NAMED, counted, p_text, setting, short, shown, signed
+
+#: Characters of a list of winners; a longer one is counted.
+_LONGEST = 120
+_MOST_WINNERS = 3
 
 
 def answers(study: Study, crossings: Sequence[Crossing], differences: Sequence[Difference]) -> list[str]:
@@ -34,31 +38,54 @@ def _crossing_words(crossings: Sequence[Crossing], pairs: Sequence[tuple[str, st
 
 
 def _best_words(study: Study) -> list[str]:
-    rows = score_rows(study)
-    lines = []
+    rows = {(row.system, row.condition): row for row in score_rows(study)}
+    found: dict[str, list[str]] = {}
     for metric in study.headlines:
-        if len(study.systems) == 1 or not study.factors:
-            lines.append(_single_best(study, rows, metric))
-            continue
         by_winner: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
-        for condition in study.conditions:
-            winners = tuple(row.system for row in rows if row.condition == condition and row.scores[metric].best)
-            if winners:
-                by_winner.setdefault(winners, []).append(condition)
-        parts = [
-            f"{join(winners)}{' alike' if len(winners) > 1 else ''} ({_settings(study.factors, conditions)})"
-            for winners, conditions in by_winner.items()
-        ]
-        if parts:
-            lines.append(f"Best by {METRICS[metric].label}: {'; '.join(parts)}.")
-    return lines
+        for condition in study.full_conditions if len(study.systems) > 1 and study.factors else ():
+            cells = [matching(study, system, condition) for system in study.systems]
+            there = [rows[runs[0].system, runs[0].condition] for runs in cells if runs]
+            if len(there) > 1:
+                by_winner.setdefault(_winners(there, metric), []).append(condition)
+        words = _wins(study, by_winner) if by_winner else _highest(study, list(rows.values()), metric)
+        found.setdefault(words, []).append(METRICS[metric].label)
+    return [f"Best by {join(metrics)}: {words}." for words, metrics in found.items()]
 
 
-def _single_best(study: Study, rows: Sequence[Row], metric: str) -> str:
+def _wins(study: Study, by_winner: Mapping[tuple[str, ...], Sequence[tuple[Any, ...]]]) -> str:
+    """Where which system is best, or how often if that would be a long list."""
+    total = sum(map(len, by_winner.values()))
+    if len(by_winner) == 1 and total > 1:
+        return f"{_systems(next(iter(by_winner)))} under all {total:,} conditions"
+    parts = [
+        f"{_systems(winners)} ({_settings(study.factors, conditions)})" for winners, conditions in by_winner.items()
+    ]
+    if len("; ".join(parts)) <= _LONGEST:
+        return "; ".join(parts)
+    ranked = sorted(by_winner.items(), key=lambda item: -len(item[1]))
+    parts = [f"{_systems(winners)} in {len(conditions):,}" for winners, conditions in ranked[:_MOST_WINNERS]]
+    parts[0] += f" of {total:,} conditions"
+    left = sum(len(conditions) for _, conditions in ranked[_MOST_WINNERS:])
+    return join([*parts, *([f"others in {left:,}"] if left else [])])
+
+
+def _winners(rows: Sequence[Row], metric: str) -> tuple[str, ...]:
+    """The best systems, equal to the metric's decimals."""
+    merit = {
+        row.system: METRICS[metric].sign * round(row.scores[metric].value, METRICS[metric].decimals) for row in rows
+    }
+    return tuple(system for system, value in merit.items() if value == max(merit.values()))
+
+
+def _systems(winners: Sequence[str]) -> str:
+    return f"{join(list(map(short, winners)))}{' alike' if len(winners) > 1 else ''}"
+
+
+def _highest(study: Study, rows: Sequence[Row], metric: str) -> str:
     best = max(rows, key=lambda row: METRICS[metric].sign * row.scores[metric].value)
     where = setting(study.factors, best.condition)
     score = METRICS[metric].show(best.scores[metric].value)
-    return f"Best by {METRICS[metric].label}: {best.system}{f' ({where})' if where else ''}, {score}."
+    return f"{short(best.system)}{f' ({where})' if where else ''}, {score}"
 
 
 def _difference_words(study: Study, differences: Sequence[Difference], pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -77,9 +104,9 @@ def _difference_words(study: Study, differences: Sequence[Difference], pairs: Se
             parts.append(f"{METRICS[d.metric].label} {value} ({between})")
         where = setting(study.factors, last)
         one = of_last[0]
-        pair_words = f"{one.system} minus {one.other}{f' with {where}' if where else ''}"
+        pair_words = f"{short(one.system)} minus {short(one.other)}{f' with {where}' if where else ''}"
         kind = "Paired test" if one.paired_seeds else "Test"
-        lines.append(f"{kind}, {pair_words}: {', '.join(parts)}{_alone(one.seeds)}.")
+        lines.append(f"{kind}, {pair_words}: {', '.join(parts)}{'' if lines else _alone(one.seeds)}.")
     return lines
 
 
@@ -88,7 +115,7 @@ def _alone(seeds: int) -> str:
 
 
 def _settings(factors: Sequence[str], conditions: Sequence[tuple[Any, ...]]) -> str:
-    if len(factors) == 1:
-        known = [_shown(condition[0]) for condition in conditions if condition[0] is not None]
-        return _counted(factors[0], join(known)) if known else "without that setting"
-    return "; ".join(setting(factors, condition) for condition in conditions)
+    """Several conditions in words, with the name of a single factor said once."""
+    if len(factors) > 1 or factors[0] == NAMED or None in conditions[0]:
+        return "; ".join(setting(factors, condition) for condition in conditions) or "every condition"
+    return counted(factors[0], join([shown(condition[0]) for condition in conditions]))

@@ -17,8 +17,9 @@ from musictag.evaluation.metrics import METRICS
 from musictag.experiment.tracking.tracker import curve_names
 from musictag.experiment.tracking.wandb_session import has_api_key
 from musictag.report.content import Report
-from musictag.report.study import Study, factor_label
+from musictag.report.study import Study
 from musictag.report.wandb.log import TRAIN_SONGS, factor_values, study_name
+from musictag.report.wording import factor_label
 
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as wr
