@@ -33,6 +33,7 @@ from musictag.evaluation.metrics import METRICS, Metric, headlines
 from musictag.inference.load import load_network
 from musictag.models.pretrained import TAGGER_FILE
 from musictag.report.study import Run, read_study
+from musictag.report.wording import short
 
 COLOURS = {"waveform": ORANGE, "spectrogram": BLUE}
 MEASURED_SECONDS = 30  # of audio per call when the tagging speed is measured
@@ -199,7 +200,7 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         right.legend(loc="upper right", bbox_to_anchor=(1, 1.09), ncols=2, frameon=False)
         figure.draw_without_rendering()  # the placement of labels needs the final layout
         for axes, key in ((left, "parameters"), (right, "test_audio_seconds_per_second")):
-            _label(axes, [(_mean(seeds, key), _mean(seeds, "pr_auc"), seeds[0]["model"]) for seeds in models])
+            _label(axes, [(_mean(seeds, key), _mean(seeds, "pr_auc"), short(seeds[0]["model"])) for seeds in models])
         save_figure(figure, path)
 
 

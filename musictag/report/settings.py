@@ -8,22 +8,22 @@ label or its differences from BASE, the most common combination.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from musictag.experiment.identity import canonical
 from musictag.experiment.run import make_run
-from musictag.report.wording import LABELS, NAMED, SIZE, counted, shown
+from musictag.report.wording import LABELS, NAMED, SIZE, factor_label, shown
 
 BASE = "base"
 #: A key that a run does not have although others of its system do: another version, or the default of a library.
 NOT_SET = "not set"
 #: Keys that may differ between the runs of a system but are not factors of a study: the seed and the size.
 _NO_FACTORS = ("seed", "baseline", "frontend._target_", "backend._target_", "data.num_songs", SIZE)
-#: A name states all differences if there are at most this many.
-_MOST_STATED = 2
+#: Characters of a name that states all differences; a longer one states one or two.
+_LONGEST_NAME = 40
 #: Two settings are crossed if more than this share of the combinations of their values exists.
 _CROSSED = 0.75
 
@@ -230,20 +230,22 @@ def _spread(labels: Sequence[str | None], combined: Sequence[frozenset]) -> list
 def _names(every: Sequence[Mapping[str, Any]]) -> dict[frozenset, str]:
     """A short unique name for each combination: its differences, or the fewest that no other one has, and +n."""
     distinct = {_frozen(of): of for of in every}
+    said = _short_labels({key for of in every for key in of})
     names: dict[frozenset, str] = {}
     for frozen, of in sorted(distinct.items(), key=lambda item: _place_in_legend(item[1], "")):
-        keys = sorted(of, key=lambda key: (key not in LABELS, len(_stated(key, of[key])), key))
+        words = {key: f"{said[key]} {shown(_last_part(key, of[key]))}" for key in of}
+        keys = sorted(of, key=lambda key: (key not in LABELS, len(words[key]), key))
         stated = keys
-        if len(keys) > _MOST_STATED:
-            sets = (chosen for size in range(1, _MOST_STATED + 1) for chosen in combinations(keys, size))
+        if len(keys) > 1 and len(", ".join(words.values())) > _LONGEST_NAME:
+            sets = (chosen for size in (1, 2) for chosen in combinations(keys, size))
             alone = (
                 chosen
                 for chosen in sets
                 if not any(one != frozen and {(key, of[key]) for key in chosen} <= one for one in distinct)
             )
-            stated = next(alone, keys[:_MOST_STATED])
+            stated = next(alone, keys[:2])
         more = f" +{len(keys) - len(stated)}" if len(stated) < len(keys) else ""
-        name = ", ".join(_stated(key, of[key]) for key in stated) + more or BASE
+        name = ", ".join(words[key] for key in stated) + more or BASE
         taken = set(names.values())
         names[frozen] = next(
             one for one in (name, *(f"{name} ({number})" for number in range(2, len(distinct) + 2))) if one not in taken
@@ -251,10 +253,16 @@ def _names(every: Sequence[Mapping[str, Any]]) -> dict[frozenset, str]:
     return names
 
 
-def _stated(key: str, value: Any) -> str:
-    if key.endswith("_target_") and isinstance(value, str):
-        value = value.rpartition(".")[2]
-    return counted(key, shown(value))
+def _short_labels(keys: Collection[str]) -> dict[str, str]:
+    """The last words of the keys, or more of them where several keys share these."""
+    last = {key: factor_label(f"data.{key.removesuffix('._target_').rpartition('.')[2]}") for key in keys}
+    last |= {key: "lr" for key in keys if key == "optimizer.lr"}
+    shared = Counter(last.values())
+    return {key: words if shared[words] == 1 else factor_label(key) for key, words in last.items()}
+
+
+def _last_part(key: str, value: Any) -> Any:
+    return value.rpartition(".")[2] if key.endswith("_target_") and isinstance(value, str) else value
 
 
 def _place_in_legend(differences: Mapping[str, Any], name: str) -> tuple[Any, ...]:

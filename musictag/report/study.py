@@ -2,8 +2,8 @@
 
 A *system* is what is compared: a published model, a front-end with a back-end, a baseline. A *factor* is a key of the
 configuration that varies within a system (the number of training songs, of filters, ...), a *condition* one choice of
-all factors, and a *cell* the runs of one system under one condition, which differ by seed. Many settings are one factor,
-whose values are names: see ``musictag.report.settings``. Legend: S songs, K tags.
+all factors, and a *cell* the runs of one system under one condition, which differ by seed. Many settings are
+one factor, whose values are names: see ``musictag.report.settings``. Legend: S songs, K tags.
 """
 
 from __future__ import annotations
@@ -101,14 +101,18 @@ class Study:
     def problems(self) -> list[str]:
         """Descriptions of the cells that have fewer seeds than others."""
         cells = {(s, c): len(cell) for s in self.systems for c in self.conditions if (cell := self.cell(s, c))}
-        most = max(cells.values())
-        fewer = [(system, condition, seeds) for (system, condition), seeds in cells.items() if seeds < most]
-        if len(fewer) > _MOST_PROBLEMS:
-            return [f"{len(fewer)} of {len(cells)} cells have fewer than {most} seeds (see the table of scores)"]
-        return [
-            f"{', '.join(filter(None, (system, setting(self.factors, condition))))}: {seeds} of {most} seeds"
-            for system, condition, seeds in fewer
+        most = {}  # systems that a setting does not concern may have more seeds
+        for (_, condition), seeds in cells.items():
+            kind = tuple(value is None for value in condition)
+            most[kind] = max(most.get(kind, 0), seeds)
+        fewer = [
+            (filter(None, (system, setting(self.factors, condition))), seeds, wanted)
+            for (system, condition), seeds in cells.items()
+            if seeds < (wanted := most[tuple(value is None for value in condition)])
         ]
+        if len(fewer) > _MOST_PROBLEMS:
+            return [f"{len(fewer)} of {len(cells)} cells have fewer seeds than others: see the table of scores"]
+        return [f"{', '.join(words)}: {seeds} of {wanted} seeds" for words, seeds, wanted in fewer]
 
 
 def read_study(folder: Path, study: str | None = None) -> Study:

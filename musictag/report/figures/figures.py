@@ -14,26 +14,39 @@ from musictag.common.errors import MusictagError
 from musictag.common.plotting import FAINT, new_figure
 from musictag.evaluation.metrics import METRICS
 from musictag.report.figures.panels import (
+    Line,
     Value,
+    best_of,
     draw_over,
     draw_rows,
+    label_ends,
+    left_out,
     legend,
     limit_to,
+    lines_over,
     looks,
     numeric_factors,
     plain,
+    row_count,
     save,
     style,
 )
 from musictag.report.statistics.crossing import Crossing, number
 from musictag.report.statistics.inference import estimate, margins
-from musictag.report.statistics.paired_tests import Change, TagGain
+from musictag.report.statistics.paired_tests import Change, TagGain, leading_pairs
 from musictag.report.statistics.popularity import Exclusive, Popularity
 from musictag.report.statistics.resampling import Draws, seeds_of
 from musictag.report.statistics.scaling import Curve
-from musictag.report.study import Study
-from musictag.report.wording import setting, short
+from musictag.report.study import Run, Study
+from musictag.report.wording import factor_label, setting, short
 
+#: What can be read at the width of a page; whatever is more is in the tables.
+_MOST_ROWS = 36  # of all panels together ...
+_MOST_SYSTEM_ROWS = 24  # ... but one for each of so many systems in each panel
+_MOST_LINES = 9
+_MOST_CROSSINGS = 4
+_MOST_TAGS = 50
+_MOST_SYSTEMS = 4  # beside each other for every tag
 _WIDTH = 6.6  # inches: with the large font legible at a width of 390 pixels
 
 
@@ -47,8 +60,16 @@ def scaling_figure(
     curves = {metric: found for metric, found in curves.items() if found}
     if not curves:
         raise MusictagError("there are no curves to draw: the runs of the study share no metric")
+    systems = best_of(
+        study, study.systems, lambda system: [run for run in study.runs if run.system == system], _MOST_LINES
+    )
+    curves = {metric: [curve for curve in found if curve.system in systems] for metric, found in curves.items()}
+    leading = [set(pair) for pair in leading_pairs(study)]
     marks = {
-        metric: [one for one in crossings if one.metric == metric and one.fit == "trend" and one.size is not None]
+        metric: sorted(
+            (one for one in crossings if one.metric == metric and one.fit == "trend" and one.size is not None),
+            key=lambda one: {one.system, one.other} not in leading,
+        )[:_MOST_CROSSINGS]
         for metric in curves
     }
     with style():
@@ -68,12 +89,13 @@ def scaling_figure(
         more = [Line2D([], [], color=FAINT, linewidth=1.6, label="trend, 95% band")]
         if has_power_law:
             more.append(Line2D([], [], color=FAINT, linewidth=1.3, linestyle="--", label="power law"))
-        legend(figure, study, more)
+        legend(figure, study, more, systems)
         most = max(len(study.cell(system, condition)) for system in study.systems for condition in study.conditions)
         seeds = {1: "one seed: bands cover the test songs only", 2: "two seeds each say little: wide bands"}.get(
             most, f"small points: up to {most} seeds each"
         )
-        panels[-1].set_xlabel(f"training songs of {study.data}\n{seeds}; {study.test_songs:,} test songs")
+        said = [f"training songs of {study.data}", f"{seeds}; {study.test_songs:,} test songs"]
+        panels[-1].set_xlabel("\n".join(filter(None, [*said, left_out(study, systems, study.systems, "systems")])))
         save(figure, path)
 
 
@@ -126,6 +148,13 @@ def tag_gain_figure(study: Study, gains: Sequence[TagGain], path: Path, metric: 
     sign = METRICS[chosen].sign
     has_pair = bool(shown[0].system_gains)
     shown.sort(key=lambda gain: -sign * (_first_pair(gain)[1].value if has_pair else _last_mean(gain)))
+    tags = len(shown)
+    if tags > _MOST_TAGS:
+        shown = shown[: _MOST_TAGS // 2] + shown[-_MOST_TAGS // 2 :]
+    compared = {name for pair in shown[0].system_gains for name in pair}
+    systems = [
+        system for system in study.systems if len(study.systems) <= _MOST_SYSTEMS or system in compared
+    ][:_MOST_SYSTEMS]  # fmt: skip
     with style():
         figure = new_figure(8.4 if has_pair else _WIDTH, 0.24 * len(shown) + 1.9)
         panels = figure.subplots(
@@ -135,7 +164,7 @@ def tag_gain_figure(study: Study, gains: Sequence[TagGain], path: Path, metric: 
         panels[0].set_yticks(y, [short(gain.tag) for gain in shown], fontsize=9.5)
         panels[0].set_ylim(len(shown) - 0.4, -0.6)
         has_sizes = any(gain.size_gains for gain in shown)
-        every = looks(study)
+        every = {system: look for system, look in looks(study).items() if system in systems}
         for place, (system, look) in enumerate(every.items()):
             at = y + 0.5 * ((place + 0.5) / len(every) - 0.5)
             first, last = (_column([gain.scores[system][end] for gain in shown]) for end in (0, 1))
@@ -146,14 +175,16 @@ def tag_gain_figure(study: Study, gains: Sequence[TagGain], path: Path, metric: 
         panels[0].set_title(_metric_title(chosen))
         if has_sizes:
             panels[0].set_xlabel("hollow: fewest training songs, filled: most" if study.factors == ["data.train_songs"]
-                                 else f"hollow {_words(study, 0)}, filled {_words(study, -1)}")  # fmt: skip
+                                 else f"hollow: {_words(study, 0)}\nfilled: {_words(study, -1)}")  # fmt: skip
         if has_pair:
             _differences(panels[1], shown, chosen)
+        if tags > len(shown):
+            panels[0].set_title(f"{_metric_title(chosen)}: {len(shown)} of {tags} tags, from both ends")
         for axes in panels:
             axes.grid(True, axis="both")
             axes.tick_params(axis="y", length=0)
             axes.xaxis.set_major_locator(MaxNLocator(5))
-        legend(figure, study)
+        legend(figure, study, systems=systems)
         save(figure, path)
 
 
@@ -179,20 +210,22 @@ def _first_pair(gain: TagGain) -> tuple[tuple[str, str], Change]:
 def _panels(study: Study, panels: Mapping[str, tuple[Sequence[Value], float | None]], path: Path) -> None:
     """One panel per title: over each numeric factor, else row by row. The number next to the values becomes a line."""
     factors = numeric_factors(study)
+    there = {(value.system, value.condition) for values, _ in panels.values() for value in values}
+    every = [(s, c) for s in study.systems for c in study.conditions if (s, c) in there]
+    rows = best_of(study, every, lambda row: study.cell(*row), _most_rows(study, len(panels)))
     with style():
         if factors:
             figure = new_figure(max(_WIDTH, 4.6 * len(factors)), 2.75 * len(panels) + 0.9)
             grid = figure.subplots(len(panels), len(factors), sharex="col", sharey="row", squeeze=False)
         else:
-            rows = sorted({(value.system, value.condition) for values, _ in panels.values() for value in values},
-                          key=lambda row: (study.systems.index(row[0]), study.conditions.index(row[1])))  # fmt: skip
-            figure = new_figure(_WIDTH, (0.27 * len(rows) + 1.0) * len(panels) + 0.6)
+            figure = new_figure(_WIDTH, (0.27 * row_count(rows) + 1.0) * len(panels) + 0.6)
             grid = figure.subplots(len(panels), 1, squeeze=False)
         for line, (title, (values, reference)) in zip(grid, panels.items(), strict=True):
             line[0].set_title(title)
+            ends = [[]] * len(line)
             for column, axes in enumerate(line):
                 if factors:
-                    draw_over(axes, values, study, factors[column])
+                    ends[column] = draw_over(axes, values, study, factors[column], _lines(study, factors[column])[0])
                     axes.label_outer()
                 else:
                     draw_rows(axes, values, study, rows)
@@ -201,9 +234,31 @@ def _panels(study: Study, panels: Mapping[str, tuple[Sequence[Value], float | No
                     limit_to(axes, "y" if factors else "x", points)
                 if reference is not None:
                     (axes.axhline if factors else axes.axvline)(reference, color="#2b2b2b", linewidth=0.9)
+            for axes, own in zip(line, ends, strict=True):
+                label_ends(axes, own)
+        for axes, factor in zip(grid[-1], factors or [None], strict=True):
+            said = left_out(study, rows, every, "rows") if factor is None else _lines(study, factor)[1]
+            axes.set_xlabel("\n".join(filter(None, (axes.get_xlabel(), said))))
         if factors:
             legend(figure, study)
         save(figure, path)
+
+
+def _most_rows(study: Study, panels: int) -> int:
+    return max(_MOST_ROWS // panels, min(_MOST_SYSTEM_ROWS, len(study.systems)))
+
+
+def _lines(study: Study, factor: int) -> tuple[list[Line], str]:
+    """The lines that a panel over this factor shows, and what is said of the others."""
+    every = lines_over(study, factor)
+
+    def runs_of(line: Line) -> list[Run]:
+        return [run for run in study.runs if line == (run.system, run.condition[:factor] + run.condition[factor + 1 :])]
+
+    shown = best_of(study, every, runs_of, _MOST_LINES)
+    others = [factor_label(key) for place, key in enumerate(study.factors) if place != factor]
+    said = f"at the lines: {others[0]}" if others else ""
+    return shown, "\n".join(filter(None, (said, left_out(study, shown, every, "lines"))))
 
 
 def _cell_values(study: Study, draws: Draws, metric: str, confidence: float) -> list[Value]:
@@ -287,4 +342,4 @@ def _column(values: Sequence[float | None]) -> np.ndarray:
 
 
 def _words(study: Study, place: int) -> str:
-    return setting(study.factors, study.full_conditions[place])
+    return short(setting(study.factors, study.full_conditions[place]), 60)

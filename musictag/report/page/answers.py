@@ -12,7 +12,7 @@ from musictag.report.statistics.paired_tests import Difference, leading_pairs, m
 from musictag.report.study import Study
 from musictag.report.tables.formats import join
 from musictag.report.tables.scores import Row, score_rows
-from musictag.report.wording import NAMED, counted, p_text, setting, short, shown, signed
+from musictag.report.wording import NAMED, SIZE, counted, p_text, setting, short, shown, signed
 
 #: Characters of a list of winners; a longer one is counted.
 _LONGEST = 120
@@ -40,6 +40,7 @@ def _crossing_words(crossings: Sequence[Crossing], pairs: Sequence[tuple[str, st
 def _best_words(study: Study) -> list[str]:
     rows = {(row.system, row.condition): row for row in score_rows(study)}
     found: dict[str, list[str]] = {}
+    highest: dict[str, list[str]] = {}
     for metric in study.headlines:
         by_winner: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
         for condition in study.full_conditions if len(study.systems) > 1 and study.factors else ():
@@ -47,16 +48,26 @@ def _best_words(study: Study) -> list[str]:
             there = [rows[runs[0].system, runs[0].condition] for runs in cells if runs]
             if len(there) > 1:
                 by_winner.setdefault(_winners(there, metric), []).append(condition)
-        words = _wins(study, by_winner) if by_winner else _highest(study, list(rows.values()), metric)
+        if by_winner:
+            words = _wins(study, by_winner)
+        else:
+            row = _highest(list(rows.values()), metric)
+            words = f"{_row_words(study, row)}, {METRICS[metric].show(row.scores[metric].value)}"
         found.setdefault(words, []).append(METRICS[metric].label)
-    return [f"Best by {join(metrics)}: {words}." for words, metrics in found.items()]
+        if by_winner and study.factors != [SIZE]:
+            row = _highest(list(rows.values()), metric)
+            score = f"{METRICS[metric].label} {METRICS[metric].show(row.scores[metric].value)}"
+            highest.setdefault(_row_words(study, row), []).append(score)
+    lines = [f"Best by {join(metrics)}: {words}." for words, metrics in found.items()]
+    of_all = "; ".join(f"{words}: {', '.join(scores)}" for words, scores in highest.items())
+    return [*lines, *([f"Best mean of all, {of_all}."] if of_all else [])]
 
 
 def _wins(study: Study, by_winner: Mapping[tuple[str, ...], Sequence[tuple[Any, ...]]]) -> str:
     """Where which system is best, or how often if that would be a long list."""
     total = sum(map(len, by_winner.values()))
     if len(by_winner) == 1 and total > 1:
-        return f"{_systems(next(iter(by_winner)))} under all {total:,} conditions"
+        return f"{_systems(next(iter(by_winner)))} under {'both' if total == 2 else f'all {total:,}'} conditions"
     parts = [
         f"{_systems(winners)} ({_settings(study.factors, conditions)})" for winners, conditions in by_winner.items()
     ]
@@ -81,11 +92,13 @@ def _systems(winners: Sequence[str]) -> str:
     return f"{join(list(map(short, winners)))}{' alike' if len(winners) > 1 else ''}"
 
 
-def _highest(study: Study, rows: Sequence[Row], metric: str) -> str:
-    best = max(rows, key=lambda row: METRICS[metric].sign * row.scores[metric].value)
-    where = setting(study.factors, best.condition)
-    score = METRICS[metric].show(best.scores[metric].value)
-    return f"{short(best.system)}{f' ({where})' if where else ''}, {score}"
+def _highest(rows: Sequence[Row], metric: str) -> Row:
+    return max(rows, key=lambda row: METRICS[metric].sign * row.scores[metric].value)
+
+
+def _row_words(study: Study, row: Row) -> str:
+    where = setting(study.factors, row.condition)
+    return f"{short(row.system)}{f' ({where})' if where else ''}"
 
 
 def _difference_words(study: Study, differences: Sequence[Difference], pairs: Sequence[tuple[str, str]]) -> list[str]:

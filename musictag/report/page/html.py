@@ -152,7 +152,7 @@ _CAPTIONS = {
         "Points: means over the seeds; bars span them.",
     ),
     "tag_gains": (
-        "Gains of each tag with more data, and from one system to another",
+        "Scores of each tag, and what one system gains over another",
         "The numbers are in the tables below.",
     ),
     "popularity": ("Scores of tags against their prevalence", "The numbers are in the table below."),

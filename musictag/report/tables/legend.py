@@ -27,8 +27,8 @@ def legend_sheet(study: Study) -> Sheet:
         who = "all" if concerned == set(line.systems) == set(study.systems) else join(line.systems)
         rows.append([text(line.name), Cell(typed, typed), text(who), text(line.runs)])
     notes = [
-        f"“{study.legend[-1].name}” is the most common combination, shown with all settings that vary; of the others only "
-        "what differs from it. Their names are labels, or such differences; +n: and n more."
+        f"“{study.legend[-1].name}” is the most common combination, with all settings that vary; the others: what "
+        "differs from it. Names are labels or such differences; +n: and n more."
     ]
     if outside := [system for system in study.systems if system not in concerned]:
         notes.append(f"These settings do not concern {join(outside)}.")
