@@ -36,7 +36,7 @@ from musictag.training.signals import SignalHandler
 
 #: The configuration of a baseline: it has no network, and takes whole songs.
 BASELINE_KEYS = (
-    "baseline", "data", "evaluation", "seed", "study", "names", "logger", "runs_dir", "data_dir",
+    "baseline", "data", "evaluation", "seed", "study", "label", "names", "logger", "runs_dir", "data_dir",
 )  # fmt: skip
 #: Of these, the keys that only networks read.
 NETWORK_KEYS = (

@@ -20,8 +20,8 @@ from musictag.training.instantiate import check_part, closest
 KEYS = {
     "": (
         "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
-        "evaluation", "monitor", "compile", "lr_scaling", "seed", "init_from", "freeze", "study", "names", "runs_dir",
-        "data_dir", "baseline",
+        "evaluation", "monitor", "compile", "lr_scaling", "seed", "init_from", "freeze", "study", "label", "names",
+        "runs_dir", "data_dir", "baseline",
     ),
     "lr_scaling": ("rule", "reference_batch_size"),
     "evaluation": ("mode", "batch_size", "bootstrap_resamples", "confidence"),
@@ -41,6 +41,7 @@ INDIFFERENT_KEYS: dict[str, str] = {
     "data_dir": "where prepared audio is stored",
     "logger": "where results are also shown",
     "study": "a name for reports",
+    "label": "a name for reports",
     "names": "the parts that they name are in the identity; names only begin the name of the folder",
     "init_from": "the digest of its weights is in the identity, whatever the file is called",
     "evaluation.batch_size": "every patch is scored separately",
@@ -83,6 +84,8 @@ def check_keys(config: dict[str, Any]) -> None:
         if spec is not None or key in ("loss", "optimizer", "trainer", "data.sampler"):
             check_part(key, spec)
     check_flags(config["trainer"])
+    if (label := config.get("label")) is not None and not (isinstance(label, str) and label.strip()):
+        raise MusictagError(f"label={label!r} must be a name for these settings, such as label=narrow, or null")
     resamples, confidence = config["evaluation"]["bootstrap_resamples"], config["evaluation"]["confidence"]
     if not isinstance(resamples, int) or resamples < 0:
         raise MusictagError(f"evaluation.bootstrap_resamples={resamples} must be a whole number, 0 for no intervals")

@@ -234,7 +234,7 @@ def _names(every: Sequence[Mapping[str, Any]]) -> dict[frozenset, str]:
     names: dict[frozenset, str] = {}
     for frozen, of in sorted(distinct.items(), key=lambda item: _place_in_legend(item[1], "")):
         words = {key: f"{said[key]} {shown(_last_part(key, of[key]))}" for key in of}
-        keys = sorted(of, key=lambda key: (key not in LABELS, len(words[key]), key))
+        keys = sorted(of, key=lambda key: (not key.endswith("_target_"), key not in LABELS, len(words[key]), key))
         stated = keys
         if len(keys) > 1 and len(", ".join(words.values())) > _LONGEST_NAME:
             sets = (chosen for size in (1, 2) for chosen in combinations(keys, size))

@@ -39,7 +39,7 @@ class Run:
         self.train_songs: int = metrics["songs"]["train"]
         self.parameters: int | None = metrics.get("parameters")
         self.epochs: int | None = metrics.get("epochs")  # None: not a network, which alone is trained in epochs
-        self.label: str | None = None if self.config.get("label") in (None, "") else str(self.config["label"])
+        self.label: str | None = self.config.get("label")
         self.settings = read_settings(self.config, metrics["locations"], self.train_songs)
         self.condition: tuple[Any, ...] = ()
 

@@ -31,6 +31,7 @@ _COLOURS = {"waveform": ORANGE, "spectrogram": BLUE, "baseline": GREEN}
 _MARKERS = {"waveform": "oDpH", "spectrogram": "svP8", "baseline": "^*X"}
 _LONGEST_ROW = 40  # characters of a row's name
 RANKED_BY = "pr_auc"  # chooses what is shown where not everything can be
+_MOST_CLEAR = 4  # with more lines than this in a panel, intervals are faint
 _LOG_FROM = 4  # ratio of a factor's largest to its smallest value from which the axis is logarithmic
 
 
@@ -112,7 +113,7 @@ def left_out(study: Study, kept: Sequence[Any], every: Sequence[Any], what: str)
     if len(kept) == len(every):
         return ""
     metric = RANKED_BY if RANKED_BY in study.headlines else study.headlines[0]
-    return f"{len(kept)} of {len(every)} {what}: those with the best {METRICS[metric].label}; the table has all"
+    return f"{len(kept)} of {len(every)} {what}, the best by\n{METRICS[metric].label}; the table has all"
 
 
 Line = tuple[str, tuple[Any, ...]]
@@ -154,7 +155,7 @@ def draw_over(axes: Axes, values: Sequence[Value], study: Study, factor: int, sh
             continue
         x = np.array([at[value.condition[factor]] for value in line]) + shift
         axes.plot(x, [value.value for value in line], color=look.colour, linewidth=1.5, alpha=0.8)
-        _intervals(axes, x, line, look, upright=True)
+        _intervals(axes, x, line, look, upright=True, alpha=1.0 if len(shown) <= _MOST_CLEAR else 0.3)
         if system in several and any(entry is not None for entry in others):
             ends.append(LineEnd(line[-1].value, words, look.colour))
     axes.xaxis.set_major_locator(FixedLocator([at[tick] for tick in ticks]))
@@ -167,15 +168,19 @@ def draw_over(axes: Axes, values: Sequence[Value], study: Study, factor: int, sh
 
 def label_ends(axes: Axes, ends: Sequence[LineEnd]) -> None:
     """The names of lines beside their last points, none over another; the limits of the axis must be final."""
+    if not ends:
+        return
     low, high = axes.get_ylim()
-    gap = 0.075 * (high - low)
-    at = low - gap
+    gap = min(0.075, 1 / len(ends)) * (high - low)
     ordered = sorted(ends, key=lambda end: end.value)
-    for place, end in enumerate(ordered):
-        above = len(ordered) - 1 - place
-        at = min(max(end.value, at + gap), max(high - above * gap, at + gap))
+    at = np.array([end.value for end in ordered])
+    for place in range(1, len(at)):
+        at[place] = max(at[place], at[place - 1] + gap)
+    at -= np.mean(at) - np.mean([end.value for end in ordered])
+    at += max(0.0, low - at[0]) - max(0.0, at[-1] - high)
+    for y, end in zip(at, ordered, strict=True):
         axes.annotate(
-            end.text, (1.01, at), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=end.colour,
+            end.text, (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=end.colour,
             annotation_clip=False,
         )  # fmt: skip
 
@@ -261,14 +266,16 @@ def style() -> Any:
     return matplotlib.rc_context(LARGE)
 
 
-def _intervals(axes: Axes, at: np.ndarray, values: Sequence[Value], look: Look, upright: bool) -> None:
+def _intervals(
+    axes: Axes, at: np.ndarray, values: Sequence[Value], look: Look, upright: bool, alpha: float = 1.0
+) -> None:
     """Each value with its interval, and the individual values behind it."""
     centres = np.array([value.value for value in values])
     lows, highs = np.array([value.low for value in values]), np.array([value.high for value in values])
     bars, points = (
         (axes.vlines, axes.plot) if upright else (axes.hlines, lambda x, y, *a, **k: axes.plot(y, x, *a, **k))
     )
-    bars(at, lows, highs, color=look.colour, linewidth=1.3)
+    bars(at, lows, highs, color=look.colour, linewidth=1.3, alpha=alpha)
     for place, value in zip(at, values, strict=True):
         if len(value.points) > 1:
             points(
