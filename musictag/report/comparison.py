@@ -19,7 +19,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Annotation, Text
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -188,6 +188,8 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                 x, y = _mean(seeds, key), _mean(seeds, "pr_auc")
                 axes.vlines(x, min(values), max(values), color=COLOURS[seeds[0]["family"]], linewidth=1.4, alpha=0.6)
                 axes.plot(x, y, "o", color=COLOURS[seeds[0]["family"]], markersize=6, zorder=3)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             low, high = axes.get_xlim()
             axes.set_xlim(low / 2, high * 2)

@@ -311,8 +311,9 @@ def _crossing_marks(axes: Axes, study: Study, crossings: Sequence[Crossing]) -> 
         text = f"{short(crossing.system)} overtakes {short(crossing.other)}: {number(crossing.size)}"
         in_right_half = np.log(crossing.size / left) > 0.5 * np.log(right / left)
         beside = crossing.low if in_right_half else crossing.high  # keeps the text inside the panel
+        # above an interval without an end, whose bar is where the text would be
         axes.annotate(
-            text, (beside or crossing.size, y), xytext=(-7 if in_right_half else 7, 0),
+            text, (beside or crossing.size, y), xytext=(-7 if in_right_half else 7, 0 if beside else 8),
             textcoords="offset points", va="center", ha="right" if in_right_half else "left", fontsize=9, color=FAINT,
         )  # fmt: skip
     if crossings:

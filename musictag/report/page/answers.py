@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from musictag.evaluation.metrics import METRICS
+from musictag.evaluation.metrics import METRICS, Metric
 from musictag.report.statistics.crossing import Crossing
 from musictag.report.statistics.inference import few_seeds
 from musictag.report.statistics.paired_tests import Difference, leading_pairs, matching
@@ -38,29 +38,43 @@ def _crossing_words(crossings: Sequence[Crossing], pairs: Sequence[tuple[str, st
 
 
 def _best_words(study: Study) -> list[str]:
+    """Which systems are best, and under which conditions; but for sizes, of which more are better, also the best cell.
+    Metrics with the same answer share a sentence."""
     rows = {(row.system, row.condition): row for row in score_rows(study)}
     found: dict[str, list[str]] = {}
-    highest: dict[str, list[str]] = {}
-    for metric in study.headlines:
-        by_winner: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
-        for condition in study.full_conditions if len(study.systems) > 1 and study.factors else ():
-            cells = [matching(study, system, condition) for system in study.systems]
-            there = [rows[runs[0].system, runs[0].condition] for runs in cells if runs]
-            if len(there) > 1:
-                by_winner.setdefault(_winners(there, metric), []).append(condition)
-        if by_winner:
-            words = _wins(study, by_winner)
-        else:
-            row = _highest(list(rows.values()), metric)
-            words = f"{_row_words(study, row)}, {METRICS[metric].show(row.scores[metric].value)}"
-        found.setdefault(words, []).append(METRICS[metric].label)
-        if by_winner and study.factors != [SIZE]:
-            row = _highest(list(rows.values()), metric)
-            score = f"{METRICS[metric].label} {METRICS[metric].show(row.scores[metric].value)}"
-            highest.setdefault(_row_words(study, row), []).append(score)
+    highest: dict[str, dict[str, str]] = {}
+    for metric in map(METRICS.get, study.headlines):
+        if by_winner := _winners(study, rows, metric):
+            found.setdefault(_wins(study, by_winner), []).append(metric.label)
+        if not by_winner or study.factors != [SIZE]:
+            row = max(rows.values(), key=lambda row: metric.sign * row.scores[metric.key].value)
+            where = setting(study.factors, row.condition)
+            words = f"{short(row.system)}{f' ({where})' if where else ''}"
+            highest.setdefault(words, {})[metric.label] = metric.show(row.scores[metric.key].value)
     lines = [f"Best by {join(metrics)}: {words}." for words, metrics in found.items()]
-    of_all = "; ".join(f"{words}: {', '.join(scores)}" for words, scores in highest.items())
-    return [*lines, *([f"Best mean of all, {of_all}."] if of_all else [])]
+    scores = {words: join([f"{label} {value}" for label, value in of.items()]) for words, of in highest.items()}
+    if found and scores:
+        lines.append(f"Best mean of all: {'; '.join(f'{words}, {said}' for words, said in scores.items())}.")
+    elif len(rows) == 1:
+        lines += [f"{words}: {said}." for words, said in scores.items()]
+    else:
+        lines += [f"Best by {join(list(of))}: {words}, {join(list(of.values()))}." for words, of in highest.items()]
+    return lines
+
+
+def _winners(
+    study: Study, rows: Mapping[tuple[str, tuple[Any, ...]], Row], metric: Metric
+) -> dict[tuple[str, ...], list[tuple[Any, ...]]]:
+    """The conditions under which systems are best, equal to the metric's decimals; none without systems to compare."""
+    by_winner: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
+    for condition in study.full_conditions if study.factors else ():
+        cells = [runs for system in study.systems if (runs := matching(study, system, condition))]
+        there = [rows[runs[0].system, runs[0].condition] for runs in cells]
+        merit = {row.system: metric.sign * round(row.scores[metric.key].value, metric.decimals) for row in there}
+        if len(merit) > 1:
+            winners = tuple(system for system, value in merit.items() if value == max(merit.values()))
+            by_winner.setdefault(winners, []).append(condition)
+    return by_winner
 
 
 def _wins(study: Study, by_winner: Mapping[tuple[str, ...], Sequence[tuple[Any, ...]]]) -> str:
@@ -80,29 +94,14 @@ def _wins(study: Study, by_winner: Mapping[tuple[str, ...], Sequence[tuple[Any, 
     return join([*parts, *([f"others in {left:,}"] if left else [])])
 
 
-def _winners(rows: Sequence[Row], metric: str) -> tuple[str, ...]:
-    """The best systems, equal to the metric's decimals."""
-    merit = {
-        row.system: METRICS[metric].sign * round(row.scores[metric].value, METRICS[metric].decimals) for row in rows
-    }
-    return tuple(system for system, value in merit.items() if value == max(merit.values()))
-
-
 def _systems(winners: Sequence[str]) -> str:
     return f"{join(list(map(short, winners)))}{' alike' if len(winners) > 1 else ''}"
 
 
-def _highest(rows: Sequence[Row], metric: str) -> Row:
-    return max(rows, key=lambda row: METRICS[metric].sign * row.scores[metric].value)
-
-
-def _row_words(study: Study, row: Row) -> str:
-    where = setting(study.factors, row.condition)
-    return f"{short(row.system)}{f' ({where})' if where else ''}"
-
-
 def _difference_words(study: Study, differences: Sequence[Difference], pairs: Sequence[tuple[str, str]]) -> list[str]:
     """For each leading pair, or the requested pair, under the last condition that both have."""
+    if not differences and len(study.systems) > 1:
+        return ["No two systems were run under the same condition, so no test compares them."]
     tested = {(d.system, d.other) for d in differences}
     lines = []
     for pair in [pair for pair in pairs if pair in tested or pair[::-1] in tested] or sorted(tested):

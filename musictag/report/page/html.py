@@ -21,6 +21,7 @@ from musictag.report.content import Report
 from musictag.report.tables.formats import Sheet, join
 
 HEADLINES = ("scaling", "conditions", "cost")
+_WIDE = 1000  # pixels of a figure that is not legible beside text
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class _Figure:
     uri: str
     alt: str
     caption: str
+    is_wide: bool
 
 
 def write_page(report: Report, page: Page, path: Path) -> None:
@@ -134,7 +136,8 @@ def _figure(report: Report, name: str) -> _Figure:
     title, caption = _CAPTIONS[name]
     metrics = join([METRICS[metric].label for metric in report.study.headlines])
     alt = f"{title}: {metrics} of {join(report.study.systems)}. {_alt_numbers(report)}"
-    return _Figure(title, f"data:image/{kind};base64,{encoded}", alt.strip(), caption)
+    width = int.from_bytes(path.read_bytes()[16:20], "big")  # the first field of every PNG
+    return _Figure(title, f"data:image/{kind};base64,{encoded}", alt.strip(), caption, width > _WIDE)
 
 
 _CAPTIONS = {
