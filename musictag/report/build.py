@@ -8,7 +8,7 @@ from pathlib import Path
 from musictag.common.files import atomic_write
 from musictag.report import comparison
 from musictag.report.content import Report, Table
-from musictag.report.figures import figures
+from musictag.report.figures import figures, tags
 from musictag.report.page import summary
 from musictag.report.page.answers import answers
 from musictag.report.page.html import Page, Section, write_page
@@ -138,7 +138,7 @@ def _draw(
         comparison.plot([comparison.row_of(run) for run in study.runs], drawn["cost"])
     if gains:
         drawn["tag_gains"] = out / "tag_gains.png"
-        figures.tag_gain_figure(study, gains, drawn["tag_gains"])
+        tags.tag_gain_figure(study, gains, drawn["tag_gains"])
     if popular:
         drawn["popularity"] = out / "popularity.png"
         figures.popularity_figure(study, popular, drawn["popularity"], excluding)

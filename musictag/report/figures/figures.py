@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from musictag.common.errors import MusictagError
 from musictag.common.plotting import FAINT, new_figure
 from musictag.evaluation.metrics import METRICS
 from musictag.report.figures.panels import (
+    WIDTH,
     Line,
     Value,
     best_of,
@@ -25,6 +26,7 @@ from musictag.report.figures.panels import (
     limit_to,
     lines_over,
     looks,
+    metric_title,
     numeric_factors,
     plain,
     row_count,
@@ -33,21 +35,18 @@ from musictag.report.figures.panels import (
 )
 from musictag.report.statistics.crossing import Crossing, number
 from musictag.report.statistics.inference import estimate, margins
-from musictag.report.statistics.paired_tests import Change, TagGain, leading_pairs
+from musictag.report.statistics.paired_tests import leading_pairs
 from musictag.report.statistics.popularity import Exclusive, Popularity
 from musictag.report.statistics.resampling import Draws, seeds_of
 from musictag.report.statistics.scaling import Curve
 from musictag.report.study import Run, Study
-from musictag.report.wording import factor_label, setting, short
+from musictag.report.wording import factor_label, short
 
 #: What can be read at the width of a page; whatever is more is in the tables.
 _MOST_ROWS = 36  # of all panels together ...
 _MOST_SYSTEM_ROWS = 24  # ... but one for each of so many systems in each panel
 _MOST_LINES = 9
 _MOST_CROSSINGS = 4
-_MOST_TAGS = 50
-_MOST_SYSTEMS = 4  # beside each other for every tag
-_WIDTH = 6.6  # inches: with the large font legible at a width of 390 pixels
 
 
 def scaling_figure(
@@ -74,11 +73,11 @@ def scaling_figure(
     }
     with style():
         heights = [3.0 + 0.28 * len(marks[metric]) for metric in curves]
-        figure = new_figure(_WIDTH, sum(heights) + 1.1)
+        figure = new_figure(WIDTH, sum(heights) + 1.1)
         panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         has_power_law = any(curve.power_law for found in curves.values() for curve in found)
         for axes, (metric, found) in zip(panels, curves.items(), strict=True):
-            axes.set_title(_metric_title(metric))
+            axes.set_title(metric_title(metric))
             axes.grid(True, axis="y")
             for curve in found:
                 _curve(axes, study, curve)
@@ -108,7 +107,7 @@ def capacity_figure(study: Study, draws: Draws, path: Path, confidence: float = 
     if not study.headlines:
         raise MusictagError("there is nothing to draw: the runs of the study share no metric")
     by_metric = {metric: _cell_values(study, draws, metric, confidence) for metric in study.headlines}
-    _panels(study, {_metric_title(metric): (values, None) for metric, values in by_metric.items()}, path)
+    _panels(study, {metric_title(metric): (values, None) for metric, values in by_metric.items()}, path)
 
 
 def popularity_figure(study: Study, rows: Sequence[Popularity], path: Path, exclusive: Exclusive | None = None) -> None:
@@ -134,79 +133,6 @@ def popularity_figure(study: Study, rows: Sequence[Popularity], path: Path, excl
     _panels(study, {title: panel for title, panel in panels.items() if panel[0]}, path)
 
 
-def tag_gain_figure(study: Study, gains: Sequence[TagGain], path: Path, metric: str | None = None) -> None:
-    """Every tag: each system's score under the first (hollow) and the last condition, and differences of systems.
-
-    ``metric``: PR-AUC by default if the tags have it. The tags in which the first system of the first pair gains most
-    are on top. Raises MusictagError for a metric that no tag has.
-    """
-    there = list(dict.fromkeys(gain.metric for gain in gains))
-    chosen = metric or ("pr_auc" if "pr_auc" in there else next(iter(there), None))
-    shown = [gain for gain in gains if gain.metric == chosen]
-    if not shown:
-        raise MusictagError(f"no tag has the metric {chosen}; there are gains of {', '.join(there) or 'none'}")
-    sign = METRICS[chosen].sign
-    has_pair = bool(shown[0].system_gains)
-    shown.sort(key=lambda gain: -sign * (_first_pair(gain)[1].value if has_pair else _last_mean(gain)))
-    tags = len(shown)
-    if tags > _MOST_TAGS:
-        shown = shown[: _MOST_TAGS // 2] + shown[-_MOST_TAGS // 2 :]
-    compared = {name for pair in shown[0].system_gains for name in pair}
-    systems = [
-        system for system in study.systems if len(study.systems) <= _MOST_SYSTEMS or system in compared
-    ][:_MOST_SYSTEMS]  # fmt: skip
-    with style():
-        figure = new_figure(8.4 if has_pair else _WIDTH, 0.24 * len(shown) + 1.9)
-        panels = figure.subplots(
-            1, 2 if has_pair else 1, sharey=True, squeeze=False, width_ratios=[3, 2][: 1 + has_pair]
-        )[0]
-        y = np.arange(len(shown))
-        panels[0].set_yticks(y, [short(gain.tag) for gain in shown], fontsize=9.5)
-        panels[0].set_ylim(len(shown) - 0.4, -0.6)
-        has_sizes = any(gain.size_gains for gain in shown)
-        every = {system: look for system, look in looks(study).items() if system in systems}
-        for place, (system, look) in enumerate(every.items()):
-            at = y + 0.5 * ((place + 0.5) / len(every) - 0.5)
-            first, last = (_column([gain.scores[system][end] for gain in shown]) for end in (0, 1))
-            if has_sizes:
-                panels[0].hlines(at, first, last, color=look.colour, linewidth=1.0, alpha=0.6)
-                panels[0].plot(first, at, look.marker, color=look.colour, markerfacecolor="white", markersize=3.8)
-            panels[0].plot(last, at, look.marker, color=look.colour, markersize=4.6)
-        panels[0].set_title(_metric_title(chosen))
-        if has_sizes:
-            panels[0].set_xlabel("hollow: fewest training songs, filled: most" if study.factors == ["data.train_songs"]
-                                 else f"hollow: {_words(study, 0)}\nfilled: {_words(study, -1)}")  # fmt: skip
-        if has_pair:
-            _differences(panels[1], shown, chosen)
-        if tags > len(shown):
-            panels[0].set_title(f"{_metric_title(chosen)}: {len(shown)} of {tags} tags, from both ends")
-        for axes in panels:
-            axes.grid(True, axis="both")
-            axes.tick_params(axis="y", length=0)
-            axes.xaxis.set_major_locator(MaxNLocator(5))
-        legend(figure, study, systems=systems)
-        save(figure, path)
-
-
-def _differences(axes: Axes, shown: Sequence[TagGain], metric: str) -> None:
-    """The first pair's gains; those that are significant after correction are dark."""
-    (system, other), _ = _first_pair(shown[0])
-    changes = [_first_pair(gain)[1] for gain in shown]
-    for y, change in enumerate(changes):
-        ink = "#2b2b2b" if change.p_adjusted < 0.05 else "#a8a8a8"
-        axes.hlines(y, change.low, change.high, color=ink, linewidth=1.4)
-        axes.plot(change.value, y, "o", color=ink, markersize=4)
-    axes.axvline(0, color="#2b2b2b", linewidth=0.9)
-    limit_to(axes, "x", [0.0, *(change.value for change in changes)])
-    axes.set_title("Difference", loc="left")
-    side = "right" if METRICS[metric].better == "max" else "left"
-    axes.set_xlabel(f"{short(system)}\nminus {short(other)}\n({side} of 0: the first is better)")
-
-
-def _first_pair(gain: TagGain) -> tuple[tuple[str, str], Change]:
-    return next(iter(gain.system_gains.items()))
-
-
 def _panels(study: Study, panels: Mapping[str, tuple[Sequence[Value], float | None]], path: Path) -> None:
     """One panel per title: over each numeric factor, else row by row. The number next to the values becomes a line."""
     factors = numeric_factors(study)
@@ -215,10 +141,10 @@ def _panels(study: Study, panels: Mapping[str, tuple[Sequence[Value], float | No
     rows = best_of(study, every, lambda row: study.cell(*row), _most_rows(study, len(panels)))
     with style():
         if factors:
-            figure = new_figure(max(_WIDTH, 4.6 * len(factors)), 2.75 * len(panels) + 0.9)
+            figure = new_figure(max(WIDTH, 4.6 * len(factors)), 2.75 * len(panels) + 0.9)
             grid = figure.subplots(len(panels), len(factors), sharex="col", sharey="row", squeeze=False)
         else:
-            figure = new_figure(_WIDTH, (0.27 * row_count(rows) + 1.0) * len(panels) + 0.6)
+            figure = new_figure(WIDTH, (0.27 * row_count(rows) + 1.0) * len(panels) + 0.6)
             grid = figure.subplots(len(panels), 1, squeeze=False)
         for line, (title, (values, reference)) in zip(grid, panels.items(), strict=True):
             line[0].set_title(title)
@@ -328,19 +254,3 @@ def _size_axis(axes: Axes, sizes: Sequence[int]) -> None:
     if len(sizes) > 1:
         margin = (sizes[-1] / sizes[0]) ** 0.04
         axes.set_xlim(sizes[0] / margin, sizes[-1] * margin)
-
-
-def _metric_title(metric: str) -> str:
-    return METRICS[metric].label + ("" if METRICS[metric].better == "max" else " (lower is better)")
-
-
-def _last_mean(gain: TagGain) -> float:
-    return float(np.mean([last for _, last in gain.scores.values() if last is not None]))
-
-
-def _column(values: Sequence[float | None]) -> np.ndarray:
-    return np.array([np.nan if value is None else value for value in values])
-
-
-def _words(study: Study, place: int) -> str:
-    return short(setting(study.factors, study.full_conditions[place]), 60)

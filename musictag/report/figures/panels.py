@@ -29,6 +29,7 @@ from musictag.report.wording import factor_label, short, shown
 LARGE = STYLE | {"font.size": 11, "axes.titlesize": 12, "legend.fontsize": 10.5, "svg.hashsalt": "musictag"}
 _COLOURS = {"waveform": ORANGE, "spectrogram": BLUE, "baseline": GREEN}
 _MARKERS = {"waveform": "oDpH", "spectrogram": "svP8", "baseline": "^*X"}
+WIDTH = 6.6  # inches: with the large font legible at a width of 390 pixels
 _LONGEST_ROW = 40  # characters of a row's name
 RANKED_BY = "pr_auc"  # chooses what is shown where not everything can be
 _MOST_CLEAR = 4  # with more lines than this in a panel, intervals are faint
@@ -260,6 +261,10 @@ def save(figure: Figure, path: Path) -> None:
     save_figure(figure, path.with_suffix(".png"))
     with atomic_write(path.with_suffix(".svg")) as file:
         figure.savefig(file, format="svg", metadata={"Date": None})
+
+
+def metric_title(metric: str) -> str:
+    return METRICS[metric].label + ("" if METRICS[metric].better == "max" else " (lower is better)")
 
 
 def style() -> Any:
