@@ -9,7 +9,6 @@ import csv
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -33,7 +32,7 @@ from musictag.evaluation.metrics import METRICS, Metric, headlines
 from musictag.inference.load import load_network
 from musictag.models.pretrained import TAGGER_FILE
 from musictag.report.study import Run, read_study
-from musictag.report.wording import short
+from musictag.report.wording import SIZE, setting, short
 
 COLOURS = {"waveform": ORANGE, "spectrogram": BLUE}
 MEASURED_SECONDS = 30  # of audio per call when the tagging speed is measured
@@ -46,13 +45,14 @@ PLACES = [
 
 
 def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
-    """One row per finished run of a network below ``folder`` (of ``study``, if given), by model and seed.
-    Baselines are left out, because they have no parameters to compare and no network to time: `musictag report` shows
-    them.
+    """One row per finished run of a network below ``folder`` (of ``study``, if given), by model and seed. A model under
+    several settings is as many models. Baselines are left out, because they have no parameters to compare and no
+    network to time: `musictag report` shows them.
 
     Raises MusictagError if there is none, and for runs that differ in data or training size.
     """
-    runs = [run for run in read_study(folder, study).runs if run.epochs is not None]
+    found = read_study(folder, study)
+    runs = [run for run in found.runs if run.epochs is not None]
     if not runs:
         raise MusictagError(f"all finished runs in {folder} are baselines; use musictag report")
     if len(sizes := sorted({run.train_songs for run in runs})) > 1:
@@ -60,14 +60,13 @@ def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
             f"the runs in {folder} have different numbers of training songs, {', '.join(map(str, sizes))}: "
             "use `musictag report`, or give each comparison its own name (study=...) and choose it with --study"
         )
-    rows = sorted(map(row_of, runs), key=lambda row: (row["model"], row["seed"]))
-    for one, other in pairwise(rows):
-        if (one["model"], one["seed"]) == (other["model"], other["seed"]):
-            raise MusictagError(
-                f"{one['run']} and {other['run']} are both {one['model']} with seed {one['seed']}, but with different "
-                "settings (see their config.json): give each setting its own study (study=...)"
-            )
-    return rows
+    factors = [key for key in found.factors if key != SIZE]
+    rows = []
+    for run in runs:
+        condition = dict(zip(found.factors, run.condition, strict=True))
+        where = setting(factors, [condition[key] for key in factors])
+        rows.append(row_of(run) | {"model": f"{run.system} ({where})" if where else run.system})
+    return sorted(rows, key=lambda row: (row["model"], row["seed"]))
 
 
 def row_of(run: Run) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tests.helpers.motley import COLLECTIONS, SONGS
 from tests.helpers.studies import write_run
 
 TWO_LINES = 170  # characters at the width of the page
-WIDEST, TALLEST = 1300, 2300  # pixels
+WIDEST, TALLEST = 1450, 3200  # pixels
 
 
 def report_of(name: str, folder: Path) -> tuple[Report, str]:
@@ -63,5 +63,5 @@ def test_a_figure_says_what_it_leaves_out(tmp_path: Path) -> None:
     assert len(shown) == 5
     assert study.conditions[-1] in shown  # the base
     assert next(run.condition for run in study.runs if run.folder == best) in shown
-    assert panels.left_out(study, shown, entries, "rows").startswith("5 of 30 rows, the best by")
+    assert panels.left_out(study, shown, entries, "rows").startswith("5 of 30 rows, chosen by PR-AUC")
     assert panels.left_out(study, shown, shown, "rows") == ""

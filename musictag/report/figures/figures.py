@@ -43,7 +43,7 @@ from musictag.report.study import Run, Study
 from musictag.report.wording import factor_label, short
 
 #: What can be read at the width of a page; whatever is more is in the tables.
-_MOST_ROWS = 36  # of all panels together ...
+_MOST_ROWS = 50  # of all panels together ...
 _MOST_SYSTEM_ROWS = 24  # ... but one for each of so many systems in each panel
 _MOST_LINES = 9
 _MOST_CROSSINGS = 4

@@ -114,7 +114,7 @@ def left_out(study: Study, kept: Sequence[Any], every: Sequence[Any], what: str)
     if len(kept) == len(every):
         return ""
     metric = RANKED_BY if RANKED_BY in study.headlines else study.headlines[0]
-    return f"{len(kept)} of {len(every)} {what}, the best by\n{METRICS[metric].label}; the table has all"
+    return f"{len(kept)} of {len(every)} {what}, chosen by {METRICS[metric].label};\nthe table has all"
 
 
 Line = tuple[str, tuple[Any, ...]]

@@ -24,7 +24,13 @@ def answers(study: Study, crossings: Sequence[Crossing], differences: Sequence[D
     pairs = leading_pairs(study)
     crossings = [one for one in crossings if METRICS[one.metric].headline]
     differences = [one for one in differences if METRICS[one.metric].headline]
-    return [*_crossing_words(crossings, pairs), *_best_words(study), *_difference_words(study, differences, pairs)]
+    seeds = sorted({one.seeds for one in (*crossings, *differences)})
+    return [
+        *_crossing_words(crossings, pairs),
+        *_best_words(study),
+        *_difference_words(study, differences, pairs),
+        *(f"{words[:1].upper()}{words[1:]}." for count in seeds if (words := few_seeds(count))),
+    ]
 
 
 def _crossing_words(crossings: Sequence[Crossing], pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -33,7 +39,11 @@ def _crossing_words(crossings: Sequence[Crossing], pairs: Sequence[tuple[str, st
     for place, pair in enumerate(pairs):
         of_pair = [c for c in crossings if c.fit == "trend" and {c.system, c.other} == set(pair)]
         shown = of_pair[:1] if place else of_pair
-        lines += [f"{METRICS[c.metric].label}: {c.text}{_alone(c.seeds) if c is shown[0] else ''}." for c in shown]
+        for c in shown:
+            text = c.text
+            for system in (c.system, c.other):
+                text = text.replace(system, short(system))
+            lines.append(f"{METRICS[c.metric].label}: {text}.")
     return lines
 
 
@@ -118,12 +128,8 @@ def _difference_words(study: Study, differences: Sequence[Difference], pairs: Se
         one = of_last[0]
         pair_words = f"{short(one.system)} minus {short(one.other)}{f' with {where}' if where else ''}"
         kind = "Paired test" if one.paired_seeds else "Test"
-        lines.append(f"{kind}, {pair_words}: {', '.join(parts)}{'' if lines else _alone(one.seeds)}.")
+        lines.append(f"{kind}, {pair_words}: {', '.join(parts)}.")
     return lines
-
-
-def _alone(seeds: int) -> str:
-    return f"; {words}" if (words := few_seeds(seeds)) else ""
 
 
 def _settings(factors: Sequence[str], conditions: Sequence[tuple[Any, ...]]) -> str:

@@ -134,6 +134,8 @@ def _figure(report: Report, name: str) -> _Figure:
     source, kind = (svg, "svg+xml") if svg.exists() else (path, "png")
     encoded = base64.b64encode(source.read_bytes()).decode("ascii")
     title, caption = _CAPTIONS[name]
+    if report.study.legend and name != "popularity":
+        caption += " What the names of settings stand for is below the scores."
     metrics = join([METRICS[metric].label for metric in report.study.headlines])
     alt = f"{title}: {metrics} of {join(report.study.systems)}. {_alt_numbers(report)}"
     width = int.from_bytes(path.read_bytes()[16:20], "big")  # the first field of every PNG

@@ -42,7 +42,7 @@ def log_report(report: Report, project: str, entity: str | None) -> None:
             "study": study.name,
             "data": {"name": study.data},
             "systems": study.systems,
-            "factors": study.factors,
+            "factors": study.keys,
             "seeds": study.seeds,
         },
     )

@@ -79,7 +79,7 @@ def build_workspace(report: Report, project: str, entity: str) -> ws.Workspace:
 
     study = report.study
     scores = [f"test_{metric}" for metric in study.headlines]
-    groups = [expr.Config("system"), *(expr.Config(key) for key in study.factors)]
+    groups = [expr.Config("system"), *(expr.Config(key) for key in study.keys)]
     sections = {
         _scores_title(study): [*score_panels(study), *chart_panels(study)],
         "Curves": curve_panels(),
@@ -129,7 +129,7 @@ def build_report(report: Report, project: str, entity: str) -> wr.Report:
             project=project,
             name=system,
             filters=_filters(study, system),
-            groupby=[f"config.{key}" for key in study.factors],
+            groupby=[f"config.{key}" for key in study.keys],
         )
         for system in study.systems
     ]
