@@ -15,7 +15,7 @@ from typing import Any
 
 from musictag.experiment.identity import canonical
 from musictag.experiment.run import make_run
-from musictag.report.wording import LABELS, NAMED, SIZE, factor_label, shown
+from musictag.report.wording import GROUPS, LABELS, NAMED, SIZE, factor_label, shown
 
 BASE = "base"
 #: A key that a run does not have although others of its system do: another version, or the default of a library.
@@ -69,12 +69,12 @@ class Settings:
     ) -> None:
         self._systems = systems
         self._concerned = {system: set(_keys_of(found, systems, system)) for system in systems}
-        unset = {key for settings in found for key, value in settings.items() if value is None}
+        off = {key: value for value in (False, None) for of in found for key in of if of[key] is value}
         every = sorted({key for settings in found for key in settings} - set(_NO_FACTORS))
         skipped = tuple(f"{key}." for key in _NO_FACTORS)
         self._values = [
             {
-                key: (None if key in unset else NOT_SET) if settings.get(key) is None else settings[key]
+                key: off.get(key, NOT_SET) if settings.get(key) is None else settings[key]
                 for key in every
                 if key in self._concerned[system] and not key.startswith(skipped)
             }
@@ -255,7 +255,10 @@ def _names(every: Sequence[Mapping[str, Any]]) -> dict[frozenset, str]:
 
 def _short_labels(keys: Collection[str]) -> dict[str, str]:
     """The last words of the keys, or more of them where several keys share these."""
-    last = {key: factor_label(f"data.{key.removesuffix('._target_').rpartition('.')[2]}") for key in keys}
+    last = {}
+    for key in keys:
+        group, _, rest = key.removesuffix("._target_").partition(".")
+        last[key] = factor_label(f"data.{rest.rpartition('.')[2]}" if rest and group in GROUPS else key)
     last |= {key: "lr" for key in keys if key == "optimizer.lr"}
     shared = Counter(last.values())
     return {key: words if shared[words] == 1 else factor_label(key) for key, words in last.items()}

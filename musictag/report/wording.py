@@ -23,7 +23,7 @@ LABELS = {
     "trainer.batch_norm_shares": "separately normalised shares of a batch",
 }
 #: How labels begin for the keys of these groups; those of other groups begin with the name of the group.
-_GROUPS = {"frontend": "front-end", "backend": "back-end"} | dict.fromkeys(
+GROUPS = {"frontend": "front-end", "backend": "back-end"} | dict.fromkeys(
     ("data", "optimizer", "trainer", "baseline", "callbacks"), ""
 )
 
@@ -34,7 +34,7 @@ def factor_label(key: str) -> str:
         return LABELS[key]
     group, _, rest = key.partition(".")
     words = (rest.removesuffix("._target_") if rest != "_target_" else "") if rest else group
-    named = _GROUPS.get(group, group if rest else "") or ("" if words else group)
+    named = GROUPS.get(group, group if rest else "") or ("" if words else group)
     return " ".join(filter(None, (named, words))).replace("_", " ").replace(".", " ")
 
 

@@ -255,6 +255,7 @@ def test_a_finished_run_takes_another_label_over_and_keeps_everything_else(tmp_p
     config = before["config"]
     config["evaluation"] |= {"bootstrap_resamples": before["test"]["resamples"]}
     labelled = config | {"label": "narrow"}
+    assert experiment.make_run(labelled).deciding([]) == experiment.make_run(config).deciding([])
     assert results_as_asked(run_dir, labelled) == json.loads((run_dir / "metrics.json").read_text())
     for file in ("metrics.json", "config.json"):
         content = json.loads((run_dir / file).read_text())

@@ -73,8 +73,8 @@ def test_a_name_is_the_difference_from_the_most_common_combination() -> None:
 
 
 def test_a_long_name_says_what_is_its_own_and_how_much_more_there_is() -> None:
-    base = dict.fromkeys((f"group.setting_number_{i}" for i in range(5)), 0)
-    one, other = dict.fromkeys(base, 1), dict.fromkeys(base, 1) | {"group.setting_number_3": 2}
+    base = dict.fromkeys((f"data.setting_number_{i}" for i in range(5)), 0)
+    one, other = dict.fromkeys(base, 1), dict.fromkeys(base, 1) | {"data.setting_number_3": 2}
     found = settings_of((A, base), (A, base), (A, one), (A, other))
     (_, _, (first,), (second,)) = found.conditions
     assert first == "setting number 3 1 +4"
@@ -121,7 +121,13 @@ def test_runs_of_versions_without_some_keys_are_read(studies: dict[str, Study]) 
     assert study.problems == []  # the trees have four seeds, as nothing tells their runs apart
 
 
-def test_null_and_absent_are_the_same() -> None:
+def test_absent_is_the_same_as_null_or_false() -> None:
+    assert settings_of((A, {"compile": False}), (A, {})).factors == []
+    assert settings_of((A, {"compile": False}), (A, {}), (A, {"compile": True})).conditions == [
+        (False,),
+        (False,),
+        (True,),
+    ]
     assert settings_of((A, {"data.new": None}), (A, {})).factors == []
     assert settings_of((A, {"data.new": 1}), (A, {})).conditions == [(1,), (NOT_SET,)]
     assert settings_of((A, {"data.new": 1}), (A, {"data.new": None})).conditions == [(1,), ("none",)]

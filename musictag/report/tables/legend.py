@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from musictag.report.content import Table
+from musictag.report.settings import NOT_SET
 from musictag.report.study import Study
 from musictag.report.tables.formats import Cell, Sheet, join, text
 from musictag.report.wording import NAMED, SIZE, shown
@@ -23,7 +24,8 @@ def legend_sheet(study: Study) -> Sheet:
     concerned = {run.system for run in study.runs if run.condition[study.factors.index(NAMED)] is not None}
     rows = []
     for line in reversed(study.legend):
-        typed = " ".join(f"{key}={shown(value)}" for key, value in (line.differences or line.values).items())
+        said = line.differences or {key: value for key, value in line.values.items() if value != NOT_SET}
+        typed = " ".join(f"{key}={shown(value)}" for key, value in said.items())
         who = "all" if concerned == set(line.systems) == set(study.systems) else join(line.systems)
         rows.append([text(line.name), Cell(typed, typed), text(who), text(line.runs)])
     notes = [
