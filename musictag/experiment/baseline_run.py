@@ -36,7 +36,8 @@ from musictag.training.signals import SignalHandler
 
 #: The configuration of a baseline: it has no network, and takes whole songs.
 BASELINE_KEYS = (
-    "baseline", "data", "evaluation", "seed", "seeds", "study", "names", "logger", "runs_dir", "data_dir", "tuning",
+    "baseline", "data", "evaluation", "seed", "seeds", "study", "label", "names", "logger", "runs_dir", "data_dir",
+    "tuning",
 )  # fmt: skip
 #: Of these, the keys that only networks read.
 NETWORK_KEYS = (

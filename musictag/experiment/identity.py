@@ -23,7 +23,7 @@ KEYS = {
     "": (
         "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
         "evaluation", "monitor", "monitor_smoothing", "compile", "lr_scaling", "seed", "seeds", "init_from", "freeze",
-        "study", "names", "runs_dir", "data_dir", "baseline", "tuning", "augmentation",
+        "study", "label", "names", "runs_dir", "data_dir", "baseline", "tuning", "augmentation",
     ),
     "seeds": ("subset", "initialisation", "order"),
     "lr_scaling": ("rule", "reference_batch_size"),
@@ -47,6 +47,7 @@ INDIFFERENT_KEYS: dict[str, str] = {
     "study": "a name for reports",
     "seed": "it is read by seeds.subset, seeds.initialisation and seeds.order, which are in the identity",
     "tuning": "the settings that are taken over are in the identity, wherever they were found",
+    "label": "a name for reports",
     "names": "the parts that they name are in the identity; names only begin the name of the folder",
     "init_from": "the digest of its weights is in the identity, whatever the file is called",
     "evaluation.batch_size": "every patch is scored separately",
@@ -104,6 +105,8 @@ def check_keys(config: dict[str, Any]) -> None:
     for name, seed in config["seeds"].items():
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise MusictagError(f"seeds.{name}={seed} must be a whole number from 0 to {2**32 - 1:,}")
+    if (label := config.get("label")) is not None and not (isinstance(label, str) and label.strip()):
+        raise MusictagError(f"label={label!r} must be a name for these settings, such as label=narrow, or null")
     resamples, confidence = config["evaluation"]["bootstrap_resamples"], config["evaluation"]["confidence"]
     if not isinstance(resamples, int) or resamples < 0:
         raise MusictagError(f"evaluation.bootstrap_resamples={resamples} must be a whole number, 0 for no intervals")

@@ -54,7 +54,9 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
     before = read_results(run_dir)
     finished = results_as_asked(run_dir, config)
     if finished is not None:
-        done = "nothing to do" if finished == before else "its intervals are recomputed from its predictions"
+        done = "its intervals are recomputed from its predictions"
+        if before is not None and finished["test"] == before["test"]:
+            done = "nothing to do" if finished == before else "now labelled " + finished["config"]["label"]
         rank_zero_say(f"Finished before, {done}: {run_dir}\nTo run it again, delete that folder.")
         return finished
     signal_handler = SignalHandler()

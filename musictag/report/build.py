@@ -8,7 +8,7 @@ from pathlib import Path
 from musictag.common.files import atomic_write
 from musictag.report import comparison
 from musictag.report.content import Report, Table
-from musictag.report.figures import figures
+from musictag.report.figures import figures, tags
 from musictag.report.page import summary
 from musictag.report.page.answers import answers
 from musictag.report.page.html import Page, Section, write_page
@@ -20,11 +20,12 @@ from musictag.report.statistics.scaling import crossings, curves
 from musictag.report.study import Study
 from musictag.report.tables import details
 from musictag.report.tables.formats import Sheet, markdown_text, to_latex, to_markdown, write_csv
+from musictag.report.tables.legend import legend_sheet, legend_table
 from musictag.report.tables.published_scores import published_beside
 from musictag.report.tables.scores import run_rows, score_sheet, score_table
 from musictag.report.tables.tuning import tuned_systems, tuning_sheet, tuning_table
+from musictag.report.wording import SIZE
 
-SIZE = "data.train_songs"
 #: With more systems than this, only the best of each family are tested against all the others.
 _MOST_PAIRED = 4
 
@@ -57,6 +58,7 @@ def make_report(
     data = {
         "runs": details.run_table(study),
         "scores": score_table(study),
+        "settings": legend_table(study) if study.legend else None,
         "fits": details.fit_table(by_metric) if by_metric else None,
         "crossings": details.crossing_table(crossed) if crossed else None,
         "differences": details.difference_table(study, differences) if differences else None,
@@ -142,7 +144,7 @@ def _draw(
         comparison.plot([comparison.row_of(run) for run in study.runs], drawn["cost"])
     if gains:
         drawn["tag_gains"] = out / "tag_gains.png"
-        figures.tag_gain_figure(study, gains, drawn["tag_gains"])
+        tags.tag_gain_figure(study, gains, drawn["tag_gains"])
     if popular:
         drawn["popularity"] = out / "popularity.png"
         figures.popularity_figure(study, popular, drawn["popularity"], excluding)
@@ -152,7 +154,9 @@ def _draw(
 def _sections(report: Report, picked: bool) -> list[Section]:
     study = report.study
     published, about = published_beside(study)
-    found = [Section("scores", "Scores", "Scores", sheets=[("scores", score_sheet(study, published, about))])]
+    scores = [("scores", score_sheet(study, published, about))]
+    scores += [("settings", legend_sheet(study))] if study.legend else []
+    found = [Section("scores", "Scores", "Scores", sheets=scores)]
     if report.curves:
         sheets: list[tuple[str, Sheet]] = []
         if report.crossings:

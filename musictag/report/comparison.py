@@ -9,7 +9,6 @@ import csv
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Annotation, Text
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -33,6 +32,7 @@ from musictag.evaluation.metrics import METRICS, Metric, headlines
 from musictag.inference.load import load_network
 from musictag.models.pretrained import TAGGER_FILE
 from musictag.report.study import Run, read_study
+from musictag.report.wording import SIZE, setting, short
 
 COLOURS = {"waveform": ORANGE, "spectrogram": BLUE}
 MEASURED_SECONDS = 30  # of audio per call when the tagging speed is measured
@@ -45,13 +45,14 @@ PLACES = [
 
 
 def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
-    """One row per finished run of a network below ``folder`` (of ``study``, if given), by model and seed.
-    Baselines are left out, because they have no parameters to compare and no network to time: `musictag report` shows
-    them.
+    """One row per finished run of a network below ``folder`` (of ``study``, if given), by model and seed. A model under
+    several settings is as many models. Baselines are left out, because they have no parameters to compare and no
+    network to time: `musictag report` shows them.
 
     Raises MusictagError if there is none, and for runs that differ in data or training size.
     """
-    runs = [run for run in read_study(folder, study).runs if run.epochs is not None]
+    found = read_study(folder, study)
+    runs = [run for run in found.runs if run.epochs is not None]
     if not runs:
         raise MusictagError(f"all finished runs in {folder} are baselines; use musictag report")
     if len(sizes := sorted({run.train_songs for run in runs})) > 1:
@@ -59,14 +60,13 @@ def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
             f"the runs in {folder} have different numbers of training songs, {', '.join(map(str, sizes))}: "
             "use `musictag report`, or give each comparison its own name (study=...) and choose it with --study"
         )
-    rows = sorted(map(row_of, runs), key=lambda row: (row["model"], row["seed"]))
-    for one, other in pairwise(rows):
-        if (one["model"], one["seed"]) == (other["model"], other["seed"]):
-            raise MusictagError(
-                f"{one['run']} and {other['run']} are both {one['model']} with seed {one['seed']}, but with different "
-                "settings (see their config.json): give each setting its own study (study=...)"
-            )
-    return rows
+    factors = [key for key in found.factors if key != SIZE]
+    rows = []
+    for run in runs:
+        condition = dict(zip(found.factors, run.condition, strict=True))
+        where = setting(factors, [condition[key] for key in factors])
+        rows.append(row_of(run) | {"model": f"{run.system} ({where})" if where else run.system})
+    return sorted(rows, key=lambda row: (row["model"], row["seed"]))
 
 
 def row_of(run: Run) -> dict[str, Any]:
@@ -187,6 +187,8 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                 x, y = _mean(seeds, key), _mean(seeds, "pr_auc")
                 axes.vlines(x, min(values), max(values), color=COLOURS[seeds[0]["family"]], linewidth=1.4, alpha=0.6)
                 axes.plot(x, y, "o", color=COLOURS[seeds[0]["family"]], markersize=6, zorder=3)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             low, high = axes.get_xlim()
             axes.set_xlim(low / 2, high * 2)
@@ -199,7 +201,7 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         right.legend(loc="upper right", bbox_to_anchor=(1, 1.09), ncols=2, frameon=False)
         figure.draw_without_rendering()  # the placement of labels needs the final layout
         for axes, key in ((left, "parameters"), (right, "test_audio_seconds_per_second")):
-            _label(axes, [(_mean(seeds, key), _mean(seeds, "pr_auc"), seeds[0]["model"]) for seeds in models])
+            _label(axes, [(_mean(seeds, key), _mean(seeds, "pr_auc"), short(seeds[0]["model"])) for seeds in models])
         save_figure(figure, path)
 
 

@@ -2,7 +2,8 @@
 
 A *system* is what is compared: a published model, a front-end with a back-end, a baseline. A *factor* is a key of the
 configuration that varies within a system (the number of training songs, of filters, ...), a *condition* one choice of
-all factors, and a *cell* the runs of one system under one condition, which differ by seed. Legend: S songs, K tags.
+all factors, and a *cell* the runs of one system under one condition, which differ by seed. Many settings are
+one factor, whose values are names: see ``musictag.report.settings``. Legend: S songs, K tags.
 """
 
 from __future__ import annotations
@@ -15,25 +16,14 @@ from typing import Any
 from musictag.common.errors import MusictagError
 from musictag.evaluation.metrics import METRICS
 from musictag.experiment.contract import FAMILIES
-from musictag.experiment.identity import system_label, without
+from musictag.experiment.identity import system_label
 from musictag.experiment.results.files import Predictions, read_predictions, read_results
-from musictag.experiment.run import make_run
 from musictag.experiment.sweeps.study import find_studies, read_jobs
+from musictag.report.settings import Settings, read_settings
+from musictag.report.wording import setting
 
-#: Keys that may differ between the runs of a system but are not factors of a study: the seed, duration and size.
-_NO_FACTORS = ("seed", "baseline", "frontend._target_", "backend._target_", "data.num_songs")
-_LABELS = {
-    "data.train_songs": "training songs",
-    "data.patch_seconds": "patch length (s)",
-    "frontend.filter_multiplier": "front-end filters (times)",
-    "frontend.num_filters": "front-end filters (n)",
-    "backend.filters": "back-end filters",
-    "backend.dense_units": "dense units",
-    "evaluation.mode": "evaluation mode",
-    "optimizer.lr": "learning rate",
-    "trainer.max_epochs": "epochs",
-    "trainer.batch_norm_shares": "separately normalised shares of a batch",
-}
+#: More incomplete cells are counted instead of listed.
+_MOST_PROBLEMS = 4
 
 
 class Run:
@@ -49,6 +39,8 @@ class Run:
         self.train_songs: int = metrics["songs"]["train"]
         self.parameters: int | None = metrics.get("parameters")
         self.epochs: int | None = metrics.get("epochs")  # None: not a network, which alone is trained in epochs
+        self.label: str | None = self.config.get("label")
+        self.settings = read_settings(self.config, metrics["locations"], self.train_songs)
         self.condition: tuple[Any, ...] = ()
         #: What was taken over from a tuning study, see ``musictag.experiment.tuning``; None: nothing.
         self.tuned: dict[str, Any] | None = (self.config.get("tuning") or {}).get("taken")
@@ -69,6 +61,7 @@ class Run:
 class Study:
     """The finished runs that share a name, sorted by system, condition and seed.
 
+    ``keys``: the settings that vary within a system; ``legend``: their named combinations, where they are one factor.
     ``metrics``: keys of METRICS that all of them have and that are compared. ``headlines``: those of them that figures
     show. ``shown_metrics``: those that any run has and that tables show.
     """
@@ -76,14 +69,16 @@ class Study:
     def __init__(self, name: str | None, runs: Sequence[Run]) -> None:
         self.name = name
         self.data: str = runs[0].metrics["data"]
-        self.factors = _factors(runs)
-        for run in runs:
-            run.condition = tuple(_settings(run).get(key) for key in self.factors)
+        settings = Settings([run.settings for run in runs], [run.system for run in runs], [run.label for run in runs])
+        self.factors, self.keys, self.legend = settings.factors, settings.keys, settings.legend
+        for run, condition in zip(runs, settings.conditions, strict=True):
+            run.condition = condition
         found = {run.system: run.family for run in sorted(runs, key=lambda run: run.system)}
         self.systems = sorted(found, key=lambda system: FAMILIES.index(found[system]))
-        self.conditions = sorted({run.condition for run in runs}, key=_sortable)
+        self.conditions = sorted({run.condition for run in runs}, key=settings.order)
+        places = {condition: place for place, condition in enumerate(self.conditions)}
         self.runs = sorted(
-            runs, key=lambda run: (self.systems.index(run.system), _sortable(run.condition), run.seed, run.folder.name)
+            runs, key=lambda run: (self.systems.index(run.system), places[run.condition], run.seed, run.folder.name)
         )
         self.seeds = sorted({run.seed for run in runs})
         self.metrics = [key for key in METRICS if all(run.value(key) is not None for run in runs)]
@@ -99,16 +94,32 @@ class Study:
         return next(run.family for run in self.runs if run.system == system)
 
     @property
+    def full_conditions(self) -> list[tuple[Any, ...]]:
+        """The conditions with a value for every factor; all conditions if there is none. Others belong to systems that
+        a setting does not concern, which are compared under each of these."""
+        return [condition for condition in self.conditions if None not in condition] or self.conditions
+
+    @property
     def problems(self) -> list[str]:
-        """Descriptions of the cells that lack seeds which others have."""
-        missing = []
-        for system in self.systems:
-            for condition in self.conditions:
-                seeds = len(self.cell(system, condition))
-                is_ensemble = any("ensemble" in run.metrics for run in self.cell(system, condition))
-                if 0 < seeds < len(self.seeds) and not is_ensemble:
-                    missing.append(f"{system} {describe(self.factors, condition)}: {seeds} of {len(self.seeds)} seeds")
-        return missing
+        """Descriptions of the cells that have fewer seeds than others."""
+        cells = {
+            (system, condition): len(cell)
+            for system in self.systems
+            for condition in self.conditions
+            if (cell := self.cell(system, condition)) and not any("ensemble" in run.metrics for run in cell)
+        }
+        most = {}  # systems that a setting does not concern may have more seeds
+        for (_, condition), seeds in cells.items():
+            kind = tuple(value is None for value in condition)
+            most[kind] = max(most.get(kind, 0), seeds)
+        fewer = [
+            (filter(None, (system, setting(self.factors, condition))), seeds, wanted)
+            for (system, condition), seeds in cells.items()
+            if seeds < (wanted := most[tuple(value is None for value in condition)])
+        ]
+        if len(fewer) > _MOST_PROBLEMS:
+            return [f"{len(fewer)} of {len(cells)} cells have fewer seeds than others: see the table of scores"]
+        return [f"{', '.join(words)}: {seeds} of {wanted} seeds" for words, seeds, wanted in fewer]
 
 
 def read_study(folder: Path, study: str | None = None) -> Study:
@@ -141,10 +152,12 @@ def read_study(folder: Path, study: str | None = None) -> Study:
     result = Study(study, runs)
     for one, other in zip(result.runs, result.runs[1:], strict=False):
         if (one.system, one.condition, one.seed) == (other.system, other.condition, other.seed):
-            where = f"{one.system} with seed {one.seed} {describe(result.factors, one.condition)}".rstrip()
+            where = ", ".join(
+                filter(None, (f"{one.system} with seed {one.seed}", setting(result.factors, one.condition)))
+            )
             raise MusictagError(
                 f"{one.folder} and {other.folder} are both {where}, but with settings that no table would tell apart: "
-                "give each setting its own study (study=...)"
+                "delete one of them, or give each setting its own study (study=...)"
             )
     return result
 
@@ -161,62 +174,3 @@ def find_runs(folder: Path) -> list[Run]:
         except (KeyError, TypeError) as error:
             raise MusictagError(f"{path} was not written by a run ({error}); move or delete it") from error
     return found
-
-
-def factor_label(key: str) -> str:
-    """A factor in words, for axes and tables."""
-    return _LABELS.get(key, key.partition(".")[2].replace("_", " ") or key)
-
-
-def describe(factors: Sequence[str], condition: Sequence[Any]) -> str:
-    """A condition in words: "at 1,000 training songs"; empty where nothing varies."""
-    parts = [
-        f"{factor_label(key)} {value:,}" if isinstance(value, int) else f"{factor_label(key)} {value}"
-        for key, value in zip(factors, condition, strict=True)
-        if value is not None
-    ]
-    return f"({', '.join(parts)})" if parts else ""
-
-
-def _factors(runs: Sequence[Run]) -> list[str]:
-    """The keys whose values vary within a system."""
-    values: dict[str, dict[str, set[str]]] = {}
-    for run in runs:
-        for key, value in _settings(run).items():
-            values.setdefault(key, {}).setdefault(run.system, set()).add(repr(value))
-    skipped = tuple(f"{key}." for key in _NO_FACTORS)
-    return sorted(
-        key
-        for key, by_system in values.items()
-        if key not in _NO_FACTORS and not key.startswith(skipped) and any(len(seen) > 1 for seen in by_system.values())
-    )
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    """Dotted keys of what the run depends on: a baseline has no network, and "all songs" becomes their number."""
-    decides = make_run(run.config).deciding(run.metrics["locations"])
-    # what was taken over from a tuning study follows from system and size: it is no factor
-    decides = without(decides, (run.tuned or {}).get("settings", ()))
-    return _flat(decides) | {"data.train_songs": run.train_songs}
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = tuple(value) if isinstance(value, list) else value
-    return flat
-
-
-def _sortable(condition: Sequence[Any]) -> tuple[tuple[int, float, str], ...]:
-    """Sorts None first, then numbers, then words."""
-    return tuple(
-        (0, 0.0, "")
-        if value is None
-        else (1, float(value), "")
-        if isinstance(value, int | float)
-        else (2, 0.0, str(value))
-        for value in condition
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from functools import cache
 from pathlib import Path
@@ -17,11 +18,13 @@ from musictag.data.datasets import Source
 from musictag.evaluation.metrics import METRICS
 from musictag.experiment import run as experiment
 from musictag.experiment.identity import CONDITIONAL_KEYS, INDIFFERENT_KEYS
+from musictag.experiment.results.files import results_as_asked
 from musictag.models.factory import find_class
 from musictag.training.instantiate import accepted
 from tests.conf.test_conf import NEEDED
 from tests.experiment.test_baseline_identity import FixedSongs
 from tests.helpers.experiments import ROOT, SMALL_TREES, TINY, compose_config, folders
+from tests.helpers.studies import write_run
 
 #: Every file of every group but the presets, which only choose among these.
 FILES = sorted(
@@ -253,6 +256,21 @@ def test_other_intervals_are_computed_without_a_training(
     experiment.run(asked)
     assert "nothing to do" in capsys.readouterr().out
     assert written(run_dir) == before
+
+
+def test_a_finished_run_takes_another_label_over_and_keeps_everything_else(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path, "waveform_small", "waveform", 0.7, songs=40, tags=4)
+    before = json.loads((run_dir / "metrics.json").read_text())
+    config = before["config"]
+    config["evaluation"] |= {"bootstrap_resamples": before["test"]["resamples"]}
+    labelled = config | {"label": "narrow"}
+    assert experiment.make_run(labelled).deciding([]) == experiment.make_run(config).deciding([])
+    assert results_as_asked(run_dir, labelled) == json.loads((run_dir / "metrics.json").read_text())
+    for file in ("metrics.json", "config.json"):
+        content = json.loads((run_dir / file).read_text())
+        assert content.get("config", content)["label"] == "narrow"
+    assert content["optimizer"] == config["optimizer"]
+    assert results_as_asked(run_dir, config)["config"]["label"] == "narrow"  # null asks for nothing
 
 
 def test_predictions_of_another_run_give_no_intervals(tiny: list[str]) -> None:

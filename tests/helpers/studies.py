@@ -82,11 +82,14 @@ def write_run(
     tags: int = 12,
     regression_tags: int = 2,
     music: int = 0,
+    label: str | None = None,
+    missing: Sequence[str] = (),
 ) -> Path:
     """Write a run whose expected macro ROC-AUC is ``roc_auc``; its expected RMSE falls with it.
 
-    ``settings``: dotted configuration keys with their values. Half of the noise in the scores belongs to the song and
-    is shared by all runs, as some songs are hard for all of them.
+    ``settings``: dotted configuration keys with their values; ``missing``: keys that the run's version did not
+    have. Half of the noise in the scores belongs to the song and is shared by all runs, as some songs are hard for all
+    of them.
     """
     config = copy.deepcopy(_config(family))
     for key, value in ({"data.train_songs": 500} | dict(settings or {})).items():
@@ -96,6 +99,13 @@ def write_run(
             place = place[group]
         place[last] = value
     config["names"] |= {"model": name, "baseline": name if family == "baseline" else None}
+    for key in missing:
+        *groups, last = key.split(".")
+        place = config
+        for group in groups:
+            place = place[group]
+        del place[last]
+    config |= {"label": label} if label else {}
     config |= {"seed": seed, "study": study, "baseline": {"trees": 100} if family == "baseline" else None}
     targets, kinds, names = draw_songs(songs, tags, regression_tags, music)
     rng = np.random.default_rng([music, _number(f"{name}{sorted((settings or {}).items())}"), seed])

@@ -159,7 +159,7 @@ FAULTS = (
     ),
     Fault(
         "learning rates make no difference between systems",
-        "musictag/report/study.py",
+        "musictag/report/settings.py",
         '_NO_FACTORS = ("seed",',
         '_NO_FACTORS = ("seed", "trainer",',
         "report/test_study.py::test_a_setting_of_training_is_a_factor_too",

@@ -16,6 +16,7 @@ from musictag.experiment import run as experiment
 from musictag.report import comparison
 from tests.helpers.catalogues import write_catalogue
 from tests.helpers.experiments import TINY, compose_config, folders
+from tests.helpers.studies import write_run
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +131,15 @@ def test_two_settings_of_a_model_are_not_taken_for_two_seeds(runs, tmp_path, cap
     (tmp_path / "b" / "metrics.json").unlink()
     rows = comparison.read_rows(tmp_path)
     assert [row["model"] for row in rows] == ["musicnn", "musicnn from tagger.safetensors (frontend frozen)"]
+
+
+def test_a_model_under_several_settings_is_several_models(tmp_path):
+    for rate in (0.001, 0.002):
+        for seed in (0, 1):
+            settings = {"optimizer.lr": rate}
+            write_run(tmp_path, "waveform_small", "waveform", 0.7, settings=settings, seed=seed, songs=40, tags=4)
+    write_run(tmp_path, "gbt", "baseline", 0.7, settings={"data.train_songs": 250}, songs=40, tags=4)
+    groups = comparison.by_model(comparison.read_rows(tmp_path))
+    assert {(seeds[0]["model"], len(seeds)) for seeds in groups} == {
+        ("waveform_small (learning rate 0.001)", 2), ("waveform_small (learning rate 0.002)", 2)
+    }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from musictag.report.figures import figures
+from musictag.report.figures import figures, tags
 from musictag.report.statistics.paired_tests import tag_gains
 from musictag.report.statistics.popularity import exclusive, popularity
 from musictag.report.statistics.resampling import resampled
@@ -80,7 +80,7 @@ def test_gains_and_popularity(tmp_path: Path) -> None:
     write_study(tmp_path, sizes=(250, 1000), seeds=(0, 1), songs=150, tags=8)
     study = read_study(tmp_path)
     draws = resampled(study, 100)
-    figures.tag_gain_figure(study, tag_gains(study, draws), tmp_path / "gains.png")
+    tags.tag_gain_figure(study, tag_gains(study, draws), tmp_path / "gains.png")
     check(tmp_path / "gains.png", "tag 00", "tag 07", "waveform_small")
     rows = popularity(study, draws)
     figures.popularity_figure(study, rows, tmp_path / "popularity.png", exclusive(study, draws))

@@ -11,7 +11,8 @@ import pytest
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.experiment.identity import system_label
-from musictag.report.study import describe, factor_label, find_runs, read_study
+from musictag.report.study import find_runs, read_study
+from musictag.report.wording import factor_label, setting, short
 from tests.helpers.studies import WITH_TREES, write_run, write_study
 
 
@@ -60,7 +61,7 @@ def test_a_setting_of_training_is_a_factor_too(tmp_path: Path) -> None:
 def test_missing_seeds_are_named(tmp_path: Path) -> None:
     written = write_study(tmp_path, sizes=(250, 500), seeds=(0, 1))
     (written["waveform_small", 500, 1] / "metrics.json").unlink()
-    assert read_study(tmp_path).problems == ["waveform_small (training songs 500): 1 of 2 seeds"]
+    assert read_study(tmp_path).problems == ["waveform_small, 500 training songs: 1 of 2 seeds"]
 
 
 def test_all_songs_are_as_many_as_there_are(tmp_path: Path) -> None:
@@ -142,5 +143,19 @@ def test_labels() -> None:
     assert system_label(probed) == "fcn+pooling from tagger.safetensors (linear probe)"
     assert factor_label("data.train_songs") == "training songs"
     assert factor_label("optimizer.weight_decay") == "weight decay"
-    assert describe(["data.train_songs", "backend.filters"], (1000, None)) == "(training songs 1,000)"
-    assert describe([], ()) == ""
+    keys = [
+        "frontend.norm_momentum",
+        "backend.norm_momentum",
+        "scheduler.patience",
+        "callbacks.early_stopping.patience",
+    ]
+    assert list(map(factor_label, keys)) == [
+        "front-end norm momentum", "back-end norm momentum", "scheduler patience", "early stopping patience",
+    ]  # fmt: skip
+    assert [factor_label(f"{part}._target_") for part in ("loss", "optimizer", "callbacks.mine")] == [
+        "loss", "optimizer", "mine",
+    ]  # fmt: skip
+    assert setting(["data.train_songs", "backend.filters"], (1000, None)) == "1,000 training songs"
+    assert setting(["settings", "compile"], ("quick", True)) == "settings “quick”, compile yes"
+    assert setting([], ()) == ""
+    assert short("a" * 30 + "1", 10) == "aaaaaa…aa1"

@@ -80,14 +80,20 @@ def read_predictions(run_dir: Path) -> Predictions:
 
 
 def results_as_asked(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | None:
-    """The metrics of a finished run with the intervals that ``config["evaluation"]`` asks for; None if not finished.
+    """The metrics of a finished run with the intervals and the label that ``config`` asks for; None if not finished.
 
     Intervals with other settings, and metrics that were added since, are recomputed from the predictions and written,
-    without training and without a change of the other scores. Raises MusictagError for damaged files, RunLocked while
-    another process writes.
+    without training and without a change of the other scores; a label is only replaced by another one.
+    Raises MusictagError for damaged files, RunLocked while another process writes.
     """
     metrics = read_results(run_dir)
-    if metrics is None or _has_intervals(metrics, config) or not is_rank_zero():
+    if metrics is None or not is_rank_zero():
+        return metrics
+    label = config.get("label")
+    if label is not None and label != metrics["config"].get("label"):
+        with lock_run(run_dir):
+            metrics = _with_config(run_dir, metrics, {"label": label})
+    if _has_intervals(metrics, config):
         return metrics
     with lock_run(run_dir):
         return _with_intervals(run_dir, metrics, config["evaluation"], config["seeds"]["order"])
@@ -117,11 +123,16 @@ def _with_intervals(run_dir: Path, before: dict[str, Any], evaluation: dict[str,
             f"{run_dir / 'predictions.npz'} and metrics.json in the same folder do not belong together: no "
             "intervals can be computed; delete the folder and rerun the command"
         )
-    config = before["config"] | {"evaluation": before["config"]["evaluation"] | intervals}
     plot_tags(test, run_dir / "tags.png")
+    return _with_config(run_dir, before | {"test": test}, {"evaluation": before["config"]["evaluation"] | intervals})
+
+
+def _with_config(run_dir: Path, metrics: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+    """Write the metrics, and the changed configuration in both files."""
+    config = metrics["config"] | changed
     write_json(run_dir / "config.json", config)
-    content = before | {"test": test, "config": config}
-    write_json(run_dir / "metrics.json", content)  # last: until then the previous intervals are valid
+    content = metrics | {"config": config}
+    write_json(run_dir / "metrics.json", content)  # last: until then the previous content is valid
     return content
 
 

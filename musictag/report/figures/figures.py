@@ -8,33 +8,45 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from musictag.common.errors import MusictagError
 from musictag.common.plotting import FAINT, new_figure
 from musictag.evaluation.metrics import METRICS
 from musictag.report.figures.panels import (
+    WIDTH,
+    Line,
     Value,
+    best_of,
     draw_over,
     draw_rows,
+    label_ends,
+    left_out,
     legend,
     limit_to,
+    lines_over,
     looks,
+    metric_title,
     numeric_factors,
     plain,
+    row_count,
     save,
-    short,
     style,
 )
 from musictag.report.statistics.crossing import Crossing, number
 from musictag.report.statistics.inference import estimate, margins
-from musictag.report.statistics.paired_tests import Change, TagGain
+from musictag.report.statistics.paired_tests import leading_pairs
 from musictag.report.statistics.popularity import Exclusive, Popularity
 from musictag.report.statistics.resampling import Draws, seeds_of
 from musictag.report.statistics.scaling import Curve
-from musictag.report.study import Study, describe
+from musictag.report.study import Run, Study
+from musictag.report.wording import factor_label, short
 
-_WIDTH = 6.6  # inches: with the large font legible at a width of 390 pixels
+#: What can be read at the width of a page; whatever is more is in the tables.
+_MOST_ROWS = 50  # of all panels together ...
+_MOST_SYSTEM_ROWS = 24  # ... but one for each of so many systems in each panel
+_MOST_LINES = 9
+_MOST_CROSSINGS = 4
 
 
 def scaling_figure(
@@ -47,17 +59,25 @@ def scaling_figure(
     curves = {metric: found for metric, found in curves.items() if found}
     if not curves:
         raise MusictagError("there are no curves to draw: the runs of the study share no metric")
+    systems = best_of(
+        study, study.systems, lambda system: [run for run in study.runs if run.system == system], _MOST_LINES
+    )
+    curves = {metric: [curve for curve in found if curve.system in systems] for metric, found in curves.items()}
+    leading = [set(pair) for pair in leading_pairs(study)]
     marks = {
-        metric: [one for one in crossings if one.metric == metric and one.fit == "trend" and one.size is not None]
+        metric: sorted(
+            (one for one in crossings if one.metric == metric and one.fit == "trend" and one.size is not None),
+            key=lambda one: {one.system, one.other} not in leading,
+        )[:_MOST_CROSSINGS]
         for metric in curves
     }
     with style():
         heights = [3.0 + 0.28 * len(marks[metric]) for metric in curves]
-        figure = new_figure(_WIDTH, sum(heights) + 1.1)
+        figure = new_figure(WIDTH, sum(heights) + 1.1)
         panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         has_power_law = any(curve.power_law for found in curves.values() for curve in found)
         for axes, (metric, found) in zip(panels, curves.items(), strict=True):
-            axes.set_title(_metric_title(metric))
+            axes.set_title(metric_title(metric))
             axes.grid(True, axis="y")
             for curve in found:
                 _curve(axes, study, curve)
@@ -68,12 +88,13 @@ def scaling_figure(
         more = [Line2D([], [], color=FAINT, linewidth=1.6, label="trend, 95% band")]
         if has_power_law:
             more.append(Line2D([], [], color=FAINT, linewidth=1.3, linestyle="--", label="power law"))
-        legend(figure, study, more)
+        legend(figure, study, more, systems)
         most = max(len(study.cell(system, condition)) for system in study.systems for condition in study.conditions)
         seeds = {1: "one seed: bands cover the test songs only", 2: "two seeds each say little: wide bands"}.get(
             most, f"small points: up to {most} seeds each"
         )
-        panels[-1].set_xlabel(f"training songs of {study.data}\n{seeds}; {study.test_songs:,} test songs")
+        said = [f"training songs of {study.data}", f"{seeds}; {study.test_songs:,} test songs"]
+        panels[-1].set_xlabel("\n".join(filter(None, [*said, left_out(study, systems, study.systems, "systems")])))
         save(figure, path)
 
 
@@ -86,7 +107,7 @@ def capacity_figure(study: Study, draws: Draws, path: Path, confidence: float = 
     if not study.headlines:
         raise MusictagError("there is nothing to draw: the runs of the study share no metric")
     by_metric = {metric: _cell_values(study, draws, metric, confidence) for metric in study.headlines}
-    _panels(study, {_metric_title(metric): (values, None) for metric, values in by_metric.items()}, path)
+    _panels(study, {metric_title(metric): (values, None) for metric, values in by_metric.items()}, path)
 
 
 def popularity_figure(study: Study, rows: Sequence[Popularity], path: Path, exclusive: Exclusive | None = None) -> None:
@@ -112,87 +133,25 @@ def popularity_figure(study: Study, rows: Sequence[Popularity], path: Path, excl
     _panels(study, {title: panel for title, panel in panels.items() if panel[0]}, path)
 
 
-def tag_gain_figure(study: Study, gains: Sequence[TagGain], path: Path, metric: str | None = None) -> None:
-    """Every tag: each system's score under the first (hollow) and the last condition, and differences of systems.
-
-    ``metric``: PR-AUC by default if the tags have it. The tags in which the first system of the first pair gains most
-    are on top. Raises MusictagError for a metric that no tag has.
-    """
-    there = list(dict.fromkeys(gain.metric for gain in gains))
-    chosen = metric or ("pr_auc" if "pr_auc" in there else next(iter(there), None))
-    shown = [gain for gain in gains if gain.metric == chosen]
-    if not shown:
-        raise MusictagError(f"no tag has the metric {chosen}; there are gains of {', '.join(there) or 'none'}")
-    sign = METRICS[chosen].sign
-    has_pair = bool(shown[0].system_gains)
-    shown.sort(key=lambda gain: -sign * (_first_pair(gain)[1].value if has_pair else _last_mean(gain)))
-    with style():
-        figure = new_figure(8.4 if has_pair else _WIDTH, 0.24 * len(shown) + 1.9)
-        panels = figure.subplots(
-            1, 2 if has_pair else 1, sharey=True, squeeze=False, width_ratios=[3, 2][: 1 + has_pair]
-        )[0]
-        y = np.arange(len(shown))
-        panels[0].set_yticks(y, [short(gain.tag) for gain in shown], fontsize=9.5)
-        panels[0].set_ylim(len(shown) - 0.4, -0.6)
-        has_sizes = any(gain.size_gains for gain in shown)
-        every = looks(study)
-        for place, (system, look) in enumerate(every.items()):
-            at = y + 0.5 * ((place + 0.5) / len(every) - 0.5)
-            first, last = (_column([gain.scores[system][end] for gain in shown]) for end in (0, 1))
-            if has_sizes:
-                panels[0].hlines(at, first, last, color=look.colour, linewidth=1.0, alpha=0.6)
-                panels[0].plot(first, at, look.marker, color=look.colour, markerfacecolor="white", markersize=3.8)
-            panels[0].plot(last, at, look.marker, color=look.colour, markersize=4.6)
-        panels[0].set_title(_metric_title(chosen))
-        if has_sizes:
-            panels[0].set_xlabel("hollow: fewest training songs, filled: most" if study.factors == ["data.train_songs"]
-                                 else f"hollow {_words(study, 0)}, filled {_words(study, -1)}")  # fmt: skip
-        if has_pair:
-            _differences(panels[1], shown, chosen)
-        for axes in panels:
-            axes.grid(True, axis="both")
-            axes.tick_params(axis="y", length=0)
-            axes.xaxis.set_major_locator(MaxNLocator(5))
-        legend(figure, study)
-        save(figure, path)
-
-
-def _differences(axes: Axes, shown: Sequence[TagGain], metric: str) -> None:
-    """The first pair's gains; those that are significant after correction are dark."""
-    (system, other), _ = _first_pair(shown[0])
-    changes = [_first_pair(gain)[1] for gain in shown]
-    for y, change in enumerate(changes):
-        ink = "#2b2b2b" if change.p_adjusted < 0.05 else "#a8a8a8"
-        axes.hlines(y, change.low, change.high, color=ink, linewidth=1.4)
-        axes.plot(change.value, y, "o", color=ink, markersize=4)
-    axes.axvline(0, color="#2b2b2b", linewidth=0.9)
-    limit_to(axes, "x", [0.0, *(change.value for change in changes)])
-    axes.set_title("Difference", loc="left")
-    side = "right" if METRICS[metric].better == "max" else "left"
-    axes.set_xlabel(f"{short(system)}\nminus {short(other)}\n({side} of 0: the first is better)")
-
-
-def _first_pair(gain: TagGain) -> tuple[tuple[str, str], Change]:
-    return next(iter(gain.system_gains.items()))
-
-
 def _panels(study: Study, panels: Mapping[str, tuple[Sequence[Value], float | None]], path: Path) -> None:
     """One panel per title: over each numeric factor, else row by row. The number next to the values becomes a line."""
     factors = numeric_factors(study)
+    there = {(value.system, value.condition) for values, _ in panels.values() for value in values}
+    every = [(s, c) for s in study.systems for c in study.conditions if (s, c) in there]
+    rows = best_of(study, every, lambda row: study.cell(*row), _most_rows(study, len(panels)))
     with style():
         if factors:
-            figure = new_figure(max(_WIDTH, 4.6 * len(factors)), 2.75 * len(panels) + 0.9)
+            figure = new_figure(max(WIDTH, 4.6 * len(factors)), 2.75 * len(panels) + 0.9)
             grid = figure.subplots(len(panels), len(factors), sharex="col", sharey="row", squeeze=False)
         else:
-            rows = sorted({(value.system, value.condition) for values, _ in panels.values() for value in values},
-                          key=lambda row: (study.systems.index(row[0]), study.conditions.index(row[1])))  # fmt: skip
-            figure = new_figure(_WIDTH, (0.27 * len(rows) + 1.0) * len(panels) + 0.6)
+            figure = new_figure(WIDTH, (0.27 * row_count(rows) + 1.0) * len(panels) + 0.6)
             grid = figure.subplots(len(panels), 1, squeeze=False)
         for line, (title, (values, reference)) in zip(grid, panels.items(), strict=True):
             line[0].set_title(title)
+            ends = [[]] * len(line)
             for column, axes in enumerate(line):
                 if factors:
-                    draw_over(axes, values, study, factors[column])
+                    ends[column] = draw_over(axes, values, study, factors[column], _lines(study, factors[column])[0])
                     axes.label_outer()
                 else:
                     draw_rows(axes, values, study, rows)
@@ -201,9 +160,31 @@ def _panels(study: Study, panels: Mapping[str, tuple[Sequence[Value], float | No
                     limit_to(axes, "y" if factors else "x", points)
                 if reference is not None:
                     (axes.axhline if factors else axes.axvline)(reference, color="#2b2b2b", linewidth=0.9)
+            for axes, own in zip(line, ends, strict=True):
+                label_ends(axes, own)
+        for axes, factor in zip(grid[-1], factors or [None], strict=True):
+            said = left_out(study, rows, every, "rows") if factor is None else _lines(study, factor)[1]
+            axes.set_xlabel("\n".join(filter(None, (axes.get_xlabel(), said))))
         if factors:
             legend(figure, study)
         save(figure, path)
+
+
+def _most_rows(study: Study, panels: int) -> int:
+    return max(_MOST_ROWS // panels, min(_MOST_SYSTEM_ROWS, len(study.systems)))
+
+
+def _lines(study: Study, factor: int) -> tuple[list[Line], str]:
+    """The lines that a panel over this factor shows, and what is said of the others."""
+    every = lines_over(study, factor)
+
+    def runs_of(line: Line) -> list[Run]:
+        return [run for run in study.runs if line == (run.system, run.condition[:factor] + run.condition[factor + 1 :])]
+
+    shown = best_of(study, every, runs_of, _MOST_LINES)
+    others = [factor_label(key) for place, key in enumerate(study.factors) if place != factor]
+    said = f"at the lines: {others[0]}" if others else ""
+    return shown, "\n".join(filter(None, (said, left_out(study, shown, every, "lines"))))
 
 
 def _cell_values(study: Study, draws: Draws, metric: str, confidence: float) -> list[Value]:
@@ -256,8 +237,9 @@ def _crossing_marks(axes: Axes, study: Study, crossings: Sequence[Crossing]) -> 
         text = f"{short(crossing.system)} overtakes {short(crossing.other)}: {number(crossing.size)}"
         in_right_half = np.log(crossing.size / left) > 0.5 * np.log(right / left)
         beside = crossing.low if in_right_half else crossing.high  # keeps the text inside the panel
+        # above an interval without an end, whose bar is where the text would be
         axes.annotate(
-            text, (beside or crossing.size, y), xytext=(-7 if in_right_half else 7, 0),
+            text, (beside or crossing.size, y), xytext=(-7 if in_right_half else 7, 0 if beside else 8),
             textcoords="offset points", va="center", ha="right" if in_right_half else "left", fontsize=9, color=FAINT,
         )  # fmt: skip
     if crossings:
@@ -272,19 +254,3 @@ def _size_axis(axes: Axes, sizes: Sequence[int]) -> None:
     if len(sizes) > 1:
         margin = (sizes[-1] / sizes[0]) ** 0.04
         axes.set_xlim(sizes[0] / margin, sizes[-1] * margin)
-
-
-def _metric_title(metric: str) -> str:
-    return METRICS[metric].label + ("" if METRICS[metric].better == "max" else " (lower is better)")
-
-
-def _last_mean(gain: TagGain) -> float:
-    return float(np.mean([last for _, last in gain.scores.values() if last is not None]))
-
-
-def _column(values: Sequence[float | None]) -> np.ndarray:
-    return np.array([np.nan if value is None else value for value in values])
-
-
-def _words(study: Study, place: int) -> str:
-    return describe(study.factors, study.conditions[place])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from musictag.evaluation.metrics import METRICS
+from musictag.evaluation.metrics import METRICS, Metric
 from musictag.report.statistics.crossing import Crossing
 from musictag.report.statistics.inference import few_seeds
-from musictag.report.statistics.paired_tests import Difference, leading_pairs
+from musictag.report.statistics.paired_tests import Difference, leading_pairs, matching
 from musictag.report.study import Study
 from musictag.report.tables.formats import join
 from musictag.report.tables.scores import Row, score_rows
-from musictag.report.wording import _counted, _shown, p_text, setting, signed
+from musictag.report.wording import NAMED, SIZE, counted, p_text, setting, short, shown, signed
+
+#: Characters of a list of winners; a longer one is counted.
+_LONGEST = 120
+_MOST_WINNERS = 3
 
 
 def answers(study: Study, crossings: Sequence[Crossing], differences: Sequence[Difference]) -> list[str]:
@@ -20,7 +24,13 @@ def answers(study: Study, crossings: Sequence[Crossing], differences: Sequence[D
     pairs = leading_pairs(study)
     crossings = [one for one in crossings if METRICS[one.metric].headline]
     differences = [one for one in differences if METRICS[one.metric].headline]
-    return [*_crossing_words(crossings, pairs), *_best_words(study), *_difference_words(study, differences, pairs)]
+    seeds = sorted({one.seeds for one in (*crossings, *differences)})
+    return [
+        *_crossing_words(crossings, pairs),
+        *_best_words(study),
+        *_difference_words(study, differences, pairs),
+        *(f"{words[:1].upper()}{words[1:]}." for count in seeds if (words := few_seeds(count))),
+    ]
 
 
 def _crossing_words(crossings: Sequence[Crossing], pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -29,40 +39,79 @@ def _crossing_words(crossings: Sequence[Crossing], pairs: Sequence[tuple[str, st
     for place, pair in enumerate(pairs):
         of_pair = [c for c in crossings if c.fit == "trend" and {c.system, c.other} == set(pair)]
         shown = of_pair[:1] if place else of_pair
-        lines += [f"{METRICS[c.metric].label}: {c.text}{_alone(c.seeds) if c is shown[0] else ''}." for c in shown]
+        for c in shown:
+            text = c.text
+            for system in (c.system, c.other):
+                text = text.replace(system, short(system))
+            lines.append(f"{METRICS[c.metric].label}: {text}.")
     return lines
 
 
 def _best_words(study: Study) -> list[str]:
-    rows = score_rows(study)
-    lines = []
-    for metric in study.headlines:
-        if len(study.systems) == 1 or not study.factors:
-            lines.append(_single_best(study, rows, metric))
-            continue
-        by_winner: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
-        for condition in study.conditions:
-            winners = tuple(row.system for row in rows if row.condition == condition and row.scores[metric].best)
-            if winners:
-                by_winner.setdefault(winners, []).append(condition)
-        parts = [
-            f"{join(winners)}{' alike' if len(winners) > 1 else ''} ({_settings(study.factors, conditions)})"
-            for winners, conditions in by_winner.items()
-        ]
-        if parts:
-            lines.append(f"Best by {METRICS[metric].label}: {'; '.join(parts)}.")
+    """Which systems are best, and under which conditions; but for sizes, of which more are better, also the best cell.
+    Metrics with the same answer share a sentence."""
+    rows = {(row.system, row.condition): row for row in score_rows(study)}
+    found: dict[str, list[str]] = {}
+    highest: dict[str, dict[str, str]] = {}
+    for metric in map(METRICS.get, study.headlines):
+        if by_winner := _winners(study, rows, metric):
+            found.setdefault(_wins(study, by_winner), []).append(metric.label)
+        if not by_winner or study.factors != [SIZE]:
+            row = max(rows.values(), key=lambda row: metric.sign * row.scores[metric.key].value)
+            where = setting(study.factors, row.condition)
+            words = f"{short(row.system)}{f' ({where})' if where else ''}"
+            highest.setdefault(words, {})[metric.label] = metric.show(row.scores[metric.key].value)
+    lines = [f"Best by {join(metrics)}: {words}." for words, metrics in found.items()]
+    scores = {words: join([f"{label} {value}" for label, value in of.items()]) for words, of in highest.items()}
+    if found and scores:
+        lines.append(f"Best mean of all: {'; '.join(f'{words}, {said}' for words, said in scores.items())}.")
+    elif len(rows) == 1:
+        lines += [f"{words}: {said}." for words, said in scores.items()]
+    else:
+        lines += [f"Best by {join(list(of))}: {words}, {join(list(of.values()))}." for words, of in highest.items()]
     return lines
 
 
-def _single_best(study: Study, rows: Sequence[Row], metric: str) -> str:
-    best = max(rows, key=lambda row: METRICS[metric].sign * row.scores[metric].value)
-    where = setting(study.factors, best.condition)
-    score = METRICS[metric].show(best.scores[metric].value)
-    return f"Best by {METRICS[metric].label}: {best.system}{f' ({where})' if where else ''}, {score}."
+def _winners(
+    study: Study, rows: Mapping[tuple[str, tuple[Any, ...]], Row], metric: Metric
+) -> dict[tuple[str, ...], list[tuple[Any, ...]]]:
+    """The conditions under which systems are best, equal to the metric's decimals; none without systems to compare."""
+    by_winner: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
+    for condition in study.full_conditions if study.factors else ():
+        cells = [runs for system in study.systems if (runs := matching(study, system, condition))]
+        there = [rows[runs[0].system, runs[0].condition] for runs in cells]
+        merit = {row.system: metric.sign * round(row.scores[metric.key].value, metric.decimals) for row in there}
+        if len(merit) > 1:
+            winners = tuple(system for system, value in merit.items() if value == max(merit.values()))
+            by_winner.setdefault(winners, []).append(condition)
+    return by_winner
+
+
+def _wins(study: Study, by_winner: Mapping[tuple[str, ...], Sequence[tuple[Any, ...]]]) -> str:
+    """Where which system is best, or how often if that would be a long list."""
+    total = sum(map(len, by_winner.values()))
+    if len(by_winner) == 1 and total > 1:
+        return f"{_systems(next(iter(by_winner)))} under {'both' if total == 2 else f'all {total:,}'} conditions"
+    parts = [
+        f"{_systems(winners)} ({_settings(study.factors, conditions)})" for winners, conditions in by_winner.items()
+    ]
+    if len("; ".join(parts)) <= _LONGEST:
+        return "; ".join(parts)
+    ranked = sorted(by_winner.items(), key=lambda item: -len(item[1]))
+    parts = [f"{_systems(winners)} in {len(conditions):,}" for winners, conditions in ranked[:_MOST_WINNERS]]
+    parts[0] += f" of {total:,} conditions"
+    left = sum(len(conditions) for _, conditions in ranked[_MOST_WINNERS:])
+    return join([*parts, *([f"others in {left:,}"] if left else [])])
+
+
+def _systems(winners: Sequence[str]) -> str:
+    return f"{join(list(map(short, winners)))}{' alike' if len(winners) > 1 else ''}"
 
 
 def _difference_words(study: Study, differences: Sequence[Difference], pairs: Sequence[tuple[str, str]]) -> list[str]:
     """For each leading pair, or the requested pair, under the last condition that both have."""
+    if not differences and len(study.systems) > 1:
+        return ["No two systems were run under the same condition, so no test compares them."]
     tested = {(d.system, d.other) for d in differences}
     lines = []
     for pair in [pair for pair in pairs if pair in tested or pair[::-1] in tested] or sorted(tested):
@@ -77,18 +126,14 @@ def _difference_words(study: Study, differences: Sequence[Difference], pairs: Se
             parts.append(f"{METRICS[d.metric].label} {value} ({between})")
         where = setting(study.factors, last)
         one = of_last[0]
-        pair_words = f"{one.system} minus {one.other}{f' with {where}' if where else ''}"
+        pair_words = f"{short(one.system)} minus {short(one.other)}{f' with {where}' if where else ''}"
         kind = "Paired test" if one.paired_seeds else "Test"
-        lines.append(f"{kind}, {pair_words}: {', '.join(parts)}{_alone(one.seeds)}.")
+        lines.append(f"{kind}, {pair_words}: {', '.join(parts)}.")
     return lines
 
 
-def _alone(seeds: int) -> str:
-    return f"; {words}" if (words := few_seeds(seeds)) else ""
-
-
 def _settings(factors: Sequence[str], conditions: Sequence[tuple[Any, ...]]) -> str:
-    if len(factors) == 1:
-        known = [_shown(condition[0]) for condition in conditions if condition[0] is not None]
-        return _counted(factors[0], join(known)) if known else "without that setting"
-    return "; ".join(setting(factors, condition) for condition in conditions)
+    """Several conditions in words, with the name of a single factor said once."""
+    if len(factors) > 1 or factors[0] == NAMED or None in conditions[0]:
+        return "; ".join(setting(factors, condition) for condition in conditions) or "every condition"
+    return counted(factors[0], join([shown(condition[0]) for condition in conditions]))

@@ -21,6 +21,7 @@ from musictag.report.content import Report
 from musictag.report.tables.formats import Sheet, join
 
 HEADLINES = ("scaling", "conditions", "cost")
+_WIDE = 1000  # pixels of a figure that is not legible beside text
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class _Figure:
     uri: str
     alt: str
     caption: str
+    is_wide: bool
 
 
 def write_page(report: Report, page: Page, path: Path) -> None:
@@ -132,9 +134,12 @@ def _figure(report: Report, name: str) -> _Figure:
     source, kind = (svg, "svg+xml") if svg.exists() else (path, "png")
     encoded = base64.b64encode(source.read_bytes()).decode("ascii")
     title, caption = _CAPTIONS[name]
+    if report.study.legend and name != "popularity":
+        caption += " What the names of settings stand for is below the scores."
     metrics = join([METRICS[metric].label for metric in report.study.headlines])
     alt = f"{title}: {metrics} of {join(report.study.systems)}. {_alt_numbers(report)}"
-    return _Figure(title, f"data:image/{kind};base64,{encoded}", alt.strip(), caption)
+    width = int.from_bytes(path.read_bytes()[16:20], "big")  # the first field of every PNG
+    return _Figure(title, f"data:image/{kind};base64,{encoded}", alt.strip(), caption, width > _WIDE)
 
 
 _CAPTIONS = {
@@ -152,7 +157,7 @@ _CAPTIONS = {
         "Points: means over the seeds; bars span them.",
     ),
     "tag_gains": (
-        "Gains of each tag with more data, and from one system to another",
+        "Scores of each tag, and what one system gains over another",
         "The numbers are in the tables below.",
     ),
     "popularity": ("Scores of tags against their prevalence", "The numbers are in the table below."),

@@ -72,7 +72,7 @@ def song_data(study: Study, songs: Sequence[ChosenSong], sounds: dict[str, bytes
     first = study.runs[0].predictions
     is_class = first.kinds == "classification"
     numbers = [int(k) for k in np.flatnonzero(~is_class)]
-    conditions = _full_conditions(study)
+    conditions = study.full_conditions
     shown = [_shown_runs(study, condition) for condition in conditions]
     found = {run.folder: aligned(run, study.runs[0]) for runs in shown for run in runs.values()}
     entries = []
@@ -152,13 +152,8 @@ def _differing(study: Study, shown: dict[str, Run], count: int) -> list[ChosenSo
 
 def start_condition(study: Study) -> tuple[Any, ...]:
     """The last condition with the largest number of systems."""
-    conditions = _full_conditions(study)
+    conditions = study.full_conditions
     return max(conditions, key=lambda condition: (len(_shown_runs(study, condition)), conditions.index(condition)))
-
-
-def _full_conditions(study: Study) -> list[tuple[Any, ...]]:
-    """Conditions with a value for every factor; others belong to baselines, which are shown with each of these."""
-    return [condition for condition in study.conditions if None not in condition] or study.conditions
 
 
 def _shown_runs(study: Study, condition: tuple[Any, ...]) -> dict[str, Run]:

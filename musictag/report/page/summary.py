@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from musictag.report.study import Run, Study, factor_label
+from musictag.report.study import Run, Study
 from musictag.report.tables.formats import join
-from musictag.report.wording import setting
+from musictag.report.wording import NAMED, SIZE, factor_label, setting, short
+
+#: Characters of a list of systems that is not replaced by their number, and entries of other lists.
+_LONGEST_LIST = 100
+_MOST_LISTED = 8
 
 
 def list_studies(runs: Sequence[Run]) -> list[str]:
@@ -28,20 +32,20 @@ def list_studies(runs: Sequence[Run]) -> list[str]:
 
 def lead(study: Study) -> str:
     """One sentence: the systems, the data and the factors."""
-    what = f"{study.systems[0]}" if len(study.systems) == 1 else join(study.systems)
-    if len(study.systems) > 6:
+    what = join(list(map(short, study.systems)))
+    if len(what) > _LONGEST_LIST:
         what = f"{len(study.systems)} systems"
-    over = ", ".join(map(factor_label, study.factors))
+    over = " and ".join(f"{len(study.legend)} named settings" if f == NAMED else factor_label(f) for f in study.factors)
     return f"{what} on {study.data}{f', over {over}' if over else ''}."
 
 
 def tiles(study: Study) -> list[tuple[str, str]]:
     """Numbers with their labels."""
     tags = len(study.runs[0].metrics["test"]["tags"])
-    conditions = len([condition for condition in study.conditions if None not in condition])
+    conditions = len(study.full_conditions)
     tiles = [(len(study.runs), "finished runs"), (len(study.systems), "systems"), (len(study.seeds), "seeds")]
     if conditions > 1:
-        tiles.append((conditions, "sizes" if study.factors == ["data.train_songs"] else "settings"))
+        tiles.append((conditions, "sizes" if study.factors == [SIZE] else "conditions"))
     tiles += [(study.test_songs, "test songs"), (tags, "tags")]
     return [(f"{count:,}", label.removesuffix("s") if count == 1 else label) for count, label in tiles]
 
@@ -78,8 +82,8 @@ def facts(study: Study, resamples: int) -> list[tuple[str, str]]:
     hours = sum(m["seconds"].get("train") or 0.0 for m in runs) / 3600
     facts = [
         ("Data", f"{study.data}: {study.test_songs:,} test songs"),
-        ("Varies", ", ".join(study.factors) or "the systems"),
-        ("Conditions", "; ".join(filter(None, (setting(study.factors, c) for c in study.conditions)))),
+        ("Varies", _some(study.keys) or "the systems"),
+        ("Conditions", _some([words for c in study.conditions if (words := setting(study.factors, c))], "; ")),
         ("Seeds", ", ".join(map(str, study.seeds))),
         ("Training", f"{hours:.1f} hours in total"),
         ("Devices", f"{distinct([m['device'] for m in runs])} on {distinct([m['machine'] for m in runs])}"),
@@ -88,3 +92,9 @@ def facts(study: Study, resamples: int) -> list[tuple[str, str]]:
         ("Resamples", f"{resamples:,} of the test songs, the same for all runs"),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _some(words: Sequence[str], between: str = ", ") -> str:
+    """The first of the words, and how many more there are."""
+    left = len(words) - _MOST_LISTED
+    return between.join([*words[:_MOST_LISTED], *([f"and {left:,} more"] if left > 0 else [])])

@@ -16,10 +16,10 @@ from musictag.report.statistics.inference import few_seeds
 from musictag.report.statistics.paired_tests import Change, Difference, TagGain
 from musictag.report.statistics.popularity import Exclusive, Popularity
 from musictag.report.statistics.scaling import Curve
-from musictag.report.study import Study, factor_label
+from musictag.report.study import Study
 from musictag.report.tables.formats import Cell, Sheet, join, number, text
 from musictag.report.tables.scores import run_rows
-from musictag.report.wording import p_text, setting, signed
+from musictag.report.wording import factor_label, p_text, setting, signed
 
 #: With more systems than this, a table of tags only shows those that are compared with each other.
 _MOST_SYSTEMS = 4

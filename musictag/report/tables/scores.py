@@ -12,9 +12,10 @@ from typing import Any
 
 from musictag.evaluation.metrics import METRICS
 from musictag.report.content import Table
-from musictag.report.study import Run, Study, factor_label
+from musictag.report.study import Run, Study
 from musictag.report.tables.formats import Cell, Sheet, join, number, text
 from musictag.report.tables.published_scores import Published
+from musictag.report.wording import factor_label
 
 
 @dataclass(frozen=True)

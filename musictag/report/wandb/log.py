@@ -11,7 +11,8 @@ from typing import Any
 from musictag.evaluation.metrics import METRICS
 from musictag.experiment.tracking.wandb_session import finish_run, run_id, start_run
 from musictag.report.content import Report
-from musictag.report.study import Run, Study, factor_label
+from musictag.report.study import Run, Study
+from musictag.report.wording import factor_label
 
 TRAIN_SONGS = "data.train_songs"
 PAGE_BYTES = 20_000_000  # a larger page is only in the artifact
@@ -41,7 +42,7 @@ def log_report(report: Report, project: str, entity: str | None) -> None:
             "study": study.name,
             "data": {"name": study.data},
             "systems": study.systems,
-            "factors": study.factors,
+            "factors": study.keys,
             "seeds": study.seeds,
         },
     )

@@ -17,8 +17,9 @@ from musictag.evaluation.metrics import METRICS
 from musictag.experiment.tracking.tracker import curve_names
 from musictag.experiment.tracking.wandb_session import has_api_key
 from musictag.report.content import Report
-from musictag.report.study import Study, factor_label
+from musictag.report.study import Study
 from musictag.report.wandb.log import TRAIN_SONGS, factor_values, study_name
+from musictag.report.wording import factor_label
 
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as wr
@@ -78,7 +79,7 @@ def build_workspace(report: Report, project: str, entity: str) -> ws.Workspace:
 
     study = report.study
     scores = [f"test_{metric}" for metric in study.headlines]
-    groups = [expr.Config("system"), *(expr.Config(key) for key in study.factors)]
+    groups = [expr.Config("system"), *(expr.Config(key) for key in study.keys)]
     sections = {
         _scores_title(study): [*score_panels(study), *chart_panels(study)],
         "Curves": curve_panels(),
@@ -128,7 +129,7 @@ def build_report(report: Report, project: str, entity: str) -> wr.Report:
             project=project,
             name=system,
             filters=_filters(study, system),
-            groupby=[f"config.{key}" for key in study.factors],
+            groupby=[f"config.{key}" for key in study.keys],
         )
         for system in study.systems
     ]
