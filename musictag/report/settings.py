@@ -169,17 +169,19 @@ class Settings:
         return names
 
     def _base(self, keys: Sequence[str]) -> dict[str, Any]:
-        """The most common combination: the one that most runs agree with in the keys that they have."""
-        own = [{key: values[key] for key in keys if key in values} for values in self._values]
+        """The most common combination: the one that most runs agree with in the keys that they have, extended in the
+        same way by keys that only other systems have."""
+        own = sorted(({key: values[key] for key in keys if key in values} for values in self._values), key=repr)
         common = Counter(item for of in own for item in of.items())
+        base: dict[str, Any] = {}
 
-        def merit(combination: frozenset) -> tuple[float, ...]:
-            agree = sum(all(of.get(key, value) == value for key, value in combination) for of in own)
-            return agree, len(combination), sum(common[item] for item in combination)
+        def merit(combination: Mapping[str, Any]) -> tuple[float, ...]:
+            agree = sum(_agrees(of, combination) for of in left)
+            return agree, len(combination), sum(common[item] for item in combination.items())
 
-        candidates = dict.fromkeys(map(_frozen, sorted(own, key=repr)))
-        base = dict(max(candidates, key=merit)) if own else {}
-        for (key, value), _ in common.most_common():  # settings of other systems
+        while left := [of for of in own if _agrees(of, base) and not of.keys() <= base.keys()]:
+            base |= max(left, key=merit)
+        for (key, value), _ in common.most_common():  # settings of systems that agree with no other in the rest
             base.setdefault(key, value)
         return base
 
@@ -202,6 +204,10 @@ class Settings:
 
 def _keys_of(found: Sequence[Mapping[str, Any]], systems: Sequence[str], system: str) -> Iterable[str]:
     return (key for settings, own in zip(found, systems, strict=True) if own == system for key in settings)
+
+
+def _agrees(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one.get(key, value) == value for key, value in other.items())
 
 
 def _frozen(differences: Mapping[str, Any]) -> frozenset:

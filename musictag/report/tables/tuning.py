@@ -12,8 +12,9 @@ from musictag.evaluation.metrics import METRICS
 from musictag.experiment.identity import canonical
 from musictag.experiment.tuning import Tried, decided, differing, read_tried
 from musictag.report.content import Table
-from musictag.report.study import Run, Study, factor_label
+from musictag.report.study import Run, Study
 from musictag.report.tables.formats import Sheet, number, text
+from musictag.report.wording import factor_label
 
 _RULE = (
     "Settings are those of the best point of the grid, by the mean of the monitor over the seeds at each run's best "
