@@ -50,15 +50,18 @@ def sketch(config: dict[str, Any], num_tags: int) -> Sketch:
     )
 
 
-def training_flops(network: TaggingNetwork) -> int:
+def training_flops(network: TaggingNetwork) -> int | None:
     """Operations of a training step per patch, forward and backward, counted as in Sketch; what is frozen has no
-    gradients."""
+    gradients. None if a part cannot compute on the meta device, because it looks at values."""
     on_meta = _on_meta(_unmeasured(network.spec)).train()
     for parameter, trained in zip(on_meta.parameters(), network.parameters(), strict=True):
         parameter.requires_grad_(trained.requires_grad)
     waveform = torch.zeros(2, network.input_samples, device="meta")  # two, for the statistics of batch norms
     with FlopCounterMode(display=False) as counter:
-        on_meta(waveform).sum().backward()
+        try:
+            on_meta(waveform).sum().backward()
+        except (NotImplementedError, RuntimeError):
+            return None
     return counter.get_total_flops() // 2
 
 
