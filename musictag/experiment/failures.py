@@ -71,11 +71,12 @@ def _out_of_memory(error: Exception, trainer: pl.Trainer, config: dict[str, Any]
         batch = config["data"]["batch_size"]
         share = f", {batch // trainer.world_size} in each of {trainer.world_size} processes" * (trainer.world_size > 1)
         per_patch, memory = training_bytes(trainer.lightning_module.tagger), _memory(device)
-        parts = _parts(batch, batch // trainer.world_size * per_patch, memory)
-        room = f" of {readable_size(memory)}" if memory else ""
+        known = per_patch is not None and memory is not None
+        parts = _parts(batch, batch // trainer.world_size * per_patch / memory) if known else 2
+        room = f", each of which takes about {readable_size(per_patch)} of {readable_size(memory)}" if known else ""
         advice = (
-            f"a step has data.batch_size={batch} patches of {seconds} s{share}, each of which takes about "
-            f"{readable_size(per_patch)}{room}; use data.batch_size={max(batch // parts, 1)} "
+            f"a step has data.batch_size={batch} patches of {seconds} s{share}{room}; "
+            f"use data.batch_size={max(batch // parts, 1)} "
             f"trainer.accumulate_grad_batches={parts * trainer.accumulate_grad_batches}, which makes the same steps"
         )
     else:
@@ -98,10 +99,10 @@ def _memory(device: torch.device) -> int | None:
     return math.prod(map(os.sysconf, names)) if known else None
 
 
-def _parts(batch: int, needed: float, memory: int | None) -> int:
-    """In how many parts of equal size a batch that needs ``needed`` bytes fits: at least two."""
+def _parts(batch: int, needed: float) -> int:
+    """In how many parts of equal size a batch fits that needs ``needed`` times the memory: at least two."""
     parts = 2
-    while memory and batch % (2 * parts) == 0 and needed / parts > _USABLE * memory:
+    while batch % (2 * parts) == 0 and needed / parts > _USABLE:
         parts *= 2
     return parts
 

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from musictag.models.network import TaggingNetwork
 
+_LOOKS_AT_VALUES = (NotImplementedError, RuntimeError)
 _PATCHES = 2  # of a batch that is counted: with one, batch norms have no statistics
 
 
@@ -52,17 +53,20 @@ def sketch(config: dict[str, Any], num_tags: int) -> Sketch:
     )
 
 
-def training_flops(network: TaggingNetwork) -> int:
+def training_flops(network: TaggingNetwork) -> int | None:
     """Operations of a training step per patch, forward and backward, counted as in Sketch; what is frozen has no
-    gradients."""
+    gradients. None if a part cannot compute on the meta device, because it looks at values."""
     with FlopCounterMode(display=False) as counter:
-        _scores_in_training(network).sum().backward()
+        try:
+            _scores_in_training(network).sum().backward()
+        except _LOOKS_AT_VALUES:
+            return None
     return counter.get_total_flops() // _PATCHES
 
 
-def training_bytes(network: TaggingNetwork) -> int:
+def training_bytes(network: TaggingNetwork) -> int | None:
     """Memory per patch in a training step of plain layers in float32: what the forward pass keeps for the backward
-    pass, which is most of a step's memory where batches are large."""
+    pass, which is most of a step's memory where batches are large. None as above."""
     kept: dict[int, torch.UntypedStorage] = {}  # the storages themselves, so that no address occurs twice
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -70,9 +74,11 @@ def training_bytes(network: TaggingNetwork) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        scores = _scores_in_training(network)
+        try:
+            _scores_in_training(network)
+        except _LOOKS_AT_VALUES:
+            return None
     weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
-    del scores
     return max(sum(storage.nbytes() for storage in kept.values()) - weights, 0) // _PATCHES
 
 

@@ -47,7 +47,8 @@ def test_bfloat16_is_what_layers_compute_in_and_weights_are_not(tiny: list[str],
 
     def noted(layer: torch.nn.Conv1d, audio: torch.Tensor) -> torch.Tensor:
         out = forward(layer, audio)
-        seen.add((layer.training, out.dtype))
+        if not audio.is_meta:  # where only operations are counted
+            seen.add((layer.training, out.dtype))
         return out
 
     monkeypatch.setattr(torch.nn.Conv1d, "forward", noted)

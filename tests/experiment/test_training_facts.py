@@ -62,6 +62,14 @@ def test_the_steps_of_a_training_cost_what_its_layers_do() -> None:
     assert training_flops(network) == sum(costs[:fixed]) + 3 * sum(costs[fixed:]) - first
 
 
+def test_a_part_that_looks_at_values_cannot_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = TaggingNetwork(**sketch(compose_config(*TINY), 4).spec)
+    forward = type(network.frontend).forward
+    louder = lambda self, audio: forward(self, audio / max(audio.abs().max().item(), 1e-3))  # noqa: E731
+    monkeypatch.setattr(type(network.frontend), "forward", louder)
+    assert training_flops(network) is None
+
+
 @pytest.fixture
 def data(tiny_catalogue: Path, tmp_path: Path) -> list[str]:
     return ["data=catalogue", f"data.path={tiny_catalogue}", *folders(tmp_path)]

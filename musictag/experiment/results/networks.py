@@ -53,8 +53,9 @@ def training_facts(
 ) -> dict[str, Any]:
     """Whether the training had converged, and what it took. ``steps``: of the optimizer."""
     patches = sum(row["patches"] for row in history)
+    per_patch = training_flops(network) if history else 0
     compute = {
-        "train_flop": float(training_flops(network) * patches) if history else 0.0,
+        "train_flop": None if per_patch is None else float(per_patch * patches),
         "train_seconds": round(sum(row["seconds"] for row in history), 3),
         "steps": steps,
         "patches": patches,
