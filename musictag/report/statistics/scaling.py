@@ -59,7 +59,7 @@ def curves(study: Study, draws: Draws, metric: str, confidence: float = 0.95) ->
     the jackknife, which for lines is the t test over the lines of the seeds; and with the songs of each draw, the same
     for all runs. Raises MusictagError if anything other than the number of training songs varies.
     """
-    return [_curve(fits, metric, confidence) for fits in _all_fits(study, draws, metric)]
+    return [_curve(fits, metric, confidence) for fits in scores_by_size(study, draws, metric)]
 
 
 def crossings(study: Study, draws: Draws, metric: str, confidence: float = 0.95) -> list[Crossing]:
@@ -70,7 +70,7 @@ def crossings(study: Study, draws: Draws, metric: str, confidence: float = 0.95)
     extrapolated beyond the measured sizes.
     """
     found = []
-    for pair in combinations(_all_fits(study, draws, metric), 2):
+    for pair in combinations(scores_by_size(study, draws, metric), 2):
         *seeds, _ = same_seeds(*(fits.seeds for fits in pair))
         one, other = (fits.of_seeds(own) for fits, own in zip(pair, seeds, strict=True))
         low, high = max(one.sizes[0], other.sizes[0]), min(one.sizes[-1], other.sizes[-1])
@@ -84,8 +84,8 @@ def crossings(study: Study, draws: Draws, metric: str, confidence: float = 0.95)
     return found
 
 
-class _Fits:
-    """Scores of one system: (1 + R)×n×M, as measured and in each resample, NaN where a seed lacks a size."""
+class Scores:
+    """The scores of one system by seed and size, with their fits: (1 + R)×n×M, as measured and in each resample, NaN where a seed lacks a size."""
 
     def __init__(self, system: str, metric: str, seeds: list[int], sizes: np.ndarray, scores: np.ndarray) -> None:
         self.system = system
@@ -96,13 +96,13 @@ class _Fits:
         self.weights = (~np.isnan(scores[0])).sum(axis=0).astype(np.float64)
         self.means = self._means(scores)
 
-    def of_seeds(self, seeds: Collection[int]) -> _Fits:
+    def of_seeds(self, seeds: Collection[int]) -> Scores:
         """The fits of these seeds only, in their order, with the sizes that they have."""
         if list(seeds) == self.seeds:
             return self
         scores = self.scores[:, [self.seeds.index(seed) for seed in seeds]]
         there = ~np.isnan(scores[0]).all(axis=0)
-        return _Fits(self.system, self.metric, list(seeds), self.sizes[there], scores[..., there])
+        return Scores(self.system, self.metric, list(seeds), self.sizes[there], scores[..., there])
 
     def can(self, fit: str) -> bool:
         """Whether there are enough sizes, and for a power law a score that improves with size."""
@@ -138,7 +138,7 @@ class _Fits:
         without = np.stack([one.curves_at(fit, sizes) for one in self._without_each()], axis=1)
         return whole - (len(self.seeds) - 1) * (without - without.mean(axis=1, keepdims=True))
 
-    def _without_each(self) -> list[_Fits]:
+    def _without_each(self) -> list[Scores]:
         return [self.of_seeds([own for own in self.seeds if own != seed]) for seed in self.seeds]
 
     @staticmethod
@@ -147,7 +147,8 @@ class _Fits:
         return np.where(known, scores, 0.0).sum(axis=1) / known.sum(axis=1)
 
 
-def _all_fits(study: Study, draws: Draws, metric: str) -> list[_Fits]:
+def scores_by_size(study: Study, draws: Draws, metric: str) -> list[Scores]:
+    """The scores of each system of the study. Raises MusictagError if they make no curves."""
     if unfit := [key for key in study.factors if key != "data.train_songs"]:
         raise MusictagError(
             f"a scaling curve is over the number of training songs, but {', '.join(unfit)} varies in this study; "
@@ -162,11 +163,11 @@ def _all_fits(study: Study, draws: Draws, metric: str) -> list[_Fits]:
         scores = np.full((1 + draws.resamples, len(seeds), len(sizes)), np.nan)
         for run, of_run in zip(runs, seeds_of(runs, draws, metric).T, strict=True):
             scores[:, seeds.index(run.seed), sizes.index(run.train_songs)] = of_run
-        found.append(_Fits(system, metric, seeds, np.array(sizes), scores))
+        found.append(Scores(system, metric, seeds, np.array(sizes), scores))
     return found
 
 
-def _curve(fits: _Fits, metric: str, confidence: float) -> Curve:
+def _curve(fits: Scores, metric: str, confidence: float) -> Curve:
     rows, columns = np.nonzero(~np.isnan(fits.scores[0]))
     points = sorted(
         (int(fits.sizes[m]), fits.seeds[n], float(fits.scores[0, n, m])) for n, m in zip(rows, columns, strict=True)
