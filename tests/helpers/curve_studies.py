@@ -49,8 +49,7 @@ def curve_study(seeds: int, sizes: tuple[int, ...] = SIZES) -> Study:
     return Study("curves", [run for run in empty_study(seeds, sizes).runs if run.system == "one"])
 
 
-def measure(study: Study, truth: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator,
-            noise: Noise = Noise()) -> Draws:  # fmt: skip  # noqa: B008
+def measure(study: Study, truth: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator, noise: Noise) -> Draws:
     """Give every run of the ``study`` a score, and return those on resampled songs."""
     draws = Draws(200, RESAMPLES, 0)
     of_seed = noise.seed * rng.standard_normal(100)
@@ -68,9 +67,10 @@ def measure(study: Study, truth: Callable[[np.ndarray], np.ndarray], rng: np.ran
     return draws
 
 
-def forecasts(
-    seeds: int, sizes: tuple[int, ...], truth: str, count: int, noise: Noise = Noise()  # noqa: B008
-) -> list[Forecast]:
+USUAL = Noise()
+
+
+def forecasts(seeds: int, sizes: tuple[int, ...], truth: str, count: int, noise: Noise = USUAL) -> list[Forecast]:
     """What the report says of ``count`` curves with this true law."""
     study = curve_study(seeds, sizes)
     rng = np.random.default_rng([seeds, len(sizes), list(TRUTHS).index(truth)])
@@ -101,5 +101,5 @@ if __name__ == "__main__":
         laws = [forecast.law for forecast in found if forecast.law is not None]
         chosen = np.mean([law == truth.split(",")[0] for law in laws])
         cells = [f"{coverage(found):.1%}", f"{width:.3f}", f"{gain_coverage(found, truth, sizes[-1]):.1%}"]
-        cells += [f"{np.mean([bool(forecast.falls) for forecast in found]):.1%}", f"{chosen:.0%}"]
+        cells += [f"{np.mean([forecast.departure is not None for forecast in found]):.1%}", f"{chosen:.0%}"]
         print(f"| {length} | {seeds} | {truth} | {' | '.join(cells)} |", flush=True)

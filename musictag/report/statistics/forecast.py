@@ -16,7 +16,7 @@ from scipy.stats import f as f_distribution
 from musictag.evaluation.metrics import METRICS
 from musictag.report.statistics.crossing import number, undecided_sizes, undecided_words
 from musictag.report.statistics.fits import LAWS, Law
-from musictag.report.statistics.points import Fall, Points, falls, measured
+from musictag.report.statistics.points import Departure, Points, departure, measured
 from musictag.report.statistics.resampling import Draws
 from musictag.report.statistics.scaling import scores_by_size
 from musictag.report.study import Study
@@ -75,9 +75,9 @@ class Prospect:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A system's curve under one metric. ``law`` is None where ``falls`` say that it has not the shape of one, or with
-    a single size; ``errors``: of each judged law at the held-out sizes, in standard errors of the points (RMS).
+    """A system's curve under one metric. ``law`` is None where there is a ``departure``, or with a single size.
 
+    ``errors``: of each judged law at the held-out sizes, in standard errors of the points (root mean square).
     ``doubling``: what twice the largest number of songs would bring, with its interval, positive for a better score.
     ``band``: (sizes, fit, low, high), up to twice the largest size. ``notes`` say what limits it.
     """
@@ -88,7 +88,7 @@ class Forecast:
     parameters: tuple[float, ...]
     errors: dict[str, float]
     contenders: list[str]
-    falls: list[Fall]
+    departure: Departure | None
     held_out: list[HeldOut]
     doubling: tuple[float, float, float] | None
     band: tuple[list[float], list[float], list[float], list[float]] | None
@@ -192,9 +192,9 @@ class Forecasts:
     def _forecast(self, system: str) -> Forecast:
         points = self._points(system)
         held_out, notes = self._held_out(system, len(points.sizes))
-        found = falls(points)
+        found = departure(points)
         empty = Forecast(system, self.metric, None, (), {}, [], found, held_out, None, None, notes)
-        if found or len(points.sizes) < 2:
+        if found is not None or len(points.sizes) < 2:
             return empty
         fitted = self._fitted[system] = Fitted(points, self._bound)
         if not fitted.could_choose:
@@ -220,7 +220,7 @@ class Forecasts:
             parameters=fitted.parameters,
             errors=fitted.errors,
             contenders=[law.name for law in fitted.contenders],
-            falls=[],
+            departure=None,
             held_out=held_out,
             doubling=(value, float(low), float(high)),
             band=(grid.tolist(), *(part.tolist() for part in self._shown(curve, *band))),
@@ -232,8 +232,7 @@ class Forecasts:
             return [], ["nothing held out: it needs three sizes"]
         points = self._points(system, sizes - hidden_sizes(sizes))
         seen = points.visible
-        if falls(Points(*(part[..., :seen] for part in (points.sizes, points.means, points.runs, points.variance,
-                                                        points.noise)), points.freedom, seen)):  # fmt: skip
+        if departure(points.seen) is not None:
             return [], ["nothing predicted: the smaller sizes alone have not the shape of a learning curve"]
         fitted = Fitted(points, self._bound)
         rows = zip(*self._shown(*fitted.hidden(self._confidence)), strict=True)

@@ -35,11 +35,18 @@ class Points:
     freedom: int
     visible: int
 
+    @property
+    def seen(self) -> Points:
+        """The visible sizes alone."""
+        parts = (self.sizes, self.means, self.runs, self.variance, self.noise)
+        return Points(*(part[..., : self.visible] for part in parts), self.freedom, self.visible)
+
 
 @dataclass(frozen=True)
-class Fall:
-    """A score ``after`` more songs that is lower, by ``drop``, than one ``before``; or, with a ``between``, a score
-    there that is this much below the straight line over the number of songs from the one to the other."""
+class Departure:
+    """How a curve differs from every learning curve: its score ``after`` more songs is worse, by ``drop``, than one
+    ``before``; or, with a ``between``, the score there is this much below the straight line from the one to the other,
+    over the number of songs."""
 
     before: int
     after: int
@@ -85,14 +92,13 @@ def measured(name: str, sizes: np.ndarray, scores: np.ndarray, visible: int | No
     return Points(sizes, means[0], runs, variance, common + specific + drawn, freedom, count)
 
 
-def falls(points: Points) -> list[Fall]:
-    """Where a curve is not monotone, or its gains do not diminish: an empty list if neither goes beyond its noise.
+def departure(points: Points) -> Departure | None:
+    """Where a curve is not monotone, or else its gains do not diminish; None if neither goes beyond its noise.
 
     The largest drop over all pairs of sizes, and the largest dip below the chord over all triples, in standard errors,
     against the same maximum under noise alone: the least favourable curves that are monotone (level) and concave
     (straight).
     """
-    found = []
     for size_count in (2, 3):
         places = np.array(list(combinations(range(len(points.sizes)), size_count)))
         if not len(places):
@@ -114,8 +120,8 @@ def falls(points: Points) -> list[Fall]:
         if p < SHAPE_LEVEL:
             ends = points.sizes[places[worst]].tolist()
             between = ends[1] if size_count == 3 else None
-            found.append(Fall(ends[0], ends[-1], float(drops[worst]), p, between))
-    return found
+            return Departure(ends[0], ends[-1], float(drops[worst]), p, between)
+    return None
 
 
 def _run_variance(logs: np.ndarray, scores: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, int]:
