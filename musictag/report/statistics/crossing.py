@@ -126,6 +126,8 @@ def undecided_words(pieces: list[Piece]) -> str:
     """The ranges in words; an end outside the measured sizes is left open."""
 
     def of_one(low: float | None, high: float | None) -> str:
+        if low is None and high is None:
+            return "throughout"
         if low is None or high is None:
             return f"up to {number(high)}" if low is None else f"from {number(low)} on"
         return f"{number(low)} to {number(high)}"
