@@ -40,6 +40,8 @@ def law_figure(study: Study, forecasts: Sequence[Forecast], metric: str, path: P
             axes.xaxis.set_major_locator(FixedLocator(_thinned(sizes)))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xticklabels([plain(size) for size in _thinned(sizes)])
+        for axes in grid[-2 if len(found) < grid.size else -1]:
+            axes.tick_params(labelbottom=True)
         values = [run.value(metric) for run in study.runs]
         room = 0.35 * (max(values) - min(values)) or 0.01
         grid[0, 0].set_ylim(min(values) - room, max(values) + room)

@@ -26,7 +26,7 @@ _FIT_LEVEL = 0.01
 #: How far beyond the largest size questions are answered, in multiples of it.
 _BEYOND = 16
 _GRID = 121
-_FREE = "broken power law"  # with five parameters it rules nothing out: it only counts where it is chosen
+_FREE = "broken power law"  # its five parameters fit nearly everything: it only counts where no other law fits
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,14 @@ class Reach:
 
 @dataclass(frozen=True)
 class Prospect:
-    """Where the systems' laws cross, from the smallest common size to 16 times the largest: in words."""
+    """Where ``system`` overtakes ``other`` by their laws, up to 16 times the largest common size (None: nowhere), and
+    whether it is ``uncertain`` which is ahead at some size from there on."""
 
     system: str
     other: str
     metric: str
     size: float | None
+    uncertain: bool
     text: str
 
 
@@ -108,7 +110,8 @@ class Fitted:
         self._bound = bound
         self.errors = self._held_out_errors()
         fits = {law: self._misfit(law) for law in LAWS if law.parameters <= points.visible}
-        allowed = [law for law, (_, p) in fits.items() if p >= _FIT_LEVEL]
+        fitting = [law for law, (_, p) in fits.items() if p >= _FIT_LEVEL]
+        allowed = [law for law in fitting if law.name != _FREE] or fitting
         judged = [law for law in LAWS if law.name in self.errors and (law in allowed or not allowed)]
         self.could_choose = len(self.errors) > 1
         if self.could_choose and judged:
@@ -116,7 +119,7 @@ class Fitted:
             self.chosen = next(law for law in judged if self.errors[law.name] ** 2 <= best + 1)
         else:
             self.chosen = next((law for law in LAWS[1:] if law in allowed), LAWS[1])
-        self.contenders = [law for law in allowed if law.name != _FREE or law is self.chosen] or [self.chosen]
+        self.contenders = allowed or [self.chosen]
         self.misfit = 1.0 if allowed else float(np.sqrt(max(1.0, fits[self.chosen][0])))
         rows = np.concatenate([self._means[None], self._means - self.misfit * points.noise[:, : points.visible]])
         self.fitted = {law: law.fit(self._sizes, rows, self._weights, bound) for law in self.contenders}
@@ -282,14 +285,14 @@ class Forecasts:
         later = np.flatnonzero(ahead[at_largest:] < 0)
         size = float(grid[at_largest + later[0]]) if len(later) else None
         beyond = [piece for piece in pieces if piece[1] is None or piece[1] > largest]
-        head = f"{system} is ahead with {number(largest)} songs"
+        head = f"{system} is ahead of {other} with {number(largest)} songs"
         if size is not None:
-            text = f"{head}; by their laws {other} overtakes it beyond the data, at about {number(size)}"
+            text = f"{head}; by their laws {other} overtakes beyond the data, at about {number(size)}"
         else:
             text = f"{head} and by their laws stays so up to {number(grid[-1])}"
         if beyond:
             text += f"; which of them is ahead is uncertain {undecided_words(beyond)}"
-        return Prospect(other if size else system, system if size else other, self.metric, size, text)
+        return Prospect(other, system, self.metric, size, bool(beyond), text)
 
 
 def coverage_words(forecasts: Sequence[Forecast]) -> str:

@@ -12,7 +12,8 @@ from zlib import crc32
 
 import numpy as np
 
-_PRIOR_FREEDOM = 4  # how many degrees of freedom the variance pooled over sizes counts for at each size
+#: How many degrees of freedom a variance that is pooled over sizes, or tags, counts for at each of them.
+PRIOR_FREEDOM = 4
 _SMALLEST = 1e-10  # variance, against division by zero
 #: p value below which a curve is said to fall, or to bend upwards.
 SHAPE_LEVEL = 0.01
@@ -130,8 +131,8 @@ def _run_variance(logs: np.ndarray, scores: np.ndarray, means: np.ndarray) -> tu
     freedom = int((runs - 1).sum())
     if freedom:
         squares = np.nansum((scores - means) ** 2, axis=0)
-        prior = _PRIOR_FREEDOM * squares.sum() / freedom
-        return (prior + squares) / (_PRIOR_FREEDOM + runs - 1), freedom
+        prior = PRIOR_FREEDOM * squares.sum() / freedom
+        return (prior + squares) / (PRIOR_FREEDOM + runs - 1), freedom
     if len(logs) < 3:
         return np.zeros(len(logs)), 0
     share = (logs[2:] - logs[1:-1]) / (logs[2:] - logs[:-2])

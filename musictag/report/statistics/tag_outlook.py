@@ -13,7 +13,8 @@ import numpy as np
 from musictag.evaluation.metrics import METRICS
 from musictag.report.statistics.fits import EXPONENTS
 from musictag.report.statistics.forecast import Forecast
-from musictag.report.statistics.inference import estimate, margins
+from musictag.report.statistics.inference import Estimate, estimate, margins
+from musictag.report.statistics.points import PRIOR_FREEDOM
 from musictag.report.statistics.resampling import Draws
 from musictag.report.study import Run, Study
 
@@ -80,7 +81,7 @@ def _of_system(study: Study, draws: Draws, forecast: Forecast, confidence: float
         scores.append(values[0, int(sizes.argmax())])
     if not units:
         return []
-    found = estimate(np.stack(units, axis=1))
+    found = _moderated(estimate(np.stack(units, axis=1)))
     margin = margins(found, confidence)
     rows = []
     for place, k in enumerate(tags):
@@ -93,6 +94,15 @@ def _of_system(study: Study, draws: Draws, forecast: Forecast, confidence: float
             TagOutlook(order[k], forecast.system, metric, positives, score, gain, low, high, verdict, more, len(units))
         )
     return rows
+
+
+def _moderated(found: Estimate) -> Estimate:
+    """With the variance between seeds of each tag drawn towards that of all tags (Smyth, 2004): two seeds alone say
+    nearly nothing about it."""
+    if not found.freedom:
+        return found
+    seeds = (PRIOR_FREEDOM * found.seeds.mean() + found.freedom * found.seeds) / (PRIOR_FREEDOM + found.freedom)
+    return Estimate(found.value, found.songs, seeds, found.freedom + PRIOR_FREEDOM)
 
 
 def _exponent(forecast: Forecast) -> float:

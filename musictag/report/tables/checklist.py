@@ -48,7 +48,7 @@ def checklist(
         ("compute", _compute(study, networks)),
         ("code", _code(study)),
         ("all runs, also those that are not shown", "runs.csv; failed runs are not known here" + (
-            f"; incomplete: {'; '.join(study.problems)}" if study.problems else "")),
+            "; some cells lack seeds (named above)" if study.problems else "")),
     ]  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def _seeds(components: Sequence[Components]) -> str:
     parts = list(dict.fromkeys(name for one in components for name in one.parts))
     if any("together" in name for name in parts) and len(parts) == 1:
         return f"{OPEN}: subset, initialisation and order always vary together, and cannot be told apart"
-    return join(parts)
+    return "; ".join(parts)
 
 
 def _tuning(study: Study) -> str:

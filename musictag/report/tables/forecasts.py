@@ -49,7 +49,8 @@ def law_sheet(forecasts: Sequence[Forecast]) -> Sheet:
     notes = [
         "A law is chosen by its error at the largest one or two sizes after a fit to the others (in standard errors of "
         "the points): the simplest whose squared error exceeds the least by at most 1, of those that fit within the "
-        "noise. All fits are weighted by the variance of each point. Twice the songs: the difference between twice "
+        "noise (the broken power law only where no other does). All fits are weighted by the variance of each point. "
+        "Twice the songs: the difference between twice "
         "the largest number of songs and this number, positive for a better score; its 95% interval covers all "
         "laws that the points allow.",
         f"A curve that falls somewhere, or whose gains grow with the number of songs, with p below {SHAPE_LEVEL:g} "
@@ -110,11 +111,13 @@ def prospect_table(prospects: Sequence[Prospect]) -> Table:
 
 
 def prospect_sheet(prospects: Sequence[Prospect]) -> Sheet:
-    rows = [[text(METRICS[one.metric].label), Cell(one.text, one.text)] for one in prospects]
+    open_ones = [one for one in prospects if one.size is not None or one.uncertain]
+    rows = [[text(METRICS[one.metric].label), Cell(one.text, one.text)] for one in open_ones]
+    clear = f" {len(prospects) - len(open_ones)} pairs that are clear throughout are left out." if prospects else ""
     notes = [
         "By the law of each curve, up to 16 times the largest size that both have. Which is ahead is uncertain where "
         "the 95% interval of their difference, over songs, seeds and all laws that the points allow, contains zero. "
-        "No interval covers a law that only begins beyond the data."
+        f"No interval covers a law that only begins beyond the data.{clear}"
     ]
     return Sheet("Who would be ahead with more songs", ["metric", "result"], rows, notes=notes)
 
