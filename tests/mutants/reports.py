@@ -27,8 +27,8 @@ FAULTS = (
     Fault(
         "a paired test draws no seeds",
         "musictag/report/statistics/paired_tests.py",
-        "found = estimate(*scores)",
-        "found = estimate(*(of.mean(axis=1, keepdims=True) for of in scores))",
+        "return estimate(*scores), paired",
+        "return estimate(*(of.mean(axis=1, keepdims=True) for of in scores)), paired",
         "report/test_seeds.py::test_differences_have_wider_intervals_where_seeds_differ",
     ),
     Fault(

@@ -1,7 +1,7 @@
 """What a study of scaling must state, filled in from its runs; what they leave open is shown as open.
 
-The items follow the checklists and reviews of Li et al. (2025, (Mis)Fitting scaling laws), Choshen et al. (2025, A
-hitchhiker's guide to scaling law estimation) and Viering and Loog (2023, The shape of learning curves).
+The items follow the checklists and reviews of Li et al. (2025, (Mis)Fitting: A survey of scaling laws), Choshen et al.
+(2025, A hitchhiker's guide to scaling law estimation) and Viering and Loog (2023, The shape of learning curves).
 """
 
 from __future__ import annotations
