@@ -47,6 +47,9 @@ def test_a_law_is_chosen_by_what_it_predicts_and_not_by_its_fit() -> None:
     assert levelled.chosen.name == "power law"
     assert levelled.errors["log-linear"] > 3 * levelled.errors["power law"]
     assert "log-linear" not in [law.name for law in levelled.contenders]
+    noisy = fitted(0.9 - 0.3 * (sizes / 125) ** -0.4, sizes, deviation=0.016, seed=8)
+    assert [law.name for law in noisy.contenders] == ["log-linear", "power law"]  # both fit within the noise
+    assert noisy.chosen.name == "power law"
 
 
 def test_points_are_weighted_by_their_variance() -> None:
@@ -60,7 +63,7 @@ def test_points_are_weighted_by_their_variance() -> None:
     found = Fitted(points, 1.0)
     line = found.draws(next(law for law in found.contenders if law.name == "log-linear"), sizes[:1])[0, 0]
     (intercept,) = np.polyval(np.polyfit(np.arange(4), runs.mean(axis=0), 1), [0])
-    assert abs(line - 0.6) < abs(intercept - 0.6)
+    assert abs(line - 0.6) < 0.8 * abs(intercept - 0.6)
 
 
 def test_hidden_sizes_are_not_seen() -> None:
