@@ -40,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="bootstrap resamples of the test songs, for the intervals (default: 1000)",
     )
     parser.add_argument("--compare", nargs=2, metavar=("SYSTEM", "OTHER"), help="test these two systems only")
+    parser.add_argument(
+        "--target",
+        type=_target,
+        action="append",
+        default=[],
+        metavar="METRIC=SCORE",
+        help="say how many training songs a score needs, such as pr_auc=0.45; may be repeated for other metrics",
+    )
     parser.add_argument("--wandb", action="store_true", help="also log it to Weights & Biases, as a run of the study")
     parser.add_argument("--wandb-workspace", action="store_true", help="also save a workspace there (online)")
 
@@ -67,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
             audio=not arguments.no_audio,
             resamples=arguments.resamples,
             pair=tuple(arguments.compare) if arguments.compare else None,
+            targets=dict(arguments.target),
             command=f"musictag report {folder}{f' --study {found.name}' if found.name else ''}",
         )
     except OSError as error:
@@ -82,6 +91,14 @@ def run(arguments: argparse.Namespace) -> int:
         for address in save_workspace(report, *_wandb_place(found)):
             print(address)
     return 0
+
+
+def _target(text: str) -> tuple[str, float]:
+    metric, _, score = text.partition("=")
+    try:
+        return metric, float(score)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a metric and a score, such as pr_auc=0.45") from None
 
 
 def _only_study(folder: Path) -> str | None:

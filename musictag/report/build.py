@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from musictag.common.files import atomic_write
-from musictag.report import comparison
+from musictag.report import comparison, outlook
 from musictag.report.content import Report, Table
 from musictag.report.figures import figures, tags
 from musictag.report.page import summary
@@ -16,7 +16,7 @@ from musictag.report.page.songs import choose_songs, excerpts, song_data
 from musictag.report.statistics.paired_tests import leading_pairs, paired_test, tag_gains
 from musictag.report.statistics.popularity import Exclusive, exclusive, popularity
 from musictag.report.statistics.resampling import Draws, resampled
-from musictag.report.statistics.scaling import crossings, curves
+from musictag.report.statistics.scaling import crossings, curves, is_scaling
 from musictag.report.study import Study
 from musictag.report.tables import details
 from musictag.report.tables.formats import Sheet, markdown_text, to_latex, to_markdown, write_csv
@@ -38,14 +38,18 @@ def make_report(
     audio: bool = True,
     resamples: int = 1000,
     pair: tuple[str, str] | None = None,
+    targets: Mapping[str, float] | None = None,
     command: str = "",
 ) -> Report:
-    """Compute everything and write it to the folder ``out``."""
+    """Compute everything and write it to the folder ``out``. ``targets``: scores by metric, for which the report says
+    how many songs they need. Raises MusictagError for a target of which the study has no curve."""
+    outlook.check_targets(study, targets or {})
     out.mkdir(parents=True, exist_ok=True)
     draws = resampled(study, resamples)
-    is_scaling = study.factors == [SIZE]
-    by_metric = {metric: curves(study, draws, metric) for metric in study.headlines} if is_scaling else {}
-    crossed = [c for metric in study.headlines for c in crossings(study, draws, metric)] if is_scaling else []
+    has_curves = is_scaling(study)
+    by_metric = {metric: curves(study, draws, metric) for metric in study.headlines} if has_curves else {}
+    crossed = [c for metric in study.headlines for c in crossings(study, draws, metric)] if has_curves else []
+    ahead = outlook.look_ahead(study, draws, targets or {})
     picked = _picks(study, pair)
     pairs = [pair] if pair else _picked_pairs(study) if picked else None
     differences = paired_test(study, draws, pairs, picked=picked) if len(study.systems) > 1 else []
@@ -54,7 +58,7 @@ def make_report(
     excluding = exclusive(study, draws)
     tuned, about_tuning = tuned_systems(study)
     words = answers(study, crossed, differences)
-    drawn = _draw(study, draws, by_metric, crossed, gains, popular, excluding, out)
+    drawn = _draw(study, draws, by_metric, crossed, gains, popular, excluding, out) | outlook.draw(study, ahead, out)
     data = {
         "runs": details.run_table(study),
         "scores": score_table(study),
@@ -66,6 +70,7 @@ def make_report(
         "popularity": details.popularity_table(study, popular) if popular else None,
         "tuning": tuning_table(tuned) if tuned else None,
         "exclusive": details.exclusive_table(study, excluding) if excluding.pairs else None,
+        **outlook.tables(study, ahead),
     }
     plain: dict[str, Table] = {name: table for name, table in data.items() if table is not None}
     report = Report(
@@ -80,11 +85,12 @@ def make_report(
         gains=gains,
         popularity=popular,
         exclusive=excluding,
+        forecasts=ahead.forecasts,
         answers=words,
     )
     for name, table in plain.items():
         write_csv(table, out / f"{name}.csv")
-    sections = _sections(report, picked)
+    sections = [*_sections(report, picked), *outlook.sections(study, ahead)]
     if tuned:
         sheet = tuning_sheet(tuned, about_tuning)
         sections.append(Section("tuning", "What each system was tuned to", "Tuning", sheets=[("tuning", sheet)]))

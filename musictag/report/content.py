@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from musictag.report.statistics.crossing import Crossing
+    from musictag.report.statistics.forecast import Forecast
     from musictag.report.statistics.paired_tests import Difference
     from musictag.report.statistics.scaling import Curve
     from musictag.report.study import Study
@@ -46,4 +47,5 @@ class Report:
     gains: list[Any]
     popularity: list[Any]
     exclusive: Any
+    forecasts: list[Forecast] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)

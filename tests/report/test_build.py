@@ -43,7 +43,8 @@ def test_everything_is_written_and_the_answers_are_printed(runs, tmp_path, capsy
     assert names == {
         "report.html", "report.md", "tables.tex", "runs.csv", "scores.csv", "fits.csv", "crossings.csv",
         "differences.csv", "tag_gains.csv", "popularity.csv", "exclusive.csv", "scaling.png", "scaling.svg",
-        "tag_gains.png", "tag_gains.svg", "popularity.png", "popularity.svg",
+        "tag_gains.png", "tag_gains.svg", "popularity.png", "popularity.svg", "laws.csv", "laws.png", "laws.svg",
+        "held_out.csv", "prospects.csv", "tag_outlook.csv", "variance.csv", "overlap.csv", "checklist.csv",
     }  # fmt: skip
     markdown = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert all(f"]({name})" in markdown for name in names if name.endswith(".png"))
@@ -92,6 +93,15 @@ def test_what_cannot_be_reported(runs, tmp_path, capsys):
     assert "there is no system vgg; the study has waveform_small, spectrogram_small" in capsys.readouterr().err
     assert main(["report", str(runs), *out, "--resamples", "10"]) == 1
     assert "use at least 100" in capsys.readouterr().err
+    for target, why in (
+        ("f1=0.5", "--target f1: the study has curves of roc_auc, pr_auc, rmse"),
+        ("pr_auc=1.5", "--target pr_auc=1.5: the metric goes from 0 to 1"),
+    ):
+        assert main(["report", str(runs), *out, *FEW, "--target", target]) == 1
+        assert why in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["report", str(runs), *out, "--target", "pr_auc"])
+    assert "'pr_auc' is not a metric and a score, such as pr_auc=0.45" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert main(["report", str(runs), *FEW, "--out", str(tmp_path / "file")]) == 1
     assert "choose another folder with --out" in capsys.readouterr().err

@@ -12,10 +12,10 @@ from musictag.common.errors import MusictagError
 from musictag.report.statistics.crossing import Crossing, find_crossing
 from musictag.report.statistics.inference import Estimate, few_seeds
 from musictag.report.statistics.resampling import Draws, resampled
-from musictag.report.statistics.scaling import crossings, curves
+from musictag.report.statistics.scaling import crossings, curves, is_scaling
 from musictag.report.study import Study, read_study
 from tests.helpers.null_studies import NOISES, SEEDS, SIZES, coverage, empty_study, false_positives
-from tests.helpers.studies import SYSTEMS, System, write_study
+from tests.helpers.studies import SYSTEMS, System, write_run, write_study
 
 GRID = np.geomspace(250, 2000, 401)
 
@@ -229,10 +229,20 @@ def test_missing_seeds_are_noted(tmp_path: Path) -> None:
     assert crossings(found, resampled(found, 100), "roc_auc") == []
 
 
-def test_scores_that_fall_have_no_power_law(tmp_path: Path) -> None:
+def test_scores_that_fall_are_said_to_be_no_learning_curve(tmp_path: Path) -> None:
     write_study(tmp_path, songs=300, tags=6, systems={"waveform_small": System("waveform", 0.9, -0.1)})
     found = read_study(tmp_path)
     (curve,) = curves(found, resampled(found, 100), "roc_auc")
+    assert curve.power_law is None
+    assert curve.trend is None
+    (note,) = curve.notes
+    assert note.startswith("no fit: not monotone: worse with 2,000 songs than with 250, by 0.")
+
+
+def test_a_level_score_has_no_power_law() -> None:
+    scores = 0.7 + np.array([[0.01, 0.0, 0.004, 0.0], [0.0, 0.011, 0.0, 0.002], [0.004, 0.0, 0.01, 0.001]])
+    (curve,) = curves(*planted(scores), "roc_auc")
+    assert curve.trend is not None
     assert curve.power_law is None
     assert curve.notes == ["no power law: no curve that improves with size fits better than a constant"]
 
@@ -252,6 +262,22 @@ def test_regression_alone_has_errors_alone(tmp_path: Path) -> None:
     assert len(curves(found, draws, "rmse")) == 2
     with pytest.raises(MusictagError, match="not all runs have the metric roc_auc"):
         crossings(found, draws, "roc_auc")
+
+
+def test_tuned_settings_that_follow_the_size_leave_a_curve(tmp_path: Path) -> None:
+    for size, rate in ((250, 0.001), (500, 0.002), (1000, 0.002)):
+        settings = {"data.train_songs": size, "optimizer.lr": rate}
+        write_run(tmp_path, "waveform_small", "waveform", 0.7, settings=settings, songs=80, tags=4)
+    found = read_study(tmp_path)
+    assert found.factors == ["data.train_songs", "optimizer.lr"]
+    assert is_scaling(found)
+    assert len(curves(found, resampled(found, 100), "roc_auc")[0].points) == 3
+    settings = {"data.train_songs": 500, "optimizer.lr": 0.1}
+    write_run(tmp_path, "waveform_small", "waveform", 0.7, settings=settings, songs=80, tags=4)
+    found = read_study(tmp_path)
+    assert not is_scaling(found)
+    with pytest.raises(MusictagError, match=r"optimizer.lr varies in this study"):
+        curves(found, resampled(found, 100), "roc_auc")
 
 
 @pytest.mark.slow

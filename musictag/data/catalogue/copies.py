@@ -89,12 +89,16 @@ def crossing(groups: Sequence[np.ndarray], splits: np.ndarray) -> list[np.ndarra
     return [rows for rows in groups if len(set(splits[rows][splits[rows] >= 0].tolist())) > 1]
 
 
+def across_splits(manifest: Manifest, firsts: np.ndarray) -> list[np.ndarray]:
+    """The rows of each recording that is in more than one split."""
+    return crossing(groups_of(firsts), _split_codes(manifest.column("split")))
+
+
 def about_copies(manifest: Manifest, firsts: np.ndarray) -> tuple[str, str]:
     """Text about recordings with copies in several splits, and about the number of those with copies within one; ""
     if there are none."""
-    groups = groups_of(firsts)
-    leaked = crossing(groups, _split_codes(manifest.column("split")))
-    within = len(groups) - len(leaked)
+    leaked = across_splits(manifest, firsts)
+    within = len(groups_of(firsts)) - len(leaked)
     across = ""
     if leaked:
         shown = "; ".join(_songs(manifest, rows) for rows in leaked[:_SHOWN])

@@ -8,7 +8,7 @@ import numpy as np
 from pytorch_lightning.utilities import rank_zero_warn
 
 from musictag.common.errors import MusictagError
-from musictag.data.catalogue.copies import about_copies
+from musictag.data.catalogue.copies import about_copies, across_splits
 from musictag.data.catalogue.learnable import lacking_tags, listed_tags
 from musictag.data.manifest import Manifest
 
@@ -44,6 +44,16 @@ def unlearnt_tags(songs: Manifest) -> dict[str, str]:
             "trained on more songs; their scores count, and metrics.json lists them (tags_unlearnt)"
         )
     return lacking
+
+
+def overlap_of_splits(manifest: Manifest, firsts: np.ndarray) -> dict[str, int | None]:
+    """How many recordings (``copies``) and groups of songs (``artists``, or works; None: no song has one) are in more
+    than one split."""
+    groups = manifest.column("group")
+    return {
+        "copies": len(across_splits(manifest, firsts)),
+        "artists": None if groups.null_count == len(groups) else len(manifest.leaked_groups()),
+    }
 
 
 def warn_of_evaluation(manifest: Manifest, splits: dict[str, Manifest], firsts: np.ndarray, duplicates: Path) -> None:

@@ -24,7 +24,13 @@ from musictag.common.processes import rank_and_world
 from musictag.data.audio.decode import to_float
 from musictag.data.catalogue.copies import DUPLICATES_FILE
 from musictag.data.datasets import Source
-from musictag.data.loading.checks import check_learnable, check_splits, unlearnt_tags, warn_of_evaluation
+from musictag.data.loading.checks import (
+    check_learnable,
+    check_splits,
+    overlap_of_splits,
+    unlearnt_tags,
+    warn_of_evaluation,
+)
 from musictag.data.loading.patch_datasets import EvaluationPatches, TrainPatches
 from musictag.data.loading.prefetch import PrefetchingLoader
 from musictag.data.loading.samplers import EvaluationBatches, TrainBatches, check_patches
@@ -210,6 +216,12 @@ class SongDataModule(pl.LightningDataModule):
     def problems(self) -> list[tuple[str, str, str]]:
         """Songs that cannot be used: (song_id, path, reason)."""
         return self._ready().problems
+
+    @property
+    def overlap(self) -> dict[str, int | None]:
+        """How many recordings and groups of songs are in more than one split: ``overlap_of_splits``."""
+        prepared = self._ready()
+        return overlap_of_splits(self._manifest, prepared.firsts)
 
     def song_ids(self, split: str) -> np.ndarray:
         """Identifiers of the split's songs: S strings."""

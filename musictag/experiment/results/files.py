@@ -184,6 +184,7 @@ def write_scores(
         "study": config["study"],
         "songs": {split: len(data.song_ids(split)) for split in ("train", "validation", "test")},
         "songs_unusable": len(data.problems),
+        "overlap": data.overlap,
         "tags_unlearnt": list(data.unlearnt_tags),
         "test": metrics,
         **own,

@@ -160,6 +160,15 @@ _CAPTIONS = {
         "Scores of each tag, and what one system gains over another",
         "The numbers are in the tables below.",
     ),
+    "laws": (
+        "The law of each curve, and what the smaller sizes predict for the largest",
+        "Points: runs and their means. Lines: the law, its 95% band up to twice the largest size. Bars: the bands that "
+        "were predicted for the hidden sizes. The numbers are in the tables below.",
+    ),
+    "compute": (
+        "Scores over songs, over compute, and over both",
+        "Means over the runs. The numbers are in the table below.",
+    ),
     "popularity": ("Scores of tags against their prevalence", "The numbers are in the table below."),
 }
 

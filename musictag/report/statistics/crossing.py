@@ -55,7 +55,7 @@ def find_crossing(
     margin, difference = margins(ahead, confidence), ahead.value
     if difference[-1] < 0:
         one, other, difference = other, one, -difference
-    undecided = _undecided(np.log(grid), difference - margin, difference + margin)
+    undecided = undecided_sizes(grid, difference - margin, difference + margin)
     changes = _roots(np.log(grid), difference)
     size = None
     span = f"within {number(grid[0])} to {number(grid[-1])} songs"
@@ -67,7 +67,7 @@ def find_crossing(
         sure = (
             ", but neither is significantly ahead at any size"
             if whole
-            else f" ({confidence:.0%} interval {_words(undecided)})"
+            else f" ({confidence:.0%} interval {undecided_words(undecided)})"
         )
         text = f"{one} overtakes {other} at {number(size)} songs{sure}"
         text += f", the last of {len(changes)} crossings" if len(changes) > 1 else ""
@@ -76,7 +76,7 @@ def find_crossing(
         text = f"no crossing {span}: {one} is {above} throughout"
         text += (
             ", but not significantly at any size" if whole
-            else f", but not significantly {_words(undecided)}" if undecided
+            else f", but not significantly {undecided_words(undecided)}" if undecided
             else ", significantly at every size"
         )  # fmt: skip
         one, other = other, one
@@ -92,8 +92,10 @@ def number(size: float) -> str:
     return f"{float(f'{size:.2g}'):,.0f}"
 
 
-def _undecided(logs: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[Piece]:
-    """The ranges of sizes (their logarithms: N) at which the interval from ``low`` to ``high`` contains zero."""
+def undecided_sizes(grid: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[Piece]:
+    """The ranges of the sizes ``grid`` (N) at which the interval from ``low`` to ``high`` contains zero; None where a
+    range ends with the grid."""
+    logs = np.log(grid)
     side = np.where(low > 0, 1, np.where(high < 0, -1, 0))
     pieces: list[Piece] = []
     start = None
@@ -120,10 +122,12 @@ def _root(logs: np.ndarray, values: np.ndarray, place: int) -> float:
     return float(np.exp(logs[place - 1] + (logs[place] - logs[place - 1]) * first / (first - second)))
 
 
-def _words(pieces: list[Piece]) -> str:
+def undecided_words(pieces: list[Piece]) -> str:
     """The ranges in words; an end outside the measured sizes is left open."""
 
     def of_one(low: float | None, high: float | None) -> str:
+        if low is None and high is None:
+            return "throughout"
         if low is None or high is None:
             return f"up to {number(high)}" if low is None else f"from {number(low)} on"
         return f"{number(low)} to {number(high)}"

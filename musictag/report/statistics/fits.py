@@ -1,9 +1,13 @@
-"""Fits of a score to the number of training songs: a straight line over the doublings, or a power law.
+"""Laws of a score over the number of training songs: constant, line over the doublings, power law, broken power law.
 
-Both are fitted to many resamples at once. Legend: R resamples, M sizes, G trial exponents, N sizes of a grid.
+All are weighted least squares, fitted to many resamples at once, of scores that are better the larger they are (an
+error is fitted as its negative). Legend: R resamples, M sizes, G trial exponents, N sizes of a grid.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +15,8 @@ import numpy as np
 EXPONENTS = (0.01, 5.0)
 _TRIALS = 41
 _ROUNDS = 5
+_BROKEN_ROUNDS = 7
+_BROKEN_TRIALS = 7
 
 
 def fit_trend(sizes: np.ndarray, means: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -35,14 +41,45 @@ def fit_power_law(sizes: np.ndarray, means: np.ndarray, weights: np.ndarray, bou
     for _ in range(_ROUNDS):
         trials = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, _TRIALS)
         decays = np.exp(-np.exp(trials)[..., None] * relative)  # R×G×M
-        constants, factors, errors = _decay(decays, means[:, None], weights, bound)
-        best = errors.argmin(axis=1)
-        rows = np.arange(len(means))
-        chosen = trials[rows, best], constants[rows, best], factors[rows, best]
+        best, constants, factors = _best_decay(decays, means, weights, bound)
+        chosen = trials[np.arange(len(means)), best], constants, factors
         step = (high - low) / (_TRIALS - 1)
         low, high = np.maximum(low, chosen[0] - step), np.minimum(high, chosen[0] + step)
     exponents = np.exp(chosen[0])
     return np.stack([chosen[1], chosen[2] * scale**exponents, exponents], axis=1)
+
+
+def fit_constant(means: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The weighted mean of ``means`` (R×M): R×1."""
+    return (means * weights).sum(axis=1, keepdims=True) / weights.sum()
+
+
+def fit_broken_power_law(sizes: np.ndarray, means: np.ndarray, weights: np.ndarray, bound: float) -> np.ndarray:
+    """Least squares of a power law whose exponent changes at a size: R × (c, a, first exponent, second, break).
+
+    A continuous form of the broken power laws of Caballero et al. (2023): c - a size^-b up to the break, and from there
+    on a power law with another exponent towards the same c. Breaks are searched strictly between the sizes' ends.
+    """
+    logs = np.log(sizes.astype(np.float64))
+    relative = logs - logs[0]
+    ends = np.log(np.array([*[EXPONENTS] * 2, (np.exp(relative[1]), np.exp(relative[-2]))]))
+    low, high = (np.repeat(ends[None, :, end], len(means), axis=0) for end in (0, 1))  # R×3
+    shares = np.linspace(0, 1, _BROKEN_TRIALS)
+    shares = np.stack(np.meshgrid(shares, shares, shares, indexing="ij"), axis=-1).reshape(-1, 3)
+    for _ in range(_BROKEN_ROUNDS):
+        found = []
+        for row in range(len(means)):  # one by one: the trials of all rows together would fill gigabytes
+            trials = low[row] + (high[row] - low[row]) * shares
+            decays = _broken_decay(np.exp(trials[:, :2]), trials[:, 2:], relative[None])
+            best, constant, factor = _best_decay(decays[None], means[row : row + 1], weights, bound)
+            found.append([*trials[best[0]], constant[0], factor[0]])
+        chosen = np.array(found)
+        step = (high - low) / (_BROKEN_TRIALS - 1)
+        low, high = np.maximum(low, chosen[:, :3] - 2 * step), np.minimum(high, chosen[:, :3] + 2 * step)
+    first, second = np.exp(chosen[:, :2]).T
+    return np.stack(
+        [chosen[:, 3], chosen[:, 4] * np.exp(first * logs[0]), first, second, np.exp(chosen[:, 2] + logs[0])], axis=1
+    )
 
 
 def trend_at(fitted: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -53,6 +90,32 @@ def trend_at(fitted: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 def power_law_at(fitted: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Values of the power laws (R×3) at ``sizes`` (N): R×N."""
     return fitted[:, :1] - fitted[:, 1:2] * sizes ** -fitted[:, 2:]
+
+
+def broken_power_law_at(fitted: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Values of the broken power laws (R×5) at ``sizes`` (N): R×N."""
+    decays = _broken_decay(fitted[:, 2:4], np.log(fitted[:, 4:]), np.log(sizes)[None])
+    return fitted[:, :1] - fitted[:, 1:2] * decays
+
+
+@dataclass(frozen=True)
+class Law:
+    """``parameters``: as many sizes must be fitted. ``fit(sizes, means, weights, bound)``, ``at(fitted, sizes)``."""
+
+    name: str
+    parameters: int
+    fit: Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
+    at: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+#: The simplest first.
+LAWS = (
+    Law("constant", 1, lambda _, means, weights, bound: fit_constant(means, weights),
+        lambda fitted, sizes: np.repeat(fitted, len(sizes), axis=1)),
+    Law("log-linear", 2, lambda sizes, means, weights, bound: fit_trend(sizes, means, weights), trend_at),
+    Law("power law", 3, fit_power_law, power_law_at),
+    Law("broken power law", 5, fit_broken_power_law, broken_power_law_at),
+)  # fmt: skip
 
 
 def explained(fitted_means: np.ndarray, sizes: np.ndarray, points: np.ndarray, places: np.ndarray) -> float | None:
@@ -69,6 +132,21 @@ def _weighted_line(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndar
     mean_x, mean_y = (x * share).sum(-1, keepdims=True), (y * share).sum(-1, keepdims=True)
     slope = (share * (x - mean_x) * (y - mean_y)).sum(-1) / (share * (x - mean_x) ** 2).sum(-1)
     return np.stack([mean_y[..., 0] - slope * mean_x[..., 0], slope], axis=-1)
+
+
+def _broken_decay(exponents: np.ndarray, breaks: np.ndarray, logs: np.ndarray) -> np.ndarray:
+    """Decays of G laws with two ``exponents`` each (G×2) and logarithms of ``breaks`` (G×1) at ``logs`` (1×N): G×N."""
+    before, after = np.minimum(logs, breaks), np.maximum(logs - breaks, 0.0)
+    return np.exp(-exponents[:, :1] * before - exponents[:, 1:] * after)
+
+
+def _best_decay(
+    decays: np.ndarray, means: np.ndarray, weights: np.ndarray, bound: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which of G decays (R×G×M) fits each row of ``means`` (R×M) best, and its c and a: R each."""
+    constants, factors, errors = _decay(decays, means[:, None], weights, bound)
+    best, rows = errors.argmin(axis=1), np.arange(len(means))
+    return best, constants[rows, best], factors[rows, best]
 
 
 def _decay(

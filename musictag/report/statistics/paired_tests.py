@@ -218,15 +218,22 @@ def _full_conditions(study: Study) -> list[tuple[Any, ...]]:
     return [condition for condition in study.conditions if None not in condition] or study.conditions
 
 
-def _difference(
-    study: Study, draws: Draws, system: str, other: str, condition: tuple[Any, ...], metric: str, confidence: float
-) -> Difference:
+def pair_estimate(
+    study: Study, draws: Draws, system: str, other: str, condition: tuple[Any, ...], metric: str
+) -> tuple[Estimate, bool]:
+    """By how much ``system`` exceeds ``other`` under a condition, and whether the same seeds were compared."""
     cells = [{run.seed: run for run in matching(study, name, condition)} for name in (system, other)]
     *seeds, paired = same_seeds(*cells)
     scores = [
         seeds_of([cell[seed] for seed in own], draws, metric) for cell, own in zip(cells, seeds, strict=True)
     ]  # fmt: skip
-    found = estimate(*scores)
+    return estimate(*scores), paired
+
+
+def _difference(
+    study: Study, draws: Draws, system: str, other: str, condition: tuple[Any, ...], metric: str, confidence: float
+) -> Difference:
+    found, paired = pair_estimate(study, draws, system, other, condition, metric)
     value, margin, p = float(found.value), float(margins(found, confidence)), float(p_values(found))
     return Difference(
         system, other, condition, metric, value, value - margin, value + margin, p, p, found.freedom + 1, paired

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -16,9 +17,11 @@ from musictag.evaluation.metrics import METRICS
 from musictag.report.statistics.crossing import Crossing, find_crossing
 from musictag.report.statistics.fits import explained, fit_power_law, fit_trend, power_law_at, trend_at
 from musictag.report.statistics.inference import estimate, few_seeds, margins
+from musictag.report.statistics.points import Departure, departure, measured
 from musictag.report.statistics.resampling import Draws, same_seeds, seeds_of
 from musictag.report.study import Study
 
+SIZE = "data.train_songs"
 FITS = ("trend", "power law")
 _LEAST_SIZES = {"trend": 2, "power law": 3}
 _GRID = 161  # sizes at which fits are compared, evenly spaced in their logarithm
@@ -34,7 +37,8 @@ class Curve:
     ``points`` are (size, seed, value) of the runs, ``means`` those at each of the ``sizes``. ``trend``: value at one
     song (intercept) and gain per doubling. ``power_law``: asymptote c, factor a and exponent b of c - a size^-b, for
     RMSE of c + a size^-b. A band is (sizes, low, high): the interval of the fit at each size, over songs and seeds. A
-    fit is None if there are too few sizes or nothing to fit; ``notes`` give the reason, and what the bands leave out.
+    fit is None if there are too few sizes, nothing to fit, or if the points have not the shape of a learning curve;
+    ``notes`` give the reason, and what the bands leave out.
     """
 
     system: str
@@ -51,15 +55,20 @@ class Curve:
     notes: list[str]
 
 
+def is_scaling(study: Study) -> bool:
+    """Whether the number of training songs varies, and nothing else does at one number: its curves can be drawn."""
+    return SIZE in study.factors and not _varying_beside_size(study)
+
+
 def curves(study: Study, draws: Draws, metric: str, confidence: float = 0.95) -> list[Curve]:
     """The curve of each system that has this metric.
 
     The trend line is the least-squares line of the runs over doublings; the power law needs three sizes. For the bands,
     all fits are repeated without each of the seeds, at all sizes together, since a seed's training sets are nested:
     the jackknife, which for lines is the t test over the lines of the seeds; and with the songs of each draw, the same
-    for all runs. Raises MusictagError if anything other than the number of training songs varies.
+    for all runs. Raises MusictagError if anything else varies at a number of training songs.
     """
-    return [_curve(fits, metric, confidence) for fits in _all_fits(study, draws, metric)]
+    return [_curve(fits, metric, confidence) for fits in scores_by_size(study, draws, metric)]
 
 
 def crossings(study: Study, draws: Draws, metric: str, confidence: float = 0.95) -> list[Crossing]:
@@ -67,10 +76,11 @@ def crossings(study: Study, draws: Draws, metric: str, confidence: float = 0.95)
 
     At each size the difference of the fits is tested, paired by seed if both have the same seeds. The crossing may lie
     where it is not significant: in ``confidence`` of all studies this range contains the true one. No line is
-    extrapolated beyond the measured sizes.
+    extrapolated beyond the measured sizes, and curves that have not the shape of one are left out.
     """
     found = []
-    for pair in combinations(_all_fits(study, draws, metric), 2):
+    fitted = [fits for fits in scores_by_size(study, draws, metric) if fits.departure is None]
+    for pair in combinations(fitted, 2):
         *seeds, _ = same_seeds(*(fits.seeds for fits in pair))
         one, other = (fits.of_seeds(own) for fits, own in zip(pair, seeds, strict=True))
         low, high = max(one.sizes[0], other.sizes[0]), min(one.sizes[-1], other.sizes[-1])
@@ -84,8 +94,9 @@ def crossings(study: Study, draws: Draws, metric: str, confidence: float = 0.95)
     return found
 
 
-class _Fits:
-    """Scores of one system: (1 + R)×n×M, as measured and in each resample, NaN where a seed lacks a size."""
+class Scores:
+    """The scores of one system by seed and size, with their fits: (1 + R)×n×M, as measured and in each resample, NaN
+    where a seed lacks a size."""
 
     def __init__(self, system: str, metric: str, seeds: list[int], sizes: np.ndarray, scores: np.ndarray) -> None:
         self.system = system
@@ -96,13 +107,18 @@ class _Fits:
         self.weights = (~np.isnan(scores[0])).sum(axis=0).astype(np.float64)
         self.means = self._means(scores)
 
-    def of_seeds(self, seeds: Collection[int]) -> _Fits:
+    @cached_property
+    def departure(self) -> Departure | None:
+        """How the means differ from every learning curve, if they do."""
+        return departure(measured(self.system, self.sizes, _sign(self.metric) * self.scores))
+
+    def of_seeds(self, seeds: Collection[int]) -> Scores:
         """The fits of these seeds only, in their order, with the sizes that they have."""
         if list(seeds) == self.seeds:
             return self
         scores = self.scores[:, [self.seeds.index(seed) for seed in seeds]]
         there = ~np.isnan(scores[0]).all(axis=0)
-        return _Fits(self.system, self.metric, list(seeds), self.sizes[there], scores[..., there])
+        return Scores(self.system, self.metric, list(seeds), self.sizes[there], scores[..., there])
 
     def can(self, fit: str) -> bool:
         """Whether there are enough sizes, and for a power law a score that improves with size."""
@@ -138,7 +154,7 @@ class _Fits:
         without = np.stack([one.curves_at(fit, sizes) for one in self._without_each()], axis=1)
         return whole - (len(self.seeds) - 1) * (without - without.mean(axis=1, keepdims=True))
 
-    def _without_each(self) -> list[_Fits]:
+    def _without_each(self) -> list[Scores]:
         return [self.of_seeds([own for own in self.seeds if own != seed]) for seed in self.seeds]
 
     @staticmethod
@@ -147,8 +163,9 @@ class _Fits:
         return np.where(known, scores, 0.0).sum(axis=1) / known.sum(axis=1)
 
 
-def _all_fits(study: Study, draws: Draws, metric: str) -> list[_Fits]:
-    if unfit := [key for key in study.factors if key != "data.train_songs"]:
+def scores_by_size(study: Study, draws: Draws, metric: str) -> list[Scores]:
+    """The scores of each system of the study. Raises MusictagError if they make no curves."""
+    if unfit := _varying_beside_size(study):
         raise MusictagError(
             f"a scaling curve is over the number of training songs, but {', '.join(unfit)} varies in this study; "
             "give the runs of each setting their own study (study=...)"
@@ -162,11 +179,21 @@ def _all_fits(study: Study, draws: Draws, metric: str) -> list[_Fits]:
         scores = np.full((1 + draws.resamples, len(seeds), len(sizes)), np.nan)
         for run, of_run in zip(runs, seeds_of(runs, draws, metric).T, strict=True):
             scores[:, seeds.index(run.seed), sizes.index(run.train_songs)] = of_run
-        found.append(_Fits(system, metric, seeds, np.array(sizes), scores))
+        found.append(Scores(system, metric, seeds, np.array(sizes), scores))
     return found
 
 
-def _curve(fits: _Fits, metric: str, confidence: float) -> Curve:
+def _varying_beside_size(study: Study) -> list[str]:
+    """The factors with several values for one system at one number of training songs (tuned settings have one)."""
+    values: dict[tuple[str, str, int], set[str]] = {}
+    for run in study.runs:
+        for key, value in zip(study.factors, run.condition, strict=True):
+            if key != SIZE:
+                values.setdefault((key, run.system, run.train_songs), set()).add(repr(value))
+    return sorted({key for (key, *_), seen in values.items() if len(seen) > 1})
+
+
+def _curve(fits: Scores, metric: str, confidence: float) -> Curve:
     rows, columns = np.nonzero(~np.isnan(fits.scores[0]))
     points = sorted(
         (int(fits.sizes[m]), fits.seeds[n], float(fits.scores[0, n, m])) for n, m in zip(rows, columns, strict=True)
@@ -179,10 +206,13 @@ def _curve(fits: _Fits, metric: str, confidence: float) -> Curve:
         notes[0] += ": the band covers the test songs only"
     elif words := few_seeds(len(fits.seeds)):
         notes.append(words)
-    if len(fits.sizes) < 3:
+    can_fit = fits.departure is None
+    if not can_fit:
+        notes.append(f"no fit: {fits.departure.words}")
+    if can_fit and len(fits.sizes) < 3:
         notes.append("no trend: one size only" if len(fits.sizes) < 2 else "no power law: it needs three sizes")
-    has_power_law = fits.can("power law")
-    if len(fits.sizes) >= 3 and not has_power_law:
+    has_power_law = can_fit and fits.can("power law")
+    if can_fit and len(fits.sizes) >= 3 and not has_power_law:
         notes.append("no power law: no curve that improves with size fits better than a constant")
 
     def band(fit: str) -> tuple[Band, float | None]:
@@ -192,7 +222,8 @@ def _curve(fits: _Fits, metric: str, confidence: float) -> Curve:
         low, high = ((found.value + side * margin).clip(*METRICS[metric].bounds).tolist() for side in (-1, 1))
         return (grid.tolist(), low, high), explained(fits.curves_at(fit, fits.sizes)[0], fits.sizes, values, where)
 
-    trend_band, trend_r2 = band("trend") if fits.can("trend") else (None, None)
+    has_trend = can_fit and fits.can("trend")
+    trend_band, trend_r2 = band("trend") if has_trend else (None, None)
     power_band, power_r2 = band("power law") if has_power_law else (None, None)
     power_law = None
     if has_power_law:
@@ -204,7 +235,7 @@ def _curve(fits: _Fits, metric: str, confidence: float) -> Curve:
         points=points,
         sizes=fits.sizes.tolist(),
         means=fits.means[0].tolist(),
-        trend=tuple(fits.fitted("trend")[0].tolist()) if fits.can("trend") else None,
+        trend=tuple(fits.fitted("trend")[0].tolist()) if has_trend else None,
         trend_band=trend_band,
         trend_r2=trend_r2,
         power_law=power_law,

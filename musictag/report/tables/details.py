@@ -18,6 +18,7 @@ from musictag.report.statistics.popularity import Exclusive, Popularity
 from musictag.report.statistics.scaling import Curve
 from musictag.report.study import Study
 from musictag.report.tables.formats import Cell, Sheet, join, number, text
+from musictag.report.tables.protocol import converged
 from musictag.report.tables.scores import run_rows
 from musictag.report.wording import factor_label, p_text, setting, signed
 
@@ -53,10 +54,16 @@ def run_sheet(study: Study) -> Sheet:
     for run in study.runs:
         cells = [text(run.system), *map(text, run.condition), text(run.seed)]
         cells += [number(run.value(key), f".{METRICS[key].decimals + 1}f") for key in study.shown_metrics]
-        cells += [text(run.metrics["epochs"]), text(run.metrics["device"]), text(run.folder.name)]
+        epochs = text(run.metrics["epochs"])
+        cells += [
+            Cell(f"{epochs.text} †", epochs.value) if converged(run) is False else epochs,
+            text(run.metrics["device"]),
+            text(run.folder.name),
+        ]
         rows.append(cells)
     last = len(headings)
-    return Sheet("Finished runs", headings, rows, frozenset(range(1, last - 2)))
+    notes = ["†: had not converged."] if any(converged(run) is False for run in study.runs) else []
+    return Sheet("Finished runs", headings, rows, frozenset(range(1, last - 2)), notes=notes)
 
 
 def settings_sheet(study: Study) -> Sheet:

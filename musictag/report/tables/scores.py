@@ -14,6 +14,7 @@ from musictag.evaluation.metrics import METRICS
 from musictag.report.content import Table
 from musictag.report.study import Run, Study
 from musictag.report.tables.formats import Cell, Sheet, join, number, text
+from musictag.report.tables.protocol import converged, convergence_words
 from musictag.report.tables.published_scores import Published
 from musictag.report.wording import factor_label
 
@@ -109,7 +110,8 @@ def score_sheet(study: Study, published: Sequence[Published], about_published: s
     for place, row in enumerate(rows):
         if place and row.condition != rows[place - 1].condition:
             rules.add(place)
-        cells = [*map(text, row.condition), text(row.system)]
+        mark = " †" if any(converged(run) is False for run in study.cell(row.system, row.condition)) else ""
+        cells = [*map(text, row.condition), Cell(row.system + mark, row.system.casefold())]
         cells += [_score_cell(metric, row.scores.get(metric)) for metric in study.shown_metrics]
         shown.append([*cells, text(row.seeds), text(row.parameters), _duration(row.train_seconds)])
     blank = [Cell("")] * len(factors)
@@ -152,7 +154,10 @@ def _any_best(rows: Sequence[Row]) -> bool:
 
 
 def _warnings(study: Study) -> list[str]:
-    return [f"Incomplete: {'; '.join(study.problems)}."] if study.problems else []
+    found = [f"Incomplete: {'; '.join(study.problems)}."] if study.problems else []
+    if any(converged(run) is False for run in study.runs):
+        found.append(f"{convergence_words(study)} More epochs might have given these more.")
+    return found
 
 
 def _scores(runs: Sequence[Run], metrics: Sequence[str]) -> dict[str, Score]:

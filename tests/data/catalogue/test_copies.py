@@ -209,6 +209,7 @@ def test_training_warns_once_of_copies_in_several_splits(tmp_path: Path) -> None
         data.setup("fit")
     (message,) = [str(warning.message) for warning in caught if "recordings" in str(warning.message)]
     duplicates = prepared_folder(data.source, tmp_path / "data") / "duplicates.csv"
+    assert data.overlap == {"copies": 2, "artists": None}
     assert message == f"{ACROSS}. Scores will be higher than on other music; for the full list see {duplicates}"
     with warnings.catch_warnings():
         warnings.simplefilter("error")

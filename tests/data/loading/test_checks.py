@@ -44,6 +44,7 @@ def test_tags_that_cannot_be_scored_and_shared_groups_are_reported_once(tiny_cat
     assert "tags that cannot be scored on the test split" in messages[0]
     assert "high (no negative song)" in messages[0]
     assert "1 groups (artists or works) are in more than one split, such as the band" in messages[1]
+    assert data.overlap == {"copies": 0, "artists": 1}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data.setup("test")
