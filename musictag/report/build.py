@@ -24,7 +24,6 @@ from musictag.report.tables.legend import legend_sheet, legend_table
 from musictag.report.tables.published_scores import published_beside
 from musictag.report.tables.scores import run_rows, score_sheet, score_table
 from musictag.report.tables.tuning import tuned_systems, tuning_sheet, tuning_table
-from musictag.report.wording import SIZE
 
 #: With more systems than this, only the best of each family are tested against all the others.
 _MOST_PAIRED = 4

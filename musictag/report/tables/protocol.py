@@ -15,9 +15,9 @@ from scipy.stats import t
 
 from musictag.evaluation.metrics import METRICS
 from musictag.report.content import Table
-from musictag.report.study import Run, Study, factor_label
+from musictag.report.study import Run, Study
 from musictag.report.tables.formats import Cell, Sheet, number, text
-from musictag.report.wording import signed
+from musictag.report.wording import factor_label, signed
 
 OPEN = "open"
 
