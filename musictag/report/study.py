@@ -35,7 +35,7 @@ class Run:
         self.config: dict[str, Any] = metrics["config"]
         self.system = system_label(self.config)
         self.family: str = metrics["family"]
-        self.seed: int = metrics["seed"]
+        self.seed = _seed(metrics)
         self.train_songs: int = metrics["songs"]["train"]
         self.parameters: int | None = metrics.get("parameters")
         self.epochs: int | None = metrics.get("epochs")  # None: not a network, which alone is trained in epochs
@@ -120,6 +120,15 @@ class Study:
         if len(fewer) > _MOST_PROBLEMS:
             return [f"{len(fewer)} of {len(cells)} cells have fewer seeds than others: see the table of scores"]
         return [f"{', '.join(words)}: {seeds} of {wanted} seeds" for words, seeds, wanted in fewer]
+
+
+def _seed(metrics: Mapping[str, Any]) -> int:
+    """The seed of a run; where subset, initialisation and order have different ones, a number with three digits of
+    each, so that these runs are told apart."""
+    apart = [seed for seed in (metrics.get("seeds") or {}).values() if seed is not None]
+    if len(set(apart)) < 2:
+        return apart[0] if apart else metrics["seed"]
+    return sum(1000**place * seed for place, seed in enumerate(reversed(apart)))
 
 
 def read_study(folder: Path, study: str | None = None) -> Study:

@@ -44,7 +44,7 @@ def empty_study(seeds: int, sizes: Sequence[int] = SIZES, left_out: Collection[t
     for system, size, seed in product(LINES, sizes, range(seeds)):
         if (seed, size) not in left_out:
             metrics = {
-                "config": {"names": {"model": system, "baseline": None}, "baseline": {"trees": 1}},
+                "config": {"names": {"model": system, "baseline": None}, "baseline": {"trees": 1}, "seed": seed},
                 "family": "waveform",
                 "locations": [],
                 "seed": seed,

@@ -101,7 +101,7 @@ def _seeds(components: Sequence[Components]) -> str:
 
 
 def _tuning(study: Study) -> str:
-    tuned = [run for run in study.runs if run.metrics.get("tuned")]
+    tuned = [run for run in study.runs if run.tuned]
     if not tuned:
         return f"{OPEN}: all systems and sizes have settings that were not tuned in this study"
     systems = list(dict.fromkeys(run.system for run in tuned))
