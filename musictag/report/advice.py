@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from musictag.evaluation.metrics import METRICS
+from musictag.evaluation.metrics import METRICS, monitors
 from musictag.report.statistics.inference import estimate, few_seeds, margins
 from musictag.report.statistics.paired_tests import TagGain, leading_pairs, paired_test, tag_gains
 from musictag.report.statistics.resampling import Draws, resampled, seeds_of
@@ -43,7 +43,11 @@ def advise(study: Study, positives: Mapping[str, int], resamples: int = 1000) ->
     largest = max(run.train_songs for run in study.runs)
     top = [system for system in study.systems if _cell(study, system, largest)]
     # systems that have the largest size, best first on the validation songs
-    top.sort(key=lambda system: -_merit(_cell(study, system, largest), metric))
+    scores = {system: [run.metrics["validation"] for run in _cell(study, system, largest)] for system in top}
+    keys = (f"val_{metric}", "val_roc_auc", "val_loss")  # a few validation songs may not allow all
+    key = next(key for key in keys if all(one.get(key) is not None for of in scores.values() for one in of))
+    sign = 1 if monitors()[key] == "max" else -1
+    top.sort(key=lambda system: -sign * float(np.mean([one[key] for one in scores[system]])))
     best = top[0]
     answers = [
         ("Which one now?", _which(study, draws, metric, top, largest)),
@@ -55,11 +59,6 @@ def advise(study: Study, positives: Mapping[str, int], resamples: int = 1000) ->
 
 def _cell(study: Study, system: str, songs: int) -> list[Run]:
     return [run for run in study.runs if run.system == system and run.train_songs == songs]
-
-
-def _merit(runs: list[Run], metric: str) -> float:
-    scores = [run.metrics["validation"].get(f"val_{metric}") for run in runs]
-    return METRICS[metric].sign * float(np.mean([score for score in scores if score is not None] or [np.nan]))
 
 
 def _which(study: Study, draws: Draws, metric: str, top: list[str], largest: int) -> str:

@@ -74,6 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     study = Study(_study_name(), runs)
     advice = advise(study, _positives(config))
     extra = [("What would a GPU change?", _gpu(session, chosen, config))]
+    if missing := session.missing(chosen):
+        asked = "Not run, for lack of time; rerun the command to continue, with more --hours if a system is left out"
+        extra.append(("What is missing?", f"{asked}: {'; '.join(missing)}."))
     if session.failed:
         extra.append(("What went wrong?", f"These runs failed: {'; '.join(session.failed)}."))
     advice.answers.extend(extra)
@@ -131,7 +134,7 @@ def _gpu(session: Session, chosen: Schedule, config: dict[str, Any]) -> str:
         words += f"{patches:,} patches take about {patches / here / 3600:.1f} hours on this machine and "
     return words + (
         f"about {patches / float(there) / 60:.0f} minutes on an {_GPU} (estimated from its peak, not measured). "
-        "Whether they are better with so few songs is not known from these runs; decoding and features take as long as now."
+        "Whether they are better with so few songs is not known from these runs. Decoding and features stay as slow."
     )
 
 

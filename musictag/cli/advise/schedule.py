@@ -11,8 +11,8 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import read_json, write_json
 
 STUDY = "advise"
-#: Patches that a network is trained on: with fewer it has learnt nothing yet, and more rarely help so few songs.
-_LEAST, _MOST = 4_000, 100_000
+#: Patches that a network is trained on at most: more rarely help so few songs.
+_MOST = 100_000
 _EPOCHS, _BATCH = 20, 16
 #: Share of the time that is planned; the rest is for what goes slower than measured.
 _PLANNED = 0.8
@@ -22,8 +22,11 @@ _START = 25.0
 _SCORING = 3.0
 #: A size is half of the next larger one; below this many songs nothing can be said.
 _FEWEST_SONGS = 30
-#: From the most thorough plan to the least: seeds and sizes.
-_PLANS = ((3, 4), (2, 4), (1, 4), (1, 3), (1, 2))
+#: From the most thorough plan to the least: seeds, sizes, and the patches that each network must then get. One that
+#: has not learnt much yet says nothing about songs, however many seeds it has.
+_PLANS = ((3, 4, 30_000), (2, 4, 20_000), (1, 4, 8_000), (1, 3, 6_000), (1, 2, 4_000))
+#: However much time there is.
+MOST_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -91,13 +94,13 @@ def plan(
     after each epoch, and of the test songs.
     """
     once = _EPOCHS * scored[0] + scored[1]
-    for seeds, count in _PLANS:
+    for seeds, count, least in _PLANS:
         chosen = sizes(songs, count)
         runs = seeds * len(chosen)
         per_patch = sum(1 / speed for speed in networks.values())
         free = _PLANNED * seconds - runs * (len(networks) * _START + once * per_patch / _SCORING)
         patches = free / (runs * per_patch) if networks else 0.0
-        if patches >= _LEAST:
+        if patches >= least:
             steps = int(min(patches, _MOST)) // (_EPOCHS * _BATCH)
             return Schedule(chosen, list(networks), list(baselines), _EPOCHS, steps * _BATCH, seeds)
     return Schedule(sizes(songs), [], list(baselines), _EPOCHS, 0, _PLANS[0][0])
@@ -108,18 +111,21 @@ def expected_seconds(schedule: Schedule, speed: float, scored: tuple[float, floa
     return _START + (schedule.patches + (schedule.epochs * scored[0] + scored[1]) / _SCORING) / speed
 
 
-def save(schedule: Schedule, path: Path, about: Mapping[str, Any]) -> None:
+def save(schedule: Schedule, path: Path, about: Mapping[str, Any], hours: float) -> None:
     """Keep the schedule for the next session. ``about``: what it was made for."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"about": dict(about), "schedule": asdict(schedule)})
+    write_json(path, {"about": dict(about), "hours": hours, "schedule": asdict(schedule)})
 
 
-def load(path: Path, about: Mapping[str, Any]) -> Schedule | None:
-    """The schedule of an earlier session if it was made for the same; None if there is none."""
+def load(path: Path, about: Mapping[str, Any], hours: float) -> Schedule | None:
+    """The schedule of an earlier session if it was made for the same; None if there is none, and if there is more time
+    now than there was then, when networks were left out."""
     if not path.exists():
         return None
     try:
         content = read_json(path, 100_000)
-        return Schedule(**content["schedule"]) if content["about"] == dict(about) else None
+        found = Schedule(**content["schedule"])
+        enough = found.networks or hours <= content["hours"]
+        return found if enough and content["about"] == dict(about) else None
     except (ValueError, KeyError, TypeError) as error:
         raise MusictagError(f"{path} is damaged ({error}); delete it and rerun the command") from error

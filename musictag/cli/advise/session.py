@@ -68,7 +68,7 @@ class Session:
         baselines = [model for model in self.models if model in BASELINES]
         path = Path(config["runs_dir"]) / source.name / "advise.json"
         about = {"songs": songs, "models": list(self.models), "given": self.given}
-        chosen = planning.load(path, about)
+        chosen = planning.load(path, about, self.hours)
         if chosen is None:
             self._round(Schedule(planning.sizes(songs)[:1], [], baselines, 0, 0, 1), 0)  # they compute the features
             networks = [model for model in self.models if model not in BASELINES]
@@ -78,14 +78,31 @@ class Session:
             chosen = planning.plan(songs, self.speeds, baselines, self.left, scored)
             if all(tag.kind == "regression" for tag in data.tags):
                 chosen = replace(chosen, monitor="val_rmse")
-            planning.save(chosen, path, about)
+            planning.save(chosen, path, about, self.hours)
             expected = {m: planning.expected_seconds(chosen, self.speeds[m], scored) for m in chosen.networks}
             self.seconds |= expected
         say(_about(chosen, networks_left_out=[m for m in self.models if m not in chosen.models]))
-        for seed in range(chosen.seeds):
+        for seed in range(planning.MOST_SEEDS):  # also more than planned, if it went faster
             if not self._round(chosen, seed):
                 break
         return chosen
+
+    def missing(self, chosen: Schedule) -> list[str]:
+        """What there was no time for, in words."""
+        words = [f"{model} (all sizes)" for model in self.models if model not in chosen.models]
+        for seed in range(planning.MOST_SEEDS):
+            done = [read_results(self.folders[key]) for key in self.folders if key[2] == seed]
+            jobs = [(model, size) for model, size, _ in chosen.jobs(seed)]
+            if seed and not any(done):
+                words.append(f"seed {seed}")
+            else:
+                undone = [(m, size) for m, size in jobs if not self._is_done(m, size, seed)]
+                words += [f"{model} with {size:,} songs, seed {seed}" for model, size in undone]
+        return words
+
+    def _is_done(self, model: str, size: int, seed: int) -> bool:
+        folder = self.folders.get((model, size, seed))
+        return folder is not None and read_results(folder) is not None
 
     def _round(self, chosen: Schedule, seed: int) -> bool:
         """Run all jobs of a seed; returns whether there was time for all. A seed after the first one begins only if it
