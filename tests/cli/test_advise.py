@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
 import soundfile
 
 from musictag.cli import main
-from musictag.cli.advise.schedule import expected_seconds, plan, sizes
+from musictag.cli.advise.schedule import expected_seconds, load, plan, save, sizes
+from musictag.cli.advise.session import _until
 from musictag.common.errors import MusictagError
+from musictag.experiment.sweeps.jobs import run_to_completion
+from musictag.training.signals import Stopped
 from tests.helpers.catalogues import synthetic_song, write_table
 
 SPEEDS = {"spectrogram_small": 100.0, "waveform_small": 50.0}
@@ -44,6 +50,30 @@ def test_less_time_means_fewer_seeds_then_sizes_then_no_networks() -> None:
     assert [(len(one.sizes), len(one.networks)) for one in found] == [(4, 2), (4, 2), (2, 2), (4, 0)]
     assert [one.seeds for one in found[:3]] == [3, 1, 1]
     assert all(one.patches >= 4000 for one in found[:3])
+
+
+def test_a_plan_stays_until_there_is_time_for_more(tmp_path: Path) -> None:
+    path, about = tmp_path / "runs" / "advise.json", {"songs": 1000}
+    short, long = (plan(1000, SPEEDS, BASELINES, 3600 * hours, (300.0, 300.0)) for hours in (0.01, 2))
+    assert load(path, about, 2) is None
+    save(short, path, about, 0.01)
+    assert load(path, about, 0.005) == short
+    assert load(path, about, 2) is None  # it left the networks out
+    save(long, path, about, 2)
+    assert load(path, about, 0.5) == load(path, about, 8) == long
+    assert load(path, {"songs": 1001}, 2) is None
+
+
+def test_a_run_is_stopped_when_the_time_is_over() -> None:
+    began = time.monotonic()
+    with pytest.raises(Stopped), _until(0.3):
+        time.sleep(20)
+    with pytest.raises(Stopped), _until(0.3):
+        run_to_completion(["sleep", "20"], dict(os.environ))
+    assert time.monotonic() - began < 15
+    with _until(0.01 + 1000):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
 def catalogue(folder: Path, songs: int) -> Path:
