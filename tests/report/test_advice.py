@@ -47,3 +47,19 @@ def test_what_does_not_gain_is_not_said_to(runs: Path, tmp_path: Path) -> None:
     assert "nothing to compare it with" in which
     assert "It may be nothing" in twice
     assert "Hardly learnt so far" in tags
+
+
+def test_a_system_without_all_sizes_is_compared_where_it_has_runs(tmp_path: Path) -> None:
+    whole = {"spectrogram_small": System("spectrogram", 0.60, 0.02)}
+    about = {"seeds": (0,), "songs": 100, "tags": 3, "regression_tags": 0, "study": "advise"}
+    write_study(tmp_path, sizes=(100, 200), systems=whole, **about)
+    one = {"waveform_small": System("waveform", 0.95, 0.0)}
+    write_study(tmp_path, sizes=(200,), systems=one, **about)
+    advice = advise(read_study(tmp_path, "advise"), {}, resamples=200)
+    (_, which), (_, twice), (_, tags) = advice.answers
+    assert advice.best == "waveform_small"
+    assert "better than spectrogram_small, beyond chance" in which
+    assert twice.startswith("Not known: there was no time")
+    assert tags.startswith("Not known")
+    assert [row[0].text for row in advice.sheet.rows] == ["waveform_small", "spectrogram_small"]
+    assert advice.sheet.rows[0][1].text == "–"

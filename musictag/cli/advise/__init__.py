@@ -186,7 +186,8 @@ def _show(advice: Advice, commands: list[str], out: Path, study: Any) -> None:
     console = Console()
     table = Table(title=advice.sheet.title, title_justify="left")
     for place, heading in enumerate(advice.sheet.headings):
-        table.add_column(heading, justify="right" if place in advice.sheet.numeric else "left")
+        numeric = place in advice.sheet.numeric
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=not numeric)
     for row in advice.sheet.rows:
         table.add_row(*(printable(cell.text) for cell in row))
     console.print(table)
