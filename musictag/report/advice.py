@@ -46,13 +46,17 @@ def advise(study: Study, positives: Mapping[str, int], resamples: int = 1000) ->
     sign = METRICS[metric].sign
     top.sort(key=lambda system: -sign * _mean(_cell(study, system, largest), metric))
     best, sheet = top[0], _sheet(study, metric, top)
-    which, twice = _which(study, draws, metric, top, largest), _twice(study, draws, metric, best, largest)
+    # what growth brings is known of the best one that has been trained with several numbers of songs
+    several = (one for one in top if len({run.train_songs for run in study.runs if run.system == one}) > 1)
+    grown = next(several, best)
+    named = "" if grown == best else f"Known of {grown}. "
+    which, twice = _which(study, draws, metric, top, largest), _twice(study, draws, metric, grown, largest)
     # alone, as it may have sizes that others lack; last, since runs have the conditions of the latest study
-    gains = tag_gains(Study(study.name, [run for run in study.runs if run.system == best]), draws, [])
+    gains = tag_gains(Study(study.name, [run for run in study.runs if run.system == grown]), draws, [])
     answers = [
         ("Which one now?", which),
-        ("What would twice the songs bring?", twice),
-        ("Which tags want more examples?", _tags(gains, best, positives)),
+        ("What would twice the songs bring?", named + twice),
+        ("Which tags want more examples?", named + _tags(gains, grown, positives)),
     ]
     return Advice(best, answers, sheet)
 
