@@ -41,6 +41,7 @@ COMMANDS: Commands = {
         },
         "inspect a data set: check, describe",
     ),
+    "advise": ("musictag.cli.advise", "which system to use for your songs, and what more of them would bring"),
     "plan": ("musictag.cli.plan", "estimate what training will take: hours, gigabytes, cost, bottleneck"),
 }
 

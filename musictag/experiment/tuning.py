@@ -132,8 +132,7 @@ def decided(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differing(configs: Sequence[Mapping[str, Any]], prefix: str = "") -> list[str]:
-    """Dotted keys, apart from seeds and number of songs, whose values differ; a group that only some of them have is
-    one key."""
+    """Dotted keys, not seeds or the number of songs, whose values differ; a group that only some have is one key."""
     found: list[str] = []
     for key in dict.fromkeys(key for config in configs for key in config):
         values = [config.get(key) for config in configs]
