@@ -1,8 +1,8 @@
 """The tags of songbook's songs, and why each value is true. An unknown value is None, never 0.
 
 instruments, bass, drums
-        1: plays for a third of the clip or more, at most 6 dB (`quietest_db`) below the loudest. 0: does not play. Never
-        unknown. Of two pieces at once, those of both.
+        1: plays for a third of the clip or more, at most 6 dB (`quietest_db`) below the loudest; of two pieces at once,
+        those of both. 0: does not play. Never unknown.
 solo
         1: a single player. 0: two or more. Never unknown.
 polyphonic
