@@ -38,6 +38,8 @@ PATH_KEYS = {
     "runs_dir": False, "data_dir": False, "init_from": True, "data.path": False, "data.root": True, "data.lists": True,
     "data.cals": True, "data.artists": True, "data.split_path": True, "data.soundfont": True,
 }  # fmt: skip
+#: Of these, those that may also be a list of paths, with null for the default.
+PATH_LISTS = ("data.soundfont",)
 _PARTS = ("frontend", "backend")
 #: Where a value may begin with ~, and which part of it is a path.
 _HOME = re.compile(r"(^|[,(\[:]\s*)(~(?:\$\{[^{}]*\}|[^,()\[\]{}'\"])*)")
@@ -101,6 +103,9 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
     for key, may_be_null in PATH_KEYS.items():
         holder, name = (data, key.removeprefix("data.")) if key.startswith("data.") else (config, key)
         if name not in holder or (holder[name] is None and may_be_null):
+            continue
+        if key in PATH_LISTS and isinstance(holder[name], list):
+            holder[name] = [each and expanded(each, key) for each in holder[name]]
             continue
         if not isinstance(holder[name], str):
             raise MusictagError(f"{key} must be a path, as a string; it is {json.dumps(holder[name])}")

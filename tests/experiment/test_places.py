@@ -80,6 +80,12 @@ def test_what_a_file_of_the_configuration_may_hold_by_mistake(value: str) -> Non
         plain_config(config)
 
 
+def test_a_list_of_soundfonts_may_hold_the_default(home: Path) -> None:
+    assert plain("data.soundfont", "[null,'~/a.sf2',/b.sf2]") == [None, str(home / "a.sf2"), "/b.sf2"]
+    with pytest.raises(MusictagError, match=r"^data\.soundfont is empty; it needs a path|must be a path"):
+        plain("data.soundfont", "[' ']")
+
+
 def test_the_command_line_knows_home(home: Path) -> None:
     words = ["data=jamendo", "data.root=~/music", "data.lists='~/lists'", "runs_dir=~/r", "data_dir=~", "init_from=~/x"]
     config = compose(words)

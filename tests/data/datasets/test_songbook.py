@@ -71,7 +71,8 @@ def test_more_songs_than_pieces_are_new_arrangements_within_the_split(data_dir, 
     pieces = Corpus.pieces
     monkeypatch.setattr(Corpus, "pieces", lambda self, split: pieces(self, split)[:4])
     manifest = Songbook(data_dir, num_songs=10, validation_songs=1, test_songs=1, seconds=SECONDS).manifest()
-    assert manifest.paths[0] == manifest.paths[4] == manifest.paths[8]
+    assert [manifest.paths[4], manifest.paths[8]] == [f"{manifest.paths[0]} (arrangement {n})" for n in (2, 3)]
+    assert manifest.groups[0] == manifest.groups[4] == manifest.groups[8]
     assert not np.array_equal(manifest.targets()[0], manifest.targets()[4], equal_nan=True)
     assert manifest.leaked_groups() == []
 
@@ -101,7 +102,8 @@ def test_fingerprint_tells_what_sounds_different(data_dir, tmp_path):
     assert base.fingerprint() == Songbook(tmp_path, num_songs=7, workers=1).fingerprint()
     other = tmp_path / "other.sf2"
     other.write_bytes(find_soundfont().read_bytes() + b"\0")
-    for changed in ({"seed": 1}, {"seconds": 5}, {"soundfont": other}):
+    for changed in ({"seed": 1}, {"seconds": 5}, {"soundfont": other}, {"soundfont": [None, other]},
+                    {"variety": {"equaliser_db": 3.0}}, {"variety": {"codec_share": 0.1}}):  # fmt: skip
         assert Songbook(data_dir, **changed).fingerprint() != base.fingerprint()
 
 
@@ -116,3 +118,44 @@ def test_needed_presets_cover_all_players():
     for seed in range(30):
         for player in arrange(voices(), SECONDS, generator(seed)).players:
             assert (128 if player.is_drums else 0, player.program) in presets
+
+
+def test_of_several_soundfonts_one_is_drawn_for_each_song(data_dir, tmp_path):
+    other = tmp_path / "other.sf2"
+    other.write_bytes(find_soundfont().read_bytes() + b"\0")
+    reader = Songbook(data_dir, soundfont=[None, other]).reader()
+    drawn = [reader.soundfont("train", number) for number in range(200)]
+    assert 80 < drawn.count(other) < 120
+    assert drawn == [Songbook(data_dir, soundfont=[None, other]).reader().soundfont("train", n) for n in range(200)]
+    assert drawn[:100] != [Songbook(data_dir, seed=1, soundfont=[None, other]).reader().soundfont("train", n)
+                           for n in range(100)]  # fmt: skip
+    assert Songbook(data_dir, soundfont=[other]).fingerprint() == Songbook(data_dir, soundfont=other).fingerprint()
+    with pytest.raises(MusictagError, match="at least one SoundFont"):
+        Songbook(data_dir, soundfont=[])
+    with pytest.raises(MusictagError, match="no SoundFont at"):
+        Songbook(data_dir, soundfont=[None, tmp_path / "none.sf2"]).manifest()
+
+
+def test_variety_is_part_of_the_song_and_stays_within_its_split(data_dir, monkeypatch):
+    settings = {"num_songs": 40, "validation_songs": 2, "test_songs": 2, "seconds": SECONDS}
+    plain = Songbook(data_dir, **settings).manifest()
+    source = Songbook(data_dir, variety={"overlap_share": 0.5}, **settings)
+    mixed = source.manifest()
+    assert plain.paths.tolist() == mixed.paths.tolist()
+    solo = [manifest.split("train").values("solo") for manifest in (plain, mixed)]
+    assert 0.2 * solo[0].sum() < solo[1].sum() < 0.8 * solo[0].sum()
+    number = int(np.flatnonzero(solo[0] != solo[1])[0])
+    audio = [reader(f"songbook-train-{number:05d}", "") for reader in (source.reader(), Songbook(data_dir, seconds=SECONDS).reader())]  # fmt: skip  # noqa: E501
+    assert not np.array_equal(*audio)
+    # every piece that is played is one of the split's
+    from musictag.data.datasets import songbook
+    from musictag.data.songbook.corpus import load_corpus
+
+    corpus, played = load_corpus(data_dir), set()
+    pieces = corpus.pieces("test")
+    arrange_ = songbook.arrange
+    monkeypatch.setattr(songbook, "arrange", lambda score, *more: played.add(score.piece_id) or arrange_(score, *more))
+    for count in range(20):
+        source.reader().arrangement(corpus, pieces, "test", count)
+    assert len(played) > 21
+    assert played <= {corpus[int(piece)].piece_id for piece in pieces}

@@ -21,7 +21,8 @@ from musictag.data.songbook.notation.score import Score
 from musictag.data.songbook.rendering.effects import Recording, draw_recording
 
 LOWEST_LEVEL_DB = -6.0  # relative to the loudest player; leading players, bass and drums stay closer
-_LOWEST_LEAD_DB = -4.0
+_LEAD_SHARE = 2 / 3  # of the lowest level in decibels
+_TUNING_CENTS = 25.0
 _DOWNBEAT, _BEAT, _OFF_BEAT = 28.0, 6.0, -8.0  # added to the MIDI velocity
 _TIMING_SECONDS, _LATEST_SECONDS = 0.007, 0.02
 _GRID_SECONDS = 0.02  # resolution for counting simultaneous notes
@@ -53,15 +54,21 @@ class Arrangement:
     tags: dict[str, float | None]
 
 
-def arrange(score: Score, seconds: float, rng: np.random.Generator) -> Arrangement:
-    """Arrange a random excerpt of ``score`` of ``seconds``: a pure function of score, length and ``rng``'s state."""
+def arrange(
+    score: Score,
+    seconds: float,
+    rng: np.random.Generator,
+    quietest_db: float = LOWEST_LEVEL_DB,
+    tuning_cents: float = _TUNING_CENTS,
+) -> Arrangement:
+    """Arrange a random excerpt of ``score`` of ``seconds``: a pure function of its arguments and ``rng``'s state."""
     quarters_a_minute = choose_tempo(score, rng)
     quarters = seconds * quarters_a_minute / 60
     bars = bars_of(score.meter, quarters)
     accents = score.meter is not None
     parts = cast(excerpt(score, quarters, rng), bars, accents, rng)
-    tuning = rng.uniform(-25.0, 25.0)
-    levels = _levels(parts, rng)
+    tuning = rng.uniform(-tuning_cents, tuning_cents)
+    levels = _levels(parts, quietest_db, rng)
     players = tuple(
         Player(
             tag=part.instrument.tag,
@@ -73,16 +80,16 @@ def arrange(score: Score, seconds: float, rng: np.random.Generator) -> Arrangeme
         for part, level in zip(parts, levels, strict=True)
     )
     recording = draw_recording(rng)
-    tags = score_tags(score) | _played_tags(players) | _measures(players, seconds)
+    tags = score_tags(score) | _played_tags(players) | measures(players, seconds)
     tags |= recording.tags() | {"signal-to-noise ratio": scaled(recording.signal_to_noise_db, 0, 60)}
     return Arrangement(
         seconds, players, recording, {name: tags[name] for name in (*CLASSIFICATION_TAGS, *REGRESSION_TAGS)}
     )
 
 
-def _levels(parts: list[Part], rng: np.random.Generator) -> np.ndarray:
+def _levels(parts: list[Part], quietest_db: float, rng: np.random.Generator) -> np.ndarray:
     """Decibels relative to the loudest player, who has 0."""
-    lowest = [_LOWEST_LEAD_DB if part.leads or part.instrument in (BASS, DRUMS) else LOWEST_LEVEL_DB for part in parts]
+    lowest = [quietest_db * (_LEAD_SHARE if part.leads or part.instrument in (BASS, DRUMS) else 1.0) for part in parts]
     levels = rng.uniform(lowest, 0.0)
     return levels - levels.max()
 
@@ -113,7 +120,7 @@ def _played_tags(players: tuple[Player, ...]) -> dict[str, float | None]:
     return {tag: float(tag in playing) for tag in INSTRUMENT_TAGS} | {"solo": float(len(players) == 1)}
 
 
-def _measures(players: tuple[Player, ...], seconds: float) -> dict[str, float | None]:
+def measures(players: tuple[Player, ...], seconds: float) -> dict[str, float | None]:
     """Tags computed from the notes, without drums: polyphony and the regression targets."""
     notes = np.concatenate([player.notes for player in players if not player.is_drums])
     starts = np.sort(notes[:, 0])

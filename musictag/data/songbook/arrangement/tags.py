@@ -1,7 +1,8 @@
 """The tags of songbook's songs, and why each value is true. An unknown value is None, never 0.
 
 instruments, bass, drums
-        1: plays for a third of the clip or more, at most 6 dB below the loudest. 0: does not play. Never unknown.
+        1: plays for a third of the clip or more, at most 6 dB (`quietest_db`) below the loudest; of two pieces at once,
+        those of both. 0: does not play. Never unknown.
 solo
         1: a single player. 0: two or more. Never unknown.
 polyphonic
@@ -27,9 +28,12 @@ triple, compound
 reverberant
     1: reverberation of 1.4 s or more, at -4 dB or louder. 0: of 0.3 s or less, at -18 dB or softer. Unknown in between.
 band-limited
-    1: nothing above 1.5 to 2.8 kHz, except a steep slope. 0: the full band. Unknown in between.
+    1: nothing above 1.5 to 2.8 kHz, except a steep slope. 0: the full band (a codec may end
+    it at 5.5 kHz). Unknown in between.
 noisy
     1: signal-to-noise ratio of 14 dB or less. 0: of 28 dB or more. Unknown in between.
+
+Repertoire, dances and meter of two pieces at once: known where both agree.
 
 Scottish, american and strathspey are left out: the scores imply them for less than 1% of the pieces. So is the tempo:
 a model trained on 11,000 songs was hardly better at it than predicting the mean.
@@ -39,7 +43,7 @@ Regression tags lie in [0, 1], clipped there:
 note rate: 0 to 12 onsets per second; notes within 30 ms are one onset, drums are not counted
 median pitch: MIDI pitch 36 to 96, median over the sounding time of all notes except drums
 simultaneous parts: 0 to 6 simultaneous notes, mean over the time in which something sounds, without drums
-signal-to-noise ratio: 0 to 60 dB
+signal-to-noise ratio: 0 to 60 dB, before a codec
 """
 
 from __future__ import annotations

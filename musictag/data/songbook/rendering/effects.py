@@ -12,6 +12,7 @@ import numpy as np
 import scipy.fft
 
 from musictag.data.audio.decode import to_int16
+from musictag.data.songbook.rendering.chain import coded, compressed, equaliser_gain
 
 #: What counts as present and as absent; in between the tag is unknown. See tags.py.
 REVERBERANT_SECONDS, DRY_SECONDS = 1.4, 0.3
@@ -30,6 +31,7 @@ class Recording:
 
     ``reverberation_seconds`` is the time to -60 dB, ``reverberation_db`` the room's level relative to the direct sound;
     ``cutoff_hz`` is None for the full band; ``noise_tilt`` 0 is white, 1 pink; ``peak_db`` is relative to full scale.
+    ``equaliser_db`` are gains of ``EQUALISER_BANDS`` (none: flat), ``codec`` is a row of ``CODECS`` (None: not coded).
     """
 
     reverberation_seconds: float
@@ -39,6 +41,9 @@ class Recording:
     noise_tilt: float
     peak_db: float
     seed: int
+    equaliser_db: tuple[float, ...] = ()
+    compression_db: float = 0.0
+    codec: int | None = None
 
     def tags(self) -> dict[str, float | None]:
         """Values of reverberant, band-limited and noisy."""
@@ -85,7 +90,8 @@ def draw_recording(rng: np.random.Generator) -> Recording:
 def record(audio: np.ndarray, recording: Recording, sample_rate: int) -> np.ndarray:
     """Mono float ``audio`` (N) as recorded: int16 (N), peak at ``peak_db``, noise at exactly the signal-to-noise ratio.
 
-    Signal and noise pass the same band limit; their powers are those of the N samples after it.
+    Signal and noise pass the same band limit; their powers are those of the N samples after it. Room and equaliser
+    come first, then compressor, noise, level and codec, which may exceed the peak.
     """
     rng = np.random.Generator(np.random.PCG64(recording.seed))
     length = len(audio)
@@ -94,6 +100,8 @@ def record(audio: np.ndarray, recording: Recording, sample_rate: int) -> np.ndar
     spectrum = scipy.fft.rfft(audio.astype(np.float32), size)
     spectrum *= 1 + scipy.fft.rfft(room, size)
     spectrum *= high_pass(size, sample_rate)
+    if any(recording.equaliser_db):
+        spectrum *= equaliser_gain(recording.equaliser_db, size, sample_rate)
     noise = _noise_spectrum(size, recording.noise_tilt, sample_rate, rng)
     if recording.cutoff_hz is not None:
         # from the cut-off to zero within a quarter of an octave
@@ -102,10 +110,13 @@ def record(audio: np.ndarray, recording: Recording, sample_rate: int) -> np.ndar
         spectrum[1:] *= gain
         noise[1:] *= gain
     signal = scipy.fft.irfft(spectrum, size)[:length]
+    if recording.compression_db:
+        signal = compressed(signal, recording.compression_db, sample_rate)
     noise = scipy.fft.irfft(noise, size)[:length]
     noise_gain = np.sqrt(_power(signal) / _power(noise)) * 10 ** (-recording.signal_to_noise_db / 20)
     mixed = signal + np.float32(noise_gain) * noise
-    return to_int16(mixed * np.float32(10 ** (recording.peak_db / 20) / np.abs(mixed).max()))
+    song = to_int16(mixed * np.float32(10 ** (recording.peak_db / 20) / np.abs(mixed).max()))
+    return song if recording.codec is None else coded(song, recording.codec, sample_rate)
 
 
 @lru_cache(maxsize=8)
