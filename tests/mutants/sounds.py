@@ -48,15 +48,15 @@ FAULTS = (
     Fault(
         "more songs than pieces repeat the same arrangements",
         "musictag/data/datasets/songbook.py",
-        "[VERSION, seed, SPLITS.index(split), number]",
-        "[VERSION, seed, SPLITS.index(split), piece]",
+        "[_ARRANGEMENTS, self.seed, SPLITS.index(split), number, *purpose]",
+        "[_ARRANGEMENTS, self.seed, SPLITS.index(split), number % 4, *purpose]",
         "data/datasets/test_songbook.py::test_more_songs_than_pieces_are_new_arrangements_within_the_split",
     ),
     Fault(
         "the seed changes no arrangement",
         "musictag/data/datasets/songbook.py",
-        "[VERSION, seed, SPLITS.index(split), number]",
-        "[VERSION, 0, SPLITS.index(split), number]",
+        "[_ARRANGEMENTS, self.seed, SPLITS.index(split), number, *purpose]",
+        "[_ARRANGEMENTS, 0, SPLITS.index(split), number, *purpose]",
         "data/datasets/test_songbook.py::test_another_seed_arranges_the_same_pieces_differently",
     ),
     Fault(
@@ -104,8 +104,8 @@ FAULTS = (
     Fault(
         "the room is louder than its tag says",
         "musictag/data/songbook/rendering/effects.py",
-        "np.sqrt(np.sum(response**2)))",
-        "np.sqrt(np.mean(response**2)))",
+        "np.sqrt(_power(response) * length)",
+        "np.sqrt(_power(response))",
         "data/songbook/test_truths.py::test_a_room_is_as_loud_as_it_says[-12.0]",
     ),
     Fault(
