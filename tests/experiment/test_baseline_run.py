@@ -89,7 +89,7 @@ def test_metrics_have_the_keys_of_a_network_run(trees: list[str], place: list[st
     network = experiment.run(compose_config(*place, *TINY, "trainer.max_epochs=1"))
     metrics = experiment.run(compose_config(*trees))
     assert set(metrics) - set(network) == {"features", "trees", "leaves", "chosen"}
-    assert set(network) - set(metrics) == {"precision"}
+    assert set(network) - set(metrics) == {"precision", "choices"}
     for key in ("test", "speed", "songs"):
         assert set(metrics[key]) == set(network[key])
     assert set(metrics["validation"]) <= set(network["validation"])

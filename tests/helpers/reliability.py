@@ -72,6 +72,7 @@ def outcome(run_dir: Path) -> dict[str, Any]:
     for part in (metrics, metrics["validation"]):
         for key in ("seconds", "speed", "git"):
             part.pop(key, None)
+    metrics["compute"].pop("train_seconds")
     for key in ("runs_dir", "data_dir", "logger", "study"):
         del metrics["config"][key]
     del metrics["study"]
