@@ -41,10 +41,11 @@ def musictag(who: str, model: str, mode: str, batch: int, folder: str | None) ->
         network.compile(dynamic=False)
     if mode == "inference":
         # what test, validation and `musictag tag` call
-        scoring = network.eval() if compiled else network.eval().inference_form()
+        precision = "bf16-mixed" if who == "musictag-bf16" else "32-true"
+        scoring = network.eval() if compiled else network.eval().inference_form(precision)
 
         def tag() -> None:
-            with torch.inference_mode(), bf16:
+            with torch.inference_mode():
                 network.probabilities(scoring(to_waveform(audio)))
 
         return tag
