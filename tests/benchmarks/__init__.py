@@ -28,6 +28,7 @@ SECTIONS = (
     "million",
     "baseline",
     "startup",
+    "profile",
 )
 
 

@@ -35,7 +35,7 @@ _PRESETS: dict[str, float | None] = {
     "short_chunk": None,
     "vgg": None,
 }
-_BATCH_SECONDS = 48
+BATCH_SECONDS = 48
 _REPETITIONS = 7
 _TAGS = 50
 _MATRIX = 1024
@@ -106,7 +106,7 @@ def network_of(name: str) -> TaggingNetwork:
 
 def _compare(name: str) -> tuple[float, ...]:
     network = network_of(name)
-    waveform = 0.1 * torch.randn(round(_BATCH_SECONDS / network.patch_seconds), network.input_samples)
+    waveform = 0.1 * torch.randn(round(BATCH_SECONDS / network.patch_seconds), network.input_samples)
     form = network.inference_form()
     kinds = [lambda: network(waveform), lambda: form(waveform), lambda: left @ right]
     if has_bfloat16(torch.device("cpu")):

@@ -21,6 +21,7 @@ from tests.benchmarks import (
     metrics,
     models,
     prepare,
+    profile,
     songbook,
     startup,
     training,
@@ -59,6 +60,15 @@ def test_the_inference_section_compares(monkeypatch: pytest.MonkeyPatch) -> None
     figures = list(inference.benchmark())
     assert len(figures) == 4 + has_bfloat16(torch.device("cpu"))
     assert min(figure.value for figure in figures) > 0
+
+
+@pytest.mark.slow
+def test_the_profile_names_what_takes_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "_MODELS", ("waveform_small",))
+    found = {figure.what: figure.value for figure in profile.benchmark()}
+    assert found["waveform_small, inference form: convolutions"] > found["waveform_small, inference form: copying"] > 0
+    assert found["waveform_small, training step: optimiser"] > 0
+    assert "waveform_small, training step: products of matrices" in found
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def _steps(name: str, keep_memory: bool, kinds: tuple[str, ...], threads: int = 
     torch.set_num_threads(threads)
     if keep_memory:
         keep_freed_memory()
-    step = {kind: _step(name, kind) for kind in kinds}
+    step = {kind: training_step(name, kind) for kind in kinds}
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     for number in range(steps + 1):
         for kind in kinds:
@@ -61,7 +61,7 @@ def _steps(name: str, keep_memory: bool, kinds: tuple[str, ...], threads: int = 
     return [statistics.median(seconds[kind]) for kind in kinds]
 
 
-def _step(name: str, kind: str) -> Callable[[], None]:
+def training_step(name: str, kind: str) -> Callable[[], None]:
     config = compose([name])
     torch.manual_seed(0)
     tags = [{"name": f"tag {number}", "kind": "classification"} for number in range(_TAGS)]
