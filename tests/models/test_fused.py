@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from musictag.models import fused
-from musictag.models.frontends import FrontEnd
+from musictag.models.frontends import FrontEnd, spectrogram
 from musictag.models.frontends.spectrogram import MusicallyMotivated
 from musictag.models.frontends.waveform import SampleLevel
 from musictag.models.fused import Window, conv_relu_norm_pool, fusible
@@ -52,6 +54,7 @@ def test_a_step_is_as_close_to_float64_as_the_plain_layers(
     front_end: FrontEnd, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fused, "_BLOCK", block)
+    monkeypatch.setattr(spectrogram, "FEWEST_FUSED", 1)  # on every processor
     waveform = 0.1 * torch.randn(5, 8000)
     plain = copy.deepcopy(front_end)
     for layer in plain.modules():
@@ -64,6 +67,18 @@ def test_a_step_is_as_close_to_float64_as_the_plain_layers(
         scale = value.abs().max().clamp(min=1e-3)
         error, usual = ((side[name] - value).abs().max() / scale for side in (found, expected))
         assert error < 3 * usual + 2e-6, name
+
+
+@pytest.mark.parametrize(("fewest", "taken"), [(1, True), (8, True), (9, False)])
+def test_few_filters_stay_plain_where_that_is_faster(fewest: int, taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(*_: Any, **__: Any) -> Tensor:
+        raise RuntimeError("fused")
+
+    monkeypatch.setattr(spectrogram, "FEWEST_FUSED", fewest)
+    monkeypatch.setattr(spectrogram, "conv_relu_norm_pool", step)
+    layer = conv_relu_norm(nn.Conv2d(1, 8, (5, 3), padding=(0, 1)), 0.1).train()
+    with pytest.raises(RuntimeError, match="fused") if taken else nullcontext():
+        assert spectrogram.timbral_features(torch.randn(2, 9, 7), layer).shape == (2, 8, 7)
 
 
 @pytest.mark.parametrize("window", WINDOWS)

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,13 @@ def musicnn_files(who: str, model: str, mode: str, batch: int, folder: str | Non
     from musicnn.extractor import extractor
 
     _on_one_processor()
-    return lambda: [extractor(path, "MTT_musicnn", extract_features=False) for path in songs_of(folder, batch)]
+
+    def tag() -> None:
+        with redirect_stdout(sys.stderr):  # it prints what it does, where answers are expected here
+            for path in songs_of(folder, batch):
+                extractor(path, "MTT_musicnn", extract_features=False)
+
+    return tag
 
 
 def _on_one_processor() -> None:
