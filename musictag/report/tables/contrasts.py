@@ -28,6 +28,11 @@ def contrast_sheet(title: str, found: Sequence[Contrast]) -> Sheet:
         cells += [text(one.minus), Cell(value, one.value, one.p_holm < 0.05), Cell(f"{low} to {high}", one.low)]
         rows.append([*cells, *(Cell(p_text(p), p) for p in (one.p, one.p_holm)), text(one.seeds)])
     count = len(headings)
-    notes = [_NOTE, *seed_notes(one.seeds for one in found)]
+    lower = [METRICS[key].label for key in dict.fromkeys(one.metric for one in found) if METRICS[key].better == "min"]
+    notes = [
+        _NOTE,
+        *(f"{label}: a negative value is an improvement." for label in lower),
+        *seed_notes(one.seeds for one in found),
+    ]
     headings += ["p", "p after Holm", "seeds"]
     return Sheet(title, headings, rows, frozenset(range(count - 2, len(headings))), notes=notes)
