@@ -96,9 +96,12 @@ def make_report(
     for name, table in plain.items():
         write_csv(table, out / f"{name}.csv")
     sections = [*_sections(report, picked), *outlook.sections(study, ahead)]
-    for key, title, found in (("slopes", "Gains per doubling", slope), ("changes", "What settings change", changes)):
+    for key, title, found, heading in (
+        ("slopes", "Gains per doubling", slope, "The slopes of the trend lines"),
+        ("changes", "What settings change", changes, "Each setting minus the last one"),
+    ):
         if found:
-            sections.append(Section(key, title, title, sheets=[(key, contrast_sheet(title, found))]))
+            sections.append(Section(key, title, title, sheets=[(key, contrast_sheet(heading, found))]))
     if tuned:
         sheet = tuning_sheet(tuned, about_tuning)
         sections.append(Section("tuning", "What each system was tuned to", "Tuning", sheets=[("tuning", sheet)]))

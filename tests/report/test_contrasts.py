@@ -45,6 +45,17 @@ def test_slopes_know_how_much_seeds_vary(tmp_path: Path) -> None:
     assert widths[1] > 1.5 * widths[0]
 
 
+def test_what_a_seed_does_to_both_slopes_cancels(tmp_path: Path) -> None:
+    for seed, deviation in enumerate((-0.06, 0.0, 0.06)):
+        for name, family in (("waveform_small", "waveform"), ("spectrogram_small", "spectrogram")):
+            for songs, roc_auc in ((250, 0.65), (500, 0.75 + deviation)):
+                settings = {"data.train_songs": songs}
+                write_run(tmp_path, name, family, roc_auc, settings=settings, seed=seed, songs=300, tags=10)
+    study = read_study(tmp_path)
+    one, other, difference = slopes(study, resampled(study, 100), "roc_auc")
+    assert difference.high - difference.low < 0.6 * min(one.high - one.low, other.high - other.low)
+
+
 def test_a_setting_is_compared_with_the_last_one_of_the_same_system(tmp_path: Path) -> None:
     write_study(
         tmp_path, sizes=(0.5, 1.0, 2.0), factor="frontend.filter_multiplier", systems=WITH_TREES, songs=200, tags=10,
