@@ -13,12 +13,14 @@ from musictag.report.page import summary
 from musictag.report.page.answers import answers
 from musictag.report.page.html import Page, Section, write_page
 from musictag.report.page.songs import choose_songs, excerpts, song_data
+from musictag.report.statistics.contrasts import setting_changes, slopes
 from musictag.report.statistics.paired_tests import leading_pairs, paired_test, tag_gains
 from musictag.report.statistics.popularity import Exclusive, exclusive, popularity
 from musictag.report.statistics.resampling import Draws, resampled
 from musictag.report.statistics.scaling import crossings, curves, is_scaling
 from musictag.report.study import Study
 from musictag.report.tables import details
+from musictag.report.tables.contrasts import contrast_sheet, contrast_table
 from musictag.report.tables.formats import Sheet, markdown_text, to_latex, to_markdown, write_csv
 from musictag.report.tables.legend import legend_sheet, legend_table
 from musictag.report.tables.published_scores import published_beside
@@ -53,6 +55,8 @@ def make_report(
     pairs = [pair] if pair else _picked_pairs(study) if picked else None
     differences = paired_test(study, draws, pairs, picked=picked) if len(study.systems) > 1 else []
     gains = tag_gains(study, draws, [pair] if pair else None)
+    slope = [one for metric in study.headlines for one in slopes(study, draws, metric)]
+    changes = [one for metric in study.headlines for one in setting_changes(study, draws, metric)]
     popular = popularity(study, draws)
     excluding = exclusive(study, draws)
     tuned, about_tuning = tuned_systems(study)
@@ -64,6 +68,8 @@ def make_report(
         "settings": legend_table(study) if study.legend else None,
         "fits": details.fit_table(by_metric) if by_metric else None,
         "crossings": details.crossing_table(crossed) if crossed else None,
+        "slopes": contrast_table("Gains per doubling", slope) if slope else None,
+        "changes": contrast_table("What settings change", changes) if changes else None,
         "differences": details.difference_table(study, differences) if differences else None,
         "tag_gains": details.gain_table(study, gains) if gains else None,
         "popularity": details.popularity_table(study, popular) if popular else None,
@@ -90,6 +96,12 @@ def make_report(
     for name, table in plain.items():
         write_csv(table, out / f"{name}.csv")
     sections = [*_sections(report, picked), *outlook.sections(study, ahead)]
+    for key, title, found, heading in (
+        ("slopes", "Gains per doubling", slope, "The slopes of the trend lines"),
+        ("changes", "What settings change", changes, "Each setting minus the last one"),
+    ):
+        if found:
+            sections.append(Section(key, title, title, sheets=[(key, contrast_sheet(heading, found))]))
     if tuned:
         sheet = tuning_sheet(tuned, about_tuning)
         sections.append(Section("tuning", "What each system was tuned to", "Tuning", sheets=[("tuning", sheet)]))

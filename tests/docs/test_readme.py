@@ -28,7 +28,7 @@ from tests.helpers.catalogues import synthetic_song
 from tests.helpers.experiments import ROOT, compose_config
 
 README = (ROOT / "README.md").read_text()
-GUIDES = ("data", "architectures", "transfer", "baseline", "studies", "wandb", "runs")
+GUIDES = ("data", "architectures", "transfer", "baseline", "studies", "wandb", "runs", "claims")
 DOCS = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in GUIDES}
 FORMATS = {".opus": {"format": "OGG", "subtype": "OPUS"}}
 

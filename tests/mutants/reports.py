@@ -4,6 +4,20 @@ from tests.mutants.faults import Fault
 
 FAULTS = (
     Fault(
+        "slopes of two systems are not compared seed by seed",
+        "musictag/report/statistics/contrasts.py",
+        "difference = estimate(_by_seed(one), _by_seed(other))",
+        "difference = estimate(_by_seed(one), _by_seed(other)[:, ::-1])",
+        "report/test_contrasts.py::test_what_a_seed_does_to_both_slopes_cancels",
+    ),
+    Fault(
+        "three sizes of the paper have two degrees of freedom",
+        "musictag/report/paper.py",
+        "freedom = len(SIZES) - 2",
+        "freedom = len(SIZES) - 1",
+        "report/test_paper.py::test_a_crossing_is_found_with_fiellers_interval",
+    ),
+    Fault(
         "seeds are not drawn again",
         "musictag/report/statistics/inference.py",
         "seeds = units[0].var(axis=0, ddof=1) / count",

@@ -44,7 +44,8 @@ def test_everything_is_written_and_the_answers_are_printed(runs, tmp_path, capsy
         "report.html", "report.md", "tables.tex", "runs.csv", "scores.csv", "fits.csv", "crossings.csv",
         "differences.csv", "tag_gains.csv", "popularity.csv", "exclusive.csv", "scaling.png", "scaling.svg",
         "tag_gains.png", "tag_gains.svg", "popularity.png", "popularity.svg", "laws.csv", "laws.png", "laws.svg",
-        "held_out.csv", "prospects.csv", "tag_outlook.csv", "variance.csv", "overlap.csv", "checklist.csv",
+        "held_out.csv", "prospects.csv", "slopes.csv", "tag_outlook.csv", "variance.csv", "overlap.csv",
+        "checklist.csv",
     }  # fmt: skip
     markdown = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert all(f"]({name})" in markdown for name in names if name.endswith(".png"))

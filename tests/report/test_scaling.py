@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from musictag.common.errors import MusictagError
-from musictag.report.statistics.crossing import Crossing, find_crossing
+from musictag.report.statistics.crossing import Crossing, find_crossing, number
 from musictag.report.statistics.inference import Estimate, few_seeds
 from musictag.report.statistics.resampling import Draws, resampled
 from musictag.report.statistics.scaling import crossings, curves, is_scaling
@@ -312,3 +312,9 @@ def test_the_interval_of_a_crossing_holds_the_truth_of_resampled_scores(tmp_path
         one = crossings(found, resampled(found, 200, seed=music), "roc_auc")[0]
         covered += one.size is not None and (one.low or 0) <= 1000 <= (one.high or np.inf)
     assert covered >= 35  # 38 are to be expected
+
+
+def test_large_sizes_are_rounded_as_small_ones() -> None:
+    assert [number(size) for size in (463.7, 515_049.5, 659_380.3, 2_000.0, 125_000.0)] == [
+        "460", "520,000", "660,000", "2,000", "125,000"
+    ]  # fmt: skip

@@ -16,6 +16,7 @@ from musictag.evaluation.metrics import METRICS
 from musictag.report.figures.panels import (
     WIDTH,
     Line,
+    Look,
     Value,
     best_of,
     draw_over,
@@ -76,15 +77,16 @@ def scaling_figure(
         figure = new_figure(WIDTH, sum(heights) + 1.1)
         panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         has_power_law = any(curve.power_law for found in curves.values() for curve in found)
+        sizes = sorted({size for found in curves.values() for curve in found for size in curve.sizes})
+        style_of = looks(study)
         for axes, (metric, found) in zip(panels, curves.items(), strict=True):
             axes.set_title(metric_title(metric))
             axes.grid(True, axis="y")
             for curve in found:
-                _curve(axes, study, curve)
+                draw_curve(axes, curve, style_of[curve.system])
             limit_to(axes, "y", [value for curve in found for _, _, value in curve.points])
-            _crossing_marks(axes, study, marks[metric])
-        sizes = sorted({size for found in curves.values() for curve in found for size in curve.sizes})
-        _size_axis(panels[-1], sizes)
+            mark_crossings(axes, marks[metric], style_of, (sizes[0], sizes[-1]))
+        size_axis(panels[-1], sizes)
         more = [Line2D([], [], color=FAINT, linewidth=1.6, label="trend, 95% band")]
         if has_power_law:
             more.append(Line2D([], [], color=FAINT, linewidth=1.3, linestyle="--", label="power law"))
@@ -199,8 +201,8 @@ def _cell_values(study: Study, draws: Draws, metric: str, confidence: float) -> 
     return found
 
 
-def _curve(axes: Axes, study: Study, curve: Curve) -> None:
-    look = looks(study)[curve.system]
+def draw_curve(axes: Axes, curve: Curve, look: Look) -> None:
+    """The means of a system, its runs as small points, the trend with its band, and the power law."""
     if curve.trend_band:
         grid, low, high = map(np.array, curve.trend_band)
         axes.fill_between(grid, low, high, color=look.colour, alpha=0.15, linewidth=0)
@@ -219,14 +221,17 @@ def _curve(axes: Axes, study: Study, curve: Curve) -> None:
     )  # fmt: skip
 
 
-def _crossing_marks(axes: Axes, study: Study, crossings: Sequence[Crossing]) -> None:
-    """A bar for each crossing with its interval, below the data, in the colour of the system that overtakes."""
+def mark_crossings(
+    axes: Axes, crossings: Sequence[Crossing], style_of: Mapping[str, Look], ends: tuple[int, int]
+) -> None:
+    """A bar for each crossing with its interval, below the data, in the colour of the system that overtakes; intervals
+    without an end reach to the smallest or largest size, the ``ends``."""
     low, high = axes.get_ylim()
     step = 0.1 * (high - low)
-    left, right = (sorted(run.train_songs for run in study.runs)[end] for end in (0, -1))
+    left, right = ends
     for place, crossing in enumerate(crossings):
         y = low - (place + 0.35) * step
-        colour = looks(study)[crossing.system].colour
+        colour = style_of[crossing.system].colour
         ends = crossing.low or left, crossing.high or right
         for start, end in crossing.undecided:
             axes.hlines(y, start or left, end or right, color=colour, linewidth=4, alpha=0.35)
@@ -246,7 +251,8 @@ def _crossing_marks(axes: Axes, study: Study, crossings: Sequence[Crossing]) -> 
         axes.set_ylim(low - (len(crossings) + 0.1) * step, high)
 
 
-def _size_axis(axes: Axes, sizes: Sequence[int]) -> None:
+def size_axis(axes: Axes, sizes: Sequence[int]) -> None:
+    """The sizes on a logarithmic axis."""
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(sizes))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -87,7 +87,7 @@ def number(size: float) -> str:
     """Rounded to two digits, which is already more than an interval over a few sizes supports."""
     size = float(size)
     nearest = round(size)
-    if abs(size - nearest) < 1e-6 * size:
+    if abs(size - nearest) < 1e-9 * size:
         return f"{nearest:,}"
     return f"{float(f'{size:.2g}'):,.0f}"
 

@@ -222,7 +222,12 @@ def pair_estimate(
     study: Study, draws: Draws, system: str, other: str, condition: tuple[Any, ...], metric: str
 ) -> tuple[Estimate, bool]:
     """By how much ``system`` exceeds ``other`` under a condition, and whether the same seeds were compared."""
-    cells = [{run.seed: run for run in matching(study, name, condition)} for name in (system, other)]
+    return cell_estimate(*(matching(study, name, condition) for name in (system, other)), draws, metric)
+
+
+def cell_estimate(one: Sequence[Run], other: Sequence[Run], draws: Draws, metric: str) -> tuple[Estimate, bool]:
+    """By how much the runs of ``one`` exceed those of ``other``, and whether the same seeds were compared."""
+    cells = [{run.seed: run for run in runs} for runs in (one, other)]
     *seeds, paired = same_seeds(*cells)
     scores = [
         seeds_of([cell[seed] for seed in own], draws, metric) for cell, own in zip(cells, seeds, strict=True)

@@ -116,7 +116,7 @@ def difference_sheet(study: Study, differences: Sequence[Difference], picked: bo
         "seed where both have them; the intervals account for the small number of seeds. p is two-sided; Holm's "
         f"correction is over {counted}. Bold: below 0.05 after it."
         f"{f' {join(lower)}: {_BETTER_BELOW}.' if lower else ''}",
-        *_seed_notes(d.seeds for d in differences),
+        *seed_notes(d.seeds for d in differences),
     ]
     return Sheet("Differences of systems", headings, rows, numeric, frozenset(rules), notes=notes)
 
@@ -131,7 +131,7 @@ def crossing_sheet(crossings: Sequence[Crossing]) -> Sheet:
     notes = [
         "Only within the measured sizes, without extrapolation. The interval contains the sizes at which the fits do "
         "not differ significantly, over songs and seeds; each interval is 95% by itself.",
-        *_seed_notes(c.seeds for c in crossings),
+        *seed_notes(c.seeds for c in crossings),
     ]
     return Sheet("Where one system overtakes another", ["metric", "fit", "result"], rows, notes=notes)
 
@@ -213,7 +213,7 @@ def _gain_sheet(study: Study, gains: Sequence[TagGain]) -> Sheet:
         "In brackets: the 95% interval of this change alone, over songs and seeds. Bold: p below 0.05 after Benjamini "
         "and Hochberg's correction for all changes between sizes, or between systems, of this metric: of those in "
         "bold, at most 5% are due to chance on average.",
-        *_seed_notes(len(runs) for system in systems for c in study.conditions if (runs := study.cell(system, c))),
+        *seed_notes(len(runs) for system in systems for c in study.conditions if (runs := study.cell(system, c))),
     ]
     if between:
         conditions = [condition for condition in study.conditions if None not in condition]
@@ -232,7 +232,7 @@ def _change(change: Change | None) -> Cell:
     return Cell(words, change.value, change.p_adjusted < 0.05)
 
 
-def _seed_notes(seeds: Iterable[int]) -> list[str]:
+def seed_notes(seeds: Iterable[int]) -> list[str]:
     """The caveats for results with these numbers of seeds."""
     every = set(seeds)
     where = " (where this applies)" if len(every) > 1 else ""
