@@ -25,6 +25,8 @@ from musictag.experiment.sweeps.lists import list_path, read_jobs
 
 #: What the runs of one point differ in.
 _APART = ("seed", "seeds", "data.train_songs")
+#: Groups of parts that a run need not have.
+_NAMED = ("augmentation", "callbacks")
 
 
 @dataclass(frozen=True)
@@ -171,16 +173,20 @@ def _point(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put(config: dict[str, Any], key: str, value: Any, source: str) -> Any:
-    """Set a dotted key that exists, unless it is to be missing; returns the value that it had."""
+    """Set a dotted key that exists, unless it is to be missing; returns the value that it had. Augmentations and
+    callbacks, and their groups, need not exist."""
     *groups, last = key.split(".")
-    place: Any = config
-    for group in groups:
-        place = place.get(group) if isinstance(place, dict) else None
     if value is None and get(config, key) is None:
         return None
-    if not isinstance(place, dict) or last not in place:
+    can_be_new = (groups or [last])[0] in _NAMED and len(groups) < 2
+    place: Any = config
+    for group in groups:
+        if can_be_new and place.get(group) is None:
+            place[group] = {}
+        place = place.get(group) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or (last not in place and not can_be_new):
         raise MusictagError(f"{source} sets {key}, which {system_label(config)} does not have")
-    before, place[last] = place[last], value
+    before, place[last] = place.get(last), value
     return before
 
 

@@ -58,8 +58,11 @@ class EnsembleTagger(Tagger):
 
 
 def write_members(folder: Path, models: Sequence[Path]) -> None:
-    """Copy the models of ``models`` (see ``musictag.load``) into ``folder`` as the members of an ensemble."""
+    """Copy the models of ``models`` (see ``musictag.load``) into ``folder`` as the members of an ensemble, in place of
+    those of another one."""
     folder.mkdir(parents=True, exist_ok=True)
+    for before in (folder / ENSEMBLE_FILE, *(path for path in folder.iterdir() if _MEMBER.fullmatch(path.name))):
+        before.unlink(missing_ok=True)
     names = [f"member-{number}{model.suffix}" for number, model in enumerate(models)]
     for name, model in zip(names, models, strict=True):
         shutil.copyfile(model, folder / name)

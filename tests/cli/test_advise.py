@@ -45,6 +45,16 @@ def test_networks_get_the_same_patches_and_fit_into_the_time(hours: float) -> No
     assert len(jobs) == chosen.seeds * len(chosen.sizes) * 4
 
 
+def test_the_final_tagger_has_the_settings_that_were_compared() -> None:
+    chosen = plan(300, SPEEDS, BASELINES, 7200, (300.0, 300.0))
+    for model in chosen.models:
+        (compared,) = {tuple(words[3:]) for seed in (0, 1) for name, _, words in chosen.jobs(seed) if name == model}
+        assert tuple(chosen.training(model)) == compared
+        longer = [f"trainer.max_epochs={times * chosen.epochs}" for times in (1, 2) if model in chosen.networks]
+        assert {*chosen.training(model, 2)} ^ {*compared} == {*longer}
+    assert chosen.training("baseline_gbt") == ["model=baseline_gbt", "baseline.min_child_samples=9"]
+
+
 def test_less_time_means_fewer_seeds_then_sizes_then_no_networks() -> None:
     found = [plan(1000, SPEEDS, BASELINES, 3600 * hours, (300.0, 300.0)) for hours in (8, 1.5, 0.2, 0.01)]
     assert [(len(one.sizes), len(one.networks)) for one in found] == [(4, 2), (4, 2), (2, 2), (4, 0)]

@@ -133,6 +133,14 @@ def test_the_ablation_has_each_part_alone_and_each_removed() -> None:
     assert sorted(map(sorted, removed)) == sorted([name] for name in used)
 
 
+def test_studies_fit_any_data_set() -> None:
+    """What only one data set understands stands in its file of sweep/data."""
+    for path in sorted((ROOT / "sweep").glob("[!_]*.yaml")):
+        config = compose_config(f"sweep={path.stem}", "data=catalogue", "data.path=x.csv")
+        accepted = set(settings(find_class(config["data"]["_target_"], Source))) | {"_target_"}
+        assert set(config["data"]) <= accepted | set(identity.PIPELINE_KEYS), path.stem
+
+
 @pytest.mark.usefixtures("nobody_is_logged_in")
 def test_two_loggers_side_by_side(tmp_path: Path) -> None:
     """What each of them is told: test_tracking.py and test_loggers.py."""

@@ -107,6 +107,36 @@ def test_a_point_of_the_grid_sets_what_it_lists() -> None:
             compose(words)
 
 
+def test_augmentations_and_callbacks_are_settings_too(tmp_path: Path) -> None:
+    """That a run need not have: a point adds them, and a study takes them over from the best run of another."""
+    gain = "{_target_:musictag.training.augmentations.Gain,decibels:3.0}"
+    mixed, ema = compose(["recipe=[mixup,ema]"]), compose(["recipe=ema"])["callbacks"]["averaging"]
+    points = f"[{{}},{{augmentation.gain:{gain}}},{{augmentation.mixup.alpha:0.1}},{{callbacks.dropout.last:0.1}}]"
+    grid = f"tuning.grid={{network:{points}}}"
+    assert compose([grid, "tuning.point=1"])["augmentation"]["gain"]["decibels"] == 3.0
+    assert compose([grid, "tuning.point=1", "recipe=mixup"])["augmentation"].keys() == {"gain", "mixup"}
+    assert compose([grid, "tuning.point=2", "recipe=mixup"])["augmentation"]["mixup"]["alpha"] == 0.1
+    for point, key in ((2, "augmentation.mixup.alpha"), (3, "callbacks.dropout.last")):
+        with pytest.raises(MusictagError, match=f"sets {key}, which .* does not have"):
+            compose([grid, f"tuning.point={point}"])
+    listed = []
+    for with_both, score in ((False, 0.3), (True, 0.4)):
+        settings = {"data.train_songs": 250}
+        if with_both:
+            settings |= {"augmentation": mixed["augmentation"], "callbacks.averaging": ema}
+        made = write_run(tmp_path / "songbook", "waveform_small", "waveform", score, settings=settings, songs=40)
+        metrics = json.loads((made / "metrics.json").read_text())
+        metrics["validation"]["val_pr_auc"] = score
+        (made / "metrics.json").write_text(json.dumps(metrics))
+        listed.append({"overrides": [], "run": made.name, "max_epochs": 10, "patches": 100})
+    (tmp_path / "songbook" / "study-tuned.json").write_text(json.dumps({"jobs": listed}))
+    config = taken(tmp_path)
+    assert config["augmentation"] == mixed["augmentation"]
+    assert config["callbacks"]["averaging"] == ema
+    by_hand = compose(["model=waveform_small", "monitor=val_pr_auc", "recipe=[mixup,ema]", f"runs_dir={tmp_path}"])
+    assert make_run(config).deciding(()) == make_run(by_hand).deciding(())
+
+
 @pytest.mark.slow
 def test_a_study_takes_over_what_its_tuning_study_found(tiny_catalogue: Path, tmp_path: Path) -> None:
     """From the command line, with networks and trees, each by its own grid."""

@@ -34,7 +34,11 @@ def members(tmp_path: Path) -> list[Path]:
 
 
 def test_the_scores_are_the_means_of_those_of_the_members(members: list[Path], tmp_path: Path) -> None:
-    write_members(tmp_path / "all", members)
+    write_members(tmp_path / "all", [*members, members[0]])
+    write_members(tmp_path / "all", members)  # in their place
+    assert sorted(path.name for path in (tmp_path / "all").iterdir())[1:] == [
+        f"member-{number}.safetensors" for number in range(3)
+    ]
     for path in members:
         path.unlink()  # the folder needs nothing else
     shutil.move(tmp_path / "all", tmp_path / "moved")

@@ -47,3 +47,19 @@ def test_its_error_is_a_few_roundings_of_the_largest_value() -> None:
     exact = conv.double()(features.double())
     # the plain sum is within 2 to 5 of them, depending on the processor's instructions
     assert (found - exact).abs().max() < 10 * torch.finfo(torch.float32).eps * exact.abs().max()
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv1d(256, 256, 4),
+        nn.Conv1d(256, 256, 9),
+        nn.Conv1d(256, 255, 7),
+        nn.Conv1d(256, 256, 7, stride=2),
+        nn.Conv1d(256, 256, 7, dilation=2),
+        nn.Conv1d(256, 256, 7, groups=2),
+        nn.Conv2d(256, 256, (1, 7)),
+    ],
+)
+def test_others_are_left_alone(conv: nn.Module) -> None:
+    assert not FastConv1d.suits(conv)

@@ -59,10 +59,11 @@ def test_an_interrupted_average_goes_on() -> None:
 
 
 def test_batch_norms_are_measured_anew() -> None:
-    norm = nn.BatchNorm1d(1, momentum=0.01)
-    network = nn.Sequential(norm, nn.Dropout(0.5)).eval()
-    blocks = [torch.tensor([[1.0], [3.0]]), torch.tensor([[5.0], [9.0]])]
-    measure_batch_norms(network, iter(blocks))
+    norm, frozen = nn.BatchNorm1d(1, momentum=0.01), nn.BatchNorm1d(1)
+    network = nn.Sequential(norm, nn.Dropout(0.5), frozen).eval()
+    blocks = [torch.tensor([[1.0], [3.0]]), torch.tensor([[5.0], [9.0]]), torch.tensor([[7.0]])]
+    measure_batch_norms(network, [norm], blocks)  # the last one is a single patch, which has no variance
+    assert (frozen.running_mean.item(), frozen.running_var.item()) == (0, 1)
     assert norm.running_mean.item() == pytest.approx((2 + 7) / 2)
     assert norm.running_var.item() == pytest.approx((2 + 8) / 2)
     assert norm.momentum == 0.01
@@ -98,3 +99,22 @@ def test_the_mean_of_the_last_epochs_is_scored_and_saved(tiny_catalogue: Path, t
     assert metrics["best_epoch"] == 2
     for name, value in stored.items():
         assert torch.equal(value, average[name]), name
+
+
+def test_what_is_frozen_keeps_its_statistics_and_scoring_at_once_changes_nothing(
+    tiny_catalogue: Path, tmp_path: Path
+) -> None:
+    words = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path), "trainer.max_epochs=1"]
+    words += ["recipe=swa", "callbacks.averaging.start=0.0"]
+    trained, _ = run(*words)
+    whole = read_tagger(trained / "tagger.safetensors").state
+    frozen = [f"init_from={trained / 'tagger.safetensors'}", "freeze=frontend", "seed=1"]
+    found = []
+    for size in (3, 64):  # of the same run, which is in two places
+        run_dir, _ = run(*words, *frozen, f"evaluation.batch_size={size}", f"runs_dir={tmp_path / str(size)}")
+        found.append(read_tagger(run_dir / "tagger.safetensors").state)
+    assert any("running_mean" in name and not torch.equal(found[0][name], whole[name]) for name in whole)
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-5, atol=1e-6)
+        if name.startswith("frontend."):
+            assert torch.equal(value, whole[name]), name

@@ -154,11 +154,11 @@ def _commands(study: Any, advice: Advice, session: Session, chosen: Schedule, pl
     largest = max(run.train_songs for run in study.runs)
     run = next(run for run in study.runs if run.system == advice.best and run.train_songs == largest)
     model = next(name for (name, *_), folder in session.folders.items() if folder == run.folder)
-    longer = chosen.budget(2) if model in chosen.networks else []
-    words = [*session.given, f"model={model}", *longer]
+    longer = ", trained twice as long" if model in chosen.networks else ""
+    words = [*session.given, *chosen.training(model, 2)]
     return [
         f"musictag tag song.mp3 --model {shlex.quote(str(run.folder))}    # a tagger from these runs",
-        f"python train.py {shlex.join(words)}    # the final one" + (", trained twice as long" if longer else ""),
+        f"python train.py {shlex.join(words)}    # the final one{longer}",
         f"musictag report {shlex.quote(str(place))} --study {study.name}    # everything about these runs",
     ]
 

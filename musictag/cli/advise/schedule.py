@@ -59,17 +59,16 @@ class Schedule:
 
     def overrides(self, model: str, size: int, seed: int) -> list[str]:
         """What distinguishes a job from the others, and its budget."""
-        words = [f"study={STUDY}", f"seed={seed}", f"data.train_songs={size}", f"model={model}"]
-        if model in self.networks:
-            return [*words, *self.budget()]
-        # two leaves of the default size have no room in the smallest sizes of few songs
-        leaf = [f"baseline.min_child_samples={min(20, max(5, self.sizes[0] // 32))}"] if "gbt" in model else []
-        return [*words, *leaf]
+        return [f"study={STUDY}", f"seed={seed}", f"data.train_songs={size}", *self.training(model)]
 
-    def budget(self, times: int = 1) -> list[str]:
-        """The overrides of a network's training, ``times`` as long."""
+    def training(self, model: str, times: int = 1) -> list[str]:
+        """The overrides of a model and its training, a network's ``times`` as long."""
+        if model in self.baselines:
+            # two leaves of the default size have no room in the smallest sizes of few songs
+            leaf = [f"baseline.min_child_samples={min(20, max(5, self.sizes[0] // 32))}"] if "gbt" in model else []
+            return [f"model={model}", *leaf]
         return [
-            "recipe=quick", f"trainer.max_epochs={times * self.epochs}", f"data.batch_size={_BATCH}",
+            f"model={model}", "recipe=quick", f"trainer.max_epochs={times * self.epochs}", f"data.batch_size={_BATCH}",
             f"data.patches_per_epoch={self.patches_per_epoch}", f"monitor={self.monitor}", "monitor_smoothing=3",
         ]  # fmt: skip
 

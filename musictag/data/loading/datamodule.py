@@ -239,15 +239,17 @@ class SongDataModule(pl.LightningDataModule):
         """Total length of a split's songs, in seconds."""
         return float(self.store.num_samples[self._store_rows(split)].sum() / self.sample_rate)
 
-    def normalisation_waveforms(self) -> Iterator[Tensor]:
-        """Blocks of training audio (float32 B×N): one patch from each of up to 1,024 songs, chosen by the seed."""
+    def normalisation_waveforms(self, size: int | None = None) -> Iterator[Tensor]:
+        """Blocks of training audio (float32 B×N): one patch from each of up to 1,024 songs, chosen by the seed, with
+        ``size`` of them in a block (default: ``eval_batch_size``)."""
         ids = self.song_ids("train")
         chosen = ids[subset_order(song_keys(ids), self._seed)[:_NORMALISATION_SONGS]]
         rows, keys = self.store.rows_of(chosen), song_keys(chosen)
         draws = np.zeros(len(rows), dtype=np.int64)
         starts = patch_starts_of_epoch(keys, draws, self.store.num_samples[rows], self.patch_samples, self._seed, 0)
-        for i in range(0, len(rows), self._eval_batch_size):
-            block = slice(i, i + self._eval_batch_size)
+        size = self._eval_batch_size if size is None else size
+        for i in range(0, len(rows), size):
+            block = slice(i, i + size)
             audio = self.store.patches(rows[block], starts[block], self.patch_samples, self.margin_samples)
             yield torch.from_numpy(to_float(audio))
 

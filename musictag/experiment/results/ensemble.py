@@ -64,7 +64,7 @@ def make_ensemble(runs: Sequence[Path], folder: Path) -> dict[str, Any]:
         kinds,
         resamples=evaluation["bootstrap_resamples"],
         confidence=evaluation["confidence"],
-        seed=first["seed"],
+        seed=(first.get("seeds") or {}).get("order", first["seed"]),
     )
     plot_tags(test, folder / "tags.png")
     content = _described([metrics for _, metrics, _ in found]) | {"run": folder.name, "test": test}

@@ -7,7 +7,7 @@ back before the best tagger is saved, and begin an exponential average at weight
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from musictag.common.errors import MusictagError
+
+#: Songs at once where batch norms are measured: their statistics depend on it, so it is no setting of evaluation.
+_BLOCK = 64
 
 
 class WeightAverage(Callback, ABC):
@@ -114,8 +117,8 @@ class EpochAverage(WeightAverage):
     """Stochastic weight averaging (Izmailov et al. 2018): the mean of the weights after each of the last epochs.
 
     It begins after the share ``start`` of ``trainer.max_epochs``; until then the weights themselves are scored. Batch
-    norms then have the statistics of up to 1,024 training songs, measured with the averaged weights. The learning rate
-    is that of the schedule. Raises MusictagError for a share outside [0, 1).
+    norms then have the statistics of up to 1,024 training songs, measured with the averaged weights; those of a frozen
+    part keep theirs. The learning rate is that of the schedule. Raises MusictagError for a share outside [0, 1).
     """
 
     def __init__(self, start: float = 0.75) -> None:
@@ -123,9 +126,15 @@ class EpochAverage(WeightAverage):
         if not 0 <= start < 1:
             raise MusictagError(f"callbacks.averaging.start={start} must be at least 0 and below 1")
         self.start = start
+        self._norms: list[nn.Module] = []
 
     def _weight(self, count: int) -> float:
         return 1 / (count + 1)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if not self._norms:  # now, as in validation none is in training mode
+            modules = pl_module.tagger.modules()
+            self._norms = [layer for layer in modules if isinstance(layer, _BatchNorm) and layer.training]
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # an epoch ends with validation
@@ -133,22 +142,23 @@ class EpochAverage(WeightAverage):
             self._add(pl_module.tagger)
         super().on_validation_epoch_start(trainer, pl_module)
         if self._average:
-            blocks = (block.to(pl_module.device) for block in trainer.datamodule.normalisation_waveforms())
-            measure_batch_norms(pl_module.tagger, blocks)
+            blocks = (block.to(pl_module.device) for block in trainer.datamodule.normalisation_waveforms(_BLOCK))
+            measure_batch_norms(pl_module.tagger, self._norms, blocks)
 
 
 @torch.no_grad()
-def measure_batch_norms(network: nn.Module, waveforms: Iterator[Tensor]) -> None:
-    """Give every batch norm of ``network``, which is in evaluation mode, the mean statistics of blocks of B×N."""
-    norms = {layer: layer.momentum for layer in network.modules() if isinstance(layer, _BatchNorm)}
+def measure_batch_norms(network: nn.Module, layers: Sequence[nn.Module], waveforms: Iterable[Tensor]) -> None:
+    """Give the batch norms ``layers`` of ``network``, which is in evaluation mode, the mean statistics of blocks of
+    B×N; blocks of a single patch do not count, as batch norms after the last pooling have no variance there."""
+    momenta = {layer: layer.momentum for layer in layers}
     try:
-        for number, block in enumerate(waveforms):
-            for layer in norms:
+        for number, block in enumerate(block for block in waveforms if len(block) > 1):
+            for layer in layers:
                 layer.train()
                 layer.momentum = 1 / (number + 1)  # which makes the running statistics the mean so far
             network(block)
     finally:
-        for layer, momentum in norms.items():
+        for layer, momentum in momenta.items():
             layer.eval()
             layer.momentum = momentum
 
