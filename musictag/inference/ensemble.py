@@ -79,6 +79,8 @@ def read_members(path: Path) -> list[Path]:
             raise ValueError("it was not written by this version of musictag")
         if wrong := [name for name in names if not isinstance(name, str) or not _MEMBER.fullmatch(name)]:
             raise ValueError(f"{str(wrong[0])[:40]!r} is not the name of a member")
+        if len(set(names)) < len(names):  # each costs memory and time, however small the file
+            raise ValueError("it names a member twice")
         if missing := [name for name in names if not (path.parent / name).is_file()]:
             raise ValueError(f"{missing[0]} is not beside it")
     except (OSError, ValueError) as error:

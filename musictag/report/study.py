@@ -124,11 +124,13 @@ class Study:
 
 def _seed(metrics: Mapping[str, Any]) -> int:
     """The seed of a run; where subset, initialisation and order have different ones, a number with three digits of
-    each, so that these runs are told apart."""
-    apart = [seed for seed in (metrics.get("seeds") or {}).values() if seed is not None]
+    each, so that these runs are told apart. A baseline, which has no initialisation, has the number of the networks
+    whose initialisation has seed 0."""
+    seeds = list((metrics.get("seeds") or {}).values())
+    apart = [seed for seed in seeds if seed is not None]
     if len(set(apart)) < 2:
         return apart[0] if apart else metrics["seed"]
-    return sum(1000**place * seed for place, seed in enumerate(reversed(apart)))
+    return sum(1000**place * (seed or 0) for place, seed in enumerate(reversed(seeds)))
 
 
 def read_study(folder: Path, study: str | None = None) -> Study:

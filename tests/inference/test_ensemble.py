@@ -89,6 +89,7 @@ def test_members_that_do_not_fit_together_are_refused(members: list[Path], tmp_p
         ),
         ({"what": "musictag ensemble 1", "members": ["ensemble.json"]}, "'ensemble.json' is not the name of a member"),
         ({"what": "musictag ensemble 1", "members": ["member-9.json"]}, "member-9.json is not beside it"),
+        ({"what": "musictag ensemble 1", "members": ["member-0.safetensors"] * 2}, "it names a member twice"),
         ({"what": "musictag ensemble 1", "members": []}, "an ensemble needs members"),
     ],
 )

@@ -43,6 +43,17 @@ def test_systems_conditions_and_seeds_are_told_apart(tmp_path: Path) -> None:
     assert run.predictions.scores.shape == run.predictions.targets.shape == (200, 14)
 
 
+def test_runs_of_seeds_that_vary_apart_are_paired_with_those_of_baselines(tmp_path: Path) -> None:
+    written = write_study(tmp_path, sizes=(250,), systems=WITH_TREES, seeds=(0, 1, 2))
+    for (system, _, subset), folder in written.items():
+        initialisation = None if system == "gbt" else 0
+        change(folder, seeds={"subset": subset, "initialisation": initialisation, "order": 0})
+    study = read_study(tmp_path)
+    assert study.seeds == [0, 1_000_000, 2_000_000]
+    for system in study.systems:
+        assert [run.seed for run in study.cell(system, study.conditions[0])] == study.seeds
+
+
 def test_a_baseline_has_no_filters(tmp_path: Path) -> None:
     write_study(tmp_path, sizes=(0.5, 1.0), systems=WITH_TREES, seeds=(0,), factor="frontend.filter_multiplier")
     study = read_study(tmp_path)
