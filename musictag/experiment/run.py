@@ -22,6 +22,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.processes import is_rank_zero, rank_zero_say
 from musictag.experiment.baseline_run import BaselineRun
 from musictag.experiment.builders import build_source
+from musictag.experiment.choices import remove_choices
 from musictag.experiment.contract import Run
 from musictag.experiment.failures import format_error
 from musictag.experiment.identity import check_keys
@@ -58,6 +59,8 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
         if before is not None and finished["test"] == before["test"]:
             done = "nothing to do" if finished == before else "now labelled " + finished["config"]["label"]
         rank_zero_say(f"Finished before, {done}: {run_dir}\nTo run it again, delete that folder.")
+        if is_rank_zero():
+            remove_choices(run_dir)  # a kill may have come between the results and this
         return finished
     signal_handler = SignalHandler()
     try:

@@ -95,6 +95,9 @@ def test_what_other_choices_would_have_given_is_written_down(settings: list[str]
     assert choices["last epoch"]["epoch"] == 5
     assert len({choice["epoch"] for choice in choices.values()}) > 1
     assert not (folder / "choices").exists()
+    (folder / "choices").mkdir()  # left behind by a process that was killed after it had written its results
+    experiment.run(config)
+    assert not (folder / "choices").exists()
     # a run that ends with an epoch that another rule chooses has these scores as its own
     other = min(choices.values(), key=lambda choice: choice["epoch"])
     assert other["epoch"] < metrics["best_epoch"]

@@ -144,7 +144,7 @@ class Session:
 
     def _speed(self, model: str, tags: int) -> float:
         config = compose([*self.given, f"model={model}"])
-        return float(measured_speed(sketch(config, tags), 16, "32-true").value or 0.0)
+        return float(measured_speed(sketch(config, tags), 16, "32-true").value)
 
     def _measured(self, model: str, metrics: Mapping[str, Any]) -> None:
         took = metrics["seconds"]
