@@ -15,7 +15,7 @@ from musictag.cli.plan.arithmetic import make_plan
 from musictag.cli.plan.show import as_dict
 from musictag.experiment.compose import compose
 from tests.helpers.marks import first_fast
-from tests.helpers.models import VARIED_PRESETS
+from tests.helpers.models import PRESETS
 from tests.helpers.plans import SEVERAL, SONGS, parser, planned, settings
 
 SLOW = (*SONGS, "--storage", "hdd")
@@ -134,7 +134,7 @@ def test_a_measured_speed_is_that_of_the_real_network(capsys: pytest.CaptureFixt
     assert speed["source"].startswith(f"measured here: steps of 2 patches, {precision}, on ")
 
 
-@pytest.mark.parametrize("name", first_fast(VARIED_PRESETS, 3))
+@pytest.mark.parametrize("name", first_fast(PRESETS, 3))
 def test_every_published_network_can_be_planned(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown = planned(capsys, *SONGS, "--model", name, "--gpus", "8", "--batch-size", "256")
     config = compose([f"model={name}"])

@@ -159,6 +159,8 @@ def test_a_study_takes_over_what_its_tuning_study_found(tiny_catalogue: Path, tm
         kind = "baseline" if metrics["baseline"] else "optimizer"
         key = {"baseline": "learning_rate", "optimizer": "lr"}[kind]
         tried = [one for one in found if bool(one["baseline"]) == bool(metrics["baseline"])]
-        best = max(tried, key=lambda one: one["validation"]["val_pr_auc"])
-        assert metrics["config"][kind][key] == best["config"][kind][key]
+        best = max(one["validation"]["val_pr_auc"] for one in tried)
+        # so few songs that trees can be equally good
+        found_best = [one["config"][kind][key] for one in tried if one["validation"]["val_pr_auc"] == best]
+        assert metrics["config"][kind][key] in found_best
         assert metrics["config"]["tuning"]["taken"]["songs"] == 12
