@@ -22,9 +22,13 @@ warnings.filterwarnings("ignore", r"\s*'hydra/launcher/submitit_slurm' is valida
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-@in_one_message()
 def main(cfg: DictConfig) -> float | None:
     """Run the experiment of ``cfg``; returns the value for a sweeper to maximise (None if the job failed)."""
+    with in_one_message():  # not a decorator, which launchers could not pickle
+        return run(cfg)
+
+
+def run(cfg: DictConfig) -> float | None:
     # imported here so that --help and mistyped options respond at once
     let_threads_sleep()
     with importing():
