@@ -34,7 +34,7 @@ def parent_of(pid: int) -> int:
 def test_a_job_of_submitit_that_is_pre_empted_goes_on(tiny_catalogue: Path, tmp_path: Path, processes: int) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     tiny = ["data=catalogue", f"data.path={tiny_catalogue}", *TINY, f"data_dir={tmp_path / 'data'}",
-            "data.batch_size=2", "data.patches_per_song=8"]  # fmt: skip
+            f"data.batch_size={2 * processes}", f"data.patches_per_song={8 * processes}"]  # fmt: skip
     if processes == 2:
         tiny += TWO_PROCESSES
     run([*TRAIN, *tiny, f"runs_dir={tmp_path / 'whole'}"], tmp_path / "record")

@@ -80,7 +80,9 @@ def test_a_run_that_is_stopped_saves_and_ends_as_one_never_stopped(
 @pytest.mark.slow
 def test_all_processes_stop_after_the_same_batch(tiny: list[str], tmp_path: Path) -> None:
     """One of two hears the signal; resumed by two, the run ends as one never stopped."""
-    whole, stopped = ([*TRAIN, *TWO_PROCESSES, *tiny, f"runs_dir={tmp_path / n}"] for n in ("whole", "stopped"))
+    each_two = ["data.batch_size=4", "data.patches_per_song=8"]  # patches in each process, as batch norm needs
+    both = [*TRAIN, *TWO_PROCESSES, *tiny, *each_two]
+    whole, stopped = ([*both, f"runs_dir={tmp_path / name}"] for name in ("whole", "stopped"))
     run(whole, tmp_path / "record")
     records = tmp_path / "records"
     run(stopped, records, hurt="SIGTERM:train:1:0:5", status=143)
