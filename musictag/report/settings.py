@@ -21,7 +21,7 @@ BASE = "base"
 #: A key that a run does not have although others of its system do: another version, or the default of a library.
 NOT_SET = "not set"
 #: Keys that may differ between the runs of a system but are not factors of a study: the seed and the size.
-_NO_FACTORS = ("seed", "seeds", "baseline", "frontend._target_", "backend._target_", "data.num_songs", SIZE)
+_NO_FACTORS = ("seed", "seeds", "baseline._target_", "frontend._target_", "backend._target_", "data.num_songs", SIZE)
 #: Characters of a name that states all differences; a longer one states one or two.
 _LONGEST_NAME = 40
 #: Two settings are crossed if more than this share of the combinations of their values exists.

@@ -86,6 +86,12 @@ def test_a_long_name_says_what_is_its_own_and_how_much_more_there_is() -> None:
     assert len(set(names)) == 3
 
 
+def test_settings_of_a_baseline_are_settings_too() -> None:
+    same = {"baseline._target_": "Trees"}
+    found = settings_of(*((TREES, same | {"baseline.learning_rate": rate}) for rate in (0.02, 0.1)))
+    assert (found.factors, found.conditions) == (["baseline.learning_rate"], [(0.02,), (0.1,)])
+
+
 def test_two_keys_of_one_name_are_told_apart() -> None:
     keys = ("frontend.norm_momentum", "backend.norm_momentum")
     found = settings_of(*((A, dict.fromkeys(keys, 0.1) | changed) for changed in ({}, {}, {keys[0]: 0}, {keys[1]: 0})))
