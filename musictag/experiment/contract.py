@@ -86,5 +86,8 @@ class Run(ABC):
         end = hashlib.sha256(identity.encode()).hexdigest()[:8]
         place = Path(self.config["runs_dir"]) / source.name
         # a model that is described by the settings of its parts is the same run, under the name it was first given
-        found = sorted(place.glob(f"*-{end}"))
+        try:
+            found = sorted(place.glob(f"*-{end}"))
+        except OSError:  # a name that the file system does not take: reading from it says so
+            found = []
         return found[0] if found else place / "-".join([*self.name_parts, end])
