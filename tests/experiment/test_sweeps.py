@@ -270,7 +270,8 @@ def test_a_slurm_job_trains_on_all_of_its_tasks(tiny: list[str], tmp_path: Path)
         (tmp_path / "bin" / name).chmod(0o755)
     job = str(1000 + os.getpid() % 9000)
     done = sweep(
-        "-m", "study=slurm", "seed=0", *tiny, *TWO_PROCESSES, "data.patches_per_epoch=12", "data.batch_size=4",  # each song once
+        "-m", "study=slurm", "seed=0", *tiny, *TWO_PROCESSES,
+        "data.patches_per_epoch=12", "data.batch_size=4",  # each song once
         "hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=null",
         **environment(tmp_path / "records", PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"),
         STAND_IN_JOB=job,
