@@ -106,8 +106,9 @@ def undisturbed(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     last = time.monotonic() - began
     (folder,) = data_dir.iterdir()
     left = contents(folder)
-    assert len(left) == BLOCKS + 4  # shards; index, problems, manifest, about
-    assert len(read_rows(folder / "problems.csv")) == 8
+    assert len(left) == BLOCKS + 5  # shards; index, problems, manifest, about, duplicates
+    assert "duplicates.csv" in left
+    assert sum("it is text" in row["reason"] for row in read_rows(folder / "problems.csv")) == 8  # others are too short
     return left, first, last
 
 
