@@ -13,8 +13,8 @@ from musictag.experiment.sweeps import study
 from musictag.report import paper
 from musictag.report.statistics.crossing import number
 from musictag.report.wording import signed
-from tests.experiment.test_sweeps import sweep_config
 from tests.helpers.experiments import ROOT
+from tests.helpers.sweeps import sweep_config
 
 PAGE = (ROOT / "docs/claims.md").read_text()
 #: What the claims are about, by words that their rows must have.

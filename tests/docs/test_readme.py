@@ -23,9 +23,9 @@ from musictag.experiment import identity
 from musictag.experiment.sweeps import study
 from musictag.models.factory import find_class
 from musictag.models.network import TaggingNetwork
-from tests.experiment.test_sweeps import sweep_config
 from tests.helpers.catalogues import synthetic_song
 from tests.helpers.experiments import ROOT, compose_config
+from tests.helpers.sweeps import sweep_config
 
 README = (ROOT / "README.md").read_text()
 GUIDES = ("data", "architectures", "transfer", "baseline", "studies", "wandb", "runs", "claims")

@@ -25,9 +25,9 @@ from musictag.experiment.overrides import PATH_KEYS, plain_config, readable
 from musictag.experiment.sweeps import study
 from musictag.models.factory import find_class
 from musictag.training.callbacks.checkpoints import EpochCheckpoint
-from tests.experiment.test_sweeps import sweep_config
 from tests.helpers.catalogues import write_catalogue
 from tests.helpers.experiments import ROOT, TINY
+from tests.helpers.sweeps import sweep_config
 
 #: Names that Hydra or OmegaConf read as something else, or not at all.
 NAMES = (

@@ -12,9 +12,9 @@ from musictag.common.errors import MusictagError
 from musictag.experiment.compose import compose
 from musictag.experiment.run import make_run
 from musictag.experiment.tuning import nearest
-from tests.experiment.test_sweeps import finished, sweep
 from tests.helpers.experiments import SMALL_TREES, TINY, folders
 from tests.helpers.studies import write_run
+from tests.helpers.sweeps import finished, sweep
 
 #: By number of songs and learning rate: PR-AUC on the validation songs of seeds 0 and 1.
 SCORES = {
