@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from contextlib import ExitStack
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,14 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.inference.layers import Layer
-from musictag.inference.over_patches import evaluating, over_patches
+from musictag.inference.over_patches import Patches, evaluating, over_patches
 from musictag.inference.tagger import SongEmbedder
 from musictag.models.inference_form import InferenceForm
 from musictag.models.network import TaggingNetwork
 
 PENULTIMATE = "penultimate"
+#: A hook hears whichever thread runs the network.
+_ONE_AT_A_TIME = Lock()
 _HOW_TO_LIST = "to list all layers: musictag embed --model MODEL --list-layers"
 
 
@@ -59,10 +62,19 @@ class Embedder(SongEmbedder):
         starts, features = over_patches(network, self._features, audio, network.patch_samples)
         return starts / network.sample_rate, features
 
+    def work(self) -> Patches[tuple[np.ndarray, np.ndarray]]:
+        network = self.network
+        return Patches(
+            network,
+            self._features,
+            network.patch_samples,
+            lambda starts, features: (starts / network.sample_rate, features),
+        )
+
     def _features(self, waveform: Tensor) -> Tensor:
         """B×N -> B×H. The hook is always removed afterwards."""
         heard: list[Tensor] = []
-        with _listening(self._runs, self.layer, heard):
+        with _ONE_AT_A_TIME, _listening(self._runs, self.layer, heard):
             self._runs(waveform)
         expected = (len(waveform), self.layer.size)
         if [tuple(found.shape) for found in heard] != [expected]:

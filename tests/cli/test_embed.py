@@ -19,7 +19,6 @@ import soundfile
 import musictag
 from musictag import cli
 from musictag.cli import embed as embedding
-from musictag.data.audio.decode import Reading
 from musictag.inference import many_songs
 from musictag.inference.embedding import Embedder, layers
 from musictag.inference.load import load_network
@@ -189,7 +188,7 @@ def test_the_default_file_and_ctrl_c(
     before = sorted(os.listdir())
     monkeypatch.setattr(embedding, "BLOCK_BYTES", block_bytes)
     whole = Embedder(load_network(checkpoint)).song(song)
-    monkeypatch.setattr(many_songs, "_samples", interrupted_at("other.wav"))
+    monkeypatch.setattr(many_songs, "_end", interrupted_at("other.wav"))
     assert embed("other.wav", song, "--model", checkpoint) == 130
     message = capsys.readouterr().err
     assert "embedding: stopped after 0 of 2 files" in message
@@ -205,15 +204,15 @@ def test_the_default_file_and_ctrl_c(
     np.testing.assert_array_equal(table["embedding"].to_pylist(), [whole])
 
 
-def interrupted_at(name: str):
-    whole = many_songs._samples
+def interrupted_at(name: str) -> Callable[..., None]:
+    whole = many_songs._end
 
-    def samples(source: str, read: Callable[[], Reading]) -> np.ndarray:
+    def end(song: many_songs.Song, source: str, said: str | Exception) -> None:
         if source == name:
             raise KeyboardInterrupt
-        return whole(source, read)
+        whole(song, source, said)
 
-    return samples
+    return end
 
 
 def test_the_documentation_works(
