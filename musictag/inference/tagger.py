@@ -98,7 +98,8 @@ class Tagger(ABC):
         """Tag songs in order, each as soon as it is finished, while ``workers`` threads read the next files.
 
         Faster than ``tag`` song by song, with the same scores but for rounding: a batch holds patches of several songs.
-        Whatever ``tag`` would raise for a song is its ``error``. Raises MusictagError if ``top`` or ``workers`` are less than 1.
+        Whatever ``tag`` would raise for a song is its ``error``. Raises MusictagError if ``top`` or ``workers`` are
+        less than 1.
         """
         _check_top(top)
         results = each_result(self.work(), sources, self.sample_rate, workers)
