@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from musictag.cli.each_song import Songs
     from musictag.cli.tag_rows import Rows
     from musictag.inference.tagger import Tagger
-    from musictag.library.choice import Choice
     from musictag.library.tags_file import TagsFile
 
 _SHOWN = 5  # tags in the table
@@ -211,7 +210,7 @@ class _Changes:
     def end(self) -> str:
         said = ""
         if self._kept and self._existing == self._writing.KEEP:
-            said = f"{self._kept:,} files have a {self._arguments.write} already: --merge adds to it, --replace overwrites\n"
+            said = f"{self._kept:,} files have a {self._arguments.write} already: see --merge and --replace\n"
         if self._journal.changes:
             said += f"{self._journal.changes:,} files changed; to take that back: musictag undo {self._journal.path}\n"
         return said + ("nothing was changed: this was a dry run\n" if self._arguments.dry_run else "")

@@ -12,9 +12,9 @@ from musictag.common.text import printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `musictag undo`."""
     parser.description = (
-        "Take back what musictag tag --write has written into files, with the journal that it kept. A file that has not "
-        "been changed since is the same as before, byte for byte; in others the field alone gets its old content. It can "
-        "be repeated at any time, also after an interruption."
+        "Take back what musictag tag --write has written into files, with the journal that it kept. A file that has "
+        "not been changed since becomes what it was, byte for byte; in others the field alone gets its old content. "
+        "It can be repeated at any time, also after an interruption."
     )
     parser.add_argument("journal", type=path_argument, metavar="JOURNAL", help="the .jsonl that musictag tag named")
     parser.set_defaults(kept="; repeat the command to take back the rest")

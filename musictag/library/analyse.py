@@ -65,7 +65,7 @@ def analysed(
 
 
 def _identified(paths: Sequence[str], known: TagsFile | None) -> Iterator[tuple[str, Analysed | Facts | None]]:
-    """Every path with its song in ``known``, or what identifies it; None for what cannot be read. In a thread, ahead."""
+    """Every path with its song in ``known``, or what identifies it (computed ahead); None for what cannot be read."""
     if known is None:
         yield from ((path, None) for path in paths)
         return

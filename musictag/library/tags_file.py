@@ -105,7 +105,7 @@ class TagsFile:
         return self._by_content.get(content)
 
     def add(self, path: str, content: str, size: int, modified: int, chosen: Mapping[str, float]) -> None:
-        """Write the chosen tags of a song; raises MusictagError if it is not possible, and what is in the file stays."""
+        """Write the chosen tags of a song. Raises MusictagError if that is not possible; what is in the file stays."""
         scores = np.array([chosen.get(name, np.nan) for name in self._tags], np.float32)
         row = Row(one_line(path), content, size, modified, self._analysis, scores)
         self._append(self._lines.line(row))
@@ -140,7 +140,9 @@ class TagsFile:
                 for path, row in self._rows.items()
                 if self._by_content[row.content].path != path and not os.path.exists(path)
             ]
-            rows = [row for path, row in self._rows.items() if path not in set(gone)]
+            for path in gone:
+                del self._rows[path]
+            rows = list(self._rows.values())
             os.fsync(self._file.fileno())
             self._file.close()
             if self._is_parquet:

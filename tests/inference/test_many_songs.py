@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -167,3 +168,30 @@ def test_threads_share_a_tagger(paths: list[str]) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(tagger.tag, paths))
     assert found == [tagger.tag(path) for path in paths]
+
+
+def test_threads_share_everything_of_a_tagger(paths: list[str]) -> None:
+    tagger = NetworkTagger(make_network())
+
+    def work(path: str) -> list[np.ndarray]:
+        (many,) = tagger.tag_many([path])
+        scores = np.array(list(tagger.tag(path).values()))
+        return [scores, np.array(list(many.tags.values())), tagger.taggram(path).scores, tagger.embed(path, "frontend")]
+
+    expected = [work(path) for path in paths]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for found, alone in zip(pool.map(work, paths), expected, strict=True):
+                for one, other in zip(found, alone, strict=True):
+                    np.testing.assert_array_equal(one, other)
+
+
+def test_open_files(paths: list[str]) -> None:
+    tagger = NetworkTagger(make_network())
+    with open(paths[0], "rb") as file:
+        assert tagger.tag(file) == tagger.tag(paths[0])
+    assert tagger.tag(io.BytesIO(Path(paths[1]).read_bytes())) == tagger.tag(paths[1])
+    with pytest.raises(SongError, match="cannot be read as audio"):
+        tagger.tag(io.BytesIO(b"no music"))
+    with open(paths[0], encoding="latin-1") as file, pytest.raises(MusictagError, match="must be open for bytes"):
+        tagger.tag(file)
