@@ -23,7 +23,7 @@ from musictag.models.inference_form import InferenceForm
 from musictag.models.network import TaggingNetwork
 
 PENULTIMATE = "penultimate"
-#: A hook hears whichever thread runs the network.
+#: Hooks hear the network in whichever thread it runs.
 _ONE_AT_A_TIME = Lock()
 _HOW_TO_LIST = "to list all layers: musictag embed --model MODEL --list-layers"
 
@@ -126,7 +126,7 @@ def _outputs(network: TaggingNetwork, num_samples: int, all_of_it: bool = True) 
     def note(name: str, output: Any) -> None:
         seen.setdefault(name, []).append(tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__)
 
-    with ExitStack() as hooks, evaluating(network), torch.inference_mode():
+    with _ONE_AT_A_TIME, ExitStack() as hooks, evaluating(network), torch.inference_mode():
         for name, module in network.named_modules():
             hooks.enter_context(module.register_forward_hook(lambda _m, _in, out, name=name: note(name, out)))
         silence = torch.zeros(2, num_samples, device=next(network.parameters()).device)

@@ -23,8 +23,9 @@ from musictag.data.audio.read import AudioSource, source_blocks
 Result = TypeVar("Result")
 
 WORKERS = 2  # one reads faster than most networks tag
-#: Of a song that is being read; a block is some seconds long, and so an hour takes no more memory than a minute.
-_WAITING_BLOCKS = 64
+#: Of a song that is being read, at most so many blocks wait, of so many samples: an hour takes no more memory than ten
+#: minutes.
+_WAITING_BLOCKS, _BLOCK_SAMPLES = 256, 2**15
 _RESTART = object()
 
 
@@ -196,13 +197,17 @@ class _Reader:
 
     def run(self) -> None:
         try:
-            said = source_blocks(self.source, self._sample_rate, self._put, lambda: self._put(_RESTART))
+            said = source_blocks(self.source, self._sample_rate, self._take, lambda: self._put(_RESTART))
         except _Unwanted:
             return
         except Exception as error:
             said = error
         with suppress(_Unwanted):
             self._put(said)
+
+    def _take(self, samples: np.ndarray) -> None:
+        for first in range(0, len(samples), _BLOCK_SAMPLES):
+            self._put(samples[first : first + _BLOCK_SAMPLES])
 
     def _put(self, item: np.ndarray | object | str | Exception) -> None:
         while self.is_wanted and not self._stop.is_set():

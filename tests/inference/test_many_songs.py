@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 
+import musictag
 from musictag.common.errors import MusictagError, SongError, SongWarning
 from musictag.data.audio.patches import patch_starts
 from musictag.inference import many_songs
 from musictag.inference.many_songs import WholeSongs, each_result
 from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.over_patches import Patches
-from tests.helpers.embeddings import CONNECTED, MUSICNN, RATE, make_network, write_song
+from tests.helpers.embeddings import CONNECTED, LINEAR, MUSICNN, RATE, make_network, save, write_song
 
 
 @pytest.fixture
@@ -170,13 +172,18 @@ def test_threads_share_a_tagger(paths: list[str]) -> None:
     assert found == [tagger.tag(path) for path in paths]
 
 
-def test_threads_share_everything_of_a_tagger(paths: list[str]) -> None:
-    tagger = NetworkTagger(make_network())
+def test_threads_share_everything_of_a_tagger(paths: list[str], tmp_path: Path) -> None:
+    tagger = musictag.load(save(tmp_path / "tagger.safetensors", make_network()))
 
     def work(path: str) -> list[np.ndarray]:
         (many,) = tagger.tag_many([path])
         scores = np.array(list(tagger.tag(path).values()))
-        return [scores, np.array(list(many.tags.values())), tagger.taggram(path).scores, tagger.embed(path, "frontend")]
+        return [
+            scores,
+            np.array(list(many.tags.values())),
+            tagger.taggram(path).scores,
+            tagger.embed(path, "backend.dense"),
+        ]
 
     expected = [work(path) for path in paths]
     with ThreadPoolExecutor(4) as pool:
@@ -195,3 +202,17 @@ def test_open_files(paths: list[str]) -> None:
         tagger.tag(io.BytesIO(b"no music"))
     with open(paths[0], encoding="latin-1") as file, pytest.raises(MusictagError, match="must be open for bytes"):
         tagger.tag(file)
+
+
+def test_an_hour_takes_no_more_memory_than_minutes(tmp_path: Path) -> None:
+    network = make_network(backend=LINEAR)
+    tagger = NetworkTagger(network)
+    tagger.tag((np.random.default_rng(0).standard_normal(RATE).astype(np.float32) * 0.1, RATE))
+    path = write_song(tmp_path / "long.wav", 1800.0)  # 58 MB of int16
+    for work in (tagger.tag, lambda path: list(tagger.tag_many([path])), tagger.taggram):
+        tracemalloc.start()
+        try:
+            work(path)
+            assert tracemalloc.get_traced_memory()[1] < 30e6
+        finally:
+            tracemalloc.stop()
