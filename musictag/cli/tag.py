@@ -130,7 +130,7 @@ def tag(arguments: argparse.Namespace) -> int:
                 if song.is_new or arguments.json or arguments.write:
                     _write(rows.row(path, song.tags))
                 if progress is not None:
-                    progress.show(songs.done)
+                    progress.show(min(songs.done + songs.failed, len(songs.paths)))
             _write(rows.end())
             if songs.is_stopped:
                 raise _Ended

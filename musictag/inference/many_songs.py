@@ -23,9 +23,9 @@ from musictag.data.audio.read import AudioSource, source_blocks
 Result = TypeVar("Result")
 
 WORKERS = 2  # one reads faster than most networks tag
-#: Of a song that is being read, at most so many blocks wait, of so many samples: an hour takes no more memory than ten
+#: Of a song that is being read, at most so many blocks wait, of so many samples: an hour takes no more memory than two
 #: minutes.
-_WAITING_BLOCKS, _BLOCK_SAMPLES = 256, 2**15
+_WAITING_BLOCKS, _BLOCK_SAMPLES = 64, 2**15
 _RESTART = object()
 
 
