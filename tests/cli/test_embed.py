@@ -63,10 +63,10 @@ def test_parquet(
     if patches:
         assert table["path"].to_pylist() == [song] * 4 + files[1:]
         assert table["seconds"].to_pylist() == [0, 0.5, 1.0, 1.2, 0]
-        np.testing.assert_array_equal(found, np.concatenate([embedder.patches(path)[1] for path in files]))
+        np.testing.assert_allclose(found, np.concatenate([embedder.patches(path)[1] for path in files]), atol=1e-5)
     else:
         assert table["path"].to_pylist() == files
-        np.testing.assert_array_equal(found, [embedder.song(path) for path in files])
+        np.testing.assert_allclose(found, [embedder.song(path) for path in files], atol=1e-5)
     assert json.loads(table.schema.metadata[b"about"]) == {
         "model": checkpoint,
         "model_sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
@@ -91,11 +91,11 @@ def test_npz(patches: bool, checkpoint: str, song: str, tmp_path: Path, capsys: 
         if patches:
             assert arrays["paths"].tolist() == [song] * 4 + files[1:]
             assert arrays["seconds"].tolist() == [0, 0.5, 1.0, 1.2, 0]
-            np.testing.assert_array_equal(arrays["embeddings"][:4], embedder.patches(song)[1])
+            np.testing.assert_allclose(arrays["embeddings"][:4], embedder.patches(song)[1], atol=1e-5)
         else:
             assert set(arrays) == {"paths", "embeddings", "about"}
             assert arrays["paths"].tolist() == files
-            np.testing.assert_array_equal(arrays["embeddings"], [embedder.song(path) for path in files])
+            np.testing.assert_allclose(arrays["embeddings"], [embedder.song(path) for path in files], atol=1e-5)
         assert json.loads(str(arrays["about"]))["layer"] == "backend.conv1"
 
 
@@ -201,7 +201,7 @@ def test_the_default_file_and_ctrl_c(
     assert "interrupted: 1 of 3 files are in it" in told.err
     table = pq.read_table("embeddings.parquet")
     assert table["path"].to_pylist() == [song]
-    np.testing.assert_array_equal(table["embedding"].to_pylist(), [whole])
+    np.testing.assert_allclose(table["embedding"].to_pylist(), [whole], atol=1e-5)
 
 
 def interrupted_at(name: str) -> Callable[..., None]:
