@@ -19,7 +19,7 @@ import soundfile
 import musictag
 from musictag import cli
 from musictag.cli import embed as embedding
-from musictag.inference import many_songs
+from musictag.inference import many_songs, over_patches
 from musictag.inference.embedding import Embedder, layers
 from musictag.inference.load import load_network
 from musictag.inference.network_tagger import NetworkTagger
@@ -188,6 +188,7 @@ def test_the_default_file_and_ctrl_c(
     before = sorted(os.listdir())
     monkeypatch.setattr(embedding, "BLOCK_BYTES", block_bytes)
     whole = Embedder(load_network(checkpoint)).song(song)
+    monkeypatch.setattr(over_patches, "BATCH_SECONDS", 0)  # no song waits for the next
     monkeypatch.setattr(many_songs, "_end", interrupted_at("other.wav"))
     assert embed("other.wav", song, "--model", checkpoint) == 130
     message = capsys.readouterr().err
