@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from contextlib import ExitStack
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,14 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.inference.layers import Layer
-from musictag.inference.over_patches import evaluating, over_patches
+from musictag.inference.over_patches import Patches, evaluating, over_patches
 from musictag.inference.tagger import SongEmbedder
 from musictag.models.inference_form import InferenceForm
 from musictag.models.network import TaggingNetwork
 
 PENULTIMATE = "penultimate"
+#: Hooks hear the network in whichever thread it runs.
+_ONE_AT_A_TIME = Lock()
 _HOW_TO_LIST = "to list all layers: musictag embed --model MODEL --list-layers"
 
 
@@ -59,10 +62,19 @@ class Embedder(SongEmbedder):
         starts, features = over_patches(network, self._features, audio, network.patch_samples)
         return starts / network.sample_rate, features
 
+    def work(self) -> Patches[tuple[np.ndarray, np.ndarray]]:
+        network = self.network
+        return Patches(
+            network,
+            self._features,
+            network.patch_samples,
+            lambda starts, features: (starts / network.sample_rate, features),
+        )
+
     def _features(self, waveform: Tensor) -> Tensor:
         """B×N -> B×H. The hook is always removed afterwards."""
         heard: list[Tensor] = []
-        with _listening(self._runs, self.layer, heard):
+        with _ONE_AT_A_TIME, _listening(self._runs, self.layer, heard):
             self._runs(waveform)
         expected = (len(waveform), self.layer.size)
         if [tuple(found.shape) for found in heard] != [expected]:
@@ -114,7 +126,7 @@ def _outputs(network: TaggingNetwork, num_samples: int, all_of_it: bool = True) 
     def note(name: str, output: Any) -> None:
         seen.setdefault(name, []).append(tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__)
 
-    with ExitStack() as hooks, evaluating(network), torch.inference_mode():
+    with _ONE_AT_A_TIME, ExitStack() as hooks, evaluating(network), torch.inference_mode():
         for name, module in network.named_modules():
             hooks.enter_context(module.register_forward_hook(lambda _m, _in, out, name=name: note(name, out)))
         silence = torch.zeros(2, num_samples, device=next(network.parameters()).device)

@@ -15,7 +15,8 @@ from musictag.common.errors import MusictagError
 from musictag.data.audio.read import AudioSource
 from musictag.inference.embedding import PENULTIMATE, Embedder, layers
 from musictag.inference.layers import Layer
-from musictag.inference.over_patches import over_patches
+from musictag.inference.many_songs import one_result
+from musictag.inference.over_patches import Patches, over_patches
 from musictag.inference.tagger import Tagger, Taggram
 from musictag.models.inference_form import InferenceForm, check_precision
 from musictag.models.network import TaggingNetwork
@@ -33,8 +34,12 @@ class NetworkTagger(Tagger):
     def __init__(self, network: TaggingNetwork, precision: str = "32-true") -> None:
         super().__init__(network.tags, network.sample_rate)
         check_precision(precision, next(network.parameters()).device)
-        self.network, self.precision = network, precision
+        self._network, self.precision = network, precision
         self._lock, self._made = Lock(), None
+
+    @property
+    def network(self) -> TaggingNetwork:
+        return self._network
 
     @property
     def _form(self) -> InferenceForm:
@@ -47,12 +52,16 @@ class NetworkTagger(Tagger):
     def predict_song(self, audio: np.ndarray) -> np.ndarray:
         return over_patches(self.network, self._scores, audio, self.network.patch_samples)[1].mean(axis=0)
 
+    def work(self) -> Patches[np.ndarray]:
+        return Patches(self.network, self._scores, self.network.patch_samples, lambda _, rows: rows.mean(axis=0))
+
     def taggram(self, source: AudioSource, hop_seconds: float | None = None) -> Taggram:
         hop_seconds = self.network.patch_seconds if hop_seconds is None else hop_seconds
         hop_samples = round(hop_seconds * self.sample_rate) if math.isfinite(hop_seconds) else 0
         if hop_samples < 1:
             raise MusictagError(f"hop_seconds={hop_seconds}; it must be at least one sample, {1 / self.sample_rate} s")
-        starts, scores = over_patches(self.network, self._scores, self.read(source), hop_samples)
+        patches = Patches(self.network, self._scores, hop_samples, lambda starts, rows: (starts, rows))
+        starts, scores = one_result(patches, source, self.sample_rate)
         return Taggram(times=starts / self.sample_rate, tags=self.tag_names, scores=scores)
 
     def embedder(self, layer: str | None = None) -> Embedder:

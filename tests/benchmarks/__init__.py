@@ -21,6 +21,7 @@ SECTIONS = (
     "data",
     "models",
     "inference",
+    "library",
     "training",
     "architectures",
     "songbook",

@@ -18,6 +18,7 @@ from tests.benchmarks import (
     data,
     growth,
     inference,
+    library,
     metrics,
     models,
     prepare,
@@ -60,6 +61,17 @@ def test_the_inference_section_compares(monkeypatch: pytest.MonkeyPatch) -> None
     figures = list(inference.benchmark())
     assert len(figures) == 4 + has_bfloat16(torch.device("cpu"))
     assert min(figure.value for figure in figures) > 0
+
+
+@pytest.mark.slow
+def test_the_library_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "MODEL", "waveform_small")
+    monkeypatch.setattr(library, "SHORT", library.SHORT._replace(seconds=(2.0, 2.0), songs=4))
+    monkeypatch.setattr(library, "LONG", library.LONG._replace(seconds=(10.0, 10.0), songs=5))
+    monkeypatch.setattr(library, "_REPETITIONS", 1)
+    ratio, song, all_songs = library.benchmark()
+    assert ratio.value > 1
+    assert all_songs.value == pytest.approx(song.value * 22_000 / 3600)
 
 
 @pytest.mark.slow
