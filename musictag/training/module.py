@@ -120,7 +120,7 @@ class TaggingModule(pl.LightningModule):
         loss, save, stop = arriving.get()
         self.stop_request.agree(save > 0, stop > 0)
         if not math.isfinite(loss):
-            ids = self.trainer.datamodule.song_ids("train")[songs.cpu().numpy()]
+            ids = self.trainer.datamodule.song_ids("trained")[songs.cpu().numpy()]
             raise MusictagError(
                 f"the loss became {loss} in epoch {self.current_epoch}, in the batch with the songs "
                 f"{', '.join(map(str, ids))}. Check their audio; if it is sound, {self._remedies()}"
