@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +162,9 @@ class SongDataModule(pl.LightningDataModule):
         check_splits(splits, "usable", self.source.advice_on_splits)
         splits[TRAINED] = splits["train"]
         if self._unlabelled is not None:
-            firsts = self._prepared.firsts
-            divided = self._unlabelled.divided(manifest, firsts, self._train_songs, self._subset_seed)
-            splits["train"], splits[TRAINED] = divided
+            splits["train"], splits[TRAINED] = self._unlabelled.divided(
+                manifest, self._prepared.firsts, self._train_songs, self._subset_seed
+            )
         self._unlearnt = unlearnt_tags(splits["train"])
         warn_of_evaluation(manifest, splits, self._prepared.firsts, self._prepared.store.folder / DUPLICATES_FILE)
         self._manifest, self._splits, self._rows = manifest, splits, {}
@@ -183,8 +184,8 @@ class SongDataModule(pl.LightningDataModule):
         train_rows, other_rows = np.flatnonzero(is_train), np.flatnonzero(~is_train)
         order = train_rows[subset_order(song_keys(splits["train"].song_ids), self._subset_seed)]
         check_learnable(manifest.select(order[: self._train_songs]))
-        with_rest = self._unlabelled is not None and self._unlabelled.which
-        taken = max(self._train_songs, len(order) if with_rest else 0)
+        rest = self._unlabelled is not None and self._unlabelled.which
+        taken = max(self._train_songs, len(order)) if rest else self._train_songs
         while taken <= len(order):
             prepared = self._prepare_songs(manifest.select(np.sort(np.concatenate([other_rows, order[:taken]]))))
             missing = self._train_songs - len(prepared.manifest.split("train"))
@@ -276,17 +277,15 @@ class SongDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         rank, world = rank_and_world()
         songs, trained = self._split("train"), self._split(TRAINED)
-        settings = dict(
+        others, sampler = trained.select(np.arange(len(songs), len(trained))), self._sampler
+        if len(others):
+            number = self._unlabelled.check(self._train_songs, self._batch_size, world)
+            sampler = partial(mixed, self._sampler, others, number)
+        batches = sampler(
             songs=songs, patches_per_song=self._patches_per_song, batch_size=self._batch_size, seed=self._seed,
             epoch=self._current_epoch, rank=rank, world=world, patches_per_epoch=self._patches_per_epoch,
             first_batch=lambda epoch: self._begun["batches"] if epoch == self._begun["epoch"] else 0,
         )  # fmt: skip
-        if len(trained) == len(songs):
-            batches = self._sampler(**settings)
-        else:
-            others = trained.select(np.arange(len(songs), len(trained)))
-            number = self._unlabelled.check(self._train_songs, self._batch_size, world)
-            batches = mixed(self._sampler, others, number, **settings)
         patches = TrainPatches(
             self.store, self._store_rows(TRAINED), trained, self.patch_samples, self._seed, self.margin_samples,
             labelled=len(songs),

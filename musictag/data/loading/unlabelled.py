@@ -103,9 +103,7 @@ def mixed(
     """
     size = batch_size - number
     own = patches_per_epoch and patches_per_epoch // batch_size * size
-    labelled = sampler(
-        songs=songs, batch_size=size, patches_per_song=patches_per_song, patches_per_epoch=own, **common
-    )
+    labelled = sampler(songs=songs, batch_size=size, patches_per_song=patches_per_song, patches_per_epoch=own, **common)
     beside = TrainBatches(
         songs=others, batch_size=number, patches_per_song=1, patches_per_epoch=len(labelled) * number, **common
     )
