@@ -153,7 +153,7 @@ def _songs(manifest: Manifest, rows: np.ndarray) -> str:
 
 
 def _split_codes(splits: pa.Array) -> np.ndarray:
-    return pc.index_in(splits, pa.array(SPLITS)).to_numpy()
+    return pc.fill_null(pc.index_in(splits, pa.array(SPLITS)), -1).to_numpy()  # unlabelled songs have none of these
 
 
 def _counted(number: int, one: str, many: str) -> str:

@@ -44,7 +44,7 @@ class TrainPatches(Dataset):
         self._rows = rows
         self._keys = song_keys(songs.song_ids)
         self._num_samples = store.num_samples[rows]
-        self._targets = CompactTargets(songs, len(songs) if labelled is None else labelled)
+        self._targets = CompactTargets(songs, labelled)
         self._patch_samples = patch_samples
         self._seed = seed
         self._margin_samples = margin_samples
@@ -69,10 +69,10 @@ class CompactTargets:
     """Targets of S songs, for fast access by song: a byte per classification tag, a float32 per regression tag.
 
     For a million songs with 139 tags it takes 260 MB, where S×K floats would take 560. Those of the songs after the
-    first ``labelled`` are unknown.
+    first ``labelled`` (None: all) are unknown.
     """
 
-    def __init__(self, songs: Manifest, labelled: int) -> None:
+    def __init__(self, songs: Manifest, labelled: int | None = None) -> None:
         is_class = [tag.kind == "classification" for tag in songs.tags]
         self._classes, self._measures = np.flatnonzero(is_class), np.flatnonzero(np.logical_not(is_class))
         self._labels = np.empty((len(songs), len(self._classes)), dtype=np.uint8)
@@ -81,7 +81,8 @@ class CompactTargets:
             self._labels[:, number] = np.nan_to_num(songs.values(songs.tags[tag].name), nan=_UNKNOWN)
         for number, tag in enumerate(self._measures):
             self._numbers[:, number] = songs.values(songs.tags[tag].name)
-        self._labels[labelled:], self._numbers[labelled:] = _UNKNOWN, np.nan
+        if labelled is not None:
+            self._labels[labelled:], self._numbers[labelled:] = _UNKNOWN, np.nan
 
     def __getitem__(self, songs: np.ndarray) -> np.ndarray:
         """float32 B×K of the songs at these rows (int64 B), NaN if unknown."""
