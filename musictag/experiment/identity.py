@@ -216,12 +216,13 @@ def system_label(config: Mapping[str, Any]) -> str:
     if config.get("init_from"):
         how = f"{names['probe']} probe" if names.get("probe") else f"{config['freeze'] or 'nothing'} frozen"
         label += f" from {Path(config['init_from']).name} ({how})"
-    if config.get("teacher"):
-        label += f" taught by {config['distillation']['model'] or teacher_name(config['teacher'])}"
+    model = (config.get("distillation") or {}).get("model")
+    if model or config.get("teacher"):
+        label += f" taught by {model or _teacher_name(config['teacher'])}"
     return label
 
 
-def teacher_name(model: str) -> str:
+def _teacher_name(model: str) -> str:
     """What a teacher is called: a run by the name of its folder without the hash, so that those of other sizes and
     seeds are the same."""
     path = Path(model)

@@ -208,11 +208,14 @@ def test_an_interrupted_run_ends_as_one_never_interrupted(
     run_program(stopped, tmp_path / "records")
     runs = [only_run(tmp_path / name) for name in ("whole", "stopped")]
     assert_the_same(*runs)
-    state = torch.load(runs[0] / "last.ckpt", weights_only=True)["state_dict"]
+    last = torch.load(runs[0] / "last.ckpt", weights_only=True)
+    state = last["state_dict"]
+    (optimizer,), learning = last["optimizer_states"], musictag.load(runs[0]).network.parameters()
     extra = {name for name in state if not name.startswith("tagger.")}
     assert extra == (
         {"distillation.projection.weight", "distillation.projection.bias"} if signal == "embeddings" else set()
     )
+    assert len(optimizer["param_groups"][0]["params"]) == len(list(learning)) + len(extra)
 
 
 @pytest.mark.slow

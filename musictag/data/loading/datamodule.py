@@ -172,10 +172,9 @@ class SongDataModule(pl.LightningDataModule):
         pa.default_memory_pool().release_unused()
 
     def _prepare(self) -> Prepared:
-        every = self.source.learnable_manifest()
-        manifest = every if self._unlabelled is not None else every.labelled()
-        if ignored := len(every) - len(manifest):
-            rank_zero_warn(f"{ignored:,} unlabelled songs are not used, as only a teacher can use them (teacher=...)")
+        manifest = every = self.source.learnable_manifest()
+        if self._unlabelled is None and (left_out := len(every) - len(manifest := every.labelled())):
+            rank_zero_warn(f"{left_out:,} unlabelled songs are not used, as only a teacher can use them (teacher=...)")
         splits = {split: manifest.split(split) for split in SPLITS}
         check_splits(splits, "in the manifest", self.source.advice_on_splits)
         if self._train_songs is None:
@@ -184,8 +183,7 @@ class SongDataModule(pl.LightningDataModule):
         train_rows, other_rows = np.flatnonzero(is_train), np.flatnonzero(~is_train)
         order = train_rows[subset_order(song_keys(splits["train"].song_ids), self._subset_seed)]
         check_learnable(manifest.select(order[: self._train_songs]))
-        rest = self._unlabelled is not None and self._unlabelled.which
-        taken = max(self._train_songs, len(order)) if rest else self._train_songs
+        taken = max(self._train_songs, len(order) if self._unlabelled and self._unlabelled.which else 0)
         while taken <= len(order):
             prepared = self._prepare_songs(manifest.select(np.sort(np.concatenate([other_rows, order[:taken]]))))
             missing = self._train_songs - len(prepared.manifest.split("train"))
