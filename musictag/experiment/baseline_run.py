@@ -42,8 +42,8 @@ BASELINE_KEYS = (
 #: Of these, the keys that only networks read.
 NETWORK_KEYS = (
     "data.patch_seconds", "data.num_workers", "data.batch_size", "data.patches_per_song",
-    "data.patches_per_epoch", "data.sampler", "evaluation.mode", "evaluation.batch_size",
-    "evaluation.compare_choices", "seeds.initialisation",
+    "data.patches_per_epoch", "data.sampler", "data.unlabelled", "data.unlabelled_share", "evaluation.mode",
+    "evaluation.batch_size", "evaluation.compare_choices", "seeds.initialisation",
 )  # fmt: skip
 _SPLITS = ("train", "validation", "test")
 #: Songs whose features are computed again to measure how long that takes.
@@ -77,6 +77,8 @@ class BaselineRun(Run):
             "init_from": config["init_from"] is not None,
             "freeze": config["freeze"] is not None,
             "probe": "probe" in config,
+            "teacher": config["teacher"] is not None,
+            "data.unlabelled": config["data"]["unlabelled"] is not None,
             "evaluation.mode=whole": config["evaluation"]["mode"] == "whole",
         }
         if meaningless := [name for name, is_given in given.items() if is_given]:

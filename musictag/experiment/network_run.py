@@ -18,7 +18,7 @@ from musictag.common.files import write_json
 from musictag.common.processes import KILL, is_rank_zero, keep_freed_memory, rank_zero_say
 from musictag.data.datasets import Source
 from musictag.data.loading.datamodule import SongDataModule
-from musictag.data.manifest import Tag
+from musictag.data.manifest import Manifest, Tag
 from musictag.evaluation.plots import plot_curves
 from musictag.experiment.builders import build_data, build_module, check_songs
 from musictag.experiment.choices import other_choices, remove_choices, score_choices, with_test
@@ -33,6 +33,7 @@ from musictag.models.checkpoint import StoredTagger, read_checkpoint, read_tagge
 from musictag.models.pretrained import TAGGER_FILE, digest
 from musictag.training.callbacks.checkpoints import save_tagger
 from musictag.training.callbacks.history import History, write_history
+from musictag.training.distillation import check_teacher, teacher_digest
 from musictag.training.distributed.launcher import WatchedDDP
 from musictag.training.flags import AUTO
 from musictag.training.module import TaggingModule
@@ -58,6 +59,7 @@ class NetworkRun(Run):
 
     def check(self) -> None:
         check_transfer(self.config)
+        check_teacher(self.config)
 
     @property
     def name_parts(self) -> list[str]:
@@ -73,16 +75,26 @@ class NetworkRun(Run):
         data = self.config["data"]
         if data["patches_per_epoch"] is not None:
             return data["patches_per_epoch"] * self.max_epochs
-        songs = data["train_songs"]
-        return None if songs is None else songs * data["patches_per_song"] * self.max_epochs
+        if (songs := data["train_songs"]) is None:
+            return None
+        share = data["unlabelled_share"] if self.config["teacher"] is not None else 0
+        return round(songs * data["patches_per_song"] * self.max_epochs / (1 - share))
 
     def deciding(self, locations: Collection[str]) -> dict[str, Any]:
         decides = without(super().deciding(locations), ("baseline",))  # null and omitted are the same run
         return with_conditional_keys(decides, self.config)
 
     def digests(self) -> dict[str, str]:
-        weights = self.config["init_from"]
-        return {} if weights is None else {"weights": digest(weights)}
+        weights, teacher = self.config["init_from"], self.config.get("teacher")
+        found = {} if weights is None else {"weights": digest(weights)}
+        if teacher is None:
+            return found
+        # the run of another model has an identity before it has weights
+        by_run = self.config["distillation"]["model"] is not None
+        return found | {"teacher": Path(teacher).name.rpartition("-")[2] if by_run else teacher_digest(teacher)}
+
+    def songs(self, source: Source) -> Manifest:
+        return super().songs(source) if self.config.get("teacher") is None else source.learnable_manifest()
 
     def folder(self, source: Source) -> Path:
         if batch_norm_shares(self.config["trainer"]) is None:
@@ -128,6 +140,8 @@ class NetworkRun(Run):
         if data.tags != source.learnable_manifest().tags:  # some tags are lost with songs that could not be read
             pl.seed_everything(config["seeds"]["initialisation"], workers=True, verbose=False)
             module, started_from = _model(config, source, data, data.tags)
+        if module.distillation is not None:
+            rank_zero_say(module.distillation.about)
         check_songs(data, trainer.world_size)
         prepared = time.perf_counter()
 

@@ -59,20 +59,20 @@ class Embedder(SongEmbedder):
 
     def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         network = self.network
-        starts, features = over_patches(network, self._features, audio, network.patch_samples)
+        starts, features = over_patches(network, self.features, audio, network.patch_samples)
         return starts / network.sample_rate, features
 
     def work(self) -> Patches[tuple[np.ndarray, np.ndarray]]:
         network = self.network
         return Patches(
             network,
-            self._features,
+            self.features,
             network.patch_samples,
             lambda starts, features: (starts / network.sample_rate, features),
         )
 
-    def _features(self, waveform: Tensor) -> Tensor:
-        """B×N -> B×H. The hook is always removed afterwards."""
+    def features(self, waveform: Tensor) -> Tensor:
+        """Patches with margins, B×N float32 on the network's device -> B×H. The hook is always removed afterwards."""
         heard: list[Tensor] = []
         with _ONE_AT_A_TIME, _listening(self._runs, self.layer, heard):
             self._runs(waveform)

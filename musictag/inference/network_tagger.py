@@ -50,17 +50,17 @@ class NetworkTagger(Tagger):
             return self._made
 
     def predict_song(self, audio: np.ndarray) -> np.ndarray:
-        return over_patches(self.network, self._scores, audio, self.network.patch_samples)[1].mean(axis=0)
+        return over_patches(self.network, self.scores, audio, self.network.patch_samples)[1].mean(axis=0)
 
     def work(self) -> Patches[np.ndarray]:
-        return Patches(self.network, self._scores, self.network.patch_samples, lambda _, rows: rows.mean(axis=0))
+        return Patches(self.network, self.scores, self.network.patch_samples, lambda _, rows: rows.mean(axis=0))
 
     def taggram(self, source: AudioSource, hop_seconds: float | None = None) -> Taggram:
         hop_seconds = self.network.patch_seconds if hop_seconds is None else hop_seconds
         hop_samples = round(hop_seconds * self.sample_rate) if math.isfinite(hop_seconds) else 0
         if hop_samples < 1:
             raise MusictagError(f"hop_seconds={hop_seconds}; it must be at least one sample, {1 / self.sample_rate} s")
-        patches = Patches(self.network, self._scores, hop_samples, lambda starts, rows: (starts, rows))
+        patches = Patches(self.network, self.scores, hop_samples, lambda starts, rows: (starts, rows))
         starts, scores = one_result(patches, source, self.sample_rate)
         return Taggram(times=starts / self.sample_rate, tags=self.tag_names, scores=scores)
 
@@ -70,5 +70,6 @@ class NetworkTagger(Tagger):
     def layers(self) -> dict[str, Layer]:
         return layers(self.network)[0]
 
-    def _scores(self, waveform: Tensor) -> Tensor:
+    def scores(self, waveform: Tensor) -> Tensor:
+        """Patches with margins, B×N float32 on the network's device -> B×K."""
         return self.network.probabilities(self._form(waveform))

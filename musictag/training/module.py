@@ -23,6 +23,7 @@ from musictag.evaluation.song_average import SongAverage
 from musictag.evaluation.song_metrics import song_metrics
 from musictag.models.layers import full_precision
 from musictag.models.network import TaggingNetwork
+from musictag.training.distillation import Distillation
 from musictag.training.distributed.step_exchange import AsyncScalars, EpochLoss, StopRequest
 from musictag.training.losses import Loss
 from musictag.training.optimizers import make_optimizer
@@ -36,7 +37,8 @@ class TaggingModule(pl.LightningModule):
     self-describing and loads with ``weights_only=True``. ``optimizer`` is called with the trained parameters,
     ``scheduler`` (None: a constant learning rate) by ``musictag.training.schedulers.make_scheduler``.
 
-    ``freeze="frontend"`` keeps the weights and batch norms of the front-end.
+    ``freeze="frontend"`` keeps the weights and batch norms of the front-end. ``distill`` makes the
+    Distillation for the network, whose loss is added to that of the labels.
 
     Validation and test score whole songs, in float32 for any precision of training: the mean of the probabilities over
     the patches of a song, by SongAverage. Logged per epoch: ``train_loss``, ``val_loss`` (the loss between song scores
@@ -56,6 +58,7 @@ class TaggingModule(pl.LightningModule):
         seed: int = 0,
         compile: bool = False,
         freeze: str | None = None,
+        distill: Callable[[TaggingNetwork], Distillation] | None = None,
     ) -> None:
         super().__init__()
         check_monitor(monitor)
@@ -66,6 +69,7 @@ class TaggingModule(pl.LightningModule):
         self.tagger = TaggingNetwork(**tagger)
         if freeze:
             self.tagger.frontend.requires_grad_(False)
+        self.distillation = None if distill is None else distill(self.tagger)
         self.loss = loss
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._compiled = compile
@@ -83,6 +87,8 @@ class TaggingModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self._freeze()
+        if self.distillation is not None:
+            self.distillation.teacher.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         # not called for an epoch that is resumed within
@@ -95,7 +101,11 @@ class TaggingModule(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         self._raise_if_not_finite()
-        logits = self.tagger(to_waveform(batch["audio"]))
+        waveform = to_waveform(batch["audio"])
+        if self.distillation is None:
+            logits, taught = self.tagger(waveform), None
+        else:
+            logits, taught = self.distillation(self.tagger, waveform)
         loss = self.loss(logits, batch["target"])
         requests = self.stop_request.tensor(loss.device)
         if self.trainer.world_size > 1:
@@ -106,6 +116,8 @@ class TaggingModule(pl.LightningModule):
             dist.all_reduce(totals)
             loss = loss * known * self.trainer.world_size / totals[0].clamp(min=1)
             requests = totals[1:]
+        if taught is not None:  # already a mean over as many patches on every rank
+            loss = loss + taught
         self._epoch_loss.add(loss.detach(), len(batch["song"]))
         self._unchecked = AsyncScalars(torch.cat([loss.detach()[None].float(), requests.float()])), batch["song"]
         return loss
@@ -120,7 +132,7 @@ class TaggingModule(pl.LightningModule):
         loss, save, stop = arriving.get()
         self.stop_request.agree(save > 0, stop > 0)
         if not math.isfinite(loss):
-            ids = self.trainer.datamodule.song_ids("train")[songs.cpu().numpy()]
+            ids = self.trainer.datamodule.song_ids("trained")[songs.cpu().numpy()]
             raise MusictagError(
                 f"the loss became {loss} in epoch {self.current_epoch}, in the batch with the songs "
                 f"{', '.join(map(str, ids))}. Check their audio; if it is sound, {self._remedies()}"
@@ -166,7 +178,9 @@ class TaggingModule(pl.LightningModule):
             scheduler.step()
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self._make_optimizer, [p for p in self.tagger.parameters() if p.requires_grad])
+        parts = [self.tagger] if self.distillation is None else [self.tagger, self.distillation]
+        weights = [p for part in parts for p in part.parameters() if p.requires_grad]
+        optimizer = make_optimizer(self._make_optimizer, weights)
         if self._make_scheduler is None:
             return optimizer
         steps, mode = int(self.trainer.estimated_stepping_batches), monitors()[self.hparams.monitor]
