@@ -14,6 +14,7 @@ from musictag.models.baselines import FeatureModel
 from musictag.models.factory import with_lists
 from musictag.models.frontends import FrontEnd
 from musictag.training.best_epoch import check_smoothing
+from musictag.training.finetune import NO_FINETUNING
 from musictag.training.flags import check_flags
 from musictag.training.instantiate import check_part, closest
 
@@ -23,11 +24,12 @@ KEYS = {
     "": (
         "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
         "evaluation", "monitor", "monitor_smoothing", "compile", "lr_scaling", "seed", "seeds", "init_from", "freeze",
-        "study", "label", "names", "runs_dir", "data_dir", "baseline", "tuning", "augmentation",
+        "finetune", "study", "label", "names", "runs_dir", "data_dir", "baseline", "tuning", "augmentation",
     ),
     "seeds": ("subset", "initialisation", "order"),
     "lr_scaling": ("rule", "reference_batch_size"),
     "evaluation": ("mode", "batch_size", "compare_choices", "bootstrap_resamples", "confidence"),
+    "finetune": tuple(NO_FINETUNING),
     "tuning": ("study", "grid", "point", "taken"),  # taken: written by musictag.experiment.tuning
 }  # fmt: skip
 #: Groups with one part, and groups with several named parts.
@@ -72,6 +74,7 @@ LATER_KEYS: dict[str, Any] = {
     "monitor_smoothing": 1,
     "callbacks.early_stopping.smoothing": 1,
     "evaluation.compare_choices": False,
+    "finetune": NO_FINETUNING,
 }
 _BATCH_NORM = "`batch_norm_shares`, the number of shares of a batch that batch norm sees, is in the identity instead"
 #: Keys that matter only under some settings of other keys; what follows from them is in the identity.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -24,6 +24,7 @@ from musictag.evaluation.song_metrics import song_metrics
 from musictag.models.layers import full_precision
 from musictag.models.network import TaggingNetwork
 from musictag.training.distributed.step_exchange import AsyncScalars, EpochLoss, StopRequest
+from musictag.training.finetune import NO_FINETUNING, FineTuning
 from musictag.training.losses import Loss
 from musictag.training.optimizers import make_optimizer
 from musictag.training.schedulers import make_scheduler, step_epoch
@@ -36,7 +37,7 @@ class TaggingModule(pl.LightningModule):
     self-describing and loads with ``weights_only=True``. ``optimizer`` is called with the trained parameters,
     ``scheduler`` (None: a constant learning rate) by ``musictag.training.schedulers.make_scheduler``.
 
-    ``freeze="frontend"`` keeps the weights and batch norms of the front-end.
+    ``freeze="frontend"`` keeps the weights and batch norms of the front-end. ``finetune``: settings of FineTuning.
 
     Validation and test score whole songs, in float32 for any precision of training: the mean of the probabilities over
     the patches of a song, by SongAverage. Logged per epoch: ``train_loss``, ``val_loss`` (the loss between song scores
@@ -56,6 +57,7 @@ class TaggingModule(pl.LightningModule):
         seed: int = 0,
         compile: bool = False,
         freeze: str | None = None,
+        finetune: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_monitor(monitor)
@@ -66,6 +68,7 @@ class TaggingModule(pl.LightningModule):
         self.tagger = TaggingNetwork(**tagger)
         if freeze:
             self.tagger.frontend.requires_grad_(False)
+        self._finetuning = FineTuning(self.tagger.frontend, **(finetune or NO_FINETUNING))
         self.loss = loss
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._compiled = compile
@@ -136,6 +139,8 @@ class TaggingModule(pl.LightningModule):
     def _freeze(self) -> None:
         if self.hparams.freeze:
             self.tagger.frontend.eval()  # keeps the running statistics of its batch norms, too
+        else:
+            self._finetuning.begin_epoch(self.current_epoch)
 
     def check_weights(self) -> None:
         """Raise MusictagError if loss or weights are not finite, so that such weights are never saved."""
@@ -166,7 +171,7 @@ class TaggingModule(pl.LightningModule):
             scheduler.step()
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self._make_optimizer, [p for p in self.tagger.parameters() if p.requires_grad])
+        optimizer = make_optimizer(self._make_optimizer, self._finetuning.groups(self.tagger, self._make_optimizer))
         if self._make_scheduler is None:
             return optimizer
         steps, mode = int(self.trainer.estimated_stepping_batches), monitors()[self.hparams.monitor]

@@ -10,7 +10,7 @@ import transformers
 from torch import nn
 
 TRANSFORMER = {
-    "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24, "layer_norm_eps": 1e-5,
+    "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
 }  # fmt: skip
 WAV2VEC2 = TRANSFORMER | {
     "conv_dim": [8, 8, 8], "conv_kernel": [10, 3, 2], "conv_stride": [5, 4, 2], "num_conv_pos_embeddings": 6,

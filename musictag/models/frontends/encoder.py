@@ -58,7 +58,9 @@ class EncoderFrontEnd(FrontEnd):
                 raise MusictagError(f"{what} is {rate}; it must be a whole number from 1,000 to 192,000")
         common = math.gcd(sample_rate, encoder_rate)
         if sample_rate // common * (encoder_rate // common) > _MAX_FILTERS // 16:
-            raise MusictagError(f"{sample_rate} Hz cannot be resampled to {encoder_rate} Hz: they have no common divisor")
+            raise MusictagError(
+                f"{sample_rate} Hz cannot be resampled to {encoder_rate} Hz: they have no common divisor"
+            )
         with torch.device("cpu"):  # constants: needed even if the weights are on the meta device
             self.resample = Resample(sample_rate, encoder_rate)
         if sample_rate != encoder_rate:
@@ -84,7 +86,9 @@ class EncoderFrontEnd(FrontEnd):
 
     def forward(self, waveform: Tensor) -> Tensor:
         if not self.num_frames(waveform.shape[-1]):
-            raise RuntimeError(f"{waveform.shape[-1]} samples have no frame; the shortest waveform has {self.min_samples}")
+            raise RuntimeError(
+                f"{waveform.shape[-1]} samples have no frame; the shortest waveform has {self.min_samples}"
+            )
         return self.encode(self.resample(waveform.float()))
 
     def num_frames(self, num_samples: int) -> int:

@@ -83,7 +83,7 @@ class Waveform(EncoderInput):
 
 
 class Kaldi(EncoderInput):
-    """AST: Kaldi's log-mel of 25 ms every 10 ms, zeros after the end. Frames are the mean over its frequency patches."""
+    """AST: Kaldi's log-mel of 25 ms every 10 ms, zeros after the end. A frame is the mean over its bands of patches."""
 
     keys = ("sampling_rate", "num_mel_bins", "max_length", "do_normalize", "mean", "std")
 
@@ -94,8 +94,8 @@ class Kaldi(EncoderInput):
         self.n_fft = 2 ** (self.frame_samples - 1).bit_length()
         check_constants(self.n_fft, self.num_mels)
         if (config.max_length, config.num_mel_bins) != (self.max_length, self.num_mels):
-            raise MusictagError(f"the encoder and its feature extraction have other sizes: {config.max_length} frames "
-                                f"of {config.num_mel_bins} bands, and {self.max_length} of {self.num_mels}")  # fmt: skip
+            raise MusictagError(f"encoder and feature extraction differ: {config.max_length} frames"
+                                f" of {config.num_mel_bins} bands, {self.max_length} of {self.num_mels}")  # fmt: skip
         self.mean, self.deviation = (features["mean"], 2 * features["std"]) if features["do_normalize"] else (0.0, 1.0)
         self.patch, self.stride = config.patch_size, config.time_stride
         frames = (self.max_length - self.patch) // self.stride + 1
@@ -126,8 +126,8 @@ class Kaldi(EncoderInput):
 
 
 class Clap(EncoderInput):
-    """CLAP's audio tower: decibels of 10 s; a shorter waveform is repeated as often as it fits. ``truncation`` is the
-    kind of model: ``fusion`` hears the spectrogram four times, as its own library has it for 10 s and less."""
+    """CLAP's audio tower: decibels of 10 s; a shorter waveform is repeated as often as it fits. Models with fusion hear
+    the spectrogram four times, as their library has it for up to 10 s (but it declares one of a batch to be longer)."""
 
     keys = (
         "sampling_rate", "feature_size", "hop_length", "max_length_s", "fft_window_size", "frequency_min",
@@ -163,7 +163,7 @@ class Clap(EncoderInput):
 
 
 class Whisper(EncoderInput):
-    """Whisper's encoder: log-mel of 30 s, silence after the end, at most 80 dB below the loudest value of the window."""
+    """Whisper's encoder: log-mel of 30 s, silence after the end, at most 80 dB below the loudest value in it."""
 
     keys = ("sampling_rate", "feature_size", "hop_length", "n_fft", "chunk_length")
 

@@ -87,9 +87,9 @@ class HuggingFace(EncoderFrontEnd):
 
     MERT (Li et al. 2023) and music2vec are wav2vec2's relatives (Baevski et al. 2020, Hsu et al. 2021), AST is of Gong
     et al. 2021, CLAP of Wu et al. 2023, Whisper of Radford et al. 2022. ``layers`` chooses hidden states: 0 is what the
-    first block hears, -1 the encoder's output; blocks after the last chosen one are left out. Several, or ``mix`` (all),
-    are mixed with learned weights, the softmax of as many numbers, which start equal. The feature extraction is that of
-    the encoder's library. Encoders with a window of fixed length hear longer patches window by window.
+    first block hears, -1 the encoder's output; blocks after the last chosen one are left out. Several, or ``mix``
+    (all), are mixed with learned weights, the softmax of as many numbers, which start equal. The feature extraction is
+    that of the encoder's library. Encoders with a window of fixed length hear longer patches window by window.
 
     Code that comes with a model runs only with ``trust_remote_code``. Raises MusictagError for other kinds of models.
     """
@@ -108,7 +108,9 @@ class HuggingFace(EncoderFrontEnd):
             raise MusictagError("this front-end is built from the description of an encoder; use frontend.name=...")
         super().__init__(encoder, encoder["features"]["sampling_rate"], filter_multiplier, sample_rate)
         self.source = encoder["name"]
-        self.code = encoder.get("code") if trust_remote_code and str(encoder.get("_target_")).startswith(REMOTE_CODE) else None
+        self.code = (
+            encoder.get("code") if trust_remote_code and str(encoder.get("_target_")).startswith(REMOTE_CODE) else None
+        )
         if self.code:
             config, self.encoder = _with_own_code(self.code)
             self.family_of = _wav2vec2("Auto")
@@ -235,10 +237,14 @@ class HuggingFace(EncoderFrontEnd):
 
 
 def _layers(layers: Any, num_blocks: int) -> list[int]:
-    """The chosen hidden states, counted from 0, in ascending order; raises MusictagError for those that do not exist."""
-    listed = list(range(num_blocks + 1)) if layers == "mix" else layers if isinstance(layers, list | tuple) else [layers]
+    """The chosen hidden states, counted from 0, in ascending order; raises MusictagError for others."""
+    listed = (
+        list(range(num_blocks + 1)) if layers == "mix" else layers if isinstance(layers, list | tuple) else [layers]
+    )
     if not num_blocks and layers not in (-1, [-1]):
-        raise MusictagError(f"frontend.layers={layers}: the stages of this encoder have different sizes; use -1, the last")
+        raise MusictagError(
+            f"frontend.layers={layers}: the stages of this encoder have different sizes; use -1, the last"
+        )
     if not listed or not all(isinstance(n, int) and -num_blocks - 1 <= n <= num_blocks for n in listed):
         raise MusictagError(
             f"frontend.layers={layers}: this encoder has the hidden states 0 to {num_blocks} (or -1, the last, to "
@@ -269,7 +275,9 @@ def _config(encoder: Mapping[str, Any]) -> Any:
 
 def _beyond_hubert(content: Mapping[str, Any]) -> bool:
     """Whether a MERT is more than a HuBERT: with a constant-Q transform, deep norm or relaxed attention."""
-    return bool(content.get("feature_extractor_cqt") or content.get("deepnorm")) or content.get("attention_relax", -1) > 0
+    return (
+        bool(content.get("feature_extractor_cqt") or content.get("deepnorm")) or content.get("attention_relax", -1) > 0
+    )
 
 
 def _with_own_code(name: str) -> tuple[Any, nn.Module]:

@@ -71,5 +71,7 @@ def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
     for path, size, _ in files:
         digest.update(f"{path.name} {size} ".encode())
         with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else file.read())
+            digest.update(
+                hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else file.read()
+            )
     return digest.hexdigest()
