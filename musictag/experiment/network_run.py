@@ -59,6 +59,7 @@ class NetworkRun(Run):
 
     def check(self) -> None:
         check_transfer(self.config)
+        described(self.config["frontend"])  # a folder that is no encoder
 
     @property
     def name_parts(self) -> list[str]:

@@ -20,57 +20,48 @@ from musictag.models.factory import find_class
 from musictag.models.frontends import FrontEnd
 
 UNKNOWN_LICENCE = "unknown"
-#: Limit on the resampler from untrusted rates: numbers in its filters.
-_MAX_FILTERS = 2**24
+#: Limit on the filters of the resampler, from untrusted rates.
+_MAX_PHASES = 2**20
 
 
 class EncoderFrontEnd(FrontEnd):
-    """Base class: the waveform is resampled to ``encoder_rate`` and passed to ``encode``.
+    """Base class: the waveform is resampled to the encoder's rate and passed to ``encode``.
 
-    A subclass has a setting ``encoder``, the description that its ``describe`` returns, and sets ``encoder`` (the
-    network), ``out_channels`` and ``encoder_hop`` after calling this constructor; it defines the abstract methods. Its
-    receptive field is the whole waveform. Raises MusictagError without a description, and for another
-    ``filter_multiplier`` than 1: the size of an encoder is given.
+    A subclass has the settings ``name`` and ``encoder``, the description that its ``describe`` returns; it sets
+    ``encoder`` (the network), ``out_channels`` and ``encoder_hop``, and defines the abstract methods. Its receptive
+    field is the whole waveform. Raises MusictagError without a description, for rates that cannot be resampled, and for
+    another ``filter_multiplier`` than 1: the size of an encoder is given.
     """
 
     family = "waveform"
     receptive_samples = None
     encoder: nn.Module
-    encoder_hop: int  #: samples at ``encoder_rate`` from one frame to the next
+    encoder_hop: int  #: samples at the encoder's rate from one frame to the next
 
-    def __init__(
-        self,
-        encoder: Mapping[str, Any] | None,
-        encoder_rate: int,
-        filter_multiplier: float = 1.0,
-        sample_rate: int = 16000,
-    ):
+    def __init__(self, encoder: Mapping[str, Any] | None, filter_multiplier: float = 1.0, sample_rate: int = 16000):
         super().__init__()
+        if not encoder:
+            raise MusictagError("this front-end is built from the description of an encoder; use frontend.name=...")
         if filter_multiplier != 1:
             raise MusictagError(
                 f"frontend.filter_multiplier={filter_multiplier}: the size of a pretrained encoder is given; use 1"
             )
-        self.licence = (encoder or {}).get("licence", UNKNOWN_LICENCE)
-        self.sample_rate, self.encoder_rate = sample_rate, encoder_rate
-        rates = {"frontend.sample_rate": sample_rate, "the rate of the encoder": encoder_rate}
-        for what, rate in rates.items():
-            if not isinstance(rate, int) or not 1_000 <= rate <= 192_000:
-                raise MusictagError(f"{what} is {rate}; it must be a whole number from 1,000 to 192,000")
-        common = math.gcd(sample_rate, encoder_rate)
-        if sample_rate // common * (encoder_rate // common) > _MAX_FILTERS // 16:
-            raise MusictagError(
-                f"{sample_rate} Hz cannot be resampled to {encoder_rate} Hz: they have no common divisor"
-            )
+        self.licence, rate = encoder["licence"], encoder["rate"]
+        self.sample_rate, self.encoder_rate = sample_rate, rate
+        if not all(isinstance(r, int) and 1_000 <= r <= 192_000 for r in (sample_rate, rate)) or (
+            math.lcm(sample_rate, rate) // math.gcd(sample_rate, rate) > _MAX_PHASES
+        ):
+            raise MusictagError(f"frontend.sample_rate={sample_rate} cannot be resampled to the encoder's {rate} Hz")
         with torch.device("cpu"):  # constants: needed even if the weights are on the meta device
-            self.resample = Resample(sample_rate, encoder_rate)
-        if sample_rate != encoder_rate:
+            self.resample = Resample(sample_rate, rate)
+        if sample_rate != rate:
             self.resample.register_buffer("kernel", self.resample.kernel, persistent=False)
 
     @classmethod
     @abstractmethod
     def describe(cls, name: str, **settings: Any) -> dict[str, Any]:
-        """Plain values from which the encoder at ``name`` can be built, and its ``licence``; ``settings``: the others
-        of the front-end. Raises MusictagError if there is none."""
+        """Plain values from which the encoder at ``name`` can be built, among them its ``rate`` in Hz and ``licence``;
+        ``settings``: the others of the front-end. Raises MusictagError if there is none."""
 
     @abstractmethod
     def load(self, name: str) -> None:
@@ -78,41 +69,24 @@ class EncoderFrontEnd(FrontEnd):
 
     @abstractmethod
     def encode(self, waveform: Tensor) -> Tensor:
-        """Waveform B×N at ``encoder_rate`` -> features B×C×T."""
+        """Waveform B×N at the encoder's rate -> features B×C×T."""
 
     @abstractmethod
     def encoder_frames(self, num_samples: int) -> int:
-        """T for ``num_samples`` at ``encoder_rate``, exactly."""
+        """T for ``num_samples`` at the encoder's rate, exactly."""
 
     def forward(self, waveform: Tensor) -> Tensor:
         if not self.num_frames(waveform.shape[-1]):
-            raise RuntimeError(
-                f"{waveform.shape[-1]} samples have no frame; the shortest waveform has {self.min_samples}"
-            )
+            raise RuntimeError(f"{waveform.shape[-1]} samples have no frame, which takes {self.min_samples}")
         return self.encode(self.resample(waveform.float()))
 
     def num_frames(self, num_samples: int) -> int:
-        return self.encoder_frames(math.ceil(num_samples * self.encoder_rate / self.sample_rate))
+        return self.encoder_frames(-(-num_samples * self.encoder_rate // self.sample_rate))
 
     @property
     def hop_samples(self) -> int:
-        """Rounded: encoders have hops that are not whole at other rates than their own."""
+        """Rounded: a hop at the encoder's rate need not be a whole number of samples at another."""
         return round(self.encoder_hop * self.sample_rate / self.encoder_rate)
-
-
-def described(frontend: Mapping[str, Any]) -> dict[str, Any]:
-    """The spec of a front-end from which it can be built: that of an EncoderFrontEnd with the description of the
-    encoder at its ``name``, which is left out. Others are as they were.
-
-    Raises MusictagError if there is no encoder there.
-    """
-    cls = find_class(frontend.get("_target_"), FrontEnd)
-    settings = {key: value for key, value in frontend.items() if key not in ("_target_", "name")}
-    if not issubclass(cls, EncoderFrontEnd) or settings.get("encoder"):
-        return dict(frontend)
-    if not frontend.get("name"):
-        raise MusictagError("frontend.name is needed: the folder of an encoder, or its name on the model hub")
-    return {"_target_": frontend["_target_"], **settings, "encoder": cls.describe(frontend["name"], **settings)}
 
 
 def brings_weights(frontend: Mapping[str, Any]) -> bool:
@@ -120,13 +94,24 @@ def brings_weights(frontend: Mapping[str, Any]) -> bool:
     return issubclass(find_class(frontend.get("_target_"), FrontEnd), EncoderFrontEnd)
 
 
+def described(frontend: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec from which a front-end can be built: with the description of the encoder at its ``name``, which is left
+    out; that of any other front-end as it was. Raises MusictagError if there is no encoder there."""
+    if not brings_weights(frontend) or frontend.get("encoder"):
+        return dict(frontend)
+    if not frontend.get("name"):
+        raise MusictagError("frontend.name is needed: the folder of an encoder, or its name on the model hub")
+    settings = {key: value for key, value in frontend.items() if key not in ("_target_", "name")}
+    cls = find_class(frontend["_target_"], FrontEnd)
+    return {"_target_": frontend["_target_"], **settings, "encoder": cls.describe(frontend["name"], **settings)}
+
+
 def load_weights(frontend: FrontEnd, name: str | None) -> str | None:
     """Put the pretrained weights of an EncoderFrontEnd in; returns a message with their licence. None for others."""
     if not isinstance(frontend, EncoderFrontEnd):
         return None
     frontend.load(str(name))
-    licence = frontend.licence
-    terms = "licence unknown: ask its authors before you use or pass on results" if licence == UNKNOWN_LICENCE else (
-        f"licence {licence}, which also applies to taggers made from it"
-    )  # fmt: skip
+    terms = f"licence {frontend.licence}, which also applies to taggers made from it"
+    if frontend.licence == UNKNOWN_LICENCE:
+        terms = "licence unknown: ask its authors before you use or pass on what is made from it"
     return f"Encoder {name}: {sum(p.numel() for p in frontend.encoder.parameters()):,} pretrained parameters, {terms}"

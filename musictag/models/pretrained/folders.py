@@ -8,38 +8,31 @@ from functools import cache
 from pathlib import Path
 
 from musictag.common.errors import MusictagError
+from musictag.common.paths import expanded
 from musictag.common.text import reason
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-_SETTINGS, _WEIGHTS = ["*.json", "README.md"], ["*.safetensors", "*.bin"]
-
-
-def local_folder(name: str, with_code: bool = False) -> Path:
-    """The folder ``name``, or where the model of that name on the hub is on this machine, downloaded if need be.
-
-    Code is only downloaded on request. Raises MusictagError if there is neither.
-    """
-    if Path(name).is_dir():
-        return Path(name)
-    if not _HUB_NAME.fullmatch(name):
-        raise MusictagError(f"frontend.name={name} is neither a folder nor a name on the model hub (owner/model)")
-    return _downloaded(name, with_code)
+_WEIGHTS = ("*.safetensors", "*.bin")
 
 
 @cache
-def _downloaded(name: str, with_code: bool) -> Path:
+def local_folder(name: str, with_code: bool) -> Path:
+    """The folder ``name``, or where the model of that name on the hub is on this machine, downloaded if need be;
+    code ``with_code`` only. Raises MusictagError if there is neither."""
+    if (folder := Path(expanded(name, "frontend.name"))).is_dir():
+        return folder
+    if not _HUB_NAME.fullmatch(name):
+        raise MusictagError(f"frontend.name={name} is neither a folder nor a name on the model hub (owner/model)")
     try:
         from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise MusictagError("the model hub needs huggingface_hub: pip install 'musictag[encoders]'") from error
-    settings = [*_SETTINGS, *(["*.py"] if with_code else [])]
-    try:
+
         for weights in _WEIGHTS:
-            folder = Path(snapshot_download(name, allow_patterns=[*settings, weights]))
+            patterns = ["*.json", "README.md", weights, *(["*.py"] if with_code else [])]
+            folder = Path(snapshot_download(name, allow_patterns=patterns))
             if any(folder.glob(weights)):
                 break
         return folder
-    except Exception as error:  # of the network, the hub, names, the disk
+    except Exception as error:  # of the network, the hub, the disk
         raise MusictagError(
             f"frontend.name={name}: there is no such folder, and the model hub did not give it ({reason(error)}). "
             "Without a network, use the folder of a model that was saved elsewhere"
@@ -48,15 +41,13 @@ def _downloaded(name: str, with_code: bool) -> Path:
 
 def licence_in(folder: Path) -> str | None:
     """The licence that a model card states in its header; None if it states none."""
-    try:
-        header = (folder / "README.md").read_text(encoding="utf-8", errors="replace").split("---", 2)
-    except OSError:
-        return None
-    if len(header) < 3 or header[0].strip():
-        return None
-    found = dict(re.findall(r"^(license|license_name):[ \t]*(\S.{0,99}?)\s*$", header[1], re.M))
-    named = found.get("license_name") if found.get("license", "other") == "other" else found["license"]
-    return (named or found.get("license", "")).strip("'\"") or None
+    card = folder / "README.md"
+    header = re.match(r"---\n(.*?)\n---", card.read_text("utf-8", "replace") if card.is_file() else "", re.S)
+    found = dict(
+        re.findall(r"^(license|license_name):[ \t]*['\"]?(.{1,100}?)['\"]?\s*$", header[1] if header else "", re.M)
+    )
+    named = found.get("license_name") if found.get("license", "other") == "other" else None
+    return named or found.get("license")
 
 
 def files_digest(folder: Path) -> str:
@@ -71,7 +62,6 @@ def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
     for path, size, _ in files:
         digest.update(f"{path.name} {size} ".encode())
         with path.open("rb") as file:
-            digest.update(
-                hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else file.read()
-            )
+            while block := file.read(2**24):
+                digest.update(block)
     return digest.hexdigest()

@@ -259,10 +259,13 @@ def test_code_that_comes_with_a_model_runs_only_when_trusted(models, tmp_path, c
     with pytest.raises(MusictagError, match=r"trust=\['transformers_modules'\]"):
         musictag.load(tmp_path / "tagger.safetensors")
     stored = read_tagger(tmp_path / "tagger.safetensors")
-    del stored.description["frontend"]["encoder"]["_target_"]  # a file that hides it
-    store_tagger(tmp_path / "hidden.safetensors", stored.description, stored.state)
-    with pytest.raises(MusictagError, match="model type 'own' is not one of"):
-        musictag.load(tmp_path / "hidden.safetensors")
+    for disguise in ("musictag.models.frontends.huggingface.HuggingFace", None):
+        stored.description["frontend"]["encoder"] |= {"_target_": disguise}
+        if disguise is None:
+            del stored.description["frontend"]["encoder"]["_target_"]
+        store_tagger(tmp_path / "hidden.safetensors", stored.description, stored.state)
+        with pytest.raises(MusictagError, match="model type 'own' is not one of"):
+            musictag.load(tmp_path / "hidden.safetensors")
     assert not ran.exists()
     again = musictag.load(tmp_path / "tagger.safetensors", trust=["transformers_modules"]).network
     assert torch.equal(again(waveform), network.eval()(waveform))
@@ -286,7 +289,7 @@ def test_a_tagger_needs_neither_folder_nor_hub(models, tmp_path):
     (lambda frontend: frontend.pop("encoder") and frontend.update(name="evil/model"), "built from the description"),
     (lambda frontend: frontend["encoder"]["config"].update(attn_implementation="evil/kernels"), "is not a setting of"),
     (lambda frontend: frontend["encoder"]["config"].update(num_hidden_layers=10**6), "must lie between 0 and 1,000"),
-    (lambda frontend: frontend["encoder"]["features"].update(sampling_rate=15999), "no common divisor"),
+    (lambda frontend: frontend["encoder"].update(rate=15999), "cannot be resampled"),
     (lambda frontend: frontend["encoder"].update(model_type="bert"), "model type 'bert' is not one of"),
     (lambda frontend: frontend["encoder"].pop("features"), "cannot be built"),
 ])  # fmt: skip
@@ -317,8 +320,8 @@ def test_the_licence_is_that_of_the_model_card_and_said(card, licence, said, mod
 
 
 @pytest.mark.parametrize(("damage", "message"), [
-    (lambda folder: (folder / "config.json").unlink(), "no config.json that can be read"),
-    (lambda folder: (folder / "config.json").write_text("{"), "no config.json that can be read"),
+    (lambda folder: (folder / "config.json").unlink(), "its config.json cannot be used"),
+    (lambda folder: (folder / "config.json").write_text("{"), "its config.json cannot be used"),
     (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "is not one of hubert,"),
     (lambda folder: (folder / "preprocessor_config.json").unlink(), "its feature extraction .* cannot be used"),
     (lambda folder: (folder / "model.safetensors").unlink(), "its weights cannot be used: .*safetensors"),
@@ -345,7 +348,7 @@ def test_settings_that_do_not_fit(settings, message, models):
 
 
 def test_clap_has_one_output(models):
-    with pytest.raises(MusictagError, match="stages of this encoder have different sizes; use -1"):
+    with pytest.raises(MusictagError, match="this encoder's stages have different sizes; use -1"):
         loaded(models["clap"][0], layers="mix")
 
 
