@@ -126,7 +126,7 @@ class HuggingFace(EncoderFrontEnd):
         if self.layers[-1] == len(blocks):
             return
         del blocks[self.layers[-1] :]
-        if self.kind.input is not inputs.Waveform or self.config.do_stable_layer_norm:
+        if self.kind.input is not inputs.Waveform or getattr(self.config, "do_stable_layer_norm", False):
             owner, _, norm = self.kind.norm.rpartition(".")
             setattr(attrgetter(owner)(self.encoder) if owner else self.encoder, norm, nn.Identity())
 
