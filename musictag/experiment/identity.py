@@ -205,7 +205,11 @@ def without(config: dict[str, Any], keys: Collection[str], prefix: str = "") -> 
 def system_label(config: Mapping[str, Any]) -> str:
     """What competes in reports, by name: a baseline, a model, or front-end and back-end, with the initial weights."""
     names = config["names"]
-    label = names["baseline"] or names["model"] or f"{names['frontend']}+{names['backend']}"
+    encoder = (config.get("frontend") or {}).get("name")
+    frontend = Path(str(encoder)).name if encoder else names["frontend"]
+    label = names["baseline"] or names["model"] or f"{frontend}+{names['backend']}"
+    if encoder and config["freeze"]:
+        label += " (frozen)"
     if config.get("init_from"):
         how = f"{names['probe']} probe" if names.get("probe") else f"{config['freeze'] or 'nothing'} frozen"
         label += f" from {Path(config['init_from']).name} ({how})"

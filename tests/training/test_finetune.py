@@ -15,6 +15,7 @@ import torch
 import musictag
 from musictag.common.errors import MusictagError
 from musictag.experiment import run as experiment
+from musictag.experiment.identity import system_label
 from musictag.models.factory import build
 from musictag.models.frontends import FrontEnd
 from musictag.models.frontends.encoder import described
@@ -27,7 +28,6 @@ from tests.helpers.encoders import make, spec
 from tests.helpers.experiments import TINY, compose_config, folders
 from tests.training.test_signals import assert_the_same
 
-FRONTEND = ("waveform", "channels")
 LINEAR = ["backend=pooling", "backend.pooling=mean", "backend.dropout=0"]
 
 
@@ -75,6 +75,11 @@ def test_a_linear_probe_of_an_encoder(words, encoder, tmp_path, capsys):
     assert set(tagger.tag(next(tmp_path.glob("music/audio/*.wav")))) == {"high", "noisy", "brightness"}
     with pytest.raises(MusictagError, match="neither a folder nor a name"):  # before the data is looked at
         run(*words, "freeze=frontend", "data.path=nothing.csv")
+
+
+def test_systems_are_called_after_their_encoder(words):
+    assert system_label(compose_config(*words)) == "encoder+pooling"
+    assert system_label(compose_config(*words, "freeze=frontend")) == "encoder+pooling (frozen)"
 
 
 def test_a_run_is_identified_by_what_the_folder_holds(words, encoder, tmp_path):

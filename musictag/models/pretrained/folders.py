@@ -15,7 +15,6 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
-@cache
 def local_folder(name: str, with_code: bool) -> Path:
     """The folder ``name``, or where the model of that name on the hub is on this machine, downloaded if need be;
     code ``with_code`` only. Raises MusictagError if there is neither."""
@@ -23,6 +22,11 @@ def local_folder(name: str, with_code: bool) -> Path:
         return folder
     if not _HUB_NAME.fullmatch(name):
         raise MusictagError(f"frontend.name={name} is neither a folder nor a name on the model hub (owner/model)")
+    return _downloaded(name, with_code)
+
+
+@cache
+def _downloaded(name: str, with_code: bool) -> Path:
     try:
         from huggingface_hub import snapshot_download
 
