@@ -31,6 +31,7 @@ from musictag.models.baselines import FeatureModel
 from musictag.models.factory import build
 from musictag.models.pretrained import MODEL_FILE
 from musictag.training.baseline import fit_tagger, remove_fitted
+from musictag.training.finetune import NO_FINETUNING
 from musictag.training.losses import BCE
 from musictag.training.signals import SignalHandler
 
@@ -76,6 +77,7 @@ class BaselineRun(Run):
         given = {
             "init_from": config["init_from"] is not None,
             "freeze": config["freeze"] is not None,
+            "finetune": config["finetune"] != NO_FINETUNING,
             "probe": "probe" in config,
             "teacher": config["teacher"] is not None,
             "data.unlabelled": config["data"]["unlabelled"] is not None,

@@ -15,6 +15,7 @@ from musictag.data.loading.samplers import TrainBatches
 from musictag.data.loading.unlabelled import Unlabelled
 from musictag.data.manifest import Tag
 from musictag.experiment.identity import PIPELINE_KEYS
+from musictag.models.frontends.encoder import described
 from musictag.models.network import TaggingNetwork
 from musictag.training.distillation import Distillation
 from musictag.training.instantiate import make, make_partial
@@ -69,7 +70,7 @@ def build_module(config: dict[str, Any], source: Source, data: SongDataModule, t
     together."""
     scheduler = config.get("scheduler")
     spec = {
-        "frontend": config["frontend"],
+        "frontend": described(config["frontend"]),
         "backend": with_probe(config["backend"], config["probe"]) if "probe" in config else config["backend"],
         "tags": [{"name": tag.name, "kind": tag.kind} for tag in tags],
         "patch_seconds": config["data"]["patch_seconds"],
@@ -89,6 +90,7 @@ def build_module(config: dict[str, Any], source: Source, data: SongDataModule, t
         compile=config["compile"],
         freeze="frontend" if "probe" in config else config["freeze"],
         distill=_distill(config),
+        finetune=config["finetune"],
     )
 
 

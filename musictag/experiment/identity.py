@@ -16,6 +16,7 @@ from musictag.models.factory import with_lists
 from musictag.models.frontends import FrontEnd
 from musictag.models.pretrained import ENSEMBLE_FILE, TAGGER_FILE
 from musictag.training.best_epoch import check_smoothing
+from musictag.training.finetune import NO_FINETUNING
 from musictag.training.flags import check_flags
 from musictag.training.instantiate import check_part, closest
 
@@ -25,13 +26,14 @@ KEYS = {
     "": (
         "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
         "evaluation", "monitor", "monitor_smoothing", "compile", "lr_scaling", "seed", "seeds", "init_from", "freeze",
-        "study", "label", "names", "runs_dir", "data_dir", "baseline", "tuning", "augmentation", "teacher",
+        "finetune", "study", "label", "names", "runs_dir", "data_dir", "baseline", "tuning", "augmentation", "teacher",
         "distillation",
     ),
     "distillation": ("model", "signal", "weight"),
     "seeds": ("subset", "initialisation", "order"),
     "lr_scaling": ("rule", "reference_batch_size"),
     "evaluation": ("mode", "batch_size", "compare_choices", "bootstrap_resamples", "confidence"),
+    "finetune": tuple(NO_FINETUNING),
     "tuning": ("study", "grid", "point", "taken"),  # taken: written by musictag.experiment.tuning
 }  # fmt: skip
 #: Groups with one part, and groups with several named parts.
@@ -79,6 +81,7 @@ LATER_KEYS: dict[str, Any] = {
     "evaluation.compare_choices": False,
     "data.unlabelled": None,
     "data.unlabelled_share": 0.5,
+    "finetune": NO_FINETUNING,
 }
 _BATCH_NORM = "`batch_norm_shares`, the number of shares of a batch that batch norm sees, is in the identity instead"
 #: Keys that matter only under some settings of other keys; what follows from them is in the identity.
@@ -212,7 +215,11 @@ def without(config: dict[str, Any], keys: Collection[str], prefix: str = "") -> 
 def system_label(config: Mapping[str, Any]) -> str:
     """What competes in reports, by name: a baseline, a model, or front-end and back-end, with the initial weights."""
     names = config["names"]
-    label = names["baseline"] or names["model"] or f"{names['frontend']}+{names['backend']}"
+    encoder = (config.get("frontend") or {}).get("name")
+    frontend = Path(str(encoder)).name if encoder else names["frontend"]
+    label = names["baseline"] or names["model"] or f"{frontend}+{names['backend']}"
+    if encoder and config["freeze"]:
+        label += " (frozen)"
     if config.get("init_from"):
         how = f"{names['probe']} probe" if names.get("probe") else f"{config['freeze'] or 'nothing'} frozen"
         label += f" from {Path(config['init_from']).name} ({how})"

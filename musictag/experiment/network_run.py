@@ -30,6 +30,7 @@ from musictag.experiment.results.networks import network_facts, training_facts
 from musictag.experiment.run_folder import clean_up, write_error
 from musictag.experiment.tracking.tracker import make_tracker
 from musictag.models.checkpoint import StoredTagger, read_checkpoint, read_tagger, store_tagger, tagger_spec
+from musictag.models.frontends.encoder import described, load_weights
 from musictag.models.pretrained import TAGGER_FILE, digest
 from musictag.training.callbacks.checkpoints import save_tagger
 from musictag.training.callbacks.history import History, write_history
@@ -60,6 +61,7 @@ class NetworkRun(Run):
     def check(self) -> None:
         check_transfer(self.config)
         check_teacher(self.config)
+        described(self.config["frontend"])  # a folder that is no encoder
 
     @property
     def name_parts(self) -> list[str]:
@@ -82,6 +84,9 @@ class NetworkRun(Run):
 
     def deciding(self, locations: Collection[str]) -> dict[str, Any]:
         decides = without(super().deciding(locations), ("baseline",))  # null and omitted are the same run
+        frontend = described(self.config["frontend"])
+        if "encoder" in frontend:  # by its content, whatever its folder is called
+            decides["frontend"] = frontend | {"encoder": frontend["encoder"].get("files", frontend["encoder"])}
         return with_conditional_keys(decides, self.config)
 
     def digests(self) -> dict[str, str]:
@@ -240,7 +245,7 @@ def _model(
     """The untrained module for these tags, and a description of its initial weights unless they are random."""
     module = build_module(config, source, data, tags)
     if config["init_from"] is None:
-        return module, None
+        return module, load_weights(module.tagger.frontend, config["frontend"].get("name"))
     return module, initialise_from(module.tagger, config["init_from"], config["trainer"]["max_epochs"] != 0)
 
 

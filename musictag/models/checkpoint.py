@@ -41,7 +41,8 @@ class StoredTagger(NamedTuple):
     """The content of a tagger's file.
 
     ``description``: ``format``, the keys of SPEC, ``sample_rate`` and ``versions``; if known ``epoch`` (from 0),
-    ``validation`` and ``test`` (scores by name), and any other facts from its writer. ``state``: the tensors by name.
+    ``validation`` and ``test`` (scores by name), ``licence`` (of weights that others trained), and any other facts from
+    its writer. ``state``: the tensors by name.
     """
 
     description: dict[str, Any]
@@ -59,6 +60,8 @@ def write_tagger(path: str | Path, network: TaggingNetwork, **facts: Any) -> Non
     Raises MusictagError when the disk is full, and leaves the old file in place.
     """
     description = {"format": FORMAT, **network.spec, "sample_rate": network.sample_rate, **facts}
+    if licence := getattr(network.frontend, "licence", None):
+        description.setdefault("licence", licence)
     description["versions"] = {name: version(name) for name in ("musictag", "torch")}
     store_tagger(path, description, network.state_dict())
 

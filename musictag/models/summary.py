@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from musictag.models.frontends.encoder import described
 from musictag.models.network import TaggingNetwork
 
 _LOOKS_AT_VALUES = (NotImplementedError, RuntimeError)
@@ -36,7 +37,7 @@ class Sketch:
 def sketch(config: dict[str, Any], num_tags: int) -> Sketch:
     """The network of ``config`` for ``num_tags`` tags; raises MusictagError if its parts do not fit together."""
     tags = [{"name": f"tag {number}"} for number in range(num_tags)]
-    parts = {"frontend": config["frontend"], "backend": config["backend"]}
+    parts = {"frontend": described(config["frontend"]), "backend": config["backend"]}
     spec = _unmeasured(parts | {"tags": tags, "patch_seconds": config["data"]["patch_seconds"]})
     network = _on_meta(spec).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

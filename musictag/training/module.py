@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.data.random_draws import noise_seed
@@ -25,6 +25,7 @@ from musictag.models.layers import full_precision
 from musictag.models.network import TaggingNetwork
 from musictag.training.distillation import Distillation
 from musictag.training.distributed.step_exchange import AsyncScalars, EpochLoss, StopRequest
+from musictag.training.finetune import NO_FINETUNING, FineTuning
 from musictag.training.losses import Loss
 from musictag.training.optimizers import make_optimizer
 from musictag.training.schedulers import make_scheduler, step_epoch
@@ -37,8 +38,8 @@ class TaggingModule(pl.LightningModule):
     self-describing and loads with ``weights_only=True``. ``optimizer`` is called with the trained parameters,
     ``scheduler`` (None: a constant learning rate) by ``musictag.training.schedulers.make_scheduler``.
 
-    ``freeze="frontend"`` keeps the weights and batch norms of the front-end. ``distill`` makes the
-    Distillation for the network, whose loss is added to that of the labels.
+    ``freeze="frontend"`` keeps the weights and batch norms of the front-end. ``finetune``: settings of FineTuning.
+    ``distill`` makes the Distillation for the network, whose loss is added to that of the labels.
 
     Validation and test score whole songs, in float32 for any precision of training: the mean of the probabilities over
     the patches of a song, by SongAverage. Logged per epoch: ``train_loss``, ``val_loss`` (the loss between song scores
@@ -59,6 +60,7 @@ class TaggingModule(pl.LightningModule):
         compile: bool = False,
         freeze: str | None = None,
         distill: Callable[[TaggingNetwork], Distillation] | None = None,
+        finetune: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_monitor(monitor)
@@ -69,6 +71,7 @@ class TaggingModule(pl.LightningModule):
         self.tagger = TaggingNetwork(**tagger)
         if freeze:
             self.tagger.frontend.requires_grad_(False)
+        self._finetuning = FineTuning(self.tagger.frontend, **(finetune or NO_FINETUNING))
         self.distillation = None if distill is None else distill(self.tagger)
         self.loss = loss
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
@@ -148,6 +151,8 @@ class TaggingModule(pl.LightningModule):
     def _freeze(self) -> None:
         if self.hparams.freeze:
             self.tagger.frontend.eval()  # keeps the running statistics of its batch norms, too
+        else:
+            self._finetuning.begin_epoch(self.current_epoch)
 
     def check_weights(self) -> None:
         """Raise MusictagError if loss or weights are not finite, so that such weights are never saved."""
@@ -178,9 +183,8 @@ class TaggingModule(pl.LightningModule):
             scheduler.step()
 
     def configure_optimizers(self) -> Any:
-        parts = [self.tagger] if self.distillation is None else [self.tagger, self.distillation]
-        weights = [p for part in parts for p in part.parameters() if p.requires_grad]
-        optimizer = make_optimizer(self._make_optimizer, weights)
+        trained = nn.ModuleList(part for part in (self.tagger, self.distillation) if part is not None)
+        optimizer = make_optimizer(self._make_optimizer, self._finetuning.groups(trained, self._make_optimizer))
         if self._make_scheduler is None:
             return optimizer
         steps, mode = int(self.trainer.estimated_stepping_batches), monitors()[self.hparams.monitor]

@@ -12,8 +12,10 @@ from musictag.models.backends import BackEnd
 from musictag.models.checkpoint import read_tagger
 from musictag.models.factory import find_class, settings
 from musictag.models.frontends import FrontEnd
+from musictag.models.frontends.encoder import brings_weights
 from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import PRETRAINED, locate
+from musictag.training.finetune import check_finetuning
 
 PROBE = "musictag.models.backends.probe.Probe"
 #: Settings that matter in training only: weights that were trained with others still fit.
@@ -26,7 +28,9 @@ def with_probe(backend: Mapping[str, Any], probe: Mapping[str, Any]) -> dict[str
 
 
 def check_transfer(config: Mapping[str, Any]) -> None:
-    """Raise MusictagError for combinations of ``init_from``, ``freeze`` and ``probe`` that are wrong in any case."""
+    """Raise MusictagError for combinations of ``init_from``, ``freeze``, ``probe`` and ``finetune`` that are wrong in
+    any case."""
+    check_finetuning(config)
     if config["init_from"] is not None:
         locate(config["init_from"])
     elif config["trainer"]["max_epochs"] == 0:
@@ -38,7 +42,7 @@ def check_transfer(config: Mapping[str, Any]) -> None:
         raise MusictagError(
             "a probe needs a trained network; use init_from=..., the tagger.safetensors of a run or a pretrained name"
         )
-    elif config["freeze"] is not None:
+    elif config["freeze"] is not None and not brings_weights(config["frontend"]):
         raise MusictagError(
             f"freeze={config['freeze']} keeps weights that were trained before; use init_from=... as well"
         )

@@ -104,8 +104,8 @@ FAULTS = (
     Fault(
         "weight decay is left out",
         "musictag/training/module.py",
-        "make_optimizer(self._make_optimizer, weights)",
-        "make_optimizer(lambda all_of_them: self._make_optimizer(all_of_them, weight_decay=0.0), weights)",
+        "make_optimizer(self._make_optimizer, self",
+        "make_optimizer(lambda weights: self._make_optimizer(weights, weight_decay=0.0), self",
         f"{HAND}test_weight_decay_pulls_every_weight_as_adam_s_does",
     ),
     Fault(

@@ -61,6 +61,10 @@ class FrontEnd(nn.Module, ABC):
         """
         return rearranged(self)
 
+    def blocks(self) -> list[nn.Module]:
+        """Its parts from input to output, of which the last ones can be trained alone; by default a single one."""
+        return [self]
+
     @property
     def min_samples(self) -> int:
         """The shortest waveform that has a frame."""
