@@ -23,7 +23,7 @@ KEYS = {
     "": (
         "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
         "evaluation", "monitor", "monitor_smoothing", "compile", "lr_scaling", "seed", "seeds", "init_from", "freeze",
-        "study", "label", "names", "runs_dir", "data_dir", "baseline", "tuning", "augmentation",
+        "study", "label", "names", "runs_dir", "data_dir", "baseline", "tuning", "augmentation", "cached_features",
     ),
     "seeds": ("subset", "initialisation", "order"),
     "lr_scaling": ("rule", "reference_batch_size"),
@@ -50,6 +50,7 @@ INDIFFERENT_KEYS: dict[str, str] = {
     "label": "a name for reports",
     "names": "the parts that they name are in the identity; names only begin the name of the folder",
     "init_from": "the digest of its weights is in the identity, whatever the file is called",
+    "baseline.features": "the digest of its weights is in the identity, whatever the file is called",
     "evaluation.batch_size": "every patch is scored separately",
     "evaluation.bootstrap_resamples": "intervals come from stored predictions, without training",
     "evaluation.confidence": "intervals come from stored predictions, without training",
@@ -72,6 +73,7 @@ LATER_KEYS: dict[str, Any] = {
     "monitor_smoothing": 1,
     "callbacks.early_stopping.smoothing": 1,
     "evaluation.compare_choices": False,
+    "baseline.layer": None,
 }
 _BATCH_NORM = "`batch_norm_shares`, the number of shares of a batch that batch norm sees, is in the identity instead"
 #: Keys that matter only under some settings of other keys; what follows from them is in the identity.
@@ -80,6 +82,7 @@ CONDITIONAL_KEYS: dict[str, str] = {
     "trainer.num_nodes": _BATCH_NORM,
     "trainer.strategy": _BATCH_NORM,
     "trainer.sync_batchnorm": _BATCH_NORM,
+    "cached_features": "read where something is frozen, and where it changes what such a run was before there were any",
     "lr_scaling.reference_batch_size": "read, and in the identity, where lr_scaling.rule is not none",
 }
 
@@ -146,9 +149,19 @@ def with_conditional_keys(decides: dict[str, Any], config: dict[str, Any]) -> di
         decides.pop("lr_scaling")
     else:
         decides["lr_scaling"]["reference_batch_size"] = config["lr_scaling"]["reference_batch_size"]
+    asked = config.get("cached_features", False)
+    if may_cache(config) and asked is ("probe" in config):  # probes drew random patches before
+        decides["cached_features"] = asked
     if (shares := batch_norm_shares(config["trainer"])) != 1:
         decides["trainer"]["batch_norm_shares"] = shares
     return decides
+
+
+def may_cache(config: Mapping[str, Any]) -> bool:
+    """Whether a network may train on stored features: something is frozen, and nothing asks for anew computed ones."""
+    augmented = any(spec is not None for spec in (config.get("augmentation") or {}).values())
+    is_plain = not augmented and config["evaluation"]["mode"] == "patches" and not config.get("compile")
+    return is_plain and ("probe" in config or config.get("freeze") is not None)
 
 
 def batch_norm_shares(trainer: dict[str, Any]) -> int | None:

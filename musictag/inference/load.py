@@ -28,7 +28,7 @@ def load(
 
     ``model`` is the tagger.safetensors of a network, the model.json of a baseline, the ensemble.json beside the members
     of an ensemble, the folder of a finished run with any of these, or the name of a pretrained model. A network runs on
-    ``device``, a baseline always on the CPU. No configuration file is needed. ``precision="bf16-mixed"`` computes
+    ``device``, a baseline on the CPU, apart from a network that computes its features. No configuration file is needed. ``precision="bf16-mixed"`` computes
     convolutions in bfloat16: faster on processors and GPUs that have it, with scores that differ by some thousandths;
     elsewhere, and for a baseline, it is refused.
 
@@ -46,7 +46,7 @@ def load(
 
         if precision != "32-true":
             raise MusictagError(f"precision={precision}: a baseline has no convolutions; use precision=32-true")
-        return read_feature_tagger(path, trust)
+        return read_feature_tagger(path, device, trust)
     return NetworkTagger(load_network(path, device, trust), precision)
 
 

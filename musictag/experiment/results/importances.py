@@ -12,10 +12,10 @@ import numpy as np
 
 from musictag.common.files import atomic_write
 from musictag.common.plotting import BLUE, FAINT, GREEN, STYLE, new_figure, save_figure
-from musictag.data.features.descriptors import feature_family, feature_names
 
 if TYPE_CHECKING:
     from musictag.inference.feature_tagger import FeatureTagger
+    from musictag.inference.song_features import SongFeatures
 
 IMPORTANCE_COLUMNS = ("tag", "feature", "share")
 _SHOWN_FEATURES = 25
@@ -28,18 +28,19 @@ def write_importances(tagger: FeatureTagger, run_dir: Path) -> list[tuple[str, s
     the trees, or of the absolute weights on standardised features.
     """
     shares = np.array([tag["importances"] for tag in tagger.fitted])
-    rows = importance_rows(tagger.tag_names, shares)
+    rows = importance_rows(tagger.tag_names, tagger.features.names, shares)
     with atomic_write(run_dir / "importances.csv", "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(IMPORTANCE_COLUMNS)
         writer.writerows((tag, feature, f"{share:.6g}") for tag, feature, share in rows)
-    plot_importances(shares, run_dir / "importances.png")
+    plot_importances(shares, tagger.features, run_dir / "importances.png")
     return rows
 
 
-def importance_rows(tags: Sequence[str], shares: np.ndarray) -> list[tuple[str, str, float]]:
-    """(tag, feature, share), tag by tag, largest share first; ``shares`` is K×D."""
-    names = feature_names()
+def importance_rows(
+    tags: Sequence[str], names: Sequence[str], shares: np.ndarray
+) -> list[tuple[str, str, float]]:
+    """(tag, feature, share), tag by tag, largest share first; ``names`` are those of the features, ``shares`` is K×D."""
     return [
         (tag, names[i], float(of_tag[i]))
         for tag, of_tag in zip(tags, shares, strict=True)
@@ -48,16 +49,16 @@ def importance_rows(tags: Sequence[str], shares: np.ndarray) -> list[tuple[str, 
     ]
 
 
-def plot_importances(shares: np.ndarray, path: str | Path) -> None:
+def plot_importances(shares: np.ndarray, features: SongFeatures, path: str | Path) -> None:
     """Write a PNG: importances of the most important features, and of groups of features; means over the tags.
 
     ``shares`` is K×D.
     """
-    names, mean = feature_names(), shares.mean(axis=0)
+    names, mean = features.names, shares.mean(axis=0)
     top = np.argsort(-mean, kind="stable")[:_SHOWN_FEATURES]
     families: dict[str, float] = {}
     for name, share in zip(names, mean.tolist(), strict=True):
-        families[feature_family(name)] = families.get(feature_family(name), 0.0) + share
+        families[features.group(name)] = families.get(features.group(name), 0.0) + share
     ordered = sorted(families.items(), key=lambda item: -item[1])
     with matplotlib.rc_context(STYLE):
         figure = new_figure(10, 5.6)
