@@ -13,6 +13,7 @@ import torch
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.data.datasets import Source
+from musictag.data.features.descriptors import SAMPLE_RATE
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.evaluation.metrics import METRICS
 from musictag.evaluation.song_metrics import song_metrics
@@ -173,7 +174,7 @@ def _input(config: Mapping[str, Any], tagger: FeatureTagger) -> str:
     return f"{len(tagger.features.names)} features" + (f" of {Path(model).name}" if model else "")
 
 
-def baseline_data(config: Mapping[str, Any], source: Source, sample_rate: float) -> SongDataModule:
+def baseline_data(config: Mapping[str, Any], source: Source, sample_rate: float = SAMPLE_RATE) -> SongDataModule:
     """The same data module that networks get; nothing is read yet. Raises MusictagError for another sample rate."""
     rate = getattr(source, "sample_rate", sample_rate)
     if rate != sample_rate:

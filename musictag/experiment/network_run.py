@@ -189,9 +189,7 @@ class NetworkRun(Run):
                     write_history(history.path, history.rows)
                     plot_curves(history.rows, run_dir / "curves.png", best_epoch=best_epoch)
                 facts = network_facts(module.tagger, data, history.rows, best_epoch, validation, seconds)
-                facts |= training_facts(
-                    module.tagger, history.rows, best_epoch, config["monitor"], trainer.global_step
-                )
+                facts |= training_facts(module.tagger, history.rows, best_epoch, config["monitor"], trainer.global_step)
                 if embedder is not None:
                     facts = with_stored_features(facts, module.tagger, data, embedder)
                 metrics = write_scores(

@@ -28,9 +28,9 @@ def load(
 
     ``model`` is the tagger.safetensors of a network, the model.json of a baseline, the ensemble.json beside the members
     of an ensemble, the folder of a finished run with any of these, or the name of a pretrained model. A network runs on
-    ``device``, a baseline on the CPU, apart from a network that computes its features. No configuration file is needed. ``precision="bf16-mixed"`` computes
-    convolutions in bfloat16: faster on processors and GPUs that have it, with scores that differ by some thousandths;
-    elsewhere, and for a baseline, it is refused.
+    ``device``, a baseline on the CPU, apart from a network that computes its features. No configuration file is needed.
+    ``precision="bf16-mixed"`` computes convolutions in bfloat16: faster on processors and GPUs that have it, with
+    scores that differ by some thousandths; elsewhere, and for a baseline, it is refused.
 
     The file is treated as untrusted: nothing in it is executed. It may name classes of musictag, of packages that are
     registered under the entry-point group ``musictag.plugins``, and of the packages in ``trust``; this is checked

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -29,7 +29,7 @@ def only_head_learns(network: TaggingNetwork) -> bool:
     parameter is trained there, and no batch norm or dropout is in training mode."""
     layers = [*network.frontend.modules(), *network.backend.before_head().modules()]
     return not any(
-        (layer.training and isinstance(layer, _BatchNorm | _DropoutNd))
+        (layer.training and (isinstance(layer, _BatchNorm) or (isinstance(layer, _DropoutNd) and layer.p > 0)))
         or any(parameter.requires_grad for parameter in layer.parameters(recurse=False))
         for layer in layers
     )

@@ -10,8 +10,8 @@ from torch import Tensor
 from musictag.common.errors import MusictagError
 from musictag.models.backends import BackEnd
 from musictag.models.checkpoint import read_tagger
-from musictag.models.frozen import TRAINING_SETTINGS, filled
 from musictag.models.frontends import FrontEnd
+from musictag.models.frozen import TRAINING_SETTINGS, filled
 from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import PRETRAINED, locate
 

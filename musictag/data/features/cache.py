@@ -53,7 +53,11 @@ def stored_features(store: Store, song_ids: np.ndarray | pa.Array, workers: int 
     Raises MusictagError for a damaged block, if the folder cannot be written to, and if a worker is killed.
     """
     folder = feature_folder(store)
-    about = {"what": "features of prepared songs, computed by musictag", "version": VERSION, "features": feature_names()}
+    about = {
+        "what": "features of prepared songs, computed by musictag",
+        "version": VERSION,
+        "features": feature_names(),
+    }
 
     def write(blocks: list[Block]) -> Iterator[int]:
         return _written(store, folder, blocks, min(workers, len(blocks)))
@@ -68,8 +72,8 @@ def completed(
     about: dict[str, Any],
     write: Callable[[list[Block]], Iterator[int]],
 ) -> pa.Array:
-    """Let ``write`` compute and write the blocks of those songs that no block of ``folder`` has: it yields the number of
-    songs in each when it is finished. Returns the entries of the songs, in their order.
+    """Let ``write`` compute and write the blocks of those songs that no block of ``folder`` has: it yields the number
+    of songs in each when it is finished. Returns the entries of the songs, in their order.
 
     Of two processes on one folder, one computes and the other waits. Raises MusictagError as ``stored_features`` does.
     """
@@ -195,7 +199,9 @@ def save_block(folder: Path, entries: pa.Array, values: pa.Array) -> None:
     """Write the features of songs, one value for each of their entries, atomically."""
     name = hashlib.blake2b("\n".join(entries.to_pylist()).encode(), digest_size=8).hexdigest()
     with atomic_write(folder / f"{name}.parquet") as file:
-        pq.write_table(pa.table({"audio": entries, "features": values}), file, write_page_checksum=True)
+        # features rarely repeat: dictionary encoding would only cost time
+        table = pa.table({"audio": entries, "features": values})
+        pq.write_table(table, file, write_page_checksum=True, use_dictionary=False)
 
 
 _worker: dict[str, Any] = {}

@@ -23,7 +23,7 @@ from musictag.data.store.store import Store
 
 #: float16 has 11 bits: a number is off by this share of it at most, or by SMALLEST where it is close to 0.
 RELATIVE_ERROR, SMALLEST = 2.0**-11, 2.0**-25
-#: What stored and computed features may differ by, as a share of a song's largest number: other devices round otherwise.
+#: What stored and computed features may differ by, as a share of a song's largest: other devices round otherwise.
 _TOLERANCE = 0.01
 
 

@@ -37,10 +37,8 @@ def write_importances(tagger: FeatureTagger, run_dir: Path) -> list[tuple[str, s
     return rows
 
 
-def importance_rows(
-    tags: Sequence[str], names: Sequence[str], shares: np.ndarray
-) -> list[tuple[str, str, float]]:
-    """(tag, feature, share), tag by tag, largest share first; ``names`` are those of the features, ``shares`` is K×D."""
+def importance_rows(tags: Sequence[str], names: Sequence[str], shares: np.ndarray) -> list[tuple[str, str, float]]:
+    """(tag, feature, share), tag by tag, largest share first; ``names`` of the D features, ``shares`` is K×D."""
     return [
         (tag, names[i], float(of_tag[i]))
         for tag, of_tag in zip(tags, shares, strict=True)

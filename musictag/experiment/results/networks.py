@@ -64,8 +64,8 @@ def computing_seconds(data: SongDataModule, compute: Callable[[np.ndarray], Any]
 def with_stored_features(
     facts: Mapping[str, Any], network: TaggingNetwork, data: SongDataModule, embedder: PatchEmbedder
 ) -> dict[str, Any]:
-    """``facts`` of a network whose head alone was trained, on stored features, with the cost of these: they take most of
-    it, whether they were stored already or not."""
+    """``facts`` of a network whose head alone was trained, on stored features, with the cost of these: they take most
+    of it, whether they were stored already or not."""
     computing = computing_seconds(data, embedder.embed_patches)
     speed, compute, patches = dict(facts["speed"]), dict(facts["compute"]), facts["compute"]["patches"]
     speed["test_audio_seconds_per_second"] = 1 / (computing + 1 / speed["test_audio_seconds_per_second"])

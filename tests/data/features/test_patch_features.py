@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -90,8 +91,8 @@ def test_a_damaged_block_is_named(store: Store) -> None:
     embedder = Counting()
     stored_patch_features(store, store.song_ids, embedder)
     block = min(patch_feature_folder(store, embedder).glob("*.parquet"))
-    content = bytearray(block.read_bytes())
-    content[len(content) // 2] ^= 1
+    content, column = bytearray(block.read_bytes()), pq.ParquetFile(block).metadata.row_group(0).column(1)
+    content[(column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size // 2] ^= 1
     block.write_bytes(content)
     with pytest.raises(MusictagError, match=f"{block.name} is damaged: delete it"):
         stored_patch_features(store, store.song_ids, embedder)
