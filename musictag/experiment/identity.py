@@ -216,6 +216,8 @@ def system_label(config: Mapping[str, Any]) -> str:
     """What competes in reports, by name: a baseline, a model, or front-end and back-end, with the initial weights."""
     names = config["names"]
     label = names["baseline"] or names["model"] or f"{names['frontend']}+{names['backend']}"
+    if names["baseline"] and (features := (config.get("baseline") or {}).get("features")):
+        label += f" on {Path(features).name}"
     if config.get("init_from"):
         how = f"{names['probe']} probe" if names.get("probe") else f"{config['freeze'] or 'nothing'} frozen"
         label += f" from {Path(config['init_from']).name} ({how})"

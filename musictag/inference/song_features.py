@@ -5,6 +5,7 @@ Legend: S songs, N samples, D features.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,7 +98,7 @@ class NetworkFeatures(SongFeatures):
 
 def network_file(model: str | Path) -> Path:
     """The file of ``model``; raises MusictagError unless it is that of a network."""
-    path = locate(model)
+    path = locate(os.path.expanduser(model))
     if path.suffix == ".json":
         raise MusictagError(f"baseline.features={model} is no network; use the tagger.safetensors of a run, or a name")
     return path

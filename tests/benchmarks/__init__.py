@@ -27,6 +27,7 @@ SECTIONS = (
     "metrics",
     "million",
     "baseline",
+    "probe",
     "startup",
     "profile",
 )

@@ -92,7 +92,6 @@ def test_trees_take_any_layer_and_every_network_makes_another_run(
         (["baseline.features=JSON"], r"is no network; use the tagger\.safetensors of a run"),
         (["baseline.layer=frontend"], r"use baseline\.features=\.\.\. as well"),
         (["baseline.features=NETWORK", "baseline.layer=frontendd"], "has no layer frontendd; similar names: frontend"),
-        (["baseline.features=NETWORK", "data.sample_rate=22050"], "features are defined at 16000 Hz"),
     ],
 )
 def test_refused_before_any_work(
