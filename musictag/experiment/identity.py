@@ -159,9 +159,10 @@ def with_conditional_keys(decides: dict[str, Any], config: dict[str, Any]) -> di
 
 def may_cache(config: Mapping[str, Any]) -> bool:
     """Whether a network may train on stored features: something is frozen, and nothing asks for anew computed ones."""
+    if "probe" not in config and config.get("freeze") is None:
+        return False
     augmented = any(spec is not None for spec in (config.get("augmentation") or {}).values())
-    is_plain = not augmented and config["evaluation"]["mode"] == "patches" and not config.get("compile")
-    return is_plain and ("probe" in config or config.get("freeze") is not None)
+    return not augmented and config["evaluation"]["mode"] == "patches" and not config.get("compile")
 
 
 def batch_norm_shares(trainer: dict[str, Any]) -> int | None:

@@ -8,13 +8,9 @@ from collections.abc import Sequence
 import torch
 
 from musictag.common.errors import MusictagError
-from musictag.common.text import reason
 from musictag.inference.ensemble import EnsembleTagger, read_members
-from musictag.inference.network_tagger import NetworkTagger
+from musictag.inference.network_tagger import NetworkTagger, load_network
 from musictag.inference.tagger import Tagger
-from musictag.models.checkpoint import check_fit, read_tagger
-from musictag.models.factory import check_targets
-from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import ENSEMBLE_FILE, locate
 
 
@@ -48,25 +44,3 @@ def load(
             raise MusictagError(f"precision={precision}: a baseline has no convolutions; use precision=32-true")
         return read_feature_tagger(path, device, trust)
     return NetworkTagger(load_network(path, device, trust), precision)
-
-
-def load_network(
-    model: str | os.PathLike, device: str | torch.device = "cpu", trust: Sequence[str] = ()
-) -> TaggingNetwork:
-    """The network of a tagger, in evaluation mode; arguments and errors as for ``load``."""
-    path = locate(model)
-    stored = read_tagger(path)
-    try:
-        check_targets(stored.spec, trust)
-        with torch.device("meta"):  # shapes only: a wrong file must not cost memory
-            expected = TaggingNetwork(**stored.spec).state_dict()
-        check_fit(expected, stored.state)
-        network = TaggingNetwork(**stored.spec)
-        network.load_state_dict(stored.state)
-    except Exception as error:  # an untrusted spec can make the parts raise almost anything
-        what = error if isinstance(error, MusictagError) else f"its tagger cannot be built ({reason(error)})"
-        raise MusictagError(f"{path}: {what}") from error
-    try:
-        return network.to(device).eval()
-    except (RuntimeError, AssertionError) as error:
-        raise MusictagError(f"device={device} cannot be used here: {error}") from error

@@ -22,7 +22,7 @@ from musictag.data.features.descriptors import SAMPLE_RATE, feature_digest, feat
 from musictag.data.features.patch_features import PatchFeatures, rounded, stored_patch_features
 from musictag.data.store.store import Store
 from musictag.inference.embedding import PENULTIMATE, Embedder
-from musictag.inference.load import load_network
+from musictag.inference.network_tagger import load_network
 from musictag.models.pretrained import PRETRAINED, cached, digest, locate
 
 
