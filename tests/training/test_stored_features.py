@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from musictag.training.signals import Stopped
 from tests.helpers.embeddings import save
 from tests.helpers.experiments import TINY, compose_config, folders, run
 from tests.helpers.models import as_trained
+from tests.helpers.processes import TWO_PROCESSES, program
 
 
 @pytest.fixture
@@ -119,6 +121,19 @@ def test_a_stopped_training_ends_as_one_never_stopped(
     assert steps == [0, 1, 2, 0, 1, 2]
     assert again["test"] == whole["test"]
     assert again["validation"]["train_loss"] == whole["validation"]["train_loss"]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_features(probe: list[str], tmp_path: Path) -> None:
+    """What one computes the other reads; nothing is learnt, so that both test the same weights."""
+    still = [*probe, "optimizer.lr=0", "trainer.max_epochs=1", "probe.norm_momentum=0"]
+    _, one = run(*still)
+    done = program("train.py", *TWO_PROCESSES, *still, f"runs_dir={tmp_path / 'two'}", f"data_dir={tmp_path / 'other'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = (tmp_path / "two").glob("*/*/metrics.json")
+    two = json.loads(path.read_text())
+    assert two["validation"]["val_loss"] == pytest.approx(one["validation"]["val_loss"], abs=1e-6)
+    assert two["test"]["roc_auc"]["value"] == pytest.approx(one["test"]["roc_auc"]["value"], abs=1e-6)
 
 
 def test_features_of_other_weights_stop_the_run_before_training(probe: list[str], tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ from musictag.data.store.store import Store, read_index
 _SONGS_PER_BLOCK, _WANTED_BLOCKS = (8, 64), 64
 #: Songs of a block: their rows in the store, and their entries.
 Block = tuple[np.ndarray, pa.Array]
+#: Computes and writes blocks; yields the number of songs in each when it is finished.
+Write = Callable[[list[Block]], Iterator[int]]
 
 
 def feature_folder(store: Store) -> Path:
@@ -53,11 +55,8 @@ def stored_features(store: Store, song_ids: np.ndarray | pa.Array, workers: int 
     Raises MusictagError for a damaged block, if the folder cannot be written to, and if a worker is killed.
     """
     folder = feature_folder(store)
-    about = {
-        "what": "features of prepared songs, computed by musictag",
-        "version": VERSION,
-        "features": feature_names(),
-    }
+    what = "features of prepared songs, computed by musictag"
+    about = {"what": what, "version": VERSION, "features": feature_names()}
 
     def write(blocks: list[Block]) -> Iterator[int]:
         return _written(store, folder, blocks, min(workers, len(blocks)))
@@ -66,14 +65,9 @@ def stored_features(store: Store, song_ids: np.ndarray | pa.Array, workers: int 
 
 
 def completed(
-    store: Store,
-    folder: Path,
-    song_ids: np.ndarray | pa.Array,
-    about: dict[str, Any],
-    write: Callable[[list[Block]], Iterator[int]],
+    store: Store, folder: Path, song_ids: np.ndarray | pa.Array, about: dict[str, Any], write: Write
 ) -> pa.Array:
-    """Let ``write`` compute and write the blocks of those songs that no block of ``folder`` has: it yields the number
-    of songs in each when it is finished. Returns the entries of the songs, in their order.
+    """Let ``write`` compute those songs that no block of ``folder`` has; returns the entries of the songs, in order.
 
     Of two processes on one folder, one computes and the other waits. Raises MusictagError as ``stored_features`` does.
     """
@@ -82,7 +76,8 @@ def completed(
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with folder_lock(folder, "computing features in"):
-                _compute(store, folder, song_ids, entries, about, write)
+                write_json(folder / "about.json", about)
+                _compute(store, folder, song_ids, entries, write)
         except OSError as error:
             raise MusictagError(f"cannot write to {folder}: {error}; use another folder with data_dir=...") from error
     return entries
@@ -137,21 +132,13 @@ def _collect(folder: Path, entries: pa.Array) -> np.ndarray:
     return features
 
 
-def _compute(
-    store: Store,
-    folder: Path,
-    song_ids: np.ndarray | pa.Array,
-    entries: pa.Array,
-    about: dict[str, Any],
-    write: Callable[[list[Block]], Iterator[int]],
-) -> None:
+def _compute(store: Store, folder: Path, song_ids: np.ndarray | pa.Array, entries: pa.Array, write: Write) -> None:
     """Compute what is missing; the caller holds the folder's lock."""
     for leftover in folder.glob(".*.part"):  # left by killed processes
         leftover.unlink()
     missing = _missing(folder, entries)
     if not len(missing):  # the process that we waited for computed the same
         return
-    write_json(folder / "about.json", about)
     rows = store.rows_of(song_ids)[missing]
     in_place = np.argsort(rows, kind="stable")  # the index is sorted by song, and neighbours often share a shard
     rows, wanted = rows[in_place], entries.take(pa.array(missing[in_place]))
