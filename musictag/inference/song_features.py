@@ -18,7 +18,7 @@ from musictag.common.files import atomic_write
 from musictag.common.text import excerpt
 from musictag.data.audio.decode import to_float
 from musictag.data.features.cache import stored_features
-from musictag.data.features.descriptors import SAMPLE_RATE, feature_digest, feature_family, feature_names, song_features
+from musictag.data.features.descriptors import SAMPLE_RATE, feature_digest, feature_names, song_features
 from musictag.data.features.patch_features import PatchFeatures, rounded, stored_patch_features
 from musictag.data.store.store import Store
 from musictag.inference.embedding import PENULTIMATE, Embedder
@@ -40,10 +40,6 @@ class SongFeatures(ABC):
     def stored(self, store: Store, song_ids: np.ndarray, workers: int) -> np.ndarray:
         """The same of prepared songs, S×D, computed once and kept beside their audio."""
 
-    @abstractmethod
-    def group(self, name: str) -> str:
-        """What a feature belongs to, for summaries."""
-
     def save(self, folder: Path) -> dict[str, Any]:
         """What a model must say of its features, ready for JSON; what else they need is put into ``folder``."""
         return {}
@@ -60,9 +56,6 @@ class Descriptors(SongFeatures):
 
     def stored(self, store: Store, song_ids: np.ndarray, workers: int) -> np.ndarray:
         return stored_features(store, song_ids, workers)
-
-    def group(self, name: str) -> str:
-        return feature_family(name)
 
 
 class NetworkFeatures(SongFeatures):
@@ -85,9 +78,6 @@ class NetworkFeatures(SongFeatures):
 
     def stored(self, store: Store, song_ids: np.ndarray, workers: int) -> np.ndarray:
         return stored_patch_features(store, song_ids, self._embedder).song_means()
-
-    def group(self, name: str) -> str:
-        return name.rpartition(" ")[0]
 
     def save(self, folder: Path) -> dict[str, Any]:
         known = {"model": self._model, "sha256": digest(self._path), "layer": self._embedder.layer.name}

@@ -21,7 +21,6 @@ from musictag.experiment.baseline_run import FEATURE_KEYS
 from musictag.experiment.results.importances import importance_rows, plot_importances
 from musictag.inference import song_features as song_features_module
 from musictag.inference.feature_tagger import FeatureTagger
-from musictag.inference.song_features import Descriptors
 from musictag.models.baselines import FeatureModel
 from musictag.models.baselines.linear import Linear
 from musictag.models.factory import find_class, settings
@@ -144,5 +143,5 @@ def test_importances_are_sorted_by_tag_and_drawn(tmp_path: Path) -> None:
     shares[0, [3, 7]] = 0.25, 0.75
     rows = importance_rows(["a", "b"], feature_names(), shares)
     assert rows == [("a", feature_names()[7], 0.75), ("a", feature_names()[3], 0.25)]
-    plot_importances(shares, Descriptors(), tmp_path / "importances.png")
+    plot_importances(shares, tmp_path / "importances.png")
     assert (tmp_path / "importances.png").read_bytes().startswith(b"\x89PNG")

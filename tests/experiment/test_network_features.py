@@ -41,6 +41,7 @@ def test_a_linear_model_on_a_networks_features_is_complete(place: list[str], net
         assert tagger.predict_song(tagger.read(path)).tolist() == scores
     np.testing.assert_allclose(tagger.embed(path), musictag.load(beside).embed(path), rtol=1e-3, atol=1e-5)
     assert (folder / "importances.csv").read_text().splitlines()[1].split(",")[1].startswith("penultimate ")
+    assert not (folder / "importances.png").exists()  # numbers of features mean nothing
     # in an ensemble, too
     write_members(tmp_path / "both", [folder / "model.json", folder / "model.json"])
     both = musictag.load(tmp_path / "both")

@@ -12,10 +12,11 @@ import numpy as np
 
 from musictag.common.files import atomic_write
 from musictag.common.plotting import BLUE, FAINT, GREEN, STYLE, new_figure, save_figure
+from musictag.data.features.descriptors import feature_family, feature_names
+from musictag.inference.song_features import Descriptors
 
 if TYPE_CHECKING:
     from musictag.inference.feature_tagger import FeatureTagger
-    from musictag.inference.song_features import SongFeatures
 
 IMPORTANCE_COLUMNS = ("tag", "feature", "share")
 _SHOWN_FEATURES = 25
@@ -33,7 +34,8 @@ def write_importances(tagger: FeatureTagger, run_dir: Path) -> list[tuple[str, s
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(IMPORTANCE_COLUMNS)
         writer.writerows((tag, feature, f"{share:.6g}") for tag, feature, share in rows)
-    plot_importances(shares, tagger.features, run_dir / "importances.png")
+    if isinstance(tagger.features, Descriptors):  # those of a network have numbers, and nothing to say
+        plot_importances(shares, run_dir / "importances.png")
     return rows
 
 
@@ -47,16 +49,16 @@ def importance_rows(tags: Sequence[str], names: Sequence[str], shares: np.ndarra
     ]
 
 
-def plot_importances(shares: np.ndarray, features: SongFeatures, path: str | Path) -> None:
+def plot_importances(shares: np.ndarray, path: str | Path) -> None:
     """Write a PNG: importances of the most important features, and of groups of features; means over the tags.
 
     ``shares`` is K×D.
     """
-    names, mean = features.names, shares.mean(axis=0)
+    names, mean = feature_names(), shares.mean(axis=0)
     top = np.argsort(-mean, kind="stable")[:_SHOWN_FEATURES]
     families: dict[str, float] = {}
     for name, share in zip(names, mean.tolist(), strict=True):
-        families[features.group(name)] = families.get(features.group(name), 0.0) + share
+        families[feature_family(name)] = families.get(feature_family(name), 0.0) + share
     ordered = sorted(families.items(), key=lambda item: -item[1])
     with matplotlib.rc_context(STYLE):
         figure = new_figure(10, 5.6)
