@@ -27,7 +27,7 @@ KEYS = {
         "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
         "evaluation", "monitor", "monitor_smoothing", "compile", "lr_scaling", "seed", "seeds", "init_from", "freeze",
         "finetune", "study", "label", "names", "runs_dir", "data_dir", "baseline", "tuning", "augmentation", "teacher",
-        "distillation",
+        "distillation", "cached_features",
     ),
     "distillation": ("model", "signal", "weight"),
     "seeds": ("subset", "initialisation", "order"),
@@ -57,6 +57,7 @@ INDIFFERENT_KEYS: dict[str, str] = {
     "names": "the parts that they name are in the identity; names only begin the name of the folder",
     "init_from": "the digest of its weights is in the identity, whatever the file is called",
     "teacher": "the digest of its weights is in the identity, whatever the file is called",
+    "baseline.features": "the digest of its weights is in the identity, whatever the file is called",
     "evaluation.batch_size": "every patch is scored separately",
     "evaluation.bootstrap_resamples": "intervals come from stored predictions, without training",
     "evaluation.confidence": "intervals come from stored predictions, without training",
@@ -82,6 +83,7 @@ LATER_KEYS: dict[str, Any] = {
     "data.unlabelled": None,
     "data.unlabelled_share": 0.5,
     "finetune": NO_FINETUNING,
+    "baseline.layer": None,
 }
 _BATCH_NORM = "`batch_norm_shares`, the number of shares of a batch that batch norm sees, is in the identity instead"
 #: Keys that matter only under some settings of other keys; what follows from them is in the identity.
@@ -90,6 +92,7 @@ CONDITIONAL_KEYS: dict[str, str] = {
     "trainer.num_nodes": _BATCH_NORM,
     "trainer.strategy": _BATCH_NORM,
     "trainer.sync_batchnorm": _BATCH_NORM,
+    "cached_features": "read where something is frozen, and where it changes what such a run was before there were any",
     "lr_scaling.reference_batch_size": "read, and in the identity, where lr_scaling.rule is not none",
 }
 
@@ -159,9 +162,20 @@ def with_conditional_keys(decides: dict[str, Any], config: dict[str, Any]) -> di
         decides.pop("lr_scaling")
     else:
         decides["lr_scaling"]["reference_batch_size"] = config["lr_scaling"]["reference_batch_size"]
+    asked = config.get("cached_features", False)
+    if may_cache(config) and asked is ("probe" in config):  # probes drew random patches before
+        decides["cached_features"] = asked
     if (shares := batch_norm_shares(config["trainer"])) != 1:
         decides["trainer"]["batch_norm_shares"] = shares
     return decides
+
+
+def may_cache(config: Mapping[str, Any]) -> bool:
+    """Whether a network may train on stored features: something is frozen, and nothing asks for anew computed ones."""
+    if ("probe" not in config and config.get("freeze") is None) or config.get("teacher") is not None:
+        return False  # a teacher hears audio
+    augmented = any(spec is not None for spec in (config.get("augmentation") or {}).values())
+    return not augmented and config["evaluation"]["mode"] == "patches" and not config.get("compile")
 
 
 def batch_norm_shares(trainer: dict[str, Any]) -> int | None:
@@ -220,6 +234,8 @@ def system_label(config: Mapping[str, Any]) -> str:
     label = names["baseline"] or names["model"] or f"{frontend}+{names['backend']}"
     if encoder and config["freeze"]:
         label += " (frozen)"
+    if names["baseline"] and (features := (config.get("baseline") or {}).get("features")):
+        label += f" on {Path(features).name}"
     if config.get("init_from"):
         how = f"{names['probe']} probe" if names.get("probe") else f"{config['freeze'] or 'nothing'} frozen"
         label += f" from {Path(config['init_from']).name} ({how})"

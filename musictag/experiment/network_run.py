@@ -17,6 +17,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.common.processes import KILL, is_rank_zero, keep_freed_memory, rank_zero_say
 from musictag.data.datasets import Source
+from musictag.data.features.patch_features import patch_feature_folder
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.manifest import Manifest, Tag
 from musictag.evaluation.plots import plot_curves
@@ -24,11 +25,12 @@ from musictag.experiment.builders import build_data, build_module, check_songs
 from musictag.experiment.choices import other_choices, remove_choices, score_choices, with_test
 from musictag.experiment.contract import SCORES, Run
 from musictag.experiment.failures import explain_failure, format_error
-from musictag.experiment.identity import batch_norm_shares, with_conditional_keys, without
+from musictag.experiment.identity import batch_norm_shares, may_cache, with_conditional_keys, without
 from musictag.experiment.results.files import read_results, write_scores
-from musictag.experiment.results.networks import network_facts, training_facts
+from musictag.experiment.results.networks import network_facts, training_facts, with_stored_features
 from musictag.experiment.run_folder import clean_up, write_error
 from musictag.experiment.tracking.tracker import make_tracker
+from musictag.inference.embedding import BeforeHead
 from musictag.models.checkpoint import StoredTagger, read_checkpoint, read_tagger, store_tagger, tagger_spec
 from musictag.models.frontends.encoder import described, load_weights
 from musictag.models.pretrained import TAGGER_FILE, digest
@@ -163,6 +165,17 @@ class NetworkRun(Run):
             rank_zero_say(started_from)
         else:
             module.tagger.fit_normalisation(data.normalisation_waveforms())
+        embedder = None
+        if config.get("cached_features") and may_cache(config) and module.only_head_learns():
+            if last.exists():  # what was measured before training
+                module.load_state_dict(_read_last(last)["state_dict"])
+            embedder = BeforeHead(module.to(trainer.strategy.root_device).tagger)
+            data.use_features(embedder)
+            rank_zero_say(
+                f"What is frozen is computed once per song, for its consecutive patches: "
+                f"{patch_feature_folder(data.store, embedder)}"
+            )
+        stored = time.perf_counter()
         try:
             if trainer.is_global_zero:
                 tracker.start()
@@ -188,18 +201,22 @@ class NetworkRun(Run):
             scores = score(best.state)  # the last test, whose time counts
             metrics = None
             if trainer.is_global_zero:
-                seconds = {"prepare": prepared - began, "train": trained - prepared, "test": module.test_seconds}
+                seconds = {"prepare": prepared - began, "features": stored - prepared, "train": trained - stored}
+                seconds["test"] = module.test_seconds
                 if history.rows:
                     # again: a run resumed after its last epoch has not written it, and the file may be damaged
                     write_history(history.path, history.rows)
                     plot_curves(history.rows, run_dir / "curves.png", best_epoch=best_epoch)
+                facts = network_facts(module.tagger, data, history.rows, best_epoch, validation, seconds)
+                facts |= training_facts(module.tagger, history.rows, best_epoch, config["monitor"], trainer.global_step)
+                if embedder is not None:
+                    facts = with_stored_features(facts, module.tagger, data, embedder)
                 metrics = write_scores(
                     run_dir,
                     config=self.config,
                     data=data,
                     scores=scores,
-                    own=network_facts(module.tagger, data, history.rows, best_epoch, validation, seconds)
-                    | training_facts(module.tagger, history.rows, best_epoch, config["monitor"], trainer.global_step)
+                    own=facts
                     | {"choices": with_test(choices, others | {best_epoch: scores}, data)}
                     | {"precision": trainer.precision},
                     device=str(trainer.strategy.root_device),

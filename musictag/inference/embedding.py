@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -19,6 +20,7 @@ from musictag.common.errors import MusictagError
 from musictag.inference.layers import Layer
 from musictag.inference.over_patches import Patches, evaluating, over_patches
 from musictag.inference.tagger import SongEmbedder
+from musictag.models.frozen import digest_before_head, layer_digest
 from musictag.models.inference_form import InferenceForm
 from musictag.models.network import TaggingNetwork
 
@@ -57,6 +59,16 @@ class Embedder(SongEmbedder):
             raise MusictagError(f"this model has no layer {layer}{hint}; {_HOW_TO_LIST}")
         self.layer, self._runs = usable[layer], network  # the inference form has no such layers
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """The same in words."""
+        return {"layer": self.layer.name, "patch_seconds": self.patch_seconds}
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies what is computed: settings, weights, layer and patch length."""
+        return layer_digest(self.network, self.layer.name)
+
     def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         network = self.network
         starts, features = over_patches(network, self.features, audio, network.patch_samples)
@@ -80,6 +92,21 @@ class Embedder(SongEmbedder):
         if [tuple(found.shape) for found in heard] != [expected]:
             raise MusictagError(f"layer {self.layer.name} of this model does not return one vector per patch")
         return heard[0]
+
+
+class BeforeHead:
+    """Songs -> the vectors that the head of ``network`` gets, with the weights of this moment."""
+
+    def __init__(self, network: TaggingNetwork) -> None:
+        self._network = network
+        self._form = InferenceForm(network.frontend, network.backend.before_head())
+        self.digest = digest_before_head(network)
+        self.about = {"layer": "before the head", "patch_seconds": network.patch_seconds}
+
+    def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As ``SongEmbedder.embed_patches``."""
+        starts, features = over_patches(self._network, self._form, audio, self._network.patch_samples)
+        return starts / self._network.sample_rate, features
 
 
 def layers(network: TaggingNetwork) -> tuple[dict[str, Layer], dict[str, str]]:

@@ -6,20 +6,27 @@ Legend: B patches, N samples, K tags.
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Sequence
 from threading import Lock
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from musictag.common.errors import MusictagError
+from musictag.common.text import reason
 from musictag.data.audio.read import AudioSource
 from musictag.inference.embedding import PENULTIMATE, Embedder, layers
 from musictag.inference.layers import Layer
 from musictag.inference.many_songs import one_result
 from musictag.inference.over_patches import Patches, over_patches
 from musictag.inference.tagger import Tagger, Taggram
+from musictag.models.checkpoint import check_fit, read_tagger
+from musictag.models.factory import check_targets
 from musictag.models.inference_form import InferenceForm, check_precision
 from musictag.models.network import TaggingNetwork
+from musictag.models.pretrained import locate
 
 
 class NetworkTagger(Tagger):
@@ -73,3 +80,25 @@ class NetworkTagger(Tagger):
     def scores(self, waveform: Tensor) -> Tensor:
         """Patches with margins, B×N float32 on the network's device -> B×K."""
         return self.network.probabilities(self._form(waveform))
+
+
+def load_network(
+    model: str | os.PathLike, device: str | torch.device = "cpu", trust: Sequence[str] = ()
+) -> TaggingNetwork:
+    """The network of a tagger, in evaluation mode; arguments and errors as for ``musictag.load``."""
+    path = locate(model)
+    stored = read_tagger(path)
+    try:
+        check_targets(stored.spec, trust)
+        with torch.device("meta"):  # shapes only: a wrong file must not cost memory
+            expected = TaggingNetwork(**stored.spec).state_dict()
+        check_fit(expected, stored.state)
+        network = TaggingNetwork(**stored.spec)
+        network.load_state_dict(stored.state)
+    except Exception as error:  # an untrusted spec can make the parts raise almost anything
+        what = error if isinstance(error, MusictagError) else f"its tagger cannot be built ({reason(error)})"
+        raise MusictagError(f"{path}: {what}") from error
+    try:
+        return network.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise MusictagError(f"device={device} cannot be used here: {error}") from error

@@ -60,7 +60,7 @@ class FineTuning:
                 module.train()
 
     def groups(self, network: nn.Module, make: Callable[..., Any]) -> list[Any]:
-        """The trained parameters of ``network``, and of what is trained beside it, for an optimizer that ``make`` makes:
+        """The trained parameters of ``network`` (and of what is trained beside it) for an optimizer of ``make``:
         a list, or if the front-end has its own learning rate one group each, that of the front-end last. Raises
         MusictagError if there is none."""
         if self._factor == 1:

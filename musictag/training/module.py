@@ -21,6 +21,7 @@ from musictag.data.random_draws import noise_seed
 from musictag.evaluation.metrics import METRICS, monitors
 from musictag.evaluation.song_average import SongAverage
 from musictag.evaluation.song_metrics import song_metrics
+from musictag.models.frozen import only_head_learns
 from musictag.models.layers import full_precision
 from musictag.models.network import TaggingNetwork
 from musictag.training.distillation import Distillation
@@ -104,11 +105,12 @@ class TaggingModule(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         self._raise_if_not_finite()
-        waveform = to_waveform(batch["audio"])
-        if self.distillation is None:
-            logits, taught = self.tagger(waveform), None
+        if "features" in batch:  # of what is frozen
+            logits, taught = self.tagger.head(batch["features"].float()), None
+        elif self.distillation is None:
+            logits, taught = self.tagger(to_waveform(batch["audio"])), None
         else:
-            logits, taught = self.distillation(self.tagger, waveform)
+            logits, taught = self.distillation(self.tagger, to_waveform(batch["audio"]))
         loss = self.loss(logits, batch["target"])
         requests = self.stop_request.tensor(loss.device)
         if self.trainer.world_size > 1:
@@ -147,6 +149,12 @@ class TaggingModule(pl.LightningModule):
             "lower optimizer.lr, lower trainer.gradient_clip_val, or use trainer.precision=32-true. Earlier "
             "checkpoints are kept."
         )
+
+    def only_head_learns(self) -> bool:
+        """Whether everything before the head of the network is frozen, and the same in every step of training."""
+        self.tagger.train()
+        self._freeze()
+        return only_head_learns(self.tagger)
 
     def _freeze(self) -> None:
         if self.hparams.freeze:
@@ -217,15 +225,17 @@ class TaggingModule(pl.LightningModule):
             # statistics of batch norm are synchronized once, here (see conf/trainer/ddp.yaml: broadcast_buffers=False).
             for buffer in self.tagger.buffers():
                 dist.broadcast(buffer, 0)
-        # once per evaluation, as it holds copies of the weights; a compiled network is used as it is
-        network = self.tagger if self._compiled else self.tagger.inference_form()
-        self._score = lambda waveform: self.tagger.probabilities(network(waveform))
+        if data.features is not None:
+            network = self.tagger.head
+        else:  # once per evaluation, as it holds copies of the weights; a compiled network is used as it is
+            network = self.tagger if self._compiled else self.tagger.inference_form()
+        self._score = lambda inputs: self.tagger.probabilities(network(inputs))
 
     def _evaluate(self, batch: dict[str, Tensor]) -> None:
-        waveform = to_waveform(batch["audio"])
+        inputs = batch["features"].float() if "features" in batch else to_waveform(batch["audio"])
         # float32, as in inference: bfloat16 changes scores by hundredths and makes many of them equal.
-        with full_precision(waveform):
-            scores = self._score(waveform)
+        with full_precision(inputs):
+            scores = self._score(inputs)
         self.song_average.update(batch["song"], scores)
 
     def on_validation_epoch_end(self) -> None:

@@ -28,6 +28,7 @@ SECTIONS = (
     "metrics",
     "million",
     "baseline",
+    "probe",
     "startup",
     "profile",
 )

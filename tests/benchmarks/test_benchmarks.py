@@ -22,6 +22,7 @@ from tests.benchmarks import (
     metrics,
     models,
     prepare,
+    probe,
     profile,
     songbook,
     startup,
@@ -91,6 +92,15 @@ def test_the_training_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = list(training.benchmark())
     assert [figure.unit for figure in figures] == (["s of audio / s"] * 3 + ["x"]) * 2 + ["ms"] * 4
     assert all(figure.value > 0 for figure in figures)
+
+
+@pytest.mark.slow
+def test_the_probe_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_SONGS", 480)
+    monkeypatch.setattr(probe, "_TAGS", 3)
+    figures = list(probe.benchmark())
+    assert len(figures) == 1 + 2 * 4
+    assert all(figure.value > 0 for figure in figures[:4])
 
 
 @pytest.mark.slow

@@ -54,14 +54,14 @@ FAULTS = (
     ),
     Fault(
         "the weights of a tagger are not loaded",
-        "musictag/inference/load.py",
+        "musictag/inference/network_tagger.py",
         "        network.load_state_dict(stored.state)\n",
         "",
         "inference/test_load.py::test_a_loaded_tagger_scores_the_same",
     ),
     Fault(
         "a loaded tagger is in training",
-        "musictag/inference/load.py",
+        "musictag/inference/network_tagger.py",
         "return network.to(device).eval()",
         "return network.to(device)",
         "inference/test_load.py::test_a_loaded_tagger_scores_the_same",

@@ -195,7 +195,7 @@ FAULTS = (
     Fault(
         "song scores are means of logits",
         "musictag/training/module.py",
-        "self.tagger.probabilities(network(waveform))",
+        "self.tagger.probabilities(network(inputs))",
         "network(waveform)",
         "training/test_best_epoch.py::test_the_best_epoch_is_kept_and_training_ends_when_none_is_better[val_loss]",
     ),

@@ -26,6 +26,7 @@ from musictag.common.processes import rank_and_world
 from musictag.data.audio.decode import to_float
 from musictag.data.catalogue.copies import DUPLICATES_FILE
 from musictag.data.datasets import Source
+from musictag.data.features.patch_features import PatchEmbedder, PatchFeatures, stored_patch_features
 from musictag.data.loading.checks import (
     check_learnable,
     check_splits,
@@ -36,6 +37,7 @@ from musictag.data.loading.checks import (
 from musictag.data.loading.patch_datasets import EvaluationPatches, TrainPatches
 from musictag.data.loading.prefetch import PrefetchingLoader
 from musictag.data.loading.samplers import EvaluationBatches, TrainBatches, check_patches
+from musictag.data.loading.stored_patches import StoredEvaluationPatches, StoredTrainPatches
 from musictag.data.loading.unlabelled import TRAINED, Unlabelled, mixed
 from musictag.data.manifest import SPLITS, Manifest, Tag
 from musictag.data.preparation.prepare import Prepared, prepare
@@ -45,6 +47,7 @@ from musictag.data.store.store import Store
 EVALUATION_MODES = ("patches", "whole")
 _NORMALISATION_SONGS = 1024
 _PREFETCHED_BATCHES = 4
+_STORED_PATCHES = 4096  # with stored features at once in evaluation
 #: Forked workers share the songs and their targets with the main process; otherwise each would hold a copy, 800 MB for
 #: a million songs. Where forking is not safe (macOS, Windows), Python's own default.
 _WORKER_CONTEXT = "fork" if sys.platform == "linux" else None
@@ -105,6 +108,8 @@ class SongDataModule(pl.LightningDataModule):
         self.patch_samples = round(patch_seconds * sample_rate)
         #: margin around the patch in the audio of every batch, as the model's front-end requires
         self.margin_samples = (0, 0)
+        #: stored features of each split's songs, to take the place of audio in every batch (see ``use_features``)
+        self.features: dict[str, PatchFeatures] | None = None
         self.epoch = 0
         self._data_dir = Path(data_dir)
         self._batch_size = batch_size
@@ -272,6 +277,13 @@ class SongDataModule(pl.LightningDataModule):
 
     # batches
 
+    def use_features(self, embedder: PatchEmbedder) -> None:
+        """Let batches have ``features``, float16 B×H, in place of ``audio``: what ``embedder`` computes of the songs'
+        consecutive patches, stored beside the audio. Raises MusictagError as ``stored_patch_features`` does."""
+        ids = [self.song_ids(split) for split in SPLITS]
+        found = stored_patch_features(self.store, np.concatenate(ids), embedder)
+        self.features = dict(zip(SPLITS, found.in_parts([len(songs) for songs in ids]), strict=True))
+
     def train_dataloader(self) -> DataLoader:
         rank, world = rank_and_world()
         songs, trained = self._split("train"), self._split(TRAINED)
@@ -284,6 +296,8 @@ class SongDataModule(pl.LightningDataModule):
             epoch=self._current_epoch, rank=rank, world=world, patches_per_epoch=self._patches_per_epoch,
             first_batch=lambda epoch: self._begun["batches"] if epoch == self._begun["epoch"] else 0,
         )  # fmt: skip
+        if self.features is not None:
+            return self._loader(StoredTrainPatches(self.features["train"], songs, self._seed), batches)
         patches = TrainPatches(
             self.store, self._store_rows(TRAINED), trained, self.patch_samples, self._seed, self.margin_samples,
             labelled=len(songs),
@@ -299,20 +313,22 @@ class SongDataModule(pl.LightningDataModule):
     def _evaluation_loader(self, split: str) -> DataLoader:
         rank, world = rank_and_world()
         num_samples = self.store.num_samples[self._store_rows(split)]
-        batches = EvaluationBatches(
-            num_samples, self.patch_samples, self._eval_batch_size, self._whole_songs, rank, world
-        )
+        size = self._eval_batch_size if self.features is None else _STORED_PATCHES
+        batches = EvaluationBatches(num_samples, self.patch_samples, size, self._whole_songs, rank, world)
+        if self.features is not None:
+            return self._loader(StoredEvaluationPatches(self.features[split]), batches)
         return self._loader(EvaluationPatches(self.store, self._store_rows(split), self.margin_samples), batches)
 
     def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
+        workers = self._num_workers if self.features is None else 0  # they are in memory
         return PrefetchingLoader(
             dataset,
             batch_sampler=batches,
             collate_fn=_unchanged,
-            num_workers=self._num_workers,
-            multiprocessing_context=_WORKER_CONTEXT if self._num_workers else None,
-            persistent_workers=self._num_workers > 0,
-            prefetch_factor=_PREFETCHED_BATCHES if self._num_workers else None,
+            num_workers=workers,
+            multiprocessing_context=_WORKER_CONTEXT if workers else None,
+            persistent_workers=workers > 0,
+            prefetch_factor=_PREFETCHED_BATCHES if workers else None,
             pin_memory=torch.cuda.is_available(),
             # its own generator: starting workers would draw from the global one, which dropout uses
             generator=torch.Generator(),

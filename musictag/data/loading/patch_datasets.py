@@ -55,14 +55,17 @@ class TrainPatches(Dataset):
         starts = patch_starts_of_epoch(
             self._keys[songs], batch.draws, self._num_samples[songs], self._patch_samples, self._seed, batch.epoch
         )
-        song = torch.from_numpy(songs)
         audio = self._store.patches(self._rows[songs], starts, self._patch_samples, self._margin_samples)
-        return {
-            "audio": torch.from_numpy(audio),
-            "target": torch.from_numpy(self._targets[songs]),
-            "song": song,
-            "draw": torch.from_numpy(batch.draws),
-        }
+        return {"audio": torch.from_numpy(audio), **labels(batch, self._targets)}
+
+
+def labels(batch: TrainBatch, targets: CompactTargets) -> dict[str, Tensor]:
+    """What a training batch says of its songs: ``target``, ``song`` and ``draw``."""
+    return {
+        "target": torch.from_numpy(targets[batch.songs]),
+        "song": torch.from_numpy(batch.songs),
+        "draw": torch.from_numpy(batch.draws),
+    }
 
 
 class CompactTargets:
