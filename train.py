@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from musictag.common.processes import importing, let_threads_sleep
+from musictag.experiment.compose import with_teacher
 from musictag.experiment.overrides import command_line, in_one_message, plain_config
 from musictag.experiment.search_path import search_overrides
 
@@ -36,7 +37,7 @@ def run(cfg: DictConfig) -> float | None:
         from musictag.experiment.results.console import print_results
         from musictag.experiment.sweeps import jobs as sweeping
 
-    config, chosen = plain_config(cfg), HydraConfig.get()
+    config, chosen = with_teacher(plain_config(cfg)), HydraConfig.get()
     if chosen.mode == RunMode.MULTIRUN:
         # not resolved: the job's own process parses them again
         overrides = [*search_overrides(chosen), *OmegaConf.to_container(chosen.overrides.task, resolve=False)]

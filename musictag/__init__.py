@@ -20,18 +20,20 @@ from musictag.common.errors import MusictagError, SongError, SongWarning
 
 if TYPE_CHECKING:
     from musictag.inference.load import load
-    from musictag.inference.tagger import Tagger, Taggram
+    from musictag.inference.tagger import TaggedSong, Tagger, Taggram
     from musictag.models.backends import BackEnd
     from musictag.models.frontends import FrontEnd
 
 __version__ = version("musictag")
 __all__ = [
-    "BackEnd", "FrontEnd", "MusictagError", "SongError", "SongWarning", "Tagger", "Taggram", "__version__", "load",
+    "BackEnd", "FrontEnd", "MusictagError", "SongError", "SongWarning", "TaggedSong", "Tagger", "Taggram",
+    "__version__", "load",
 ]  # fmt: skip
 
 _MODULES = {
     "BackEnd": "musictag.models.backends",
     "FrontEnd": "musictag.models.frontends",
+    "TaggedSong": "musictag.inference.tagger",
     "Tagger": "musictag.inference.tagger",
     "Taggram": "musictag.inference.tagger",
     "load": "musictag.inference.load",

@@ -21,7 +21,8 @@ from musictag.training.signals import Stopped
 
 #: Verb: its module, and one line of help. A group of verbs is a nested table.
 COMMANDS: Commands = {
-    "tag": ("musictag.cli.tag", "tag audio files with a trained tagger"),
+    "tag": ("musictag.cli.tag", "tag songs, folders and playlists; write tags into files; make playlists"),
+    "undo": ("musictag.cli.undo", "take back what `musictag tag --write` has written into files"),
     "embed": ("musictag.cli.embed", "write the features that a trained tagger computes, as Parquet or npz"),
     "models": ("musictag.cli.models", "list the published architectures with their sizes and cost"),
     "pretrained": ("musictag.cli.pretrained", f"convert published weights: {', '.join(PRETRAINED)}"),

@@ -48,8 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
     config = configuration(arguments.overrides)
     check_keys(config)
     source = build_source(config)
-    manifest = source.manifest()
+    every = source.manifest()
+    manifest = every.labelled()
     seconds, where = song_seconds(source, manifest, config["data_dir"])
+    if len(every) > len(manifest):
+        where += f"; {len(every) - len(manifest):,} unlabelled songs are not described"
     description = describe(manifest, seconds)
     folder = Path(arguments.out or f"describe-{source.name}")
     try:

@@ -5,7 +5,6 @@ A song that fails is skipped, whatever the reason; a signal ends the work betwee
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,13 +14,17 @@ from typing import Any, TypeVar
 from musictag.common.errors import MusictagError, SongError, SongWarning
 from musictag.common.text import printable, reason
 from musictag.inference.many_songs import attempt
+from musictag.library.sources import songs_of
 from musictag.training.signals import SignalHandler, Stopped
 
 Result = TypeVar("Result")
 
+#: After more files, what was said of the first ones has left the screen.
+_ON_SCREEN = 20
+
 
 class Songs:
-    """The songs that ``names`` stand for: files with any name, and all audio below folders; each of them once.
+    """The songs that ``names`` stand for (see ``songs_of``).
 
     ``paths`` are collected immediately. Files that cannot be used are reported on standard error.
     """
@@ -30,26 +33,8 @@ class Songs:
         self.done = self.failed = 0
         self._signal_handler = SignalHandler(promise="")
         self._stopped: int | None = None
-        found: dict[str, None] = {}
-        whole: set[str] = set()  # absolute paths of all files in folders
-        for name in names:
-            if not os.path.isdir(name):
-                if os.path.abspath(name) not in whole:
-                    found[name] = None
-                continue
-            # imported here: it takes half a second, which a single file need not wait for
-            from musictag.data.catalogue.paths import songs_below
-
-            unreadable: dict[str, str] = {}
-            known = whole | {os.path.abspath(path) for path in found}
-            below = songs_below(name, unreadable)
-            found.update(dict.fromkeys(path for path in below if os.path.abspath(path) not in known))
-            whole.update(map(os.path.abspath, below))
-            for place, why in unreadable.items():
-                self._fail(place, f"this folder cannot be read ({why})")
-            if not below and not unreadable:
-                self._fail(name, "no file in this folder has an audio extension (.mp3, .flac, .wav, ...)")
-        self.paths = list(found)
+        self._failures: list[str] = []
+        self.paths = songs_of(names, self.fail)
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
@@ -86,7 +71,7 @@ class Songs:
             if path is None:
                 return
             if isinstance(result, Exception):
-                self._fail(path, why_not(result))
+                self.fail(path, why_not(result))
             else:
                 self.done += 1
                 yield path, result
@@ -97,15 +82,24 @@ class Songs:
         return self._stopped is not None
 
     def status(self, what: str) -> int:
-        """The exit status, 130 after Ctrl-C; if interrupted, it prints how many files ``what`` applies to."""
+        """The exit status, 130 after Ctrl-C; if interrupted, it prints how many files ``what`` applies to.
+
+        After many files, those that failed are listed again.
+        """
+        if self._failures and len(self.paths) > _ON_SCREEN:
+            self._say(f"{len(self._failures):,} of {len(self.paths):,} files could not be used:")
+            for failure in self._failures:
+                self._say(f"  {failure}")
         if not self.is_stopped:
             return 1 if self.failed else 0
         self._say(f"interrupted: {self.done:,} of {len(self.paths):,} files {what}")
         return self._stopped
 
-    def _fail(self, path: str, why: str) -> None:
+    def fail(self, path: str, why: str) -> None:
+        """Report a file that cannot be used."""
         self.failed += 1
-        self._say(f"{path}: {why}")
+        self._failures.append(f"{path}: {why}")
+        self._say(self._failures[-1])
 
     def _say(self, text: str) -> None:
         print(f"musictag: {printable(text)}", file=sys.stderr, flush=True)

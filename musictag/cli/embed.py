@@ -162,7 +162,7 @@ class _Rows:
 
         with suppress(_Ended), Progress("embedding", len(self._songs.paths), unit="files") as progress:
             embedder = self._embedder
-            results = each_result(embedder.embed_patches, self._songs.paths, embedder.sample_rate)
+            results = each_result(embedder.work(), self._songs.paths, embedder.sample_rate)
             for path, (seconds, features) in self._songs.successes(results):
                 if not self._patches:
                     seconds, features = seconds[:1], features.mean(axis=0, keepdims=True)

@@ -46,8 +46,9 @@ def add_songs(parser: argparse.ArgumentParser, nargs: str) -> None:
         "files",
         nargs=nargs,
         type=song_argument,
-        metavar="FILE | FOLDER",
-        help="WAV, FLAC, Ogg, MP3, AIFF, ...; for a folder, all audio files below it",
+        metavar="PATH",
+        help="WAV, FLAC, Ogg, MP3, AIFF, ...; a folder: all audio files below it; a playlist (.m3u, .m3u8): its files; "
+        "-: names from standard input",
     )
 
 

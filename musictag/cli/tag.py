@@ -1,162 +1,231 @@
-"""`musictag tag`: the tags of songs, printed song by song."""
+"""`musictag tag`: the tags of songs, printed, kept in a file, written into the songs, and as playlists."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
+import os
 import sys
-from collections.abc import Sequence
-
-from rich.cells import cell_len
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
 from musictag.cli.parsing import add_model, add_songs, positive
 from musictag.common.errors import MusictagError, SongError
+from musictag.common.paths import path_argument
 from musictag.common.processes import importing
-from musictag.common.streams import drop_output, is_utf8
-from musictag.common.text import printable, unicode_name
+from musictag.common.progress import Progress, say
+from musictag.common.streams import drop_output
+from musictag.common.text import printable
 
-_GAP = 2  # spaces between columns
+if TYPE_CHECKING:
+    from musictag.cli.each_song import Songs
+    from musictag.cli.tag_rows import Rows
+    from musictag.inference.tagger import Tagger
+    from musictag.library.tags_file import TagsFile
+
+_SHOWN = 5  # tags in the table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `musictag tag`."""
     parser.description = (
-        "Tag audio files: any sample rate, mono or stereo, from 0.1 s. A song's score is the mean probability over "
-        "its patches, exactly as in the test of the run that trained the tagger (unless that used "
+        "Tag audio files: any sample rate, mono or stereo, from 0.1 s to 12 hours. A song's score is the mean "
+        "probability over its patches, exactly as in the test of the run that trained the tagger (unless that used "
         "evaluation.mode=whole). Results appear as songs finish, and Ctrl-C keeps them."
     )
     add_songs(parser, "+")
     add_model(parser)
-    parser.add_argument("--top", type=positive, default=5, metavar="N", help="how many tags to show (default: 5)")
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object: all tags of every file, also after Ctrl-C"
+    choice = parser.add_argument_group("which tags")
+    choice.add_argument(
+        "--top", type=positive, metavar="N", help=f"the N highest (default: {_SHOWN} in the table, elsewhere all)"
+    )
+    choice.add_argument("--threshold", type=probability, metavar="P", help="only tags with a score of at least P")
+    choice.add_argument("--tags", action="append", metavar="TAG,TAG", help="only these")
+    results = parser.add_argument_group("results in files")
+    results.add_argument("--json", action="store_true", help="print one JSON object, which is whole also after Ctrl-C")
+    results.add_argument(
+        "--out",
+        type=path_argument,
+        metavar="FILE",
+        help=".jsonl, .csv or .parquet: grows song by song, and the same command continues it; songs that are in it "
+        "are not analysed again, also under other names",
+    )
+    results.add_argument(
+        "--playlists", type=path_argument, metavar="FOLDER", help="one .m3u8 per tag, with --top or --threshold"
+    )
+    write = parser.add_argument_group("tags into the songs, with --top or --threshold")
+    write.add_argument(
+        "--write",
+        choices=["genre", "mood", "grouping", "comment"],
+        help="the field of the files' own tags; an entry that a file has already stays",
+    )
+    existing = write.add_mutually_exclusive_group()
+    existing.add_argument("--merge", action="store_true", help="add the tags to an entry")
+    existing.add_argument("--replace", action="store_true", help="write over an entry")
+    write.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
+    write.add_argument("--keep-times", action="store_true", help="files keep their time of change")
+    write.add_argument(
+        "--journal",
+        type=path_argument,
+        metavar="FILE",
+        help="where to keep what was there before, for musictag undo (default: musictag-DATE-TIME.jsonl here)",
     )
     parser.set_defaults(kept=" before the first file was tagged")
+
+
+def probability(text: str) -> float:
+    """A score on a command line; raises ArgumentTypeError outside [0, 1]."""
+    if not 0 <= (value := float(text)) <= 1:
+        raise argparse.ArgumentTypeError("must be from 0 to 1")
+    return value
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Tag songs; returns the exit status. Errors: see ``tag``."""
     try:
-        return tag(
-            arguments.files,
-            arguments.model,
-            arguments.top,
-            arguments.json,
-            arguments.device,
-            arguments.trust,
-            arguments.precision,
-        )
+        return tag(arguments)
     except KeyboardInterrupt:  # before the first file
         if arguments.json:
             print("{}")
         raise
 
 
-def tag(
-    names: Sequence[str],
-    model: str,
-    top: int,
-    as_json: bool,
-    device: str,
-    trust: Sequence[str] = (),
-    precision: str = "32-true",
-) -> int:
-    """Tag the files ``names`` and all audio below those that are folders; returns the exit status.
+def tag(arguments: argparse.Namespace) -> int:
+    """Tag the songs that are meant; returns the exit status, 1 if a file could not be used.
 
-    Prints a table, or with ``as_json`` one JSON object with all tags of every file, each song as soon as it is
-    finished. Ctrl-C keeps the finished songs and closes the JSON object. Bytes of names that are not UTF-8 are escaped
-    (``\\xe9``). Files that cannot be used are reported on standard error: status 1.
-
-    Raises MusictagError for a model that cannot be loaded, and if standard output cannot be written.
+    Raises MusictagError for options that do not go together, for a model that cannot be loaded, and if standard output,
+    the file of tags or the journal cannot be written: what is in them stays.
     """
+    _check(arguments)
     with importing():
         from musictag.cli.each_song import Songs
         from musictag.inference.load import load
+        from musictag.library.analyse import analysed
+        from musictag.library.choice import Choice, named_tags
+        from musictag.library.tags_file import TagsFile
+        from musictag.models.pretrained import digest
 
-    songs = Songs(names)
-    tagger = load(model, device, trust, precision)
-    rows = _JsonRows() if as_json else _TableRows(tagger.tags, songs.paths, top)
-    with songs.stoppable():
-        try:
-            results = ((song.source, song.error or _checked(song.tags)) for song in tagger.tag_many(songs.paths))
-            for path, scores in songs.successes(results):
-                _write(rows.row(path, scores))
+    songs = Songs(arguments.files)
+    tagger = load(arguments.model, arguments.device, arguments.trust, arguments.precision)
+    choice = Choice(arguments.top, arguments.threshold, named_tags(arguments.tags, tagger))
+    rows = _rows(arguments, tagger, songs)
+    found: dict[str, Mapping[str, float]] = {}
+    known: TagsFile | None = None
+    if arguments.out:
+        model = f"{os.path.basename(os.path.normpath(arguments.model))} {digest(arguments.model)[:16]}"
+        known = TagsFile(arguments.out, tagger.tag_names, f"{model} {arguments.precision} {choice}")
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(songs.stoppable())
+            stack.enter_context(suppress(_Ended))
+            progress = None
+            if known is not None or sys.stderr.isatty():
+                progress = stack.enter_context(Progress("tagging", len(songs.paths), unit="files"))
+            for path, song in songs.successes(analysed(tagger, songs.paths, choice, known)):
+                if known is not None and song.facts is not None:
+                    known.add(path, *song.facts, song.tags)
+                if arguments.playlists:
+                    found[path] = {name: score for name, score in song.tags.items() if name in choice.labels(tagger)}
+                if song.is_new or arguments.json or arguments.write:
+                    _write(rows.row(path, song.tags))
+                if progress is not None:
+                    progress.show(min(songs.done + songs.failed, len(songs.paths)))
             _write(rows.end())
-        except BrokenPipeError:  # the reader has closed the pipe
-            raise
-        except OSError as error:
-            drop_output()
-            raise MusictagError(f"standard output cannot be written: {error.strerror}") from error
-    return songs.status("were tagged")
+            if songs.is_stopped:
+                raise _Ended
+    except BrokenPipeError:  # the reader has closed the pipe
+        raise
+    except OSError as error:
+        drop_output()
+        raise MusictagError(f"standard output cannot be written: {error.strerror}") from error
+    finally:
+        if known is not None:
+            known.close()
+    if known is not None:
+        say(f"{arguments.out}: {len(known):,} songs")
+    if arguments.playlists:
+        _make_playlists(arguments.playlists, found, songs.is_stopped)
+    return songs.status("were tagged" + ("; repeat the command to continue" if arguments.out else ""))
 
 
-def _checked(scores: dict[str, float]) -> dict[str, float] | SongError:
-    if not all(map(math.isfinite, scores.values())):
-        return SongError("the model's scores are not finite: its weights are damaged or invalid")
-    return scores
+class _Ended(Exception):
+    """The work ended early."""
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    decides = arguments.top is not None or arguments.threshold is not None
+    for option in ("write", "playlists"):
+        if getattr(arguments, option) and not decides:
+            raise MusictagError(
+                f"--{option} needs to know which tags a song has: --threshold 0.5 (those with at least that score), "
+                "--top 3 (the highest), or both"
+            )
+    for option in ("merge", "replace", "dry_run", "keep_times", "journal"):
+        if getattr(arguments, option) and not arguments.write:
+            raise MusictagError(f"--{option.replace('_', '-')} goes with --write genre|mood|grouping|comment")
+    if arguments.json and arguments.write:
+        raise MusictagError("--write prints what it changes, which is not JSON: use --out NAME.jsonl beside it")
+    if arguments.journal and os.path.exists(arguments.journal):
+        raise MusictagError(f"--journal {arguments.journal} exists; choose another name")
+
+
+def _rows(arguments: argparse.Namespace, tagger: Tagger, songs: Songs) -> Rows:
+    from musictag.cli.tag_rows import JsonRows, TableRows
+
+    if arguments.write:
+        return _Changes(arguments, tagger, songs.fail)
+    if arguments.json:
+        return JsonRows()
+    top = _SHOWN if arguments.top is None and arguments.threshold is None else arguments.top
+    return TableRows(tagger.tags, songs.paths, top)
+
+
+class _Changes:
+    """Writes tags into songs, and says what changes."""
+
+    def __init__(self, arguments: argparse.Namespace, tagger: Tagger, fail: Callable[[str, str], None]) -> None:
+        from musictag.library import writing
+        from musictag.library.choice import Choice
+
+        self._arguments, self._fail, self._writing = arguments, fail, writing
+        self._labels = Choice.labels(tagger)
+        self._existing = writing.MERGE if arguments.merge else writing.REPLACE if arguments.replace else writing.KEEP
+        self._journal = writing.Journal(arguments.journal or time.strftime("musictag-%Y%m%d-%H%M%S.jsonl"))
+        self._kept = 0
+
+    def row(self, path: str, scores: Mapping[str, float]) -> str:
+        tags = [name for name in scores if name in self._labels]
+        try:
+            change = self._writing.planned(path, self._arguments.write, tags, self._existing)
+            if change.before == change.after:
+                self._kept += bool(change.before and tags)
+            elif not self._arguments.dry_run:
+                self._writing.write(change, self._journal, self._arguments.keep_times)
+        except SongError as error:
+            self._fail(path, str(error))
+            return ""
+        return printable(f"{change}\n")
+
+    def end(self) -> str:
+        said = ""
+        if self._kept and self._existing == self._writing.KEEP:
+            said = f"{self._kept:,} files have a {self._arguments.write} already: see --merge and --replace\n"
+        if self._journal.changes:
+            said += f"{self._journal.changes:,} files changed; to take that back: musictag undo {self._journal.path}\n"
+        return said + ("nothing was changed: this was a dry run\n" if self._arguments.dry_run else "")
+
+
+def _make_playlists(folder: str, found: Mapping[str, Mapping[str, float]], is_stopped: bool) -> None:
+    from musictag.library.playlists import write_playlists
+
+    if is_stopped:
+        say(f"{folder}: no playlists, as songs are missing")
+        return
+    sizes = write_playlists(folder, found)
+    say(f"{folder}: {len(sizes):,} playlists, one per tag")
 
 
 def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-class _JsonRows:
-    """One JSON object, written song by song."""
-
-    def __init__(self) -> None:
-        self._before = "{\n"
-
-    def row(self, path: str, scores: dict[str, float]) -> str:
-        text = json.dumps({unicode_name(path): scores}, indent=2, ensure_ascii=not is_utf8())
-        before, self._before = self._before, ",\n"
-        return before + text.removeprefix("{\n").removesuffix("\n}")
-
-    def end(self) -> str:
-        return "{}\n" if self._before == "{\n" else "\n}\n"
-
-
-class _TableRows:
-    """A table whose rows can be printed before the next song is known: the column widths are fixed from the start."""
-
-    def __init__(self, tags: Sequence[dict[str, str]], paths: Sequence[str], top: int) -> None:
-        self._kinds = {tag["name"]: tag["kind"] for tag in tags}
-        self._top = top
-        self._console = Console()
-        of_kind = {
-            kind: [name for name in self._kinds if self._kinds[name] == kind] for kind in set(self._kinds.values())
-        }
-        self._columns = {
-            heading: max(cell_len(name) for name in of_kind[kind]) + len("0.00  ")
-            for heading, kind in (("tags", "classification"), ("measures", "regression"))
-            if kind in of_kind
-        }
-        room = self._console.width - sum(self._columns.values()) - _GAP * len(self._columns)
-        widest = max((cell_len(printable(path)) for path in paths), default=0)
-        self._columns = {"file": max(len("file"), min(widest, max(room, self._console.width // 3)))} | self._columns
-        self._is_first = True
-
-    def row(self, path: str, scores: dict[str, float]) -> str:
-        classes = [name for name in scores if self._kinds[name] == "classification"][: self._top]
-        measures = [name for name in self._kinds if self._kinds[name] == "regression"]
-        cells = {
-            "file": escape(printable(path)),
-            "tags": "\n".join(f"{scores[name]:.2f}  {escape(name)}" for name in classes),
-            "measures": "\n".join(f"{scores[name]:.2f}  {escape(name)}" for name in measures),
-        }
-        table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_header=self._is_first)
-        for heading, width in self._columns.items():
-            table.add_column(heading, width=width, overflow="fold")
-        table.add_row(*(cells[heading] for heading in self._columns))
-        with self._console.capture() as captured:
-            self._console.print(table)
-            self._console.print()
-        self._is_first = False
-        return captured.get()
-
-    def end(self) -> str:
-        return ""

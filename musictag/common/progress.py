@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 
@@ -43,6 +44,7 @@ class Progress:
                 rich_progress.TextColumn(f"{self._unit}  {{task.fields[rate]:,.1f}} per second"),
                 rich_progress.TimeRemainingColumn(),
                 console=self._console,
+                redirect_stdout=sys.stdout.isatty(),  # into a file it goes past the bar
             )
             self._task = self._bar.add_task(self._what, total=self._total, rate=0.0)
             self._bar.start()

@@ -22,6 +22,8 @@ from musictag.common.parquet import flat_column, open_parquet
 from musictag.common.text import is_one_line
 
 SPLITS = ("train", "validation", "test")
+#: Songs whose tags are not looked at: a teacher alone makes use of them.
+UNLABELLED = "unlabelled"
 KINDS = ("classification", "regression")
 TEXT_COLUMNS = ("song_id", "path", "split", "group")
 RESERVED_COLUMNS = (*TEXT_COLUMNS, "duration")
@@ -47,7 +49,8 @@ class Manifest:
     a million songs with a hundred tags fill a gigabyte.
 
     Raises MusictagError naming every problem with its row (the first song is row 1): columns missing, unknown or of the
-    wrong type, identifiers missing or repeated, splits other than train, validation and test, values out of range.
+    wrong type, identifiers missing or repeated, splits other than train, validation, test
+    and unlabelled, values out of range.
     """
 
     def __init__(self, table: pa.Table, tags: Sequence[Tag], name: str) -> None:
@@ -124,10 +127,15 @@ class Manifest:
         return other
 
     def split(self, name: str) -> Manifest:
-        """The songs of one split (train, validation or test), in the manifest's order."""
-        if name not in SPLITS:
-            raise ValueError(f"no split {name!r}; there are {', '.join(SPLITS)}")
+        """The songs of one split (train, validation, test or unlabelled), in the manifest's order."""
+        if name not in (*SPLITS, UNLABELLED):
+            raise ValueError(f"no split {name!r}; there are {', '.join((*SPLITS, UNLABELLED))}")
         return self._view(np.flatnonzero(pc.equal(self.column("split"), name).to_numpy(zero_copy_only=False)))
+
+    def labelled(self) -> Manifest:
+        """All songs but the unlabelled ones; itself if there are none of these."""
+        rows = np.flatnonzero(pc.not_equal(self.column("split"), UNLABELLED).to_numpy(zero_copy_only=False))
+        return self if len(rows) == len(self) else self._view(rows)
 
     def targets(self) -> np.ndarray:
         """Tag values, float32 S×K, NaN if unknown."""
@@ -151,8 +159,10 @@ class Manifest:
         return digest.hexdigest()
 
     def leaked_groups(self) -> list[str]:
-        """Groups with songs in more than one split, sorted; such songs make test scores too high."""
-        known = pa.table({name: self.column(name) for name in ("group", "split")})
+        """Groups with songs in more than one split, sorted; such songs make test scores too high. Unlabelled songs do
+        not count: the tags of their groups are not learned from them."""
+        labelled = self.labelled()
+        known = pa.table({name: labelled.column(name) for name in ("group", "split")})
         known = known.filter(pc.is_valid(known["group"]))
         counts = known.group_by("group").aggregate([("split", "count_distinct")])
         return sorted(counts.filter(pc.greater(counts["split_count_distinct"], 1))["group"].to_pylist())
@@ -271,7 +281,8 @@ def _check_rows(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> 
     is_first = np.zeros(len(ids), dtype=bool)
     is_first[first_rows] = True
     report("song_id", pc.or_(pa.array(is_first), pc.equal(ids, "").combine_chunks()), "is already used by a song above")
-    report("split", pc.is_in(texts["split"], pa.array(["", *SPLITS])), f"is not one of {', '.join(SPLITS)}")
+    splits = (*SPLITS, UNLABELLED)
+    report("split", pc.is_in(texts["split"], pa.array(["", *splits])), f"is not one of {', '.join(splits)}")
     seconds = pc.fill_null(table["duration"], 1.0)
     report("duration", pc.and_(pc.greater(seconds, 0), pc.is_finite(seconds)), "is not a number of seconds above 0")
     for tag in tags:

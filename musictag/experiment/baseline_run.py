@@ -12,10 +12,8 @@ import torch
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
-from musictag.data.audio.decode import to_float
 from musictag.data.datasets import Source
-from musictag.data.features.cache import stored_features
-from musictag.data.features.descriptors import SAMPLE_RATE, feature_digest, feature_names, song_features
+from musictag.data.features.descriptors import SAMPLE_RATE
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.evaluation.metrics import METRICS
 from musictag.evaluation.song_metrics import song_metrics
@@ -24,9 +22,11 @@ from musictag.experiment.contract import SCORES, Run
 from musictag.experiment.identity import without
 from musictag.experiment.results.files import PACKAGES, write_scores
 from musictag.experiment.results.importances import IMPORTANCE_COLUMNS, write_importances
+from musictag.experiment.results.networks import computing_seconds
 from musictag.experiment.run_folder import clean_up
 from musictag.experiment.tracking.tracker import make_tracker
 from musictag.inference.feature_tagger import FeatureTagger
+from musictag.inference.song_features import Descriptors, NetworkFeatures, SongFeatures, features_digest, network_file
 from musictag.models.baselines import FeatureModel
 from musictag.models.factory import build
 from musictag.models.pretrained import MODEL_FILE
@@ -43,12 +43,12 @@ BASELINE_KEYS = (
 #: Of these, the keys that only networks read.
 NETWORK_KEYS = (
     "data.patch_seconds", "data.num_workers", "data.batch_size", "data.patches_per_song",
-    "data.patches_per_epoch", "data.sampler", "evaluation.mode", "evaluation.batch_size",
-    "evaluation.compare_choices", "seeds.initialisation",
+    "data.patches_per_epoch", "data.sampler", "data.unlabelled", "data.unlabelled_share", "evaluation.mode",
+    "evaluation.batch_size", "evaluation.compare_choices", "seeds.initialisation",
 )  # fmt: skip
+#: Keys of ``baseline`` that choose its features; the others are settings of its models.
+FEATURE_KEYS = ("features", "layer")
 _SPLITS = ("train", "validation", "test")
-#: Songs whose features are computed again to measure how long that takes.
-_TIMED_SONGS = 16
 
 
 class BaselineRun(Run):
@@ -79,6 +79,8 @@ class BaselineRun(Run):
             "freeze": config["freeze"] is not None,
             "finetune": config["finetune"] != NO_FINETUNING,
             "probe": "probe" in config,
+            "teacher": config["teacher"] is not None,
+            "data.unlabelled": config["data"]["unlabelled"] is not None,
             "evaluation.mode=whole": config["evaluation"]["mode"] == "whole",
         }
         if meaningless := [name for name, is_given in given.items() if is_given]:
@@ -86,6 +88,11 @@ class BaselineRun(Run):
                 f"{' and '.join(meaningless)} with baseline={config['names']['baseline']}: a baseline has no network, "
                 "and its features are those of whole songs; omit one of them"
             )
+        model, layer = feature_settings(config)
+        if model is not None:
+            network_file(model)
+        elif layer is not None:
+            raise MusictagError(f"baseline.layer={layer} is a layer of a network; use baseline.features=... as well")
 
     @property
     def name_parts(self) -> list[str]:
@@ -95,7 +102,7 @@ class BaselineRun(Run):
         return None
 
     def digests(self) -> dict[str, str]:
-        return {"features": feature_digest()}
+        return {"features": features_digest(feature_settings(self.config)[0])}
 
     def describe(self, metrics: Mapping[str, Any]) -> tuple[str, str, str]:
         if metrics["parameters"] is None:
@@ -105,7 +112,7 @@ class BaselineRun(Run):
         speed = metrics["speed"]["test_audio_seconds_per_second"]
         return (
             f"features and {metrics['baseline']}",
-            f"{metrics['features']} features, {size}",
+            f"{metrics['input']}, {size}",
             f"features and scores of {speed:,.0f} seconds of audio per second",
         )
 
@@ -113,8 +120,10 @@ class BaselineRun(Run):
         config = self.config
         began = time.perf_counter()
         clean_up(run_dir)
-        baseline = build(config["baseline"], FeatureModel)
-        data = baseline_data(config, source)
+        settings = without(config["baseline"], FEATURE_KEYS)
+        baseline = build(settings, FeatureModel)
+        computed_by = song_features(config)
+        data = baseline_data(config, source, computed_by.sample_rate)
         data.prepare_data()
         data.setup()
         prepared = time.perf_counter()
@@ -124,9 +133,10 @@ class BaselineRun(Run):
         tracker = make_tracker(config, run_dir)
         tracker.start()
         try:
-            features = baseline_features(data, prepare_workers(config))
+            features = baseline_features(data, computed_by, prepare_workers(config))
             computed = time.perf_counter()
-            tagger = fit_tagger(baseline, config["baseline"], data, features, config["seeds"]["order"], run_dir)
+            seed = config["seeds"]["order"]
+            tagger = fit_tagger(baseline, settings, data, features, seed, run_dir, computed_by)
             fitted = time.perf_counter()
             scores = tagger.scores(features["test"])
             seconds = {"prepare": prepared - began, "features": computed - prepared, "train": fitted - computed}
@@ -137,7 +147,7 @@ class BaselineRun(Run):
                 config=config,
                 data=data,
                 scores=scores,
-                own=baseline_facts(tagger, data, features, seconds),
+                own=baseline_facts(tagger, data, features, seconds) | {"input": _input(config, tagger)},
                 device="cpu",
                 packages=(*PACKAGES, "librosa", "lightgbm", "scikit-learn", "scipy"),
             )
@@ -150,16 +160,34 @@ class BaselineRun(Run):
         return metrics
 
 
-def baseline_data(config: Mapping[str, Any], source: Source) -> SongDataModule:
+def feature_settings(config: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The network whose features a baseline uses (None: it uses the descriptors), and its layer."""
+    return config["baseline"].get("features"), config["baseline"].get("layer")
+
+
+def song_features(config: Mapping[str, Any]) -> SongFeatures:
+    """What computes the features of a baseline, on a GPU if there is one."""
+    model, layer = feature_settings(config)
+    if model is None:
+        return Descriptors()
+    return NetworkFeatures(model, layer, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _input(config: Mapping[str, Any], tagger: FeatureTagger) -> str:
+    model = feature_settings(config)[0]
+    return f"{len(tagger.features.names)} features" + (f" of {Path(model).name}" if model else "")
+
+
+def baseline_data(config: Mapping[str, Any], source: Source, sample_rate: float = SAMPLE_RATE) -> SongDataModule:
     """The same data module that networks get; nothing is read yet. Raises MusictagError for another sample rate."""
-    rate = getattr(source, "sample_rate", SAMPLE_RATE)
-    if rate != SAMPLE_RATE:
-        raise MusictagError(f"data.sample_rate={rate}, but features are defined at {SAMPLE_RATE} Hz; use that rate")
+    rate = getattr(source, "sample_rate", sample_rate)
+    if rate != sample_rate:
+        raise MusictagError(f"data.sample_rate={rate}, but features are defined at {sample_rate} Hz; use that rate")
     return SongDataModule(
         source,
         config["data_dir"],
         patch_seconds=1.0,  # no patches are drawn
-        sample_rate=SAMPLE_RATE,
+        sample_rate=int(sample_rate),
         train_songs=config["data"]["train_songs"],
         seed=config["seeds"]["order"],
         subset_seed=config["seeds"]["subset"],
@@ -169,10 +197,10 @@ def baseline_data(config: Mapping[str, Any], source: Source) -> SongDataModule:
     )
 
 
-def baseline_features(data: SongDataModule, workers: int) -> dict[str, np.ndarray]:
+def baseline_features(data: SongDataModule, computed_by: SongFeatures, workers: int) -> dict[str, np.ndarray]:
     """Features of the songs of each split, float32 S×D."""
     ids = [data.song_ids(split) for split in _SPLITS]
-    features = stored_features(data.store, np.concatenate(ids), workers)
+    features = computed_by.stored(data.store, np.concatenate(ids), workers)
     return dict(zip(_SPLITS, np.split(features, np.cumsum([len(songs) for songs in ids])[:-1]), strict=True))
 
 
@@ -192,14 +220,13 @@ def baseline_facts(
     metrics = {f"val_{key}": scores[key] and scores[key]["value"] for key in METRICS}
     sizes = tagger.model.sizes([tag for tag in tagger.fitted if "constant" not in tag])
     audio_seconds = data.audio_seconds("test")
-    predicting, computing = seconds["test"] / audio_seconds, _feature_seconds(data)
+    predicting, computing = seconds["test"] / audio_seconds, computing_seconds(data, tagger.features.of)
     return {
         "family": "baseline",
-        "input": f"{len(feature_names())} features",
         "validation": {"val_loss": float(loss), **metrics},
         "epochs": None,
         "best_epoch": None,
-        "features": len(feature_names()),
+        "features": len(tagger.features.names),
         **sizes,
         "parameters_trained": sizes["parameters"],
         "speed": {
@@ -216,14 +243,3 @@ def baseline_facts(
         },
         "seconds": {name: round(value, 3) for name, value in seconds.items()} | {"epochs": None},
     }
-
-
-def _feature_seconds(data: SongDataModule) -> float:
-    """Seconds of computation for the features of one second of audio."""
-    chosen = np.linspace(0, len(data.song_ids("test")) - 1, _TIMED_SONGS).astype(int).tolist()
-    songs = [to_float(data.audio("test", song)) for song in chosen]
-    song_features(songs[0])  # warm-up
-    began = time.perf_counter()
-    for song in songs:
-        song_features(song)
-    return (time.perf_counter() - began) * SAMPLE_RATE / sum(map(len, songs))

@@ -12,10 +12,12 @@ from musictag.common.processes import available_cores
 from musictag.data.datasets import Source
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.loading.samplers import TrainBatches
+from musictag.data.loading.unlabelled import Unlabelled
 from musictag.data.manifest import Tag
 from musictag.experiment.identity import PIPELINE_KEYS
 from musictag.models.frontends.encoder import described
 from musictag.models.network import TaggingNetwork
+from musictag.training.distillation import Distillation
 from musictag.training.instantiate import make, make_partial
 from musictag.training.losses import Loss
 from musictag.training.module import TaggingModule
@@ -42,7 +44,15 @@ def build_data(config: dict[str, Any], source: Source) -> SongDataModule:
         prepare_workers=prepare_workers(config),
         max_bad_fraction=config["data"]["max_bad_fraction"],
         sampler=make_sampler(config["data"]["sampler"]),
+        unlabelled=unlabelled_songs(config),
     )
+
+
+def unlabelled_songs(config: dict[str, Any]) -> Unlabelled | None:
+    """Which unlabelled songs are trained on; None without a teacher."""
+    if config.get("teacher") is None:
+        return None
+    return Unlabelled(config["data"]["unlabelled"], config["data"]["unlabelled_share"])
 
 
 def make_sampler(spec: dict[str, Any]) -> partial[TrainBatches]:
@@ -79,8 +89,16 @@ def build_module(config: dict[str, Any], source: Source, data: SongDataModule, t
         seed=config["seeds"]["order"],
         compile=config["compile"],
         freeze="frontend" if "probe" in config else config["freeze"],
+        distill=_distill(config),
         finetune=config["finetune"],
     )
+
+
+def _distill(config: dict[str, Any]) -> partial[Distillation] | None:
+    if config.get("teacher") is None:
+        return None
+    settings = {name: config["distillation"][name] for name in ("signal", "weight")}
+    return partial(Distillation, model=config["teacher"], **settings)
 
 
 def scaled_optimizer(config: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from musictag.common.errors import MusictagError
 from musictag.common.paths import expanded
 from musictag.experiment.overrides import explain, plain_config, readable
-from musictag.experiment.search_path import CONF, plugin_folders
+from musictag.experiment.search_path import CONF, plugin_folders, search_overrides
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
             with open_dict(cfg):
                 cfg.names = OmegaConf.to_container(cfg.names, resolve=True)
                 del cfg["hydra"]
-            return plain_config(cfg)
+            return with_teacher(plain_config(cfg))
     except MissingMandatoryValue as error:
         raise MusictagError(f"{error.full_key} is needed; use {error.full_key}=...") from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -49,6 +50,28 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     finally:
         HydraConfig.instance().cfg = before
         GlobalHydra.instance().hydra = outer
+
+
+def with_teacher(config: dict[str, Any]) -> dict[str, Any]:
+    """``config`` with the folder of the teacher's run, if ``distillation.model`` says which: the run of the same
+    overrides with that model instead, and without a teacher. Call this while Hydra is initialized.
+
+    Raises MusictagError if ``teacher`` is given, too, and for a model that does not exist.
+    """
+    if (model := config["distillation"]["model"]) is None:
+        return config
+    if config["teacher"] is not None or model == config["names"]["model"]:
+        other = f"teacher={config['teacher']} names one, too" if config["teacher"] else "it is the student's own model"
+        raise MusictagError(f"distillation.model={model} names a teacher, and {other}: leave out one of them")
+    # imported here, as it imports Lightning
+    from musictag.experiment.builders import shared_source
+    from musictag.experiment.run import make_run
+
+    hydra = HydraConfig.get()
+    own = re.compile(r"[+~]*(model|label|distillation\.\w+|data\.unlabelled\w*)=")
+    kept = [word for word in hydra.overrides.task if not own.match(word)]
+    teacher = compose([*search_overrides(hydra), *kept, f"model={model}"])
+    return config | {"teacher": str(make_run(teacher).folder(shared_source(teacher)))}
 
 
 def presets() -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from musictag.data.datasets import Source
+from musictag.data.manifest import Manifest
 from musictag.data.preparation.prepare import song_versions
 from musictag.data.store.folder import prepared_folder
 from musictag.experiment.code_versions import code_versions
@@ -61,6 +62,10 @@ class Run(ABC):
     def digests(self) -> dict[str, str]:
         """Versions of what decides the result beyond settings and songs, by name."""
 
+    def songs(self, source: Source) -> Manifest:
+        """The songs that decide the result."""
+        return source.learnable_manifest().labelled()
+
     @abstractmethod
     def execute(self, source: Source, run_dir: Path, signal_handler: SignalHandler) -> dict[str, Any]:
         """Prepare the songs, train and test; returns the content of ``metrics.json``, which is written last."""
@@ -74,7 +79,7 @@ class Run(ABC):
 
         Raises MusictagError if ``trainer.devices`` leaves to the machine what would change the network.
         """
-        manifest = source.learnable_manifest()
+        manifest = self.songs(source)
         inputs = {"audio": source.fingerprint(), "songs": manifest.digest(), **self.digests()}
         if hasattr(source, "versions"):  # a file that was repaired may be another song
             versions = song_versions(source, manifest, prepared_folder(source, self.config["data_dir"]))

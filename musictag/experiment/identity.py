@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from musictag.models.backends import BackEnd
 from musictag.models.baselines import FeatureModel
 from musictag.models.factory import with_lists
 from musictag.models.frontends import FrontEnd
+from musictag.models.pretrained import ENSEMBLE_FILE, TAGGER_FILE
 from musictag.training.best_epoch import check_smoothing
 from musictag.training.finetune import NO_FINETUNING
 from musictag.training.flags import check_flags
@@ -24,8 +26,10 @@ KEYS = {
     "": (
         "frontend", "backend", "probe", "data", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger",
         "evaluation", "monitor", "monitor_smoothing", "compile", "lr_scaling", "seed", "seeds", "init_from", "freeze",
-        "finetune", "study", "label", "names", "runs_dir", "data_dir", "baseline", "tuning", "augmentation",
+        "finetune", "study", "label", "names", "runs_dir", "data_dir", "baseline", "tuning", "augmentation", "teacher",
+        "distillation", "cached_features",
     ),
+    "distillation": ("model", "signal", "weight"),
     "seeds": ("subset", "initialisation", "order"),
     "lr_scaling": ("rule", "reference_batch_size"),
     "evaluation": ("mode", "batch_size", "compare_choices", "bootstrap_resamples", "confidence"),
@@ -38,7 +42,7 @@ NAMED_PARTS = ("callbacks", "logger", "augmentation")
 #: Keys of ``data`` that belong to the pipeline; the others describe the source.
 PIPELINE_KEYS = (
     "batch_size", "patches_per_song", "patches_per_epoch", "patch_seconds", "train_songs", "num_workers",
-    "prepare_workers", "max_bad_fraction", "sampler",
+    "prepare_workers", "max_bad_fraction", "sampler", "unlabelled", "unlabelled_share",
 )  # fmt: skip
 #: Keys or groups of keys that cannot change the result, with the reason; they are not part of the identity of a run.
 #: Differences in rounding, and other random numbers on other hardware, do not make another run.
@@ -52,6 +56,8 @@ INDIFFERENT_KEYS: dict[str, str] = {
     "label": "a name for reports",
     "names": "the parts that they name are in the identity; names only begin the name of the folder",
     "init_from": "the digest of its weights is in the identity, whatever the file is called",
+    "teacher": "the digest of its weights is in the identity, whatever the file is called",
+    "baseline.features": "the digest of its weights is in the identity, whatever the file is called",
     "evaluation.batch_size": "every patch is scored separately",
     "evaluation.bootstrap_resamples": "intervals come from stored predictions, without training",
     "evaluation.confidence": "intervals come from stored predictions, without training",
@@ -74,7 +80,10 @@ LATER_KEYS: dict[str, Any] = {
     "monitor_smoothing": 1,
     "callbacks.early_stopping.smoothing": 1,
     "evaluation.compare_choices": False,
+    "data.unlabelled": None,
+    "data.unlabelled_share": 0.5,
     "finetune": NO_FINETUNING,
+    "baseline.layer": None,
 }
 _BATCH_NORM = "`batch_norm_shares`, the number of shares of a batch that batch norm sees, is in the identity instead"
 #: Keys that matter only under some settings of other keys; what follows from them is in the identity.
@@ -83,6 +92,7 @@ CONDITIONAL_KEYS: dict[str, str] = {
     "trainer.num_nodes": _BATCH_NORM,
     "trainer.strategy": _BATCH_NORM,
     "trainer.sync_batchnorm": _BATCH_NORM,
+    "cached_features": "read where something is frozen, and where it changes what such a run was before there were any",
     "lr_scaling.reference_batch_size": "read, and in the identity, where lr_scaling.rule is not none",
 }
 
@@ -145,13 +155,27 @@ def with_conditional_keys(decides: dict[str, Any], config: dict[str, Any]) -> di
         decides[group] = {name: spec for name, spec in (decides.get(group) or {}).items() if spec is not None}
     if not decides["augmentation"]:  # as before there were any
         decides.pop("augmentation")
+    if config.get("teacher") is None:
+        decides.pop("distillation", None)
+        decides["data"] = without(decides["data"], ("unlabelled", "unlabelled_share"))
     if config["lr_scaling"]["rule"] == "none":
         decides.pop("lr_scaling")
     else:
         decides["lr_scaling"]["reference_batch_size"] = config["lr_scaling"]["reference_batch_size"]
+    asked = config.get("cached_features", False)
+    if may_cache(config) and asked is ("probe" in config):  # probes drew random patches before
+        decides["cached_features"] = asked
     if (shares := batch_norm_shares(config["trainer"])) != 1:
         decides["trainer"]["batch_norm_shares"] = shares
     return decides
+
+
+def may_cache(config: Mapping[str, Any]) -> bool:
+    """Whether a network may train on stored features: something is frozen, and nothing asks for anew computed ones."""
+    if ("probe" not in config and config.get("freeze") is None) or config.get("teacher") is not None:
+        return False  # a teacher hears audio
+    augmented = any(spec is not None for spec in (config.get("augmentation") or {}).values())
+    return not augmented and config["evaluation"]["mode"] == "patches" and not config.get("compile")
 
 
 def batch_norm_shares(trainer: dict[str, Any]) -> int | None:
@@ -210,7 +234,20 @@ def system_label(config: Mapping[str, Any]) -> str:
     label = names["baseline"] or names["model"] or f"{frontend}+{names['backend']}"
     if encoder and config["freeze"]:
         label += " (frozen)"
+    if names["baseline"] and (features := (config.get("baseline") or {}).get("features")):
+        label += f" on {Path(features).name}"
     if config.get("init_from"):
         how = f"{names['probe']} probe" if names.get("probe") else f"{config['freeze'] or 'nothing'} frozen"
         label += f" from {Path(config['init_from']).name} ({how})"
+    model = (config.get("distillation") or {}).get("model")
+    if model or config.get("teacher"):
+        label += f" taught by {model or _teacher_name(config['teacher'])}"
     return label
+
+
+def _teacher_name(model: str) -> str:
+    """What a teacher is called: a run by the name of its folder without the hash, so that those of other sizes and
+    seeds are the same."""
+    path = Path(model)
+    name = path.parent.name if path.name in (TAGGER_FILE, ENSEMBLE_FILE) else path.name
+    return re.sub("-[0-9a-f]{8}$", "", name)

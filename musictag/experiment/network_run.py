@@ -17,23 +17,26 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.common.processes import KILL, is_rank_zero, keep_freed_memory, rank_zero_say
 from musictag.data.datasets import Source
+from musictag.data.features.patch_features import patch_feature_folder
 from musictag.data.loading.datamodule import SongDataModule
-from musictag.data.manifest import Tag
+from musictag.data.manifest import Manifest, Tag
 from musictag.evaluation.plots import plot_curves
 from musictag.experiment.builders import build_data, build_module, check_songs
 from musictag.experiment.choices import other_choices, remove_choices, score_choices, with_test
 from musictag.experiment.contract import SCORES, Run
 from musictag.experiment.failures import explain_failure, format_error
-from musictag.experiment.identity import batch_norm_shares, with_conditional_keys, without
+from musictag.experiment.identity import batch_norm_shares, may_cache, with_conditional_keys, without
 from musictag.experiment.results.files import read_results, write_scores
-from musictag.experiment.results.networks import network_facts, training_facts
+from musictag.experiment.results.networks import network_facts, training_facts, with_stored_features
 from musictag.experiment.run_folder import clean_up, write_error
 from musictag.experiment.tracking.tracker import make_tracker
+from musictag.inference.embedding import BeforeHead
 from musictag.models.checkpoint import StoredTagger, read_checkpoint, read_tagger, store_tagger, tagger_spec
 from musictag.models.frontends.encoder import described, load_weights
 from musictag.models.pretrained import TAGGER_FILE, digest
 from musictag.training.callbacks.checkpoints import save_tagger
 from musictag.training.callbacks.history import History, write_history
+from musictag.training.distillation import check_teacher, teacher_digest
 from musictag.training.distributed.launcher import WatchedDDP
 from musictag.training.flags import AUTO
 from musictag.training.module import TaggingModule
@@ -59,6 +62,7 @@ class NetworkRun(Run):
 
     def check(self) -> None:
         check_transfer(self.config)
+        check_teacher(self.config)
         described(self.config["frontend"])  # a folder that is no encoder
 
     @property
@@ -75,8 +79,10 @@ class NetworkRun(Run):
         data = self.config["data"]
         if data["patches_per_epoch"] is not None:
             return data["patches_per_epoch"] * self.max_epochs
-        songs = data["train_songs"]
-        return None if songs is None else songs * data["patches_per_song"] * self.max_epochs
+        if (songs := data["train_songs"]) is None:
+            return None
+        share = data["unlabelled_share"] if self.config["teacher"] is not None else 0
+        return round(songs * data["patches_per_song"] * self.max_epochs / (1 - share))
 
     def deciding(self, locations: Collection[str]) -> dict[str, Any]:
         decides = without(super().deciding(locations), ("baseline",))  # null and omitted are the same run
@@ -86,8 +92,16 @@ class NetworkRun(Run):
         return with_conditional_keys(decides, self.config)
 
     def digests(self) -> dict[str, str]:
-        weights = self.config["init_from"]
-        return {} if weights is None else {"weights": digest(weights)}
+        weights, teacher = self.config["init_from"], self.config.get("teacher")
+        found = {} if weights is None else {"weights": digest(weights)}
+        if teacher is None:
+            return found
+        # the run of another model has an identity before it has weights
+        by_run = self.config["distillation"]["model"] is not None
+        return found | {"teacher": Path(teacher).name.rpartition("-")[2] if by_run else teacher_digest(teacher)}
+
+    def songs(self, source: Source) -> Manifest:
+        return super().songs(source) if self.config.get("teacher") is None else source.learnable_manifest()
 
     def folder(self, source: Source) -> Path:
         if batch_norm_shares(self.config["trainer"]) is None:
@@ -133,6 +147,8 @@ class NetworkRun(Run):
         if data.tags != source.learnable_manifest().tags:  # some tags are lost with songs that could not be read
             pl.seed_everything(config["seeds"]["initialisation"], workers=True, verbose=False)
             module, started_from = _model(config, source, data, data.tags)
+        if module.distillation is not None:
+            rank_zero_say(module.distillation.about)
         check_songs(data, trainer.world_size)
         prepared = time.perf_counter()
 
@@ -149,6 +165,17 @@ class NetworkRun(Run):
             rank_zero_say(started_from)
         else:
             module.tagger.fit_normalisation(data.normalisation_waveforms())
+        embedder = None
+        if config.get("cached_features") and may_cache(config) and module.only_head_learns():
+            if last.exists():  # what was measured before training
+                module.load_state_dict(_read_last(last)["state_dict"])
+            embedder = BeforeHead(module.to(trainer.strategy.root_device).tagger)
+            data.use_features(embedder)
+            rank_zero_say(
+                f"What is frozen is computed once per song, for its consecutive patches: "
+                f"{patch_feature_folder(data.store, embedder)}"
+            )
+        stored = time.perf_counter()
         try:
             if trainer.is_global_zero:
                 tracker.start()
@@ -174,18 +201,22 @@ class NetworkRun(Run):
             scores = score(best.state)  # the last test, whose time counts
             metrics = None
             if trainer.is_global_zero:
-                seconds = {"prepare": prepared - began, "train": trained - prepared, "test": module.test_seconds}
+                seconds = {"prepare": prepared - began, "features": stored - prepared, "train": trained - stored}
+                seconds["test"] = module.test_seconds
                 if history.rows:
                     # again: a run resumed after its last epoch has not written it, and the file may be damaged
                     write_history(history.path, history.rows)
                     plot_curves(history.rows, run_dir / "curves.png", best_epoch=best_epoch)
+                facts = network_facts(module.tagger, data, history.rows, best_epoch, validation, seconds)
+                facts |= training_facts(module.tagger, history.rows, best_epoch, config["monitor"], trainer.global_step)
+                if embedder is not None:
+                    facts = with_stored_features(facts, module.tagger, data, embedder)
                 metrics = write_scores(
                     run_dir,
                     config=self.config,
                     data=data,
                     scores=scores,
-                    own=network_facts(module.tagger, data, history.rows, best_epoch, validation, seconds)
-                    | training_facts(module.tagger, history.rows, best_epoch, config["monitor"], trainer.global_step)
+                    own=facts
                     | {"choices": with_test(choices, others | {best_epoch: scores}, data)}
                     | {"precision": trainer.precision},
                     device=str(trainer.strategy.root_device),

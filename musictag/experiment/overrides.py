@@ -35,8 +35,8 @@ from musictag.training.signals import Stopped
 
 #: Every key that holds a path, and whether it may be null.
 PATH_KEYS = {
-    "runs_dir": False, "data_dir": False, "init_from": True, "data.path": False, "data.root": True, "data.lists": True,
-    "data.cals": True, "data.artists": True, "data.split_path": True, "data.soundfont": True,
+    "runs_dir": False, "data_dir": False, "init_from": True, "teacher": True, "data.path": False, "data.root": True,
+    "data.lists": True, "data.cals": True, "data.artists": True, "data.split_path": True, "data.soundfont": True,
 }  # fmt: skip
 #: Of these, those that may also be a list of paths, with null for the default.
 PATH_LISTS = ("data.soundfont",)

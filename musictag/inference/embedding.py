@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,15 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.inference.layers import Layer
-from musictag.inference.over_patches import evaluating, over_patches
+from musictag.inference.over_patches import Patches, evaluating, over_patches
 from musictag.inference.tagger import SongEmbedder
+from musictag.models.frozen import digest_before_head, layer_digest
 from musictag.models.inference_form import InferenceForm
 from musictag.models.network import TaggingNetwork
 
 PENULTIMATE = "penultimate"
+#: Hooks hear the network in whichever thread it runs.
+_ONE_AT_A_TIME = Lock()
 _HOW_TO_LIST = "to list all layers: musictag embed --model MODEL --list-layers"
 
 
@@ -54,20 +59,54 @@ class Embedder(SongEmbedder):
             raise MusictagError(f"this model has no layer {layer}{hint}; {_HOW_TO_LIST}")
         self.layer, self._runs = usable[layer], network  # the inference form has no such layers
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """The same in words."""
+        return {"layer": self.layer.name, "patch_seconds": self.patch_seconds}
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies what is computed: settings, weights, layer and patch length."""
+        return layer_digest(self.network, self.layer.name)
+
     def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         network = self.network
-        starts, features = over_patches(network, self._features, audio, network.patch_samples)
+        starts, features = over_patches(network, self.features, audio, network.patch_samples)
         return starts / network.sample_rate, features
 
-    def _features(self, waveform: Tensor) -> Tensor:
-        """B×N -> B×H. The hook is always removed afterwards."""
+    def work(self) -> Patches[tuple[np.ndarray, np.ndarray]]:
+        network = self.network
+        return Patches(
+            network,
+            self.features,
+            network.patch_samples,
+            lambda starts, features: (starts / network.sample_rate, features),
+        )
+
+    def features(self, waveform: Tensor) -> Tensor:
+        """Patches with margins, B×N float32 on the network's device -> B×H. The hook is always removed afterwards."""
         heard: list[Tensor] = []
-        with _listening(self._runs, self.layer, heard):
+        with _ONE_AT_A_TIME, _listening(self._runs, self.layer, heard):
             self._runs(waveform)
         expected = (len(waveform), self.layer.size)
         if [tuple(found.shape) for found in heard] != [expected]:
             raise MusictagError(f"layer {self.layer.name} of this model does not return one vector per patch")
         return heard[0]
+
+
+class BeforeHead:
+    """Songs -> the vectors that the head of ``network`` gets, with the weights of this moment."""
+
+    def __init__(self, network: TaggingNetwork) -> None:
+        self._network = network
+        self._form = InferenceForm(network.frontend, network.backend.before_head())
+        self.digest = digest_before_head(network)
+        self.about = {"layer": "before the head", "patch_seconds": network.patch_seconds}
+
+    def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As ``SongEmbedder.embed_patches``."""
+        starts, features = over_patches(self._network, self._form, audio, self._network.patch_samples)
+        return starts / self._network.sample_rate, features
 
 
 def layers(network: TaggingNetwork) -> tuple[dict[str, Layer], dict[str, str]]:
@@ -114,7 +153,7 @@ def _outputs(network: TaggingNetwork, num_samples: int, all_of_it: bool = True) 
     def note(name: str, output: Any) -> None:
         seen.setdefault(name, []).append(tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__)
 
-    with ExitStack() as hooks, evaluating(network), torch.inference_mode():
+    with _ONE_AT_A_TIME, ExitStack() as hooks, evaluating(network), torch.inference_mode():
         for name, module in network.named_modules():
             hooks.enter_context(module.register_forward_hook(lambda _m, _in, out, name=name: note(name, out)))
         silence = torch.zeros(2, num_samples, device=next(network.parameters()).device)

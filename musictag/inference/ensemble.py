@@ -66,6 +66,8 @@ def write_members(folder: Path, models: Sequence[Path]) -> None:
     names = [f"member-{number}{model.suffix}" for number, model in enumerate(models)]
     for name, model in zip(names, models, strict=True):
         shutil.copyfile(model, folder / name)
+        for network in model.parent.glob("features-*.safetensors") if model.suffix == ".json" else ():
+            shutil.copyfile(network, folder / network.name)  # computes the features of this member
     write_json(folder / ENSEMBLE_FILE, {"what": _WHAT, "members": names})
 
 

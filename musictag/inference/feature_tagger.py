@@ -13,10 +13,9 @@ import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
-from musictag.data.audio.decode import to_float
 from musictag.data.audio.read import AudioSource
-from musictag.data.features.descriptors import SAMPLE_RATE, feature_names, song_features
 from musictag.inference.layers import Layer
+from musictag.inference.song_features import Descriptors, SongFeatures, find_features
 from musictag.inference.tagger import SongEmbedder, Tagger, Taggram
 from musictag.models.baselines import FeatureModel, check_scores, constant_predictor, read_models
 from musictag.models.factory import build, check_targets
@@ -26,14 +25,21 @@ _LAYER = "features"
 
 
 class FeatureTagger(Tagger):
-    """Tags songs from their audio features.
+    """Tags songs from their ``features``, by default the descriptors.
 
     ``model`` predicts; ``spec`` is the plain dictionary that it was built from. ``fitted`` holds a fitted model for
     each tag, with its ``name`` and ``kind``.
     """
 
-    def __init__(self, model: FeatureModel, spec: Mapping[str, Any], fitted: Sequence[dict[str, Any]]) -> None:
-        super().__init__(fitted, SAMPLE_RATE)
+    def __init__(
+        self,
+        model: FeatureModel,
+        spec: Mapping[str, Any],
+        fitted: Sequence[dict[str, Any]],
+        features: SongFeatures | None = None,
+    ) -> None:
+        self.features = features or Descriptors()
+        super().__init__(fitted, self.features.sample_rate)
         self.model = model
         self.spec = dict(spec)
         self.fitted = list(fitted)
@@ -46,7 +52,7 @@ class FeatureTagger(Tagger):
         return np.stack([predict(features) for predict in self._predictors], axis=1).astype(np.float32)
 
     def predict_song(self, audio: np.ndarray) -> np.ndarray:
-        return self.scores(_features(audio)[None])[0]
+        return self.scores(self.features.of(audio)[None])[0]
 
     def taggram(self, source: AudioSource, hop_seconds: float | None = None) -> Taggram:
         raise MusictagError("a baseline has no taggram: its features describe whole songs. Use tag, or a network")
@@ -57,12 +63,13 @@ class FeatureTagger(Tagger):
         return _FeatureEmbedder(self)
 
     def layers(self) -> dict[str, Layer]:
-        return {_LAYER: Layer(_LAYER, "features of the whole song", (len(feature_names()),))}
+        return {_LAYER: Layer(_LAYER, "features of the whole song", (len(self.features.names),))}
 
     def save(self, path: str | Path) -> None:
-        """Write everything as JSON, atomically: without pickle, so that reading it executes nothing."""
-        content = {"what": _WHAT, "features": list(feature_names()), "baseline": self.spec, "tags": self.fitted}
-        write_json(path, content)
+        """Write everything as JSON, atomically: without pickle, so that reading it executes nothing. The network that
+        computes the features, if there is one, is copied into the same folder before."""
+        content = {"what": _WHAT, "features": list(self.features.names), "baseline": self.spec, "tags": self.fitted}
+        write_json(path, content | self.features.save(Path(path).parent))
 
 
 class _FeatureEmbedder(SongEmbedder):
@@ -71,21 +78,19 @@ class _FeatureEmbedder(SongEmbedder):
     patch_seconds = None
 
     def __init__(self, tagger: FeatureTagger) -> None:
+        self._features = tagger.features
         self.layer = tagger.layers()[_LAYER]
         self.sample_rate = tagger.sample_rate
 
     def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros(1), _features(audio)[None].astype(np.float32)
+        return np.zeros(1), self._features.of(audio)[None].astype(np.float32)
 
 
-def _features(audio: np.ndarray) -> np.ndarray:
-    return song_features(to_float(audio), SAMPLE_RATE)
+def read_feature_tagger(path: Path, device: str = "cpu", trust: Sequence[str] = ()) -> FeatureTagger:
+    """The tagger in the model.json of a finished baseline run; arguments as for ``musictag.load``.
 
-
-def read_feature_tagger(path: Path, trust: Sequence[str] = ()) -> FeatureTagger:
-    """The tagger in the model.json of a finished baseline run; ``trust`` as for ``musictag.load``.
-
-    Raises MusictagError for anything else, and for a model whose features differ from those of this version.
+    Raises MusictagError for anything else, for a model whose features differ from those of this version, and for one
+    whose features need a network that is not there.
     """
     try:
         content = read_models(path)
@@ -93,15 +98,17 @@ def read_feature_tagger(path: Path, trust: Sequence[str] = ()) -> FeatureTagger:
         raise MusictagError(f"{path} is not a model of a baseline, or is damaged: {error}") from error
     if content["what"] != _WHAT:
         raise MusictagError(f"{path} is not a model of a baseline: it was not written by this version of musictag")
-    if content["features"] != list(feature_names()):
-        raise MusictagError(
-            f"{path} was fitted to other features than those of this version of musictag: run the baseline again, or "
-            "use the version that fitted it"
-        )
     try:
         check_targets(content["baseline"], trust)
-        tagger = FeatureTagger(build(content["baseline"], FeatureModel), content["baseline"], content["tags"])
-        check_scores(tagger.scores, len(feature_names()))
+        features = find_features(content, path.parent, device, trust)
+        if content["features"] != list(features.names):
+            raise MusictagError(
+                "it was fitted to other features than those of this version of musictag: run the baseline again, or "
+                "use the version that fitted it"
+            )
+        model = build(content["baseline"], FeatureModel)
+        tagger = FeatureTagger(model, content["baseline"], content["tags"], features)
+        check_scores(tagger.scores, len(features.names))
         return tagger
     except MusictagError as error:
         raise MusictagError(f"{path}: {error}") from error

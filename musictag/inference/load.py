@@ -8,13 +8,9 @@ from collections.abc import Sequence
 import torch
 
 from musictag.common.errors import MusictagError
-from musictag.common.text import reason
 from musictag.inference.ensemble import EnsembleTagger, read_members
-from musictag.inference.network_tagger import NetworkTagger
+from musictag.inference.network_tagger import NetworkTagger, load_network
 from musictag.inference.tagger import Tagger
-from musictag.models.checkpoint import check_fit, read_tagger
-from musictag.models.factory import check_targets
-from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import ENSEMBLE_FILE, locate
 
 
@@ -28,9 +24,9 @@ def load(
 
     ``model`` is the tagger.safetensors of a network, the model.json of a baseline, the ensemble.json beside the members
     of an ensemble, the folder of a finished run with any of these, or the name of a pretrained model. A network runs on
-    ``device``, a baseline always on the CPU. No configuration file is needed. ``precision="bf16-mixed"`` computes
-    convolutions in bfloat16: faster on processors and GPUs that have it, with scores that differ by some thousandths;
-    elsewhere, and for a baseline, it is refused.
+    ``device``, a baseline on the CPU, apart from a network that computes its features. No configuration file is needed.
+    ``precision="bf16-mixed"`` computes convolutions in bfloat16: faster on processors and GPUs that have it, with
+    scores that differ by some thousandths; elsewhere, and for a baseline, it is refused.
 
     The file is treated as untrusted: nothing in it is executed. It may name classes of musictag, of packages that are
     registered under the entry-point group ``musictag.plugins``, and of the packages in ``trust``; this is checked
@@ -46,27 +42,5 @@ def load(
 
         if precision != "32-true":
             raise MusictagError(f"precision={precision}: a baseline has no convolutions; use precision=32-true")
-        return read_feature_tagger(path, trust)
+        return read_feature_tagger(path, device, trust)
     return NetworkTagger(load_network(path, device, trust), precision)
-
-
-def load_network(
-    model: str | os.PathLike, device: str | torch.device = "cpu", trust: Sequence[str] = ()
-) -> TaggingNetwork:
-    """The network of a tagger, in evaluation mode; arguments and errors as for ``load``."""
-    path = locate(model)
-    stored = read_tagger(path)
-    try:
-        check_targets(stored.spec, trust)
-        with torch.device("meta"):  # shapes only: a wrong file must not cost memory
-            expected = TaggingNetwork(**stored.spec).state_dict()
-        check_fit(expected, stored.state)
-        network = TaggingNetwork(**stored.spec)
-        network.load_state_dict(stored.state)
-    except Exception as error:  # an untrusted spec can make the parts raise almost anything
-        what = error if isinstance(error, MusictagError) else f"its tagger cannot be built ({reason(error)})"
-        raise MusictagError(f"{path}: {what}") from error
-    try:
-        return network.to(device).eval()
-    except (RuntimeError, AssertionError) as error:
-        raise MusictagError(f"device={device} cannot be used here: {error}") from error

@@ -1,38 +1,116 @@
-"""Many songs one after the other: while a model works on one, the next are read.
+"""Many songs one after the other: while a model works on one, the next are read, block by block.
 
 Legend: N samples.
 """
 
 from __future__ import annotations
 
-import os
+import queue
 import warnings
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TypeVar
+from contextlib import suppress
+from threading import Event
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from musictag.common.errors import MusictagError, SongWarning
-from musictag.data.audio.decode import Reading
-from musictag.data.audio.read import AudioSource, read_with_note
+from musictag.data.audio.read import AudioSource, source_blocks
 
 Result = TypeVar("Result")
 
 WORKERS = 2  # one reads faster than most networks tag
-#: Larger files are read in their turn: several long songs at once would take too much memory, and a thread that has
-#: begun to read cannot be stopped.
-LARGE_FILE_BYTES = 2**24
+#: Of a song that is being read, at most so many blocks wait, of so many samples: an hour takes no more memory than two
+#: minutes.
+_WAITING_BLOCKS, _BLOCK_SAMPLES = 64, 2**15
+_RESTART = object()
+
+
+class Song(ABC, Generic[Result]):
+    """The work on one song, whose samples (mono int16) arrive in blocks."""
+
+    @abstractmethod
+    def add(self, block: np.ndarray) -> None:
+        """The next samples."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """No more samples follow."""
+
+    @property
+    @abstractmethod
+    def is_complete(self) -> bool:
+        """Whether there is a result, or an error."""
+
+    @abstractmethod
+    def result(self) -> Result:
+        """Of a complete song; raises its error."""
+
+
+class Work(ABC, Generic[Result]):
+    """What is done with each of many songs."""
+
+    @abstractmethod
+    def begin(self) -> Song[Result]:
+        """A new song."""
+
+    @abstractmethod
+    def run(self) -> None:
+        """Complete all songs that have ended; what several songs are done in together is not waited for."""
+
+
+class WholeSongs(Work[Result]):
+    """``compute`` gets all samples of a song at once, N."""
+
+    def __init__(self, compute: Callable[[np.ndarray], Result]) -> None:
+        self._compute = compute
+
+    def begin(self) -> Song[Result]:
+        return _WholeSong(self._compute)
+
+    def run(self) -> None:
+        pass
+
+
+class _WholeSong(Song[Result]):
+    def __init__(self, compute: Callable[[np.ndarray], Result]) -> None:
+        self._compute, self._parts, self._results = compute, [], []
+
+    def add(self, block: np.ndarray) -> None:
+        self._parts.append(block)
+
+    def end(self) -> None:
+        self._results.append(self._compute(np.concatenate(self._parts)))
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self._results)
+
+    def result(self) -> Result:
+        return self._results[0]
+
+
+def one_result(work: Work[Result], source: AudioSource, sample_rate: int) -> Result:
+    """What ``work`` makes of one song; raises whatever goes wrong."""
+    songs = [work.begin()]
+    note = source_blocks(source, sample_rate, lambda block: songs[-1].add(block), lambda: songs.append(work.begin()))
+    if note:
+        warnings.warn(f"{source}: {note}", SongWarning, stacklevel=3)
+    songs[-1].end()
+    work.run()
+    return songs[-1].result()
 
 
 def each_result(
-    work: Callable[[np.ndarray], Result], sources: Iterable[AudioSource], sample_rate: int, workers: int = WORKERS
+    work: Work[Result], sources: Iterable[AudioSource], sample_rate: int, workers: int = WORKERS
 ) -> Iterator[tuple[AudioSource, Result | Exception]]:
-    """Every source, in order, with what ``work`` makes of its samples (mono int16, N), or with the error raised by it.
+    """Every source, in order, with what ``work`` makes of it, or with the error raised by it.
 
-    ``workers`` threads read ahead, by one song more than there are threads.
+    ``workers`` threads read ahead, by one song more than there are threads. A song that is complete is not kept waiting
+    for one that is still being read.
     """
     if workers < 1:
         raise MusictagError(f"workers={workers}; it must be at least 1")
@@ -40,25 +118,64 @@ def each_result(
 
 
 def _each_result(
-    work: Callable[[np.ndarray], Result], sources: Iterable[AudioSource], sample_rate: int, workers: int
+    work: Work[Result], sources: Iterable[AudioSource], sample_rate: int, workers: int
 ) -> Iterator[tuple[AudioSource, Result | Exception]]:
-    pool = ThreadPoolExecutor(workers, "musictag-reader")
-    waiting: deque[tuple[AudioSource, Callable[[], Reading]]] = deque()
+    pool, stop = ThreadPoolExecutor(workers, "musictag-reader"), Event()
+    ended: deque[tuple[AudioSource, Song[Result] | Exception]] = deque()
     try:
-        for source in sources:
-            read = partial(read_with_note, source, sample_rate)
-            waiting.append((source, pool.submit(read).result if _is_small(source) else read))
-            if len(waiting) > workers + 1:
-                yield _next(waiting, work)
-        while waiting:
-            yield _next(waiting, work)
+        for reader in _reading_ahead((_Reader(source, sample_rate, stop) for source in sources), workers, pool):
+            song, said = work.begin(), None
+            while said is None:
+                if ended and reader.is_behind:
+                    work.run()
+                    yield from _completed(ended)
+                item = reader.next()
+                if item is _RESTART:
+                    song = work.begin()
+                elif isinstance(item, np.ndarray):
+                    try:
+                        song.add(item)
+                    except Exception as error:
+                        reader.is_wanted, said = False, error
+                else:
+                    said = item
+            error = attempt(lambda: _end(song, reader.source, said))  # noqa: B023
+            ended.append((reader.source, song if error is None else error))
+            yield from _completed(ended)
+        work.run()
+        yield from _completed(ended)
     finally:
+        stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _next(waiting: deque, work: Callable[[np.ndarray], Result]) -> tuple[AudioSource, Result | Exception]:
-    source, read = waiting.popleft()
-    return source, attempt(lambda: work(_samples(source, read)))
+def _reading_ahead(readers: Iterator[_Reader], workers: int, pool: ThreadPoolExecutor) -> Iterator[_Reader]:
+    waiting: deque[_Reader] = deque()
+    for reader in readers:
+        waiting.append(reader)
+        pool.submit(reader.run)
+        if len(waiting) > workers + 1:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _completed(
+    ended: deque[tuple[AudioSource, Song[Result] | Exception]],
+) -> Iterator[tuple[AudioSource, Result | Exception]]:
+    while ended and (isinstance(ended[0][1], Exception) or ended[0][1].is_complete):
+        source, song = ended.popleft()
+        try:
+            yield source, song if isinstance(song, Exception) else song.result()
+        except Exception as error:
+            yield source, error
+
+
+def _end(song: Song, source: AudioSource, said: str | Exception) -> None:
+    if isinstance(said, Exception):
+        raise said
+    if said:  # here, so that it comes in the order of the songs, whichever is read first
+        warnings.warn(f"{source}: {said}", SongWarning, stacklevel=2)
+    song.end()
 
 
 def attempt(work: Callable[[], Result]) -> Result | Exception:
@@ -69,17 +186,44 @@ def attempt(work: Callable[[], Result]) -> Result | Exception:
         return error
 
 
-def _samples(source: AudioSource, read: Callable[[], Reading]) -> np.ndarray:
-    samples, note = read()
-    if note:  # here, so that it comes in the order of the songs, whichever is read first
-        warnings.warn(f"{source}: {note}", SongWarning, stacklevel=2)
-    return samples
+class _Reader:
+    """Reads one song in another thread, not further ahead than ``_WAITING_BLOCKS``."""
+
+    def __init__(self, source: AudioSource, sample_rate: int, stop: Event) -> None:
+        self.source = source
+        self.is_wanted = True
+        self._sample_rate, self._stop = sample_rate, stop
+        self._items: queue.Queue[np.ndarray | object | str | Exception] = queue.Queue(_WAITING_BLOCKS)
+
+    def run(self) -> None:
+        try:
+            said = source_blocks(self.source, self._sample_rate, self._take, lambda: self._put(_RESTART))
+        except _Unwanted:
+            return
+        except Exception as error:
+            said = error
+        with suppress(_Unwanted):
+            self._put(said)
+
+    def _take(self, samples: np.ndarray) -> None:
+        for first in range(0, len(samples), _BLOCK_SAMPLES):
+            self._put(samples[first : first + _BLOCK_SAMPLES])
+
+    def _put(self, item: np.ndarray | object | str | Exception) -> None:
+        while self.is_wanted and not self._stop.is_set():
+            with suppress(queue.Full):
+                return self._items.put(item, timeout=0.1)
+        raise _Unwanted
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is nothing yet for ``next``."""
+        return self._items.empty()
+
+    def next(self) -> np.ndarray | object | str | Exception:
+        """The next block, ``_RESTART``, and in the end what is to be said of the song, or why it cannot be used."""
+        return self._items.get()
 
 
-def _is_small(source: AudioSource) -> bool:
-    if isinstance(source, tuple):
-        return False
-    try:
-        return os.path.getsize(source) < LARGE_FILE_BYTES
-    except (OSError, TypeError, ValueError):  # reading says what is wrong
-        return False
+class _Unwanted(Exception):
+    """Nobody waits for the rest of a song."""

@@ -1,5 +1,6 @@
-"""Running a network over the patches of a song: the same cutting for tagging, taggrams and embeddings.
+"""Running a network over the patches of songs: the same cutting for tagging, taggrams and embeddings.
 
+Songs arrive in blocks of samples and are cut as they come; a batch may hold patches of several songs.
 Legend: B patches, N samples.
 """
 
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -14,36 +16,135 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.data.audio.patches import fit_length, patch_starts
+from musictag.inference.many_songs import Song, Work
 from musictag.models.network import TaggingNetwork
 
 BATCH_SECONDS = 64  # audio per batch; bounds the memory
+_BLOCK_SECONDS = 60  # of a song in memory
+
+Result = TypeVar("Result")
 
 
-@torch.inference_mode()
 def over_patches(
     network: TaggingNetwork, compute: Callable[[Tensor], Tensor], audio: np.ndarray, hop_samples: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Start samples (B) of the patches of a song, mono int16 (N), and the output of ``compute``, one row per patch.
+    """``Patches`` of a song in memory, mono int16 (N): their start samples (B), and the rows of ``compute``."""
+    patches = Patches(network, compute, hop_samples, lambda starts, rows: (starts, rows))
+    song, size = patches.begin(), round(_BLOCK_SECONDS * network.sample_rate)
+    for first in range(0, len(audio), size):
+        song.add(audio[first : first + size])
+    song.end()
+    patches.run()
+    return song.result()
 
-    ``compute`` gets batches of patches, B×N float32 including margins, with ``network`` in evaluation mode. A song
-    shorter than a patch is repeated to fill it. Raises MusictagError if there is not enough memory.
+
+class Patches(Work[Result]):
+    """Songs as patches, ``hop_samples`` apart, through ``network``, whose ``compute`` returns one row per patch.
+
+    ``compute`` gets batches of patches, B×N float32 including margins, with ``network`` in evaluation mode. The result
+    of a song is ``finish`` of the start samples of its patches (B) and their rows. A song shorter than a patch is
+    repeated to fill it. An error in a batch costs the song that causes it; without enough memory it is a MusictagError.
     """
-    starts = patch_starts(len(audio), network.patch_samples, hop_samples)
-    audio = np.pad(fit_length(audio, network.patch_samples), network.frontend.margin_samples)
-    patches = np.lib.stride_tricks.sliding_window_view(audio, network.input_samples)
-    device = next(network.parameters()).device
-    at_once = max(1, int(BATCH_SECONDS * network.sample_rate / network.input_samples))
-    rows = []
-    with evaluating(network):
-        for first in range(0, len(starts), at_once):
-            block = torch.from_numpy(patches[starts[first : first + at_once]]).to(device)
+
+    def __init__(
+        self,
+        network: TaggingNetwork,
+        compute: Callable[[Tensor], Tensor],
+        hop_samples: int,
+        finish: Callable[[np.ndarray, np.ndarray], Result],
+    ) -> None:
+        self.network, self.hop_samples, self.finish = network, hop_samples, finish
+        self._compute = compute
+        self._device = next(network.parameters()).device
+        self._at_once = max(1, int(BATCH_SECONDS * network.sample_rate / network.input_samples))
+        self._waiting: list[tuple[PatchedSong, np.ndarray]] = []
+
+    def begin(self) -> PatchedSong[Result]:
+        return PatchedSong(self)
+
+    def add(self, song: PatchedSong, patches: np.ndarray) -> None:
+        """More patches of a song, B×N int16; runs full batches."""
+        self._waiting += ((song, patch) for patch in patches)
+        while len(self._waiting) >= self._at_once:
+            batch, self._waiting = self._waiting[: self._at_once], self._waiting[self._at_once :]
+            self._score(batch)
+
+    def run(self) -> None:
+        batch, self._waiting = self._waiting, []
+        if batch:
+            self._score(batch)
+
+    def _score(self, batch: list[tuple[PatchedSong, np.ndarray]]) -> None:
+        songs = list(dict.fromkeys(song for song, _ in batch))
+        try:
+            rows = self._rows(np.stack([patch for _, patch in batch]))
+        except Exception as error:
+            if len(songs) == 1:
+                songs[0].error = error
+                return
+            for song in songs:
+                self._score([part for part in batch if part[0] is song])
+            return
+        for (song, _), row in zip(batch, rows, strict=True):
+            song.rows.append(row)
+
+    @torch.inference_mode()
+    def _rows(self, patches: np.ndarray) -> np.ndarray:
+        with evaluating(self.network):
+            block = torch.from_numpy(patches).to(self._device)
             try:
-                rows.append(compute(block.float() / 32768).cpu().numpy())
+                return self._compute(block.float() / 32768).cpu().numpy()
             except (RuntimeError, MemoryError) as error:
                 if isinstance(error, RuntimeError) and "memory" not in str(error):
                     raise
                 raise MusictagError("this network needs more memory than is available") from error
-    return starts, np.concatenate(rows)
+
+
+class PatchedSong(Song[Result], Generic[Result]):
+    """One song, of which only what the next patches need is kept in memory."""
+
+    def __init__(self, patches: Patches[Result]) -> None:
+        self.rows: list[np.ndarray] = []
+        self.error: Exception | None = None
+        self._patches, network = patches, patches.network
+        self._hop, self._patch, self._input = patches.hop_samples, network.patch_samples, network.input_samples
+        self._margins = network.frontend.margin_samples
+        self._starts: np.ndarray | None = None
+        #: samples from ``_first`` on, counted with the margin before the song
+        self._held, self._first, self._num_samples = np.zeros(self._margins[0], np.int16), 0, 0
+        self._cut = 0  # patches
+
+    def add(self, block: np.ndarray) -> None:
+        self._held = np.concatenate([self._held, block])
+        self._num_samples += len(block)
+        last = self._first + len(self._held) - self._input
+        self._send(np.arange(self._cut * self._hop, last + 1, self._hop))
+        needed = min(self._cut * self._hop, max(0, self._num_samples - self._patch)) - self._first
+        self._held, self._first = self._held[max(0, needed) :], self._first + max(0, needed)
+
+    def end(self) -> None:
+        left, right = self._margins
+        if self._num_samples < self._patch:
+            self._held = np.concatenate([self._held[:left], fit_length(self._held[left:], self._patch)])
+        self._held = np.concatenate([self._held, np.zeros(right, np.int16)])
+        self._starts = patch_starts(self._num_samples, self._patch, self._hop)
+        self._send(self._starts[self._cut :])
+        self._held = self._held[:0]
+
+    def _send(self, starts: np.ndarray) -> None:
+        if len(starts):
+            inputs = np.lib.stride_tricks.sliding_window_view(self._held, self._input)
+            self._cut += len(starts)
+            self._patches.add(self, inputs[starts - self._first])
+
+    @property
+    def is_complete(self) -> bool:
+        return self.error is not None or (self._starts is not None and len(self.rows) == len(self._starts))
+
+    def result(self) -> Result:
+        if self.error is not None:
+            raise self.error
+        return self._patches.finish(self._starts, np.stack(self.rows))
 
 
 @contextmanager

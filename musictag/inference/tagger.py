@@ -14,10 +14,11 @@ import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.data.audio.read import AudioSource, read_source
-from musictag.inference.many_songs import WORKERS, each_result
+from musictag.inference.many_songs import WORKERS, WholeSongs, Work, each_result, one_result
 
 if TYPE_CHECKING:
     from musictag.inference.layers import Layer
+    from musictag.models.network import TaggingNetwork
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,11 @@ class SongEmbedder(ABC):
 
     def patches(self, source: AudioSource) -> tuple[np.ndarray, np.ndarray]:
         """Start of each patch in seconds (B) and features (B×H float32). Raises as ``Tagger.tag`` does."""
-        return self.embed_patches(read_source(source, self.sample_rate))
+        return one_result(self.work(), source, self.sample_rate)
+
+    def work(self) -> Work[tuple[np.ndarray, np.ndarray]]:
+        """What ``patches`` does, for many songs."""
+        return WholeSongs(self.embed_patches)
 
     @abstractmethod
     def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -73,14 +78,15 @@ class Tagger(ABC):
     def tag(self, source: AudioSource, top: int | None = None, threshold: float | None = None) -> dict[str, float]:
         """Scores of a whole song by tag, highest first.
 
-        ``source`` is a file, or (samples, rate in Hz). ``top`` keeps that many tags, ``threshold`` those with at least
-        that score.
+        ``source`` is a path, (samples, rate in Hz), or a file that is open for reading bytes. ``top`` keeps that many
+        tags, ``threshold`` those with at least that score. The length of a file makes no difference to the memory that
+        a network needs.
 
         Raises SongError for a file that cannot be read, MusictagError for unusable samples, either for less than 0.1 s;
         issues SongWarning if part of a file could not be used.
         """
         _check_top(top)
-        return self._ranked(self.predict_song(self.read(source)), top, threshold)
+        return self._ranked(one_result(self.work(), source, self.sample_rate), top, threshold)
 
     def tag_many(
         self,
@@ -91,11 +97,12 @@ class Tagger(ABC):
     ) -> Iterator[TaggedSong]:
         """Tag songs in order, each as soon as it is finished, while ``workers`` threads read the next files.
 
-        Faster than ``tag`` song by song, with the same scores. Whatever ``tag`` would raise for a song is its
-        ``error``. Raises MusictagError if ``top`` or ``workers`` are less than 1.
+        Faster than ``tag`` song by song, with the same scores but for rounding: a batch holds patches of several songs.
+        Whatever ``tag`` would raise for a song is its ``error``. Raises MusictagError if ``top`` or ``workers`` are
+        less than 1.
         """
         _check_top(top)
-        results = each_result(self.predict_song, sources, self.sample_rate, workers)
+        results = each_result(self.work(), sources, self.sample_rate, workers)
         return (
             TaggedSong(source, {}, scores)
             if isinstance(scores, Exception)
@@ -118,6 +125,16 @@ class Tagger(ABC):
     def read(self, source: AudioSource) -> np.ndarray:
         """Mono int16 samples (N) of ``source`` at ``sample_rate``, as in the prepared audio of a data set."""
         return read_source(source, self.sample_rate)
+
+    @property
+    def network(self) -> TaggingNetwork:
+        """The ``nn.Module`` inside: waveforms, B×N float32 in [-1, 1], to logits, B×K; ``probabilities`` makes scores
+        of them. Raises MusictagError for a baseline and for an ensemble, which have no single network."""
+        raise MusictagError(f"a {type(self).__name__} has no network of its own")
+
+    def work(self) -> Work[np.ndarray]:
+        """What ``tag`` does with many songs: scores (K, float32) of each."""
+        return WholeSongs(self.predict_song)
 
     @abstractmethod
     def predict_song(self, audio: np.ndarray) -> np.ndarray:

@@ -111,6 +111,12 @@ class TaggingNetwork(nn.Module):
         """Waveform B×N float32 in [-1, 1] -> logits B×K."""
         return self.backend(self.frontend(waveform))
 
+    def head(self, vectors: Tensor) -> Tensor:
+        """What the head of the back-end makes of the vectors before it, B×H -> logits B×K."""
+        for name in self.backend.head:
+            vectors = self.backend.get_submodule(name)(vectors)
+        return vectors
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits -> probabilities (and values of regression tags) in [0, 1], float32 also under autocast."""
         return logits.float().sigmoid()

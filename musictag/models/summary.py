@@ -65,6 +65,14 @@ def training_flops(network: TaggingNetwork) -> int | None:
     return counter.get_total_flops() // _PATCHES
 
 
+def head_flops(network: TaggingNetwork, size: int) -> int:
+    """The part of ``training_flops`` in the head of the back-end, for vectors of this ``size`` before it."""
+    on_meta = _on_meta(_unmeasured(network.spec)).train()
+    with FlopCounterMode(display=False) as counter:
+        on_meta.head(torch.zeros(_PATCHES, size, device="meta")).sum().backward()
+    return counter.get_total_flops() // _PATCHES
+
+
 def training_bytes(network: TaggingNetwork) -> int | None:
     """Memory per patch in a training step of plain layers in float32: what the forward pass keeps for the backward
     pass, which is most of a step's memory where batches are large. None as above."""

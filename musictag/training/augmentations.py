@@ -219,7 +219,7 @@ class Augment(Callback):
         self._of_spectrogram: list[tuple[Augmentation, Tensor]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._keys = song_keys(trainer.datamodule.song_ids("train"))
+        self._keys = song_keys(trainer.datamodule.song_ids("trained"))
         frontend = pl_module.tagger.frontend
         left_out = [name for name, part in self._parts if part.of_spectrogram and not frontend.augments_spectrogram]
         if left_out:

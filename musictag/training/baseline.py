@@ -16,6 +16,7 @@ from musictag.common.files import write_json
 from musictag.common.progress import Progress
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.inference.feature_tagger import FeatureTagger
+from musictag.inference.song_features import SongFeatures
 from musictag.models.baselines import FeatureModel, can_judge, constant_model
 from musictag.models.pretrained import MODEL_FILE
 
@@ -29,8 +30,11 @@ def fit_tagger(
     features: Mapping[str, np.ndarray],
     seed: int,
     run_dir: Path,
+    computed_by: SongFeatures | None = None,
 ) -> FeatureTagger:
     """Fit the model of every tag and save all of them in ``run_dir``; finished ones in its folder ``tags`` are reused.
+
+    ``features``: of the songs of each split, S×D, as ``computed_by`` computes them (default: the descriptors).
 
     Songs with an unknown target are left out, per tag. A tag that validation cannot judge (one class only, or all
     unknown) gets the settings that validation chose for most other tags, or their median, with a warning. A tag that
@@ -68,7 +72,7 @@ def fit_tagger(
                 write_json(path, {"name": tag.name, "kind": tag.kind, **found})
             fitted[k] = _read_fitted(path)
             progress.show(len(fitted))
-    tagger = FeatureTagger(model, spec, [fitted[k] for k in range(len(fitted))])
+    tagger = FeatureTagger(model, spec, [fitted[k] for k in range(len(fitted))], computed_by)
     tagger.save(run_dir / MODEL_FILE)
     return tagger
 

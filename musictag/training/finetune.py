@@ -11,7 +11,6 @@ from torch import nn
 from musictag.common.errors import MusictagError
 from musictag.models.frontends import FrontEnd
 from musictag.models.frontends.encoder import EncoderFrontEnd
-from musictag.models.network import TaggingNetwork
 
 #: All of the front-end, like the rest of the network.
 NO_FINETUNING = {"blocks": None, "frontend_lr_factor": 1.0, "unfreeze_epochs": None}
@@ -60,9 +59,10 @@ class FineTuning:
             for module in trained:
                 module.train()
 
-    def groups(self, network: TaggingNetwork, make: Callable[..., Any]) -> list[Any]:
-        """The trained parameters of ``network`` for an optimizer that ``make`` makes: a list, or if the front-end has
-        its own learning rate one group each, that of the front-end last. Raises MusictagError if there is none."""
+    def groups(self, network: nn.Module, make: Callable[..., Any]) -> list[Any]:
+        """The trained parameters of ``network`` (and of what is trained beside it) for an optimizer of ``make``:
+        a list, or if the front-end has its own learning rate one group each, that of the front-end last. Raises
+        MusictagError if there is none."""
         if self._factor == 1:
             return [p for p in network.parameters() if p.requires_grad]
         if "lr" not in getattr(make, "keywords", {}):

@@ -14,15 +14,17 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.data.random_draws import noise_seed
 from musictag.evaluation.metrics import METRICS, monitors
 from musictag.evaluation.song_average import SongAverage
 from musictag.evaluation.song_metrics import song_metrics
+from musictag.models.frozen import only_head_learns
 from musictag.models.layers import full_precision
 from musictag.models.network import TaggingNetwork
+from musictag.training.distillation import Distillation
 from musictag.training.distributed.step_exchange import AsyncScalars, EpochLoss, StopRequest
 from musictag.training.finetune import NO_FINETUNING, FineTuning
 from musictag.training.losses import Loss
@@ -38,6 +40,7 @@ class TaggingModule(pl.LightningModule):
     ``scheduler`` (None: a constant learning rate) by ``musictag.training.schedulers.make_scheduler``.
 
     ``freeze="frontend"`` keeps the weights and batch norms of the front-end. ``finetune``: settings of FineTuning.
+    ``distill`` makes the Distillation for the network, whose loss is added to that of the labels.
 
     Validation and test score whole songs, in float32 for any precision of training: the mean of the probabilities over
     the patches of a song, by SongAverage. Logged per epoch: ``train_loss``, ``val_loss`` (the loss between song scores
@@ -57,6 +60,7 @@ class TaggingModule(pl.LightningModule):
         seed: int = 0,
         compile: bool = False,
         freeze: str | None = None,
+        distill: Callable[[TaggingNetwork], Distillation] | None = None,
         finetune: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -69,6 +73,7 @@ class TaggingModule(pl.LightningModule):
         if freeze:
             self.tagger.frontend.requires_grad_(False)
         self._finetuning = FineTuning(self.tagger.frontend, **(finetune or NO_FINETUNING))
+        self.distillation = None if distill is None else distill(self.tagger)
         self.loss = loss
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._compiled = compile
@@ -86,6 +91,8 @@ class TaggingModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self._freeze()
+        if self.distillation is not None:
+            self.distillation.teacher.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         # not called for an epoch that is resumed within
@@ -98,7 +105,12 @@ class TaggingModule(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         self._raise_if_not_finite()
-        logits = self.tagger(to_waveform(batch["audio"]))
+        if "features" in batch:  # of what is frozen
+            logits, taught = self.tagger.head(batch["features"].float()), None
+        elif self.distillation is None:
+            logits, taught = self.tagger(to_waveform(batch["audio"])), None
+        else:
+            logits, taught = self.distillation(self.tagger, to_waveform(batch["audio"]))
         loss = self.loss(logits, batch["target"])
         requests = self.stop_request.tensor(loss.device)
         if self.trainer.world_size > 1:
@@ -109,6 +121,8 @@ class TaggingModule(pl.LightningModule):
             dist.all_reduce(totals)
             loss = loss * known * self.trainer.world_size / totals[0].clamp(min=1)
             requests = totals[1:]
+        if taught is not None:  # already a mean over as many patches on every rank
+            loss = loss + taught
         self._epoch_loss.add(loss.detach(), len(batch["song"]))
         self._unchecked = AsyncScalars(torch.cat([loss.detach()[None].float(), requests.float()])), batch["song"]
         return loss
@@ -123,7 +137,7 @@ class TaggingModule(pl.LightningModule):
         loss, save, stop = arriving.get()
         self.stop_request.agree(save > 0, stop > 0)
         if not math.isfinite(loss):
-            ids = self.trainer.datamodule.song_ids("train")[songs.cpu().numpy()]
+            ids = self.trainer.datamodule.song_ids("trained")[songs.cpu().numpy()]
             raise MusictagError(
                 f"the loss became {loss} in epoch {self.current_epoch}, in the batch with the songs "
                 f"{', '.join(map(str, ids))}. Check their audio; if it is sound, {self._remedies()}"
@@ -135,6 +149,12 @@ class TaggingModule(pl.LightningModule):
             "lower optimizer.lr, lower trainer.gradient_clip_val, or use trainer.precision=32-true. Earlier "
             "checkpoints are kept."
         )
+
+    def only_head_learns(self) -> bool:
+        """Whether everything before the head of the network is frozen, and the same in every step of training."""
+        self.tagger.train()
+        self._freeze()
+        return only_head_learns(self.tagger)
 
     def _freeze(self) -> None:
         if self.hparams.freeze:
@@ -171,7 +191,8 @@ class TaggingModule(pl.LightningModule):
             scheduler.step()
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self._make_optimizer, self._finetuning.groups(self.tagger, self._make_optimizer))
+        trained = nn.ModuleList(part for part in (self.tagger, self.distillation) if part is not None)
+        optimizer = make_optimizer(self._make_optimizer, self._finetuning.groups(trained, self._make_optimizer))
         if self._make_scheduler is None:
             return optimizer
         steps, mode = int(self.trainer.estimated_stepping_batches), monitors()[self.hparams.monitor]
@@ -204,15 +225,17 @@ class TaggingModule(pl.LightningModule):
             # statistics of batch norm are synchronized once, here (see conf/trainer/ddp.yaml: broadcast_buffers=False).
             for buffer in self.tagger.buffers():
                 dist.broadcast(buffer, 0)
-        # once per evaluation, as it holds copies of the weights; a compiled network is used as it is
-        network = self.tagger if self._compiled else self.tagger.inference_form()
-        self._score = lambda waveform: self.tagger.probabilities(network(waveform))
+        if data.features is not None:
+            network = self.tagger.head
+        else:  # once per evaluation, as it holds copies of the weights; a compiled network is used as it is
+            network = self.tagger if self._compiled else self.tagger.inference_form()
+        self._score = lambda inputs: self.tagger.probabilities(network(inputs))
 
     def _evaluate(self, batch: dict[str, Tensor]) -> None:
-        waveform = to_waveform(batch["audio"])
+        inputs = batch["features"].float() if "features" in batch else to_waveform(batch["audio"])
         # float32, as in inference: bfloat16 changes scores by hundredths and makes many of them equal.
-        with full_precision(waveform):
-            scores = self._score(waveform)
+        with full_precision(inputs):
+            scores = self._score(inputs)
         self.song_average.update(batch["song"], scores)
 
     def on_validation_epoch_end(self) -> None:

@@ -10,16 +10,14 @@ from torch import Tensor
 from musictag.common.errors import MusictagError
 from musictag.models.backends import BackEnd
 from musictag.models.checkpoint import read_tagger
-from musictag.models.factory import find_class, settings
 from musictag.models.frontends import FrontEnd
 from musictag.models.frontends.encoder import brings_weights
+from musictag.models.frozen import TRAINING_SETTINGS, filled
 from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import PRETRAINED, locate
 from musictag.training.finetune import check_finetuning
 
 PROBE = "musictag.models.backends.probe.Probe"
-#: Settings that matter in training only: weights that were trained with others still fit.
-TRAINING_SETTINGS = ("dropout", "dropouts", "norm_momentum")
 
 
 def with_probe(backend: Mapping[str, Any], probe: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,18 +117,12 @@ def _differences(own: Mapping[str, Any], other: Mapping[str, Any], group: str, c
     """Differences of two specifications that make different networks, with the value of the checkpoint."""
     if own["_target_"] != other["_target_"]:
         return [f"{group}: {other['_target_'].rpartition('.')[2]}, not {own['_target_'].rpartition('.')[2]}"]
-    defaults = {name: parameter.default for name, parameter in settings(find_class(own["_target_"], contract)).items()}
-    ours, theirs = ({key: _as_list(value) for key, value in (defaults | dict(spec)).items()} for spec in (own, other))
+    ours, theirs = filled(own, contract), filled(other, contract)
     return [
         f"{group}.{key}={theirs.get(key)} (here {ours.get(key)})"
         for key in sorted(ours.keys() | theirs.keys())
         if key not in TRAINING_SETTINGS and ours.get(key) != theirs.get(key)
     ]
-
-
-def _as_list(value: Any) -> Any:
-    """``value`` with tuples, as in defaults, as lists, as in specifications."""
-    return [_as_list(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _check_shapes(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], model: str) -> None:

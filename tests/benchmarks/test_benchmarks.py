@@ -18,9 +18,11 @@ from tests.benchmarks import (
     data,
     growth,
     inference,
+    library,
     metrics,
     models,
     prepare,
+    probe,
     profile,
     songbook,
     startup,
@@ -63,6 +65,17 @@ def test_the_inference_section_compares(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.slow
+def test_the_library_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "MODEL", "waveform_small")
+    monkeypatch.setattr(library, "SHORT", library.SHORT._replace(seconds=(2.0, 2.0), songs=4))
+    monkeypatch.setattr(library, "LONG", library.LONG._replace(seconds=(10.0, 10.0), songs=5))
+    monkeypatch.setattr(library, "_REPETITIONS", 1)
+    ratio, song, all_songs = library.benchmark()
+    assert ratio.value > 1
+    assert all_songs.value == pytest.approx(song.value * 22_000 / 3600)
+
+
+@pytest.mark.slow
 def test_the_profile_names_what_takes_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile, "_MODELS", ("waveform_small",))
     found = {figure.what: figure.value for figure in profile.benchmark()}
@@ -79,6 +92,15 @@ def test_the_training_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = list(training.benchmark())
     assert [figure.unit for figure in figures] == (["s of audio / s"] * 3 + ["x"]) * 2 + ["ms"] * 4
     assert all(figure.value > 0 for figure in figures)
+
+
+@pytest.mark.slow
+def test_the_probe_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_SONGS", 480)
+    monkeypatch.setattr(probe, "_TAGS", 3)
+    figures = list(probe.benchmark())
+    assert len(figures) == 1 + 2 * 4
+    assert all(figure.value > 0 for figure in figures[:4])
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def test_all_problems_are_named_at_once_with_their_rows() -> None:
         "row 2: path ' ' is empty",
         "row 4: split None is empty",
         "row 2: song_id 'a' is already used by a song above",
-        "row 2: split 'valid' is not one of train, validation, test",
+        "row 2: split 'valid' is not one of train, validation, test, unlabelled",
         "row 1: duration 0.0 is not a number of seconds above 0",
         "row 2: duration -1.0 is not a number of seconds above 0",
         "row 3: duration inf is not a number of seconds above 0",

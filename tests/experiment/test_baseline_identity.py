@@ -15,9 +15,11 @@ from musictag.common.errors import MusictagError
 from musictag.data.audio.decode import to_float
 from musictag.data.features.descriptors import feature_names, song_features
 from musictag.data.manifest import Manifest
-from musictag.experiment import baseline_run, identity
+from musictag.experiment import identity
 from musictag.experiment import run as experiment
+from musictag.experiment.baseline_run import FEATURE_KEYS
 from musictag.experiment.results.importances import importance_rows, plot_importances
+from musictag.inference import song_features as song_features_module
 from musictag.inference.feature_tagger import FeatureTagger
 from musictag.models.baselines import FeatureModel
 from musictag.models.baselines.linear import Linear
@@ -77,7 +79,7 @@ def test_the_identity_of_a_baseline(trees: list[str]) -> None:
 
 def test_other_features_are_another_run(trees: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     plain = experiment.results_folder(compose_config(*trees))
-    monkeypatch.setattr(baseline_run, "feature_digest", lambda: "0123abcd")
+    monkeypatch.setattr(song_features_module, "feature_digest", lambda: "0123abcd")
     assert experiment.results_folder(compose_config(*trees)) != plain
 
 
@@ -86,8 +88,8 @@ def test_the_keys_of_a_baseline_are_its_settings(name: str) -> None:
     config = compose_config(f"baseline={name}")
     identity.check_keys(config)
     cls = find_class(config["baseline"]["_target_"], FeatureModel)
-    assert set(config["baseline"]) - {"_target_"} == set(settings(cls))
-    shipped = {key: value for key, value in config["baseline"].items() if key != "_target_"}
+    shipped = {key: value for key, value in config["baseline"].items() if key not in ("_target_", *FEATURE_KEYS)}
+    assert set(shipped) == set(settings(cls))
     defaults = {key: parameter.default for key, parameter in settings(cls).items()}
     assert {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()} == shipped
     by_model = compose_config(f"model=baseline_{name}")
@@ -139,7 +141,7 @@ def test_only_models_of_baselines_are_loaded(tmp_path: Path) -> None:
 def test_importances_are_sorted_by_tag_and_drawn(tmp_path: Path) -> None:
     shares = np.zeros((2, len(feature_names())))
     shares[0, [3, 7]] = 0.25, 0.75
-    rows = importance_rows(["a", "b"], shares)
+    rows = importance_rows(["a", "b"], feature_names(), shares)
     assert rows == [("a", feature_names()[7], 0.75), ("a", feature_names()[3], 0.25)]
     plot_importances(shares, tmp_path / "importances.png")
     assert (tmp_path / "importances.png").read_bytes().startswith(b"\x89PNG")

@@ -47,12 +47,14 @@ FILES = sorted(
 )
 #: For each key that counts under some settings only: settings and a change that make a difference, and others that do
 #: not.
+FROZEN = {"probe": {"hidden_units": []}}
 DDP = {"trainer.strategy": "ddp", "trainer.devices": 2, "data.batch_size": 32}
 CONDITIONS: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
     "trainer.devices": (DDP | {"trainer.sync_batchnorm": False}, DDP | {"trainer.sync_batchnorm": True}, 4),
     "trainer.num_nodes": (DDP | {"trainer.sync_batchnorm": False}, DDP | {"trainer.sync_batchnorm": True}, 2),
     "trainer.strategy": (DDP | {"trainer.sync_batchnorm": False}, DDP | {"trainer.sync_batchnorm": True}, "auto"),
     "trainer.sync_batchnorm": (DDP, {"trainer.strategy": "ddp", "trainer.devices": 1}, True),
+    "cached_features": (FROZEN, {}, False),
     "lr_scaling.reference_batch_size": (
         {"lr_scaling.rule": "sqrt"},
         {"lr_scaling.rule": "none"},
@@ -136,7 +138,10 @@ def test_every_key_is_in_the_identity_or_known_to_change_nothing(group: str, nam
     weights, copied = tmp_path / "weights.ckpt", tmp_path / "copy.ckpt"
     weights.write_bytes(b"weights")
     shutil.copy(weights, copied)
-    config = changed(composed(group, name), init_from=str(weights), **({"freeze": None} if group == "probe" else {}))
+    files = {"init_from": str(weights), "teacher": str(weights)}
+    config = changed(composed(group, name), **files, **({"freeze": None} if group == "probe" else {}))
+    if group == "baseline":
+        config["baseline"]["features"] = str(weights)
     read = set(flat(experiment.make_run(config).config))
     plain = identity_of(config)
     indifferent = INDIFFERENT_KEYS | {f"data.{name}": "a place" for name in locations(config)}
@@ -144,7 +149,7 @@ def test_every_key_is_in_the_identity_or_known_to_change_nothing(group: str, nam
         if among(key, CONDITIONAL_KEYS):
             assert not among(key, indifferent), key
             continue
-        other = identity_of(changed(config, **{key: str(copied) if key == "init_from" else another(value, key)}))
+        other = identity_of(changed(config, **{key: str(copied) if value == str(weights) else another(value, key)}))
         is_in_identity = key in read and not among(key, indifferent)
         assert (other != plain) == is_in_identity, key
 
@@ -162,7 +167,7 @@ def test_no_key_is_listed_that_there_is_not_and_every_one_has_its_reason() -> No
         "trainer.gradient_clip_val", "data.batch_size", "optimizer.weight_decay", "trainer.precision", "compile",
         "monitor", "evaluation.mode", "loss._target_", "scheduler.patience",
         "callbacks.early_stopping.patience", "seeds.subset", "seeds.initialisation", "seeds.order", "freeze",
-        "data.train_songs", "data.patch_seconds",
+        "data.train_songs", "data.patch_seconds", "data.unlabelled", "distillation.weight",
         "data.max_seconds", "baseline.num_leaves", "baseline.penalties", "backend.dropout", "frontend.norm_momentum",
     ):  # fmt: skip
         assert key in there

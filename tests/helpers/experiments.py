@@ -57,7 +57,8 @@ def compose_config(*overrides: str) -> dict[str, Any]:
 
 def _is_place(key: str, value: str) -> bool:
     """Whether the folders of two tests differ in it, and nothing else does."""
-    return key in ("runs_dir", "data_dir", "data.path", "init_from") and os.path.isabs(value) and "," not in value
+    places = ("runs_dir", "data_dir", "data.path", "init_from", "teacher")
+    return key in places and os.path.isabs(value) and "," not in value
 
 
 @lru_cache(256)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from musictag import cli
-from musictag.inference import many_songs
+from musictag.inference import many_songs, over_patches
 from tests.helpers.embeddings import make_network, save, write_song
 
 
@@ -31,7 +31,8 @@ def tag(*words: str) -> int:
 
 
 def at_song(number: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Call ``act`` while the song with this ``number`` (from 1) is tagged."""
+    """Call ``act`` at the end of the song with this ``number`` (from 1), after the scores of those before it."""
+    monkeypatch.setattr(over_patches, "BATCH_SECONDS", 0)  # each patch by itself: no song waits for the next
     whole, numbers = many_songs.attempt, iter(range(1, 1000))
 
     def attempt(work: Callable[[], Any]) -> Any:

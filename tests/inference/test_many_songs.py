@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import threading
+import tracemalloc
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import musictag
 from musictag.common.errors import MusictagError, SongError, SongWarning
-from musictag.data.audio.decode import Reading
+from musictag.data.audio.patches import patch_starts
 from musictag.inference import many_songs
-from musictag.inference.many_songs import each_result
+from musictag.inference.many_songs import WholeSongs, each_result
 from musictag.inference.network_tagger import NetworkTagger
-from tests.helpers.embeddings import RATE, make_network, write_song
+from musictag.inference.over_patches import Patches
+from tests.helpers.embeddings import CONNECTED, LINEAR, MUSICNN, RATE, make_network, save, write_song
 
 
 @pytest.fixture
@@ -32,13 +39,13 @@ def test_each_song_has_the_scores_that_it_has_alone(workers: int, paths: list[st
     assert [song.source for song in songs] == sources
     for song in songs:
         if song.error is None:
-            assert song.tags == tagger.tag(song.source)
+            assert song.tags == pytest.approx(tagger.tag(song.source), abs=1e-6)
         else:
             assert song.tags == {}
     errors = [song.error for song in songs if song.error is not None]
     assert [type(error) for error in errors] == [SongError, SongError, MusictagError]
-    assert [list(song.tags.items()) for song in tagger.tag_many(paths, top=1)] == [
-        list(tagger.tag(path, top=1).items()) for path in paths
+    assert [list(song.tags) for song in tagger.tag_many(paths, top=1)] == [
+        list(tagger.tag(path, top=1)) for path in paths
     ]
     for wrong in ({"top": 0}, {"workers": 0}):
         with pytest.raises(MusictagError, match="at least 1"):
@@ -47,42 +54,115 @@ def test_each_song_has_the_scores_that_it_has_alone(workers: int, paths: list[st
 
 def test_it_reads_ahead_but_not_far(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
-    whole = many_songs.read_with_note
+    whole = many_songs.source_blocks
 
-    def read(source: str, sample_rate: int) -> Reading:
+    def read(source: str, *how: Any) -> str:
         started.append(source)
-        return whole(source, sample_rate)
+        return whole(source, *how)
 
-    monkeypatch.setattr(many_songs, "read_with_note", read)
-    results = each_result(len, paths, RATE, workers=2)
+    monkeypatch.setattr(many_songs, "source_blocks", read)
+    results = each_result(WholeSongs(len), paths, RATE, workers=2)
     assert started == []
     next(results)
     assert 1 <= len(started) <= 4  # two that are read, one that waits, and the one that is finished
     results.close()
 
 
-def test_large_files_are_read_in_their_turn(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    threads: dict[str, str] = {}
-    whole = many_songs.read_with_note
+def test_of_a_long_song_little_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it is: its reader waits, and ends when nobody wants the rest."""
+    sent: list[int] = []
 
-    def read(source: str, sample_rate: int) -> Reading:
-        threads[source] = threading.current_thread().name
-        return whole(source, sample_rate)
+    def read(source: str, rate: int, take: Callable[[np.ndarray], None], restart: Callable[[], None]) -> str:
+        try:
+            while True:
+                take(np.zeros(10, np.int16))
+                sent.append(1)
+        finally:
+            ended.set()
 
-    monkeypatch.setattr(many_songs, "read_with_note", read)
-    monkeypatch.setattr(many_songs, "LARGE_FILE_BYTES", Path(paths[3]).stat().st_size)
-    lengths = [length for _, length in each_result(len, paths, RATE, workers=2)]
-    assert lengths == sorted(lengths)
-    here = threading.current_thread().name
-    assert [threads[path] == here for path in paths] == [False] * 3 + [True] * 3
+    ended = threading.Event()
+    monkeypatch.setattr(many_songs, "source_blocks", read)
+    monkeypatch.setattr(many_songs, "_WAITING_BLOCKS", 5)
+
+    class Stops(many_songs.WholeSongs[int]):
+        def begin(self) -> many_songs.Song[int]:
+            song = super().begin()
+            song.add = fail  # type: ignore[method-assign]
+            return song
+
+    def fail(block: np.ndarray) -> None:
+        raise SongError("no more")
+
+    assert [str(error) for _, error in each_result(Stops(len), ["endless"], RATE, workers=1)] == ["no more"]
+    assert ended.wait(5)
+    assert len(sent) <= 7
+
+
+def test_another_decoder_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(source: str, rate: int, take: Callable[[np.ndarray], None], restart: Callable[[], None]) -> str:
+        take(np.zeros(100, np.int16))
+        restart()
+        take(np.zeros(7, np.int16))
+        return ""
+
+    monkeypatch.setattr(many_songs, "source_blocks", read)
+    assert list(each_result(WholeSongs(len), ["a"], RATE)) == [("a", 7)]
+    assert many_songs.one_result(WholeSongs(len), "a", RATE) == 7
 
 
 def test_what_was_left_out_is_said_in_order(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many_songs, "read_with_note", lambda *_: Reading(np.zeros(RATE, np.int16), "3 s are missing"))
-    results = each_result(len, paths[:2], RATE)
+    def read(source: str, rate: int, take: Callable[[np.ndarray], None], restart: Callable[[], None]) -> str:
+        take(np.zeros(rate, np.int16))
+        return "3 s are missing"
+
+    monkeypatch.setattr(many_songs, "source_blocks", read)
+    results = each_result(WholeSongs(len), paths[:2], RATE)
     for path in paths[:2]:
         with pytest.warns(SongWarning, match=f"{path}: 3 s are missing"):
             assert next(results) == (path, RATE)
+
+
+def test_a_batch_holds_patches_of_several_songs_and_an_error_costs_one(paths: list[str]) -> None:
+    network = make_network()
+    sizes: list[int] = []
+
+    def compute(waveform: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(waveform))
+        if (waveform.abs().amax(dim=1) > 0.9).any():
+            raise RuntimeError("too loud")
+        return waveform.abs().amax(dim=1, keepdim=True)
+
+    patches = Patches(network, compute, network.patch_samples, lambda starts, rows: rows.max())
+    songs = [patches.begin() for _ in range(3)]
+    for song, peak in zip(songs, (0.25, 0.95, 0.5), strict=True):
+        for _ in range(3):
+            song.add(np.full(RATE // 2, round(peak * 32768), np.int16))
+        song.end()
+    assert not any(song.is_complete for song in songs)
+    patches.run()
+    assert sizes == [9, 3, 3, 3]
+    assert songs[0].result() == 0.25
+    assert songs[2].result() == 0.5
+    with pytest.raises(RuntimeError, match="too loud"):
+        songs[1].result()
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.5, 1.3, 3.0])
+@pytest.mark.parametrize("hop", [2000, 8000, 11000])
+def test_blocks_make_no_difference(seconds: float, hop: int) -> None:
+    network = make_network(MUSICNN, CONNECTED)
+    audio = np.random.default_rng(0).integers(-9000, 9000, round(seconds * RATE)).astype(np.int16)
+    patches = Patches(network, lambda waveform: waveform, hop, lambda starts, rows: (starts, rows))
+    song = patches.begin()
+    for block in np.array_split(audio, [1, 17, 4000, 20_000]):
+        song.add(block)
+    song.end()
+    patches.run()
+    starts, rows = song.result()
+    whole = np.pad(np.resize(audio, max(len(audio), network.patch_samples)), network.frontend.margin_samples)
+    assert starts.tolist() == patch_starts(len(audio), network.patch_samples, hop).tolist()
+    expected = [whole[start : start + network.input_samples] / 32768 for start in starts]
+    np.testing.assert_array_equal(rows, np.array(expected, np.float32))
 
 
 def test_threads_share_a_tagger(paths: list[str]) -> None:
@@ -90,3 +170,49 @@ def test_threads_share_a_tagger(paths: list[str]) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(tagger.tag, paths))
     assert found == [tagger.tag(path) for path in paths]
+
+
+def test_threads_share_everything_of_a_tagger(paths: list[str], tmp_path: Path) -> None:
+    tagger = musictag.load(save(tmp_path / "tagger.safetensors", make_network()))
+
+    def work(path: str) -> list[np.ndarray]:
+        (many,) = tagger.tag_many([path])
+        scores = np.array(list(tagger.tag(path).values()))
+        return [
+            scores,
+            np.array(list(many.tags.values())),
+            tagger.taggram(path).scores,
+            tagger.embed(path, "backend.dense"),
+        ]
+
+    expected = [work(path) for path in paths]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for found, alone in zip(pool.map(work, paths), expected, strict=True):
+                for one, other in zip(found, alone, strict=True):
+                    np.testing.assert_array_equal(one, other)
+
+
+def test_open_files(paths: list[str]) -> None:
+    tagger = NetworkTagger(make_network())
+    with open(paths[0], "rb") as file:
+        assert tagger.tag(file) == tagger.tag(paths[0])
+    assert tagger.tag(io.BytesIO(Path(paths[1]).read_bytes())) == tagger.tag(paths[1])
+    with pytest.raises(SongError, match="cannot be read as audio"):
+        tagger.tag(io.BytesIO(b"no music"))
+    with open(paths[0], encoding="latin-1") as file, pytest.raises(MusictagError, match="must be open for bytes"):
+        tagger.tag(file)
+
+
+def test_an_hour_takes_no_more_memory_than_minutes(tmp_path: Path) -> None:
+    network = make_network(backend=LINEAR)
+    tagger = NetworkTagger(network)
+    tagger.tag((np.random.default_rng(0).standard_normal(RATE).astype(np.float32) * 0.1, RATE))
+    path = write_song(tmp_path / "long.wav", 900.0)  # 29 MB of int16
+    for work in (tagger.tag, lambda path: list(tagger.tag_many([path])), tagger.taggram):
+        tracemalloc.start()
+        try:
+            work(path)
+            assert tracemalloc.get_traced_memory()[1] < 25e6
+        finally:
+            tracemalloc.stop()

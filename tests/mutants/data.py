@@ -76,8 +76,8 @@ FAULTS = (
     Fault(
         "training patches come without their margins",
         "musictag/data/loading/datamodule.py",
-        "songs, self.patch_samples, self._seed, self.margin_samples",
-        "songs, self.patch_samples, self._seed, (0, 0)",
+        "trained, self.patch_samples, self._seed, self.margin_samples",
+        "trained, self.patch_samples, self._seed, (0, 0)",
         "models/frontends/test_margins.py::test_every_batch_has_the_margins",
     ),
     Fault(

@@ -48,8 +48,8 @@ FAULTS = (
     Fault(
         "songs of a few samples are used",
         "musictag/data/audio/decode.py",
-        "if len(samples) < MIN_SECONDS * sample_rate:",
-        "if len(samples) < 0:",
+        "if num_samples < MIN_SECONDS * sample_rate:",
+        "if num_samples < 0:",
         "data/audio/decoding/test_reasons.py::test_less_than_a_tenth_of_a_second_is_not_a_song",
     ),
     Fault(

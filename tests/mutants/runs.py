@@ -43,7 +43,7 @@ FAULTS = (
     Fault(
         "other features make the same baseline",
         "musictag/experiment/baseline_run.py",
-        'return {"features": feature_digest()}',
+        'return {"features": features_digest(feature_settings(self.config)[0])}',
         "return {}",
         "experiment/test_baseline_identity.py::test_other_features_are_another_run",
     ),

@@ -10,7 +10,7 @@ import numbers
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,18 +67,39 @@ def read(path: str | Path, sample_rate: int = 16000, max_seconds: float | None =
     infinite samples, declares an impossible rate, is longer than 12 hours (``max_seconds`` takes the beginning of it),
     ends before the length that its header declares, or is damaged (see docs/data.md).
     """
+    parts: list[np.ndarray] = []
+    note = read_blocks(path, sample_rate, parts.append, parts.clear, max_seconds)
+    samples = np.concatenate(parts)
+    return Reading(samples if max_seconds is None else samples[: round(max_seconds * sample_rate)], note)
+
+
+def read_blocks(
+    path: str | Path,
+    sample_rate: int,
+    take: Callable[[np.ndarray], object],
+    restart: Callable[[], object],
+    max_seconds: float | None = None,
+) -> str:
+    """Like ``read``, for songs of any length in little memory: ``take`` gets the samples block by block (mono int16),
+    and the note is returned.
+
+    Whether the song can be used is known at its end. ``restart`` is called before another decoder begins again.
+    """
     path = Path(path)
     _check_file(path)
     loss = Loss()
     try:
         with open(path, "rb") as file:
-            return _converted(decoder.decode(file, loss), loss, sample_rate, max_seconds)
+            _convert(decoder.decode(file, loss), sample_rate, max_seconds, take)
+            return loss.note()
     except Undecodable as error:
         reason = f"cannot be read as audio: {error}"
         if (program := find_program()) is None:
             raise SongError(reason) from error
+        restart()
         try:
-            return _converted(program_blocks(program, path, loss := Loss()), loss, sample_rate, max_seconds)
+            _convert(program_blocks(program, path, loss := Loss()), sample_rate, max_seconds, take)
+            return loss.note()
         except Undecodable as second:
             raise SongError(f"{reason}; {second}") from second
     except OSError as error:
@@ -139,10 +160,12 @@ def from_array(array: np.ndarray, rate: float, sample_rate: int = 16000) -> np.n
             "allowed; give (N,), (N, channels) or (channels, N)"
         )
     block = array.astype(np.float32)
+    parts: list[np.ndarray] = []
     try:
-        return _converted(iter([(block, float(rate))] if block.size else []), Loss(), sample_rate, None).samples
+        _convert(iter([(block, float(rate))] if block.size else []), sample_rate, None, parts.append)
     except _TooShort as error:
         raise MusictagError(str(error)) from error
+    return np.concatenate(parts)
 
 
 def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -175,9 +198,11 @@ def _check_file(path: Path) -> None:
         raise SongError("not a file")
 
 
-def _converted(blocks: Iterator[Block], loss: Loss, sample_rate: int, max_seconds: float | None) -> Reading:
-    """Join blocks into one song, of which ``max_seconds`` are wanted."""
-    conversion = _Conversion(sample_rate)
+def _convert(
+    blocks: Iterator[Block], sample_rate: int, max_seconds: float | None, take: Callable[[np.ndarray], object]
+) -> None:
+    """Convert the blocks of one song, of which ``max_seconds`` are wanted, for ``take``."""
+    conversion = _Conversion(sample_rate, take)
     seconds, wanted = 0.0, math.inf if max_seconds is None else max_seconds + _MARGIN_SECONDS
     for block, rate in blocks:
         if not RATES[0] <= rate <= RATES[1]:
@@ -191,10 +216,9 @@ def _converted(blocks: Iterator[Block], loss: Loss, sample_rate: int, max_second
         conversion.add(block, rate)
         if seconds >= wanted:
             break
-    samples = conversion.finish()
-    if len(samples) < MIN_SECONDS * sample_rate:
-        raise _TooShort(f"{len(samples) / sample_rate:.3f} s of audio is too short; {MIN_SECONDS} s are needed")
-    return Reading(samples if max_seconds is None else samples[: round(max_seconds * sample_rate)], loss.note())
+    num_samples = conversion.finish()
+    if num_samples < MIN_SECONDS * sample_rate:
+        raise _TooShort(f"{num_samples / sample_rate:.3f} s of audio is too short; {MIN_SECONDS} s are needed")
 
 
 class _Conversion:
@@ -203,11 +227,11 @@ class _Conversion:
     A block at a new rate starts a new conversion. All methods raise SongError for unusable audio.
     """
 
-    def __init__(self, sample_rate: int) -> None:
-        self._sample_rate = sample_rate
+    def __init__(self, sample_rate: int, take: Callable[[np.ndarray], object]) -> None:
+        self._sample_rate, self._take = sample_rate, take
         self._rate: float | None = None
         self._stream: soxr.ResampleStream | None = None
-        self._parts: list[np.ndarray] = []
+        self._num_samples = self._peak = 0
         self._channels_energy = self._mean_energy = 0.0
 
     def add(self, block: np.ndarray, rate: float) -> None:
@@ -229,29 +253,32 @@ class _Conversion:
             self._mean_energy += block.shape[1] * _energy(mono)
         self._append(mono)
 
-    def finish(self) -> np.ndarray:
-        """Return all samples; nothing can be added afterwards."""
-        if not self._parts:
+    def finish(self) -> int:
+        """Return the number of samples; nothing can be added afterwards."""
+        if self._rate is None:
             raise SongError("empty: no samples")
         self._end_rate()
-        samples = np.concatenate(self._parts)
-        if not len(samples):
+        if not self._num_samples:
             raise SongError("empty: too short for one sample")
         # dithered silence moves by one step around zero
-        silent = max(-int(samples.min()), int(samples.max())) <= 1
-        audible = math.sqrt(self._channels_energy / len(samples)) * 32768 > 1
+        silent = self._peak <= 1
+        audible = math.sqrt(self._channels_energy / self._num_samples) * 32768 > 1
         if audible and self._mean_energy < _CANCELLED_ENERGY * self._channels_energy:
             raise SongError("its channels cancel each other: their mean is silent, though they are not")
         if silent:
             raise SongError("silent")
-        return samples
+        return self._num_samples
 
     def _end_rate(self) -> None:
         if self._stream is not None:
             self._append(np.empty(0, dtype=np.float32), last=True)
 
     def _append(self, mono: np.ndarray, last: bool = False) -> None:
-        self._parts.append(to_int16(mono if self._stream is None else self._stream.resample_chunk(mono, last)))
+        samples = to_int16(mono if self._stream is None else self._stream.resample_chunk(mono, last))
+        if len(samples):
+            self._num_samples += len(samples)
+            self._peak = max(self._peak, -int(samples.min()), int(samples.max()))
+            self._take(samples)
 
 
 def _energy(samples: np.ndarray) -> float:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import warnings
+from collections.abc import Callable
+from typing import BinaryIO
 
 import numpy as np
 
 from musictag.common.errors import MusictagError, SongWarning
-from musictag.data.audio.decode import Reading, from_array, read
+from musictag.data.audio.decode import from_array, read_blocks
 
-#: A path, or samples with their rate in Hz.
-AudioSource = str | os.PathLike | tuple[np.ndarray, int]
+#: A path, samples with their rate in Hz, or a file that is open for reading bytes.
+AudioSource = str | os.PathLike | tuple[np.ndarray, int] | BinaryIO
 
 
 def read_source(source: AudioSource, sample_rate: int) -> np.ndarray:
@@ -20,16 +24,33 @@ def read_source(source: AudioSource, sample_rate: int) -> np.ndarray:
     Raises SongError for a file that cannot be read, MusictagError for unusable samples, and either for less than 0.1 s;
     issues SongWarning if part of a file could not be used.
     """
-    samples, note = read_with_note(source, sample_rate)
+    parts: list[np.ndarray] = []
+    note = source_blocks(source, sample_rate, parts.append, parts.clear)
     if note:
         warnings.warn(f"{source}: {note}", SongWarning, stacklevel=2)
-    return samples
+    return np.concatenate(parts)
 
 
-def read_with_note(source: AudioSource, sample_rate: int) -> Reading:
-    """Like ``read_source``, but what could not be used of a file is the note of the result."""
+def source_blocks(
+    source: AudioSource, sample_rate: int, take: Callable[[np.ndarray], object], restart: Callable[[], object]
+) -> str:
+    """Like ``read_source``, block by block (see ``read_blocks``); returns what could not be used of a file."""
     if isinstance(source, str | os.PathLike):
-        return read(source, sample_rate)
+        return read_blocks(source, sample_rate, take, restart)
     if isinstance(source, tuple) and len(source) == 2:
-        return Reading(from_array(source[0], source[1], sample_rate), "")
-    raise MusictagError(f"cannot tag a {type(source).__name__}: give a path, or a tuple (samples, rate in Hz)")
+        take(from_array(source[0], source[1], sample_rate))
+        return ""
+    if hasattr(source, "read"):
+        # decoders need a file on disk, to go back and forth in, and to try one after the other
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "song")
+            with open(path, "wb") as copy:
+                try:
+                    shutil.copyfileobj(source, copy)
+                except TypeError as error:
+                    raise MusictagError("a file to be tagged must be open for bytes: open(path, 'rb')") from error
+            return read_blocks(path, sample_rate, take, restart)
+    raise MusictagError(
+        f"cannot tag a {type(source).__name__}: give a path, a tuple (samples, rate in Hz), or a file that is open for "
+        "reading bytes"
+    )

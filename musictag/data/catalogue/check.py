@@ -22,7 +22,7 @@ from musictag.data.catalogue.problems import _SHOWN, Report, Rows, _counted
 from musictag.data.catalogue.splits import SavedSplit
 from musictag.data.catalogue.tables import Cells, catalogue_command, emptied
 from musictag.data.datasets.catalogue import chosen_tags
-from musictag.data.manifest import RESERVED_COLUMNS, SPLITS
+from musictag.data.manifest import RESERVED_COLUMNS, SPLITS, UNLABELLED
 
 
 def check(
@@ -137,13 +137,16 @@ def _splits(report: Report, rows: Rows) -> np.ndarray | None:
         )
         return None
     codes = pc.fill_null(pc.index_in(texts, pa.array(SPLITS)), -1).to_numpy().astype(np.int8)
-    unknown = np.flatnonzero((codes < 0) & (pc.fill_null(pc.utf8_trim_whitespace(texts), "").to_numpy() != ""))
+    unlabelled = pc.fill_null(pc.equal(texts, UNLABELLED), False).to_numpy()
+    written = pc.fill_null(pc.utf8_trim_whitespace(texts), "").to_numpy() != ""
+    unknown = np.flatnonzero((codes < 0) & written & ~unlabelled)
     if len(unknown):
-        what = f"split is not one of {', '.join(SPLITS)} (spelled like this, without spaces)"
+        what = f"split is not one of {', '.join((*SPLITS, UNLABELLED))} (spelled like this, without spaces)"
         report.error(what, rows.lines(texts, unknown), len(unknown))
     songs = {split: int((codes == number).sum()) for number, split in enumerate(SPLITS)}
     if empty := [split for split, count in songs.items() if not count]:
         report.error("splits without songs; training needs all three", empty)
+    songs |= {UNLABELLED: int(unlabelled.sum())} if unlabelled.any() else {}
     report.notes.append("column split: " + ", ".join(f"{split} {count:,}" for split, count in songs.items()))
     return codes
 

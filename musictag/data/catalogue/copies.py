@@ -94,6 +94,12 @@ def across_splits(manifest: Manifest, firsts: np.ndarray) -> list[np.ndarray]:
     return crossing(groups_of(firsts), _split_codes(manifest.column("split")))
 
 
+def copies_of_evaluated(manifest: Manifest, firsts: np.ndarray) -> np.ndarray:
+    """Which songs are the same recording as a validation or test song, or are one: bool S."""
+    evaluated = pc.is_in(manifest.column("split"), pa.array(SPLITS[1:])).to_numpy(zero_copy_only=False)
+    return evaluated | ((firsts >= 0) & np.isin(firsts, firsts[evaluated]))
+
+
 def about_copies(manifest: Manifest, firsts: np.ndarray) -> tuple[str, str]:
     """Text about recordings with copies in several splits, and about the number of those with copies within one; ""
     if there are none."""
@@ -147,7 +153,7 @@ def _songs(manifest: Manifest, rows: np.ndarray) -> str:
 
 
 def _split_codes(splits: pa.Array) -> np.ndarray:
-    return pc.index_in(splits, pa.array(SPLITS)).to_numpy()
+    return pc.fill_null(pc.index_in(splits, pa.array(SPLITS)), -1).to_numpy()  # unlabelled songs have none of these
 
 
 def _counted(number: int, one: str, many: str) -> str:

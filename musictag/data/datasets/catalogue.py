@@ -23,7 +23,7 @@ from musictag.data.catalogue.paths import relative_paths
 from musictag.data.catalogue.splits import SavedSplit
 from musictag.data.catalogue.tables import ONLY_ONES, catalogue_command, column_names, emptied, listed, read_columns
 from musictag.data.datasets.audio_files import AudioFiles
-from musictag.data.manifest import KINDS, RESERVED_COLUMNS, SPLITS, Manifest, Tag
+from musictag.data.manifest import KINDS, RESERVED_COLUMNS, SPLITS, UNLABELLED, Manifest, Tag
 
 _NAMES_SHOWN = 8
 
@@ -44,6 +44,8 @@ class CatalogueFile(AudioFiles):
     for training, validation and test (None: 0.8, 0.1, 0.1), drawn with ``split_seed``. It is saved at ``split_path``
     (default: beside the table) and kept from then on; songs that come later are added to it (see
     ``musictag.data.catalogue.splits``).
+
+    Songs with the split ``unlabelled`` have no known tags, whatever their cells say: they are for a teacher.
 
     A summary is printed once on standard error. Raises MusictagError for a table that cannot be read or used, naming
     its problems (``musictag data check`` names all), and for a split that cannot be made or saved.
@@ -86,6 +88,9 @@ class CatalogueFile(AudioFiles):
         columns["group"] = emptied(read[group]) if group else pa.nulls(length, pa.string())
         columns["duration"] = read.get("duration", pa.nulls(length, pa.float32()))
         columns |= {name: read[name] for name in names}
+        if "split" in read:
+            labelled = pc.fill_null(pc.not_equal(read["split"], UNLABELLED), True)
+            columns |= {name: pc.if_else(labelled, columns[name], pa.scalar(None, pa.float32())) for name in names}
         given = self._tags if isinstance(self._tags, Mapping) else {}
         tags = [Tag(name, given.get(name) or kind_of(columns[name])) for name in names]
         # without a column split, everything is checked before songs are assigned and a split is saved
@@ -180,6 +185,8 @@ def about_splits(manifest: Manifest, how: str) -> list[str]:
     splits = manifest.column("split").to_numpy(zero_copy_only=False)
     rows = {split: splits == split for split in SPLITS}
     lines = [f"{how}: " + ", ".join(f"{split} {int(there.sum()):,}" for split, there in rows.items())]
+    if without := int((splits == UNLABELLED).sum()):
+        lines[0] += f", {UNLABELLED} {without:,} (for a teacher; their tag cells are not read)"
     lacking: dict[str, list[str]] = {split: [] for split in SPLITS}
     for tag in manifest.tags:
         values = manifest.values(tag.name)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -35,6 +35,10 @@ from musictag.data.store.store import Store, read_index
 
 #: Songs per block, which a killed process may lose; fewer in a small data set, so that all processes have work.
 _SONGS_PER_BLOCK, _WANTED_BLOCKS = (8, 64), 64
+#: Songs of a block: their rows in the store, and their entries.
+Block = tuple[np.ndarray, pa.Array]
+#: Computes and writes blocks; yields the number of songs in each when it is finished.
+Write = Callable[[list[Block]], Iterator[int]]
 
 
 def feature_folder(store: Store) -> Path:
@@ -51,15 +55,32 @@ def stored_features(store: Store, song_ids: np.ndarray | pa.Array, workers: int 
     Raises MusictagError for a damaged block, if the folder cannot be written to, and if a worker is killed.
     """
     folder = feature_folder(store)
+    what = "features of prepared songs, computed by musictag"
+    about = {"what": what, "version": VERSION, "features": feature_names()}
+
+    def write(blocks: list[Block]) -> Iterator[int]:
+        return _written(store, folder, blocks, min(workers, len(blocks)))
+
+    return _collect(folder, completed(store, folder, song_ids, about, write))
+
+
+def completed(
+    store: Store, folder: Path, song_ids: np.ndarray | pa.Array, about: dict[str, Any], write: Write
+) -> pa.Array:
+    """Let ``write`` compute those songs that no block of ``folder`` has; returns the entries of the songs, in order.
+
+    Of two processes on one folder, one computes and the other waits. Raises MusictagError as ``stored_features`` does.
+    """
     entries = _entries(store, song_ids)
     if len(_missing(folder, entries)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with folder_lock(folder, "computing features in"):
-                _compute(store, folder, song_ids, entries, workers)
+                write_json(folder / "about.json", about)
+                _compute(store, folder, song_ids, entries, write)
         except OSError as error:
             raise MusictagError(f"cannot write to {folder}: {error}; use another folder with data_dir=...") from error
-    return _collect(folder, entries)
+    return entries
 
 
 def _entries(store: Store, song_ids: np.ndarray | pa.Array) -> pa.Array:
@@ -70,11 +91,12 @@ def _entries(store: Store, song_ids: np.ndarray | pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(*places, "-").combine_chunks()
 
 
-def _blocks(folder: Path) -> list[Path]:
+def block_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.parquet"))
 
 
-def _read_block(path: Path, column: str) -> pa.Array:
+def read_block(path: Path, column: str) -> pa.Array:
+    """A column of a block; raises MusictagError if it is damaged."""
     try:
         return pq.read_table(path, columns=[column], page_checksum_verification=True, partitioning=None)[
             column
@@ -85,40 +107,38 @@ def _read_block(path: Path, column: str) -> pa.Array:
         ) from error
 
 
-def _known(folder: Path, blocks: list[Path]) -> pa.Array:
+def known_songs(folder: Path, blocks: list[Path]) -> pa.Array:
     """The songs of all blocks, in order."""
-    return pa.concat_arrays([pa.array([], pa.string()), *(_read_block(path, "audio") for path in blocks)])
+    return pa.concat_arrays([pa.array([], pa.string()), *(read_block(path, "audio") for path in blocks)])
 
 
 def _missing(folder: Path, entries: pa.Array) -> np.ndarray:
     """Rows of ``entries`` that are in no block, int64."""
-    there = pc.is_in(entries, _known(folder, _blocks(folder)))
+    there = pc.is_in(entries, known_songs(folder, block_files(folder)))
     return np.flatnonzero(~there.to_numpy(zero_copy_only=False))
 
 
 def _collect(folder: Path, entries: pa.Array) -> np.ndarray:
-    blocks = _blocks(folder)
-    places = pc.index_in(entries, _known(folder, blocks)).to_numpy()
+    blocks = block_files(folder)
+    places = pc.index_in(entries, known_songs(folder, blocks)).to_numpy()
     order = np.argsort(places, kind="stable")
     features = np.empty((len(entries), len(feature_names())), dtype=np.float32)
     first = 0
     for path in blocks:
-        values = _read_block(path, "features")
+        values = read_block(path, "features")
         wanted = order[slice(*np.searchsorted(places[order], (first, first + len(values))))]
         features[wanted] = values.flatten().to_numpy().reshape(len(values), -1)[places[wanted] - first]
         first += len(values)
     return features
 
 
-def _compute(store: Store, folder: Path, song_ids: np.ndarray | pa.Array, entries: pa.Array, workers: int) -> None:
+def _compute(store: Store, folder: Path, song_ids: np.ndarray | pa.Array, entries: pa.Array, write: Write) -> None:
     """Compute what is missing; the caller holds the folder's lock."""
     for leftover in folder.glob(".*.part"):  # left by killed processes
         leftover.unlink()
     missing = _missing(folder, entries)
     if not len(missing):  # the process that we waited for computed the same
         return
-    what = "features of prepared songs, computed by musictag"
-    write_json(folder / "about.json", {"what": what, "version": VERSION, "features": feature_names()})
     rows = store.rows_of(song_ids)[missing]
     in_place = np.argsort(rows, kind="stable")  # the index is sorted by song, and neighbours often share a shard
     rows, wanted = rows[in_place], entries.take(pa.array(missing[in_place]))
@@ -126,12 +146,12 @@ def _compute(store: Store, folder: Path, song_ids: np.ndarray | pa.Array, entrie
     blocks = [(rows[i : i + size], wanted.slice(i, size)) for i in range(0, len(rows), size)]
     with Progress("computing features", len(rows), when_stopped="; finished blocks are kept") as progress:
         done = 0
-        for count in _written(store, folder, blocks, min(workers, len(blocks))):
+        for count in write(blocks):
             done += count
             progress.show(done)
 
 
-def _written(store: Store, folder: Path, blocks: list[tuple[np.ndarray, pa.Array]], workers: int) -> Iterator[int]:
+def _written(store: Store, folder: Path, blocks: list[Block], workers: int) -> Iterator[int]:
     """Write all blocks; yields the number of songs in each when it is finished."""
     if workers == 1:
         from threadpoolctl import threadpool_limits
@@ -158,11 +178,17 @@ def _written(store: Store, folder: Path, blocks: list[tuple[np.ndarray, pa.Array
 def write_block(store: Store, folder: Path, rows: np.ndarray, entries: pa.Array) -> int:
     """Compute the features of the songs at ``rows`` of ``store`` and write their block; returns the number of songs."""
     features = np.stack([song_features(to_float(store.read(row)), store.sample_rate) for row in rows.tolist()])
-    values = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
+    save_block(folder, entries, pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1]))
+    return len(rows)
+
+
+def save_block(folder: Path, entries: pa.Array, values: pa.Array) -> None:
+    """Write the features of songs, one value for each of their entries, atomically."""
     name = hashlib.blake2b("\n".join(entries.to_pylist()).encode(), digest_size=8).hexdigest()
     with atomic_write(folder / f"{name}.parquet") as file:
-        pq.write_table(pa.table({"audio": entries, "features": values}), file, write_page_checksum=True)
-    return len(rows)
+        # features rarely repeat: dictionary encoding would only cost time
+        table = pa.table({"audio": entries, "features": values})
+        pq.write_table(table, file, write_page_checksum=True, use_dictionary=False)
 
 
 _worker: dict[str, Any] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,6 +26,7 @@ from musictag.common.processes import rank_and_world
 from musictag.data.audio.decode import to_float
 from musictag.data.catalogue.copies import DUPLICATES_FILE
 from musictag.data.datasets import Source
+from musictag.data.features.patch_features import PatchEmbedder, PatchFeatures, stored_patch_features
 from musictag.data.loading.checks import (
     check_learnable,
     check_splits,
@@ -34,6 +37,8 @@ from musictag.data.loading.checks import (
 from musictag.data.loading.patch_datasets import EvaluationPatches, TrainPatches
 from musictag.data.loading.prefetch import PrefetchingLoader
 from musictag.data.loading.samplers import EvaluationBatches, TrainBatches, check_patches
+from musictag.data.loading.stored_patches import StoredEvaluationPatches, StoredTrainPatches
+from musictag.data.loading.unlabelled import TRAINED, Unlabelled, mixed
 from musictag.data.manifest import SPLITS, Manifest, Tag
 from musictag.data.preparation.prepare import Prepared, prepare
 from musictag.data.random_draws import patch_starts_of_epoch, song_keys, subset_order
@@ -42,6 +47,7 @@ from musictag.data.store.store import Store
 EVALUATION_MODES = ("patches", "whole")
 _NORMALISATION_SONGS = 1024
 _PREFETCHED_BATCHES = 4
+_STORED_PATCHES = 4096  # with stored features at once in evaluation
 #: Forked workers share the songs and their targets with the main process; otherwise each would hold a copy, 800 MB for
 #: a million songs. Where forking is not safe (macOS, Windows), Python's own default.
 _WORKER_CONTEXT = "fork" if sys.platform == "linux" else None
@@ -56,6 +62,9 @@ class SongDataModule(pl.LightningDataModule):
     processes together. ``train_songs`` trains on that many usable songs, a nested subset for each ``subset_seed``
     (default: ``seed``); validation and test do not depend on it, and the other songs are not prepared. ``sampler``
     makes the batch sampler of training, a TrainBatches, from its keyword arguments.
+
+    With ``unlabelled``, its share of each batch is of songs with unknown targets, whose rows follow those of the
+    training songs; ``patches_per_epoch`` counts them, ``patches_per_song`` does not. Without, they are not prepared.
 
     Validation and test batches are ``{"audio", "song"}`` of up to ``eval_batch_size`` patches (default:
     ``batch_size``): every song's consecutive patches (section 2 of the paper), or with ``evaluation_mode="whole"`` each
@@ -91,6 +100,7 @@ class SongDataModule(pl.LightningDataModule):
         prepare_workers: int | None = None,
         max_bad_fraction: float = 0.1,
         sampler: Callable[..., TrainBatches] = TrainBatches,
+        unlabelled: Unlabelled | None = None,
     ) -> None:
         super().__init__()
         self.source = source
@@ -98,6 +108,8 @@ class SongDataModule(pl.LightningDataModule):
         self.patch_samples = round(patch_seconds * sample_rate)
         #: margin around the patch in the audio of every batch, as the model's front-end requires
         self.margin_samples = (0, 0)
+        #: stored features of each split's songs, to take the place of audio in every batch (see ``use_features``)
+        self.features: dict[str, PatchFeatures] | None = None
         self.epoch = 0
         self._data_dir = Path(data_dir)
         self._batch_size = batch_size
@@ -111,6 +123,7 @@ class SongDataModule(pl.LightningDataModule):
         self._prepare_workers = prepare_workers or os.cpu_count() or 1
         self._max_bad_fraction = max_bad_fraction
         self._sampler = sampler
+        self._unlabelled = unlabelled
         self._begun = {"epoch": -1, "batches": 0}  # the epoch of the checkpoint, and its batches so far
         self._prepared: Prepared | None = None
         self._manifest: Manifest | None = None  # of the prepared songs, without tags lost with unusable songs
@@ -129,6 +142,8 @@ class SongDataModule(pl.LightningDataModule):
         if wrong := [name for name, value in at_least_one.items() if value < 1]:
             raise MusictagError(f"{', '.join(wrong)}: too small")
         check_patches(patches_per_song, patches_per_epoch, batch_size)
+        if unlabelled is not None:
+            unlabelled.check(train_songs, batch_size)
         if evaluation_mode not in EVALUATION_MODES:
             raise MusictagError(f"evaluation_mode={evaluation_mode}; choose one of {', '.join(EVALUATION_MODES)}")
 
@@ -150,6 +165,11 @@ class SongDataModule(pl.LightningDataModule):
             manifest = self.source.tag_choice.learnable(manifest)
         splits = {split: manifest.split(split) for split in SPLITS}
         check_splits(splits, "usable", self.source.advice_on_splits)
+        splits[TRAINED] = splits["train"]
+        if self._unlabelled is not None:
+            splits["train"], splits[TRAINED] = self._unlabelled.divided(
+                manifest, self._prepared.firsts, self._train_songs, self._subset_seed
+            )
         self._unlearnt = unlearnt_tags(splits["train"])
         warn_of_evaluation(manifest, splits, self._prepared.firsts, self._prepared.store.folder / DUPLICATES_FILE)
         self._manifest, self._splits, self._rows = manifest, splits, {}
@@ -157,7 +177,9 @@ class SongDataModule(pl.LightningDataModule):
         pa.default_memory_pool().release_unused()
 
     def _prepare(self) -> Prepared:
-        manifest = self.source.learnable_manifest()
+        manifest = every = self.source.learnable_manifest()
+        if self._unlabelled is None and (left_out := len(every) - len(manifest := every.labelled())):
+            rank_zero_warn(f"{left_out:,} unlabelled songs are not used, as only a teacher can use them (teacher=...)")
         splits = {split: manifest.split(split) for split in SPLITS}
         check_splits(splits, "in the manifest", self.source.advice_on_splits)
         if self._train_songs is None:
@@ -165,12 +187,12 @@ class SongDataModule(pl.LightningDataModule):
         is_train = pc.equal(manifest.column("split"), "train").to_numpy(zero_copy_only=False)
         train_rows, other_rows = np.flatnonzero(is_train), np.flatnonzero(~is_train)
         order = train_rows[subset_order(song_keys(splits["train"].song_ids), self._subset_seed)]
-        taken = self._train_songs
-        check_learnable(manifest.select(order[:taken]))
+        check_learnable(manifest.select(order[: self._train_songs]))
+        taken = max(self._train_songs, len(order) if self._unlabelled and self._unlabelled.which else 0)
         while taken <= len(order):
             prepared = self._prepare_songs(manifest.select(np.sort(np.concatenate([other_rows, order[:taken]]))))
             missing = self._train_songs - len(prepared.manifest.split("train"))
-            if not missing:
+            if missing <= 0:
                 return prepared
             taken += missing  # the next songs in order replace unusable ones
         unusable = taken - self._train_songs
@@ -224,7 +246,7 @@ class SongDataModule(pl.LightningDataModule):
         return overlap_of_splits(self._manifest, prepared.firsts)
 
     def song_ids(self, split: str) -> np.ndarray:
-        """Identifiers of the split's songs: S strings."""
+        """Identifiers of the split's songs: S strings. TRAINED: of all songs in the batches of training."""
         return self._split(split).song_ids
 
     def targets(self, split: str) -> np.ndarray:
@@ -255,17 +277,31 @@ class SongDataModule(pl.LightningDataModule):
 
     # batches
 
+    def use_features(self, embedder: PatchEmbedder) -> None:
+        """Let batches have ``features``, float16 B×H, in place of ``audio``: what ``embedder`` computes of the songs'
+        consecutive patches, stored beside the audio. Raises MusictagError as ``stored_patch_features`` does."""
+        ids = [self.song_ids(split) for split in SPLITS]
+        found = stored_patch_features(self.store, np.concatenate(ids), embedder)
+        self.features = dict(zip(SPLITS, found.in_parts([len(songs) for songs in ids]), strict=True))
+
     def train_dataloader(self) -> DataLoader:
         rank, world = rank_and_world()
-        songs = self._split("train")
-        batches = self._sampler(
+        songs, trained = self._split("train"), self._split(TRAINED)
+        others, sampler = trained.select(np.arange(len(songs), len(trained))), self._sampler
+        if len(others):
+            number = self._unlabelled.check(self._train_songs, self._batch_size, world)
+            sampler = partial(mixed, self._sampler, others, number)
+        batches = sampler(
             songs=songs, patches_per_song=self._patches_per_song, batch_size=self._batch_size, seed=self._seed,
             epoch=self._current_epoch, rank=rank, world=world, patches_per_epoch=self._patches_per_epoch,
             first_batch=lambda epoch: self._begun["batches"] if epoch == self._begun["epoch"] else 0,
         )  # fmt: skip
+        if self.features is not None:
+            return self._loader(StoredTrainPatches(self.features["train"], songs, self._seed), batches)
         patches = TrainPatches(
-            self.store, self._store_rows("train"), songs, self.patch_samples, self._seed, self.margin_samples
-        )
+            self.store, self._store_rows(TRAINED), trained, self.patch_samples, self._seed, self.margin_samples,
+            labelled=len(songs),
+        )  # fmt: skip
         return self._loader(patches, batches)
 
     def val_dataloader(self) -> DataLoader:
@@ -277,20 +313,22 @@ class SongDataModule(pl.LightningDataModule):
     def _evaluation_loader(self, split: str) -> DataLoader:
         rank, world = rank_and_world()
         num_samples = self.store.num_samples[self._store_rows(split)]
-        batches = EvaluationBatches(
-            num_samples, self.patch_samples, self._eval_batch_size, self._whole_songs, rank, world
-        )
+        size = self._eval_batch_size if self.features is None else _STORED_PATCHES
+        batches = EvaluationBatches(num_samples, self.patch_samples, size, self._whole_songs, rank, world)
+        if self.features is not None:
+            return self._loader(StoredEvaluationPatches(self.features[split]), batches)
         return self._loader(EvaluationPatches(self.store, self._store_rows(split), self.margin_samples), batches)
 
     def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
+        workers = self._num_workers if self.features is None else 0  # they are in memory
         return PrefetchingLoader(
             dataset,
             batch_sampler=batches,
             collate_fn=_unchanged,
-            num_workers=self._num_workers,
-            multiprocessing_context=_WORKER_CONTEXT if self._num_workers else None,
-            persistent_workers=self._num_workers > 0,
-            prefetch_factor=_PREFETCHED_BATCHES if self._num_workers else None,
+            num_workers=workers,
+            multiprocessing_context=_WORKER_CONTEXT if workers else None,
+            persistent_workers=workers > 0,
+            prefetch_factor=_PREFETCHED_BATCHES if workers else None,
             pin_memory=torch.cuda.is_available(),
             # its own generator: starting workers would draw from the global one, which dropout uses
             generator=torch.Generator(),

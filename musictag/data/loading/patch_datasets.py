@@ -26,7 +26,8 @@ class TrainPatches(Dataset):
     """Random patches with their targets: ``audio`` int16 B×N, ``target`` float32 B×K, ``song`` and ``draw`` int64 B,
     as in TrainBatch.
 
-    ``rows`` (int64 S) are the songs' rows in ``store``.
+    ``rows`` (int64 S) are the songs' rows in ``store``. The targets of the songs after the first ``labelled`` (default:
+    all) are unknown.
     """
 
     def __init__(
@@ -37,12 +38,13 @@ class TrainPatches(Dataset):
         patch_samples: int,
         seed: int,
         margin_samples: tuple[int, int] = (0, 0),
+        labelled: int | None = None,
     ) -> None:
         self._store = store
         self._rows = rows
         self._keys = song_keys(songs.song_ids)
         self._num_samples = store.num_samples[rows]
-        self._targets = CompactTargets(songs)
+        self._targets = CompactTargets(songs, labelled)
         self._patch_samples = patch_samples
         self._seed = seed
         self._margin_samples = margin_samples
@@ -53,23 +55,27 @@ class TrainPatches(Dataset):
         starts = patch_starts_of_epoch(
             self._keys[songs], batch.draws, self._num_samples[songs], self._patch_samples, self._seed, batch.epoch
         )
-        song = torch.from_numpy(songs)
         audio = self._store.patches(self._rows[songs], starts, self._patch_samples, self._margin_samples)
-        return {
-            "audio": torch.from_numpy(audio),
-            "target": torch.from_numpy(self._targets[songs]),
-            "song": song,
-            "draw": torch.from_numpy(batch.draws),
-        }
+        return {"audio": torch.from_numpy(audio), **labels(batch, self._targets)}
+
+
+def labels(batch: TrainBatch, targets: CompactTargets) -> dict[str, Tensor]:
+    """What a training batch says of its songs: ``target``, ``song`` and ``draw``."""
+    return {
+        "target": torch.from_numpy(targets[batch.songs]),
+        "song": torch.from_numpy(batch.songs),
+        "draw": torch.from_numpy(batch.draws),
+    }
 
 
 class CompactTargets:
     """Targets of S songs, for fast access by song: a byte per classification tag, a float32 per regression tag.
 
-    For a million songs with 139 tags it takes 260 MB, where S×K floats would take 560.
+    For a million songs with 139 tags it takes 260 MB, where S×K floats would take 560. Those of the songs after the
+    first ``labelled`` (None: all) are unknown.
     """
 
-    def __init__(self, songs: Manifest) -> None:
+    def __init__(self, songs: Manifest, labelled: int | None = None) -> None:
         is_class = [tag.kind == "classification" for tag in songs.tags]
         self._classes, self._measures = np.flatnonzero(is_class), np.flatnonzero(np.logical_not(is_class))
         self._labels = np.empty((len(songs), len(self._classes)), dtype=np.uint8)
@@ -78,6 +84,8 @@ class CompactTargets:
             self._labels[:, number] = np.nan_to_num(songs.values(songs.tags[tag].name), nan=_UNKNOWN)
         for number, tag in enumerate(self._measures):
             self._numbers[:, number] = songs.values(songs.tags[tag].name)
+        if labelled is not None:
+            self._labels[labelled:], self._numbers[labelled:] = _UNKNOWN, np.nan
 
     def __getitem__(self, songs: np.ndarray) -> np.ndarray:
         """float32 B×K of the songs at these rows (int64 B), NaN if unknown."""

@@ -125,5 +125,5 @@ def _described(members: Sequence[dict[str, Any]]) -> dict[str, Any]:
             / sum(1 / metrics["speed"]["test_audio_seconds_per_second"] for metrics in members),
         },
         "seconds": {key: sum(metrics["seconds"].get(key) or 0.0 for metrics in members) for key in sorted(seconds)},
-        "config": config | {"names": names, "init_from": None},
+        "config": config | {"names": names, "init_from": None, "teacher": None, "distillation": None},
     }

@@ -13,6 +13,7 @@ import numpy as np
 from musictag.common.files import atomic_write
 from musictag.common.plotting import BLUE, FAINT, GREEN, STYLE, new_figure, save_figure
 from musictag.data.features.descriptors import feature_family, feature_names
+from musictag.inference.song_features import Descriptors
 
 if TYPE_CHECKING:
     from musictag.inference.feature_tagger import FeatureTagger
@@ -28,18 +29,18 @@ def write_importances(tagger: FeatureTagger, run_dir: Path) -> list[tuple[str, s
     the trees, or of the absolute weights on standardised features.
     """
     shares = np.array([tag["importances"] for tag in tagger.fitted])
-    rows = importance_rows(tagger.tag_names, shares)
+    rows = importance_rows(tagger.tag_names, tagger.features.names, shares)
     with atomic_write(run_dir / "importances.csv", "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(IMPORTANCE_COLUMNS)
         writer.writerows((tag, feature, f"{share:.6g}") for tag, feature, share in rows)
-    plot_importances(shares, run_dir / "importances.png")
+    if isinstance(tagger.features, Descriptors):  # those of a network have numbers, and nothing to say
+        plot_importances(shares, run_dir / "importances.png")
     return rows
 
 
-def importance_rows(tags: Sequence[str], shares: np.ndarray) -> list[tuple[str, str, float]]:
-    """(tag, feature, share), tag by tag, largest share first; ``shares`` is K×D."""
-    names = feature_names()
+def importance_rows(tags: Sequence[str], names: Sequence[str], shares: np.ndarray) -> list[tuple[str, str, float]]:
+    """(tag, feature, share), tag by tag, largest share first; ``names`` of the D features, ``shares`` is K×D."""
     return [
         (tag, names[i], float(of_tag[i]))
         for tag, of_tag in zip(tags, shares, strict=True)

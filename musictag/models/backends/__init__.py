@@ -6,7 +6,9 @@ Legend: B patches, C channels, T frames, K tags.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -27,8 +29,18 @@ class BackEnd(nn.Module, ABC):
     fixed_length: bool  #: whether T must equal ``in_frames``
     output: nn.Linear  #: the last layer; its input, B×H, are the penultimate features
 
+    #: the layers at its end that are trained where everything before them is frozen, by name and in their order: each
+    #: takes what the one before returns, the first of them vectors, B×H
+    head: ClassVar[tuple[str, ...]] = ("output",)
+
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor: ...
+
+    def before_head(self) -> nn.Module:
+        """This back-end without its head, as a module that shares everything: B×C×T -> B×H."""
+        part = copy.copy(self)
+        part._modules = self._modules | {name: nn.Identity() for name in self.head}
+        return part
 
     def inference_form(self) -> nn.Module:
         """As for front-ends; ``output`` remains the last layer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -20,6 +20,8 @@ class Probe(BackEnd):
     without learned parameters (batch norm without scale and shift), followed by ``hidden_units`` (none: a linear probe)
     and the output. A probe measures what the features contain, as in linear evaluation of self-supervised models.
     """
+
+    head: ClassVar[tuple[str, ...]] = ("norm", "hidden", "output")
 
     def __init__(
         self,
@@ -44,6 +46,9 @@ class Probe(BackEnd):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.output(self.hidden(self.norm(self.body(features))))
+
+    def before_head(self) -> nn.Module:
+        return self.body
 
     def train(self, mode: bool = True) -> Probe:
         """Training mode for the probe only: the body's batch norms and dropout stay in evaluation mode."""

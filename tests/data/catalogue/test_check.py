@@ -123,7 +123,7 @@ def test_everything_that_is_wrong_is_reported_at_once(tmp_path: Path, capsys: py
         "error: empty files (1)": ["row 8: 'audio/7.wav'"],
         "error: file already named above (1)": ["row 7: 'audio/0.wav', as row 1"],
         "error: empty cells in column split (1)": ["row 13"],
-        "error: split is not one of train, validation, test (spelled like this, without spaces) (2)": [
+        "error: split is not one of train, validation, test, unlabelled (spelled like this, without spaces) (2)": [
             "row 11: 'valid'",
             "row 12: ' train'",
         ],

@@ -52,7 +52,7 @@ def _wrap(kind):
 
 
 def _note(module, stage, batch, number):
-    split = "train" if stage == "train" else stage
+    split = "trained" if stage == "train" else stage
     row = {
         "stage": stage,
         "rank": module.global_rank,

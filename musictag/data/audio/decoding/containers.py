@@ -189,6 +189,20 @@ def duration(file: BinaryIO, form: Format, link: Link) -> float:
         return float("nan")
 
 
+def packets(file: BinaryIO, form: Format | None, link: Link) -> Iterator[bytes]:
+    """What the audio of a link is, then its packets, without decoding them; raises Undecodable if it has none."""
+    with _opened(Window(file, link), form) as container:
+        stream = container.streams.best("audio")
+        if stream is None or stream.codec_context is None:
+            raise Undecodable("it contains no sound")
+        context = stream.codec_context
+        yield f"{context.name} {context.sample_rate} {context.layout.nb_channels}".encode()
+        try:
+            yield from (bytes(packet) for packet in container.demux(stream) if packet.size)
+        except (av.FFmpegError, ValueError) as error:
+            raise Undecodable(_reason(error)) from error
+
+
 def _beginning(window: Window) -> bytes:
     place = window.tell()
     window.seek(0)

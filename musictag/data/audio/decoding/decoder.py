@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 from musictag.common.errors import SongError
 from musictag.data.audio.decoding.chunks import Chunks, look_through
-from musictag.data.audio.decoding.containers import DecodedLink, duration, probe
-from musictag.data.audio.decoding.formats import AIFF, OGG, WAV, Format, how_to_convert, recognise
+from musictag.data.audio.decoding.containers import DecodedLink, duration, packets, probe
+from musictag.data.audio.decoding.formats import AIFF, FLAC, OGG, WAV, Format, how_to_convert, recognise
 from musictag.data.audio.decoding.gathering import Block
 from musictag.data.audio.decoding.links import find_links
 from musictag.data.audio.decoding.lost_audio import (
@@ -55,6 +55,17 @@ def declared_seconds(file: BinaryIO) -> float:
     except SongError:
         return float("nan")
     return duration(file, form, whole) if form else float("nan")
+
+
+def audio_bytes(file: BinaryIO) -> Iterator[bytes]:
+    """The audio of a file as it is stored, without the tags around and in it; raises SongError if there is none."""
+    link, form = _look_at(file, Loss())
+    if form is None or form is FLAC or not form.framed:  # elsewhere than around the audio, tags may be anywhere
+        yield from packets(file, form, link)
+        return
+    file.seek(link.begin)
+    while file.tell() < link.end:
+        yield file.read(min(2**20, link.end - file.tell()))
 
 
 def _look_at(file: BinaryIO, loss: Loss) -> tuple[Link, Format | None]:

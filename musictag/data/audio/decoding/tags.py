@@ -37,11 +37,11 @@ def _trailing_tag(file: BinaryIO, begin: int, end: int) -> int:
     file.seek(max(begin, end - 355))
     tail = file.read(end - file.tell())
     size = 0
-    if tail[-128:-125] == b"TAG":
-        size = 355 if tail[:4] == b"TAG+" and len(tail) == 355 else 128
-    elif tail[-32:-24] == b"APETAGEX":
+    if tail[-32:-24] == b"APETAGEX":  # first: it may be so long that "TAG" in its beginning is where ID3v1 begins
         has_header = tail[-9] & 0x80
         size = int.from_bytes(tail[-20:-16], "little") + (32 if has_header else 0)
+    elif tail[-128:-125] == b"TAG":
+        size = 355 if tail[:4] == b"TAG+" and len(tail) == 355 else 128
     elif tail[-9:] == b"LYRICS200" and tail[-15:-9].isdigit():
         size = int(tail[-15:-9]) + 15
     elif tail[-10:-7] == b"3DI":

@@ -1,0 +1,196 @@
+"""Distillation: a network learns from another tagger, the teacher, beside its labels or instead of them.
+
+The teacher hears the same patches, with what augmentations did to their waveforms, in evaluation mode and float32.
+Legend: B patches, N samples, K tags, H features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchaudio.functional import resample
+
+from musictag.common.errors import MusictagError
+from musictag.inference.embedding import Embedder
+from musictag.inference.ensemble import read_members
+from musictag.inference.load import load
+from musictag.inference.network_tagger import NetworkTagger
+from musictag.inference.tagger import Tagger
+from musictag.models.layers import full_precision
+from musictag.models.network import TaggingNetwork
+from musictag.models.pretrained import ENSEMBLE_FILE, digest, locate
+
+PROBABILITIES, EMBEDDINGS = "probabilities", "embeddings"
+SIGNALS = (PROBABILITIES, EMBEDDINGS)
+_SHOWN = 5
+
+
+class Teacher:
+    """The tagger ``model`` (see ``musictag.load``), which hears patches at ``sample_rate``.
+
+    ``signal``: what it returns for each, its ``probabilities`` (B×K, the mean over an ensemble) or its ``embeddings``,
+    the penultimate features (B×H). Raises MusictagError for a baseline, and for embeddings of an ensemble.
+    """
+
+    def __init__(self, model: str, signal: str, sample_rate: float) -> None:
+        self.tagger, self.signal, self.sample_rate = load(model), signal, sample_rate
+        if signal == EMBEDDINGS:
+            self.size = self.tagger.embedder().layer.size  # refused by an ensemble
+        self._taggers: Sequence[Tagger] = getattr(self.tagger, "members", [self.tagger])
+        if not all(isinstance(tagger, NetworkTagger) for tagger in self._taggers):
+            raise MusictagError(
+                f"teacher={model}: features and trees describe whole songs, and cannot score patches; use a network, "
+                "or an ensemble of networks"
+            )
+        if not all(float(rate).is_integer() for rate in (sample_rate, self.tagger.sample_rate)):
+            raise MusictagError(f"teacher={model} hears {self.tagger.sample_rate} Hz, to which audio is not resampled")
+        self._computing: list[Any] = []
+
+    def to(self, device: torch.device) -> None:
+        """Compute on ``device`` from now on."""
+        for tagger in self._taggers:
+            tagger.network.to(device)
+        if self.signal == EMBEDDINGS:
+            self._computing = [Embedder(self.tagger.network).features]
+        else:
+            self._computing = [NetworkTagger(tagger.network).scores for tagger in self._taggers]
+
+    @torch.no_grad()
+    def __call__(self, waveform: Tensor) -> Tensor:
+        """B×N float32 on the device -> the signal, float32, without gradients."""
+        with full_precision(waveform):
+            rates = int(self.sample_rate), int(self.tagger.sample_rate)
+            waveform = waveform if rates[0] == rates[1] else resample(waveform, *rates)
+            heard = [
+                compute(patches.flatten(0, 1)).unflatten(0, patches.shape[:2]).mean(1)
+                for compute, tagger in zip(self._computing, self._taggers, strict=True)
+                for patches in [in_patches(waveform, tagger.network)]
+            ]
+            return torch.stack(heard).mean(0)
+
+
+def in_patches(waveform: Tensor, network: TaggingNetwork) -> Tensor:
+    """B×N -> B×P×M: the patches of ``network``, with its margins, in which it hears another one's patch.
+
+    As many as fit best, at least one, evenly spaced; a waveform shorter than a patch is repeated, as in tagging.
+    """
+    size, (before, after) = network.patch_samples, network.frontend.margin_samples
+    waveform = waveform.repeat(1, math.ceil(size / waveform.shape[1]))[:, : max(size, waveform.shape[1])]
+    spare = waveform.shape[1] - size
+    number = max(round(waveform.shape[1] / size), 1)
+    starts = [spare // 2] if number == 1 else [spare * place // (number - 1) for place in range(number)]
+    waveform = F.pad(waveform, (before, after))
+    return torch.stack([waveform[:, start : start + network.input_samples] for start in starts], dim=1)
+
+
+class Distillation(nn.Module):
+    """The loss of ``student`` against ``teacher``, times ``weight``.
+
+    Probabilities: the cross-entropy, averaged over patches and the tags that both have, by name and kind. Embeddings: 1
+    minus the cosine between the teacher's and a linear projection of the student's, averaged over patches. The
+    projection is trained with the student, and is no part of it; nor is the teacher of this module's state.
+
+    ``about`` is a message of what is learned from the teacher. Raises MusictagError if there is nothing to learn.
+    """
+
+    def __init__(self, student: TaggingNetwork, model: str, signal: str, weight: float) -> None:
+        super().__init__()
+        self._teacher, self.signal, self.weight = [Teacher(model, signal, student.sample_rate)], signal, weight
+        teacher = self.teacher
+        told = ""
+        if (rate := teacher.tagger.sample_rate) != student.sample_rate:
+            told = f", which hears the audio resampled from {student.sample_rate:g} to {rate:g} Hz"
+        if signal == EMBEDDINGS:
+            if not any(
+                weights.requires_grad and not name.startswith("backend.output.")
+                for name, weights in student.named_parameters()
+            ):
+                raise MusictagError(
+                    "distillation.signal=embeddings trains what comes before the last layer, and all of that is frozen"
+                )
+            self.projection = nn.Linear(student.backend.output.in_features, teacher.size)
+            self.about = f"Teacher {model}{told}: its {teacher.size} features"
+            return
+        places = {(tag["name"], tag["kind"]): place for place, tag in enumerate(teacher.tagger.tags)}
+        shared = [(tag["name"], tag["kind"]) for tag in student.tags]
+        self._own = [place for place, tag in enumerate(shared) if tag in places]
+        self._its = [places[shared[place]] for place in self._own]
+        if not self._own:
+            raise MusictagError(
+                f"teacher={model} has none of these tags: {_some(student.tag_names)}. It has "
+                f"{_some(teacher.tagger.tag_names)}; use distillation.signal=embeddings, which needs no common tags"
+            )
+        self.about = f"Teacher {model}{told}: {len(self._own)} of the {len(shared)} tags"
+        if lacking := [name for place, (name, _) in enumerate(shared) if place not in self._own]:
+            self.about += f" (not {_some(lacking)})"
+
+    @property
+    def teacher(self) -> Teacher:
+        return self._teacher[0]  # in a list, as it is no part of what is trained and saved
+
+    def forward(self, student: TaggingNetwork, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Patches as the student hears them, B×N -> its logits B×K, and the loss against the teacher, a scalar."""
+        target = self.teacher(waveform)
+        if self.signal == PROBABILITIES:
+            logits = student(waveform)
+            with full_precision(waveform):
+                loss = F.binary_cross_entropy_with_logits(logits[:, self._own].float(), target[:, self._its])
+            return logits, self.weight * loss
+        inputs: list[Tensor] = []
+        with student.backend.output.register_forward_pre_hook(lambda _, given: inputs.append(given[0])):
+            logits = student(waveform)
+        with full_precision(waveform):
+            similarity = F.cosine_similarity(self.projection(inputs[0].float()), target)
+        return logits, self.weight * (1 - similarity).mean()
+
+
+def check_teacher(config: Mapping[str, Any]) -> None:
+    """Raise MusictagError for settings of a teacher that are wrong in any case."""
+    if config["teacher"] is None:
+        if config["data"]["unlabelled"] is not None:
+            raise MusictagError(
+                f"data.unlabelled={config['data']['unlabelled']}: only a teacher can use songs without labels; use "
+                "teacher=..., or omit it"
+            )
+        return
+    signal, weight = config["distillation"]["signal"], config["distillation"]["weight"]
+    if config["trainer"]["max_epochs"] == 0:
+        raise MusictagError("trainer.max_epochs=0 trains nothing, from a teacher neither; omit teacher")
+    for name, part in (config.get("augmentation") or {}).items():
+        if part is not None and str(part.get("_target_")).endswith("LogMelMixup"):
+            raise MusictagError(
+                f"augmentation.{name} mixes spectrograms, which a teacher does not hear: use recipe=mixup, which mixes "
+                f"waveforms, or augmentation.{name}=null"
+            )
+    if config["compile"] and signal == EMBEDDINGS:
+        raise MusictagError("distillation.signal=embeddings looks into the network: use compile=false")
+    if signal not in SIGNALS:
+        raise MusictagError(f"distillation.signal={signal} does not exist; allowed: {', '.join(SIGNALS)}")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise MusictagError(f"distillation.weight={weight} must be above 0; without a teacher: teacher=null")
+    model = config["distillation"]["model"]
+    if model is not None and not (Path(config["teacher"]) / "metrics.json").is_file():
+        raise MusictagError(
+            f"distillation.model={model}: the teacher's run {config['teacher']} is not finished; run this command with "
+            f"model={model}, and without a teacher, first"
+        )
+    locate(config["teacher"])
+
+
+def teacher_digest(model: str) -> str:
+    """Identifies the weights of ``model``; of an ensemble, those of all members."""
+    path = locate(model)
+    if path.name != ENSEMBLE_FILE:
+        return digest(model)
+    return hashlib.sha256("".join(digest(str(member)) for member in read_members(path)).encode()).hexdigest()
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
