@@ -55,7 +55,9 @@ def main() -> int:
         request = json.loads(line)
         process = os.fork()
         if not process:
-            return run(request["arguments"], request["words"])
+            status = run(request["arguments"], request["words"])
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(status)  # some libraries abort at the end because threads of before the fork are not there
         print(json.dumps(wait(process, request["seconds"])), flush=True)
     return 0
 

@@ -31,7 +31,7 @@ _GENERAL = {
     "_name_or_path", "architectures", "dtype", "id2label", "label2id", "model_type", "output_attentions",
     "output_hidden_states", "problem_type", "return_dict", "transformers_version", "num_feat_extract_layers",
 }  # fmt: skip
-#: Random in training, by generators that a resumed run would not continue: layers left out, and masked tokens.
+#: Random in training: layers left out, which a mix would lack, and masks drawn by numpy, which resuming does not seed.
 _WITHOUT_RANDOM = {"layerdrop": 0.0, "encoder_layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
 
 
