@@ -57,7 +57,7 @@ class Songs:
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, SongWarning):
-                self._say(str(message))
+                self.say(str(message))
             else:
                 others(message, category, *where, **more)
 
@@ -100,14 +100,15 @@ class Songs:
         """The exit status, 130 after Ctrl-C; if interrupted, it prints how many files ``what`` applies to."""
         if not self.is_stopped:
             return 1 if self.failed else 0
-        self._say(f"interrupted: {self.done:,} of {len(self.paths):,} files {what}")
+        self.say(f"interrupted: {self.done:,} of {len(self.paths):,} files {what}")
         return self._stopped
 
     def _fail(self, path: str, why: str) -> None:
         self.failed += 1
-        self._say(f"{path}: {why}")
+        self.say(f"{path}: {why}")
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a message to standard error."""
         print(f"musictag: {printable(text)}", file=sys.stderr, flush=True)
 
 

@@ -6,7 +6,8 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -18,6 +19,10 @@ from musictag.common.errors import MusictagError, SongError
 from musictag.common.processes import importing
 from musictag.common.streams import drop_output, is_utf8
 from musictag.common.text import printable, unicode_name
+
+if TYPE_CHECKING:
+    from musictag.cli.each_song import Songs
+    from musictag.inference.tagger import Tagger
 
 _GAP = 2  # spaces between columns
 
@@ -32,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_songs(parser, "+")
     add_model(parser)
     parser.add_argument("--top", type=positive, default=5, metavar="N", help="how many tags to show (default: 5)")
+    parser.add_argument(
+        "--confident",
+        action="store_true",
+        help="only tags that a song surely has, with their probabilities: from a score at which at least 90%% of the "
+        "validation songs had the tag, and only if the song sounds like these; otherwise none, and why",
+    )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object: all tags of every file, also after Ctrl-C"
     )
@@ -49,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.device,
             arguments.trust,
             arguments.precision,
+            arguments.confident,
         )
     except KeyboardInterrupt:  # before the first file
         if arguments.json:
@@ -64,6 +76,7 @@ def tag(
     device: str,
     trust: Sequence[str] = (),
     precision: str = "32-true",
+    confident: bool = False,
 ) -> int:
     """Tag the files ``names`` and all audio below those that are folders; returns the exit status.
 
@@ -71,7 +84,10 @@ def tag(
     finished. Ctrl-C keeps the finished songs and closes the JSON object. Bytes of names that are not UTF-8 are escaped
     (``\\xe9``). Files that cannot be used are reported on standard error: status 1.
 
-    Raises MusictagError for a model that cannot be loaded, and if standard output cannot be written.
+    With ``confident``, songs without a confident tag have none, and standard error says why: that is no failure.
+
+    Raises MusictagError for a model that cannot be loaded, or with ``confident`` has no calibration, and if standard
+    output cannot be written.
     """
     with importing():
         from musictag.cli.each_song import Songs
@@ -79,10 +95,15 @@ def tag(
 
     songs = Songs(names)
     tagger = load(model, device, trust, precision)
+    if confident:
+        _ = tagger.calibration  # without it this fails now, once, and not for every song
     rows = _JsonRows() if as_json else _TableRows(tagger.tags, songs.paths, top)
     with songs.stoppable():
         try:
-            results = ((song.source, song.error or _checked(song.tags)) for song in tagger.tag_many(songs.paths))
+            if confident:
+                results = _confident(tagger, songs)
+            else:
+                results = ((song.source, song.error or _checked(song.tags)) for song in tagger.tag_many(songs.paths))
             for path, scores in songs.successes(results):
                 _write(rows.row(path, scores))
             _write(rows.end())
@@ -92,6 +113,17 @@ def tag(
             drop_output()
             raise MusictagError(f"standard output cannot be written: {error.strerror}") from error
     return songs.status("were tagged")
+
+
+def _confident(tagger: Tagger, songs: Songs) -> Iterator[tuple[str, dict[str, float] | Exception]]:
+    """Every song with its confident tags; says why a song has none."""
+    from musictag.inference.many_songs import each_result
+    from musictag.inference.tagger import Confident
+
+    for path, found in each_result(tagger.confident_song, songs.paths, tagger.sample_rate):
+        if isinstance(found, Confident) and found.why:
+            songs.say(f"{path}: no confident tags: {found.why}")
+        yield path, found.tags if isinstance(found, Confident) else found
 
 
 def _checked(scores: dict[str, float]) -> dict[str, float] | SongError:
@@ -142,7 +174,7 @@ class _TableRows:
 
     def row(self, path: str, scores: dict[str, float]) -> str:
         classes = [name for name in scores if self._kinds[name] == "classification"][: self._top]
-        measures = [name for name in self._kinds if self._kinds[name] == "regression"]
+        measures = [name for name in self._kinds if self._kinds[name] == "regression" and name in scores]
         cells = {
             "file": escape(printable(path)),
             "tags": "\n".join(f"{scores[name]:.2f}  {escape(name)}" for name in classes),

@@ -3,7 +3,8 @@
 A calibration is a list with one plain dictionary per tag, ready for JSON; numbers are None where songs were too few:
 
     known, positives, prevalence    validation songs with a known target, those with the tag, and their share
-    curve                           {"slope", "intercept"} of a logistic curve over the log-odds of the score (Platt 1999), or
+    curve                           {"slope", "intercept"} of a logistic curve over the log-odds of the score (Platt
+    1999), or
                                     {"scores", "probabilities"}, points of an isotonic curve; None: the score as it is
     f1_threshold                    the score from which F1 is best
     precision_threshold             the score from which PRECISION of the songs have the tag
@@ -21,7 +22,8 @@ import numpy as np
 
 #: Fewer songs with a tag, or without it, give no curve and no threshold by F1.
 MIN_SONGS = 10
-#: An isotonic curve needs this many songs, and ten times MIN_SONGS with and without the tag: with fewer it follows noise.
+#: An isotonic curve needs this many songs, and ten times MIN_SONGS with and without the tag: with fewer it follows
+#: noise.
 ISOTONIC_SONGS = 1000
 FOLDS = 5
 #: Bins of equal width of the expected calibration error.
@@ -36,8 +38,8 @@ _MAX_POINTS = 10_000
 def calibrate(scores: np.ndarray, targets: np.ndarray, kinds: Sequence[str]) -> list[dict[str, Any]]:
     """The calibration of tags of these ``kinds`` from scores and targets (NaN: unknown) of validation songs, S×K.
 
-    The curve is the one, of those that the number of songs allows, with the best log-likelihood on songs that it was not
-    fitted to (5-fold cross-validation). Regression tags get counts only.
+    The curve is the one, of those that the number of songs allows, with the best log-likelihood on songs that it was
+    not fitted to (5-fold cross-validation). Regression tags get counts only.
     """
     return [_of_tag(scores[:, k], targets[:, k], kind) for k, kind in enumerate(kinds)]
 
@@ -106,7 +108,8 @@ def _by_f1(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def _by_precision(scores: np.ndarray, positive: np.ndarray) -> float | None:
-    """The lowest score from which the promise of PRECISION, LOWEST and CONFIDENCE holds, going down from the highest until
+    """The lowest score from which the promise of PRECISION, LOWEST and CONFIDENCE holds, going down from the highest
+    until
     it holds no more (a fixed sequence of tests: trying many thresholds does not make one of them pass by luck)."""
     from scipy.stats import beta
 
@@ -151,8 +154,8 @@ def _log_odds(scores: np.ndarray) -> np.ndarray:
 
 
 def calibration_error(scores: np.ndarray, targets: np.ndarray) -> float:
-    """Expected calibration error of one tag: how far the mean score of the songs in a bin is from their share with the tag,
-    on average over the songs. ``scores`` and ``targets`` (NaN: unknown, ignored) are S; NaN without known songs.
+    """Expected calibration error of one tag: how far the mean score of the songs in a bin is from their share with the
+    tag, on average over the songs. ``scores`` and ``targets`` (NaN: unknown, ignored) are S; NaN without known songs.
 
     A few songs show an error of some hundredths even where there is none.
     """
@@ -167,7 +170,8 @@ def calibration_error(scores: np.ndarray, targets: np.ndarray) -> float:
 def calibration_summary(
     calibration: Sequence[Mapping[str, Any]], scores: np.ndarray, targets: np.ndarray, kinds: Sequence[str]
 ) -> dict[str, Any]:
-    """What a calibration does for songs that it does not know, S×K, as plain numbers: the mean over the classification tags
+    """What a calibration does for songs that it does not know, S×K, as plain numbers: the mean over the classification
+    tags
     of their calibration error before and after, how many tags have a threshold by precision, how many tags of songs it
     gives, and the share of them that is right (None: not known)."""
     after = probabilities(calibration, scores)

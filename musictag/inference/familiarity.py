@@ -1,7 +1,9 @@
 """Whether audio is of the kind that a tagger has been judged on: its sound compared with that of validation songs.
 
-A network scores anything, silence and speech as well. Here a song is described by five numbers about how its spectrum moves,
-whatever its level and its balance of high and low, and is unfamiliar if these are farther from the validation songs than
+A network scores anything, silence and speech as well. Here a song is described by five numbers about how its spectrum
+moves,
+whatever its level and its balance of high and low, and is unfamiliar if these are farther from the validation songs
+than
 nearly all of them are (a Mahalanobis distance). No trained part is involved, so that its blind spots do not matter.
 
 Legend: N samples, S songs, T frames, F bands, D = 5 statistics.
@@ -29,9 +31,12 @@ _FOLDS = 5
 
 
 def sound(audio: np.ndarray, sample_rate: float) -> np.ndarray:
-    """Mono int16 samples (N) -> statistics of each segment (segments×D): how much the level of a band varies, how much of
-    that is change from one frame to the next (noise: most of it), how far the strongest bin of a band is above the others
-    (a tone: far), how much the whole level varies, and how much the centre of the spectrum moves (speech: both much)."""
+    """Mono int16 samples (N) -> statistics of each segment (segments×D).
+
+    How much the level of a band varies, how much of that is change from one frame to the next (noise: most of it), how
+    far the strongest bin of a band is above the others (a tone: far), how much the whole level varies, and how much the
+    centre of the spectrum moves (speech: both of these a lot).
+    """
     size = round(SEGMENT_SECONDS * sample_rate)
     starts = range(0, max(len(audio) - size // 2, 1), size)
     return np.stack([_statistics(audio[first : first + size], sample_rate) for first in starts])
@@ -61,7 +66,8 @@ def _decibels(power: np.ndarray) -> np.ndarray:
 
 
 def fit_familiarity(sounds: Sequence[np.ndarray]) -> dict[str, Any] | None:
-    """What is familiar, as plain numbers for ``strangeness``, from the ``sound`` of S validation songs; None if they are
+    """What is familiar, as plain numbers for ``strangeness``, from the ``sound`` of S validation songs; None if they
+    are
     fewer than MIN_SONGS. The limit is a quantile of the distances of songs from others (5-fold cross-validation)."""
     if len(sounds) < MIN_SONGS:
         return None

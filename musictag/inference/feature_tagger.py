@@ -32,8 +32,14 @@ class FeatureTagger(Tagger):
     each tag, with its ``name`` and ``kind``.
     """
 
-    def __init__(self, model: FeatureModel, spec: Mapping[str, Any], fitted: Sequence[dict[str, Any]]) -> None:
-        super().__init__(fitted, SAMPLE_RATE)
+    def __init__(
+        self,
+        model: FeatureModel,
+        spec: Mapping[str, Any],
+        fitted: Sequence[dict[str, Any]],
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(fitted, SAMPLE_RATE, facts)
         self.model = model
         self.spec = dict(spec)
         self.fitted = list(fitted)
@@ -62,7 +68,7 @@ class FeatureTagger(Tagger):
     def save(self, path: str | Path) -> None:
         """Write everything as JSON, atomically: without pickle, so that reading it executes nothing."""
         content = {"what": _WHAT, "features": list(feature_names()), "baseline": self.spec, "tags": self.fitted}
-        write_json(path, content)
+        write_json(path, content | {"facts": self.facts})
 
 
 class _FeatureEmbedder(SongEmbedder):
@@ -100,7 +106,8 @@ def read_feature_tagger(path: Path, trust: Sequence[str] = ()) -> FeatureTagger:
         )
     try:
         check_targets(content["baseline"], trust)
-        tagger = FeatureTagger(build(content["baseline"], FeatureModel), content["baseline"], content["tags"])
+        model, facts = build(content["baseline"], FeatureModel), content.get("facts", {})
+        tagger = FeatureTagger(model, content["baseline"], content["tags"], facts)
         check_scores(tagger.scores, len(feature_names()))
         return tagger
     except MusictagError as error:

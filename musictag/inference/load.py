@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -12,7 +13,7 @@ from musictag.common.text import reason
 from musictag.inference.ensemble import EnsembleTagger, read_members
 from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.tagger import Tagger
-from musictag.models.checkpoint import check_fit, read_tagger
+from musictag.models.checkpoint import SPEC, StoredTagger, check_fit, read_tagger
 from musictag.models.factory import check_targets
 from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import ENSEMBLE_FILE, locate
@@ -38,8 +39,8 @@ def load(
     """
     path = locate(model)
     if path.name == ENSEMBLE_FILE:
-        members = [load(member, device, trust, precision) for member in read_members(path)]
-        return EnsembleTagger(members)
+        paths, facts = read_members(path)
+        return EnsembleTagger([load(member, device, trust, precision) for member in paths], facts)
     if path.suffix == ".json":
         # imported here: networks need no descriptors, and so no scipy
         from musictag.inference.feature_tagger import read_feature_tagger
@@ -47,7 +48,12 @@ def load(
         if precision != "32-true":
             raise MusictagError(f"precision={precision}: a baseline has no convolutions; use precision=32-true")
         return read_feature_tagger(path, trust)
-    return NetworkTagger(load_network(path, device, trust), precision)
+    stored = read_tagger(path)
+    network = _network(path, stored, device, trust)
+    try:
+        return NetworkTagger(network, precision, {k: v for k, v in stored.description.items() if k not in SPEC})
+    except MusictagError as error:
+        raise MusictagError(f"{path}: {error}") from error
 
 
 def load_network(
@@ -55,7 +61,10 @@ def load_network(
 ) -> TaggingNetwork:
     """The network of a tagger, in evaluation mode; arguments and errors as for ``load``."""
     path = locate(model)
-    stored = read_tagger(path)
+    return _network(path, read_tagger(path), device, trust)
+
+
+def _network(path: Path, stored: StoredTagger, device: str | torch.device, trust: Sequence[str]) -> TaggingNetwork:
     try:
         check_targets(stored.spec, trust)
         with torch.device("meta"):  # shapes only: a wrong file must not cost memory

@@ -6,7 +6,9 @@ Legend: B patches, N samples, K tags.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -30,8 +32,10 @@ class NetworkTagger(Tagger):
     Raises MusictagError for an unknown precision, and for one that the device lacks.
     """
 
-    def __init__(self, network: TaggingNetwork, precision: str = "32-true") -> None:
-        super().__init__(network.tags, network.sample_rate)
+    def __init__(
+        self, network: TaggingNetwork, precision: str = "32-true", facts: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(network.tags, network.sample_rate, facts)
         check_precision(precision, next(network.parameters()).device)
         self.network, self.precision = network, precision
         self._lock, self._made = Lock(), None

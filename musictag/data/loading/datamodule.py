@@ -98,6 +98,8 @@ class SongDataModule(pl.LightningDataModule):
         self.patch_samples = round(patch_seconds * sample_rate)
         #: margin around the patch in the audio of every batch, as the model's front-end requires
         self.margin_samples = (0, 0)
+        #: the split whose songs a Trainer's test scores
+        self.tested = "test"
         self.epoch = 0
         self._data_dir = Path(data_dir)
         self._batch_size = batch_size
@@ -272,7 +274,7 @@ class SongDataModule(pl.LightningDataModule):
         return self._evaluation_loader("validation")
 
     def test_dataloader(self) -> DataLoader:
-        return self._evaluation_loader("test")
+        return self._evaluation_loader(self.tested)
 
     def _evaluation_loader(self, split: str) -> DataLoader:
         rank, world = rank_and_world()
