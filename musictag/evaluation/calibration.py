@@ -3,11 +3,10 @@
 A calibration is a list with one plain dictionary per tag, ready for JSON; numbers are None where songs were too few:
 
     known, positives, prevalence    validation songs with a known target, those with the tag, and their share
-    curve                           {"slope", "intercept"} of a logistic curve over the log-odds of the score (Platt
-    1999), or
-                                    {"scores", "probabilities"}, points of an isotonic curve; None: the score as it is
-    f1_threshold                    the score from which F1 is best
-    precision_threshold             the score from which PRECISION of the songs have the tag
+    curve                  {"slope", "intercept"} of a logistic curve over the log-odds of the score (Platt 1999), or
+                           {"scores", "probabilities"}, points of an isotonic curve; None: the score as it is
+    f1_threshold           the score from which F1 is best
+    precision_threshold    the score from which PRECISION of the songs have the tag
 
 Legend: S songs, K tags.
 """
@@ -22,8 +21,7 @@ import numpy as np
 
 #: Fewer songs with a tag, or without it, give no curve and no threshold by F1.
 MIN_SONGS = 10
-#: An isotonic curve needs this many songs, and ten times MIN_SONGS with and without the tag: with fewer it follows
-#: noise.
+#: An isotonic curve needs this many songs, and ten times MIN_SONGS with and without the tag, or it follows noise.
 ISOTONIC_SONGS = 1000
 FOLDS = 5
 #: Bins of equal width of the expected calibration error.
@@ -108,9 +106,10 @@ def _by_f1(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def _by_precision(scores: np.ndarray, positive: np.ndarray) -> float | None:
-    """The lowest score from which the promise of PRECISION, LOWEST and CONFIDENCE holds, going down from the highest
-    until
-    it holds no more (a fixed sequence of tests: trying many thresholds does not make one of them pass by luck)."""
+    """The lowest score from which the promise of PRECISION, LOWEST and CONFIDENCE holds, or None.
+
+    Of the first stretch of scores, from the highest on, where it holds: among many thresholds, one would pass by luck.
+    """
     from scipy.stats import beta
 
     ranked, right, given = _ranked(scores, positive)
@@ -170,10 +169,11 @@ def calibration_error(scores: np.ndarray, targets: np.ndarray) -> float:
 def calibration_summary(
     calibration: Sequence[Mapping[str, Any]], scores: np.ndarray, targets: np.ndarray, kinds: Sequence[str]
 ) -> dict[str, Any]:
-    """What a calibration does for songs that it does not know, S×K, as plain numbers: the mean over the classification
-    tags
-    of their calibration error before and after, how many tags have a threshold by precision, how many tags of songs it
-    gives, and the share of them that is right (None: not known)."""
+    """What a calibration does for songs that it was not fitted to, S×K, as plain numbers.
+
+    The mean over the classification tags of their calibration error before and after; how many tags have a curve and a
+    threshold by precision; how many tags these give to songs, and the share of them that is right (None: not known).
+    """
     after = probabilities(calibration, scores)
     classes = [k for k, kind in enumerate(kinds) if kind == "classification" and not np.isnan(targets[:, k]).all()]
     errors = [[calibration_error(values[:, k], targets[:, k]) for k in classes] for values in (scores, after)]

@@ -58,7 +58,7 @@ class EnsembleTagger(Tagger):
         raise MusictagError("an ensemble has no layers of its own; use one of its members, the files beside it")
 
 
-def write_members(folder: Path, models: Sequence[Path], facts: Mapping[str, Any]) -> None:
+def write_members(folder: Path, models: Sequence[Path], facts: Mapping[str, Any] | None = None) -> None:
     """Copy the models of ``models`` (see ``musictag.load``) into ``folder`` as the members of an ensemble with these
     ``facts`` (see ``Tagger``), in place of those of another one."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def write_members(folder: Path, models: Sequence[Path], facts: Mapping[str, Any]
     names = [f"member-{number}{model.suffix}" for number, model in enumerate(models)]
     for name, model in zip(names, models, strict=True):
         shutil.copyfile(model, folder / name)
-    write_json(folder / ENSEMBLE_FILE, {"what": _WHAT, "members": names, "facts": dict(facts)})
+    write_json(folder / ENSEMBLE_FILE, {"what": _WHAT, "members": names, "facts": dict(facts or {})})
 
 
 def read_members(path: Path) -> tuple[list[Path], Any]:

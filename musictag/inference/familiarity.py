@@ -1,10 +1,9 @@
 """Whether audio is of the kind that a tagger has been judged on: its sound compared with that of validation songs.
 
 A network scores anything, silence and speech as well. Here a song is described by five numbers about how its spectrum
-moves,
-whatever its level and its balance of high and low, and is unfamiliar if these are farther from the validation songs
-than
-nearly all of them are (a Mahalanobis distance). No trained part is involved, so that its blind spots do not matter.
+moves, whatever its level and its balance of high and low, and is unfamiliar if these are farther from the validation
+songs than nearly all of them are (a Mahalanobis distance). No trained part is involved, so that its blind spots do not
+matter.
 
 Legend: N samples, S songs, T frames, F bands, D = 5 statistics.
 """
@@ -19,7 +18,7 @@ import numpy as np
 #: Fewer validation songs cannot tell what is familiar.
 MIN_SONGS = 50
 #: The share of the validation songs that counts as unfamiliar.
-UNFAMILIAR = 0.01
+UNFAMILIAR = 0.02
 #: Statistics are taken from segments of this length, so that those of a long song compare with those of an excerpt.
 SEGMENT_SECONDS = 10.0
 _FRAME_SECONDS = 0.064
@@ -57,8 +56,14 @@ def _statistics(segment: np.ndarray, sample_rate: float) -> np.ndarray:
     change = np.abs(np.diff(levels_TF, axis=0)).mean(axis=0) / (spread + 1)
     peak = _decibels((peaks_TF + floor) * np.diff(edges) / (sums_TF + floor))
     centre_T = (sums_TF + floor / _BANDS) @ np.arange(_BANDS) / (whole_T + floor)
-    movement = np.log(spread.mean() + 1), np.log(_decibels(whole_T + floor).std() + 1), np.log(centre_T.std() + 0.1)
-    return np.array([movement[0], change.mean(), peak.mean(), *movement[1:]], dtype=np.float64)
+    statistics = (
+        np.log(spread.mean() + 1),
+        -np.log1p(-min(change.mean(), 0.98)),
+        np.log(peak.mean() + 0.1),
+        np.log(_decibels(whole_T + floor).std() + 1),
+        np.log(centre_T.std() + 0.1),
+    )  # logarithms, so that they are about normally distributed over songs
+    return np.array(statistics, dtype=np.float64)
 
 
 def _decibels(power: np.ndarray) -> np.ndarray:
@@ -66,9 +71,11 @@ def _decibels(power: np.ndarray) -> np.ndarray:
 
 
 def fit_familiarity(sounds: Sequence[np.ndarray]) -> dict[str, Any] | None:
-    """What is familiar, as plain numbers for ``strangeness``, from the ``sound`` of S validation songs; None if they
-    are
-    fewer than MIN_SONGS. The limit is a quantile of the distances of songs from others (5-fold cross-validation)."""
+    """What is familiar, as plain numbers for ``strangeness``, from the ``sound`` of S validation songs.
+
+    The limit is a quantile of the distances of songs from others (5-fold cross-validation). None for fewer than
+    MIN_SONGS.
+    """
     if len(sounds) < MIN_SONGS:
         return None
     fold = np.arange(len(sounds)) % _FOLDS
@@ -107,9 +114,11 @@ def check_familiarity(content: Any) -> None:
     if not isinstance(content, dict) or set(content) != {"mean", "spread", "limit"}:
         raise ValueError("what it says of familiar sounds is damaged")
     try:
-        numbers = [np.array(content[key], dtype=np.float64) for key in ("mean", "spread", "limit")]
-    except (TypeError, ValueError) as error:
+        numbers = [np.array(content[key]) for key in ("mean", "spread", "limit")]
+    except ValueError as error:
         raise ValueError("what it says of familiar sounds is not made of numbers") from error
+    if not all(values.dtype.kind in "if" for values in numbers):
+        raise ValueError("what it says of familiar sounds is not made of numbers")
     shapes = [values.shape for values in numbers]
     if shapes != [(_STATISTICS,), (_STATISTICS, _STATISTICS), ()] or not all(np.isfinite(v).all() for v in numbers):
         raise ValueError("what it says of familiar sounds has other sizes than those of this version")
