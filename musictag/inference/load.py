@@ -28,7 +28,8 @@ def load(
     """Load the tagger of a finished run, ready to tag.
 
     ``model`` is the tagger.safetensors of a network, the model.json of a baseline, the ensemble.json beside the members
-    of an ensemble, the folder of a finished run with any of these, or the name of a pretrained model. A network runs on
+    of an ensemble, the folder of a finished run with any of these, a file of `musictag export` (.onnx), or the name of
+    a pretrained model. A network runs on
     ``device``, a baseline always on the CPU. No configuration file is needed. ``precision="bf16-mixed"`` computes
     convolutions in bfloat16: faster on processors and GPUs that have it, with scores that differ by some thousandths;
     elsewhere, and for a baseline, it is refused.
@@ -41,6 +42,12 @@ def load(
     if path.name == ENSEMBLE_FILE:
         paths, facts = read_members(path)
         return EnsembleTagger([load(member, device, trust, precision) for member in paths], facts)
+    if path.suffix == ".onnx":
+        from musictag.inference.onnx_tagger import read_onnx
+
+        if precision != "32-true" or str(device) != "cpu":
+            raise MusictagError(f"an exported network runs on the CPU in float32, not with {device=} {precision=}")
+        return read_onnx(path)
     if path.suffix == ".json":
         # imported here: networks need no descriptors, and so no scipy
         from musictag.inference.feature_tagger import read_feature_tagger

@@ -28,15 +28,13 @@ def over_patches(
     ``compute`` gets batches of patches, B×N float32 including margins, with ``network`` in evaluation mode. A song
     shorter than a patch is repeated to fill it. Raises MusictagError if there is not enough memory.
     """
-    starts = patch_starts(len(audio), network.patch_samples, hop_samples)
-    audio = np.pad(fit_length(audio, network.patch_samples), network.frontend.margin_samples)
-    patches = np.lib.stride_tricks.sliding_window_view(audio, network.input_samples)
+    starts, patches = cut(audio, network.patch_samples, network.frontend.margin_samples, hop_samples)
     device = next(network.parameters()).device
     at_once = max(1, int(BATCH_SECONDS * network.sample_rate / network.input_samples))
     rows = []
     with evaluating(network):
         for first in range(0, len(starts), at_once):
-            block = torch.from_numpy(patches[starts[first : first + at_once]]).to(device)
+            block = torch.from_numpy(patches(first, at_once)).to(device)
             try:
                 rows.append(compute(block.float() / 32768).cpu().numpy())
             except (RuntimeError, MemoryError) as error:
@@ -44,6 +42,17 @@ def over_patches(
                     raise
                 raise MusictagError("this network needs more memory than is available") from error
     return starts, np.concatenate(rows)
+
+
+def cut(
+    audio: np.ndarray, patch_samples: int, margin_samples: tuple[int, int], hop_samples: int
+) -> tuple[np.ndarray, Callable[[int, int], np.ndarray]]:
+    """Start samples (B) of the patches of a song, mono int16 (N), and a function of the number of the first patch and
+    how many there are to be, at most, that returns them with margins, int16."""
+    starts = patch_starts(len(audio), patch_samples, hop_samples)
+    audio = np.pad(fit_length(audio, patch_samples), margin_samples)
+    windows = np.lib.stride_tricks.sliding_window_view(audio, patch_samples + sum(margin_samples))
+    return starts, lambda first, number: windows[starts[first : first + number]]
 
 
 @contextmanager
