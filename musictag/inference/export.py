@@ -54,10 +54,9 @@ def export(
 ) -> dict[str, Any]:
     """Write the network of ``tagger`` to ``path`` in one of FORMATS, atomically; returns its certificate.
 
-    The file takes float32 waveforms in [-1, 1] at the rate of the tagger, B×N, and returns scores, B×K, for any number
-    of
-    patches and, where the network allows it, for any length from that of a patch on. The log-mel spectrogram is inside. ``songs``, mono int16
-    samples at the tagger's rate, are scored by both for the certificate; without, a synthesised clip is.
+    The file takes float32 waveforms in [-1, 1] at the rate of the tagger, B×N, and returns scores, B×K, for any number of
+    patches and, where the network allows it, for any length from that of a patch on. The log-mel spectrogram is inside.
+    ``songs``, mono int16 samples at that rate, are scored by both for the certificate; without, a synthesised clip is.
 
     Raises MusictagError if the network cannot be exported, and for a difference above TOLERANCE.
     """
@@ -72,6 +71,7 @@ def export(
         "patch_samples": network.patch_samples,
         "margin_samples": list(network.frontend.margin_samples),
         **{key: value for key, value in tagger.facts.items() if key != "format"},
+        "family": network.frontend.family,
         "licence": licence or tagger.facts.get("licence"),
         "compared_on": f"{len(songs)} songs" if songs else "a synthesised clip",
     }

@@ -21,13 +21,14 @@ from musictag.data.audio.read import AudioSource
 from musictag.inference.layers import Layer
 from musictag.inference.over_patches import BATCH_SECONDS, cut
 from musictag.inference.tagger import SongEmbedder, Tagger, Taggram
+from musictag.models.frontends import FAMILIES
 from musictag.models.network import MAX_PATCH_SAMPLES
 from musictag.models.spec import checked_tags
 
 FORMAT = 1
 KEY = "musictag"
-#: What every certificate has; the rest are facts about the tagger.
-FACTS = ("format", "tags", "sample_rate", "patch_samples", "margin_samples", "length", "digest")
+#: What every certificate has; the rest are facts about the tagger that it was made from.
+FACTS = ("format", "tags", "sample_rate", "patch_samples", "margin_samples", "length", "family", "digest")
 INPUT, OUTPUT = "waveform", "scores"
 _NO_LAYERS = "an exported network has no layers that can be asked for; use the tagger that it was made from"
 
@@ -43,7 +44,7 @@ class OnnxTagger(Tagger):
         model = onnx.load_model_from_string(content)
         certificate = _certificate(model)
         tags = checked_tags(certificate["tags"])
-        super().__init__(tags, certificate["sample_rate"], {k: v for k, v in certificate.items() if k not in FACTS})
+        super().__init__(tags, certificate["sample_rate"], certificate)
         self.certificate = certificate
         self._patch, self._margin = certificate["patch_samples"], tuple(certificate["margin_samples"])
         _check_self_contained(model)
@@ -132,6 +133,8 @@ def _certificate(model: Any) -> dict[str, Any]:
     lengths = [content["patch_samples"], *(margin if isinstance(margin, list) and len(margin) == 2 else [-1])]
     if not all(type(length) is int and 0 <= length <= MAX_PATCH_SAMPLES for length in lengths) or not lengths[0]:
         raise ValueError("the lengths of patch and margins in its certificate are not possible")
+    if content["family"] not in FAMILIES:
+        raise ValueError("the family in its certificate is not known")
     if not isinstance(rate, int | float) or not 1_000 <= rate <= 192_000:
         raise ValueError("the sample rate in its certificate is not possible")
     return content
