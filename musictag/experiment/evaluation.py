@@ -50,9 +50,9 @@ def evaluate(
 ) -> tuple[Path, dict[str, Any]]:
     """Score the test songs of ``config["data"]``; returns the folder of the results and its ``metrics.json``.
 
-    ``name`` is that of the system in reports, ``digest`` identifies the model, ``names`` maps the tagger's names of tags to
-    the data set's (others are the same in both). With ``robustness`` also with each of CONDITIONS. A finished
-    evaluation is not repeated, and finished conditions are kept when one is interrupted.
+    ``name``: of the system in reports; ``digest`` identifies the model; ``names`` maps the tagger's names of tags to
+    the data set's, others are the same in both. With ``robustness`` also with each of CONDITIONS. A finished
+    evaluation is not repeated, and an interrupted one keeps the conditions that it finished.
 
     Raises MusictagError for bad input, and for a tagger and a data set without common tags.
     """

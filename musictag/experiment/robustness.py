@@ -67,7 +67,7 @@ CONDITIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 
 def write_robustness(results: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    """Write robustness.csv and robustness.png: the headline metrics of each condition, the first of which is no change."""
+    """Write robustness.csv and robustness.png: the headline metrics by condition, of which the first is no change."""
     shown = [metric for metric in headlines() if next(iter(results.values()))[metric.key] is not None]
     with atomic_write(folder / "robustness.csv", "w") as file:
         table = csv.writer(file)

@@ -54,9 +54,10 @@ def export(
 ) -> dict[str, Any]:
     """Write the network of ``tagger`` to ``path`` in one of FORMATS, atomically; returns its certificate.
 
-    The file takes float32 waveforms in [-1, 1] at the rate of the tagger, B×N, and returns scores, B×K, for any number of
-    patches and, where the network allows it, for any length from that of a patch on. The log-mel spectrogram is inside.
-    ``songs``, mono int16 samples at that rate, are scored by both for the certificate; without, a synthesised clip is.
+    The file takes float32 waveforms in [-1, 1] at the rate of the tagger, B×N, and returns scores, B×K, for any number
+    of patches and, where the network allows it, for any length from that of a patch on. The log-mel spectrogram is
+    inside. ``songs``, mono int16 samples at that rate, are scored by both for the certificate; without, a synthesised
+    clip is.
 
     Raises MusictagError if the network cannot be exported, and for a difference above TOLERANCE.
     """

@@ -58,9 +58,11 @@ def load(
     stored = read_tagger(path)
     network = _network(path, stored, device, trust)
     try:
-        return NetworkTagger(network, precision, {k: v for k, v in stored.description.items() if k not in SPEC})
+        tagger = NetworkTagger(network, precision, {k: v for k, v in stored.description.items() if k not in SPEC})
     except MusictagError as error:
         raise MusictagError(f"{path}: {error}") from error
+    tagger.path = path
+    return tagger
 
 
 def load_network(

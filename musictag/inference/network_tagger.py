@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from musictag.common.errors import MusictagError
 from musictag.data.audio.read import AudioSource
 from musictag.inference.embedding import PENULTIMATE, Embedder, layers
+from musictag.inference.hub import save_pretrained
 from musictag.inference.layers import Layer
 from musictag.inference.over_patches import over_patches
 from musictag.inference.tagger import Tagger, Taggram
@@ -58,6 +60,9 @@ class NetworkTagger(Tagger):
             raise MusictagError(f"hop_seconds={hop_seconds}; it must be at least one sample, {1 / self.sample_rate} s")
         starts, scores = over_patches(self.network, self._scores, self.read(source), hop_samples)
         return Taggram(times=starts / self.sample_rate, tags=self.tag_names, scores=scores)
+
+    def save_pretrained(self, folder: str | Path, licence: str | None = None) -> None:
+        save_pretrained(self, Path(folder), licence)
 
     def embedder(self, layer: str | None = None) -> Embedder:
         return Embedder(self.network, PENULTIMATE if layer is None else layer, self.precision)

@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -86,6 +87,7 @@ class Tagger(ABC):
         self.tag_kinds = tuple(tag["kind"] for tag in self.tags)
         self.sample_rate = sample_rate
         self.facts = checked_facts(facts or {}, self.tag_kinds)
+        self.path: Path | None = None  #: the file that it was loaded from, if any
 
     def tag(self, source: AudioSource, top: int | None = None, threshold: float | None = None) -> dict[str, float]:
         """Scores of a whole song by tag, highest first.
@@ -166,6 +168,26 @@ class Tagger(ABC):
     def confident_song(self, audio: np.ndarray) -> Confident:
         """``confident`` for mono int16 samples (N) at ``sample_rate``."""
         return self.confident(self.predict_song(audio), self.strangeness(audio))
+
+    def save_pretrained(self, folder: str | Path, licence: str | None = None) -> None:
+        """Write the tagger to ``folder`` in the layout of the Hugging Face Hub, with a model card.
+
+        Raises MusictagError for anything but a single network.
+        """
+        raise MusictagError("only a single network has the layout of the Hugging Face Hub")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **arguments: Any) -> Tagger:
+        """The tagger in a folder of ``save_pretrained``; ``arguments`` as for ``musictag.load``.
+
+        Raises MusictagError as that does, and for files that do not belong together.
+        """
+        from musictag.inference.hub import WEIGHTS, check_config
+        from musictag.inference.load import load
+
+        tagger = load(Path(folder) / WEIGHTS, **arguments)
+        check_config(Path(folder))
+        return tagger
 
     def embed(self, source: AudioSource, layer: str | None = None) -> np.ndarray:
         """Features of a whole song, H float32: the output of ``layer``, averaged over the song's patches.
