@@ -30,7 +30,7 @@ BINS = 10
 #: share of all such songs is at least LOWEST. So they are eleven or more.
 PRECISION, LOWEST, CONFIDENCE = 0.9, 0.8, 0.9
 _FACTS = ("known", "positives", "prevalence", "curve", "f1_threshold", "precision_threshold")
-_MAX_POINTS = 10_000
+_MAX_POINTS = 32  # of an isotonic curve
 
 
 def calibrate(scores: np.ndarray, targets: np.ndarray, kinds: Sequence[str]) -> list[dict[str, Any]]:
@@ -93,9 +93,11 @@ def _isotonic(scores: np.ndarray, positive: np.ndarray) -> dict[str, list[float]
 
     least = 1 / (len(scores) + 2)  # never certain
     fitted = IsotonicRegression(y_min=least, y_max=1 - least).fit(scores, positive)
+    # a few points are as good as hundreds, and keep the file small
+    kept = np.unique(np.linspace(0, len(fitted.X_thresholds_) - 1, _MAX_POINTS).astype(int))
     return {
-        "scores": [_short(value) for value in fitted.X_thresholds_],
-        "probabilities": [_short(value) for value in fitted.y_thresholds_],
+        "scores": [_short(value) for value in fitted.X_thresholds_[kept]],
+        "probabilities": [_short(value) for value in fitted.y_thresholds_[kept]],
     }
 
 

@@ -11,12 +11,13 @@ import torch
 from musictag.common.errors import MusictagError
 from musictag.common.text import reason
 from musictag.inference.ensemble import EnsembleTagger, read_members
+from musictag.inference.hub import check_config
 from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.tagger import Tagger
 from musictag.models.checkpoint import SPEC, StoredTagger, check_fit, read_tagger
 from musictag.models.factory import check_targets
 from musictag.models.network import TaggingNetwork
-from musictag.models.pretrained import ENSEMBLE_FILE, locate
+from musictag.models.pretrained import ENSEMBLE_FILE, HUB_FILE, locate
 
 
 def load(
@@ -62,6 +63,8 @@ def load(
     except MusictagError as error:
         raise MusictagError(f"{path}: {error}") from error
     tagger.path = path
+    if path.name == HUB_FILE:
+        check_config(path.parent)
     return tagger
 
 

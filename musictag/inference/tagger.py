@@ -182,12 +182,9 @@ class Tagger(ABC):
 
         Raises MusictagError as that does, and for files that do not belong together.
         """
-        from musictag.inference.hub import WEIGHTS, check_config
-        from musictag.inference.load import load
+        import musictag  # loading imports this module
 
-        tagger = load(Path(folder) / WEIGHTS, **arguments)
-        check_config(Path(folder))
-        return tagger
+        return musictag.load(folder, **arguments)
 
     def embed(self, source: AudioSource, layer: str | None = None) -> np.ndarray:
         """Features of a whole song, H float32: the output of ``layer``, averaged over the song's patches.

@@ -63,6 +63,26 @@ def test_its_own_data_set_gives_the_scores_of_the_run(
     assert "has the results of something else" in capsys.readouterr().err
 
 
+def test_a_run_calibrates_its_tagger_on_validation_songs(
+    trained: tuple[Path, list[str]], tiny_catalogue: Path, tmp_path: Path
+) -> None:
+    """Where they are the test songs instead: the splits of the catalogue change places."""
+    folder, words = trained
+    tagger, before = musictag.load(folder), json.loads((folder / "metrics.json").read_text())
+    assert [tag["known"] for tag in tagger.calibration["tags"]] == [5, 5, 5]  # of 12, 5 and 7 songs
+    assert tagger.calibration["familiarity"] is None
+    assert tagger.facts["training"]["songs"] == 12
+    assert tagger.facts["test_intervals"]["roc_auc"] == [before["test"]["roc_auc"][end] for end in ("low", "high")]
+    text = tiny_catalogue.read_text(encoding="utf-8")
+    swapped = text.replace(",validation,", ",-,").replace(",test,", ",validation,").replace(",-,", ",test,")
+    assert swapped != text
+    tiny_catalogue.write_text(swapped, encoding="utf-8")
+    assert main(["evaluate", "--model", str(folder), *words, "--out", str(tmp_path / "out")]) == 0
+    with np.load(tmp_path / "out" / "predictions.npz") as found, np.load(folder / "predictions.npz") as kept:
+        np.testing.assert_allclose(found["scores"], kept["validation_scores"], atol=1e-6)
+        np.testing.assert_array_equal(found["targets"], kept["validation_targets"])
+
+
 def test_tags_of_other_names_are_mapped_by_a_file(
     trained: tuple[Path, list[str]], tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
