@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write, read_json, write_json
 from musictag.common.text import printable
 from musictag.models.checkpoint import read_tagger, write_tagger
+from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import HUB_FILE
-
-if TYPE_CHECKING:
-    from musictag.inference.network_tagger import NetworkTagger
 
 WEIGHTS, CONFIG, CARD = HUB_FILE, "config.json", "README.md"
 _MAX_BYTES = 2**25
@@ -20,16 +19,19 @@ _MAX_BYTES = 2**25
 _OF_THE_FILE = ("format", "sample_rate", "versions")
 
 
-def save_pretrained(tagger: NetworkTagger, folder: Path, licence: str | None = None) -> None:
-    """Write the three files; ``metrics.json`` beside the file that the tagger was loaded from fills the model card."""
-    facts = {key: value for key, value in tagger.facts.items() if key not in _OF_THE_FILE}
+def save_pretrained(
+    network: TaggingNetwork, facts: Mapping[str, Any], path: Path | None, folder: Path, licence: str | None
+) -> None:
+    """Write the three files for a tagger with these ``facts``; ``metrics.json`` beside ``path``, from where it was loaded,
+    fills the model card."""
+    facts = {key: value for key, value in facts.items() if key not in _OF_THE_FILE}
     facts |= {"licence": licence} if licence else {}
     folder.mkdir(parents=True, exist_ok=True)
-    write_tagger(folder / WEIGHTS, tagger.network, **facts)
+    write_tagger(folder / WEIGHTS, network, **facts)
     description = read_tagger(folder / WEIGHTS).description
     write_json(folder / CONFIG, {"library_name": "musictag", "model_type": "musictag"} | description)
     with atomic_write(folder / CARD, "w") as file:
-        file.write(_card(tagger, facts, _metrics(tagger.path)))
+        file.write(_card(network, facts, _metrics(path)))
 
 
 def check_config(folder: Path) -> None:
@@ -50,8 +52,8 @@ def _metrics(path: Path | None) -> dict[str, Any]:
         return {}
 
 
-def _card(tagger: NetworkTagger, facts: dict[str, Any], metrics: dict[str, Any]) -> str:
-    network, training = tagger.network, facts.get("training") or {}
+def _card(network: TaggingNetwork, facts: dict[str, Any], metrics: dict[str, Any]) -> str:
+    training = facts.get("training") or {}
     parts = f"{type(network.frontend).__name__} + {type(network.backend).__name__}"
     scores, intervals = facts.get("test") or {}, facts.get("test_intervals") or {}
     lines = [
@@ -64,7 +66,7 @@ def _card(tagger: NetworkTagger, facts: dict[str, Any], metrics: dict[str, Any])
         "",
         f"# Music tagger: {parts}",
         "",
-        f"{len(tagger.tags)} tags, trained with [musictag](https://pypi.org/project/musictag/) on "
+        f"{len(network.tags)} tags, trained with [musictag](https://pypi.org/project/musictag/) on "
         f"{training.get('songs', 'an unknown number of')} songs of {printable(training.get('data', 'unknown data'))}. "
         f"Input: {network.patch_seconds:g} s of mono audio at {network.sample_rate:g} Hz; "
         f"{sum(p.numel() for p in network.parameters()):,} parameters.",
@@ -90,9 +92,9 @@ def _card(tagger: NetworkTagger, facts: dict[str, Any], metrics: dict[str, Any])
         "| tag | kind | songs with it (validation) | confident from | PR-AUC (test) |",
         "|---|---|---|---|---|",
     ]
-    own = (facts.get("calibration") or {}).get("tags") or [{}] * len(tagger.tags)
+    own = (facts.get("calibration") or {}).get("tags") or [{}] * len(network.tags)
     tested = {tag["name"]: tag.get("pr_auc") for tag in metrics["test"]["tags"]} if metrics else {}
-    for tag, found in zip(tagger.tags, own, strict=True):
+    for tag, found in zip(network.tags, own, strict=True):
         shown = (found.get("positives"), found.get("precision_threshold"), tested.get(tag["name"]))
         cells = ["" if value is None else f"{value:.3g}" for value in shown]
         lines.append(f"| {printable(tag['name']).replace('|', '&#124;')} | {tag['kind']} | {' | '.join(cells)} |")

@@ -62,7 +62,7 @@ class NetworkTagger(Tagger):
         return Taggram(times=starts / self.sample_rate, tags=self.tag_names, scores=scores)
 
     def save_pretrained(self, folder: str | Path, licence: str | None = None) -> None:
-        save_pretrained(self, Path(folder), licence)
+        save_pretrained(self.network, self.facts, self.path, Path(folder), licence)
 
     def embedder(self, layer: str | None = None) -> Embedder:
         return Embedder(self.network, PENULTIMATE if layer is None else layer, self.precision)

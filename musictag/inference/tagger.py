@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -182,9 +183,8 @@ class Tagger(ABC):
 
         Raises MusictagError as that does, and for files that do not belong together.
         """
-        import musictag  # loading imports this module
-
-        return musictag.load(folder, **arguments)
+        # by name: the module that loads taggers imports this one
+        return import_module("musictag.inference.load").load(folder, **arguments)
 
     def embed(self, source: AudioSource, layer: str | None = None) -> np.ndarray:
         """Features of a whole song, H float32: the output of ``layer``, averaged over the song's patches.
