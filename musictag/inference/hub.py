@@ -22,8 +22,10 @@ _OF_THE_FILE = ("format", "sample_rate", "versions")
 def save_pretrained(
     network: TaggingNetwork, facts: Mapping[str, Any], path: Path | None, folder: Path, licence: str | None
 ) -> None:
-    """Write the three files for a tagger with these ``facts``; ``metrics.json`` beside ``path``, from where it was loaded,
-    fills the model card."""
+    """Write the three files for a tagger with these ``facts``.
+
+    ``metrics.json`` beside ``path``, from where it was loaded, fills the model card.
+    """
     facts = {key: value for key, value in facts.items() if key not in _OF_THE_FILE}
     facts |= {"licence": licence} if licence else {}
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,10 +13,12 @@ import musictag
 from musictag.cli import main
 from musictag.common.errors import MusictagError
 from musictag.data.manifest import Tag
+from musictag.evaluation.calibration import calibrate
 from musictag.evaluation.metrics import METRICS
 from musictag.experiment.evaluation import common_tags, read_names
+from musictag.experiment.results.ensemble import make_ensemble
 from musictag.experiment.robustness import CONDITIONS
-from tests.helpers.experiments import TINY, folders, run
+from tests.helpers.experiments import SMALL, TINY, folders, run
 from tests.helpers.notes import notes
 
 
@@ -81,6 +83,22 @@ def test_a_run_calibrates_its_tagger_on_validation_songs(
     with np.load(tmp_path / "out" / "predictions.npz") as found, np.load(folder / "predictions.npz") as kept:
         np.testing.assert_allclose(found["scores"], kept["validation_scores"], atol=1e-6)
         np.testing.assert_array_equal(found["targets"], kept["validation_targets"])
+
+
+def test_baselines_and_ensembles_are_calibrated_too(trained: tuple[Path, list[str]], tmp_path: Path) -> None:
+    folder, words = trained
+    baseline, metrics = run(*words, "baseline=logistic", *SMALL)
+    assert [tag["known"] for tag in musictag.load(baseline).calibration["tags"]] == [5, 5, 5]
+    assert metrics["calibration"]["error_before"] > 0
+    other, _ = run(*words, *TINY, "seed=1")
+    ensemble = make_ensemble([folder, other], tmp_path / "ensemble")
+    tagger = musictag.load(tmp_path / "ensemble")
+    with np.load(tmp_path / "ensemble" / "predictions.npz") as kept:
+        expected = calibrate(kept["validation_scores"], kept["validation_targets"], tagger.tag_kinds)
+    assert tagger.calibration == {"tags": expected, "familiarity": None}
+    assert ensemble["calibration"]["bins"] == 10
+    with pytest.raises(MusictagError, match="only a single network"):
+        tagger.save_pretrained(tmp_path / "hub")
 
 
 def test_tags_of_other_names_are_mapped_by_a_file(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import musictag
+from musictag.cli import main
 from musictag.common.errors import MusictagError
 from musictag.evaluation.calibration import calibrate
 from musictag.inference.familiarity import MIN_SONGS, check_familiarity, fit_familiarity, sound, strangeness
@@ -114,3 +115,31 @@ def test_why_there_are_no_confident_tags_at_all(tmp_path: Path, familiarity: dic
 def test_a_damaged_calibration_is_an_error_on_loading(tmp_path: Path, damaged: Any) -> None:
     with pytest.raises(MusictagError, match=r"t\.safetensors: the tagger is damaged: .*calibration"):
         write(tmp_path / "t.safetensors", calibration=damaged)
+
+
+def test_confident_on_the_command_line(
+    tmp_path: Path, familiarity: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import soundfile
+
+    tagger = write(tmp_path / "sure.safetensors", calibration=calibration(familiarity))
+    songs = {"song": notes(3, 5.0), "noise": strangers(1)["white noise"][0]}
+    for name, samples in songs.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE)
+    facts = calibration(familiarity)
+    score = tagger.tag(tmp_path / "song.wav")["rock"]
+    for threshold, expected in ((score, ["rock"]), (score + 1e-3, [])):
+        facts["tags"][0]["precision_threshold"] = threshold
+        write(tmp_path / "t.safetensors", **{"calibration": facts})
+        files = [str(tmp_path / f"{name}.wav") for name in songs]
+        command = ["tag", *files, "--model", str(tmp_path / "t.safetensors"), "--confident", "--json"]
+        assert main(command) == 0
+        printed = capsys.readouterr()
+        found = json.loads(printed.out)
+        assert [list(tags) for tags in found.values()] == [expected, []]
+        assert "noise.wav: no confident tags: it does not sound like the validation songs" in printed.err
+        assert ("song.wav: no confident tags: no score reaches its threshold" in printed.err) == (not expected)
+    assert main(command[:-1]) == 0  # the table, too
+    write(tmp_path / "t.safetensors")
+    assert main(command) == 1
+    assert "does not know how far its scores can be trusted" in capsys.readouterr().err
