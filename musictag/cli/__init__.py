@@ -30,6 +30,8 @@ COMMANDS: Commands = {
     "report": ("musictag.cli.report", "tables, figures and a web page for a study, from its finished runs"),
     "compare": ("musictag.cli.compare", "the finished runs of a study as a table and a figure"),
     "ensemble": ("musictag.cli.ensemble", "make one tagger of several finished runs: the mean of their scores"),
+    "evaluate": ("musictag.cli.evaluate", "score the test songs of any data set with any tagger"),
+    "export": ("musictag.cli.export", "write a trained network as ONNX or for torch.export, with a certificate inside"),
     "catalogue": ("musictag.cli.catalogue", "build a catalogue from your labels, in any of several forms"),
     "prepare": ("musictag.cli.prepare", "decode a data set now instead of when training first needs it"),
     "data": (

@@ -42,7 +42,7 @@ class Songs:
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, SongWarning):
-                self._say(str(message))
+                self.say(str(message))
             else:
                 others(message, category, *where, **more)
 
@@ -87,21 +87,22 @@ class Songs:
         After many files, those that failed are listed again.
         """
         if self._failures and len(self.paths) > _ON_SCREEN:
-            self._say(f"{len(self._failures):,} of {len(self.paths):,} files could not be used:")
+            self.say(f"{len(self._failures):,} of {len(self.paths):,} files could not be used:")
             for failure in self._failures:
-                self._say(f"  {failure}")
+                self.say(f"  {failure}")
         if not self.is_stopped:
             return 1 if self.failed else 0
-        self._say(f"interrupted: {self.done:,} of {len(self.paths):,} files {what}")
+        self.say(f"interrupted: {self.done:,} of {len(self.paths):,} files {what}")
         return self._stopped
 
     def fail(self, path: str, why: str) -> None:
         """Report a file that cannot be used."""
         self.failed += 1
         self._failures.append(f"{path}: {why}")
-        self._say(self._failures[-1])
+        self.say(self._failures[-1])
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a message to standard error."""
         print(f"musictag: {printable(text)}", file=sys.stderr, flush=True)
 
 

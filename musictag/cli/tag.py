@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=positive, metavar="N", help=f"the N highest (default: {_SHOWN} in the table, elsewhere all)"
     )
     choice.add_argument("--threshold", type=probability, metavar="P", help="only tags with a score of at least P")
+    choice.add_argument(
+        "--confident",
+        action="store_true",
+        help="only tags that a song surely has, with their probabilities: from a score at which at least 90%% of the "
+        "validation songs had the tag, and only if the song sounds like these; otherwise none, and why",
+    )
     choice.add_argument("--tags", action="append", metavar="TAG,TAG", help="only these")
     results = parser.add_argument_group("results in files")
     results.add_argument("--json", action="store_true", help="print one JSON object, which is whole also after Ctrl-C")
@@ -52,9 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "are not analysed again, also under other names",
     )
     results.add_argument(
-        "--playlists", type=path_argument, metavar="FOLDER", help="one .m3u8 per tag, with --top or --threshold"
+        "--playlists",
+        type=path_argument,
+        metavar="FOLDER",
+        help="one .m3u8 per tag, with --confident, --threshold or --top",
     )
-    write = parser.add_argument_group("tags into the songs, with --top or --threshold")
+    write = parser.add_argument_group("tags into the songs, with --confident, --threshold or --top")
     write.add_argument(
         "--write",
         choices=["genre", "mood", "grouping", "comment"],
@@ -94,8 +103,8 @@ def run(arguments: argparse.Namespace) -> int:
 def tag(arguments: argparse.Namespace) -> int:
     """Tag the songs that are meant; returns the exit status, 1 if a file could not be used.
 
-    Raises MusictagError for options that do not go together, for a model that cannot be loaded, and if standard output,
-    the file of tags or the journal cannot be written: what is in them stays.
+    Raises MusictagError for options that do not go together, for a model that cannot be loaded or with ``--confident`` has
+    no calibration, and if standard output, the file of tags or the journal cannot be written: what is in them stays.
     """
     _check(arguments)
     with importing():
@@ -108,7 +117,9 @@ def tag(arguments: argparse.Namespace) -> int:
 
     songs = Songs(arguments.files)
     tagger = load(arguments.model, arguments.device, arguments.trust, arguments.precision)
-    choice = Choice(arguments.top, arguments.threshold, named_tags(arguments.tags, tagger))
+    if arguments.confident:
+        _ = tagger.calibration  # without one this fails now, once, and not for every song
+    choice = Choice(arguments.top, arguments.threshold, named_tags(arguments.tags, tagger), arguments.confident)
     rows = _rows(arguments, tagger, songs)
     found: dict[str, Mapping[str, float]] = {}
     known: TagsFile | None = None
@@ -123,6 +134,8 @@ def tag(arguments: argparse.Namespace) -> int:
             if known is not None or sys.stderr.isatty():
                 progress = stack.enter_context(Progress("tagging", len(songs.paths), unit="files"))
             for path, song in songs.successes(analysed(tagger, songs.paths, choice, known)):
+                if song.why is not None:
+                    songs.say(f"{path}: no confident tags: {song.why}")
                 if known is not None and song.facts is not None:
                     known.add(path, *song.facts, song.tags)
                 if arguments.playlists:
@@ -154,12 +167,12 @@ class _Ended(Exception):
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    decides = arguments.top is not None or arguments.threshold is not None
+    decides = arguments.top is not None or arguments.threshold is not None or arguments.confident
     for option in ("write", "playlists"):
         if getattr(arguments, option) and not decides:
             raise MusictagError(
-                f"--{option} needs to know which tags a song has: --threshold 0.5 (those with at least that score), "
-                "--top 3 (the highest), or both"
+                f"--{option} needs to know which tags a song has: --confident (those that it surely has), --threshold "
+                "0.5 (those with at least that score), --top 3 (the highest), or several of these"
             )
     for option in ("merge", "replace", "dry_run", "keep_times", "journal"):
         if getattr(arguments, option) and not arguments.write:
@@ -177,7 +190,8 @@ def _rows(arguments: argparse.Namespace, tagger: Tagger, songs: Songs) -> Rows:
         return _Changes(arguments, tagger, songs.fail)
     if arguments.json:
         return JsonRows()
-    top = _SHOWN if arguments.top is None and arguments.threshold is None else arguments.top
+    decides = arguments.top is not None or arguments.threshold is not None or arguments.confident
+    top = arguments.top if decides else _SHOWN
     return TableRows(tagger.tags, songs.paths, top)
 
 

@@ -62,7 +62,7 @@ class TableRows:
 
     def row(self, path: str, scores: Mapping[str, float]) -> str:
         classes = [name for name in scores if self._kinds[name] == "classification"][: self._top]
-        measures = [name for name in self._kinds if self._kinds[name] == "regression"]
+        measures = [name for name in self._kinds if self._kinds[name] == "regression" and name in scores]
         cells = {
             "file": escape(printable(path)),
             "tags": "\n".join(f"{scores[name]:.2f}  {escape(name)}" for name in classes),

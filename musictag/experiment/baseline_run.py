@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -147,9 +148,11 @@ class BaselineRun(Run):
                 config=config,
                 data=data,
                 scores=scores,
+                validation_scores=tagger.scores(features["validation"]),
                 own=baseline_facts(tagger, data, features, seconds) | {"input": _input(config, tagger)},
                 device="cpu",
                 packages=(*PACKAGES, "librosa", "lightgbm", "scikit-learn", "scipy"),
+                on_scored=partial(_add_scores, run_dir / MODEL_FILE, tagger),
             )
             remove_fitted(run_dir)
         except BaseException:
@@ -176,6 +179,12 @@ def song_features(config: Mapping[str, Any]) -> SongFeatures:
 def _input(config: Mapping[str, Any], tagger: FeatureTagger) -> str:
     model = feature_settings(config)[0]
     return f"{len(tagger.features.names)} features" + (f" of {Path(model).name}" if model else "")
+
+
+def _add_scores(path: Path, tagger: FeatureTagger, facts: dict[str, Any]) -> None:
+    """Add the scores on the test songs, the calibration and what it was trained on to the file of the tagger."""
+    tagger.facts |= facts
+    tagger.save(path)
 
 
 def baseline_data(config: Mapping[str, Any], source: Source, sample_rate: float = SAMPLE_RATE) -> SongDataModule:

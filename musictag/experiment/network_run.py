@@ -190,14 +190,16 @@ class NetworkRun(Run):
             best = _read_best(best_path)
             best_epoch = best.description["epoch"]
 
-            def score(state: Mapping[str, Tensor]) -> np.ndarray:
+            def score(state: Mapping[str, Tensor], split: str = "test") -> np.ndarray:
                 module.tagger.load_state_dict(state)
+                data.tested = split
                 trainer.test(module, datamodule=data, verbose=False)
                 return module.test_scores
 
             choices = other_choices(config, history.rows) if will_train else {}
             compared = config["evaluation"]["compare_choices"]
             others = score_choices(choices, best_epoch, run_dir, score) if compared else {}
+            validation_scores = score(best.state, "validation")
             scores = score(best.state)  # the last test, whose time counts
             metrics = None
             if trainer.is_global_zero:
@@ -216,6 +218,7 @@ class NetworkRun(Run):
                     config=self.config,
                     data=data,
                     scores=scores,
+                    validation_scores=validation_scores,
                     own=facts
                     | {"choices": with_test(choices, others | {best_epoch: scores}, data)}
                     | {"precision": trainer.precision},
@@ -250,10 +253,9 @@ def _evaluate_as_given(
     return {name: value for name, value in values.items() if name.startswith("val_")}
 
 
-def _add_scores(path: Path, stored: StoredTagger, metrics: dict[str, Any]) -> None:
-    """Add the scores on the test songs to the file of the tagger."""
-    scores = {name: entry["value"] for name, entry in metrics.items() if isinstance(entry, dict) and "value" in entry}
-    store_tagger(path, stored.description | {"test": scores}, stored.state)
+def _add_scores(path: Path, stored: StoredTagger, facts: dict[str, Any]) -> None:
+    """Add the scores on the test songs, the calibration and what it was trained on to the file of the tagger."""
+    store_tagger(path, stored.description | facts, stored.state)
 
 
 def _model(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,17 +22,17 @@ from musictag.models.pretrained import ENSEMBLE_FILE
 
 _WHAT = "musictag ensemble 1"
 _MEMBER = re.compile(r"member-\d{1,4}\.(safetensors|json)")
-_MAX_BYTES = 2**20
+_MAX_BYTES = 2**25
 
 
 class EnsembleTagger(Tagger):
     """Tags songs with the mean score of ``members``; raises MusictagError unless they have the same tags, in the same
     order, and the same sample rate."""
 
-    def __init__(self, members: Sequence[Tagger]) -> None:
+    def __init__(self, members: Sequence[Tagger], facts: Mapping[str, Any] | None = None) -> None:
         if not members:
             raise MusictagError("an ensemble needs members")
-        super().__init__(members[0].tags, members[0].sample_rate)
+        super().__init__(members[0].tags, members[0].sample_rate, facts)
         self.members = list(members)
         if any(member.tags != self.tags for member in members):
             raise MusictagError("the members of an ensemble need the same tags, in the same order")
@@ -57,9 +58,9 @@ class EnsembleTagger(Tagger):
         raise MusictagError("an ensemble has no layers of its own; use one of its members, the files beside it")
 
 
-def write_members(folder: Path, models: Sequence[Path]) -> None:
-    """Copy the models of ``models`` (see ``musictag.load``) into ``folder`` as the members of an ensemble, in place of
-    those of another one."""
+def write_members(folder: Path, models: Sequence[Path], facts: Mapping[str, Any] | None = None) -> None:
+    """Copy the models of ``models`` (see ``musictag.load``) into ``folder`` as the members of an ensemble with these
+    ``facts`` (see ``Tagger``), in place of those of another one."""
     folder.mkdir(parents=True, exist_ok=True)
     for before in (folder / ENSEMBLE_FILE, *(path for path in folder.iterdir() if _MEMBER.fullmatch(path.name))):
         before.unlink(missing_ok=True)
@@ -68,12 +69,14 @@ def write_members(folder: Path, models: Sequence[Path]) -> None:
         shutil.copyfile(model, folder / name)
         for network in model.parent.glob("features-*.safetensors") if model.suffix == ".json" else ():
             shutil.copyfile(network, folder / network.name)  # computes the features of this member
-    write_json(folder / ENSEMBLE_FILE, {"what": _WHAT, "members": names})
+    write_json(folder / ENSEMBLE_FILE, {"what": _WHAT, "members": names, "facts": dict(facts or {})})
 
 
-def read_members(path: Path) -> list[Path]:
-    """The files of the members, beside an ensemble.json, which may be untrusted; raises MusictagError for another file,
-    and for members that are not there."""
+def read_members(path: Path) -> tuple[list[Path], Any]:
+    """The files of the members, beside an ensemble.json, which may be untrusted, and the unchecked facts about them.
+
+    Raises MusictagError for another file, and for members that are not there.
+    """
     try:
         content = read_json(path, _MAX_BYTES)
         names = content.get("members") if isinstance(content, dict) else None
@@ -87,4 +90,4 @@ def read_members(path: Path) -> list[Path]:
             raise ValueError(f"{missing[0]} is not beside it")
     except (OSError, ValueError) as error:
         raise MusictagError(f"{path} is not an ensemble of musictag, or is damaged: {error}") from error
-    return [path.parent / name for name in names]
+    return [path.parent / name for name in names], content.get("facts", {})

@@ -37,9 +37,10 @@ class FeatureTagger(Tagger):
         spec: Mapping[str, Any],
         fitted: Sequence[dict[str, Any]],
         features: SongFeatures | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.features = features or Descriptors()
-        super().__init__(fitted, self.features.sample_rate)
+        super().__init__(fitted, self.features.sample_rate, facts)
         self.model = model
         self.spec = dict(spec)
         self.fitted = list(fitted)
@@ -69,7 +70,7 @@ class FeatureTagger(Tagger):
         """Write everything as JSON, atomically: without pickle, so that reading it executes nothing. The network that
         computes the features, if there is one, is copied into the same folder before."""
         content = {"what": _WHAT, "features": list(self.features.names), "baseline": self.spec, "tags": self.fitted}
-        write_json(path, content | self.features.save(Path(path).parent))
+        write_json(path, content | {"facts": self.facts} | self.features.save(Path(path).parent))
 
 
 class _FeatureEmbedder(SongEmbedder):
@@ -106,8 +107,8 @@ def read_feature_tagger(path: Path, device: str = "cpu", trust: Sequence[str] = 
                 "it was fitted to other features than those of this version of musictag: run the baseline again, or "
                 "use the version that fitted it"
             )
-        model = build(content["baseline"], FeatureModel)
-        tagger = FeatureTagger(model, content["baseline"], content["tags"], features)
+        model, facts = build(content["baseline"], FeatureModel), content.get("facts", {})
+        tagger = FeatureTagger(model, content["baseline"], content["tags"], features, facts)
         check_scores(tagger.scores, len(features.names))
         return tagger
     except MusictagError as error:

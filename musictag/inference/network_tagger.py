@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +20,12 @@ from musictag.common.errors import MusictagError
 from musictag.common.text import reason
 from musictag.data.audio.read import AudioSource
 from musictag.inference.embedding import PENULTIMATE, Embedder, layers
+from musictag.inference.hub import save_pretrained
 from musictag.inference.layers import Layer
 from musictag.inference.many_songs import one_result
 from musictag.inference.over_patches import Patches, over_patches
 from musictag.inference.tagger import Tagger, Taggram
-from musictag.models.checkpoint import check_fit, read_tagger
+from musictag.models.checkpoint import StoredTagger, check_fit, read_tagger
 from musictag.models.factory import check_targets
 from musictag.models.inference_form import InferenceForm, check_precision
 from musictag.models.network import TaggingNetwork
@@ -38,8 +41,10 @@ class NetworkTagger(Tagger):
     Raises MusictagError for an unknown precision, and for one that the device lacks.
     """
 
-    def __init__(self, network: TaggingNetwork, precision: str = "32-true") -> None:
-        super().__init__(network.tags, network.sample_rate)
+    def __init__(
+        self, network: TaggingNetwork, precision: str = "32-true", facts: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(network.tags, network.sample_rate, facts)
         check_precision(precision, next(network.parameters()).device)
         self._network, self.precision = network, precision
         self._lock, self._made = Lock(), None
@@ -71,6 +76,9 @@ class NetworkTagger(Tagger):
         starts, scores = one_result(patches, source, self.sample_rate)
         return Taggram(times=starts / self.sample_rate, tags=self.tag_names, scores=scores)
 
+    def save_pretrained(self, folder: str | Path, licence: str | None = None) -> None:
+        save_pretrained(self.network, self.facts, self.path, Path(folder), licence)
+
     def embedder(self, layer: str | None = None) -> Embedder:
         return Embedder(self.network, PENULTIMATE if layer is None else layer, self.precision)
 
@@ -87,7 +95,11 @@ def load_network(
 ) -> TaggingNetwork:
     """The network of a tagger, in evaluation mode; arguments and errors as for ``musictag.load``."""
     path = locate(model)
-    stored = read_tagger(path)
+    return build_network(path, read_tagger(path), device, trust)
+
+
+def build_network(path: Path, stored: StoredTagger, device: str | torch.device, trust: Sequence[str]) -> TaggingNetwork:
+    """The network of a tagger that was read from ``path``; the rest as for ``load_network``."""
     try:
         check_targets(stored.spec, trust)
         with torch.device("meta"):  # shapes only: a wrong file must not cost memory

@@ -147,6 +147,17 @@ class PatchedSong(Song[Result], Generic[Result]):
         return self._patches.finish(self._starts, np.stack(self.rows))
 
 
+def cut(
+    audio: np.ndarray, patch_samples: int, margin_samples: tuple[int, int], hop_samples: int
+) -> tuple[np.ndarray, Callable[[int, int], np.ndarray]]:
+    """Start samples (B) of the patches of a song, mono int16 (N), and a function of the number of the first patch and
+    how many there are to be, at most, that returns them with margins, int16."""
+    starts = patch_starts(len(audio), patch_samples, hop_samples)
+    audio = np.pad(fit_length(audio, patch_samples), margin_samples)
+    windows = np.lib.stride_tricks.sliding_window_view(audio, patch_samples + sum(margin_samples))
+    return starts, lambda first, number: windows[starts[first : first + number]]
+
+
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode inside the context; every layer's mode is restored afterwards."""

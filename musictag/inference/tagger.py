@@ -5,15 +5,20 @@ Legend: B patches, N samples, K tags, H features.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.data.audio.read import AudioSource, read_source
+from musictag.evaluation.calibration import check_calibration, given, probabilities
+from musictag.inference.familiarity import check_familiarity, strangeness
 from musictag.inference.many_songs import WORKERS, WholeSongs, Work, each_result, one_result
 
 if TYPE_CHECKING:
@@ -36,6 +41,13 @@ class TaggedSong(NamedTuple):
     source: AudioSource
     tags: dict[str, float]
     error: Exception | None
+
+
+class Confident(NamedTuple):
+    """Tags that a song surely has: probabilities by tag, highest first; or none, and ``why``."""
+
+    tags: dict[str, float]
+    why: str | None
 
 
 class SongEmbedder(ABC):
@@ -66,14 +78,22 @@ class Tagger(ABC):
     """Predicts the tags of songs, with a trained network or a baseline.
 
     ``tags`` holds a dictionary for each tag, with ``name`` and ``kind`` (``classification`` or ``regression``), in the
-    order of the scores. ``sample_rate`` is that of the model's input, in Hz.
+    order of the scores. ``sample_rate`` is that of the model's input, in Hz. ``facts`` is what its file says beyond the
+    model, as plain containers: ``calibration``, ``test`` scores, ... (see
+    ``musictag.experiment.results.tagger_facts``).
+
+    Raises MusictagError for a calibration that does not fit the tags, or is damaged.
     """
 
-    def __init__(self, tags: Iterable[Mapping[str, str]], sample_rate: float) -> None:
+    def __init__(
+        self, tags: Iterable[Mapping[str, str]], sample_rate: float, facts: Mapping[str, Any] | None = None
+    ) -> None:
         self.tags = [{"name": tag["name"], "kind": tag["kind"]} for tag in tags]
         self.tag_names = tuple(tag["name"] for tag in self.tags)
         self.tag_kinds = tuple(tag["kind"] for tag in self.tags)
         self.sample_rate = sample_rate
+        self.facts = checked_facts(facts or {}, self.tag_kinds)
+        self.path: Path | None = None  #: the file that it was loaded from, if any
 
     def tag(self, source: AudioSource, top: int | None = None, threshold: float | None = None) -> dict[str, float]:
         """Scores of a whole song by tag, highest first.
@@ -113,6 +133,65 @@ class Tagger(ABC):
     def _ranked(self, scores: np.ndarray, top: int | None, threshold: float | None) -> dict[str, float]:
         order = np.argsort(-scores, kind="stable")[:top]
         return {self.tag_names[i]: float(scores[i]) for i in order if threshold is None or scores[i] >= threshold}
+
+    @property
+    def calibration(self) -> Mapping[str, Any]:
+        """``tags`` (see ``musictag.evaluation.calibration``) and ``familiarity``, from the validation songs of the run.
+
+        Raises MusictagError for a tagger without.
+        """
+        if "calibration" not in self.facts:
+            raise MusictagError(
+                "this tagger does not know how far its scores can be trusted: it was not tested on validation songs "
+                "of its "
+                "own (published weights), or by an earlier version of musictag; use scores and --top, or train one "
+                "again"
+            )
+        return self.facts["calibration"]
+
+    def strangeness(self, audio: np.ndarray) -> float:
+        """How unlike the validation songs the sound of mono int16 samples (N) at ``sample_rate`` is: above 1, no tag is
+        given with confidence. Infinite where validation songs were too few to tell; raises as ``calibration``."""
+        familiarity = self.calibration["familiarity"]
+        return math.inf if familiarity is None else strangeness(familiarity, audio, self.sample_rate)
+
+    def confident(self, scores: Mapping[str, float] | np.ndarray, strangeness: float) -> Confident:
+        """The tags among the ``scores`` of a song, K or by tag, that reach a threshold from which at least 90% of the
+        validation songs had the tag, unless the ``strangeness`` of the song is above 1. Raises as ``calibration``."""
+        if isinstance(scores, Mapping):
+            scores = np.array([scores[name] for name in self.tag_names], dtype=np.float32)
+        of_tags, familiarity = self.calibration["tags"], self.calibration["familiarity"]
+        if all(tag["precision_threshold"] is None for tag in of_tags):
+            most = max(tag["known"] for tag in of_tags)
+            return Confident({}, f"no tag was right often enough on {most:,} validation songs")
+        if familiarity is None:
+            return Confident({}, "the validation songs were too few to tell whether a song is like them")
+        if not strangeness <= 1:
+            return Confident(
+                {}, f"it does not sound like the validation songs (strangeness {strangeness:.1f}, above 1)"
+            )
+        found = self._ranked(np.where(given(of_tags, scores), probabilities(of_tags, scores), -1.0), None, 0.0)
+        return Confident(found, None if found else "no score reaches its threshold")
+
+    def confident_song(self, audio: np.ndarray) -> Confident:
+        """``confident`` for mono int16 samples (N) at ``sample_rate``."""
+        return self.confident(self.predict_song(audio), self.strangeness(audio))
+
+    def save_pretrained(self, folder: str | Path, licence: str | None = None) -> None:
+        """Write the tagger to ``folder`` in the layout of the Hugging Face Hub, with a model card.
+
+        Raises MusictagError for anything but a single network.
+        """
+        raise MusictagError("only a single network has the layout of the Hugging Face Hub")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **arguments: Any) -> Tagger:
+        """The tagger in a folder of ``save_pretrained``; ``arguments`` as for ``musictag.load``.
+
+        Raises MusictagError as that does, and for files that do not belong together.
+        """
+        # by name: the module that loads taggers imports this one
+        return import_module("musictag.inference.load").load(folder, **arguments)
 
     def embed(self, source: AudioSource, layer: str | None = None) -> np.ndarray:
         """Features of a whole song, H float32: the output of ``layer``, averaged over the song's patches.
@@ -155,6 +234,23 @@ class Tagger(ABC):
     @abstractmethod
     def layers(self) -> dict[str, Layer]:
         """The layers that ``embed`` accepts, by name."""
+
+
+def checked_facts(facts: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
+    """A copy of ``facts``, which may be untrusted; raises MusictagError unless their calibration is one for these
+    tags."""
+    try:
+        if not isinstance(facts, Mapping):
+            raise ValueError("what it says about itself is not a dictionary")
+        calibration = facts.get("calibration")
+        if calibration is not None:
+            if not isinstance(calibration, dict) or set(calibration) != {"tags", "familiarity"}:
+                raise ValueError("its calibration does not consist of tags and familiarity")
+            check_calibration(calibration["tags"], kinds)
+            check_familiarity(calibration["familiarity"])
+    except ValueError as error:
+        raise MusictagError(f"the tagger is damaged: {error}") from error
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 def _check_top(top: int | None) -> None:

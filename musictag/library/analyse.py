@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from musictag.common.errors import SongError
+from musictag.inference.many_songs import WholeSongs, each_result
 from musictag.inference.tagger import Tagger
 from musictag.library.choice import Choice
 from musictag.library.content import content_key
@@ -28,11 +29,12 @@ class Facts(NamedTuple):
 
 class Analysed(NamedTuple):
     """Chosen tags of a song, highest score first; ``is_new`` unless they were in the file of tags, to which ``facts``
-    (if any) are to be added with them."""
+    (if any) are to be added with them. ``why`` a song has no confident tags."""
 
     tags: dict[str, float]
     is_new: bool
     facts: Facts | None
+    why: str | None = None
 
 
 def analysed(
@@ -54,14 +56,25 @@ def analysed(
                     facts[path] = found
                 yield path
 
-    for song in tagger.tag_many(unknown()):
+    for path, tags, why, error in _scored(tagger, unknown(), choice.confident):
         while ready:
             yield ready.popleft()
-        path, error = str(song.source), song.error
-        if error is None and not all(map(math.isfinite, song.tags.values())):
+        if error is None and not all(map(math.isfinite, tags.values())):
             error = SongError("the model's scores are not finite: its weights are damaged or invalid")
-        yield path, error or Analysed(choice(tagger, song.tags), True, facts.pop(path, None))
+        yield path, error or Analysed(choice(tagger, tags), True, facts.pop(path, None), why)
     yield from ready
+
+
+def _scored(
+    tagger: Tagger, paths: Iterator[str], confident: bool
+) -> Iterator[tuple[str, dict[str, float], str | None, Exception | None]]:
+    """Every path with scores by tag, or with the reason why it has none: of confidence, or an error."""
+    if not confident:
+        yield from ((str(song.source), song.tags, None, song.error) for song in tagger.tag_many(paths))
+        return
+    for path, found in each_result(WholeSongs(tagger.confident_song), paths, tagger.sample_rate):
+        is_error = isinstance(found, Exception)
+        yield str(path), {} if is_error else found.tags, None if is_error else found.why, found if is_error else None
 
 
 def _identified(paths: Sequence[str], known: TagsFile | None) -> Iterator[tuple[str, Analysed | Facts | None]]:

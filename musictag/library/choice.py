@@ -14,12 +14,14 @@ from musictag.inference.tagger import Tagger
 class Choice:
     """The ``top`` highest tags, with a score of at least ``threshold``, and those in ``names``; None: no condition.
 
+    ``confident``: of the tags that a song surely has (``Tagger.confident``), with their probabilities.
     Measures (regression tags) have no order or threshold: all of them are chosen, or those in ``names``.
     """
 
     top: int | None = None
     threshold: float | None = None
     names: tuple[str, ...] | None = None
+    confident: bool = False
 
     def __call__(self, tagger: Tagger, scores: Mapping[str, float]) -> dict[str, float]:
         """The chosen ones of ``scores``, which are ordered, highest first."""
@@ -36,10 +38,11 @@ class Choice:
     @property
     def decides(self) -> bool:
         """Whether it says which tags a song has, rather than to show the scores of all."""
-        return self.top is not None or self.threshold is not None
+        return self.top is not None or self.threshold is not None or self.confident
 
     def __str__(self) -> str:
         said = {"top": self.top, "threshold": self.threshold, "tags": self.names and ",".join(self.names)}
+        said["confident"] = self.confident or None
         return " ".join(f"{name}={value}" for name, value in said.items() if value is not None) or "all tags"
 
 

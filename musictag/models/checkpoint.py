@@ -29,8 +29,8 @@ from musictag.models.pretrained import TAGGER_FILE
 
 #: Version of the tagger's file format; earlier versions of musictag may not read a later one.
 FORMAT = 1
-#: Bound on the header: the description (a few hundred bytes, and about fifty per tag) and the tensors' names.
-MAX_HEADER_BYTES = 8 * 2**20
+#: Bound on the header: the description (a few thousand bytes, and a few hundred per tag) and the tensors' names.
+MAX_HEADER_BYTES = 64 * 2**20
 #: The part of the description that makes the network: ``TaggingNetwork(**{key: description[key] for key in SPEC})``.
 SPEC = ("frontend", "backend", "tags", "patch_seconds")
 _DESCRIPTION, _CHECKSUM = "musictag", "checksum"

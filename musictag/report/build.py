@@ -20,6 +20,7 @@ from musictag.report.statistics.resampling import Draws, resampled
 from musictag.report.statistics.scaling import crossings, curves, is_scaling
 from musictag.report.study import Study
 from musictag.report.tables import details
+from musictag.report.tables.calibration import calibration_sheet, calibration_table
 from musictag.report.tables.contrasts import contrast_sheet, contrast_table
 from musictag.report.tables.formats import Sheet, markdown_text, to_latex, to_markdown, write_csv
 from musictag.report.tables.legend import legend_sheet, legend_table
@@ -75,6 +76,7 @@ def make_report(
         "popularity": details.popularity_table(study, popular) if popular else None,
         "tuning": tuning_table(tuned) if tuned else None,
         "exclusive": details.exclusive_table(study, excluding) if excluding.pairs else None,
+        "calibration": calibration_table(study),
         **outlook.tables(study, ahead),
     }
     plain: dict[str, Table] = {name: table for name, table in data.items() if table is not None}
@@ -105,6 +107,11 @@ def make_report(
     if tuned:
         sheet = tuning_sheet(tuned, about_tuning)
         sections.append(Section("tuning", "What each system was tuned to", "Tuning", sheets=[("tuning", sheet)]))
+    if "calibration" in plain:
+        sheet = calibration_sheet(study)
+        sections.append(
+            Section("calibration", "Scores as probabilities", "Calibration", sheets=[("calibration", sheet)])
+        )
     sheets = {key: sheet for section in sections for key, sheet in section.sheets}
     _write_text(out / "report.md", _markdown(report, sections))
     _write_text(out / "tables.tex", "\n".join(to_latex(sheet, key) for key, sheet in sheets.items()))

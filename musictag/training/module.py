@@ -206,7 +206,7 @@ class TaggingModule(pl.LightningModule):
         self._start_evaluation("validation")
 
     def on_test_epoch_start(self) -> None:
-        self._start_evaluation("test")
+        self._start_evaluation(self.trainer.datamodule.tested)
         self._test_began = time.perf_counter()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:

@@ -201,4 +201,18 @@ FAULTS = (
         '"validation": history[-1]',
         "training/test_best_epoch.py::test_the_best_epoch_is_kept_and_training_ends_when_none_is_better[val_loss]",
     ),
+    Fault(
+        "a threshold by precision is the lowest that passes anywhere",
+        "musictag/evaluation/calibration.py",
+        "broken = np.flatnonzero(~holds[first:])",
+        "broken = np.empty(0)",
+        "evaluation/test_calibration.py::test_the_precision_threshold_keeps_its_promise_and_needs_eleven_songs",
+    ),
+    Fault(
+        "a tagger is calibrated on the test songs",
+        "musictag/experiment/network_run.py",
+        'validation_scores = score(best.state, "validation")',
+        "validation_scores = score(best.state)",
+        "experiment/test_evaluate.py::test_a_run_calibrates_its_tagger_on_validation_songs",
+    ),
 )

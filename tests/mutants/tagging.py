@@ -220,4 +220,25 @@ FAULTS = (
         "from_array(source[0], sample_rate, sample_rate)",
         "inference/test_tagger.py::test_any_rate_length_and_number_of_channels",
     ),
+    Fault(
+        "strange sounds get confident tags",
+        "musictag/inference/tagger.py",
+        "if not strangeness <= 1:",
+        "if strangeness < 0:",
+        "inference/test_familiarity.py::test_confident_tags_reach_their_threshold_on_familiar_songs",
+    ),
+    Fault(
+        "tonal sounds are as familiar as noise",
+        "musictag/inference/familiarity.py",
+        "        -np.log1p(-min(change.mean(), 0.98)),",
+        "        0 * change.mean(),",
+        "inference/test_familiarity.py::test_silence_noise_tones_and_speech_are_strange_and_songs_are_not",
+    ),
+    Fault(
+        "an exported network with other weights is believed",
+        "musictag/inference/onnx_tagger.py",
+        'if content["digest"] != _digest(model):',
+        'if not content["digest"]:',
+        "inference/test_export.py::test_what_does_not_match_is_refused",
+    ),
 )

@@ -110,6 +110,8 @@ class SongDataModule(pl.LightningDataModule):
         self.margin_samples = (0, 0)
         #: stored features of each split's songs, to take the place of audio in every batch (see ``use_features``)
         self.features: dict[str, PatchFeatures] | None = None
+        #: the split whose songs a Trainer's test scores
+        self.tested = "test"
         self.epoch = 0
         self._data_dir = Path(data_dir)
         self._batch_size = batch_size
@@ -308,7 +310,7 @@ class SongDataModule(pl.LightningDataModule):
         return self._evaluation_loader("validation")
 
     def test_dataloader(self) -> DataLoader:
-        return self._evaluation_loader("test")
+        return self._evaluation_loader(self.tested)
 
     def _evaluation_loader(self, split: str) -> DataLoader:
         rank, world = rank_and_world()

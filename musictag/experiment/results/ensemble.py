@@ -10,11 +10,19 @@ import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
+from musictag.evaluation.calibration import calibrate, calibration_summary
 from musictag.evaluation.plots import plot_tags
 from musictag.evaluation.song_metrics import song_metrics
 from musictag.experiment.identity import system_label
-from musictag.experiment.results.files import Predictions, read_predictions, read_results, write_predictions
+from musictag.experiment.results.files import (
+    VALIDATION,
+    Predictions,
+    read_predictions,
+    read_results,
+    write_predictions,
+)
 from musictag.inference.ensemble import write_members
+from musictag.inference.load import load
 from musictag.models.pretrained import ENSEMBLE_FILE, locate
 
 #: What metrics.json says of an ensemble as of its first member: nothing of it may differ but the device and versions.
@@ -53,9 +61,11 @@ def make_ensemble(runs: Sequence[Path], folder: Path) -> dict[str, Any]:
     scores = np.mean([own.scores for _, _, own in found], axis=0, dtype=np.float64).astype(np.float32)
     models = [locate(run) for run in runs]
     (folder / "metrics.json").unlink(missing_ok=True)  # until it is written again, nothing here is finished
-    write_members(folder, models)
     tags, kinds = predictions.tags.tolist(), predictions.kinds.tolist()
-    write_predictions(folder / "predictions.npz", predictions.song_ids, tags, kinds, scores, predictions.targets)
+    validation = _mean_of_validation(runs)
+    write_predictions(
+        folder / "predictions.npz", predictions.song_ids, tags, kinds, scores, predictions.targets, validation
+    )
     evaluation = first["config"]["evaluation"]
     test = song_metrics(
         scores,
@@ -67,9 +77,26 @@ def make_ensemble(runs: Sequence[Path], folder: Path) -> dict[str, Any]:
         seed=(first.get("seeds") or {}).get("order", first["seed"]),
     )
     plot_tags(test, folder / "tags.png")
-    content = _described([metrics for _, metrics, _ in found]) | {"run": folder.name, "test": test}
+    facts, content = {}, _described([metrics for _, metrics, _ in found]) | {"run": folder.name, "test": test}
+    if validation is not None:
+        of_first = load(models[0]).calibration  # what is familiar depends on the validation songs alone
+        facts["calibration"] = {"tags": calibrate(*validation, kinds), "familiarity": of_first["familiarity"]}
+        summary = calibration_summary(facts["calibration"]["tags"], scores, predictions.targets, kinds)
+        content["calibration"] = summary
+    write_members(folder, models, facts)
     write_json(folder / "metrics.json", content)
     return content
+
+
+def _mean_of_validation(runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean scores of the members on the validation songs, and their targets, S×K; None if a run did not keep them."""
+    kept = []
+    for run in runs:
+        with np.load(run / "predictions.npz", allow_pickle=False) as arrays:
+            if not all(name in arrays for name in VALIDATION):
+                return None
+            kept.append(tuple(arrays[name] for name in VALIDATION))
+    return np.mean([scores for scores, _ in kept], axis=0), kept[0][1]
 
 
 def _check_folders(runs: Sequence[Path], folder: Path) -> None:

@@ -21,16 +21,22 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write, write_json
 from musictag.common.processes import is_rank_zero
 from musictag.data.loading.datamodule import SongDataModule
+from musictag.evaluation.calibration import calibration_summary
 from musictag.evaluation.metrics import METRICS
 from musictag.evaluation.plots import plot_tags
 from musictag.evaluation.song_metrics import song_metrics
 from musictag.experiment.code_versions import code_versions
+from musictag.experiment.results.tagger_facts import tagger_facts
 from musictag.experiment.run_folder import lock_run
 
 PACKAGES = (
     "musictag", "torch", "torchaudio", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy",
     "soundfile", "av",
 )  # fmt: skip
+
+
+#: Arrays of predictions.npz with scores and targets of the validation songs, which ensembles are calibrated with.
+VALIDATION = ("validation_scores", "validation_targets")
 
 
 def read_results(run_dir: Path) -> dict[str, Any] | None:
@@ -146,19 +152,22 @@ def write_scores(
     config: dict[str, Any],
     data: SongDataModule,
     scores: np.ndarray,
+    validation_scores: np.ndarray,
     own: dict[str, Any],
     device: str,
+    on_scored: Callable[[dict[str, Any]], None],
     packages: Sequence[str] = PACKAGES,
-    on_scored: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Write what every kind of run leaves: predictions, the plot of the tags and, last, ``metrics.json``; returns the
     content of the latter.
 
-    ``scores``: float32 S×K, in the order of the test songs. ``own``: what else the file says of this kind of run.
-    ``on_scored`` is called with the scores of the test songs before that file says that the run is finished.
+    ``scores`` and ``validation_scores``: float32 S×K, in the order of the songs of both splits. ``own``: what else the
+    file says of this kind of run. ``on_scored`` is called, before that file says that the run is finished, with what
+    the file of the tagger is to say: see ``tagger_facts``.
     """
     targets, names, kinds = data.targets("test"), [tag.name for tag in data.tags], [tag.kind for tag in data.tags]
-    write_predictions(run_dir / "predictions.npz", data.song_ids("test"), names, kinds, scores, targets)
+    validation = validation_scores, data.targets("validation")
+    write_predictions(run_dir / "predictions.npz", data.song_ids("test"), names, kinds, scores, targets, validation)
     evaluation = config["evaluation"]
     metrics = song_metrics(
         scores,
@@ -170,8 +179,8 @@ def write_scores(
         seed=config["seeds"]["order"],
     )
     plot_tags(metrics, run_dir / "tags.png")
-    if on_scored is not None:
-        on_scored(metrics)
+    facts = tagger_facts(data, metrics, validation_scores)
+    on_scored(facts)
     content = {
         "run": run_dir.name,
         "data": data.source.name,
@@ -187,6 +196,7 @@ def write_scores(
         "overlap": data.overlap,
         "tags_unlearnt": list(data.unlearnt_tags),
         "test": metrics,
+        "calibration": calibration_summary(facts["calibration"]["tags"], scores, targets, kinds),
         **own,
         "device": device,
         "machine": platform.platform(),
@@ -207,8 +217,11 @@ def write_predictions(
     kinds: Sequence[str],
     scores: np.ndarray,
     targets: np.ndarray,
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> None:
-    """``song_ids`` S, ``tags`` K, ``kinds`` K, ``scores`` and ``targets`` S×K (NaN: unknown); no pickles inside."""
+    """``song_ids`` S, ``tags`` K, ``kinds`` K, ``scores`` and ``targets`` S×K (NaN: unknown), the latter two also of
+    the ``validation`` songs where they are known; no pickles inside."""
+    of_validation = {} if validation is None else dict(zip(VALIDATION, validation, strict=True))
     with atomic_write(path) as file:
         np.savez_compressed(
             file,
@@ -217,6 +230,7 @@ def write_predictions(
             kinds=np.asarray(kinds, dtype=str),
             scores=scores.astype(np.float32),
             targets=targets.astype(np.float32),
+            **{name: values.astype(np.float32) for name, values in of_validation.items()},
         )
 
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio import functional as audio
 
@@ -136,6 +137,10 @@ def power_spectrogram(waveform: Tensor, window: Tensor, hop_samples: int, pad_mo
     if not waveform.shape[-1]:  # zeros alone, the padding, would pass
         raise RuntimeError("a waveform without samples has no spectrogram")
     centred = pad_mode != "song"
+    if torch.compiler.is_exporting():
+        padding = (len(window) // 2 if centred else 0,) * 2
+        padded = F.pad(waveform.float()[:, None], padding, mode=pad_mode if centred else "constant")
+        return _power_by_convolution(padded, window, hop_samples)
     # torch's own: torch.compile cannot follow torchaudio's. Not its magnitude: a root, which would be squared again
     spectrum = torch.stft(
         waveform.float(),
@@ -147,3 +152,14 @@ def power_spectrogram(waveform: Tensor, window: Tensor, hop_samples: int, pad_mo
         return_complex=True,
     )
     return spectrum.real.square() + spectrum.imag.square()
+
+
+def _power_by_convolution(padded: Tensor, window: Tensor, hop_samples: int) -> Tensor:
+    """Padded waveform B×1×N -> power B×bins×T, with convolutions only: exported files need no Fourier transform."""
+    size = len(window)
+    bins = torch.arange(size // 2 + 1, dtype=torch.float64)
+    # products modulo the size, so that large angles lose no digits
+    angles = 2 * torch.pi / size * (bins[:, None] * torch.arange(size, dtype=torch.float64) % size)
+    filters = torch.cat([angles.cos(), angles.sin()])[:, None].float() * window.cpu()
+    real, imaginary = F.conv1d(padded, filters.to(padded.device), stride=hop_samples).chunk(2, dim=1)
+    return real.square() + imaginary.square()

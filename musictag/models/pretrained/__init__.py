@@ -14,6 +14,8 @@ from musictag.common.errors import MusictagError
 
 #: The tagger of a network, of a baseline and of an ensemble, in the folder of a run.
 TAGGER_FILE, MODEL_FILE, ENSEMBLE_FILE = "tagger.safetensors", "model.json", "ensemble.json"
+#: The tagger in a folder with the layout of the Hugging Face Hub.
+HUB_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def locate(model: str | os.PathLike) -> Path:
             )
         return cached(str(model))
     if path.is_dir():
-        for name in (TAGGER_FILE, MODEL_FILE, ENSEMBLE_FILE):
+        for name in (TAGGER_FILE, MODEL_FILE, ENSEMBLE_FILE, HUB_FILE):
             if (path / name).is_file():
                 return path / name
         raise MusictagError(

@@ -1,0 +1,236 @@
+"""Any tagger on the test songs of any data set: the metrics, intervals and files of a run, without training.
+
+Legend: S songs, K tags that tagger and data set have in common, N samples.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musictag.common.errors import MusictagError
+from musictag.common.files import write_json
+from musictag.common.progress import Progress
+from musictag.data.audio.decode import to_float
+from musictag.data.manifest import Manifest
+from musictag.data.preparation.prepare import Prepared, prepare
+from musictag.evaluation.calibration import calibration_summary
+from musictag.evaluation.plots import plot_tags
+from musictag.evaluation.song_metrics import song_metrics
+from musictag.experiment.builders import build_source, prepare_workers
+from musictag.experiment.identity import check_keys
+from musictag.experiment.results.files import PACKAGES, git_state, read_predictions, read_results, write_predictions
+from musictag.experiment.robustness import CONDITIONS, write_robustness
+from musictag.experiment.run_folder import lock_run
+from musictag.inference.ensemble import EnsembleTagger
+from musictag.inference.feature_tagger import FeatureTagger
+from musictag.inference.tagger import Tagger
+
+_RATE = 16000  # of prepared audio, as in training
+_CLEAN = "as it is"
+
+
+def evaluate(
+    tagger: Tagger,
+    name: str,
+    digest: str,
+    config: dict[str, Any],
+    names: Mapping[str, str],
+    folder: Path | None = None,
+    robustness: bool = False,
+) -> tuple[Path, dict[str, Any]]:
+    """Score the test songs of ``config["data"]``; returns the folder of the results and its ``metrics.json``.
+
+    ``name``: of the system in reports; ``digest`` identifies the model; ``names`` maps the tagger's names of tags to
+    the data set's, others are the same in both. With ``robustness`` also with each of CONDITIONS. A finished
+    evaluation is not repeated, and an interrupted one keeps the conditions that it finished.
+
+    Raises MusictagError for bad input, and for a tagger and a data set without common tags.
+    """
+    check_keys(config)
+    source = build_source(config)
+    manifest = source.manifest().split("test")
+    if not len(manifest):
+        raise MusictagError(f"{source.name} has no test songs; {source.advice_on_splits}")
+    columns = common_tags(tagger, manifest, names)
+    audio = {"audio": source.fingerprint(), "songs": manifest.digest(), "model": digest, "tags": columns}
+    identity = hashlib.sha256(json.dumps(audio, sort_keys=True).encode()).hexdigest()[:8]
+    folder = folder or Path(config["runs_dir"]) / source.name / f"evaluate-{name}-{identity}"
+    found = read_results(folder)
+    if found is not None and found.get("evaluated") != identity:
+        raise MusictagError(f"{folder} has the results of something else; choose another folder")
+    if found is not None and ("robustness" in found or not robustness):
+        return folder, found
+    prepared = prepare(
+        source,
+        config["data_dir"],
+        manifest=manifest,
+        workers=prepare_workers(config),
+        max_bad_fraction=config["data"]["max_bad_fraction"],
+        sample_rate=_RATE,
+    )
+    manifest = prepared.manifest.with_tags([tag for tag in prepared.manifest.tags if tag.name in columns])
+    chosen = [tagger.tag_names.index(columns[tag.name]) for tag in manifest.tags]
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_run(folder):
+        began = time.perf_counter()
+        test = _scored(tagger, prepared, manifest, chosen, folder, _CLEAN, lambda song, rate: song, config)
+        content = _described(tagger, name, source, manifest, prepared, config, time.perf_counter() - began)
+        content |= {"run": folder.name, "evaluated": identity, "tag_names": columns, "test": test}
+        if "calibration" in tagger.facts:
+            of_tags, scored = [tagger.calibration["tags"][k] for k in chosen], read_predictions(folder)
+            kinds = scored.kinds.tolist()
+            content["calibration"] = calibration_summary(of_tags, scored.scores, scored.targets, kinds)
+        if robustness:
+            content["robustness"] = {_CLEAN: test} | {
+                condition: _scored(tagger, prepared, manifest, chosen, folder / condition, condition, change, config)
+                for condition, change in CONDITIONS.items()
+            }
+            write_robustness(content["robustness"], folder)
+        plot_tags(test, folder / "tags.png")
+        write_json(folder / "config.json", content["config"])
+        write_json(folder / "metrics.json", content)
+    return folder, content
+
+
+def common_tags(tagger: Tagger, manifest: Manifest, names: Mapping[str, str]) -> dict[str, str]:
+    """The tagger's name of each tag that both have, by the data set's name; ``names``: the other way round.
+
+    Raises MusictagError if there is none, for names that neither has, two for one tag, and tags of different kinds.
+    """
+    kinds = {tag.name: tag.kind for tag in manifest.tags}
+    for name, known, whose in (
+        *((name, tagger.tag_names, "the tagger") for name in names),
+        *((name, kinds, "the data set") for name in names.values()),
+    ):
+        if name not in known:
+            raise MusictagError(f"{whose} has no tag {name!r}; its tags begin with {', '.join(list(known)[:8])}")
+    found: dict[str, str] = {}
+    for name, kind in zip(tagger.tag_names, tagger.tag_kinds, strict=True):
+        other = names.get(name, name)
+        if other not in kinds:
+            continue
+        if other in found:
+            raise MusictagError(f"two tags of the tagger, {found[other]!r} and {name!r}, are the data set's {other!r}")
+        if kinds[other] != kind:
+            raise MusictagError(
+                f"{name!r} is a {kind} tag of the tagger, {other!r} a {kinds[other]} tag of the data set"
+            )
+        found[other] = name
+    if not found:
+        raise MusictagError(
+            f"tagger and data set have no tag in common ({', '.join(tagger.tag_names[:5])}, ...; "
+            f"{', '.join(list(kinds)[:5])}, ...); --map FILE.csv with columns tagger and data says which are the same"
+        )
+    return found
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """A table with the columns tagger and data: the same tag's names. Raises MusictagError for anything else."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise MusictagError(f"{path} cannot be read: {error}") from error
+    if not rows or not all(row.get("tagger") and row.get("data") and None not in row for row in rows):
+        raise MusictagError(f"{path} needs the columns tagger and data, and a name in both in every row")
+    if len({row["tagger"] for row in rows}) < len(rows):
+        raise MusictagError(f"{path} names a tag of the tagger twice")
+    return {row["tagger"]: row["data"] for row in rows}
+
+
+def _scored(
+    tagger: Tagger,
+    prepared: Prepared,
+    manifest: Manifest,
+    chosen: list[int],
+    folder: Path,
+    what: str,
+    change: Callable[[np.ndarray, int], np.ndarray],
+    config: dict[str, Any],
+) -> dict[str, Any]:
+    """The metrics of the songs after ``change``; their predictions are in ``folder`` then, or were before."""
+    names, kinds = [tag.name for tag in manifest.tags], [tag.kind for tag in manifest.tags]
+    if not (folder / "predictions.npz").exists():
+        scores = np.empty((len(manifest), len(names)), dtype=np.float32)
+        rows = prepared.store.rows_of(manifest.column("song_id"))
+        with Progress(f"scoring, {what}", len(rows), when_stopped="; finished conditions are kept") as progress:
+            for song, row in enumerate(rows.tolist()):
+                audio = change(prepared.store.read(row), _RATE)
+                if tagger.sample_rate != _RATE:
+                    audio = tagger.read((to_float(audio), _RATE))
+                scores[song] = tagger.predict_song(audio)[chosen]
+                progress.show(song + 1)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_predictions(folder / "predictions.npz", manifest.song_ids, names, kinds, scores, manifest.targets())
+    found, evaluation = read_predictions(folder), config["evaluation"]
+    return song_metrics(
+        found.scores,
+        found.targets,
+        names,
+        kinds,
+        resamples=evaluation["bootstrap_resamples"],
+        confidence=evaluation["confidence"],
+        seed=config["seeds"]["order"],
+    )
+
+
+def _described(
+    tagger: Tagger,
+    name: str,
+    source: Any,
+    manifest: Manifest,
+    prepared: Prepared,
+    config: dict[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """What metrics.json says beyond the scores, as of a run that trained nothing."""
+    audio_seconds = float(prepared.store.num_samples[prepared.store.rows_of(manifest.column("song_id"))].sum() / _RATE)
+    training = tagger.facts.get("training", {})
+    return {
+        "data": source.name,
+        "locations": list(source.locations),
+        "frontend": None,
+        "backend": None,
+        "baseline": None,
+        "family": family(tagger),
+        "input": f"{tagger.sample_rate:g} Hz",
+        "trained_on": training,
+        "seed": config["seed"],
+        "study": config["study"],
+        "songs": {"train": training.get("songs", 0), "validation": 0, "test": len(manifest)},
+        "songs_unusable": len(prepared.problems),
+        "tags_unlearnt": [],
+        "parameters": None,
+        "epochs": None,
+        "best_epoch": None,
+        "validation": None,
+        "speed": {
+            "train_audio_seconds_per_second": None,
+            "test_audio_seconds_per_second": audio_seconds / max(seconds, 1e-9),
+        },
+        "seconds": {"test": round(seconds, 3)},
+        "device": "cpu",
+        "machine": platform.platform(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "git": git_state(),
+        "config": config | {"names": config["names"] | {"model": name, "baseline": None}, "init_from": None},
+    }
+
+
+def family(tagger: Tagger) -> str:
+    """The group of systems in which reports show it."""
+    if isinstance(tagger, EnsembleTagger):
+        return family(tagger.members[0])
+    if isinstance(tagger, FeatureTagger):
+        return "baseline"
+    return tagger.network.frontend.family if hasattr(tagger, "network") else tagger.facts["family"]

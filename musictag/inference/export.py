@@ -1,0 +1,160 @@
+"""A trained network as a file for other programs: ONNX or torch.export, with a certificate inside.
+
+Legend: B patches, N samples, K tags.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from musictag.common.errors import MusictagError
+from musictag.common.files import atomic_write
+from musictag.common.text import reason
+from musictag.inference.network_tagger import NetworkTagger
+from musictag.inference.onnx_tagger import FORMAT, INPUT, OUTPUT, OnnxTagger, certified, libraries
+from musictag.inference.over_patches import cut
+from musictag.models.inference_form import MaxOverTime
+from musictag.models.network import TaggingNetwork
+
+FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
+#: Largest allowed difference of a score from PyTorch's.
+TOLERANCE = 1e-4
+#: Name of the certificate in a file of torch.export.
+CERTIFICATE_FILE = "musictag.json"
+_COMPARED_PATCHES = 64  # of a song
+
+
+class _Scores(nn.Module):
+    """Waveform B×N float32 -> scores B×K."""
+
+    def __init__(self, network: TaggingNetwork) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        for module in list(self.network.modules()):
+            for name, child in list(module.named_children()):
+                if type(child) is nn.MaxPool1d:  # with it torch.export takes the length for fixed
+                    setattr(module, name, MaxOverTime(child))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return self.network.probabilities(self.network(waveform))
+
+
+def export(
+    tagger: NetworkTagger, path: Path, kind: str, songs: Iterable[np.ndarray] = (), licence: str | None = None
+) -> dict[str, Any]:
+    """Write the network of ``tagger`` to ``path`` in one of FORMATS, atomically; returns its certificate.
+
+    The file takes float32 waveforms in [-1, 1] at the rate of the tagger, B×N, and returns scores, B×K, for any number
+    of patches and, where the network allows it, for any length from that of a patch on. The log-mel spectrogram is
+    inside. ``songs``, mono int16 samples at that rate, are scored by both for the certificate; without, a synthesised
+    clip is.
+
+    Raises MusictagError if the network cannot be exported, and for a difference above TOLERANCE.
+    """
+    network = copy.deepcopy(tagger.network).cpu().eval().requires_grad_(False)
+    if kind == "onnx":
+        libraries()  # fail before the work
+    songs = list(songs)
+    certificate = {
+        "format": FORMAT,
+        "tags": network.tags,
+        "sample_rate": network.sample_rate,
+        "patch_samples": network.patch_samples,
+        "margin_samples": list(network.frontend.margin_samples),
+        **{key: value for key, value in tagger.facts.items() if key != "format"},
+        "family": network.frontend.family,
+        "licence": licence or tagger.facts.get("licence"),
+        "compared_on": f"{len(songs)} songs" if songs else "a synthesised clip",
+    }
+    for length in ("fixed",) if network.backend.fixed_length else ("free", "fixed"):
+        certificate["length"] = length
+        program = _exported(network, length == "free")
+        written = _onnx(program) if kind == "onnx" else program
+        score = _score(written, certificate)
+        try:
+            found = [_difference(network, score, song, length == "free") for song in songs or [_clip(network)]]
+        except Exception as error:  # ONNX Runtime and PyTorch raise various ones
+            if length == "fixed":
+                raise MusictagError(f"the exported network does not run: {reason(error)}") from error
+            continue
+        certificate["largest_difference"] = max(found)
+        if max(found) <= TOLERANCE:
+            with atomic_write(path) as file:
+                if kind == "onnx":
+                    file.write(certified(written, certificate))
+                else:
+                    torch.export.save(written, file, extra_files={CERTIFICATE_FILE: json.dumps(certificate)})
+            return certificate
+    raise MusictagError(
+        f"the exported network's scores differ from PyTorch's by {certificate['largest_difference']:.2g} on "
+        f"{certificate['compared_on']}; more than {TOLERANCE} is not allowed, and no file was written"
+    )
+
+
+def _score(written: Any, certificate: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
+    """Computes the scores, B×K, of waveforms B×N with what is going to be written."""
+    if not isinstance(written, torch.export.ExportedProgram):
+        return OnnxTagger(certified(written, certificate)).score
+    module = written.module()
+    return lambda waveform: module(torch.from_numpy(waveform)).numpy()
+
+
+def _exported(network: TaggingNetwork, free_length: bool) -> torch.export.ExportedProgram:
+    samples = torch.zeros(2, network.input_samples)
+    sizes = {0: torch.export.Dim.DYNAMIC}
+    if free_length:
+        sizes[1] = torch.export.Dim.AUTO
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(_Scores(network), (samples,), dynamic_shapes={INPUT: sizes})
+    except Exception as error:  # a part of one's own can make it raise nearly anything
+        parts = f"{type(network.frontend).__name__} and {type(network.backend).__name__}"
+        raise MusictagError(f"torch.export cannot follow {parts}: {reason(error)}") from error
+
+
+def _onnx(program: torch.export.ExportedProgram) -> Any:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which is not needed
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT])
+    except Exception as error:
+        raise MusictagError(f"this network cannot be written as ONNX: {reason(error)}") from error
+    return made.model_proto
+
+
+def _difference(
+    network: TaggingNetwork, score: Callable[[np.ndarray], np.ndarray], song: np.ndarray, free_length: bool
+) -> float:
+    """The largest difference of a score, over the first patch of a song and over several together; where the length is
+    free, also over patches of one and a half times the length."""
+    largest = 0.0
+    for samples in (network.patch_samples, *([network.patch_samples * 3 // 2] if free_length else [])):
+        starts, patches = cut(song, samples, network.frontend.margin_samples, samples)
+        for first, number in ((0, 1), (0, min(len(starts), _COMPARED_PATCHES))):
+            block = patches(first, number).astype(np.float32) / 32768
+            with torch.inference_mode():
+                expected = network.probabilities(network(torch.from_numpy(block))).numpy()
+            largest = float(np.maximum(largest, np.abs(score(block) - expected).max()))  # NaN stays NaN
+    return largest
+
+
+def _clip(network: TaggingNetwork) -> np.ndarray:
+    """Four patches of chords that change, with a beat of noise: int16."""
+    rng, rate = np.random.default_rng(0), network.sample_rate
+    time = np.arange(4 * network.patch_samples) / rate
+    chords = 110 * 2 ** (rng.integers(0, 36, (3, int(2 * time[-1]) + 1)) / 12)
+    tones = np.sin(2 * np.pi * np.cumsum(chords[:, (2 * time).astype(int)], axis=1) / rate).sum(axis=0)
+    beat = rng.standard_normal(len(time)) * np.exp(-20 * (2 * time % 1))
+    return np.int16(4000 * (tones + beat).clip(-8, 8))

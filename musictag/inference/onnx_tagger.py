@@ -1,0 +1,150 @@
+"""Inference with an exported network and ONNX Runtime, and the certificate that such a file carries.
+
+The certificate is JSON in the metadata of the file, under the key ``musictag``; docs/tagging.md lists its keys.
+Legend: B patches, N samples, K tags.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from musictag.common.errors import MusictagError
+from musictag.common.text import parse_json, reason
+from musictag.data.audio.read import AudioSource
+from musictag.inference.layers import Layer
+from musictag.inference.over_patches import BATCH_SECONDS, cut
+from musictag.inference.tagger import SongEmbedder, Tagger, Taggram
+from musictag.models.frontends import FAMILIES
+from musictag.models.network import MAX_PATCH_SAMPLES
+from musictag.models.spec import checked_tags
+
+FORMAT = 1
+KEY = "musictag"
+#: What every certificate has; the rest are facts about the tagger that it was made from.
+FACTS = ("format", "tags", "sample_rate", "patch_samples", "margin_samples", "length", "family", "digest")
+INPUT, OUTPUT = "waveform", "scores"
+_NO_LAYERS = "an exported network has no layers that can be asked for; use the tagger that it was made from"
+
+
+class OnnxTagger(Tagger):
+    """Tags songs with the exported network ``content`` (the bytes of a file), which may be untrusted.
+
+    Raises ValueError for anything that is not such a network, is damaged, or does not match its certificate.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        onnx, runtime = libraries()
+        model = onnx.load_model_from_string(content)
+        certificate = _certificate(model)
+        tags = checked_tags(certificate["tags"])
+        super().__init__(tags, certificate["sample_rate"], certificate)
+        self.certificate = certificate
+        self._patch, self._margin = certificate["patch_samples"], tuple(certificate["margin_samples"])
+        _check_self_contained(model)
+        self._session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        scores = self.score(np.zeros((2, self._patch + sum(self._margin)), dtype=np.float32))
+        if scores.shape != (2, len(tags)) or not ((scores >= 0) & (scores <= 1)).all():
+            raise ValueError(f"it does not give each of the {len(tags)} tags of its certificate a score from 0 to 1")
+
+    def score(self, waveform: np.ndarray) -> np.ndarray:
+        """Waveform B×N float32 in [-1, 1] -> scores B×K float32."""
+        return self._session.run([OUTPUT], {INPUT: waveform})[0]
+
+    def predict_song(self, audio: np.ndarray) -> np.ndarray:
+        return self._over_patches(audio, self._patch)[1].mean(axis=0)
+
+    def taggram(self, source: AudioSource, hop_seconds: float | None = None) -> Taggram:
+        hop_seconds = self._patch / self.sample_rate if hop_seconds is None else hop_seconds
+        hop_samples = round(hop_seconds * self.sample_rate) if math.isfinite(hop_seconds) else 0
+        if hop_samples < 1:
+            raise MusictagError(f"hop_seconds={hop_seconds}; it must be at least one sample, {1 / self.sample_rate} s")
+        starts, scores = self._over_patches(self.read(source), hop_samples)
+        return Taggram(times=starts / self.sample_rate, tags=self.tag_names, scores=scores)
+
+    def _over_patches(self, audio: np.ndarray, hop_samples: int) -> tuple[np.ndarray, np.ndarray]:
+        starts, patches = cut(audio, self._patch, self._margin, hop_samples)
+        at_once = max(1, int(BATCH_SECONDS * self.sample_rate / self._patch))
+        blocks = (patches(first, at_once) for first in range(0, len(starts), at_once))
+        return starts, np.concatenate([self.score(block.astype(np.float32) / 32768) for block in blocks])
+
+    def embedder(self, layer: str | None = None) -> SongEmbedder:
+        raise MusictagError(_NO_LAYERS)
+
+    def layers(self) -> dict[str, Layer]:
+        raise MusictagError(_NO_LAYERS)
+
+
+def libraries() -> tuple[ModuleType, ModuleType]:
+    """onnx and onnxruntime; raises MusictagError if they are not installed."""
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise MusictagError(f"ONNX files need pip install 'musictag[export]' ({error})") from error
+    return onnx, onnxruntime
+
+
+def read_onnx(path: Path) -> OnnxTagger:
+    """The tagger in a file of `musictag export`, which may be untrusted; raises MusictagError for anything else."""
+    libraries()
+    try:
+        return OnnxTagger(path.read_bytes())
+    except Exception as error:  # protobuf and ONNX Runtime raise various errors for damaged bytes
+        why = str(error) if isinstance(error, ValueError | MusictagError) else reason(error)
+        raise MusictagError(f"{path} is not a tagger exported by musictag, or is damaged: {why}") from error
+
+
+def certified(model: Any, certificate: dict[str, Any]) -> bytes:
+    """The bytes of an ONNX model with this certificate, to which the digest of everything else is added."""
+    onnx, _ = libraries()
+    text = json.dumps(certificate | {"digest": _digest(model)}, allow_nan=False)
+    onnx.helper.set_model_props(model, {KEY: text})
+    return model.SerializeToString(deterministic=True)
+
+
+def _digest(model: Any) -> str:
+    """Of all but the metadata. It detects damage and exchanged weights; it proves nothing about who wrote the file."""
+    onnx, _ = libraries()
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    bare.ClearField("metadata_props")
+    return xxhash.xxh3_128(bare.SerializeToString(deterministic=True)).hexdigest()
+
+
+def _certificate(model: Any) -> dict[str, Any]:
+    texts = [entry.value for entry in model.metadata_props if entry.key == KEY]
+    if len(texts) != 1:
+        raise ValueError("it has no certificate of musictag in its metadata")
+    content = parse_json(texts[0].encode())
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"this version of musictag reads certificates of format {FORMAT}")
+    if missing := [key for key in FACTS if key not in content]:
+        raise ValueError(f"its certificate lacks {', '.join(missing)}")
+    if content["digest"] != _digest(model):
+        raise ValueError("its network is not the one that its certificate was written for")
+    margin, rate = content["margin_samples"], content["sample_rate"]
+    lengths = [content["patch_samples"], *(margin if isinstance(margin, list) and len(margin) == 2 else [-1])]
+    if not all(type(length) is int and 0 <= length <= MAX_PATCH_SAMPLES for length in lengths) or not lengths[0]:
+        raise ValueError("the lengths of patch and margins in its certificate are not possible")
+    if content["family"] not in FAMILIES:
+        raise ValueError("the family in its certificate is not known")
+    if not isinstance(rate, int | float) or not 1_000 <= rate <= 192_000:
+        raise ValueError("the sample rate in its certificate is not possible")
+    return content
+
+
+def _check_self_contained(model: Any) -> None:
+    """Raise ValueError for a network that refers to other files, or has parts where such references could hide."""
+    attributes = [attribute for node in model.graph.node for attribute in node.attribute]
+    tensors = [*model.graph.initializer, *(attribute.t for attribute in attributes)]
+    if any(tensor.data_location or tensor.external_data for tensor in tensors) or model.graph.sparse_initializer:
+        raise ValueError("its weights are not inside the file")
+    if model.functions or any(a.HasField("g") or a.graphs or a.tensors or a.sparse_tensors for a in attributes):
+        raise ValueError("it has parts that networks exported by musictag do not have")
