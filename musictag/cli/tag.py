@@ -103,8 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
 def tag(arguments: argparse.Namespace) -> int:
     """Tag the songs that are meant; returns the exit status, 1 if a file could not be used.
 
-    Raises MusictagError for options that do not go together, for a model that cannot be loaded or with ``--confident`` has
-    no calibration, and if standard output, the file of tags or the journal cannot be written: what is in them stays.
+    Raises MusictagError for options that do not go together, for a model that cannot be loaded, or with ``--confident``
+    has no calibration, and if standard output, the file of tags or the journal cannot be written: what is in them
+    stays.
     """
     _check(arguments)
     with importing():

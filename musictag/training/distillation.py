@@ -189,7 +189,7 @@ def teacher_digest(model: str) -> str:
     path = locate(model)
     if path.name != ENSEMBLE_FILE:
         return digest(model)
-    return hashlib.sha256("".join(digest(str(member)) for member in read_members(path)).encode()).hexdigest()
+    return hashlib.sha256("".join(digest(str(member)) for member in read_members(path)[0]).encode()).hexdigest()
 
 
 def _some(names: Sequence[str]) -> str:

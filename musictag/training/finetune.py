@@ -19,7 +19,7 @@ NO_FINETUNING = {"blocks": None, "frontend_lr_factor": 1.0, "unfreeze_epochs": N
 class FineTuning:
     """What of ``frontend`` is trained, in each epoch.
 
-    The last ``blocks`` (see ``FrontEnd.blocks``; None: everything), or with ``unfreeze_epochs`` none in the first so
+    The last ``blocks`` (see ``FrontEnd.trainable_blocks``; None: everything), or with ``unfreeze_epochs`` none in the first so
     many epochs, then one more after as many again, up to those. What belongs to no block is trained only together with
     all of them, except the weights with which the front-end mixes layers. Depends on nothing but the epoch, so that a
     resumed run trains the same. Raises MusictagError for more blocks than there are.
@@ -28,7 +28,7 @@ class FineTuning:
     def __init__(
         self, frontend: FrontEnd, blocks: int | None, frontend_lr_factor: float, unfreeze_epochs: int | None
     ) -> None:
-        self._blocks = frontend.blocks()
+        self._blocks = frontend.trainable_blocks()
         if blocks is not None and blocks > len(self._blocks):
             raise MusictagError(
                 f"finetune.blocks={blocks}: {type(frontend).__name__} has {len(self._blocks)} that can be trained alone"

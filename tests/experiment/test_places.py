@@ -241,7 +241,7 @@ def test_every_path_of_the_command_line_knows_home(monkeypatch: pytest.MonkeyPat
                 for verb in action.choices.values():
                     if verb._module is not None:
                         import_module(verb._module).add_arguments(verb)
-            elif action.metavar in ("FILE", "FOLDER", "MODEL", "CATALOGUE", "FILE | FOLDER"):
+            elif action.metavar in ("FILE", "FOLDER", "MODEL", "CATALOGUE", "PATH"):
                 assert action.type in known, (parser.prog, action.dest)
                 seen.add((parser.prog.removeprefix("musictag "), action.dest))
     assert len(seen) >= 14

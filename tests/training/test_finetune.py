@@ -119,7 +119,7 @@ def test_blocks_open_from_the_last_to_the_first(family, epochs, tmp_path):
     frontend = build(described(spec(tmp_path)), FrontEnd)
     fixed = {name for name, p in frontend.named_parameters() if not p.requires_grad}
     finetuning = FineTuning(frontend, blocks=None, frontend_lr_factor=1.0, unfreeze_epochs=epochs)
-    blocks = frontend.blocks()
+    blocks = frontend.trainable_blocks()
     for epoch in range(epochs * (len(blocks) + 1) + 1):
         frontend.train()
         finetuning.begin_epoch(epoch)
@@ -142,7 +142,7 @@ def test_the_front_end_has_a_learning_rate_of_its_own(encoder):
     rest, slow = optimizer.param_groups
     assert (rest["lr"], slow["lr"]) == (0.02, pytest.approx(0.002))
     assert rest["fused"]
-    assert {id(p) for p in slow["params"]} == {id(p) for p in network.frontend.blocks()[-1].parameters()}
+    assert {id(p) for p in slow["params"]} == {id(p) for p in network.frontend.trainable_blocks()[-1].parameters()}
     assert {id(p) for p in rest["params"]} == {id(network.frontend.mix), *map(id, network.backend.parameters())}
     with pytest.raises(MusictagError, match=r"multiplies optimizer\.lr, which is not set"):
         finetuning.groups(network, partial(torch.optim.AdamW))

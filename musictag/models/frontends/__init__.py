@@ -61,7 +61,7 @@ class FrontEnd(nn.Module, ABC):
         """
         return rearranged(self)
 
-    def blocks(self) -> list[nn.Module]:
+    def trainable_blocks(self) -> list[nn.Module]:
         """Its parts from input to output, of which the last ones can be trained alone; by default a single one."""
         return [self]
 

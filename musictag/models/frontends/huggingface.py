@@ -108,7 +108,7 @@ class HuggingFace(EncoderFrontEnd):
         self.input = self.kind.input(self.config, encoder["features"])
         self.family, self.encoder_hop = self.input.family, self.input.hop_samples
         is_clap = self.kind.input is inputs.Clap
-        self.layers = _layers(layers, 0 if is_clap else len(self.blocks()))
+        self.layers = _layers(layers, 0 if is_clap else len(self.trainable_blocks()))
         if not is_clap and not self.code:
             self._drop_blocks()
         self.out_channels = self.encoder.audio_encoder.num_features if is_clap else self.config.hidden_size
@@ -183,7 +183,7 @@ class HuggingFace(EncoderFrontEnd):
         weights = model.state_dict()
         self.encoder.load_state_dict({key: weights[prefix + key] for key in wanted})
 
-    def blocks(self) -> list[nn.Module]:
+    def trainable_blocks(self) -> list[nn.Module]:
         return list(attrgetter(self.kind.blocks)(self.encoder))
 
     def describe_input(self) -> str:
