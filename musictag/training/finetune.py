@@ -19,10 +19,10 @@ NO_FINETUNING = {"blocks": None, "frontend_lr_factor": 1.0, "unfreeze_epochs": N
 class FineTuning:
     """What of ``frontend`` is trained, in each epoch.
 
-    The last ``blocks`` (see ``FrontEnd.trainable_blocks``; None: everything), or with ``unfreeze_epochs`` none in the first so
-    many epochs, then one more after as many again, up to those. What belongs to no block is trained only together with
-    all of them, except the weights with which the front-end mixes layers. Depends on nothing but the epoch, so that a
-    resumed run trains the same. Raises MusictagError for more blocks than there are.
+    The last ``blocks`` (see ``FrontEnd.trainable_blocks``; None: everything), or with ``unfreeze_epochs`` none in the
+    first so many epochs, then one more after as many again, up to those. What belongs to no block is trained only
+    together with all of them, except the weights with which the front-end mixes layers. Depends on nothing but the
+    epoch, so that a resumed run trains the same. Raises MusictagError for more blocks than there are.
     """
 
     def __init__(
