@@ -166,7 +166,7 @@ def test_into_files_and_back(songs: list[str], checkpoint: str, capsys: pytest.C
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--write", "genre"], "--write needs to know which tags a song has: --threshold 0.5"),
+        (["--write", "genre"], "--write needs to know which tags a song has: --confident"),
         (["--playlists", "x"], "--playlists needs to know"),
         (["--dry-run"], "--dry-run goes with --write"),
         (["--merge"], "--merge goes with --write"),
