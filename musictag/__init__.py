@@ -17,12 +17,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from musictag.common.errors import MusictagError, SongError, SongWarning
+from musictag.common.imports import spare_torchmetrics
 
 if TYPE_CHECKING:
     from musictag.inference.load import load
     from musictag.inference.tagger import TaggedSong, Tagger, Taggram
     from musictag.models.backends import BackEnd
     from musictag.models.frontends import FrontEnd
+
+spare_torchmetrics()
 
 __version__ = version("musictag")
 __all__ = [

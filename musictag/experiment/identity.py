@@ -156,8 +156,7 @@ def with_conditional_keys(decides: dict[str, Any], config: dict[str, Any]) -> di
     if not decides["augmentation"]:  # as before there were any
         decides.pop("augmentation")
     if config.get("teacher") is None:
-        decides.pop("distillation", None)
-        decides["data"] = without(decides["data"], ("unlabelled", "unlabelled_share"))
+        decides = without(decides, ("distillation", "data.unlabelled", "data.unlabelled_share"))
     if config["lr_scaling"]["rule"] == "none":
         decides.pop("lr_scaling")
     else:

@@ -41,6 +41,9 @@ class FixedSongs:
             def digest(self) -> str:
                 return "songs"
 
+            def labelled(self) -> Fixed:
+                return self
+
         return Fixed()
 
 

@@ -279,8 +279,8 @@ FAULTS = (
     Fault(
         "the projection of a student's features is not trained",
         "musictag/training/module.py",
-        "[self.tagger] if self.distillation is None else [self.tagger, self.distillation]",
-        "[self.tagger]",
+        "(self.tagger, self.distillation) if part",
+        "(self.tagger,) if part",
         f"{TAUGHT}test_an_interrupted_run_ends_as_one_never_interrupted[embeddings]",
     ),
     Fault(
