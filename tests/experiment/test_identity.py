@@ -107,7 +107,7 @@ def another(value: Any, key: str = "") -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
-        return value * 2 + 1
+        return value * 2 + 3
     return [*value, 7] if isinstance(value, list) else f"{value}-changed"
 
 
