@@ -23,6 +23,7 @@ from musictag.models.factory import find_class
 from musictag.training.instantiate import accepted
 from tests.conf.test_conf import NEEDED
 from tests.experiment.test_baseline_identity import FixedSongs
+from tests.helpers.encoders import make
 from tests.helpers.experiments import ROOT, SMALL_TREES, TINY, compose_config, folders
 from tests.helpers.studies import write_run
 
@@ -106,7 +107,7 @@ def another(value: Any, key: str = "") -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
-        return value * 2 + 1
+        return value * 2 + 3
     return [*value, 7] if isinstance(value, list) else f"{value}-changed"
 
 
@@ -142,10 +143,21 @@ def test_every_key_is_in_the_identity_or_known_to_change_nothing(group: str, nam
     config = changed(composed(group, name), **files, **({"freeze": None} if group == "probe" else {}))
     if group == "baseline":
         config["baseline"]["features"] = str(weights)
+    places = {f"data.{name}": "a place" for name in locations(config)}
+    if name == "huggingface":
+        encoder, elsewhere = tmp_path / "encoder", tmp_path / "elsewhere"
+        make("hubert", encoder)
+        shutil.copytree(encoder, elsewhere)
+        config["frontend"]["name"] = str(encoder)
+        assert identity_of(changed(config, **{"frontend.name": str(elsewhere)})) == identity_of(config)
+        make("hubert", elsewhere, num_hidden_layers=1)
+        assert identity_of(changed(config, **{"frontend.name": str(elsewhere)})) != identity_of(config)
     read = set(flat(experiment.make_run(config).config))
     plain = identity_of(config)
-    indifferent = INDIFFERENT_KEYS | {f"data.{name}": "a place" for name in locations(config)}
+    indifferent = INDIFFERENT_KEYS | places
     for key, value in flat(config).items():
+        if key == "frontend.name":
+            continue
         if among(key, CONDITIONAL_KEYS):
             assert not among(key, indifferent), key
             continue
