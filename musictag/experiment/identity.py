@@ -229,8 +229,8 @@ def system_label(config: Mapping[str, Any]) -> str:
     """What competes in reports, by name: a baseline, a model, or front-end and back-end, with the initial weights."""
     names = config["names"]
     encoder = (config.get("frontend") or {}).get("name")
-    frontend = Path(str(encoder)).name if encoder else names["frontend"]
-    label = names["baseline"] or names["model"] or f"{frontend}+{names['backend']}"
+    parts = f"{Path(str(encoder)).name if encoder else names.get('frontend')}+{names.get('backend')}"
+    label = names["baseline"] or names["model"] or parts
     if encoder and config["freeze"]:
         label += " (frozen)"
     if names["baseline"] and (features := (config.get("baseline") or {}).get("features")):

@@ -29,7 +29,7 @@ def test_from_a_folder_to_tags_in_files_and_back(
     song.write_bytes(encoded(".mp3", samples, 16000))
     before = song.read_bytes()
     lines = [line.partition("  #")[0].strip() for line in re.findall(r"^    (musictag .*)$", PAGE, re.M)]
-    assert [shlex.split(line)[1] for line in lines] == ["pretrained", "tag", "tag", "tag", "tag", "undo"]
+    assert [shlex.split(line)[1] for line in lines[:6]] == ["pretrained", "tag", "tag", "tag", "tag", "undo"]
     for line in lines[1:5]:
         assert cli.main(shlex.split(line.replace("musicnn-msd", model))[1:]) == 0
     told = capsys.readouterr().out
