@@ -86,8 +86,8 @@ class NetworkRun(Run):
 
     def deciding(self, locations: Collection[str]) -> dict[str, Any]:
         decides = without(super().deciding(locations), ("baseline",))  # null and omitted are the same run
-        frontend = described(self.config.get("frontend", {}))
-        if "encoder" in frontend:  # by its content, whatever its folder is called
+        frontend = self.config.get("frontend")
+        if frontend and "encoder" in (frontend := described(frontend)):  # by its content, whatever its folder is called
             decides["frontend"] = frontend | {"encoder": frontend["encoder"].get("files", frontend["encoder"])}
         return with_conditional_keys(decides, self.config)
 

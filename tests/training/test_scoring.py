@@ -18,7 +18,7 @@ def test_each_evaluation_has_a_form_of_its_own(compiled: bool, monkeypatch: pyte
     network = make_network()
     module = TaggingModule(network.spec, loss=BCE(), optimizer=torch.optim.Adam)
     module._compiled = compiled
-    data = SimpleNamespace(song_ids=lambda split: ["a", "b"], tags=network.tags)
+    data = SimpleNamespace(song_ids=lambda split: ["a", "b"], tags=network.tags, features=None)
     module._trainer = SimpleNamespace(world_size=1, datamodule=data)
     made: list[InferenceForm] = []
     whole = InferenceForm.forward
