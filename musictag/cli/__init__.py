@@ -24,6 +24,7 @@ COMMANDS: Commands = {
     "tag": ("musictag.cli.tag", "tag songs, folders and playlists; write tags into files; make playlists"),
     "undo": ("musictag.cli.undo", "take back what `musictag tag --write` has written into files"),
     "taggram": ("musictag.cli.taggram", "draw the tags of a song over time, or make a page that plays along"),
+    "serve": ("musictag.cli.serve", "a page on this machine: drop a song, see and hear its tags"),
     "embed": ("musictag.cli.embed", "write the features that a trained tagger computes, as Parquet or npz"),
     "models": ("musictag.cli.models", "list the published architectures with their sizes and cost"),
     "pretrained": ("musictag.cli.pretrained", f"convert published weights: {', '.join(PRETRAINED)}"),

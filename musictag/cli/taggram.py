@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     tagger = load(arguments.model, arguments.device, arguments.trust, arguments.precision)
     try:
-        picture = draw_taggram(tagger, arguments.song, arguments.top, arguments.hop)
         name = unicode_name(os.path.basename(arguments.song))
+        picture = draw_taggram(tagger, name, tagger.read(arguments.song), arguments.top, arguments.hop)
         content = taggram_page(picture, name).encode() if suffix == ".html" else picture.png
     except SongError as error:
         raise MusictagError(f"{arguments.song}: {error}") from error

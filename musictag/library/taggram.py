@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import matplotlib
@@ -23,6 +23,7 @@ from musictag.common.text import printable
 from musictag.inference.tagger import Tagger, Taggram
 
 _WINDOW, _BANDS, _COLUMNS = 1024, 96, 2000
+_DRAWING = Lock()  # the style of figures is one for all threads
 #: A page contains the song, and a browser has to hold it: about 15 MB for an hour.
 LONGEST_PAGE_SECONDS = 2 * 3600
 
@@ -44,22 +45,21 @@ class Picture:
         return len(self.audio) / self.sample_rate
 
 
-def draw_taggram(tagger: Tagger, path: str, top: int, hop_seconds: float) -> Picture:
+def draw_taggram(tagger: Tagger, name: str, audio: np.ndarray, top: int, hop_seconds: float) -> Picture:
     """The ``top`` tags with the highest mean score, one column every ``hop_seconds``, below the mel spectrogram of what
-    the tagger hears. Raises as ``Tagger.taggram`` does."""
+    the tagger hears: ``audio``, mono int16 samples (N) at its rate. Raises as ``Tagger.taggram`` does."""
     rate = int(tagger.sample_rate)
-    audio = tagger.read(path)
     whole = tagger.taggram((audio, rate), hop_seconds)
     labels = [k for k, kind in enumerate(tagger.tag_kinds) if kind == "classification"]
     chosen = sorted(labels or range(len(whole.tags)), key=lambda k: -whole.scores[:, k].mean())[:top]
     taggram = Taggram(whole.times, tuple(whole.tags[k] for k in chosen), whole.scores[:, chosen])
-    png, span = _figure(Path(path).name, audio, rate, taggram)
+    png, span = _figure(name, audio, rate, taggram)
     return Picture(png, span, taggram, audio, rate)
 
 
 def _figure(name: str, audio: np.ndarray, rate: int, taggram: Taggram) -> tuple[bytes, tuple[float, float]]:
     seconds = len(audio) / rate
-    with matplotlib.rc_context(STYLE):
+    with _DRAWING, matplotlib.rc_context(STYLE):
         figure = new_figure(9, 3.0 + 0.24 * len(taggram.tags))
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.6, 0.24 * len(taggram.tags) + 0.2))
         above.imshow(
@@ -119,8 +119,7 @@ def taggram_page(picture: Picture, name: str) -> str:
             name=name,
             style=_STYLE,
             script=_SCRIPT,
-            style_hash=_hash(_STYLE),
-            script_hash=_hash(_SCRIPT),
+            policy=content_policy(_STYLE, _SCRIPT),
             data=json.dumps(data).replace("<", "\\u003c"),
             png=base64.b64encode(picture.png).decode(),
             mp3=base64.b64encode(sound.getvalue()).decode(),
@@ -128,8 +127,13 @@ def taggram_page(picture: Picture, name: str) -> str:
     )
 
 
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+def content_policy(style: str, script: str, more: str = "") -> str:
+    """The Content-Security-Policy of a page that runs one script and nothing else."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style)]
+    return (
+        f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; img-src data:; "
+        f"media-src data:; base-uri 'none'; form-action 'none'{more}"
+    )
 
 
 _STYLE = """
@@ -169,7 +173,7 @@ function show() {
   });
   if (!song.paused) requestAnimationFrame(show);
 }
-for (const event of ["play", "seeked", "timeupdate"]) song.addEventListener(event, show);
+for (const event of ["play", "seeking", "seeked", "timeupdate"]) song.addEventListener(event, show);
 picture.addEventListener("click", event => {
   const share = event.offsetX / picture.clientWidth;
   song.currentTime = seconds * Math.min(1, Math.max(0, (share - span[0]) / (span[1] - span[0])));
@@ -181,7 +185,7 @@ _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src '{{ script_hash }}'; style-src '{{ style_hash }}'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ name }}: taggram</title>
 <style>{{ style | safe }}</style>

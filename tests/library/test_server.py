@@ -1,0 +1,112 @@
+"""`musictag serve`: songs become pages, and nothing else gets in or stays."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from musictag import cli, load
+from musictag.library.server import Demo
+from tests.helpers.embeddings import make_network, save, write_song
+
+
+@pytest.fixture
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Demo]:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    tagger = load(save(tmp_path / "tagger.safetensors", make_network()))
+    demo = Demo({"one": tagger, "<two>": tagger}, ("127.0.0.1", 0), megabytes=0.2, minutes=0.05)
+    thread = Thread(target=demo.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield demo
+    demo.shutdown()
+    thread.join()
+    demo.server_close()
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def ask(demo: Demo, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(*demo.server_address[:2], timeout=30)
+    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, text
+
+
+def test_a_song_becomes_a_page_for_each_model(demo: Demo, tmp_path: Path) -> None:
+    status, start = ask(demo, "GET", "/")
+    assert status == 200
+    assert "one, &lt;two&gt;" in start
+    assert "at most 0.2 MB and 0.05 minutes" in start
+    song = Path(write_song(tmp_path / "x.wav", 1.5)).read_bytes()
+    status, text = ask(demo, "POST", "/song", song, X_Name="%3Cb%3E%2F..%2Fsong.wav")
+    assert status == 201
+    page = json.loads(text)["page"]
+    both = ask(demo, "GET", page)[1]
+    assert both.count("<iframe") == 2
+    for number in range(2):
+        status, text = ask(demo, "GET", f"{page}/{number}")
+        assert status == 200
+        assert "&lt;b&gt;/../song.wav" in text
+        assert "violin" in text
+    assert ask(demo, "GET", f"{page}/2")[0] == 404
+    for _ in range(8):  # the pages of the last songs are kept
+        assert ask(demo, "POST", "/song", song)[0] == 201
+    assert ask(demo, "GET", page)[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/../../etc/passwd", "/song/x", "/song/..%2f..%2fetc/0", "//etc/passwd", "/song"])
+def test_no_other_page(demo: Demo, path: str) -> None:
+    assert ask(demo, "GET", path)[0] == 404
+
+
+def test_what_is_refused(demo: Demo, tmp_path: Path) -> None:
+    assert ask(demo, "POST", "/song", b"no song")[0] == 422
+    assert ask(demo, "POST", "/song", b"") == (400, "A song is the body of a request to /song.")
+    assert ask(demo, "POST", "/other", b"x")[0] == 400
+    status, told = ask(demo, "POST", "/song", Content_Length="300000")
+    assert (status, told) == (413, "More than 0.2 MB.")
+    long = Path(write_song(tmp_path / "long.wav", 4.0)).read_bytes()
+    assert ask(demo, "POST", "/song", long) == (422, "Longer than 0.05 minutes.")
+    status, told = ask(demo, "POST", "/song", b"RIFF" + bytes(1000), X_Name="x.wav")
+    assert status == 422
+    assert str(tmp_path) not in told
+
+
+def test_other_pages_cannot_reach_it_through_the_browser(demo: Demo) -> None:
+    port = demo.server_address[1]
+    for headers in ({"Host": "evil.example"}, {"Host": f"127.0.0.1:{port}", "Origin": "http://evil.example"}):
+        assert ask(demo, "GET", "/", **headers)[0] == 403
+        assert ask(demo, "POST", "/song", b"x", **headers)[0] == 403
+    assert ask(demo, "GET", "/", Host=f"localhost:{port}")[0] == 200
+
+
+def test_more_songs_at_once_than_it_can_take(demo: Demo) -> None:
+    while demo.free.acquire(blocking=False):
+        pass
+    assert ask(demo, "POST", "/song", b"x")[0] == 503
+    demo.free.release()
+    assert ask(demo, "POST", "/song", b"x")[0] == 422  # and it is free again afterwards
+    assert ask(demo, "POST", "/song", b"x")[0] == 422
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--port", "70000"], "cannot be used"),
+        (["--host", "203.0.113.1", "--port", "0"], "cannot be used"),
+        (["--beside", "{model}"], "two models are called"),
+        (["--beside", "model.json"], "a baseline hears whole songs"),
+    ],
+)
+def test_what_cannot_be_served(words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    model = save(tmp_path / "a" / "x.safetensors", make_network())
+    assert cli.main(["serve", "--model", model, *(word.format(model=model) for word in words)]) == 1
+    assert told in capsys.readouterr().err
