@@ -21,7 +21,7 @@ from musictag.common.errors import MusictagError, SongError
 from musictag.common.text import printable
 from musictag.data.audio.read import source_blocks
 from musictag.inference.tagger import Tagger
-from musictag.library.taggram import content_policy, draw_taggram, taggram_page
+from musictag.library.taggram import PAGE_HEAD, content_policy, draw_taggram, taggram_page
 
 _AT_ONCE, _KEPT = 2, 8  # songs that are worked on, and whose pages are kept
 _TOP, _HOP_SECONDS = 10, 1.0
@@ -180,7 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _rendered(page: str, script: str = "", **values: object) -> str:
     policy = content_policy(_STYLE, script, "; connect-src 'self'; frame-src 'self'")
-    return Environment(autoescape=True).from_string(page).render(policy=policy, style=_STYLE, script=script, **values)
+    values |= {"policy": policy, "style": _STYLE, "script": script, "title": "musictag"}
+    return Environment(autoescape=True).from_string(page).render(values)
 
 
 _STYLE = """
@@ -238,20 +239,8 @@ record.addEventListener("click", async () => {
 });
 """
 
-_HEAD = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>musictag</title>
-<style>{{ style | safe }}</style>
-</head>
-"""
-
 _START = (
-    _HEAD
+    PAGE_HEAD
     + """<body>
 <h1>musictag</h1>
 <p>{{ models | join(", ") }}</p>
@@ -268,7 +257,7 @@ _START = (
 )
 
 _SEVERAL = (
-    _HEAD
+    PAGE_HEAD
     + """<body>
 <div class="models">
 {%- for model in models %}

@@ -114,8 +114,9 @@ def taggram_page(picture: Picture, name: str) -> str:
     }
     return (
         Environment(autoescape=True)
-        .from_string(_PAGE)
+        .from_string(PAGE_HEAD + _PAGE)
         .render(
+            title=f"{name}: taggram",
             name=name,
             style=_STYLE,
             script=_SCRIPT,
@@ -181,16 +182,19 @@ picture.addEventListener("click", event => {
 show();
 """
 
-_PAGE = """<!doctype html>
+PAGE_HEAD = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{{ policy }}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ name }}: taggram</title>
+<link rel="icon" href="data:,">
+<title>{{ title }}</title>
 <style>{{ style | safe }}</style>
 </head>
-<body>
+"""
+
+_PAGE = """<body>
 <h1>{{ name }}</h1>
 <audio controls src="data:audio/mpeg;base64,{{ mp3 }}"></audio>
 <div id="picture"><img alt="Spectrogram, and the scores of {{ name }} over time" src="data:image/png;base64,{{ png }}"><div id="here"></div></div>

@@ -6,7 +6,6 @@ Legend: B patches, S songs, N samples, K tags.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -35,7 +34,7 @@ from musictag.data.loading.checks import (
     warn_of_evaluation,
 )
 from musictag.data.loading.patch_datasets import EvaluationPatches, TrainPatches
-from musictag.data.loading.prefetch import PrefetchingLoader
+from musictag.data.loading.prefetch import batch_loader
 from musictag.data.loading.samplers import EvaluationBatches, TrainBatches, check_patches
 from musictag.data.loading.stored_patches import StoredEvaluationPatches, StoredTrainPatches
 from musictag.data.loading.unlabelled import TRAINED, Unlabelled, mixed
@@ -46,11 +45,7 @@ from musictag.data.store.store import Store
 
 EVALUATION_MODES = ("patches", "whole")
 _NORMALISATION_SONGS = 1024
-_PREFETCHED_BATCHES = 4
 _STORED_PATCHES = 4096  # with stored features at once in evaluation
-#: Forked workers share the songs and their targets with the main process; otherwise each would hold a copy, 800 MB for
-#: a million songs. Where forking is not safe (macOS, Windows), Python's own default.
-_WORKER_CONTEXT = "fork" if sys.platform == "linux" else None
 
 
 class SongDataModule(pl.LightningDataModule):
@@ -323,18 +318,7 @@ class SongDataModule(pl.LightningDataModule):
 
     def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
         workers = self._num_workers if self.features is None else 0  # they are in memory
-        return PrefetchingLoader(
-            dataset,
-            batch_sampler=batches,
-            collate_fn=_unchanged,
-            num_workers=workers,
-            multiprocessing_context=_WORKER_CONTEXT if workers else None,
-            persistent_workers=workers > 0,
-            prefetch_factor=_PREFETCHED_BATCHES if workers else None,
-            pin_memory=torch.cuda.is_available(),
-            # its own generator: starting workers would draw from the global one, which dropout uses
-            generator=torch.Generator(),
-        )
+        return batch_loader(dataset, batches, workers)
 
     def state_dict(self) -> dict[str, int]:
         """For a Trainer's checkpoints: the epoch, and how many of its batches have been trained on."""
@@ -362,7 +346,3 @@ class SongDataModule(pl.LightningDataModule):
         if split not in self._rows:
             self._rows[split] = self.store.rows_of(self._split(split).column("song_id"))
         return self._rows[split]
-
-
-def _unchanged(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    return batch

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import functools
 import queue
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from musictag.common.errors import MusictagError
 
 _READY_BATCHES = 4
+_PREFETCHED_BATCHES = 4
+#: Forked workers share the songs and their targets with the main process; otherwise each would hold a copy, 800 MB for
+#: a million songs. Where forking is not safe (macOS, Windows), Python's own default.
+_WORKER_CONTEXT = "fork" if sys.platform == "linux" else None
 
 
 class _Failure(NamedTuple):
@@ -89,3 +95,23 @@ def _put(ready: queue.Queue, batch: object, abandoned: threading.Event) -> bool:
         except queue.Full:
             continue
     return False
+
+
+def batch_loader(dataset: Dataset, batches: Iterable[Any], workers: int) -> PrefetchingLoader:
+    """Loads each of ``batches`` with ``dataset.__getitems__``, in ``workers`` processes or, with none, in a thread."""
+    return PrefetchingLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=_unchanged,
+        num_workers=workers,
+        multiprocessing_context=_WORKER_CONTEXT if workers else None,
+        persistent_workers=workers > 0,
+        prefetch_factor=_PREFETCHED_BATCHES if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        # its own generator: starting workers would draw from the global one, which dropout uses
+        generator=torch.Generator(),
+    )
+
+
+def _unchanged(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return batch
