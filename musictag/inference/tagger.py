@@ -142,9 +142,8 @@ class Tagger(ABC):
         """
         if "calibration" not in self.facts:
             raise MusictagError(
-                "this tagger does not know how far its scores can be trusted: it was not tested on validation songs "
-                "of its "
-                "own (published weights), or by an earlier version of musictag; use scores and --top, or train one "
+                "this tagger does not know how far its scores can be trusted: it was not tested on validation songs of "
+                "its own (published weights), or by an earlier version of musictag; use scores and --top, or train one "
                 "again"
             )
         return self.facts["calibration"]
