@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from musictag.cli.parsing import add_model
+from musictag.cli.parsing import add_map, add_model
 from musictag.common.paths import path_argument
 from musictag.common.processes import importing
 
@@ -24,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a table, or data=... and its keys as for train.py; also evaluation.bootstrap_resamples, study, ...",
     )
     add_model(parser)
-    parser.add_argument(
-        "--map", type=path_argument, metavar="FILE", help="CSV with columns tagger and data: the same tag in both"
-    )
+    add_map(parser)
     parser.add_argument(
         "--robustness", action="store_true", help="also with songs as MP3, with noise, transposed, faster, quieter, cut"
     )

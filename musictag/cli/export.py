@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from musictag.cli.parsing import add_map
 from musictag.common.errors import MusictagError
 from musictag.common.paths import path_argument, song_argument
 from musictag.common.processes import importing
+
+_MAX_LOSS = 0.01
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `musictag export`."""
     parser.description = (
         "Write a trained network as ONNX, which other programs run without PyTorch, or for torch.export. The file "
-        "takes "
-        "waveforms and returns scores. A certificate inside says what it is: tags, sample rate, length of a patch, "
-        "calibration, test scores, training data, and the largest difference from PyTorch, which is measured now."
+        "takes waveforms and returns scores. A certificate inside says what it is: tags, sample rate, length of a "
+        "patch, calibration, test scores, training data, and the largest difference from PyTorch, measured now."
     )
     parser.add_argument("model", type=path_argument, metavar="MODEL", help="as for `musictag tag --model`")
     parser.add_argument("--format", default="onnx", choices=("onnx", "torch-export"), help="default: onnx")
@@ -31,11 +34,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--licence", metavar="TEXT", help="the licence of the weights, for the certificate")
     parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help="as for `musictag tag`")
+    parser.add_argument(
+        "--log-mel",
+        default="inside",
+        choices=("inside", "apart"),
+        help="apart: the file takes the log-mel spectrogram that its certificate describes (default: inside)",
+    )
+    parser.add_argument(
+        "--int8",
+        nargs="*",
+        metavar="CATALOGUE | KEY=VALUE",
+        help="ONNX in 8-bit integers; songs with tags show what that costs: a table, or data=... as for `musictag "
+        "evaluate`",
+    )
+    parser.add_argument(
+        "--max-loss",
+        type=float,
+        metavar="X",
+        help=f"with --int8: fail if more PR-AUC than this is lost (default: {_MAX_LOSS})",
+    )
+    add_map(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export a network; returns the exit status. Errors: see ``export``; MusictagError for what has no network."""
+    """Export a network; returns the exit status. Errors: see ``export`` and ``in_int8``; MusictagError for what has no
+    network, and for options that do not go together."""
     with importing():
+        from musictag.experiment.compose import configuration
+        from musictag.experiment.evaluation import read_names
+        from musictag.experiment.int8 import in_int8
         from musictag.inference.export import FORMATS, export
         from musictag.inference.load import load
         from musictag.inference.network_tagger import NetworkTagger
@@ -43,6 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.out)
     if path.suffix != FORMATS[arguments.format]:
         raise MusictagError(f"{path} should end in {FORMATS[arguments.format]} for --format {arguments.format}")
+    _check_int8(arguments)
+    names = read_names(Path(arguments.map)) if arguments.map else {}
+    config = configuration(arguments.int8) if arguments.int8 else None
     tagger = load(arguments.model, trust=arguments.trust)
     if not isinstance(tagger, NetworkTagger):
         raise MusictagError(
@@ -50,14 +80,55 @@ def run(arguments: argparse.Namespace) -> int:
             "members"
         )
     songs = [tagger.read(song) for song in arguments.song]
-    found = export(tagger, path, arguments.format, songs, arguments.licence)
+    made = export(tagger, arguments.format, songs, arguments.licence, arguments.log_mel)
+    if config is not None:
+        limit = _MAX_LOSS if arguments.max_loss is None else arguments.max_loss
+        made = in_int8(made, config, names, limit)
+    made.save(path)
+    found = made.certificate
     length = f"{found['patch_samples'] + sum(found['margin_samples']):,} samples"
     length += " or more" if found["length"] == "free" else ""
     print(
-        f"{path}: {path.stat().st_size / 1e6:.1f} MB, takes {length} at {found['sample_rate']:g} Hz, returns "
-        f"{len(found['tags'])} scores, which differ from PyTorch's by at most {found['largest_difference']:.1g} "
-        f"({found['compared_on']})"
+        f"{path}: {path.stat().st_size / 1e6:.1f} MB, takes {'the log-mel of ' if 'log_mel' in found else ''}{length} "
+        f"at {found['sample_rate']:g} Hz, returns {len(found['tags'])} scores, which differ from PyTorch's by at most "
+        f"{found['largest_difference']:.1g} ({found['compared_on']})"
     )
+    if config is not None:
+        _show(found["int8"])
     if found["licence"] is None:
         print("its certificate names no licence; --licence adds one")
     return 0
+
+
+def _check_int8(arguments: argparse.Namespace) -> None:
+    if arguments.int8 is None:
+        if arguments.max_loss is not None or arguments.map:
+            raise MusictagError("--max-loss and --map go with --int8")
+    elif arguments.format != "onnx":
+        raise MusictagError("--int8 is for ONNX: leave out --format torch-export")
+    elif not arguments.int8:
+        raise MusictagError(
+            "--int8 needs songs with tags, to measure the range of the values inside the network and how much PR-AUC "
+            "is lost: a table, --int8 catalogue.csv, or a data set, --int8 data=songbook"
+        )
+
+
+def _show(int8: dict[str, Any]) -> None:
+    """The table of what int8 costs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from musictag.evaluation.metrics import METRICS
+
+    table = Table("", "float32", "int8", "change", title_justify="left")
+    table.title = f"int8 on {int8['test_songs']:,} test songs of {int8['data']}, {int8['tags']} tags"
+    both = int8["float"], int8["int8"]
+    for key, change in int8["change"].items():
+        ends = "" if change["low"] is None else f" ({change['low']:+.4f} to {change['high']:+.4f})"
+        cells = (f"{found[key]['value']:.4f}" for found in both)
+        table.add_row(METRICS[key].label, *cells, f"{change['value']:+.4f}{ends}")
+    for label, key, unit in (("size", "bytes", 1e6), ("speed", "audio_seconds_per_second", 1)):
+        shown = "{:.2f} MB" if key == "bytes" else "{:.0f} × real time"
+        cells = (shown.format(found[key] / unit) for found in both)
+        table.add_row(label, *cells, f"× {both[1][key] / both[0][key]:.2f}")
+    Console().print(table)

@@ -7,6 +7,7 @@ Legend: B patches, S songs, K tags, R resamples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,34 @@ def song_metrics(
         "confidence": confidence,
         "tags": tags,
     }
+
+
+def paired_changes(
+    before: np.ndarray,
+    after: np.ndarray,
+    targets: np.ndarray,
+    kinds: Sequence[str],
+    keys: Sequence[str],
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, dict[str, float | None]]:
+    """How each metric of ``keys`` changes from the scores ``before`` to those ``after`` on the same songs, S×K each:
+    ``{"value", "low", "high"}``. Both are scored on the same resamples; the rest as for ``song_metrics``."""
+    both = [ScoredSongs(scores, targets, kinds) for scores in (before, after)]
+    changes: dict[str, list[np.ndarray]] = {key: [] for key in keys}
+    for weights in chain([np.ones((len(targets), 1))], song_resamples(len(targets), resamples, seed)):
+        weighted = [songs.under(weights) for songs in both]
+        for key, metric in ((key, METRICS[key]) for key in keys):
+            old, new = (metric.macro(metric.values(one)) for one in weighted)
+            changes[key].append(new - old)
+    found = {}
+    for key in keys:
+        value, *again = np.concatenate(changes[key])
+        low, high = centred_interval(value, np.array(again), confidence, (-np.inf, np.inf))
+        found[key] = {"value": float(value), "low": low, "high": high}
+    return found
 
 
 def _with_intervals(

@@ -21,6 +21,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.common.progress import Progress
 from musictag.data.audio.decode import to_float
+from musictag.data.datasets import Source
 from musictag.data.manifest import Manifest
 from musictag.data.preparation.prepare import Prepared, prepare
 from musictag.evaluation.calibration import calibration_summary
@@ -28,7 +29,14 @@ from musictag.evaluation.plots import plot_tags
 from musictag.evaluation.song_metrics import song_metrics
 from musictag.experiment.builders import build_source, prepare_workers
 from musictag.experiment.identity import check_keys
-from musictag.experiment.results.files import PACKAGES, git_state, read_predictions, read_results, write_predictions
+from musictag.experiment.results.files import (
+    PACKAGES,
+    git_state,
+    intervals,
+    read_predictions,
+    read_results,
+    write_predictions,
+)
 from musictag.experiment.robustness import CONDITIONS, write_robustness
 from musictag.experiment.run_folder import lock_run
 from musictag.inference.ensemble import EnsembleTagger
@@ -70,14 +78,7 @@ def evaluate(
         raise MusictagError(f"{folder} has the results of something else; choose another folder")
     if found is not None and ("robustness" in found or not robustness):
         return folder, found
-    prepared = prepare(
-        source,
-        config["data_dir"],
-        manifest=manifest,
-        workers=prepare_workers(config),
-        max_bad_fraction=config["data"]["max_bad_fraction"],
-        sample_rate=_RATE,
-    )
+    prepared = prepared_songs(source, manifest, config)
     manifest = prepared.manifest.with_tags([tag for tag in prepared.manifest.tags if tag.name in columns])
     chosen = [tagger.tag_names.index(columns[tag.name]) for tag in manifest.tags]
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +101,23 @@ def evaluate(
         write_json(folder / "config.json", content["config"])
         write_json(folder / "metrics.json", content)
     return folder, content
+
+
+def prepared_songs(source: Source, manifest: Manifest, config: dict[str, Any]) -> Prepared:
+    """The songs of ``manifest``, prepared as for training; errors as for ``prepare``."""
+    return prepare(
+        source,
+        config["data_dir"],
+        manifest=manifest,
+        workers=prepare_workers(config),
+        max_bad_fraction=config["data"]["max_bad_fraction"],
+        sample_rate=_RATE,
+    )
+
+
+def heard(tagger: Tagger, audio: np.ndarray) -> np.ndarray:
+    """A prepared song, int16 N, at the rate of ``tagger``."""
+    return audio if tagger.sample_rate == _RATE else tagger.read((to_float(audio), _RATE))
 
 
 def common_tags(tagger: Tagger, manifest: Manifest, names: Mapping[str, str]) -> dict[str, str]:
@@ -165,29 +183,18 @@ def _scored(
         rows = prepared.store.rows_of(manifest.column("song_id"))
         with Progress(f"scoring, {what}", len(rows), when_stopped="; finished conditions are kept") as progress:
             for song, row in enumerate(rows.tolist()):
-                audio = change(prepared.store.read(row), _RATE)
-                if tagger.sample_rate != _RATE:
-                    audio = tagger.read((to_float(audio), _RATE))
-                scores[song] = tagger.predict_song(audio)[chosen]
+                scores[song] = tagger.predict_song(heard(tagger, change(prepared.store.read(row), _RATE)))[chosen]
                 progress.show(song + 1)
         folder.mkdir(parents=True, exist_ok=True)
         write_predictions(folder / "predictions.npz", manifest.song_ids, names, kinds, scores, manifest.targets())
-    found, evaluation = read_predictions(folder), config["evaluation"]
-    return song_metrics(
-        found.scores,
-        found.targets,
-        names,
-        kinds,
-        resamples=evaluation["bootstrap_resamples"],
-        confidence=evaluation["confidence"],
-        seed=config["seeds"]["order"],
-    )
+    found = read_predictions(folder)
+    return song_metrics(found.scores, found.targets, names, kinds, **intervals(config))
 
 
 def _described(
     tagger: Tagger,
     name: str,
-    source: Any,
+    source: Source,
     manifest: Manifest,
     prepared: Prepared,
     config: dict[str, Any],

@@ -102,7 +102,7 @@ def results_as_asked(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | 
     if _has_intervals(metrics, config):
         return metrics
     with lock_run(run_dir):
-        return _with_intervals(run_dir, metrics, config["evaluation"], config["seeds"]["order"])
+        return _with_intervals(run_dir, metrics, config)
 
 
 def _has_intervals(metrics: dict[str, Any], config: dict[str, Any]) -> bool:
@@ -111,18 +111,10 @@ def _has_intervals(metrics: dict[str, Any], config: dict[str, Any]) -> bool:
     return intervals and all(key in found for key in METRICS)
 
 
-def _with_intervals(run_dir: Path, before: dict[str, Any], evaluation: dict[str, Any], seed: int) -> dict[str, Any]:
+def _with_intervals(run_dir: Path, before: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     found = read_predictions(run_dir)
-    intervals = {name: evaluation[name] for name in ("bootstrap_resamples", "confidence")}
-    test = song_metrics(
-        found.scores,
-        found.targets,
-        found.tags.tolist(),
-        found.kinds.tolist(),
-        resamples=intervals["bootstrap_resamples"],
-        confidence=intervals["confidence"],
-        seed=seed,
-    )
+    asked = {name: config["evaluation"][name] for name in ("bootstrap_resamples", "confidence")}
+    test = song_metrics(found.scores, found.targets, found.tags.tolist(), found.kinds.tolist(), **intervals(config))
     known = [key for key in METRICS if key in before["test"]]
     if _scores(test, known) != _scores(before["test"], known):
         raise MusictagError(
@@ -130,7 +122,7 @@ def _with_intervals(run_dir: Path, before: dict[str, Any], evaluation: dict[str,
             "intervals can be computed; delete the folder and rerun the command"
         )
     plot_tags(test, run_dir / "tags.png")
-    return _with_config(run_dir, before | {"test": test}, {"evaluation": before["config"]["evaluation"] | intervals})
+    return _with_config(run_dir, before | {"test": test}, {"evaluation": before["config"]["evaluation"] | asked})
 
 
 def _with_config(run_dir: Path, metrics: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
@@ -144,6 +136,16 @@ def _with_config(run_dir: Path, metrics: dict[str, Any], changed: dict[str, Any]
 
 def _scores(test: dict[str, Any], keys: Sequence[str]) -> list[float | None]:
     return [test[key] and round(test[key]["value"], 9) for key in keys]
+
+
+def intervals(config: dict[str, Any]) -> dict[str, Any]:
+    """What ``config`` says about intervals, as ``song_metrics`` takes it."""
+    asked = config["evaluation"]
+    return {
+        "resamples": asked["bootstrap_resamples"],
+        "confidence": asked["confidence"],
+        "seed": config["seeds"]["order"],
+    }
 
 
 def write_scores(
@@ -168,16 +170,7 @@ def write_scores(
     targets, names, kinds = data.targets("test"), [tag.name for tag in data.tags], [tag.kind for tag in data.tags]
     validation = validation_scores, data.targets("validation")
     write_predictions(run_dir / "predictions.npz", data.song_ids("test"), names, kinds, scores, targets, validation)
-    evaluation = config["evaluation"]
-    metrics = song_metrics(
-        scores,
-        targets,
-        names,
-        kinds,
-        resamples=evaluation["bootstrap_resamples"],
-        confidence=evaluation["confidence"],
-        seed=config["seeds"]["order"],
-    )
+    metrics = song_metrics(scores, targets, names, kinds, **intervals(config))
     plot_tags(metrics, run_dir / "tags.png")
     facts = tagger_facts(data, metrics, validation_scores)
     on_scored(facts)
