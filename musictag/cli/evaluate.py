@@ -37,12 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     with importing():
         from rich.console import Console
         from rich.markup import escape
-        from rich.table import Table
 
         from musictag.evaluation.tables import result_table, tag_table
         from musictag.experiment.compose import configuration
         from musictag.experiment.evaluation import evaluate, read_names
-        from musictag.experiment.robustness import robustness_rows
+        from musictag.experiment.robustness import robustness_table
         from musictag.inference.load import load
         from musictag.models.pretrained import digest, locate
 
@@ -51,27 +50,15 @@ def run(arguments: argparse.Namespace) -> int:
     tagger = load(arguments.model, arguments.device, arguments.trust, arguments.precision)
     path = locate(arguments.model)
     name = path.stem if str(arguments.model) == path.stem or path.suffix == ".onnx" else path.resolve().parent.name
-    folder, found = evaluate(
-        tagger,
-        name,
-        digest(arguments.model),
-        config,
-        names,
-        Path(arguments.out) if arguments.out else None,
-        arguments.robustness,
-    )
+    out = Path(arguments.out) if arguments.out else None
+    folder, found = evaluate(tagger, name, digest(arguments.model), config, names, out, arguments.robustness)
     console = Console()
     console.print(result_table(found["test"], f"{name} on {found['songs']['test']:,} test songs of {found['data']}"))
     console.print(tag_table(found["test"]))
     if (left_out := len(tagger.tag_names) - len(found["tag_names"])) > 0:
-        console.print(
-            f"{left_out} of {len(tagger.tag_names)} tags of the tagger are not in the data set", highlight=False
-        )
+        of_all = f"{left_out} of {len(tagger.tag_names)} tags of the tagger"
+        console.print(f"{of_all} are not in the data set", highlight=False)
     if arguments.robustness:
-        heading, *rows = robustness_rows(found["robustness"])
-        table = Table(*map(escape, heading), title="With changed songs (change)", title_justify="left")
-        for row in rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
+        console.print(robustness_table(found["robustness"]))
     console.print(f"  {escape(str(folder))}", highlight=False, soft_wrap=True)
     return 0

@@ -94,41 +94,34 @@ def run(arguments: argparse.Namespace) -> int:
         f"{found['largest_difference']:.1g} ({found['compared_on']})"
     )
     if config is not None:
-        _show(found["int8"])
+        print(_shown(found["int8"]))
     if found["licence"] is None:
         print("its certificate names no licence; --licence adds one")
     return 0
 
 
 def _check_int8(arguments: argparse.Namespace) -> None:
-    if arguments.int8 is None:
-        if arguments.max_loss is not None or arguments.map:
-            raise MusictagError("--max-loss and --map go with --int8")
-    elif arguments.format != "onnx":
+    if arguments.int8 is None and (arguments.max_loss is not None or arguments.map):
+        raise MusictagError("--max-loss and --map go with --int8")
+    if arguments.int8 is not None and arguments.format != "onnx":
         raise MusictagError("--int8 is for ONNX: leave out --format torch-export")
-    elif not arguments.int8:
+    if arguments.int8 == []:
         raise MusictagError(
             "--int8 needs songs with tags, to measure the range of the values inside the network and how much PR-AUC "
             "is lost: a table, --int8 catalogue.csv, or a data set, --int8 data=songbook"
         )
 
 
-def _show(int8: dict[str, Any]) -> None:
-    """The table of what int8 costs."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from musictag.evaluation.metrics import METRICS
-
-    table = Table("", "float32", "int8", "change", title_justify="left")
-    table.title = f"int8 on {int8['test_songs']:,} test songs of {int8['data']}, {int8['tags']} tags"
-    both = int8["float"], int8["int8"]
-    for key, change in int8["change"].items():
+def _shown(int8: dict[str, Any]) -> str:
+    """What int8 costs, in words."""
+    both = int8["float32"], int8["int8"]
+    lines = [f"int8 and float32 on {int8['songs']}, {len(int8['tags'])} tags:"]
+    for key, label in (("pr_auc", "PR-AUC"), ("roc_auc", "ROC-AUC")):
+        before, after, change = *(found[key]["value"] for found in both), int8["change"][key]
         ends = "" if change["low"] is None else f" ({change['low']:+.4f} to {change['high']:+.4f})"
-        cells = (f"{found[key]['value']:.4f}" for found in both)
-        table.add_row(METRICS[key].label, *cells, f"{change['value']:+.4f}{ends}")
-    for label, key, unit in (("size", "bytes", 1e6), ("speed", "audio_seconds_per_second", 1)):
-        shown = "{:.2f} MB" if key == "bytes" else "{:.0f} × real time"
-        cells = (shown.format(found[key] / unit) for found in both)
-        table.add_row(label, *cells, f"× {both[1][key] / both[0][key]:.2f}")
-    Console().print(table)
+        lines.append(f"  {label} {after:.4f}, from {before:.4f}: {change['value']:+.4f}{ends}")
+    size, speed = ([found[key] for found in both] for key in ("bytes", "real_time_factor"))
+    lines.append(
+        f"  {size[1] / 1e6:.2f} MB, from {size[0] / 1e6:.2f}; {speed[1]:.0f} times real time, from {speed[0]:.0f}"
+    )
+    return "\n".join(lines)

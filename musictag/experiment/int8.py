@@ -18,10 +18,11 @@ import numpy as np
 from musictag.common.errors import MusictagError
 from musictag.common.text import reason
 from musictag.common.timing import median_seconds
+from musictag.data.audio.patches import fit_length
 from musictag.evaluation.song_metrics import paired_changes
 from musictag.experiment.builders import build_source
 from musictag.experiment.evaluation import evaluate, heard, prepared_songs
-from musictag.experiment.results.files import intervals, read_predictions
+from musictag.experiment.results.files import Predictions, intervals, read_predictions
 from musictag.inference.export import Exported
 from musictag.inference.onnx_tagger import INPUT, OnnxTagger
 
@@ -35,68 +36,60 @@ def in_int8(exported: Exported, config: dict[str, Any], names: dict[str, str], m
     """``exported``, an ONNX model, with weights and activations of 8 bits, and a certificate that says what that costs.
 
     The ranges of the activations are measured on validation songs of ``config["data"]``, or training songs if there are
-    none. Both models score its test songs; ``names`` of tags as for ``evaluate``. In the certificate, ``int8`` has
-    scores, change with its interval, size and speed.
+    none. Both models score its test songs; ``names`` of tags as for ``evaluate``. In the certificate, ``int8`` has the
+    scores, their change with its interval, size and speed.
 
     Raises MusictagError for bad input, and if more than ``most_lost`` of PR-AUC is lost.
     """
     before = OnnxTagger(exported.content())
-    patches, songs = _calibration_patches(before, config)
+    patches = _calibration_patches(before, config)
+    block = np.resize(patches, (_TIMED_PATCHES, before.input_samples))
+    facts, scores = {}, []
+
+    def measure(name: str, made: Exported) -> Predictions:
+        content = made.content()
+        tagger = OnnxTagger(content)
+        with TemporaryDirectory() as folder:
+            digest = hashlib.sha256(content).hexdigest()
+            test = evaluate(tagger, name, digest, config, names, Path(folder) / name)[1]["test"]
+            found = read_predictions(Path(folder) / name)
+        if test["pr_auc"] is None:
+            raise MusictagError("what int8 costs is measured in PR-AUC, but no tag has test songs with and without it")
+        speed = block.size / before.sample_rate / median_seconds(lambda: tagger.score(block))
+        facts[name] = {key: test[key] for key in _METRICS} | {"bytes": len(content), "real_time_factor": speed}
+        scores.append(found.scores)
+        return found
+
+    of_float = measure("float32", exported)
     small = Exported(_quantised(exported, before, patches), dict(exported.certificate))
-    contents = exported.content(), small.content()
-    taggers = before, OnnxTagger(contents[1])
-    with TemporaryDirectory() as folder:
-        found, scored = [], []
-        for name, tagger, content in zip(("float", "int8"), taggers, contents, strict=True):
-            where, digest = Path(folder) / name, hashlib.sha256(content).hexdigest()
-            found.append(evaluate(tagger, name, digest, config, names, where)[1])
-            scored.append(read_predictions(where))
-    scores, targets, kinds = [one.scores for one in scored], scored[0].targets, scored[0].kinds.tolist()
-    if found[0]["test"]["pr_auc"] is None:
-        raise MusictagError("what int8 costs is measured in PR-AUC, but no tag has test songs with and without it")
-    block = np.resize(patches, (_TIMED_PATCHES, patches.shape[1]))
-    seconds = [median_seconds(lambda tagger=tagger: tagger.score(block)) for tagger in taggers]
-    change = paired_changes(*scores, targets, kinds, _METRICS, **intervals(config))
-    small.certificate.update(
-        {
-            "largest_difference": float(np.abs(scores[0] - scores[1]).max()),
-            "compared_on": f"{len(targets)} test songs of {found[0]['data']}, whole songs",
-            "int8": {
-                "data": found[0]["data"],
-                "calibration_songs": songs,
-                "test_songs": len(targets),
-                "tags": found[0]["test"]["tags_scored"],
-                "change": change,
-                **{
-                    name: {key: metrics["test"][key] for key in _METRICS}
-                    | {"bytes": len(content), "audio_seconds_per_second": block.size / before.sample_rate / spent}
-                    for name, metrics, content, spent in zip(("float", "int8"), found, contents, seconds, strict=True)
-                },
-            },
-        }
-    )
+    measure("int8", small)
+    change = paired_changes(*scores, of_float.targets, of_float.kinds.tolist(), _METRICS, **intervals(config))
+    songs = f"{len(of_float.targets)} test songs of {config['names']['data']}"
     if not (lost := -change["pr_auc"]["value"]) <= most_lost:
         raise MusictagError(
-            f"int8 loses {lost:.4f} of PR-AUC ({found[0]['test']['pr_auc']['value']:.4f} with float32) on "
-            f"{len(targets)} test songs; more than --max-loss {most_lost:g} is not allowed, and no file was written"
+            f"int8 loses {lost:.4f} of PR-AUC ({facts['float32']['pr_auc']['value']:.4f} with float32) on {songs}; more "
+            f"than --max-loss {most_lost:g} is not allowed, and no file was written"
         )
+    facts |= {"songs": songs, "tags": of_float.tags.tolist(), "calibration_songs": len(patches), "change": change}
+    largest = float(np.abs(scores[0] - scores[1]).max())
+    small.certificate.update(int8=facts, largest_difference=largest, compared_on=f"whole songs: {songs}")
     return small
 
 
-def _calibration_patches(tagger: OnnxTagger, config: dict[str, Any]) -> tuple[np.ndarray, int]:
-    """The middle of each of some songs that are not test songs, B×N float32 with margins, and the number of songs."""
+def _calibration_patches(tagger: OnnxTagger, config: dict[str, Any]) -> np.ndarray:
+    """The middle of each of some songs that are not test songs, B×N float32 with margins."""
     source = build_source(config)
-    manifest = source.manifest().split("validation")
-    manifest = manifest if len(manifest) else source.manifest().split("train")
-    if not len(manifest):
+    manifest = source.manifest()
+    manifest = next((songs for songs in map(manifest.split, ("validation", "train")) if len(songs)), None)
+    if manifest is None:
         raise MusictagError(f"{source.name} has only test songs; int8 needs others, too, to see the range of values")
     rows = np.unique(np.linspace(0, len(manifest) - 1, _CALIBRATION_SONGS).astype(int))
     prepared = prepared_songs(source, manifest.select(rows), config)
     size, patches = tagger.input_samples, []
     for row in prepared.store.rows_of(prepared.manifest.column("song_id")).tolist():
         song = heard(tagger, prepared.store.read(row))
-        patches.append(np.resize(song[max(0, (len(song) - size) // 2) :][:size], size).astype(np.float32) / 32768)
-    return np.stack(patches), len(patches)
+        patches.append(fit_length(song, size)[max(0, (len(song) - size) // 2) :][:size].astype(np.float32) / 32768)
+    return np.stack(patches)
 
 
 def _quantised(exported: Exported, tagger: OnnxTagger, patches: np.ndarray) -> Any:

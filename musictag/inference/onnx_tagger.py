@@ -18,9 +18,7 @@ import xxhash
 
 from musictag.common.errors import MusictagError
 from musictag.common.text import parse_json, reason
-from musictag.inference.layers import Layer
 from musictag.inference.over_patches import Patches, PatchTagger, Result
-from musictag.inference.tagger import SongEmbedder
 from musictag.models.frontends import FAMILIES
 from musictag.models.frontends.log_mel import LogMel
 from musictag.models.network import MAX_PATCH_SAMPLES
@@ -33,7 +31,6 @@ FACTS = ("format", "tags", "sample_rate", "patch_samples", "margin_samples", "le
 INPUT, OUTPUT = "waveform", "scores"
 #: The input of a network without its log-mel spectrogram, and the key under which the certificate describes that.
 LOG_MEL = "log_mel"
-_NO_LAYERS = "an exported network has no layers that can be asked for; use the tagger that it was made from"
 
 
 class OnnxTagger(PatchTagger):
@@ -41,6 +38,8 @@ class OnnxTagger(PatchTagger):
 
     Raises ValueError for anything that is not such a network, is damaged, or does not match its certificate.
     """
+
+    no_layers = "an exported network has no layers that can be asked for; use the tagger that it was made from"
 
     def __init__(self, content: bytes) -> None:
         onnx, runtime = libraries()
@@ -69,12 +68,6 @@ class OnnxTagger(PatchTagger):
 
     def patches(self, hop_samples: int, finish: Callable[[np.ndarray, np.ndarray], Result]) -> Patches[Result]:
         return _Patches(self, self.score, hop_samples, finish)
-
-    def embedder(self, layer: str | None = None) -> SongEmbedder:
-        raise MusictagError(_NO_LAYERS)
-
-    def layers(self) -> dict[str, Layer]:
-        raise MusictagError(_NO_LAYERS)
 
 
 class _Patches(Patches[Result]):

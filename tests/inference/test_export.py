@@ -18,6 +18,7 @@ from musictag.common.errors import MusictagError
 from musictag.evaluation.calibration import calibrate
 from musictag.inference import export as exporting
 from musictag.inference.familiarity import fit_familiarity, sound
+from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.onnx_tagger import certified
 from musictag.models.checkpoint import write_tagger
 from musictag.models.network import TaggingNetwork
@@ -105,6 +106,39 @@ def test_the_example_without_musictag_runs(folder: Path, monkeypatch: pytest.Mon
     expected = musictag.load(folder / "tagger.safetensors").tag("song.wav")
     for tag, score in zip(names["certificate"]["tags"], names["scores"], strict=True):
         assert score == pytest.approx(expected[tag["name"]], abs=1e-5)
+
+
+def test_the_log_mel_apart_is_the_one_of_the_certificate(folder: Path, tmp_path: Path) -> None:
+    """The recipe of docs/tagging.md, with librosa, makes what the network in the file takes."""
+    import librosa
+    import onnxruntime
+
+    path, song = folder / "apart.onnx", notes(7, 6.0)
+    assert main(["export", str(folder / "tagger.safetensors"), "-o", str(path), "--log-mel", "apart"]) == 0
+    exported = musictag.load(path)
+    expected = musictag.load(folder / "tagger.safetensors").predict_song(song)
+    np.testing.assert_allclose(exported.predict_song(song), expected, atol=1e-5)
+    mel = exported.certificate["log_mel"]
+    assert (mel["compression"], mel["pad_mode"], mel["mel"]) == ("log10", "constant", "slaney")
+    power = librosa.feature.melspectrogram(
+        y=song[:48000].astype(np.float32) / 32768, sr=RATE, n_fft=mel["n_fft"], hop_length=mel["hop_samples"],
+        n_mels=mel["num_mels"], fmin=mel["f_min_hz"], fmax=mel["f_max_hz"], pad_mode="constant", norm="slaney",
+    )  # fmt: skip
+    given = {"log_mel": np.log10(10000 * power[None] + 1).astype(np.float32)}
+    (scores,) = onnxruntime.InferenceSession(path).run(None, given)[0]
+    np.testing.assert_allclose(scores, exported.predict_song(song[:48000]), atol=1e-4)
+    model = onnx.load(path)
+    for change in ({"n_fft": "512"}, {"n_fft": 2**30}, {"num_mels": mel["num_mels"] + 1}, {"pad_mode": "song"}):
+        (tmp_path / "x.onnx").write_bytes(certified(model, exported.certificate | {"log_mel": mel | change}))
+        with pytest.raises(MusictagError, match="not a tagger exported by musictag, or is damaged"):
+            musictag.load(tmp_path / "x.onnx")
+
+
+def test_a_waveform_network_has_no_log_mel_to_set_apart() -> None:
+    with pytest.raises(
+        MusictagError, match="no log-mel spectrogram that could be apart; export it with --log-mel insi"
+    ):
+        exporting.export(NetworkTagger(make_small_network("waveform_small")), log_mel="apart")
 
 
 def damaged(folder: Path, change: str) -> bytes:

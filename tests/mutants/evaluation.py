@@ -85,8 +85,8 @@ FAULTS = (
     Fault(
         "the seed of a bootstrap decides nothing",
         "musictag/evaluation/song_metrics.py",
-        "song_resamples(len(songs.scores), resamples, seed)",
-        "song_resamples(len(songs.scores), resamples, 0)",
+        "song_resamples(len(scores), resamples, seed)",
+        "song_resamples(len(scores), resamples, 0)",
         "evaluation/test_song_metrics.py::test_deterministic_for_a_seed_whatever_the_chunks",
     ),
     Fault(

@@ -9,7 +9,7 @@ import json
 import platform
 import subprocess
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -192,11 +192,7 @@ def write_scores(
         "calibration": calibration_summary(facts["calibration"]["tags"], scores, targets, kinds),
         **own,
         "device": device,
-        "machine": platform.platform(),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in packages}
-        | code_versions(config),
-        "git": git_state(),
+        **machine_and_code(packages, code_versions(config)),
         "config": config,
     }
     write_json(run_dir / "metrics.json", content)
@@ -227,13 +223,17 @@ def write_predictions(
         )
 
 
-def git_state() -> dict[str, Any] | None:
+def machine_and_code(packages: Sequence[str] = PACKAGES, own: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """``machine``, ``versions`` of Python, ``packages`` and one's ``own`` code, and ``git``, for metrics.json."""
+    versions = {"python": platform.python_version()} | {name: version(name) for name in packages} | dict(own or {})
+    return {"machine": platform.platform(), "versions": versions, "git": _git_state()}
+
+
+def _git_state() -> dict[str, Any] | None:
     """Commit of the working folder and whether files differ from it; None outside a git checkout."""
 
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ("git", *arguments), capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
+    def git(*words: str) -> str:
+        return subprocess.run(("git", *words), capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
         return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
