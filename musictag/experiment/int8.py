@@ -6,7 +6,6 @@ Legend: B patches, N samples, S songs, K tags.
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from musictag.common.errors import MusictagError
-from musictag.common.text import reason
 from musictag.common.timing import median_seconds
 from musictag.data.audio.patches import fit_length
 from musictag.evaluation.song_metrics import paired_changes
 from musictag.experiment.builders import build_source
 from musictag.experiment.evaluation import evaluate, heard, prepared_songs
 from musictag.experiment.results.files import Predictions, intervals, read_predictions
-from musictag.inference.export import Exported
+from musictag.inference.export import Exported, quietly
 from musictag.inference.onnx_tagger import INPUT, OnnxTagger
 
 _METRICS = ("pr_auc", "roc_auc")
@@ -67,8 +65,8 @@ def in_int8(exported: Exported, config: dict[str, Any], names: dict[str, str], m
     songs = f"{len(of_float.targets)} test songs of {config['names']['data']}"
     if not (lost := -change["pr_auc"]["value"]) <= most_lost:
         raise MusictagError(
-            f"int8 loses {lost:.4f} of PR-AUC ({facts['float32']['pr_auc']['value']:.4f} with float32) on {songs}; more "
-            f"than --max-loss {most_lost:g} is not allowed, and no file was written"
+            f"int8 loses {lost:.4f} of PR-AUC ({facts['float32']['pr_auc']['value']:.4f} with float32) on {songs}; "
+            f"more than --max-loss {most_lost:g} is not allowed, and no file was written"
         )
     facts |= {"songs": songs, "tags": of_float.tags.tolist(), "calibration_songs": len(patches), "change": change}
     largest = float(np.abs(scores[0] - scores[1]).max())
@@ -107,8 +105,7 @@ def _quantised(exported: Exported, tagger: OnnxTagger, patches: np.ndarray) -> A
     with TemporaryDirectory() as folder:
         paths = [str(Path(folder) / name) for name in ("float.onnx", "int8.onnx")]
         onnx.save(exported.program, paths[0])
-        logging.disable(logging.WARNING)  # it advises to optimise the graph before: what ONNX Runtime does on loading
-        try:
+        with quietly("ONNX Runtime cannot write this network in int8"):
             quantize_static(
                 *paths,
                 SimpleNamespace(get_next=lambda: next(inputs, None)),
@@ -120,21 +117,17 @@ def _quantised(exported: Exported, tagger: OnnxTagger, patches: np.ndarray) -> A
                 weight_type=QuantType.QInt8,
                 extra_options={"MatMulConstBOnly": True},
             )
-        except Exception as error:  # it raises various ones
-            raise MusictagError(f"ONNX Runtime cannot write this network in int8: {reason(error)}") from error
-        finally:
-            logging.disable(logging.NOTSET)
         return onnx.load(paths[1])
 
 
 def _learned(exported: Exported) -> list[str]:
     """Names of the nodes to change: not those from the waveform to the logarithm of the spectrogram, or to the first
     convolution of a network without one: 8 bits of audio are too few."""
-    end = "Conv" if exported.certificate["family"] == "waveform" else "Log"
+    ends = ("Shape", "Conv" if exported.certificate["family"] == "waveform" else "Log")
     audio, found = {INPUT}, []
     for node in exported.program.graph.node:
         if audio & set(node.input):
-            audio |= set(node.output) if node.op_type != end else set()
+            audio |= set() if node.op_type in ends else set(node.output)
         elif node.op_type in _QUANTISED:
             found.append(node.name)
     return found

@@ -9,7 +9,8 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,27 +149,29 @@ def _exported(
     network: TaggingNetwork, free_length: bool, log_mel: nn.Module | None = None
 ) -> torch.export.ExportedProgram:
     given = (log_mel or nn.Identity())(torch.zeros(2, network.input_samples))
-    sizes = {0: torch.export.Dim.DYNAMIC}
-    if free_length:
-        sizes[given.ndim - 1] = torch.export.Dim.AUTO
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.export.export(_Scores(network, log_mel), (given,), dynamic_shapes=(sizes,))
-    except Exception as error:  # a part of one's own can make it raise nearly anything
-        parts = f"{type(network.frontend).__name__} and {type(network.backend).__name__}"
-        raise MusictagError(f"torch.export cannot follow {parts}: {reason(error)}") from error
+    sizes = {0: torch.export.Dim.DYNAMIC} | ({given.ndim - 1: torch.export.Dim.AUTO} if free_length else {})
+    with quietly(f"torch.export cannot follow {type(network.frontend).__name__} and {type(network.backend).__name__}"):
+        return torch.export.export(_Scores(network, log_mel), (given,), dynamic_shapes=(sizes,))
 
 
 def _onnx(program: torch.export.ExportedProgram, name: str) -> Any:
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which is not needed
+    with quietly("this network cannot be written as ONNX"):
+        made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[name], output_names=[OUTPUT])
+        return made.model_proto
+
+
+@contextmanager
+def quietly(what: str) -> Iterator[None]:
+    """Without warnings, of which these tools have many; any error is a MusictagError that begins with ``what``."""
+    logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[name], output_names=[OUTPUT])
-    except Exception as error:
-        raise MusictagError(f"this network cannot be written as ONNX: {reason(error)}") from error
-    return made.model_proto
+            yield
+    except Exception as error:  # a part of one's own can make them raise nearly anything
+        raise MusictagError(f"{what}: {reason(error)}") from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _difference(
