@@ -50,6 +50,8 @@ class OnnxTagger(PatchTagger):
         self.certificate = certificate
         self.patch_samples, self.margin_samples = certificate["patch_samples"], tuple(certificate["margin_samples"])
         self._log_mel = LogMel(self.sample_rate, **certificate[LOG_MEL]) if LOG_MEL in certificate else None
+        if self._log_mel is not None and self._log_mel.margin_samples != self.margin_samples:
+            raise ValueError("its log-mel spectrogram does not have the margins of its certificate")
         _check_self_contained(model)
         self._session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
         scores = self.score(np.zeros((2, self.input_samples), dtype=np.float32))
