@@ -39,6 +39,7 @@ from musictag.experiment.robustness import CONDITIONS, write_robustness
 from musictag.experiment.run_folder import lock_run
 from musictag.inference.ensemble import EnsembleTagger
 from musictag.inference.feature_tagger import FeatureTagger
+from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.tagger import Tagger
 
 _RATE = 16000  # of prepared audio, as in training
@@ -230,4 +231,4 @@ def family(tagger: Tagger) -> str:
         return family(tagger.members[0])
     if isinstance(tagger, FeatureTagger):
         return "baseline"
-    return tagger.network.frontend.family if hasattr(tagger, "network") else tagger.facts["family"]
+    return tagger.network.frontend.family if isinstance(tagger, NetworkTagger) else tagger.facts["family"]

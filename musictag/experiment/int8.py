@@ -17,6 +17,7 @@ import numpy as np
 from musictag.common.errors import MusictagError
 from musictag.common.timing import median_seconds
 from musictag.data.audio.patches import fit_length
+from musictag.data.datasets import Source
 from musictag.evaluation.song_metrics import paired_changes
 from musictag.experiment.builders import build_source
 from musictag.experiment.evaluation import evaluate, heard, prepared_songs
@@ -39,8 +40,8 @@ def in_int8(exported: Exported, config: dict[str, Any], names: dict[str, str], m
 
     Raises MusictagError for bad input, and if more than ``most_lost`` of PR-AUC is lost.
     """
-    before = OnnxTagger(exported.content())
-    patches = _calibration_patches(before, config)
+    before, source = OnnxTagger(exported.content()), build_source(config)
+    patches = _calibration_patches(before, source, config)
     block = np.resize(patches, (_TIMED_PATCHES, before.input_samples))
     facts, scores = {}, []
 
@@ -62,7 +63,7 @@ def in_int8(exported: Exported, config: dict[str, Any], names: dict[str, str], m
     small = Exported(_quantised(exported, before, patches), dict(exported.certificate))
     measure("int8", small)
     change = paired_changes(*scores, of_float.targets, of_float.kinds.tolist(), _METRICS, **intervals(config))
-    songs = f"{len(of_float.targets)} test songs of {config['names']['data']}"
+    songs = f"{len(of_float.targets)} test songs of {source.name}"
     if not (lost := -change["pr_auc"]["value"]) <= most_lost:
         raise MusictagError(
             f"int8 loses {lost:.4f} of PR-AUC ({facts['float32']['pr_auc']['value']:.4f} with float32) on {songs}; "
@@ -74,9 +75,8 @@ def in_int8(exported: Exported, config: dict[str, Any], names: dict[str, str], m
     return small
 
 
-def _calibration_patches(tagger: OnnxTagger, config: dict[str, Any]) -> np.ndarray:
+def _calibration_patches(tagger: OnnxTagger, source: Source, config: dict[str, Any]) -> np.ndarray:
     """The middle of each of some songs that are not test songs, B×N float32 with margins."""
-    source = build_source(config)
     manifest = source.manifest()
     manifest = next((songs for songs in map(manifest.split, ("validation", "train")) if len(songs)), None)
     if manifest is None:

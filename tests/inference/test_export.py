@@ -89,6 +89,9 @@ def test_the_certificate_says_what_the_file_is(folder: Path) -> None:
     assert (certificate["licence"], certificate["compared_on"]) == ("CC0-1.0", "a synthesised clip")
     assert (certificate["sample_rate"], certificate["patch_samples"]) == (RATE, 48000)
     assert 0 <= certificate["largest_difference"] < 1e-5
+    content = (folder / "x.onnx").read_bytes()
+    assert b"network.backend.output.weight" in content
+    assert b".py" not in content  # PyTorch notes the path of every line that made a layer
 
 
 def test_the_example_without_musictag_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
