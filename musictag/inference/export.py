@@ -157,10 +157,11 @@ def _exported(
 def _onnx(program: torch.export.ExportedProgram, name: str) -> Any:
     with quietly("this network cannot be written as ONNX"):
         made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[name], output_names=[OUTPUT])
-        graph = made.model_proto.graph
+        model = made.model_proto
+        graph = model.graph
         for part in (graph, *graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
             part.ClearField("metadata_props")  # PyTorch's notes, with paths of this machine
-        return made.model_proto
+        return model
 
 
 @contextmanager

@@ -15,11 +15,13 @@ import torch
 import musictag
 from musictag.cli import main
 from musictag.common.errors import MusictagError
+from musictag.data.audio.patches import fit_length
 from musictag.evaluation.calibration import calibrate
+from musictag.experiment.int8 import _quantised
 from musictag.inference import export as exporting
 from musictag.inference.familiarity import fit_familiarity, sound
 from musictag.inference.network_tagger import NetworkTagger
-from musictag.inference.onnx_tagger import certified
+from musictag.inference.onnx_tagger import OnnxTagger, certified
 from musictag.models.checkpoint import write_tagger
 from musictag.models.network import TaggingNetwork
 from tests.helpers.experiments import ROOT
@@ -260,4 +262,9 @@ def test_every_preset_exports(name: str, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "tagging.md").read_text(encoding="utf-8")
     (row,) = (line for line in page.splitlines() if line.startswith(f"| {certificate['length']} |"))
     assert f"`{name}`" in row
-    musictag.load(tmp_path / "x.onnx")
+    exported = musictag.load(tmp_path / "x.onnx")
+    patch = (
+        fit_length(notes(0, 20.0), exported.input_samples)[None, : exported.input_samples].astype(np.float32) / 32768
+    )
+    small = OnnxTagger(exporting.Exported(_quantised(made, exported, patch), certificate).content())
+    assert 0 < np.abs(small.score(patch) - exported.score(patch)).max() < 0.2
