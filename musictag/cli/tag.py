@@ -6,23 +6,21 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Mapping
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 from musictag.cli.parsing import add_model, add_songs, positive
-from musictag.common.errors import MusictagError, SongError
+from musictag.common.errors import MusictagError
 from musictag.common.paths import path_argument
 from musictag.common.processes import importing
-from musictag.common.progress import Progress, say
+from musictag.common.progress import say
 from musictag.common.streams import drop_output
-from musictag.common.text import printable
 
 if TYPE_CHECKING:
     from musictag.cli.each_song import Songs
-    from musictag.cli.tag_rows import Rows
+    from musictag.cli.tag_rows import Changes, JsonRows, TableRows
     from musictag.inference.tagger import Tagger
-    from musictag.library.tags_file import TagsFile
 
 _SHOWN = 5  # tags in the table
 
@@ -112,7 +110,8 @@ def tag(arguments: argparse.Namespace) -> int:
         from musictag.cli.each_song import Songs
         from musictag.inference.load import load
         from musictag.library.analyse import analysed
-        from musictag.library.choice import Choice, named_tags
+        from musictag.library.choice import Choice, labels, named_tags
+        from musictag.library.playlists import write_playlists
         from musictag.library.tags_file import TagsFile
         from musictag.models.pretrained import digest
 
@@ -122,55 +121,51 @@ def tag(arguments: argparse.Namespace) -> int:
         _ = tagger.calibration  # without one this fails now, once, and not for every song
     choice = Choice(arguments.top, arguments.threshold, named_tags(arguments.tags, tagger), arguments.confident)
     rows = _rows(arguments, tagger, songs)
-    found: dict[str, Mapping[str, float]] = {}
-    known: TagsFile | None = None
+    with_tags: dict[str, Mapping[str, float]] = {}
+    known = None
     if arguments.out:
         model = f"{os.path.basename(os.path.normpath(arguments.model))} {digest(arguments.model)[:16]}"
         known = TagsFile(arguments.out, tagger.tag_names, f"{model} {arguments.precision} {choice}")
+    doing = "tagging" if known is not None or sys.stderr.isatty() else None
     try:
-        with ExitStack() as stack:
-            stack.enter_context(songs.stoppable())
-            stack.enter_context(suppress(_Ended))
-            progress = None
-            if known is not None or sys.stderr.isatty():
-                progress = stack.enter_context(Progress("tagging", len(songs.paths), unit="files"))
-            for path, song in songs.successes(analysed(tagger, songs.paths, choice, known)):
+        with (
+            closing(known) if known is not None else nullcontext(),
+            songs.stoppable(),
+            closing(songs.successes(analysed(tagger, songs.paths, choice, known), doing)) as results,
+        ):
+            for path, song in results:
                 if song.why is not None:
                     songs.say(f"{path}: no confident tags: {song.why}")
-                if known is not None and song.facts is not None:
+                if song.facts is not None:
                     known.add(path, *song.facts, song.tags)
+                tags = {name: song.tags[name] for name in labels(tagger, song.tags)}
                 if arguments.playlists:
-                    found[path] = {name: score for name, score in song.tags.items() if name in choice.labels(tagger)}
+                    with_tags[path] = tags
                 if song.is_new or arguments.json or arguments.write:
-                    _write(rows.row(path, song.tags))
-                if progress is not None:
-                    progress.show(min(songs.done + songs.failed, len(songs.paths)))
+                    _write(rows.row(path, tags if arguments.write else song.tags))
             _write(rows.end())
-            if songs.is_stopped:
-                raise _Ended
     except BrokenPipeError:  # the reader has closed the pipe
         raise
     except OSError as error:
         drop_output()
         raise MusictagError(f"standard output cannot be written: {error.strerror}") from error
-    finally:
-        if known is not None:
-            known.close()
     if known is not None:
         say(f"{arguments.out}: {len(known):,} songs")
-    if arguments.playlists:
-        _make_playlists(arguments.playlists, found, songs.is_stopped)
-    return songs.status("were tagged" + ("; repeat the command to continue" if arguments.out else ""))
+    if arguments.playlists and songs.is_stopped:
+        say(f"{arguments.playlists}: no playlists, as songs are missing")
+    elif arguments.playlists:
+        say(f"{arguments.playlists}: {len(write_playlists(arguments.playlists, with_tags)):,} playlists, one per tag")
+    return songs.status("were tagged" + ("; repeat the command to continue" if known is not None else ""))
 
 
-class _Ended(Exception):
-    """The work ended early."""
+def _decides(arguments: argparse.Namespace) -> bool:
+    """Whether the options say which tags a song has."""
+    return arguments.top is not None or arguments.threshold is not None or arguments.confident
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    decides = arguments.top is not None or arguments.threshold is not None or arguments.confident
     for option in ("write", "playlists"):
-        if getattr(arguments, option) and not decides:
+        if getattr(arguments, option) and not _decides(arguments):
             raise MusictagError(
                 f"--{option} needs to know which tags a song has: --confident (those that it surely has), --threshold "
                 "0.5 (those with at least that score), --top 3 (the highest), or several of these"
@@ -184,61 +179,19 @@ def _check(arguments: argparse.Namespace) -> None:
         raise MusictagError(f"--journal {arguments.journal} exists; choose another name")
 
 
-def _rows(arguments: argparse.Namespace, tagger: Tagger, songs: Songs) -> Rows:
-    from musictag.cli.tag_rows import JsonRows, TableRows
+def _rows(arguments: argparse.Namespace, tagger: Tagger, songs: Songs) -> Changes | JsonRows | TableRows:
+    from musictag.cli.tag_rows import Changes, JsonRows, TableRows
+    from musictag.library.writing import KEEP, MERGE, REPLACE, Journal
 
     if arguments.write:
-        return _Changes(arguments, tagger, songs.fail)
+        existing = MERGE if arguments.merge else REPLACE if arguments.replace else KEEP
+        name = arguments.journal or time.strftime("musictag-%Y%m%d-%H%M%S.jsonl")
+        journal = None if arguments.dry_run else Journal(name)
+        return Changes(arguments.write, existing, journal, arguments.keep_times, songs.fail)
     if arguments.json:
         return JsonRows()
-    decides = arguments.top is not None or arguments.threshold is not None or arguments.confident
-    top = arguments.top if decides else _SHOWN
-    return TableRows(tagger.tags, songs.paths, top)
-
-
-class _Changes:
-    """Writes tags into songs, and says what changes."""
-
-    def __init__(self, arguments: argparse.Namespace, tagger: Tagger, fail: Callable[[str, str], None]) -> None:
-        from musictag.library import writing
-        from musictag.library.choice import Choice
-
-        self._arguments, self._fail, self._writing = arguments, fail, writing
-        self._labels = Choice.labels(tagger)
-        self._existing = writing.MERGE if arguments.merge else writing.REPLACE if arguments.replace else writing.KEEP
-        self._journal = writing.Journal(arguments.journal or time.strftime("musictag-%Y%m%d-%H%M%S.jsonl"))
-        self._kept = 0
-
-    def row(self, path: str, scores: Mapping[str, float]) -> str:
-        tags = [name for name in scores if name in self._labels]
-        try:
-            change = self._writing.planned(path, self._arguments.write, tags, self._existing)
-            if change.before == change.after:
-                self._kept += bool(change.before and tags)
-            elif not self._arguments.dry_run:
-                self._writing.write(change, self._journal, self._arguments.keep_times)
-        except SongError as error:
-            self._fail(path, str(error))
-            return ""
-        return printable(f"{change}\n")
-
-    def end(self) -> str:
-        said = ""
-        if self._kept and self._existing == self._writing.KEEP:
-            said = f"{self._kept:,} files have a {self._arguments.write} already: see --merge and --replace\n"
-        if self._journal.changes:
-            said += f"{self._journal.changes:,} files changed; to take that back: musictag undo {self._journal.path}\n"
-        return said + ("nothing was changed: this was a dry run\n" if self._arguments.dry_run else "")
-
-
-def _make_playlists(folder: str, found: Mapping[str, Mapping[str, float]], is_stopped: bool) -> None:
-    from musictag.library.playlists import write_playlists
-
-    if is_stopped:
-        say(f"{folder}: no playlists, as songs are missing")
-        return
-    sizes = write_playlists(folder, found)
-    say(f"{folder}: {len(sizes):,} playlists, one per tag")
+    top = arguments.top if _decides(arguments) else _SHOWN
+    return TableRows(dict(zip(tagger.tag_names, tagger.tag_kinds, strict=True)), songs.paths, top)
 
 
 def _write(text: str) -> None:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
-from musictag.library.rows import CsvLines, JsonLines, Lines, Row, one_line, read_parquet, write_parquet
+from musictag.library.rows import CsvLines, Lines, Row, one_line, read_parquet, write_parquet
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
@@ -33,7 +33,7 @@ class TagsFile:
         suffix = self._path.suffix.lower()
         if suffix not in SUFFIXES:
             raise MusictagError(f"--out {path} must end in {', '.join(SUFFIXES)}")
-        self._lines: Lines = (CsvLines if suffix == ".csv" else JsonLines)(self._tags)
+        self._lines = (CsvLines if suffix == ".csv" else Lines)(self._tags)
         self._is_parquet = suffix == ".parquet"
         self._grows = self._path.with_name(f"{self._path.name}.part.jsonl") if self._is_parquet else self._path
         if suffix != ".jsonl" and {"path", "content", "size", "modified", "analysis"} & set(self._tags):
