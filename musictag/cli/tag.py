@@ -122,27 +122,32 @@ def tag(arguments: argparse.Namespace) -> int:
     choice = Choice(arguments.top, arguments.threshold, named_tags(arguments.tags, tagger), arguments.confident)
     rows = _rows(arguments, tagger, songs)
     with_tags: dict[str, Mapping[str, float]] = {}
-    known = None
+    known, kept = None, choice
     if arguments.out:
         model = f"{os.path.basename(os.path.normpath(arguments.model))} {digest(arguments.model)[:16]}"
-        known = TagsFile(arguments.out, tagger.tag_names, f"{model} {arguments.precision} {choice}")
+        # a file of all tags can be chosen from; of confident ones it has no probabilities
+        choices = [choice] if choice.confident else [choice, Choice()]
+        analyses = {f"{model} {arguments.precision} {one}": one for one in choices}
+        known = TagsFile(arguments.out, tagger.tag_names, *analyses)
+        kept = analyses[known.analysis]
     doing = "tagging" if known is not None or sys.stderr.isatty() else None
     try:
         with (
             closing(known) if known is not None else nullcontext(),
             songs.stoppable(),
-            closing(songs.successes(analysed(tagger, songs.paths, choice, known), doing)) as results,
+            closing(songs.successes(analysed(tagger, songs.paths, kept, known), doing)) as results,
         ):
             for path, song in results:
                 if song.why is not None:
                     songs.say(f"{path}: no confident tags: {song.why}")
                 if song.facts is not None:
                     known.add(path, *song.facts, song.tags)
-                tags = {name: song.tags[name] for name in labels(tagger, song.tags)}
+                chosen = choice(tagger, song.tags)
+                tags = {name: chosen[name] for name in labels(tagger, chosen)}
                 if arguments.playlists:
                     with_tags[path] = tags
                 if song.is_new or arguments.json or arguments.write:
-                    _write(rows.row(path, tags if arguments.write else song.tags))
+                    _write(rows.row(path, tags if arguments.write else chosen))
             _write(rows.end())
     except BrokenPipeError:  # the reader has closed the pipe
         raise

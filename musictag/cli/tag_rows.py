@@ -6,6 +6,7 @@ Each kind has ``row``, the text for a song and its chosen tags, highest score fi
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from rich.cells import cell_len
@@ -65,7 +66,7 @@ class TableRows:
             self._console.print(table)
             self._console.print()
         self._is_first = False
-        return captured.get()
+        return re.sub(" +\n", "\n", captured.get())
 
     def end(self) -> str:
         return ""

@@ -92,6 +92,21 @@ def test_another_analysis_is_not_mixed_in(
     assert Path("tags.jsonl").read_bytes() == before
 
 
+def test_a_file_of_all_tags_is_chosen_from(
+    songs: list[str], checkpoint: str, analysed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", checkpoint, "--out", "tags.csv"]
+    assert tag(*songs[:3], *words) == 0
+    analysed.clear()
+    capsys.readouterr()
+    assert tag(*songs, *words, "--top", "1", "--json") == 0
+    assert analysed == [songs[3]]
+    found = json.loads(capsys.readouterr().out)
+    tagger = musictag.load(checkpoint)
+    assert found == {song: pytest.approx(tagger.tag(song, top=1), abs=1e-5) for song in songs}
+    assert all(line.count(",") == 7 and ",," not in line for line in Path("tags.csv").read_text().splitlines())
+
+
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
     songs: list[str],
     checkpoint: str,
