@@ -110,27 +110,15 @@ def taggram_page(name: str, models: Mapping[str, Heard], known: Known | None = N
         raise SongError(f"is longer than {LONGEST_PAGE_SECONDS // 3600} hours, too long for a page: use a .png")
     sound = io.BytesIO()
     soundfile.write(sound, first.audio, first.sample_rate, format="MP3")
-    data = {"seconds": first.seconds, "models": [_numbers(heard.taggram) for heard in models.values()]}
+    grams = {model: heard.taggram for model, heard in models.items()}
+    numbers = [{"times": g.times.tolist(), "scores": g.scores.astype(float).round(3).tolist()} for g in grams.values()]
+    tags = {model: zip(g.tags, g.scores.mean(axis=0), strict=True) for model, g in grams.items()}
     return render_page(
-        _PAGE,
-        _SCRIPT,
-        f"{name}: taggram",
-        name=name,
-        home=home,
-        known=known,
-        models=[(model, _mel_png(heard), _tags(heard.taggram)) for model, heard in models.items()],
-        data=json.dumps(data).replace("<", "\\u003c"),
+        _PAGE, _SCRIPT, f"{name}: taggram", name=name, home=home, known=known,
+        models=[(model, _mel_png(heard), tags[model]) for model, heard in models.items()],
+        data=json.dumps({"seconds": first.seconds, "models": numbers}).replace("<", "\\u003c"),
         mp3=base64.b64encode(sound.getvalue()).decode(),
-    )
-
-
-def _numbers(taggram: Taggram) -> dict[str, list]:
-    scores = np.round(taggram.scores.astype(float), 3)
-    return {"times": np.round(taggram.times, 3).tolist(), "scores": scores.tolist()}
-
-
-def _tags(taggram: Taggram) -> list[tuple[str, float]]:
-    return list(zip(taggram.tags, taggram.scores.mean(axis=0), strict=True))
+    )  # fmt: skip
 
 
 def _mel_png(heard: Heard) -> str:
@@ -166,13 +154,14 @@ audio { width: 100% }
 table { width: 100%; border-collapse: collapse; line-height: 1.7 }
 thead { font-size: .8rem; color: #666; vertical-align: bottom }
 td, th { padding: 0 .5rem 0 0; white-space: nowrap }
-tbody th { max-width: 9rem; overflow: hidden; text-overflow: ellipsis; text-align: left; font-weight: 400; padding-left: .3rem; background: linear-gradient(90deg, #d5e5f2 calc(100% * var(--now, 0)), transparent 0) }
+tbody th { width: 9rem; min-width: 9rem; max-width: 9rem; box-sizing: border-box; overflow: hidden; text-overflow: ellipsis; text-align: left; font-weight: 400; padding-left: .3rem; background: linear-gradient(90deg, #d5e5f2 calc(100% * var(--now, 0)), transparent 0) }
 .true { color: #1a7f37; font-weight: 700 }
 .false { color: #aaa }
 .time { position: relative; width: 100%; padding: 0; cursor: pointer; border-bottom: 1px solid #fff }
 .time::after { content: ""; position: absolute; top: 0; bottom: -1px; left: calc(100% * var(--at, 0)); width: 2px; margin-left: -1px; background: #d9822b }
 .time img, .time canvas { display: block; width: 100%; height: 1.6rem; background: #f4f7fa; image-rendering: pixelated }
 .time img { height: 6rem; image-rendering: auto }
+@media (max-width: 30rem) { tbody th { width: 6.5rem; min-width: 6.5rem; max-width: 6.5rem } }
 """  # noqa: E501
 
 _SCRIPT = """
@@ -236,7 +225,7 @@ _PAGE = """{% if home %}<a href="{{ home }}">another song</a>{% endif %}
 <h1>{{ name }}</h1>
 <audio controls src="data:audio/mpeg;base64,{{ mp3 }}"></audio>
 {% if known %}
-<p id="truth">{{ known.about }}{% for tag, mark in known.marks.items() if mark != "✗" %} <b>{{ mark }} {{ tag }}</b>{% endfor %}</p>
+<p id="truth">{{ known.about }}{% for tag, mark in known.marks.items() if mark != "✗" %} <b>{{ "✓ " + tag if mark == "✓" else tag + " " + mark }}</b>{% endfor %}</p>
 {% endif %}
 <div class="models">
 {% for model, mel, tags in models %}

@@ -57,7 +57,7 @@ class Truth:
     def _known(self, row: int) -> Known:
         song = self._manifest.select(np.array([row]))
         marks = {tag.name: _mark(tag.kind, float(song.values(tag.name)[0])) for tag in song.tags}
-        about = f"A {song.column('split')[0]} song of {song.name}, {song.song_ids[0]}:"
+        about = f"{song.song_ids[0]}, a song of {song.name} (split {song.column('split')[0]}):"
         return Known(about, {tag: mark for tag, mark in marks.items() if mark})
 
 

@@ -61,7 +61,7 @@ def test_a_clip_is_uploaded_and_its_tags_and_the_truth_are_read(tab: Page, addre
     tab.choose("#file", str(folder / "copy.wav"))
     tab.until("location.pathname.startsWith('/song/') && document.querySelectorAll('tbody tr').length === 6")
     assert tab.value("[...document.querySelectorAll('h1, h2')].map(e => e.textContent)") == ["copy.wav", "one", "two"]
-    assert "A test song of catalogue, 2.wav: ✓ drums 0.25 energy" in tab.value(
+    assert "2.wav, a song of catalogue (split test): ✓ drums energy 0.25" in tab.value(
         "document.querySelector('#truth').innerText.replace(/\\s+/g, ' ')"
     )
     rows = "[...document.querySelectorAll('tbody')].map(t => [...t.rows].map(r => [...r.cells].map(c => c.innerText)))"
