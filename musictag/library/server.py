@@ -64,14 +64,6 @@ class Demo(ThreadingHTTPServer):
         self._pages: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()
 
-    @property
-    def hosts(self) -> set[str]:
-        """What the header Host may say; empty: anything, where others may come in."""
-        host, port = self.server_address[:2]
-        if host not in ("127.0.0.1", "::1"):
-            return set()
-        return {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
-
     def analyse(self, path: Path, name: str) -> str:
         """Make the page of a song; returns its path. Raises TooLong, and SongError or MusictagError for no song."""
         audio: dict[float, np.ndarray] = {}
@@ -166,9 +158,13 @@ class _Handler(BaseHTTPRequestHandler):
         return HTTPStatus.CREATED, json.dumps({"page": page}), "application/json"
 
     def _is_for_us(self) -> bool:
-        hosts, origin = self.server.hosts, self.headers.get("Origin")
-        host = self.headers.get("Host", "")
-        if (hosts and host not in hosts) or (origin is not None and urlsplit(origin).netloc != host):
+        """Whether the page was opened by an address of this machine; where others may come in, by any."""
+        mine, port = self.server.server_address[:2]
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        local = [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")]
+        if (mine in ("127.0.0.1", "::1") and host not in local) or (
+            origin is not None and urlsplit(origin).netloc != host
+        ):
             self._answer(HTTPStatus.FORBIDDEN, "Open this page by the address that was printed.")
             return False
         return True
