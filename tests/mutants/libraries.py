@@ -67,6 +67,13 @@ FAULTS = (
         "library/test_writing.py::test_id3_2_3_stays_2_3_and_nothing_else_changes",
     ),
     Fault(
+        "the truth of another song of the same name",
+        "musictag/library/truth.py",
+        "_manifest.paths[row]) == content:",
+        "_manifest.paths[row]):",
+        "library/test_truth.py::test_a_copy_is_known_by_its_audio",
+    ),
+    Fault(
         "a threshold shuts out what reaches it",
         "musictag/library/choice.py",
         "wanted[name] >= self.threshold",
