@@ -39,45 +39,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=positive, metavar="N", help=f"the N highest (default: {_SHOWN} in the table, elsewhere all)"
     )
     choice.add_argument("--threshold", type=probability, metavar="P", help="only tags with a score of at least P")
-    choice.add_argument(
-        "--confident",
-        action="store_true",
-        help="only tags that a song surely has, with their probabilities: from a score at which at least 90%% of the "
-        "validation songs had the tag, and only if the song sounds like these; otherwise none, and why",
+    confident = (
+        "only tags that a song surely has, with their probabilities: from a score at which at least 90%% of the "
+        "validation songs had the tag, and only if the song sounds like these; otherwise none, and why"
     )
+    choice.add_argument("--confident", action="store_true", help=confident)
     choice.add_argument("--tags", action="append", metavar="TAG,TAG", help="only these")
     results = parser.add_argument_group("results in files")
     results.add_argument("--json", action="store_true", help="print one JSON object, which is whole also after Ctrl-C")
-    results.add_argument(
-        "--out",
-        type=path_argument,
-        metavar="FILE",
-        help=".jsonl, .csv or .parquet: grows song by song, and the same command continues it; songs that are in it "
-        "are not analysed again, also under other names",
+    out = (
+        ".jsonl, .csv or .parquet: grows song by song, and the same command continues it; songs that are in it are not "
+        "analysed again, also under other names"
     )
-    results.add_argument(
-        "--playlists",
-        type=path_argument,
-        metavar="FOLDER",
-        help="one .m3u8 per tag, with --confident, --threshold or --top",
-    )
+    results.add_argument("--out", type=path_argument, metavar="FILE", help=out)
+    lists = "one .m3u8 per tag, with --confident, --threshold or --top"
+    results.add_argument("--playlists", type=path_argument, metavar="FOLDER", help=lists)
     write = parser.add_argument_group("tags into the songs, with --confident, --threshold or --top")
-    write.add_argument(
-        "--write",
-        choices=["genre", "mood", "grouping", "comment"],
-        help="the field of the files' own tags; an entry that a file has already stays",
-    )
+    field = "the field of the files' own tags; an entry that a file has already stays"
+    write.add_argument("--write", choices=["genre", "mood", "grouping", "comment"], help=field)
     existing = write.add_mutually_exclusive_group()
     existing.add_argument("--merge", action="store_true", help="add the tags to an entry")
     existing.add_argument("--replace", action="store_true", help="write over an entry")
     write.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
     write.add_argument("--keep-times", action="store_true", help="files keep their time of change")
-    write.add_argument(
-        "--journal",
-        type=path_argument,
-        metavar="FILE",
-        help="where to keep what was there before, for musictag undo (default: musictag-DATE-TIME.jsonl here)",
-    )
+    journal = "where to keep what was there before, for musictag undo (default: musictag-DATE-TIME.jsonl here)"
+    write.add_argument("--journal", type=path_argument, metavar="FILE", help=journal)
     parser.set_defaults(kept=" before the first file was tagged")
 
 
@@ -89,16 +75,6 @@ def probability(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Tag songs; returns the exit status. Errors: see ``tag``."""
-    try:
-        return tag(arguments)
-    except KeyboardInterrupt:  # before the first file
-        if arguments.json:
-            print("{}")
-        raise
-
-
-def tag(arguments: argparse.Namespace) -> int:
     """Tag the songs that are meant; returns the exit status, 1 if a file could not be used.
 
     Raises MusictagError for options that do not go together, for a model that cannot be loaded, or with ``--confident``
@@ -106,6 +82,15 @@ def tag(arguments: argparse.Namespace) -> int:
     stays.
     """
     _check(arguments)
+    try:
+        return _tag(arguments)
+    except KeyboardInterrupt:  # before the first file
+        if arguments.json:
+            print("{}")
+        raise
+
+
+def _tag(arguments: argparse.Namespace) -> int:
     with importing():
         from musictag.cli.each_song import Songs
         from musictag.inference.load import load
