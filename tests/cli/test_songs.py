@@ -171,6 +171,7 @@ def test_all_rows_of_the_table_are_one_table(
     at = head.index("tags")
     assert [line[:at].strip() for line in lines] == ["a.wav", "", "", "a much longer name [of] a song.wav", "", ""]
     assert all(line[at : at + 2] == "0." and line[at - 2 : at] == "  " for line in lines if line.strip())
+    assert all(line == line.rstrip() for line in [head, *lines])
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,11 @@ import pytest
 
 import musictag
 from musictag import cli
+from musictag.cli.each_song import Songs
+from musictag.common.errors import SongError
 from musictag.common.progress import Progress
 from musictag.inference.network_tagger import NetworkTagger
+from musictag.library.analyse import Analysed
 from musictag.library.fields import read_field, write_field
 from tests.helpers.embeddings import write_song
 from tests.helpers.experiments import ROOT
@@ -235,3 +238,11 @@ def test_songs_that_were_known_take_no_time_from_the_others(
     with Progress("x", 1000) as progress:
         progress.show(910, before=900)
     assert "910 of 1,000 songs, 0.5 per second, 3 min 0 s left" in capsys.readouterr().err
+
+
+def test_songs_that_were_known_are_told_apart(songs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[int, ...]] = []
+    monkeypatch.setattr(Progress, "show", lambda _, *numbers: shown.append(numbers))
+    results = [("a.wav", Analysed({}, False, None)), ("b.wav", SongError("x")), ("c.wav", Analysed({}, True, None))]
+    assert len(list(Songs(songs).successes(results, "tagging"))) == 2
+    assert shown == [(1, 1), (2, 1), (3, 1)]
