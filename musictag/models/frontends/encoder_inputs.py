@@ -30,7 +30,11 @@ class EncoderInput(nn.Module):
     """
 
     family = "spectrogram"
-    keys: tuple[str, ...] = ()  #: of ``features`` that are read
+    extractor: str  #: the class of transformers that does the same
+    keys: tuple[str, ...]  #: of ``features`` that are read
+    blocks = "layers"  #: of the encoder, by its name for them
+    norm: str  #: after the last of them
+    prefix: str | None = None  #: of the encoder's weights in files that hold more, a regular expression
     num_mels = 0
     hop_samples: int
     window_samples: int | None = None
@@ -58,7 +62,8 @@ class EncoderInput(nn.Module):
 class Waveform(EncoderInput):
     """The wav2vec2 family: the waveform, with zero mean and unit variance where the encoder was trained so."""
 
-    family = "waveform"
+    family, extractor = "waveform", "Wav2Vec2FeatureExtractor"
+    blocks, norm = "encoder.layers", "encoder.layer_norm"
     keys = ("sampling_rate", "do_normalize")
 
     def __init__(self, config: Any, features: Mapping[str, Any]):
@@ -85,6 +90,7 @@ class Waveform(EncoderInput):
 class Kaldi(EncoderInput):
     """AST: Kaldi's log-mel of 25 ms every 10 ms, zeros after the end. A frame is the mean over its bands of patches."""
 
+    extractor, norm = "ASTFeatureExtractor", "layernorm"
     keys = ("sampling_rate", "num_mel_bins", "max_length", "do_normalize", "mean", "std")
 
     def __init__(self, config: Any, features: Mapping[str, Any]):
@@ -129,6 +135,7 @@ class Clap(EncoderInput):
     """CLAP's audio tower: decibels of 10 s; a shorter waveform is repeated as often as it fits. Models with fusion hear
     the spectrogram four times, as their library has it for up to 10 s (but it declares one of a batch to be longer)."""
 
+    extractor, blocks, prefix = "ClapFeatureExtractor", "audio_encoder.layers", r"^(clap\.)?audio_model\."
     keys = (
         "sampling_rate", "feature_size", "hop_length", "max_length_s", "fft_window_size", "frequency_min",
         "frequency_max", "truncation", "padding",
@@ -165,6 +172,7 @@ class Clap(EncoderInput):
 class Whisper(EncoderInput):
     """Whisper's encoder: log-mel of 30 s, silence after the end, at most 80 dB below the loudest value in it."""
 
+    extractor, norm, prefix = "WhisperFeatureExtractor", "layer_norm", r"^(model\.)?encoder\."
     keys = ("sampling_rate", "feature_size", "hop_length", "n_fft", "chunk_length")
 
     def __init__(self, config: Any, features: Mapping[str, Any]):
