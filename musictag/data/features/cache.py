@@ -1,8 +1,8 @@
 """Features of prepared songs, computed once and kept beside the prepared audio in blocks that are written atomically.
 
     <prepared folder>/features-<digest>/     one folder for each version of the features
-        about.json                           describes the folder
-                <hash>.parquet                       a block of songs: identifiers of their audio, and their features
+        about.json                          describes the folder
+        <hash>.parquet                      a block of songs: identifiers of their audio, and their features
 
 A song's entry is identified by its audio, not its name: its shard (whose name depends on the version of the song's
 file), the checksum of the shard's samples, and its position there. Audio that is prepared again gets new features;
@@ -47,12 +47,10 @@ def feature_folder(store: Store) -> Path:
 
 
 def stored_features(store: Store, song_ids: np.ndarray | pa.Array, workers: int = 1) -> np.ndarray:
-    """Features of these songs, float32 S×D in their order; missing ones are computed and kept.
+    """Descriptors of these songs, float32 S×D in their order; missing ones are computed and kept.
 
-    ``workers`` processes compute with one thread each (1: this process does). After an interruption at any point, the
-    next call continues after the finished blocks; of two processes on one folder, one computes and the other waits.
-
-    Raises MusictagError for a damaged block, if the folder cannot be written to, and if a worker is killed.
+    ``workers`` processes compute with one thread each (1: this process does). Raises MusictagError as ``completed``
+    does, and if a worker is killed.
     """
     folder = feature_folder(store)
     what = "features of prepared songs, computed by musictag"
@@ -61,15 +59,18 @@ def stored_features(store: Store, song_ids: np.ndarray | pa.Array, workers: int 
     def write(blocks: list[Block]) -> Iterator[int]:
         return _written(store, folder, blocks, min(workers, len(blocks)))
 
-    return _collect(folder, completed(store, folder, song_ids, about, write))
+    found = completed(store, folder, song_ids, about, write).combine_chunks()
+    return found.flatten().to_numpy().reshape(len(found), -1)
 
 
 def completed(
     store: Store, folder: Path, song_ids: np.ndarray | pa.Array, about: dict[str, Any], write: Write
-) -> pa.Array:
-    """Let ``write`` compute those songs that no block of ``folder`` has; returns the entries of the songs, in order.
+) -> pa.ChunkedArray:
+    """The features of songs in ``folder``, one value for each, in their order. ``write`` computes those that no block
+    has, and saves them with ``save_block``; after an interruption, the next call continues after the finished blocks.
 
-    Of two processes on one folder, one computes and the other waits. Raises MusictagError as ``stored_features`` does.
+    Of two processes on one folder, one computes and the other waits. Raises MusictagError for a damaged block, and if
+    the folder cannot be written to.
     """
     entries = _entries(store, song_ids)
     if len(_missing(folder, entries)):
@@ -80,7 +81,7 @@ def completed(
                 _compute(store, folder, song_ids, entries, write)
         except OSError as error:
             raise MusictagError(f"cannot write to {folder}: {error}; use another folder with data_dir=...") from error
-    return entries
+    return _column(folder, "features").take(_places(folder, entries))
 
 
 def _entries(store: Store, song_ids: np.ndarray | pa.Array) -> pa.Array:
@@ -91,45 +92,28 @@ def _entries(store: Store, song_ids: np.ndarray | pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(*places, "-").combine_chunks()
 
 
-def block_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.parquet"))
+def _column(folder: Path, name: str) -> pa.ChunkedArray:
+    """A column of all blocks, one after the other; raises MusictagError for a damaged block."""
+    parts = []
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            parts.append(pq.read_table(path, columns=[name], page_checksum_verification=True, partitioning=None)[name])
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise MusictagError(
+                f"{path} is damaged: delete it and rerun the command, which computes its songs again ({error})"
+            ) from error
+    chunks = [chunk for part in parts for chunk in part.chunks]
+    return pa.chunked_array(chunks, None if chunks else pa.string())
 
 
-def read_block(path: Path, column: str) -> pa.Array:
-    """A column of a block; raises MusictagError if it is damaged."""
-    try:
-        return pq.read_table(path, columns=[column], page_checksum_verification=True, partitioning=None)[
-            column
-        ].combine_chunks()
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise MusictagError(
-            f"{path} is damaged: delete it and rerun the command, which computes its songs again ({error})"
-        ) from error
-
-
-def known_songs(folder: Path, blocks: list[Path]) -> pa.Array:
-    """The songs of all blocks, in order."""
-    return pa.concat_arrays([pa.array([], pa.string()), *(read_block(path, "audio") for path in blocks)])
+def _places(folder: Path, entries: pa.Array) -> pa.Array:
+    """Where in the blocks of ``folder`` these songs are, null if they are not there."""
+    return pc.index_in(entries, _column(folder, "audio"))
 
 
 def _missing(folder: Path, entries: pa.Array) -> np.ndarray:
     """Rows of ``entries`` that are in no block, int64."""
-    there = pc.is_in(entries, known_songs(folder, block_files(folder)))
-    return np.flatnonzero(~there.to_numpy(zero_copy_only=False))
-
-
-def _collect(folder: Path, entries: pa.Array) -> np.ndarray:
-    blocks = block_files(folder)
-    places = pc.index_in(entries, known_songs(folder, blocks)).to_numpy()
-    order = np.argsort(places, kind="stable")
-    features = np.empty((len(entries), len(feature_names())), dtype=np.float32)
-    first = 0
-    for path in blocks:
-        values = read_block(path, "features")
-        wanted = order[slice(*np.searchsorted(places[order], (first, first + len(values))))]
-        features[wanted] = values.flatten().to_numpy().reshape(len(values), -1)[places[wanted] - first]
-        first += len(values)
-    return features
+    return np.flatnonzero(_places(folder, entries).is_null().to_numpy(zero_copy_only=False))
 
 
 def _compute(store: Store, folder: Path, song_ids: np.ndarray | pa.Array, entries: pa.Array, write: Write) -> None:
@@ -152,7 +136,7 @@ def _compute(store: Store, folder: Path, song_ids: np.ndarray | pa.Array, entrie
 
 
 def _written(store: Store, folder: Path, blocks: list[Block], workers: int) -> Iterator[int]:
-    """Write all blocks; yields the number of songs in each when it is finished."""
+    """``Write`` for descriptors."""
     if workers == 1:
         from threadpoolctl import threadpool_limits
 

@@ -36,8 +36,7 @@ from musictag.data.loading.checks import (
 from musictag.data.loading.patch_datasets import EvaluationPatches, TrainPatches
 from musictag.data.loading.prefetch import batch_loader
 from musictag.data.loading.samplers import EvaluationBatches, TrainBatches, check_patches
-from musictag.data.loading.stored_patches import StoredEvaluationPatches, StoredTrainPatches
-from musictag.data.loading.unlabelled import TRAINED, Unlabelled, mixed
+from musictag.data.loading.unlabelled import TRAINED, MixedBatches, Unlabelled
 from musictag.data.manifest import SPLITS, Manifest, Tag
 from musictag.data.preparation.prepare import Prepared, prepare
 from musictag.data.random_draws import patch_starts_of_epoch, song_keys, subset_order
@@ -287,18 +286,17 @@ class SongDataModule(pl.LightningDataModule):
         others, sampler = trained.select(np.arange(len(songs), len(trained))), self._sampler
         if len(others):
             number = self._unlabelled.check(self._train_songs, self._batch_size, world)
-            sampler = partial(mixed, self._sampler, others, number)
+            sampler = partial(MixedBatches, self._sampler, others, number)
         batches = sampler(
             songs=songs, patches_per_song=self._patches_per_song, batch_size=self._batch_size, seed=self._seed,
             epoch=self._current_epoch, rank=rank, world=world, patches_per_epoch=self._patches_per_epoch,
             first_batch=lambda epoch: self._begun["batches"] if epoch == self._begun["epoch"] else 0,
         )  # fmt: skip
         if self.features is not None:
-            return self._loader(StoredTrainPatches(self.features["train"], songs, self._seed), batches)
+            return self._loader(TrainPatches(*self._read("train"), songs, 1, self._seed), batches)
         patches = TrainPatches(
-            self.store, self._store_rows(TRAINED), trained, self.patch_samples, self._seed, self.margin_samples,
-            labelled=len(songs),
-        )  # fmt: skip
+            *self._read(TRAINED), trained, self.patch_samples, self._seed, self.margin_samples, labelled=len(songs)
+        )
         return self._loader(patches, batches)
 
     def val_dataloader(self) -> DataLoader:
@@ -312,13 +310,17 @@ class SongDataModule(pl.LightningDataModule):
         num_samples = self.store.num_samples[self._store_rows(split)]
         size = self._eval_batch_size if self.features is None else _STORED_PATCHES
         batches = EvaluationBatches(num_samples, self.patch_samples, size, self._whole_songs, rank, world)
-        if self.features is not None:
-            return self._loader(StoredEvaluationPatches(self.features[split]), batches)
-        return self._loader(EvaluationPatches(self.store, self._store_rows(split), self.margin_samples), batches)
+        return self._loader(EvaluationPatches(*self._read(split), self.margin_samples), batches)
 
     def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
-        workers = self._num_workers if self.features is None else 0  # they are in memory
-        return batch_loader(dataset, batches, workers)
+        # stored features are in memory
+        return batch_loader(dataset, batches, self._num_workers if self.features is None else 0)
+
+    def _read(self, split: str) -> tuple[Store | PatchFeatures, np.ndarray]:
+        """What patches of a split come from, and its rows there."""
+        if self.features is None:
+            return self.store, self._store_rows(split)
+        return self.features[split], np.arange(len(self._split(split)))
 
     def state_dict(self) -> dict[str, int]:
         """For a Trainer's checkpoints: the epoch, and how many of its batches have been trained on."""
