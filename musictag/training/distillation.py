@@ -146,15 +146,16 @@ class Distillation(nn.Module):
 
 def check_teacher(config: Mapping[str, Any]) -> None:
     """Raise MusictagError for settings of a teacher that are wrong in any case."""
-    teacher, unlabelled, max_epochs = config["teacher"], config["data"]["unlabelled"], config["trainer"]["max_epochs"]
+    teacher, unlabelled = config["teacher"], config["data"]["unlabelled"]
     model, signal, weight = (config["distillation"][key] for key in ("model", "signal", "weight"))
     if teacher is None:
         if unlabelled is not None:
             raise MusictagError(
-                f"data.unlabelled={unlabelled}: only a teacher can use songs without labels; use teacher=..., or omit it"
+                f"data.unlabelled={unlabelled}: only a teacher can use songs without labels; use teacher=..., or omit "
+                "it"
             )
         return
-    if max_epochs == 0:
+    if config["trainer"]["max_epochs"] == 0:
         raise MusictagError("trainer.max_epochs=0 trains nothing, from a teacher neither; omit teacher")
     for name, part in (config.get("augmentation") or {}).items():
         if part is not None and str(part.get("_target_")).endswith("LogMelMixup"):

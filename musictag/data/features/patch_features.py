@@ -8,7 +8,7 @@ Legend: S songs, P patches of all songs together, H features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from musictag.common.errors import MusictagError
-from musictag.data.features.cache import Block, completed, save_block
+from musictag.data.features.cache import completed
 from musictag.data.store.store import Store
 
 #: float16 has 11 bits: a number is off by this share of it at most, or by SMALLEST where it is close to 0.
@@ -95,13 +95,11 @@ def stored_patch_features(store: Store, song_ids: np.ndarray | pa.Array, embedde
     def computed(row: int) -> np.ndarray:
         return embedder.embed_patches(store.read(row))[1]
 
-    def write(blocks: list[Block]) -> Iterator[int]:
-        for rows, entries in blocks:
-            save_block(folder, entries, pa.array([rounded(computed(row)).tobytes() for row in rows.tolist()]))
-            yield len(rows)
+    def block(_: Store, rows: np.ndarray) -> pa.Array:
+        return pa.array([rounded(computed(row)).tobytes() for row in rows.tolist()])
 
     about = {"what": "features of patches, computed by musictag", "digest": embedder.digest, **embedder.about}
-    songs = completed(store, folder, song_ids, about, write)
+    songs = completed(store, folder, song_ids, about, block)
     wanted = computed(int(store.rows_of(song_ids[:1])[0]))
     bytes_per_patch = 2 * wanted.shape[1]
     lengths = pc.binary_length(songs).to_numpy()

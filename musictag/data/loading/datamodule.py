@@ -52,24 +52,17 @@ class SongDataModule(pl.LightningDataModule):
 
     Training batches are ``{"audio": int16 B×N, "target": float32 B×K (NaN: unknown), "song", "draw": int64 B}`` with
     ``patches_per_song`` random patches of ``patch_seconds`` per song and epoch, or with ``patches_per_epoch`` of all
-    songs together (see TrainBatches); a pure function of (seed, epoch, song). ``batch_size`` counts the patches of all
-    processes together. ``train_songs`` trains on that many usable songs, a nested subset for each ``subset_seed``
-    (default: ``seed``); validation and test do not depend on it, and the other songs are not prepared. ``sampler``
-    makes the batch sampler of training, a TrainBatches, from its keyword arguments.
-
-    With ``unlabelled``, its share of each batch is of songs with unknown targets, whose rows follow those of the
-    training songs; ``patches_per_epoch`` counts them, ``patches_per_song`` does not. Without, they are not prepared.
+    songs together; a pure function of (seed, epoch, song). ``batch_size`` counts the patches of all processes together.
+    ``train_songs`` trains on that many usable songs, a nested subset for each ``subset_seed`` (default: ``seed``), with
+    all tags, learnable or not (see ``unlearnt_tags``); validation and test do not depend on it, and the other songs are
+    not prepared. ``sampler`` makes a TrainBatches from its keyword arguments. A share of each batch is ``unlabelled``:
+    songs with unknown targets, whose rows follow those of the training songs (see MixedBatches).
 
     Validation and test batches are ``{"audio", "song"}`` of up to ``eval_batch_size`` patches (default:
     ``batch_size``): every song's consecutive patches (section 2 of the paper), or with ``evaluation_mode="whole"`` each
-    song in one pass. ``song`` is the song's row within its split, the same as in ``song_ids``, ``targets`` and
-    ``song_average``. Under torch.distributed every process evaluates its own songs, without padding.
-
-    ``epoch`` is read when an epoch begins without a Trainer, whose own epoch takes precedence. A Trainer with
-    several processes needs ``use_distributed_sampler=False``.
-
-    The source's ``tag_choice`` decides about tags that lost their last examples with unusable songs. A subset of the
-    training songs (``train_songs``) keeps all tags, learnable or not: see ``unlearnt_tags``.
+    song in one pass. ``song`` is the song's row within its split, as in ``song_ids``, ``targets`` and ``song_average``.
+    Under torch.distributed every process evaluates its own songs, without padding; a Trainer needs
+    ``use_distributed_sampler=False``.
 
     Raises MusictagError here for settings out of range; from ``prepare_data`` or ``setup`` for an empty split, more
     ``train_songs`` than there are, and songs that teach no tag.
@@ -106,6 +99,7 @@ class SongDataModule(pl.LightningDataModule):
         self.features: dict[str, PatchFeatures] | None = None
         #: the split whose songs a Trainer's test scores
         self.tested = "test"
+        #: read when an epoch begins without a Trainer
         self.epoch = 0
         self._data_dir = Path(data_dir)
         self._batch_size = batch_size

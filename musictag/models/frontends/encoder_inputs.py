@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchaudio.compliance.kaldi import get_mel_banks
+from torchaudio.compliance.kaldi import fbank
 
 from musictag.common.errors import MusictagError
 from musictag.models.frontends.log_mel import LogMel, check_constants
@@ -95,10 +95,9 @@ class Kaldi(EncoderInput):
 
     def __init__(self, config: Any, features: Mapping[str, Any]):
         super().__init__()
-        rate, self.num_mels, self.max_length = (features[key] for key in self.keys[:3])
-        self.frame_samples, self.shift_samples = round(0.025 * rate), round(0.01 * rate)
-        self.n_fft = 2 ** (self.frame_samples - 1).bit_length()
-        check_constants(self.n_fft, self.num_mels)
+        self.rate, self.num_mels, self.max_length = (features[key] for key in self.keys[:3])
+        self.frame_samples, self.shift_samples = round(0.025 * self.rate), round(0.01 * self.rate)
+        check_constants(2 ** (self.frame_samples - 1).bit_length(), self.num_mels)
         if (config.max_length, config.num_mel_bins) != (self.max_length, self.num_mels):
             raise MusictagError(f"encoder and feature extraction differ: {config.max_length} frames"
                                 f" of {config.num_mel_bins} bands, {self.max_length} of {self.num_mels}")  # fmt: skip
@@ -107,11 +106,6 @@ class Kaldi(EncoderInput):
         frames = (self.max_length - self.patch) // self.stride + 1
         covered = self.frame_samples + (self.max_length - 1) * self.shift_samples
         self._set_window(covered, frames * self.stride * self.shift_samples, frames)
-        with torch.device("cpu"):
-            filters, _ = get_mel_banks(self.num_mels, self.n_fft, rate, 20.0, 0.0, 100.0, -500.0, 1.0)
-            window = torch.hann_window(self.frame_samples, periodic=False)
-        self.register_buffer("filters_FM", F.pad(filters, (0, 1)), persistent=False)
-        self.register_buffer("window", window, persistent=False)
 
     def num_frames(self, num_samples: int) -> int:
         mel_frames = max(num_samples - self.frame_samples + self.shift_samples, 0) // self.shift_samples
@@ -119,11 +113,8 @@ class Kaldi(EncoderInput):
 
     def forward(self, waveform: Tensor) -> Tensor:
         with full_precision(waveform):
-            frames = waveform.unfold(1, self.frame_samples, self.shift_samples)
-            frames = frames - frames.mean(2, keepdim=True)
-            frames = frames - 0.97 * torch.cat([frames[..., :1], frames[..., :-1]], 2)
-            power = torch.fft.rfft(frames * self.window, self.n_fft).abs().square()
-            log_mel = (power @ self.filters_FM.T).clamp(min=torch.finfo(torch.float32).eps).log()
+            settings = {"num_mel_bins": self.num_mels, "sample_frequency": self.rate, "window_type": "hanning"}
+            log_mel = torch.stack([fbank(patch[None], **settings) for patch in waveform])
             return (F.pad(log_mel, (0, 0, 0, self.max_length - log_mel.shape[1])) - self.mean) / self.deviation
 
     def sequence(self, states: Tensor) -> Tensor:
