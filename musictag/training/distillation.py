@@ -18,29 +18,34 @@ from torch import Tensor, nn
 from torchaudio.functional import resample
 
 from musictag.common.errors import MusictagError
+from musictag.common.processes import rank_zero_say
 from musictag.common.text import some
 from musictag.inference.embedding import Embedder
 from musictag.inference.ensemble import read_members
 from musictag.inference.load import load
 from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.tagger import Tagger
+from musictag.models.frontends.encoder import HUGGING_FACE, described, load_weights
 from musictag.models.layers import full_precision
 from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import ENSEMBLE_FILE, digest, locate
+from musictag.models.pretrained.folders import files_digest, is_encoder
 
 PROBABILITIES, EMBEDDINGS = "probabilities", "embeddings"
 SIGNALS = (PROBABILITIES, EMBEDDINGS)
 
 
 class Teacher:
-    """The tagger ``model`` (see ``musictag.load``), which hears patches at ``sample_rate``.
+    """The tagger ``model`` (see ``musictag.load``), which hears patches at ``sample_rate``, or the encoder in that
+    folder, which hears them ``patch_seconds`` at a time.
 
     ``signal``: what it returns for each, its ``probabilities`` (B×K, the mean over an ensemble) or its ``embeddings``,
     the penultimate features (B×H). Raises MusictagError for a baseline, and for embeddings of an ensemble.
     """
 
-    def __init__(self, model: str, signal: str, sample_rate: float) -> None:
-        self.tagger, self.signal = load(model), signal
+    def __init__(self, model: str, signal: str, sample_rate: float, patch_seconds: float = 3.0) -> None:
+        self.signal = signal
+        self.tagger = _encoder(model, sample_rate, patch_seconds) if is_encoder(model) else load(model)
         self._taggers: Sequence[Tagger] = getattr(self.tagger, "members", [self.tagger])
         if not all(isinstance(tagger, NetworkTagger) for tagger in self._taggers):
             raise MusictagError(
@@ -73,6 +78,15 @@ class Teacher:
             return torch.stack(heard).mean(0)
 
 
+def _encoder(folder: str, sample_rate: float, patch_seconds: float) -> NetworkTagger:
+    """An encoder of transformers with the mean over time, for its embeddings: it has no tags."""
+    spec = described({"_target_": HUGGING_FACE, "name": folder, "sample_rate": sample_rate})
+    mean = {"_target_": "musictag.models.backends.pooling.Pooling", "pooling": "mean"}
+    network = TaggingNetwork(spec, mean, [{"name": "no tags"}], patch_seconds)
+    rank_zero_say(load_weights(network.frontend, folder))
+    return NetworkTagger(network.eval())
+
+
 def in_patches(waveform: Tensor, network: TaggingNetwork) -> Tensor:
     """B×N -> B×P×M: the patches of ``network``, with its margins, in which it hears another one's patch.
 
@@ -99,7 +113,8 @@ class Distillation(nn.Module):
 
     def __init__(self, student: TaggingNetwork, model: str, signal: str, weight: float) -> None:
         super().__init__()
-        self._teacher, self.signal, self.weight = [Teacher(model, signal, student.sample_rate)], signal, weight
+        self._teacher = [Teacher(model, signal, student.sample_rate, student.patch_seconds)]
+        self.signal, self.weight = signal, weight
         teacher, told = self.teacher, ""
         if (rate := teacher.tagger.sample_rate) != student.sample_rate:
             told = f", which hears the audio resampled from {student.sample_rate:g} to {rate:g} Hz"
@@ -174,11 +189,16 @@ def check_teacher(config: Mapping[str, Any]) -> None:
             f"distillation.model={model}: the teacher's run {teacher} is not finished; run this command with "
             f"model={model}, and without a teacher, first"
         )
-    locate(teacher)
+    if not is_encoder(teacher):
+        locate(teacher)
+    elif signal != EMBEDDINGS:
+        raise MusictagError(f"teacher={teacher} is an encoder, without tags: use distillation.signal=embeddings")
 
 
 def teacher_digest(model: str) -> str:
     """Identifies the weights of ``model``; of an ensemble, those of all members."""
+    if is_encoder(model):
+        return files_digest(Path(model))
     path = locate(model)
     if path.name != ENSEMBLE_FILE:
         return digest(model)

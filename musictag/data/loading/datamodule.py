@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
@@ -174,13 +173,11 @@ class SongDataModule(pl.LightningDataModule):
         check_splits(splits, "in the manifest", self.source.advice_on_splits)
         if self._train_songs is None:
             return self._prepare_songs(manifest)
-        is_train = pc.equal(manifest.column("split"), "train").to_numpy(zero_copy_only=False)
-        train_rows, other_rows = np.flatnonzero(is_train), np.flatnonzero(~is_train)
-        order = train_rows[subset_order(song_keys(splits["train"].song_ids), self._subset_seed)]
+        order = manifest.rows("train")[subset_order(song_keys(splits["train"].song_ids), self._subset_seed)]
         check_learnable(manifest.select(order[: self._train_songs]))
         taken = max(self._train_songs, len(order) if self._unlabelled and self._unlabelled.which else 0)
         while taken <= len(order):
-            prepared = self._prepare_songs(manifest.select(np.sort(np.concatenate([other_rows, order[:taken]]))))
+            prepared = self._prepare_songs(manifest.select(np.delete(np.arange(len(manifest)), order[taken:])))
             missing = self._train_songs - len(prepared.manifest.split("train"))
             if missing <= 0:
                 return prepared

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 from pytorch_lightning.utilities import rank_zero_warn
 
 from musictag.common.errors import MusictagError
@@ -51,10 +50,7 @@ class Unlabelled(NamedTuple):
     ) -> tuple[Manifest, Manifest]:
         """The training songs, and all that are TRAINED on. Copies of validation and test songs, by ``firsts`` (int64
         S), are left out with a warning."""
-        splits = songs.column("split")
-        train, other = (
-            np.flatnonzero(pc.equal(splits, split).to_numpy(zero_copy_only=False)) for split in ("train", UNLABELLED)
-        )
+        train, other = songs.rows("train"), songs.rows(UNLABELLED)
         if self.which:
             order = train[subset_order(song_keys(songs.song_ids[train]), seed)]
             train, other = np.sort(order[:train_songs]), np.sort([*other, *order[train_songs:]]).astype(np.int64)

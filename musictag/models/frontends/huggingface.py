@@ -54,12 +54,9 @@ class HuggingFace(EncoderFrontEnd):
 
     MERT (Li et al. 2023) and music2vec are relatives of wav2vec2 (Baevski et al. 2020) and HuBERT (Hsu et al. 2021);
     AST is of Gong et al. 2021, CLAP of Wu et al. 2023, Whisper of Radford et al. 2022. ``layers`` chooses hidden
-    states: 0 is what the first block hears, -1 the encoder's output; blocks after the last chosen one are left out.
-    Several, or ``mix`` (all), are mixed with learned weights, the softmax of as many numbers, which start equal. The
-    feature extraction is that of the encoder's library. Encoders with a window of fixed length hear longer patches
-    window by window. Code that comes with a model runs only with ``trust_remote_code``.
-
-    Raises MusictagError for other kinds of models, and for layers that do not exist.
+    states: 0 is what the first block hears, -1 the encoder's output. Several, or ``mix`` (all), are mixed with learned
+    weights, the softmax of as many numbers, which start equal. Encoders with a window of fixed length hear longer
+    patches window by window. Raises MusictagError for other kinds of models, and for layers that do not exist.
     """
 
     def __init__(
