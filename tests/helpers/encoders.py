@@ -74,15 +74,17 @@ def make(family: str, folder: Path, card: str | None = CARD, **changes: Any) -> 
     return model
 
 
-def spec(folder: Path, **settings: Any) -> dict[str, Any]:
+def spec(folder: Path | str, **settings: Any) -> dict[str, Any]:
     return {"_target_": "musictag.models.frontends.huggingface.HuggingFace", "name": str(folder), **settings}
 
 
-def loaded(folder: Path, **settings) -> HuggingFace:
+def loaded(folder: Path | str, **settings: Any) -> HuggingFace:
+    """The front-end around the encoder in ``folder``, with its weights."""
     frontend = build(described(spec(folder, **settings)), FrontEnd).eval()
     load_weights(frontend, str(folder))
     return frontend
 
 
 def close(made: torch.Tensor, expected: torch.Tensor) -> None:
+    """Assert that features are the same up to rounding."""
     torch.testing.assert_close(made, expected, rtol=0, atol=TOLERANCE * float(expected.abs().max()))

@@ -105,9 +105,7 @@ def test_a_name_on_the_hub_is_downloaded_once_without_code(models, monkeypatch):
     waveform = torch.randn(1, 8000)
     assert torch.equal(loaded("someone/hubert")(waveform), loaded(models["hubert"][0])(waveform))
     assert asked == [("someone/hubert", ["*.json", "README.md", "*.safetensors"])]
-    with pytest.raises(
-        MusictagError, match=r"the model hub did not give it \(OSError: no connection\). Without a netw"
-    ):
+    with pytest.raises(MusictagError, match=r"the model hub did not give it \(OSError: no connection\)"):
         loaded("someone/else")
 
 
