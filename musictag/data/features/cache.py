@@ -77,13 +77,13 @@ def completed(
 
     Raises MusictagError for a damaged block, if the folder cannot be written to, and if a worker is killed.
     """
-    entries = _entries(store, song_ids)
+    rows, entries = store.rows_of(song_ids), _entries(store, song_ids)
     if len(_missing(folder, entries)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with folder_lock(folder, "computing features in"):
                 write_json(folder / "about.json", about)
-                _compute(store, folder, song_ids, entries, compute, workers)
+                _compute(folder, rows, entries, partial(write_block, store, folder, compute), workers)
         except OSError as error:
             raise MusictagError(f"cannot write to {folder}: {error}; use another folder with data_dir=...") from error
     return _column(folder, "features").take(_places(folder, entries))
@@ -121,28 +121,20 @@ def _missing(folder: Path, entries: pa.Array) -> np.ndarray:
     return np.flatnonzero(_places(folder, entries).is_null().to_numpy(zero_copy_only=False))
 
 
-def _compute(
-    store: Store,
-    folder: Path,
-    song_ids: np.ndarray | pa.Array,
-    entries: pa.Array,
-    compute: Compute,
-    workers: int,
-) -> None:
-    """Compute what is missing; the caller holds the folder's lock."""
+def _compute(folder: Path, rows: np.ndarray, entries: pa.Array, write: Callable[..., int], workers: int) -> None:
+    """Compute what is missing of the songs at ``rows`` of the store; the caller holds the folder's lock."""
     for leftover in folder.glob(".*.part"):  # left by killed processes
         leftover.unlink()
     missing = _missing(folder, entries)
     if not len(missing):  # the process that we waited for computed the same
         return
-    rows = store.rows_of(song_ids)[missing]
-    in_place = np.argsort(rows, kind="stable")  # the index is sorted by song, and neighbours often share a shard
-    rows, wanted = rows[in_place], entries.take(pa.array(missing[in_place]))
+    missing = missing[np.argsort(rows[missing])]  # the index is sorted by song, and neighbours often share a shard
+    rows, wanted = rows[missing], entries.take(pa.array(missing))
     size = int(np.clip(len(rows) // _WANTED_BLOCKS, *_SONGS_PER_BLOCK))
     blocks = [(rows[i : i + size], wanted.slice(i, size)) for i in range(0, len(rows), size)]
     with Progress("computing features", len(rows), when_stopped="; finished blocks are kept") as progress:
         done = 0
-        for count in _written(partial(write_block, store, folder, compute), blocks, workers):
+        for count in _written(write, blocks, workers):
             done += count
             progress.show(done)
 
