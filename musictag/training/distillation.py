@@ -81,7 +81,7 @@ class Teacher:
 def _encoder(folder: str, sample_rate: float, patch_seconds: float) -> NetworkTagger:
     """An encoder of transformers with the mean over time, for its embeddings: it has no tags."""
     spec = described({"_target_": HUGGING_FACE, "name": folder, "sample_rate": sample_rate})
-    mean = {"_target_": "musictag.models.backends.pooling.Pooling", "pooling": "mean"}
+    mean = {"_target_": "musictag.models.backends.pooling.Pooling", "pooling": "mean", "hidden_units": []}
     network = TaggingNetwork(spec, mean, [{"name": "no tags"}], patch_seconds)
     rank_zero_say(load_weights(network.frontend, folder))
     return NetworkTagger(network.eval())
