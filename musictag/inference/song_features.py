@@ -121,9 +121,10 @@ def find_features(content: dict[str, Any], folder: Path, device: str, trust: Seq
     pretrained model, by name. Raises MusictagError if neither has the weights that it was fitted to."""
     if (known := content.get("network")) is None:
         return Descriptors()
-    strings = isinstance(known, dict) and all(isinstance(known.get(key), str) for key in ("model", "sha256", "layer"))
-    if not strings or not re.fullmatch("[0-9a-f]{64}", wanted := known["sha256"]):
+    if not isinstance(known, dict) or not all(isinstance(known.get(key), str) for key in ("model", "sha256", "layer")):
         raise MusictagError(f"its features are damaged: {excerpt(known)}")
+    if not re.fullmatch("[0-9a-f]{64}", wanted := known["sha256"]):
+        raise MusictagError(f"its features are damaged: {excerpt(wanted)} is no SHA-256")
     name, places = excerpt(known["model"]), [folder / file_beside(wanted)]
     if known["model"] in PRETRAINED:
         places.append(cached(known["model"]))
