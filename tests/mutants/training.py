@@ -48,8 +48,8 @@ FAULTS = (
     Fault(
         "a higher error is a better one",
         "musictag/evaluation/metrics.py",
-        '            better="min",\n',
-        '            better="max",\n',
+        '_root_mean_squared_error, "min"',
+        '_root_mean_squared_error, "max"',
         KEPT.replace("roc_auc", "rmse"),
     ),
     Fault(
