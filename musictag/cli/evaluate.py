@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from musictag.cli.parsing import add_model
+from musictag.cli.parsing import add_map, add_model
 from musictag.common.paths import path_argument
 from musictag.common.processes import importing
 
@@ -24,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a table, or data=... and its keys as for train.py; also evaluation.bootstrap_resamples, study, ...",
     )
     add_model(parser)
-    parser.add_argument(
-        "--map", type=path_argument, metavar="FILE", help="CSV with columns tagger and data: the same tag in both"
-    )
+    add_map(parser)
     parser.add_argument(
         "--robustness", action="store_true", help="also with songs as MP3, with noise, transposed, faster, quieter, cut"
     )
@@ -39,12 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     with importing():
         from rich.console import Console
         from rich.markup import escape
-        from rich.table import Table
 
         from musictag.evaluation.tables import result_table, tag_table
         from musictag.experiment.compose import configuration
         from musictag.experiment.evaluation import evaluate, read_names
-        from musictag.experiment.robustness import robustness_rows
+        from musictag.experiment.robustness import robustness_table
         from musictag.inference.load import load
         from musictag.models.pretrained import digest, locate
 
@@ -53,27 +50,15 @@ def run(arguments: argparse.Namespace) -> int:
     tagger = load(arguments.model, arguments.device, arguments.trust, arguments.precision)
     path = locate(arguments.model)
     name = path.stem if str(arguments.model) == path.stem or path.suffix == ".onnx" else path.resolve().parent.name
-    folder, found = evaluate(
-        tagger,
-        name,
-        digest(arguments.model),
-        config,
-        names,
-        Path(arguments.out) if arguments.out else None,
-        arguments.robustness,
-    )
+    out = Path(arguments.out) if arguments.out else None
+    folder, found = evaluate(tagger, name, digest(arguments.model), config, names, out, arguments.robustness)
     console = Console()
     console.print(result_table(found["test"], f"{name} on {found['songs']['test']:,} test songs of {found['data']}"))
     console.print(tag_table(found["test"]))
     if (left_out := len(tagger.tag_names) - len(found["tag_names"])) > 0:
-        console.print(
-            f"{left_out} of {len(tagger.tag_names)} tags of the tagger are not in the data set", highlight=False
-        )
+        of_all = f"{left_out} of {len(tagger.tag_names)} tags of the tagger"
+        console.print(f"{of_all} are not in the data set", highlight=False)
     if arguments.robustness:
-        heading, *rows = robustness_rows(found["robustness"])
-        table = Table(*map(escape, heading), title="With changed songs (change)", title_justify="left")
-        for row in rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
+        console.print(robustness_table(found["robustness"]))
     console.print(f"  {escape(str(folder))}", highlight=False, soft_wrap=True)
     return 0

@@ -79,6 +79,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_map(parser: argparse.ArgumentParser) -> None:
+    """``map``: a table of the tags that have other names in a data set."""
+    parser.add_argument(
+        "--map", type=path_argument, metavar="FILE", help="CSV with columns tagger and data: the same tag in both"
+    )
+
+
 def positive(text: str) -> int:
     """A positive integer from the command line; raises ArgumentTypeError below 1."""
     value = int(text)

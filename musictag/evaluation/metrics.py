@@ -55,9 +55,8 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not self.key.isidentifier() or self.key in _TAKEN:
-            raise ValueError(
-                f"a metric cannot be called {self.key!r}: use an identifier other than {', '.join(_TAKEN)}"
-            )
+            others = ", ".join(_TAKEN)
+            raise ValueError(f"a metric cannot be called {self.key!r}: use an identifier other than {others}")
         if self.better not in ("max", "min") or self.kind not in ("classification", "regression", "all"):
             raise ValueError(
                 f"{self.key}: better={self.better!r} must be 'max' or 'min', and kind={self.kind!r} 'classification', "
@@ -130,39 +129,20 @@ METRICS: dict[str, Metric] = {
     metric.key: metric
     for metric in (
         # area under the ROC curve; a tie of a positive and a negative song counts one half
-        Metric("roc_auc", "ROC-AUC", lambda weighted: weighted.ranked[0], chance=lambda test: 0.5, headline=True),
+        Metric("roc_auc", "ROC-AUC", lambda songs: songs.ranked[0], chance=lambda test: 0.5, headline=True),
         # average precision: step-wise, not interpolated; its chance level is the prevalence
         Metric(
-            "pr_auc",
-            "PR-AUC",
-            lambda weighted: weighted.ranked[1],
-            chance=lambda test: test["chance_pr_auc"],
-            headline=True,
+            "pr_auc", "PR-AUC", lambda songs: songs.ranked[1], chance=lambda test: test["chance_pr_auc"], headline=True
         ),
         # chance: always predicting a tag's mean
-        Metric(
-            "rmse",
-            "RMSE",
-            _root_mean_squared_error,
-            better="min",
-            kind="regression",
-            chance=_error_of_means,
-            headline=True,
-        ),
+        Metric("rmse", "RMSE", _root_mean_squared_error, "min", "regression", chance=_error_of_means, headline=True),
         # F1 at the threshold that is best for these songs, per tag: optimistic, because for new songs the threshold has
         # to be chosen beforehand, and more so for rarer tags
-        Metric("f1_best", "F1 (best)", lambda weighted: weighted.ranked[2], chance=_f1_of_all),
+        Metric("f1_best", "F1 (best)", lambda songs: songs.ranked[2], chance=_f1_of_all),
         # mean over songs, from the ranking of the tags within each; songs without a true tag are ignored
-        Metric("lrap", "LRAP", lambda weighted: weighted.mean(*weighted.songs.precisions), per_tag=False),
+        Metric("lrap", "LRAP", lambda songs: songs.mean(*songs.songs.precisions), per_tag=False),
         # computed from the mean ROC-AUC over the tags, not averaged over the tags: the convention on AudioSet since
         # Hershey et al. 2017
-        Metric(
-            "d_prime",
-            "d'",
-            _d_prime,
-            per_tag=False,
-            chance=lambda test: 0.0,
-            bounds=(-_MOST_D_PRIME, _MOST_D_PRIME),
-        ),
+        Metric("d_prime", "d'", _d_prime, per_tag=False, chance=lambda _: 0.0, bounds=(-_MOST_D_PRIME, _MOST_D_PRIME)),
     )
 }

@@ -6,37 +6,16 @@ Legend: B patches, S songs, K tags, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from musictag.common.errors import MusictagError
-from musictag.evaluation.bootstrap import Ranking, centred_interval, song_resamples
-from musictag.evaluation.metrics import METRICS
-from musictag.evaluation.weighting import ScoredSongs
-
-
-def roc_auc(scores: np.ndarray, targets: np.ndarray) -> float:
-    """Exact area under the ROC curve of one tag; a tie between a positive and a negative song counts one half.
-
-    ``scores`` and ``targets`` are (S); targets are 0, 1 or NaN (unknown, ignored). NaN without songs of both classes.
-    """
-    return _score_once(scores, targets)[0]
-
-
-def average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
-    """PR-AUC of one tag: the step-wise sum of precision over recall, not interpolated; tied songs enter together.
-
-    ``scores`` and ``targets`` as in ``roc_auc``. NaN without songs of both classes.
-    """
-    return _score_once(scores, targets)[1]
-
-
-def _score_once(scores: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    ranking = Ranking(np.asarray(scores), np.asarray(targets))
-    area, precision, _ = ranking.score(np.ones((len(scores), 1), dtype=np.int32))
-    return float(area[0]), float(precision[0])
+from musictag.evaluation.bootstrap import centred_interval, song_resamples
+from musictag.evaluation.metrics import METRICS, Metric
+from musictag.evaluation.weighting import ScoredSongs, Weighted
 
 
 def song_metrics(
@@ -71,9 +50,10 @@ def song_metrics(
     """
     _check(scores, targets, names, kinds, resamples, confidence)
     songs = ScoredSongs(scores, targets, kinds)
-    once = {key: metric.values(songs.once()) for key, metric in METRICS.items()}
-    of_tags = {key: once[key][0] for key, metric in METRICS.items() if metric.per_tag}
-    value_of = {key: float(metric.macro(once[key])[0]) for key, metric in METRICS.items()}
+    once = songs.once()
+    of_tags = {key: metric.values(once)[0] for key, metric in METRICS.items() if metric.per_tag}
+    drawn = map(songs.under, song_resamples(len(scores), resamples, seed))
+    macros = _macros(METRICS.values(), chain([once], drawn))
     known = songs.known.sum(axis=0).tolist()
     measured = [k for k in np.flatnonzero(~songs.is_class).tolist() if known[k]]
     tags = []
@@ -92,7 +72,10 @@ def song_metrics(
             }
         )
     return {
-        **_with_intervals(songs, value_of, resamples, confidence, seed),
+        **{
+            metric.key: _entry(values, confidence, metric.bounds)
+            for metric, values in zip(METRICS.values(), macros, strict=True)
+        },
         "tags_scored": len(songs.rankings),
         "tags_left_out": [name for k, name in enumerate(names) if k not in songs.rankings and k not in measured],
         "regression_tags_scored": len(measured),
@@ -104,22 +87,40 @@ def song_metrics(
     }
 
 
-def _with_intervals(
-    songs: ScoredSongs, value_of: Mapping[str, float], resamples: int, confidence: float, seed: int
-) -> dict[str, dict[str, float | None] | None]:
-    """Each metric with its interval, None where its value is NaN."""
-    metrics = [METRICS[key] for key, value in value_of.items() if not np.isnan(value)]
-    blocks = [
-        [metric.macro(metric.values(weighted)) for metric in metrics]
-        for weighted in map(songs.under, song_resamples(len(songs.scores), resamples, seed))
-    ]
-    found: dict[str, dict[str, float | None] | None] = dict.fromkeys(value_of)
-    for place, metric in enumerate(metrics):
-        again = np.concatenate([block[place] for block in blocks]) if blocks else np.empty(0)
-        value = value_of[metric.key]
-        low, high = centred_interval(value, again, confidence, metric.bounds)
-        found[metric.key] = {"value": value, "low": low, "high": high}
-    return found
+def paired_changes(
+    before: np.ndarray,
+    after: np.ndarray,
+    targets: np.ndarray,
+    kinds: Sequence[str],
+    keys: Sequence[str],
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, dict[str, float | None]]:
+    """How each metric of ``keys`` changes from the scores ``before`` to those ``after`` on the same songs, S×K each:
+    ``{"value", "low", "high"}``. Both are scored on the same resamples; the rest as for ``song_metrics``."""
+    metrics, found = [METRICS[key] for key in keys], []
+    for scores in (before, after):
+        songs = ScoredSongs(scores, targets, kinds)
+        drawn = map(songs.under, song_resamples(len(targets), resamples, seed))
+        found.append(_macros(metrics, chain([songs.once()], drawn)))
+    changes = zip(keys, found[1] - found[0], strict=True)
+    return {key: _entry(change, confidence, (-np.inf, np.inf)) for key, change in changes}
+
+
+def _macros(metrics: Iterable[Metric], weightings: Iterable[Weighted]) -> np.ndarray:
+    """Each metric under each weighting of the songs: metrics × R."""
+    blocks = ([metric.macro(metric.values(weighted)) for metric in metrics] for weighted in weightings)
+    return np.concatenate([np.stack(block) for block in blocks], axis=1)
+
+
+def _entry(values: np.ndarray, confidence: float, bounds: tuple[float, float]) -> dict[str, float | None] | None:
+    """A metric with its interval from its value for the songs as they are, and then in each resample; None for NaN."""
+    if np.isnan(values[0]):
+        return None
+    low, high = centred_interval(float(values[0]), values[1:], confidence, bounds)
+    return {"value": float(values[0]), "low": low, "high": high}
 
 
 def _check(

@@ -8,10 +8,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.common.progress import Progress
 from musictag.data.audio.decode import to_float
+from musictag.data.datasets import Source
 from musictag.data.manifest import Manifest
 from musictag.data.preparation.prepare import Prepared, prepare
 from musictag.evaluation.calibration import calibration_summary
@@ -28,11 +28,18 @@ from musictag.evaluation.plots import plot_tags
 from musictag.evaluation.song_metrics import song_metrics
 from musictag.experiment.builders import build_source, prepare_workers
 from musictag.experiment.identity import check_keys
-from musictag.experiment.results.files import PACKAGES, git_state, read_predictions, read_results, write_predictions
+from musictag.experiment.results.files import (
+    intervals,
+    machine_and_code,
+    read_predictions,
+    read_results,
+    write_predictions,
+)
 from musictag.experiment.robustness import CONDITIONS, write_robustness
 from musictag.experiment.run_folder import lock_run
 from musictag.inference.ensemble import EnsembleTagger
 from musictag.inference.feature_tagger import FeatureTagger
+from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.tagger import Tagger
 
 _RATE = 16000  # of prepared audio, as in training
@@ -70,21 +77,15 @@ def evaluate(
         raise MusictagError(f"{folder} has the results of something else; choose another folder")
     if found is not None and ("robustness" in found or not robustness):
         return folder, found
-    prepared = prepare(
-        source,
-        config["data_dir"],
-        manifest=manifest,
-        workers=prepare_workers(config),
-        max_bad_fraction=config["data"]["max_bad_fraction"],
-        sample_rate=_RATE,
-    )
+    prepared = prepared_songs(source, manifest, config)
     manifest = prepared.manifest.with_tags([tag for tag in prepared.manifest.tags if tag.name in columns])
     chosen = [tagger.tag_names.index(columns[tag.name]) for tag in manifest.tags]
+    songs = _TestSongs(tagger, prepared, manifest, chosen, config)
     folder.mkdir(parents=True, exist_ok=True)
     with lock_run(folder):
         began = time.perf_counter()
-        test = _scored(tagger, prepared, manifest, chosen, folder, _CLEAN, lambda song, rate: song, config)
-        content = _described(tagger, name, source, manifest, prepared, config, time.perf_counter() - began)
+        test = songs.scored(folder)
+        content = songs.described(name, source, time.perf_counter() - began)
         content |= {"run": folder.name, "evaluated": identity, "tag_names": columns, "test": test}
         if "calibration" in tagger.facts:
             of_tags, scored = [tagger.calibration["tags"][k] for k in chosen], read_predictions(folder)
@@ -92,7 +93,7 @@ def evaluate(
             content["calibration"] = calibration_summary(of_tags, scored.scores, scored.targets, kinds)
         if robustness:
             content["robustness"] = {_CLEAN: test} | {
-                condition: _scored(tagger, prepared, manifest, chosen, folder / condition, condition, change, config)
+                condition: songs.scored(folder / condition, condition, change)
                 for condition, change in CONDITIONS.items()
             }
             write_robustness(content["robustness"], folder)
@@ -100,6 +101,23 @@ def evaluate(
         write_json(folder / "config.json", content["config"])
         write_json(folder / "metrics.json", content)
     return folder, content
+
+
+def prepared_songs(source: Source, manifest: Manifest, config: dict[str, Any]) -> Prepared:
+    """The songs of ``manifest``, prepared as for training; errors as for ``prepare``."""
+    return prepare(
+        source,
+        config["data_dir"],
+        manifest=manifest,
+        workers=prepare_workers(config),
+        max_bad_fraction=config["data"]["max_bad_fraction"],
+        sample_rate=_RATE,
+    )
+
+
+def heard(tagger: Tagger, audio: np.ndarray) -> np.ndarray:
+    """A prepared song, int16 N, at the rate of ``tagger``."""
+    return audio if tagger.sample_rate == _RATE else tagger.read((to_float(audio), _RATE))
 
 
 def common_tags(tagger: Tagger, manifest: Manifest, names: Mapping[str, str]) -> dict[str, str]:
@@ -148,83 +166,63 @@ def read_names(path: Path) -> dict[str, str]:
     return {row["tagger"]: row["data"] for row in rows}
 
 
-def _scored(
-    tagger: Tagger,
-    prepared: Prepared,
-    manifest: Manifest,
-    chosen: list[int],
-    folder: Path,
-    what: str,
-    change: Callable[[np.ndarray, int], np.ndarray],
-    config: dict[str, Any],
-) -> dict[str, Any]:
-    """The metrics of the songs after ``change``; their predictions are in ``folder`` then, or were before."""
-    names, kinds = [tag.name for tag in manifest.tags], [tag.kind for tag in manifest.tags]
-    if not (folder / "predictions.npz").exists():
-        scores = np.empty((len(manifest), len(names)), dtype=np.float32)
-        rows = prepared.store.rows_of(manifest.column("song_id"))
-        with Progress(f"scoring, {what}", len(rows), when_stopped="; finished conditions are kept") as progress:
-            for song, row in enumerate(rows.tolist()):
-                audio = change(prepared.store.read(row), _RATE)
-                if tagger.sample_rate != _RATE:
-                    audio = tagger.read((to_float(audio), _RATE))
-                scores[song] = tagger.predict_song(audio)[chosen]
-                progress.show(song + 1)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_predictions(folder / "predictions.npz", manifest.song_ids, names, kinds, scores, manifest.targets())
-    found, evaluation = read_predictions(folder), config["evaluation"]
-    return song_metrics(
-        found.scores,
-        found.targets,
-        names,
-        kinds,
-        resamples=evaluation["bootstrap_resamples"],
-        confidence=evaluation["confidence"],
-        seed=config["seeds"]["order"],
-    )
+@dataclass(frozen=True)
+class _TestSongs:
+    """The songs of ``manifest`` for ``tagger``, whose tags ``chosen`` are those of the manifest."""
 
+    tagger: Tagger
+    prepared: Prepared
+    manifest: Manifest
+    chosen: list[int]
+    config: dict[str, Any]
 
-def _described(
-    tagger: Tagger,
-    name: str,
-    source: Any,
-    manifest: Manifest,
-    prepared: Prepared,
-    config: dict[str, Any],
-    seconds: float,
-) -> dict[str, Any]:
-    """What metrics.json says beyond the scores, as of a run that trained nothing."""
-    audio_seconds = float(prepared.store.num_samples[prepared.store.rows_of(manifest.column("song_id"))].sum() / _RATE)
-    training = tagger.facts.get("training", {})
-    return {
-        "data": source.name,
-        "locations": list(source.locations),
-        "frontend": None,
-        "backend": None,
-        "baseline": None,
-        "family": family(tagger),
-        "input": f"{tagger.sample_rate:g} Hz",
-        "trained_on": training,
-        "seed": config["seed"],
-        "study": config["study"],
-        "songs": {"train": training.get("songs", 0), "validation": 0, "test": len(manifest)},
-        "songs_unusable": len(prepared.problems),
-        "tags_unlearnt": [],
-        "parameters": None,
-        "epochs": None,
-        "best_epoch": None,
-        "validation": None,
-        "speed": {
-            "train_audio_seconds_per_second": None,
-            "test_audio_seconds_per_second": audio_seconds / max(seconds, 1e-9),
-        },
-        "seconds": {"test": round(seconds, 3)},
-        "device": "cpu",
-        "machine": platform.platform(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "git": git_state(),
-        "config": config | {"names": config["names"] | {"model": name, "baseline": None}, "init_from": None},
-    }
+    def scored(
+        self,
+        folder: Path,
+        what: str = _CLEAN,
+        change: Callable[[np.ndarray, int], np.ndarray] = lambda song, rate: song,
+    ) -> dict[str, Any]:
+        """The metrics of the songs after ``change``; their predictions are in ``folder`` then, or were before."""
+        names, kinds = zip(*((tag.name, tag.kind) for tag in self.manifest.tags), strict=True)
+        if not (folder / "predictions.npz").exists():
+            scores = np.empty((len(self.manifest), len(names)), dtype=np.float32)
+            rows = self.prepared.store.rows_of(self.manifest.column("song_id"))
+            with Progress(f"scoring, {what}", len(rows), when_stopped="; finished conditions are kept") as progress:
+                for song, row in enumerate(rows.tolist()):
+                    audio = heard(self.tagger, change(self.prepared.store.read(row), _RATE))
+                    scores[song] = self.tagger.predict_song(audio)[self.chosen]
+                    progress.show(song + 1)
+            folder.mkdir(parents=True, exist_ok=True)
+            ids, targets = self.manifest.song_ids, self.manifest.targets()
+            write_predictions(folder / "predictions.npz", ids, names, kinds, scores, targets)
+        found = read_predictions(folder)
+        return song_metrics(found.scores, found.targets, names, kinds, **intervals(self.config))
+
+    def described(self, name: str, source: Source, seconds: float) -> dict[str, Any]:
+        """What metrics.json says beyond the scores, as of a run that trained nothing."""
+        store, config, training = self.prepared.store, self.config, self.tagger.facts.get("training", {})
+        samples = store.num_samples[store.rows_of(self.manifest.column("song_id"))].sum()
+        unknown = ("frontend", "backend", "baseline", "parameters", "epochs", "best_epoch", "validation")
+        return dict.fromkeys(unknown) | {
+            "data": source.name,
+            "locations": list(source.locations),
+            "family": family(self.tagger),
+            "input": f"{self.tagger.sample_rate:g} Hz",
+            "trained_on": training,
+            "seed": config["seed"],
+            "study": config["study"],
+            "songs": {"train": training.get("songs", 0), "validation": 0, "test": len(self.manifest)},
+            "songs_unusable": len(self.prepared.problems),
+            "tags_unlearnt": [],
+            "speed": {
+                "train_audio_seconds_per_second": None,
+                "test_audio_seconds_per_second": float(samples / _RATE) / max(seconds, 1e-9),
+            },
+            "seconds": {"test": round(seconds, 3)},
+            "device": "cpu",
+            **machine_and_code(),
+            "config": config | {"names": config["names"] | {"model": name, "baseline": None}, "init_from": None},
+        }
 
 
 def family(tagger: Tagger) -> str:
@@ -233,4 +231,4 @@ def family(tagger: Tagger) -> str:
         return family(tagger.members[0])
     if isinstance(tagger, FeatureTagger):
         return "baseline"
-    return tagger.network.frontend.family if hasattr(tagger, "network") else tagger.facts["family"]
+    return tagger.network.frontend.family if isinstance(tagger, NetworkTagger) else tagger.facts["family"]

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import scipy.signal
+from rich.table import Table
 
 from musictag.common.files import atomic_write
 from musictag.common.plotting import STYLE, new_figure, save_figure
 from musictag.data.audio.decode import to_float, to_int16
 from musictag.data.songbook.rendering.chain import CODECS, coded
-from musictag.evaluation.metrics import METRICS, headlines
+from musictag.evaluation.metrics import Metric, headlines
 
 _MP3_32 = CODECS.index(("libmp3lame", "mp3", 32_000))
 _NOISE_DB, _SEMITONES, _TEMPO, _GAIN_DB, _BAND_HZ = 20.0, 1.0, 1.1, -20.0, 4000.0
@@ -66,46 +67,54 @@ CONDITIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 }
 
 
+#: The headline metrics of one condition: metric, its entry in metrics.json, and its change from the first condition.
+_Row = list[tuple[Metric, dict[str, Any], float]]
+
+
+def _rows(results: Mapping[str, Mapping[str, Any]]) -> dict[str, _Row]:
+    clean = next(iter(results.values()))
+    shown = [metric for metric in headlines() if clean[metric.key] is not None]
+    return {
+        condition: [
+            (metric, test[metric.key], test[metric.key]["value"] - clean[metric.key]["value"]) for metric in shown
+        ]
+        for condition, test in results.items()
+    }
+
+
 def write_robustness(results: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
     """Write robustness.csv and robustness.png: the headline metrics by condition, of which the first is no change."""
-    shown = [metric for metric in headlines() if next(iter(results.values()))[metric.key] is not None]
+    import matplotlib
+
+    rows = _rows(results)
     with atomic_write(folder / "robustness.csv", "w") as file:
         table = csv.writer(file)
         table.writerow(["condition", "metric", "value", "low", "high", "change"])
-        for condition, test in results.items():
-            for metric in shown:
-                entry, clean = test[metric.key], next(iter(results.values()))[metric.key]
-                change = entry["value"] - clean["value"]
-                table.writerow([condition, metric.key, entry["value"], entry["low"], entry["high"], change])
-    import matplotlib
-
+        for condition, cells in rows.items():
+            table.writerows([condition, metric.key, *entry.values(), change] for metric, entry, change in cells)
+    metrics = [metric for metric, _, _ in next(iter(rows.values()))]
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(2 + 2.4 * len(shown), 0.7 + 0.3 * len(results))
-        axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-        for axis, metric in zip(axes, shown, strict=True):
-            for place, test in enumerate(results.values()):
-                entry = test[metric.key]
+        figure = new_figure(2 + 2.4 * len(metrics), 0.7 + 0.3 * len(rows))
+        axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+        for axis, metric, column in zip(axes, metrics, zip(*rows.values(), strict=True), strict=True):
+            for place, (_, entry, _) in enumerate(column):
                 if entry["low"] is not None:
                     axis.plot([entry["low"], entry["high"]], [place, place], color="#9bb8d3", linewidth=4)
                 axis.plot(entry["value"], place, "o", color="#1f5a94" if place else "#333333", markersize=5)
-            axis.axvline(next(iter(results.values()))[metric.key]["value"], color="#999999", linewidth=0.8, zorder=0)
+            axis.axvline(column[0][1]["value"], color="#999999", linewidth=0.8, zorder=0)
             axis.set_title(metric.label + (" (lower is better)" if metric.better == "min" else ""))
             axis.grid(axis="x")
-            axis.set_yticks(range(len(results)), list(results))
+            axis.set_yticks(range(len(rows)), list(rows))
         axes[0].invert_yaxis()
         save_figure(figure, folder / "robustness.png")
 
 
-def robustness_rows(results: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """A table for the terminal: the condition, and each headline metric with its change; headings first."""
-    clean = next(iter(results.values()))
-    shown = [metric for metric in headlines() if clean[metric.key] is not None]
-    rows = [["songs", *(METRICS[metric.key].label for metric in shown)]]
-    for condition, test in results.items():
-        cells = [condition]
-        for metric in shown:
-            value = test[metric.key]["value"]
-            change = "" if test is clean else f" ({value - clean[metric.key]['value']:+.{metric.decimals}f})"
-            cells.append(metric.show(value) + change)
-        rows.append(cells)
-    return rows
+def robustness_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """For the terminal: each condition with the headline metrics and their changes."""
+    rows = _rows(results)
+    headings = (metric.label for metric, _, _ in next(iter(rows.values())))
+    table = Table("songs", *headings, title="With changed songs (change)", title_justify="left")
+    for place, (condition, cells) in enumerate(rows.items()):
+        shown = (m.show(entry["value"]) + f" ({change:+.{m.decimals}f})" * bool(place) for m, entry, change in cells)
+        table.add_row(condition, *shown)
+    return table

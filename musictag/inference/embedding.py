@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.inference.layers import Layer
-from musictag.inference.over_patches import Patches, evaluating, over_patches
+from musictag.inference.over_patches import Patches, evaluating, in_memory, over_patches
 from musictag.inference.tagger import SongEmbedder
-from musictag.models.frozen import digest_before_head, layer_digest
+from musictag.models.frozen import layer_digest
 from musictag.models.inference_form import InferenceForm
 from musictag.models.network import TaggingNetwork
 
@@ -70,9 +70,7 @@ class Embedder(SongEmbedder):
         return layer_digest(self.network, self.layer.name)
 
     def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        network = self.network
-        starts, features = over_patches(network, self.features, audio, network.patch_samples)
-        return starts / network.sample_rate, features
+        return in_memory(self.work(), audio)
 
     def work(self) -> Patches[tuple[np.ndarray, np.ndarray]]:
         network = self.network
@@ -100,7 +98,7 @@ class BeforeHead:
     def __init__(self, network: TaggingNetwork) -> None:
         self._network = network
         self._form = InferenceForm(network.frontend, network.backend.before_head())
-        self.digest = digest_before_head(network)
+        self.digest = layer_digest(network, None)
         self.about = {"layer": "before the head", "patch_seconds": network.patch_seconds}
 
     def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,8 +16,7 @@ import numpy as np
 from musictag.common.errors import MusictagError
 from musictag.common.files import read_json, write_json
 from musictag.data.audio.read import AudioSource
-from musictag.inference.layers import Layer
-from musictag.inference.tagger import SongEmbedder, Tagger, Taggram
+from musictag.inference.tagger import Tagger, Taggram
 from musictag.models.pretrained import ENSEMBLE_FILE
 
 _WHAT = "musictag ensemble 1"
@@ -28,6 +27,8 @@ _MAX_BYTES = 2**25
 class EnsembleTagger(Tagger):
     """Tags songs with the mean score of ``members``; raises MusictagError unless they have the same tags, in the same
     order, and the same sample rate."""
+
+    no_layers = "an ensemble has no layers of its own; use one of its members, the files beside it"
 
     def __init__(self, members: Sequence[Tagger], facts: Mapping[str, Any] | None = None) -> None:
         if not members:
@@ -50,12 +51,6 @@ class EnsembleTagger(Tagger):
         if not all(np.array_equal(taggram.times, times) for taggram in found):
             raise MusictagError("the members of this ensemble have patches of different lengths, and so no taggram")
         return Taggram(times, self.tag_names, np.mean([taggram.scores for taggram in found], axis=0, dtype=np.float32))
-
-    def embedder(self, layer: str | None = None) -> SongEmbedder:
-        raise MusictagError("an ensemble has no layers of its own; use one of its members, the files beside it")
-
-    def layers(self) -> dict[str, Layer]:
-        raise MusictagError("an ensemble has no layers of its own; use one of its members, the files beside it")
 
 
 def write_members(folder: Path, models: Sequence[Path], facts: Mapping[str, Any] | None = None) -> None:

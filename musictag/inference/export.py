@@ -1,6 +1,6 @@
 """A trained network as a file for other programs: ONNX or torch.export, with a certificate inside.
 
-Legend: B patches, N samples, K tags.
+Legend: B patches, N samples, F mel bands, T frames, K tags.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,10 @@ from torch import Tensor, nn
 from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
 from musictag.common.text import reason
+from musictag.data.audio.patches import fit_length
 from musictag.inference.network_tagger import NetworkTagger
-from musictag.inference.onnx_tagger import FORMAT, INPUT, OUTPUT, OnnxTagger, certified, libraries
-from musictag.inference.over_patches import cut
+from musictag.inference.onnx_tagger import FORMAT, INPUT, LOG_MEL, OUTPUT, OnnxTagger, certified, libraries
+from musictag.models.frontends.spectrogram_base import SpectrogramFrontEnd
 from musictag.models.inference_form import MaxOverTime
 from musictag.models.network import TaggingNetwork
 
@@ -34,53 +37,82 @@ CERTIFICATE_FILE = "musictag.json"
 _COMPARED_PATCHES = 64  # of a song
 
 
-class _Scores(nn.Module):
-    """Waveform B×N float32 -> scores B×K."""
+@dataclass(frozen=True)
+class Exported:
+    """What ``export`` makes: an onnx.ModelProto or an ExportedProgram, and its certificate."""
 
-    def __init__(self, network: TaggingNetwork) -> None:
+    program: Any
+    certificate: dict[str, Any]
+
+    def content(self) -> bytes:
+        """The file, if it is ONNX."""
+        return certified(self.program, self.certificate)
+
+    def save(self, path: Path) -> None:
+        """Write the file, atomically."""
+        with atomic_write(path) as file:
+            if isinstance(self.program, torch.export.ExportedProgram):
+                extra = {CERTIFICATE_FILE: json.dumps(self.certificate)}
+                torch.export.save(self.program, file, extra_files=extra)
+            else:
+                file.write(self.content())
+
+
+class _Scores(nn.Module):
+    """What the file takes, waveform B×N or log-mel B×F×T -> scores B×K."""
+
+    def __init__(self, network: TaggingNetwork, log_mel: nn.Module | None) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
+        if log_mel is not None:
+            self.network.frontend.log_mel = nn.Identity()
         for module in list(self.network.modules()):
             for name, child in list(module.named_children()):
                 if type(child) is nn.MaxPool1d:  # with it torch.export takes the length for fixed
                     setattr(module, name, MaxOverTime(child))
 
-    def forward(self, waveform: Tensor) -> Tensor:
-        return self.network.probabilities(self.network(waveform))
+    def forward(self, given: Tensor) -> Tensor:
+        return self.network.probabilities(self.network(given))
 
 
 def export(
-    tagger: NetworkTagger, path: Path, kind: str, songs: Iterable[np.ndarray] = (), licence: str | None = None
-) -> dict[str, Any]:
-    """Write the network of ``tagger`` to ``path`` in one of FORMATS, atomically; returns its certificate.
+    tagger: NetworkTagger,
+    kind: str = "onnx",
+    songs: Iterable[np.ndarray] = (),
+    licence: str | None = None,
+    log_mel: str = "inside",
+) -> Exported:
+    """The network of ``tagger`` in one of FORMATS.
 
-    The file takes float32 waveforms in [-1, 1] at the rate of the tagger, B×N, and returns scores, B×K, for any number
-    of patches and, where the network allows it, for any length from that of a patch on. The log-mel spectrogram is
-    inside. ``songs``, mono int16 samples at that rate, are scored by both for the certificate; without, a synthesised
-    clip is.
+    It takes float32 waveforms in [-1, 1] at the rate of the tagger, B×N, and returns scores, B×K, for any number of
+    patches and, where the network allows it, for any length from that of a patch on. With ``log_mel="apart"`` it takes
+    the log-mel spectrogram, B×F×T, which the certificate describes; any normalisation of it stays inside. ``songs``,
+    mono int16 samples at that rate, are scored by both for the certificate; without, a synthesised clip is.
 
     Raises MusictagError if the network cannot be exported, and for a difference above TOLERANCE.
     """
     network = copy.deepcopy(tagger.network).cpu().eval().requires_grad_(False)
     if kind == "onnx":
         libraries()  # fail before the work
+    apart = _log_mel(network) if log_mel == "apart" else None
     songs = list(songs)
     certificate = {
         "format": FORMAT,
         "tags": network.tags,
         "sample_rate": network.sample_rate,
         "patch_samples": network.patch_samples,
-        "margin_samples": list(network.frontend.margin_samples),
+        "margin_samples": list(network.margin_samples),
         **{key: value for key, value in tagger.facts.items() if key != "format"},
+        **({} if apart is None else {LOG_MEL: apart.settings}),
         "family": network.frontend.family,
         "licence": licence or tagger.facts.get("licence"),
         "compared_on": f"{len(songs)} songs" if songs else "a synthesised clip",
     }
     for length in ("fixed",) if network.backend.fixed_length else ("free", "fixed"):
         certificate["length"] = length
-        program = _exported(network, length == "free")
-        written = _onnx(program) if kind == "onnx" else program
-        score = _score(written, certificate)
+        program = _exported(network, length == "free", apart)
+        made = Exported(_onnx(program, INPUT if apart is None else LOG_MEL) if kind == "onnx" else program, certificate)
+        score = _score(made, apart)
         try:
             found = [_difference(network, score, song, length == "free") for song in songs or [_clip(network)]]
         except Exception as error:  # ONNX Runtime and PyTorch raise various ones
@@ -89,49 +121,61 @@ def export(
             continue
         certificate["largest_difference"] = max(found)
         if max(found) <= TOLERANCE:
-            with atomic_write(path) as file:
-                if kind == "onnx":
-                    file.write(certified(written, certificate))
-                else:
-                    torch.export.save(written, file, extra_files={CERTIFICATE_FILE: json.dumps(certificate)})
-            return certificate
+            return made
     raise MusictagError(
         f"the exported network's scores differ from PyTorch's by {certificate['largest_difference']:.2g} on "
         f"{certificate['compared_on']}; more than {TOLERANCE} is not allowed, and no file was written"
     )
 
 
-def _score(written: Any, certificate: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
+def _log_mel(network: TaggingNetwork) -> nn.Module:
+    if isinstance(network.frontend, SpectrogramFrontEnd):
+        return network.frontend.log_mel
+    raise MusictagError(
+        f"{type(network.frontend).__name__} has no log-mel spectrogram that could be apart; export it with "
+        "--log-mel inside"
+    )
+
+
+def _score(made: Exported, log_mel: nn.Module | None) -> Callable[[np.ndarray], np.ndarray]:
     """Computes the scores, B×K, of waveforms B×N with what is going to be written."""
-    if not isinstance(written, torch.export.ExportedProgram):
-        return OnnxTagger(certified(written, certificate)).score
-    module = written.module()
-    return lambda waveform: module(torch.from_numpy(waveform)).numpy()
+    if not isinstance(made.program, torch.export.ExportedProgram):
+        return OnnxTagger(made.content()).score
+    module, first = made.program.module(), log_mel or nn.Identity()
+    return lambda waveform: module(first(torch.from_numpy(waveform))).numpy()
 
 
-def _exported(network: TaggingNetwork, free_length: bool) -> torch.export.ExportedProgram:
-    samples = torch.zeros(2, network.input_samples)
-    sizes = {0: torch.export.Dim.DYNAMIC}
-    if free_length:
-        sizes[1] = torch.export.Dim.AUTO
+def _exported(
+    network: TaggingNetwork, free_length: bool, log_mel: nn.Module | None = None
+) -> torch.export.ExportedProgram:
+    given = (log_mel or nn.Identity())(torch.zeros(2, network.input_samples))
+    sizes = {0: torch.export.Dim.DYNAMIC} | ({given.ndim - 1: torch.export.Dim.AUTO} if free_length else {})
+    with quietly(f"torch.export cannot follow {type(network.frontend).__name__} and {type(network.backend).__name__}"):
+        return torch.export.export(_Scores(network, log_mel), (given,), dynamic_shapes=(sizes,))
+
+
+def _onnx(program: torch.export.ExportedProgram, name: str) -> Any:
+    with quietly("this network cannot be written as ONNX"):
+        made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[name], output_names=[OUTPUT])
+        model = made.model_proto
+        graph = model.graph
+        for part in (graph, *graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
+            part.ClearField("metadata_props")  # PyTorch's notes, with paths of this machine
+        return model
+
+
+@contextmanager
+def quietly(what: str) -> Iterator[None]:
+    """Without warnings, of which these tools have many; any error is a MusictagError that begins with ``what``."""
+    logging.disable(logging.WARNING)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.export.export(_Scores(network), (samples,), dynamic_shapes={INPUT: sizes})
-    except Exception as error:  # a part of one's own can make it raise nearly anything
-        parts = f"{type(network.frontend).__name__} and {type(network.backend).__name__}"
-        raise MusictagError(f"torch.export cannot follow {parts}: {reason(error)}") from error
-
-
-def _onnx(program: torch.export.ExportedProgram) -> Any:
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which is not needed
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT])
-    except Exception as error:
-        raise MusictagError(f"this network cannot be written as ONNX: {reason(error)}") from error
-    return made.model_proto
+            yield
+    except Exception as error:  # a part of one's own can make them raise nearly anything
+        raise MusictagError(f"{what}: {reason(error)}") from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _difference(
@@ -141,9 +185,10 @@ def _difference(
     free, also over patches of one and a half times the length."""
     largest = 0.0
     for samples in (network.patch_samples, *([network.patch_samples * 3 // 2] if free_length else [])):
-        starts, patches = cut(song, samples, network.frontend.margin_samples, samples)
-        for first, number in ((0, 1), (0, min(len(starts), _COMPARED_PATCHES))):
-            block = patches(first, number).astype(np.float32) / 32768
+        audio = np.pad(fit_length(song, samples), network.margin_samples)
+        patches = np.lib.stride_tricks.sliding_window_view(audio, samples + sum(network.margin_samples))[::samples]
+        for number in (1, _COMPARED_PATCHES):
+            block = patches[:number].astype(np.float32) / 32768
             with torch.inference_mode():
                 expected = network.probabilities(network(torch.from_numpy(block))).numpy()
             largest = float(np.maximum(largest, np.abs(score(block) - expected).max()))  # NaN stays NaN

@@ -1,13 +1,12 @@
-"""Inference with a trained network: songs are cut into patches, and a song's score is the mean over them.
+"""Inference with a trained network.
 
 Legend: B patches, N samples, K tags.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -18,13 +17,10 @@ from torch import Tensor
 
 from musictag.common.errors import MusictagError
 from musictag.common.text import reason
-from musictag.data.audio.read import AudioSource
 from musictag.inference.embedding import PENULTIMATE, Embedder, layers
 from musictag.inference.hub import save_pretrained
 from musictag.inference.layers import Layer
-from musictag.inference.many_songs import one_result
-from musictag.inference.over_patches import Patches, over_patches
-from musictag.inference.tagger import Tagger, Taggram
+from musictag.inference.over_patches import Patches, PatchTagger, Result
 from musictag.models.checkpoint import StoredTagger, check_fit, read_tagger
 from musictag.models.factory import check_targets
 from musictag.models.inference_form import InferenceForm, check_precision
@@ -32,11 +28,10 @@ from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import locate
 
 
-class NetworkTagger(Tagger):
+class NetworkTagger(PatchTagger):
     """Tags songs with ``network``, on the network's device.
 
-    A song's score is the mean over its patches (section 2 of the paper); a song shorter than a patch is repeated to
-    fill it. ``precision`` is that of the network's inference form, which is made on first use.
+    ``precision`` is that of the network's inference form, which is made on first use.
 
     Raises MusictagError for an unknown precision, and for one that the device lacks.
     """
@@ -47,6 +42,7 @@ class NetworkTagger(Tagger):
         super().__init__(network.tags, network.sample_rate, facts)
         check_precision(precision, next(network.parameters()).device)
         self._network, self.precision = network, precision
+        self.patch_samples, self.margin_samples = network.patch_samples, network.margin_samples
         self._lock, self._made = Lock(), None
 
     @property
@@ -61,20 +57,8 @@ class NetworkTagger(Tagger):
                 self._made = self.network.inference_form(self.precision)
             return self._made
 
-    def predict_song(self, audio: np.ndarray) -> np.ndarray:
-        return over_patches(self.network, self.scores, audio, self.network.patch_samples)[1].mean(axis=0)
-
-    def work(self) -> Patches[np.ndarray]:
-        return Patches(self.network, self.scores, self.network.patch_samples, lambda _, rows: rows.mean(axis=0))
-
-    def taggram(self, source: AudioSource, hop_seconds: float | None = None) -> Taggram:
-        hop_seconds = self.network.patch_seconds if hop_seconds is None else hop_seconds
-        hop_samples = round(hop_seconds * self.sample_rate) if math.isfinite(hop_seconds) else 0
-        if hop_samples < 1:
-            raise MusictagError(f"hop_seconds={hop_seconds}; it must be at least one sample, {1 / self.sample_rate} s")
-        patches = Patches(self.network, self.scores, hop_samples, lambda starts, rows: (starts, rows))
-        starts, scores = one_result(patches, source, self.sample_rate)
-        return Taggram(times=starts / self.sample_rate, tags=self.tag_names, scores=scores)
+    def patches(self, hop_samples: int, finish: Callable[[np.ndarray, np.ndarray], Result]) -> Patches[Result]:
+        return Patches(self.network, self.scores, hop_samples, finish)
 
     def save_pretrained(self, folder: str | Path, licence: str | None = None) -> None:
         save_pretrained(self.network, self.facts, self.path, Path(folder), licence)

@@ -7,21 +7,20 @@ Legend: B patches, N samples, K tags.
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 import xxhash
 
 from musictag.common.errors import MusictagError
 from musictag.common.text import parse_json, reason
-from musictag.data.audio.read import AudioSource
-from musictag.inference.layers import Layer
-from musictag.inference.over_patches import BATCH_SECONDS, cut
-from musictag.inference.tagger import SongEmbedder, Tagger, Taggram
+from musictag.inference.over_patches import Patches, PatchTagger, Result
 from musictag.models.frontends import FAMILIES
+from musictag.models.frontends.log_mel import LogMel
 from musictag.models.network import MAX_PATCH_SAMPLES
 from musictag.models.spec import checked_tags
 
@@ -30,14 +29,17 @@ KEY = "musictag"
 #: What every certificate has; the rest are facts about the tagger that it was made from.
 FACTS = ("format", "tags", "sample_rate", "patch_samples", "margin_samples", "length", "family", "digest")
 INPUT, OUTPUT = "waveform", "scores"
-_NO_LAYERS = "an exported network has no layers that can be asked for; use the tagger that it was made from"
+#: The input of a network without its log-mel spectrogram, and the key under which the certificate describes that.
+LOG_MEL = "log_mel"
 
 
-class OnnxTagger(Tagger):
+class OnnxTagger(PatchTagger):
     """Tags songs with the exported network ``content`` (the bytes of a file), which may be untrusted.
 
     Raises ValueError for anything that is not such a network, is damaged, or does not match its certificate.
     """
+
+    no_layers = "an exported network has no layers that can be asked for; use the tagger that it was made from"
 
     def __init__(self, content: bytes) -> None:
         onnx, runtime = libraries()
@@ -46,39 +48,33 @@ class OnnxTagger(Tagger):
         tags = checked_tags(certificate["tags"])
         super().__init__(tags, certificate["sample_rate"], certificate)
         self.certificate = certificate
-        self._patch, self._margin = certificate["patch_samples"], tuple(certificate["margin_samples"])
+        self.patch_samples, self.margin_samples = certificate["patch_samples"], tuple(certificate["margin_samples"])
+        self._log_mel = LogMel(self.sample_rate, **certificate[LOG_MEL]) if LOG_MEL in certificate else None
+        if self._log_mel is not None and self._log_mel.margin_samples != self.margin_samples:
+            raise ValueError("its log-mel spectrogram does not have the margins of its certificate")
         _check_self_contained(model)
         self._session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        scores = self.score(np.zeros((2, self._patch + sum(self._margin)), dtype=np.float32))
+        scores = self.score(np.zeros((2, self.input_samples), dtype=np.float32))
         if scores.shape != (2, len(tags)) or not ((scores >= 0) & (scores <= 1)).all():
             raise ValueError(f"it does not give each of the {len(tags)} tags of its certificate a score from 0 to 1")
 
     def score(self, waveform: np.ndarray) -> np.ndarray:
         """Waveform B×N float32 in [-1, 1] -> scores B×K float32."""
-        return self._session.run([OUTPUT], {INPUT: waveform})[0]
+        return self._session.run([OUTPUT], self.graph_input(waveform))[0]
 
-    def predict_song(self, audio: np.ndarray) -> np.ndarray:
-        return self._over_patches(audio, self._patch)[1].mean(axis=0)
+    def graph_input(self, waveform: np.ndarray) -> dict[str, np.ndarray]:
+        """What the network in the file takes, by name: the waveform, or its log-mel spectrogram, B×F×T float32."""
+        if self._log_mel is None:
+            return {INPUT: waveform}
+        return {LOG_MEL: self._log_mel(torch.from_numpy(waveform)).numpy()}
 
-    def taggram(self, source: AudioSource, hop_seconds: float | None = None) -> Taggram:
-        hop_seconds = self._patch / self.sample_rate if hop_seconds is None else hop_seconds
-        hop_samples = round(hop_seconds * self.sample_rate) if math.isfinite(hop_seconds) else 0
-        if hop_samples < 1:
-            raise MusictagError(f"hop_seconds={hop_seconds}; it must be at least one sample, {1 / self.sample_rate} s")
-        starts, scores = self._over_patches(self.read(source), hop_samples)
-        return Taggram(times=starts / self.sample_rate, tags=self.tag_names, scores=scores)
+    def patches(self, hop_samples: int, finish: Callable[[np.ndarray, np.ndarray], Result]) -> Patches[Result]:
+        return _Patches(self, self.score, hop_samples, finish)
 
-    def _over_patches(self, audio: np.ndarray, hop_samples: int) -> tuple[np.ndarray, np.ndarray]:
-        starts, patches = cut(audio, self._patch, self._margin, hop_samples)
-        at_once = max(1, int(BATCH_SECONDS * self.sample_rate / self._patch))
-        blocks = (patches(first, at_once) for first in range(0, len(starts), at_once))
-        return starts, np.concatenate([self.score(block.astype(np.float32) / 32768) for block in blocks])
 
-    def embedder(self, layer: str | None = None) -> SongEmbedder:
-        raise MusictagError(_NO_LAYERS)
-
-    def layers(self) -> dict[str, Layer]:
-        raise MusictagError(_NO_LAYERS)
+class _Patches(Patches[Result]):
+    def _rows(self, patches: np.ndarray) -> np.ndarray:
+        return self._compute(patches.astype(np.float32) / 32768)
 
 
 def libraries() -> tuple[ModuleType, ModuleType]:

@@ -6,9 +6,11 @@ Legend: B patches, N samples.
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +18,9 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.data.audio.patches import fit_length, patch_starts
-from musictag.inference.many_songs import Song, Work
+from musictag.data.audio.read import AudioSource
+from musictag.inference.many_songs import Song, Work, one_result
+from musictag.inference.tagger import Tagger, Taggram
 from musictag.models.network import TaggingNetwork
 
 BATCH_SECONDS = 64  # audio per batch; bounds the memory
@@ -29,8 +33,12 @@ def over_patches(
     network: TaggingNetwork, compute: Callable[[Tensor], Tensor], audio: np.ndarray, hop_samples: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """``Patches`` of a song in memory, mono int16 (N): their start samples (B), and the rows of ``compute``."""
-    patches = Patches(network, compute, hop_samples, lambda starts, rows: (starts, rows))
-    song, size = patches.begin(), round(_BLOCK_SECONDS * network.sample_rate)
+    return in_memory(Patches(network, compute, hop_samples, lambda starts, rows: (starts, rows)), audio)
+
+
+def in_memory(patches: Patches[Result], audio: np.ndarray) -> Result:
+    """What ``patches`` make of a song in memory, mono int16 (N)."""
+    song, size = patches.begin(), round(_BLOCK_SECONDS * patches.network.sample_rate)
     for first in range(0, len(audio), size):
         song.add(audio[first : first + size])
     song.end()
@@ -48,14 +56,13 @@ class Patches(Work[Result]):
 
     def __init__(
         self,
-        network: TaggingNetwork,
-        compute: Callable[[Tensor], Tensor],
+        network: TaggingNetwork | PatchTagger,
+        compute: Callable[[Any], Any],
         hop_samples: int,
         finish: Callable[[np.ndarray, np.ndarray], Result],
     ) -> None:
         self.network, self.hop_samples, self.finish = network, hop_samples, finish
         self._compute = compute
-        self._device = next(network.parameters()).device
         self._at_once = max(1, int(BATCH_SECONDS * network.sample_rate / network.input_samples))
         self._waiting: list[tuple[PatchedSong, np.ndarray]] = []
 
@@ -91,7 +98,7 @@ class Patches(Work[Result]):
     @torch.inference_mode()
     def _rows(self, patches: np.ndarray) -> np.ndarray:
         with evaluating(self.network):
-            block = torch.from_numpy(patches).to(self._device)
+            block = torch.from_numpy(patches).to(next(self.network.parameters()).device)
             try:
                 return self._compute(block.float() / 32768).cpu().numpy()
             except (RuntimeError, MemoryError) as error:
@@ -108,7 +115,7 @@ class PatchedSong(Song[Result], Generic[Result]):
         self.error: Exception | None = None
         self._patches, network = patches, patches.network
         self._hop, self._patch, self._input = patches.hop_samples, network.patch_samples, network.input_samples
-        self._margins = network.frontend.margin_samples
+        self._margins = network.margin_samples
         self._starts: np.ndarray | None = None
         #: samples from ``_first`` on, counted with the margin before the song
         self._held, self._first, self._num_samples = np.zeros(self._margins[0], np.int16), 0, 0
@@ -147,15 +154,35 @@ class PatchedSong(Song[Result], Generic[Result]):
         return self._patches.finish(self._starts, np.stack(self.rows))
 
 
-def cut(
-    audio: np.ndarray, patch_samples: int, margin_samples: tuple[int, int], hop_samples: int
-) -> tuple[np.ndarray, Callable[[int, int], np.ndarray]]:
-    """Start samples (B) of the patches of a song, mono int16 (N), and a function of the number of the first patch and
-    how many there are to be, at most, that returns them with margins, int16."""
-    starts = patch_starts(len(audio), patch_samples, hop_samples)
-    audio = np.pad(fit_length(audio, patch_samples), margin_samples)
-    windows = np.lib.stride_tricks.sliding_window_view(audio, patch_samples + sum(margin_samples))
-    return starts, lambda first, number: windows[starts[first : first + number]]
+class PatchTagger(Tagger):
+    """A tagger that hears songs patch by patch: a song's score is the mean over its patches (section 2 of the paper); a
+    song shorter than a patch is repeated to fill it. Sizes are in samples."""
+
+    patch_samples: int
+    margin_samples: tuple[int, int]  # before and after a patch, as in ``FrontEnd``
+
+    @abstractmethod
+    def patches(self, hop_samples: int, finish: Callable[[np.ndarray, np.ndarray], Result]) -> Patches[Result]:
+        """Songs as patches, whose rows are scores; see ``Patches``."""
+
+    @property
+    def input_samples(self) -> int:
+        return self.patch_samples + sum(self.margin_samples)
+
+    def work(self) -> Patches[np.ndarray]:
+        return self.patches(self.patch_samples, lambda _, rows: rows.mean(axis=0))
+
+    def predict_song(self, audio: np.ndarray) -> np.ndarray:
+        return in_memory(self.work(), audio)
+
+    def taggram(self, source: AudioSource, hop_seconds: float | None = None) -> Taggram:
+        hop_seconds = self.patch_samples / self.sample_rate if hop_seconds is None else hop_seconds
+        hop_samples = round(hop_seconds * self.sample_rate) if math.isfinite(hop_seconds) else 0
+        if hop_samples < 1:
+            raise MusictagError(f"hop_seconds={hop_seconds}; it must be at least one sample, {1 / self.sample_rate} s")
+        patches = self.patches(hop_samples, lambda starts, rows: (starts, rows))
+        starts, scores = one_result(patches, source, self.sample_rate)
+        return Taggram(times=starts / self.sample_rate, tags=self.tag_names, scores=scores)
 
 
 @contextmanager

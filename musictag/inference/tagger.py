@@ -85,6 +85,8 @@ class Tagger(ABC):
     Raises MusictagError for a calibration that does not fit the tags, or is damaged.
     """
 
+    no_layers: str  #: why, for a kind of tagger that has none that ``embed`` could use
+
     def __init__(
         self, tags: Iterable[Mapping[str, str]], sample_rate: float, facts: Mapping[str, Any] | None = None
     ) -> None:
@@ -226,13 +228,13 @@ class Tagger(ABC):
         model that only works on whole songs.
         """
 
-    @abstractmethod
     def embedder(self, layer: str | None = None) -> SongEmbedder:
         """Computes ``embed`` for many songs, looking up the layer only once. Raises as ``embed`` does."""
+        raise MusictagError(self.no_layers)
 
-    @abstractmethod
     def layers(self) -> dict[str, Layer]:
         """The layers that ``embed`` accepts, by name."""
+        raise MusictagError(self.no_layers)
 
 
 def checked_facts(facts: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class TaggingNetwork(nn.Module):
                 f"Hz; at most {MAX_PATCH_SAMPLES:,} are allowed"
             )
         #: a patch with the margins that the front-end requires: N of ``forward`` in training
-        self.input_samples = self.patch_samples + sum(self.frontend.margin_samples)
+        self.input_samples = self.patch_samples + sum(self.margin_samples)
         in_frames = self.frontend.num_frames(self.input_samples)
         self.backend: BackEnd = build(
             self._spec["backend"],
@@ -82,7 +82,7 @@ class TaggingNetwork(nn.Module):
         )
         needed = self.frontend.samples_for(self.backend.min_frames)
         if self.input_samples < needed:
-            needed -= sum(self.frontend.margin_samples)
+            needed -= sum(self.margin_samples)
             seconds = math.ceil(1e4 * needed / self.sample_rate) / 1e4
             raise MusictagError(
                 f"data.patch_seconds={patch_seconds} is too short: {self.patch_samples} samples at {self.sample_rate} "
@@ -102,6 +102,11 @@ class TaggingNetwork(nn.Module):
     def tags(self) -> list[dict[str, str]]:
         """Name and kind of each tag, in the order of the outputs."""
         return self.spec["tags"]
+
+    @property
+    def margin_samples(self) -> tuple[int, int]:
+        """Samples of the song that the front-end needs before and after a patch."""
+        return self.frontend.margin_samples
 
     @property
     def patch_seconds(self) -> float:

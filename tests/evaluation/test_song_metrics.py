@@ -16,7 +16,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.evaluation.bootstrap import Ranking, song_resamples
 from musictag.evaluation.song_average import SongAverage
-from musictag.evaluation.song_metrics import average_precision, roc_auc, song_metrics
+from musictag.evaluation.song_metrics import paired_changes, song_metrics
 
 HANGS = 240  # seconds
 
@@ -36,6 +36,15 @@ def names_of(tags):
 
 def classification(tags):
     return ["classification"] * tags
+
+
+def roc_auc(scores, targets):
+    """Of one tag (S)."""
+    return Ranking(scores, targets).score(np.ones((len(scores), 1), np.int32))[0][0]
+
+
+def average_precision(scores, targets):
+    return Ranking(scores, targets).score(np.ones((len(scores), 1), np.int32))[1][0]
 
 
 def best_f1(y_true, y_score, sample_weight=None):
@@ -196,6 +205,28 @@ def test_interval_is_that_of_a_bootstrap_done_the_long_way():
     shift = metrics["roc_auc"]["value"] - np.mean(means)
     assert metrics["roc_auc"]["low"] == pytest.approx(np.quantile(means, 0.1) + shift, abs=1e-12)
     assert metrics["roc_auc"]["high"] == pytest.approx(np.quantile(means, 0.9) + shift, abs=1e-12)
+
+
+def test_the_change_of_two_systems_is_that_on_the_same_resamples():
+    before, targets = random_evaluation(songs=40, tags=3, prevalence=0.3)
+    after = (0.7 * before + 0.3 * random_evaluation(songs=40, tags=3, seed=1)[0]).astype(np.float32)
+    asked = {"resamples": 200, "confidence": 0.8, "seed": 9}
+    found = paired_changes(before, after, targets, classification(3), ["roc_auc", "d_prime"], **asked)
+    old, new = (song_metrics(one, targets, names_of(3), classification(3), **asked) for one in (before, after))
+    changes = []
+    for counts in np.concatenate(list(song_resamples(40, 200, seed=9)), axis=1).T:
+        drawn = np.repeat(np.arange(40), counts)
+        areas = [
+            np.mean([sklearn.metrics.roc_auc_score(targets[drawn, k], one[drawn, k]) for k in range(3)])
+            for one in (before, after)
+        ]
+        changes.append(areas[1] - areas[0])
+    shift = new["roc_auc"]["value"] - old["roc_auc"]["value"] - np.mean(changes)
+    assert found["roc_auc"]["value"] == pytest.approx(new["roc_auc"]["value"] - old["roc_auc"]["value"], abs=1e-12)
+    assert found["roc_auc"]["low"] == pytest.approx(np.quantile(changes, 0.1) + shift, abs=1e-12)
+    assert found["roc_auc"]["high"] == pytest.approx(np.quantile(changes, 0.9) + shift, abs=1e-12)
+    same = paired_changes(before, before, targets, classification(3), ["pr_auc"], **asked)
+    assert same == {"pr_auc": {"value": 0.0, "low": 0.0, "high": 0.0}}
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():

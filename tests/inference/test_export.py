@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,13 @@ import torch
 import musictag
 from musictag.cli import main
 from musictag.common.errors import MusictagError
+from musictag.data.audio.patches import fit_length
 from musictag.evaluation.calibration import calibrate
+from musictag.experiment.int8 import _quantised
 from musictag.inference import export as exporting
 from musictag.inference.familiarity import fit_familiarity, sound
-from musictag.inference.onnx_tagger import certified
+from musictag.inference.network_tagger import NetworkTagger
+from musictag.inference.onnx_tagger import OnnxTagger, certified
 from musictag.models.checkpoint import write_tagger
 from musictag.models.network import TaggingNetwork
 from tests.helpers.experiments import ROOT
@@ -87,13 +91,16 @@ def test_the_certificate_says_what_the_file_is(folder: Path) -> None:
     assert (certificate["licence"], certificate["compared_on"]) == ("CC0-1.0", "a synthesised clip")
     assert (certificate["sample_rate"], certificate["patch_samples"]) == (RATE, 48000)
     assert 0 <= certificate["largest_difference"] < 1e-5
+    content = (folder / "x.onnx").read_bytes()
+    assert b"network.backend.output.weight" in content
+    assert b".py" not in content  # PyTorch notes the path of every line that made a layer
 
 
 def test_the_example_without_musictag_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "tagging.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(import json\n\nimport numpy.*?)```", page, flags=re.DOTALL)
     assert "musictag" not in example.replace('"musictag"', "")
-    assert len(example.strip().splitlines()) <= 14
+    assert len([line for line in example.splitlines() if line]) == 10
     import soundfile
 
     soundfile.write(folder / "song.wav", notes(3, 6.0), RATE)
@@ -104,6 +111,40 @@ def test_the_example_without_musictag_runs(folder: Path, monkeypatch: pytest.Mon
     expected = musictag.load(folder / "tagger.safetensors").tag("song.wav")
     for tag, score in zip(names["certificate"]["tags"], names["scores"], strict=True):
         assert score == pytest.approx(expected[tag["name"]], abs=1e-5)
+
+
+def test_the_log_mel_apart_is_the_one_of_the_certificate(folder: Path, tmp_path: Path) -> None:
+    """The recipe of docs/tagging.md, with librosa, makes what the network in the file takes."""
+    import librosa
+    import onnxruntime
+
+    path, song = folder / "apart.onnx", notes(7, 6.0)
+    assert main(["export", str(folder / "tagger.safetensors"), "-o", str(path), "--log-mel", "apart"]) == 0
+    exported = musictag.load(path)
+    expected = musictag.load(folder / "tagger.safetensors").predict_song(song)
+    np.testing.assert_allclose(exported.predict_song(song), expected, atol=1e-5)
+    mel = exported.certificate["log_mel"]
+    assert (mel["compression"], mel["pad_mode"], mel["mel"]) == ("log10", "constant", "slaney")
+    page = (ROOT / "docs" / "tagging.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r'```python\n(mel = certificate\["log_mel"\].*?)```', page, flags=re.DOTALL)
+    patch = song[:48000].astype(np.float32) / 32768
+    names = {"certificate": exported.certificate, "patch": patch, "np": np, "librosa": librosa}
+    exec(recipe, names)
+    given = {"log_mel": names["log_mel"][None].astype(np.float32)}
+    (scores,) = onnxruntime.InferenceSession(path).run(None, given)[0]
+    np.testing.assert_allclose(scores, exported.predict_song(song[:48000]), atol=1e-4)
+    model = onnx.load(path)
+    for change in ({"n_fft": "512"}, {"n_fft": 2**30}, {"num_mels": mel["num_mels"] + 1}, {"pad_mode": "song"}):
+        (tmp_path / "x.onnx").write_bytes(certified(model, exported.certificate | {"log_mel": mel | change}))
+        with pytest.raises(MusictagError, match="not a tagger exported by musictag, or is damaged"):
+            musictag.load(tmp_path / "x.onnx")
+
+
+def test_a_waveform_network_has_no_log_mel_to_set_apart() -> None:
+    with pytest.raises(
+        MusictagError, match="no log-mel spectrogram that could be apart; export it with --log-mel insi"
+    ):
+        exporting.export(NetworkTagger(make_small_network("waveform_small")), log_mel="apart")
 
 
 def damaged(folder: Path, change: str) -> bytes:
@@ -172,7 +213,9 @@ def test_damaged_bytes_are_an_error_of_ours(folder: Path, tmp_path: Path) -> Non
 
 def test_torch_export_has_the_same_scores_and_certificate(folder: Path) -> None:
     tagger = musictag.load(folder / "tagger.safetensors")
-    certificate = exporting.export(tagger, folder / "x.pt2", "torch-export", [notes(5, 7.0)])
+    made = exporting.export(tagger, "torch-export", [notes(5, 7.0)])
+    made.save(folder / "x.pt2")
+    certificate = made.certificate
     files = {exporting.CERTIFICATE_FILE: ""}
     module = torch.export.load(folder / "x.pt2", extra_files=files).module()
     assert json.loads(files[exporting.CERTIFICATE_FILE]) == certificate
@@ -182,19 +225,21 @@ def test_torch_export_has_the_same_scores_and_certificate(folder: Path) -> None:
     np.testing.assert_allclose(found, tagger.predict_song(song), atol=1e-5)
 
 
-def test_another_network_than_pytorchs_is_not_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tagger = musictag.load(folder / "tagger.safetensors")
+def test_another_network_than_pytorchs_is_not_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = exporting._exported
 
-    def changed(network: torch.nn.Module, free_length: bool) -> torch.export.ExportedProgram:
+    def changed(network: torch.nn.Module, *rest: Any) -> torch.export.ExportedProgram:
         other = copy.deepcopy(network)
         other.backend.output.bias.data += 0.01
-        return whole(other, free_length)
+        return whole(other, *rest)
 
     monkeypatch.setattr(exporting, "_exported", changed)
-    with pytest.raises(MusictagError, match=r"differ from PyTorch's by 0\.00.*no file was written"):
-        exporting.export(tagger, folder / "y.pt2", "torch-export")
-    assert not (folder / "y.pt2").exists()
+    model, out = str(folder / "tagger.safetensors"), folder / "y.pt2"
+    assert main(["export", model, "--format", "torch-export", "-o", str(out)]) == 1
+    assert re.search(r"differ from PyTorch's by 0\.00.*no file was written", capsys.readouterr().err)
+    assert not out.exists()
 
 
 def test_what_cannot_be_exported(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,8 +256,15 @@ def test_every_preset_exports(name: str, tmp_path: Path) -> None:
     network = trained(name)
     write_tagger(tmp_path / "tagger.safetensors", network)
     tagger = musictag.load(tmp_path / "tagger.safetensors")
-    certificate = exporting.export(tagger, tmp_path / "x.onnx", "onnx", [notes(0, 20.0)])
+    made = exporting.export(tagger, "onnx", [notes(0, 20.0)])
+    made.save(tmp_path / "x.onnx")
+    certificate = made.certificate
     page = (ROOT / "docs" / "tagging.md").read_text(encoding="utf-8")
     (row,) = (line for line in page.splitlines() if line.startswith(f"| {certificate['length']} |"))
     assert f"`{name}`" in row
-    musictag.load(tmp_path / "x.onnx")
+    exported = musictag.load(tmp_path / "x.onnx")
+    patch = (
+        fit_length(notes(0, 20.0), exported.input_samples)[None, : exported.input_samples].astype(np.float32) / 32768
+    )
+    small = OnnxTagger(exporting.Exported(_quantised(made, exported, patch), certificate).content())
+    assert 0 < np.abs(small.score(patch) - exported.score(patch)).max() < 0.2

@@ -85,8 +85,8 @@ FAULTS = (
     Fault(
         "the seed of a bootstrap decides nothing",
         "musictag/evaluation/song_metrics.py",
-        "song_resamples(len(songs.scores), resamples, seed)",
-        "song_resamples(len(songs.scores), resamples, 0)",
+        "song_resamples(len(scores), resamples, seed)",
+        "song_resamples(len(scores), resamples, 0)",
         "evaluation/test_song_metrics.py::test_deterministic_for_a_seed_whatever_the_chunks",
     ),
     Fault(
@@ -190,8 +190,8 @@ FAULTS = (
     Fault(
         "the bootstrap of a run has always the same seed",
         "musictag/experiment/results/files.py",
-        '        seed=config["seeds"]["order"],\n    )\n    plot_tags',
-        "        seed=0,\n    )\n    plot_tags",
+        '"seed": config["seeds"]["order"],',
+        '"seed": 0,',
         "training/test_training_by_hand.py::test_the_intervals_of_a_run_are_drawn_with_its_seed",
     ),
     Fault(

@@ -17,6 +17,7 @@ from musictag.experiment.identity import system_label
 from musictag.experiment.results.files import (
     VALIDATION,
     Predictions,
+    intervals,
     read_predictions,
     read_results,
     write_predictions,
@@ -66,16 +67,9 @@ def make_ensemble(runs: Sequence[Path], folder: Path) -> dict[str, Any]:
     write_predictions(
         folder / "predictions.npz", predictions.song_ids, tags, kinds, scores, predictions.targets, validation
     )
-    evaluation = first["config"]["evaluation"]
-    test = song_metrics(
-        scores,
-        predictions.targets,
-        tags,
-        kinds,
-        resamples=evaluation["bootstrap_resamples"],
-        confidence=evaluation["confidence"],
-        seed=(first.get("seeds") or {}).get("order", first["seed"]),
-    )
+    seed = (first.get("seeds") or {}).get("order", first["seed"])
+    asked = intervals(first["config"] | {"seeds": {"order": seed}})
+    test = song_metrics(scores, predictions.targets, tags, kinds, **asked)
     plot_tags(test, folder / "tags.png")
     facts, content = {}, _described([metrics for _, metrics, _ in found]) | {"run": folder.name, "test": test}
     if validation is not None:

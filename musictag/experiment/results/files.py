@@ -9,7 +9,7 @@ import json
 import platform
 import subprocess
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -102,7 +102,7 @@ def results_as_asked(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | 
     if _has_intervals(metrics, config):
         return metrics
     with lock_run(run_dir):
-        return _with_intervals(run_dir, metrics, config["evaluation"], config["seeds"]["order"])
+        return _with_intervals(run_dir, metrics, config)
 
 
 def _has_intervals(metrics: dict[str, Any], config: dict[str, Any]) -> bool:
@@ -111,18 +111,10 @@ def _has_intervals(metrics: dict[str, Any], config: dict[str, Any]) -> bool:
     return intervals and all(key in found for key in METRICS)
 
 
-def _with_intervals(run_dir: Path, before: dict[str, Any], evaluation: dict[str, Any], seed: int) -> dict[str, Any]:
+def _with_intervals(run_dir: Path, before: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     found = read_predictions(run_dir)
-    intervals = {name: evaluation[name] for name in ("bootstrap_resamples", "confidence")}
-    test = song_metrics(
-        found.scores,
-        found.targets,
-        found.tags.tolist(),
-        found.kinds.tolist(),
-        resamples=intervals["bootstrap_resamples"],
-        confidence=intervals["confidence"],
-        seed=seed,
-    )
+    asked = {name: config["evaluation"][name] for name in ("bootstrap_resamples", "confidence")}
+    test = song_metrics(found.scores, found.targets, found.tags.tolist(), found.kinds.tolist(), **intervals(config))
     known = [key for key in METRICS if key in before["test"]]
     if _scores(test, known) != _scores(before["test"], known):
         raise MusictagError(
@@ -130,7 +122,7 @@ def _with_intervals(run_dir: Path, before: dict[str, Any], evaluation: dict[str,
             "intervals can be computed; delete the folder and rerun the command"
         )
     plot_tags(test, run_dir / "tags.png")
-    return _with_config(run_dir, before | {"test": test}, {"evaluation": before["config"]["evaluation"] | intervals})
+    return _with_config(run_dir, before | {"test": test}, {"evaluation": before["config"]["evaluation"] | asked})
 
 
 def _with_config(run_dir: Path, metrics: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
@@ -144,6 +136,16 @@ def _with_config(run_dir: Path, metrics: dict[str, Any], changed: dict[str, Any]
 
 def _scores(test: dict[str, Any], keys: Sequence[str]) -> list[float | None]:
     return [test[key] and round(test[key]["value"], 9) for key in keys]
+
+
+def intervals(config: dict[str, Any]) -> dict[str, Any]:
+    """What ``config`` says about intervals, as ``song_metrics`` takes it."""
+    asked = config["evaluation"]
+    return {
+        "resamples": asked["bootstrap_resamples"],
+        "confidence": asked["confidence"],
+        "seed": config["seeds"]["order"],
+    }
 
 
 def write_scores(
@@ -168,16 +170,7 @@ def write_scores(
     targets, names, kinds = data.targets("test"), [tag.name for tag in data.tags], [tag.kind for tag in data.tags]
     validation = validation_scores, data.targets("validation")
     write_predictions(run_dir / "predictions.npz", data.song_ids("test"), names, kinds, scores, targets, validation)
-    evaluation = config["evaluation"]
-    metrics = song_metrics(
-        scores,
-        targets,
-        names,
-        kinds,
-        resamples=evaluation["bootstrap_resamples"],
-        confidence=evaluation["confidence"],
-        seed=config["seeds"]["order"],
-    )
+    metrics = song_metrics(scores, targets, names, kinds, **intervals(config))
     plot_tags(metrics, run_dir / "tags.png")
     facts = tagger_facts(data, metrics, validation_scores)
     on_scored(facts)
@@ -199,11 +192,7 @@ def write_scores(
         "calibration": calibration_summary(facts["calibration"]["tags"], scores, targets, kinds),
         **own,
         "device": device,
-        "machine": platform.platform(),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in packages}
-        | code_versions(config),
-        "git": git_state(),
+        **machine_and_code(packages, code_versions(config)),
         "config": config,
     }
     write_json(run_dir / "metrics.json", content)
@@ -234,13 +223,17 @@ def write_predictions(
         )
 
 
-def git_state() -> dict[str, Any] | None:
+def machine_and_code(packages: Sequence[str] = PACKAGES, own: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """``machine``, ``versions`` of Python, ``packages`` and one's ``own`` code, and ``git``, for metrics.json."""
+    versions = {"python": platform.python_version()} | {name: version(name) for name in packages} | dict(own or {})
+    return {"machine": platform.platform(), "versions": versions, "git": _git_state()}
+
+
+def _git_state() -> dict[str, Any] | None:
     """Commit of the working folder and whether files differ from it; None outside a git checkout."""
 
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ("git", *arguments), capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
+    def git(*words: str) -> str:
+        return subprocess.run(("git", *words), capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
         return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}

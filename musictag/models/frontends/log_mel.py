@@ -63,6 +63,11 @@ class LogMel(nn.Module):
     ):
         super().__init__()
         f_max_hz = sample_rate / 2 if f_max_hz is None else f_max_hz
+        #: ``LogMel(sample_rate, **settings)`` is the same again
+        self.settings = {
+            "n_fft": n_fft, "hop_samples": hop_samples, "num_mels": num_mels, "f_min_hz": f_min_hz,
+            "f_max_hz": f_max_hz, "pad_mode": pad_mode, "mel": mel, "compression": compression,
+        }  # fmt: skip
         for name, value, allowed in (
             ("pad_mode", pad_mode, ("constant", "reflect", "song")),
             ("mel", mel, ("slaney", "htk")),
