@@ -8,10 +8,11 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 from musictag.common.errors import MusictagError, SongError, SongWarning
+from musictag.common.progress import Progress
 from musictag.common.text import printable, reason
 from musictag.inference.many_songs import attempt
 from musictag.library.sources import songs_of
@@ -26,19 +27,20 @@ _ON_SCREEN = 20
 class Songs:
     """The songs that ``names`` stand for (see ``songs_of``).
 
-    ``paths`` are collected immediately. Files that cannot be used are reported on standard error.
+    ``paths`` are collected immediately; ``done`` counts those that succeed. Files that cannot be used are reported on
+    standard error.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.done = self.failed = 0
+        self.done = 0
+        self.failures: list[str] = []
         self._signal_handler = SignalHandler(promise="")
         self._stopped: int | None = None
-        self._failures: list[str] = []
         self.paths = songs_of(names, self.fail)
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
-        """Inside, a signal only ends ``each``: writes that have begun are completed."""
+        """Inside, a signal only ends ``successes``: writes that have begun are completed."""
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, SongWarning):
@@ -56,29 +58,36 @@ class Songs:
         """Path and result of every song for which ``work`` succeeds."""
         return self.successes((path, attempt(lambda: work(path))) for path in self.paths)  # noqa: B023
 
-    def successes(self, results: Iterable[tuple[str, Result | Exception]]) -> Iterator[tuple[str, Result]]:
-        """The ``results`` that are no errors; a signal ends the work on the next one."""
-        results = iter(results)
-        while True:
-            try:
-                self._signal_handler.defer(False)
-                path, result = next(results, (None, None))
-            except (KeyboardInterrupt, Stopped) as stop:
-                self._stopped = stop.status if isinstance(stop, Stopped) else 130
-                return
-            finally:
-                self._signal_handler.defer(True)
-            if path is None:
-                return
-            if isinstance(result, Exception):
-                self.fail(path, why_not(result))
-            else:
-                self.done += 1
-                yield path, result
+    def successes(
+        self, results: Iterable[tuple[str, Result | Exception]], doing: str | None = None
+    ) -> Iterator[tuple[str, Result]]:
+        """The ``results`` that are no errors, one for each of ``paths``; a signal ends the work on the next one. With
+        ``doing``, what is done to the songs, progress is shown."""
+        results, seen, known = iter(results), 0, 0
+        with suppress(_Ended), Progress(doing, len(self.paths), "files") if doing else nullcontext() as progress:
+            while True:
+                try:
+                    self._signal_handler.defer(False)
+                    path, result = next(results, (None, None))
+                except (KeyboardInterrupt, Stopped) as stop:
+                    self._stopped = stop.status if isinstance(stop, Stopped) else 130
+                    raise _Ended from None
+                finally:
+                    self._signal_handler.defer(True)
+                if path is None:
+                    return
+                if isinstance(result, Exception):
+                    self.fail(path, _why_not(result))
+                else:
+                    self.done += 1
+                    yield path, result
+                seen, known = seen + 1, known + (not getattr(result, "is_new", True))
+                if progress is not None:
+                    progress.show(seen, known)
 
     @property
     def is_stopped(self) -> bool:
-        """Whether ``each`` ended early."""
+        """Whether ``successes`` ended early."""
         return self._stopped is not None
 
     def status(self, what: str) -> int:
@@ -86,32 +95,32 @@ class Songs:
 
         After many files, those that failed are listed again.
         """
-        if self._failures and len(self.paths) > _ON_SCREEN:
-            self.say(f"{len(self._failures):,} of {len(self.paths):,} files could not be used:")
-            for failure in self._failures:
+        if self.failures and len(self.paths) > _ON_SCREEN:
+            self.say(f"{len(self.failures):,} of {len(self.paths):,} files could not be used:")
+            for failure in self.failures:
                 self.say(f"  {failure}")
         if not self.is_stopped:
-            return 1 if self.failed else 0
+            return 1 if self.failures else 0
         self.say(f"interrupted: {self.done:,} of {len(self.paths):,} files {what}")
         return self._stopped
 
     def fail(self, path: str, why: str) -> None:
         """Report a file that cannot be used."""
-        self.failed += 1
-        self._failures.append(f"{path}: {why}")
-        self.say(self._failures[-1])
+        self.failures.append(f"{path}: {why}")
+        self.say(self.failures[-1])
 
     def say(self, text: str) -> None:
         """Print a message to standard error."""
         print(f"musictag: {printable(text)}", file=sys.stderr, flush=True)
 
 
-def why_not(error: Exception) -> str:
-    """Why a song cannot be used: our own message, or that of a library."""
-    if isinstance(error, SongError | MusictagError):
+class _Ended(Exception):
+    """The work ended early."""
+
+
+def _why_not(error: Exception) -> str:
+    if isinstance(error, SongError | MusictagError):  # our own message, not that of a library
         return str(error)
-    return (
-        "needs more memory than is available"
-        if isinstance(error, MemoryError)
-        else f"failed unexpectedly: {reason(error)}"
-    )
+    if isinstance(error, MemoryError):
+        return "needs more memory than is available"
+    return f"failed unexpectedly: {reason(error)}"

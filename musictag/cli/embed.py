@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -16,7 +15,6 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
 from musictag.common.paths import path_argument
 from musictag.common.processes import importing
-from musictag.common.progress import Progress
 from musictag.common.text import unicode_name
 
 if TYPE_CHECKING:
@@ -60,28 +58,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Embed songs, or list the layers of a model; returns the exit status. Errors: see ``list_layers``, ``embed``."""
+    """Embed songs, or list the layers of a model; returns the exit status. Errors: see ``embed``."""
     if arguments.list_layers == bool(arguments.files):
         raise MusictagError("musictag embed takes the files to embed, or --list-layers without files")
-    if arguments.list_layers:
-        return list_layers(arguments.model, arguments.device, arguments.trust)
-    return embed(
-        arguments.files,
-        arguments.model,
-        arguments.layer,
-        arguments.out,
-        arguments.patches,
-        arguments.device,
-        arguments.trust,
-        arguments.precision,
-    )
+    return list_layers(arguments) if arguments.list_layers else embed(arguments)
 
 
-def list_layers(model: str, device: str = "cpu", trust: Sequence[str] = ()) -> int:
-    """Print the layers of ``model`` that can be embedded: name, class, output shape for a patch, H. Returns 0."""
+def list_layers(arguments: argparse.Namespace) -> int:
+    """Print the layers that can be embedded: name, class, output shape for a patch, H. Returns 0."""
     from musictag.inference.load import load
 
-    usable = load(model, device, trust).layers()
+    usable = load(arguments.model, arguments.device, arguments.trust).layers()
     rows = [("LAYER", "KIND", "SHAPE PER PATCH", "FEATURES")]
     rows += [(layer.name, layer.kind, "×".join(map(str, layer.shape)), str(layer.size)) for layer in usable.values()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -91,36 +78,26 @@ def list_layers(model: str, device: str = "cpu", trust: Sequence[str] = ()) -> i
     return 0
 
 
-def embed(
-    names: Sequence[str],
-    model: str,
-    layer: str | None,
-    out: str,
-    patches: bool = False,
-    device: str = "cpu",
-    trust: Sequence[str] = (),
-    precision: str = "32-true",
-) -> int:
-    """Write the features of the files ``names``, and of all audio below those that are folders, to ``out``; returns the
-    exit status: 1 if a file had to be skipped.
+def embed(arguments: argparse.Namespace) -> int:
+    """Write the features of songs to a file; returns the exit status: 1 if a song had to be skipped.
 
-    One row per song, or per patch with ``patches``. Files that cannot be used are reported on standard error. After
-    Ctrl-C, ``out`` contains the finished songs. Raises MusictagError, before any work, for an ``out`` that cannot be
-    written, and if no file could be used: then ``out`` is not created.
+    Raises MusictagError, before any work, for a file that cannot be written, and if no song could be used: then it is
+    not created.
     """
     with importing():
         from musictag.cli.each_song import Songs
         from musictag.inference.load import load
         from musictag.models.pretrained import digest
 
+    model, out, patches = arguments.model, arguments.out, arguments.patches
     path = Path(out)
     if path.suffix.lower() not in WRITERS:
         raise MusictagError(f"--out {out} must end in {' or '.join(WRITERS)}")
     if path.exists():
         raise MusictagError(f"{out} already exists; choose another name with --out, or delete it")
-    songs = Songs(names)
-    tagger = load(model, device, trust, precision)
-    embedder = tagger.embedder(layer)
+    songs = Songs(arguments.files)
+    tagger = load(model, arguments.device, arguments.trust, arguments.precision)
+    embedder = tagger.embedder(arguments.layer)
     about = {
         "model": model,
         "model_sha256": digest(model),
@@ -147,7 +124,7 @@ def embed(
 
 
 class _Ended(Exception):
-    """The work ended early, or a file must be discarded."""
+    """A file must be discarded."""
 
 
 class _Rows:
@@ -160,17 +137,12 @@ class _Rows:
     def __iter__(self) -> Iterator[SongRows]:
         from musictag.inference.many_songs import each_result
 
-        with suppress(_Ended), Progress("embedding", len(self._songs.paths), unit="files") as progress:
-            embedder = self._embedder
-            results = each_result(embedder.work(), self._songs.paths, embedder.sample_rate)
-            for path, (seconds, features) in self._songs.successes(results):
-                if not self._patches:
-                    seconds, features = seconds[:1], features.mean(axis=0, keepdims=True)
-                self.number += len(seconds)
-                yield unicode_name(path), seconds, features
-                progress.show(self._songs.done)
-            if self._songs.is_stopped:
-                raise _Ended
+        results = each_result(self._embedder.work(), self._songs.paths, self._embedder.sample_rate)
+        for path, (seconds, features) in self._songs.successes(results, "embedding"):
+            if not self._patches:
+                seconds, features = seconds[:1], features.mean(axis=0, keepdims=True)
+            self.number += len(seconds)
+            yield unicode_name(path), seconds, features
 
 
 def _write_parquet(file: IO[bytes], rows: Iterable[SongRows], size: int, about: str, patches: bool) -> None:

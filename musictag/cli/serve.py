@@ -27,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another model, shown beside the first (repeatable)",
     )
     parser.add_argument(
+        "--truth",
+        nargs="+",
+        metavar="CATALOGUE | KEY=VALUE",
+        help="a table, or data=... and its keys as for train.py: where a copy of one of its songs is dropped, what is "
+        "true is shown beside the models' tags",
+    )
+    parser.add_argument(
         "--host",
         default="127.0.0.1",
         help="where to listen (default: 127.0.0.1, this machine alone; 0.0.0.0: whoever reaches this machine, without "
@@ -39,10 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C; returns the exit status. Raises MusictagError for models that cannot be loaded or have no
-    taggram, and for an address that cannot be used."""
+    taggram, for a data set that cannot be read, and for an address that cannot be used."""
     from musictag.inference.load import load
     from musictag.library.server import Demo
 
+    truth = None
+    if arguments.truth:
+        # imported here: it takes seconds
+        from musictag.experiment.builders import build_source
+        from musictag.experiment.compose import configuration
+        from musictag.library.truth import Truth
+
+        truth = Truth(build_source(configuration(arguments.truth)))
     taggers = {}
     for model in (arguments.model, *arguments.beside):
         name = os.path.basename(os.path.normpath(model))
@@ -54,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise MusictagError(f"{model}: a baseline hears whole songs, and has no tags over time")
         taggers[name] = load(model, arguments.device, arguments.trust, arguments.precision)
     try:
-        demo = Demo(taggers, (arguments.host, arguments.port), arguments.megabytes, arguments.minutes)
+        demo = Demo(taggers, (arguments.host, arguments.port), arguments.megabytes, arguments.minutes, truth)
     except (OSError, OverflowError) as error:
         raise MusictagError(f"--host {arguments.host} --port {arguments.port} cannot be used: {error}") from error
     host, port = demo.server_address[:2]

@@ -6,23 +6,21 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Mapping
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 from musictag.cli.parsing import add_model, add_songs, positive
-from musictag.common.errors import MusictagError, SongError
+from musictag.common.errors import MusictagError
 from musictag.common.paths import path_argument
 from musictag.common.processes import importing
-from musictag.common.progress import Progress, say
+from musictag.common.progress import say
 from musictag.common.streams import drop_output
-from musictag.common.text import printable
 
 if TYPE_CHECKING:
     from musictag.cli.each_song import Songs
-    from musictag.cli.tag_rows import Rows
+    from musictag.cli.tag_rows import Changes, JsonRows, TableRows
     from musictag.inference.tagger import Tagger
-    from musictag.library.tags_file import TagsFile
 
 _SHOWN = 5  # tags in the table
 
@@ -41,45 +39,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=positive, metavar="N", help=f"the N highest (default: {_SHOWN} in the table, elsewhere all)"
     )
     choice.add_argument("--threshold", type=probability, metavar="P", help="only tags with a score of at least P")
-    choice.add_argument(
-        "--confident",
-        action="store_true",
-        help="only tags that a song surely has, with their probabilities: from a score at which at least 90%% of the "
-        "validation songs had the tag, and only if the song sounds like these; otherwise none, and why",
+    confident = (
+        "only tags that a song surely has, with their probabilities: from a score at which at least 90%% of the "
+        "validation songs had the tag, and only if the song sounds like these; otherwise none, and why"
     )
+    choice.add_argument("--confident", action="store_true", help=confident)
     choice.add_argument("--tags", action="append", metavar="TAG,TAG", help="only these")
     results = parser.add_argument_group("results in files")
     results.add_argument("--json", action="store_true", help="print one JSON object, which is whole also after Ctrl-C")
-    results.add_argument(
-        "--out",
-        type=path_argument,
-        metavar="FILE",
-        help=".jsonl, .csv or .parquet: grows song by song, and the same command continues it; songs that are in it "
-        "are not analysed again, also under other names",
+    out = (
+        ".jsonl, .csv or .parquet: grows song by song, and the same command continues it; songs that are in it are not "
+        "analysed again, also under other names"
     )
-    results.add_argument(
-        "--playlists",
-        type=path_argument,
-        metavar="FOLDER",
-        help="one .m3u8 per tag, with --confident, --threshold or --top",
-    )
+    results.add_argument("--out", type=path_argument, metavar="FILE", help=out)
+    lists = "one .m3u8 per tag, with --confident, --threshold or --top"
+    results.add_argument("--playlists", type=path_argument, metavar="FOLDER", help=lists)
     write = parser.add_argument_group("tags into the songs, with --confident, --threshold or --top")
-    write.add_argument(
-        "--write",
-        choices=["genre", "mood", "grouping", "comment"],
-        help="the field of the files' own tags; an entry that a file has already stays",
-    )
+    field = "the field of the files' own tags; an entry that a file has already stays"
+    write.add_argument("--write", choices=["genre", "mood", "grouping", "comment"], help=field)
     existing = write.add_mutually_exclusive_group()
     existing.add_argument("--merge", action="store_true", help="add the tags to an entry")
     existing.add_argument("--replace", action="store_true", help="write over an entry")
     write.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
     write.add_argument("--keep-times", action="store_true", help="files keep their time of change")
-    write.add_argument(
-        "--journal",
-        type=path_argument,
-        metavar="FILE",
-        help="where to keep what was there before, for musictag undo (default: musictag-DATE-TIME.jsonl here)",
-    )
+    journal = "where to keep what was there before, for musictag undo (default: musictag-DATE-TIME.jsonl here)"
+    write.add_argument("--journal", type=path_argument, metavar="FILE", help=journal)
     parser.set_defaults(kept=" before the first file was tagged")
 
 
@@ -91,16 +75,6 @@ def probability(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Tag songs; returns the exit status. Errors: see ``tag``."""
-    try:
-        return tag(arguments)
-    except KeyboardInterrupt:  # before the first file
-        if arguments.json:
-            print("{}")
-        raise
-
-
-def tag(arguments: argparse.Namespace) -> int:
     """Tag the songs that are meant; returns the exit status, 1 if a file could not be used.
 
     Raises MusictagError for options that do not go together, for a model that cannot be loaded, or with ``--confident``
@@ -108,11 +82,21 @@ def tag(arguments: argparse.Namespace) -> int:
     stays.
     """
     _check(arguments)
+    try:
+        return _tag(arguments)
+    except KeyboardInterrupt:  # before the first file
+        if arguments.json:
+            print("{}")
+        raise
+
+
+def _tag(arguments: argparse.Namespace) -> int:
     with importing():
         from musictag.cli.each_song import Songs
         from musictag.inference.load import load
         from musictag.library.analyse import analysed
-        from musictag.library.choice import Choice, named_tags
+        from musictag.library.choice import Choice, labels, named_tags
+        from musictag.library.playlists import write_playlists
         from musictag.library.tags_file import TagsFile
         from musictag.models.pretrained import digest
 
@@ -122,55 +106,56 @@ def tag(arguments: argparse.Namespace) -> int:
         _ = tagger.calibration  # without one this fails now, once, and not for every song
     choice = Choice(arguments.top, arguments.threshold, named_tags(arguments.tags, tagger), arguments.confident)
     rows = _rows(arguments, tagger, songs)
-    found: dict[str, Mapping[str, float]] = {}
-    known: TagsFile | None = None
+    with_tags: dict[str, Mapping[str, float]] = {}
+    known, kept = None, choice
     if arguments.out:
         model = f"{os.path.basename(os.path.normpath(arguments.model))} {digest(arguments.model)[:16]}"
-        known = TagsFile(arguments.out, tagger.tag_names, f"{model} {arguments.precision} {choice}")
+        # a file of all tags can be chosen from; of confident ones it has no probabilities
+        choices = [choice] if choice.confident else [choice, Choice()]
+        analyses = {f"{model} {arguments.precision} {one}": one for one in choices}
+        known = TagsFile(arguments.out, tagger.tag_names, *analyses)
+        kept = analyses[known.analysis]
+    doing = "tagging" if known is not None or sys.stderr.isatty() else None
     try:
-        with ExitStack() as stack:
-            stack.enter_context(songs.stoppable())
-            stack.enter_context(suppress(_Ended))
-            progress = None
-            if known is not None or sys.stderr.isatty():
-                progress = stack.enter_context(Progress("tagging", len(songs.paths), unit="files"))
-            for path, song in songs.successes(analysed(tagger, songs.paths, choice, known)):
+        with (
+            closing(known) if known is not None else nullcontext(),
+            songs.stoppable(),
+            closing(songs.successes(analysed(tagger, songs.paths, kept, known), doing)) as results,
+        ):
+            for path, song in results:
                 if song.why is not None:
                     songs.say(f"{path}: no confident tags: {song.why}")
-                if known is not None and song.facts is not None:
+                if song.facts is not None:
                     known.add(path, *song.facts, song.tags)
+                chosen = choice(tagger, song.tags)
+                tags = {name: chosen[name] for name in labels(tagger, chosen)}
                 if arguments.playlists:
-                    found[path] = {name: score for name, score in song.tags.items() if name in choice.labels(tagger)}
+                    with_tags[path] = tags
                 if song.is_new or arguments.json or arguments.write:
-                    _write(rows.row(path, song.tags))
-                if progress is not None:
-                    progress.show(min(songs.done + songs.failed, len(songs.paths)))
+                    _write(rows.row(path, tags if arguments.write else chosen))
             _write(rows.end())
-            if songs.is_stopped:
-                raise _Ended
     except BrokenPipeError:  # the reader has closed the pipe
         raise
     except OSError as error:
         drop_output()
         raise MusictagError(f"standard output cannot be written: {error.strerror}") from error
-    finally:
-        if known is not None:
-            known.close()
     if known is not None:
         say(f"{arguments.out}: {len(known):,} songs")
-    if arguments.playlists:
-        _make_playlists(arguments.playlists, found, songs.is_stopped)
-    return songs.status("were tagged" + ("; repeat the command to continue" if arguments.out else ""))
+    if arguments.playlists and songs.is_stopped:
+        say(f"{arguments.playlists}: no playlists, as songs are missing")
+    elif arguments.playlists:
+        say(f"{arguments.playlists}: {len(write_playlists(arguments.playlists, with_tags)):,} playlists, one per tag")
+    return songs.status("were tagged" + ("; repeat the command to continue" if known is not None else ""))
 
 
-class _Ended(Exception):
-    """The work ended early."""
+def _decides(arguments: argparse.Namespace) -> bool:
+    """Whether the options say which tags a song has."""
+    return arguments.top is not None or arguments.threshold is not None or arguments.confident
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    decides = arguments.top is not None or arguments.threshold is not None or arguments.confident
     for option in ("write", "playlists"):
-        if getattr(arguments, option) and not decides:
+        if getattr(arguments, option) and not _decides(arguments):
             raise MusictagError(
                 f"--{option} needs to know which tags a song has: --confident (those that it surely has), --threshold "
                 "0.5 (those with at least that score), --top 3 (the highest), or several of these"
@@ -184,61 +169,19 @@ def _check(arguments: argparse.Namespace) -> None:
         raise MusictagError(f"--journal {arguments.journal} exists; choose another name")
 
 
-def _rows(arguments: argparse.Namespace, tagger: Tagger, songs: Songs) -> Rows:
-    from musictag.cli.tag_rows import JsonRows, TableRows
+def _rows(arguments: argparse.Namespace, tagger: Tagger, songs: Songs) -> Changes | JsonRows | TableRows:
+    from musictag.cli.tag_rows import Changes, JsonRows, TableRows
+    from musictag.library.writing import KEEP, MERGE, REPLACE, Journal
 
     if arguments.write:
-        return _Changes(arguments, tagger, songs.fail)
+        existing = MERGE if arguments.merge else REPLACE if arguments.replace else KEEP
+        name = arguments.journal or time.strftime("musictag-%Y%m%d-%H%M%S.jsonl")
+        journal = None if arguments.dry_run else Journal(name)
+        return Changes(arguments.write, existing, journal, arguments.keep_times, songs.fail)
     if arguments.json:
         return JsonRows()
-    decides = arguments.top is not None or arguments.threshold is not None or arguments.confident
-    top = arguments.top if decides else _SHOWN
-    return TableRows(tagger.tags, songs.paths, top)
-
-
-class _Changes:
-    """Writes tags into songs, and says what changes."""
-
-    def __init__(self, arguments: argparse.Namespace, tagger: Tagger, fail: Callable[[str, str], None]) -> None:
-        from musictag.library import writing
-        from musictag.library.choice import Choice
-
-        self._arguments, self._fail, self._writing = arguments, fail, writing
-        self._labels = Choice.labels(tagger)
-        self._existing = writing.MERGE if arguments.merge else writing.REPLACE if arguments.replace else writing.KEEP
-        self._journal = writing.Journal(arguments.journal or time.strftime("musictag-%Y%m%d-%H%M%S.jsonl"))
-        self._kept = 0
-
-    def row(self, path: str, scores: Mapping[str, float]) -> str:
-        tags = [name for name in scores if name in self._labels]
-        try:
-            change = self._writing.planned(path, self._arguments.write, tags, self._existing)
-            if change.before == change.after:
-                self._kept += bool(change.before and tags)
-            elif not self._arguments.dry_run:
-                self._writing.write(change, self._journal, self._arguments.keep_times)
-        except SongError as error:
-            self._fail(path, str(error))
-            return ""
-        return printable(f"{change}\n")
-
-    def end(self) -> str:
-        said = ""
-        if self._kept and self._existing == self._writing.KEEP:
-            said = f"{self._kept:,} files have a {self._arguments.write} already: see --merge and --replace\n"
-        if self._journal.changes:
-            said += f"{self._journal.changes:,} files changed; to take that back: musictag undo {self._journal.path}\n"
-        return said + ("nothing was changed: this was a dry run\n" if self._arguments.dry_run else "")
-
-
-def _make_playlists(folder: str, found: Mapping[str, Mapping[str, float]], is_stopped: bool) -> None:
-    from musictag.library.playlists import write_playlists
-
-    if is_stopped:
-        say(f"{folder}: no playlists, as songs are missing")
-        return
-    sizes = write_playlists(folder, found)
-    say(f"{folder}: {len(sizes):,} playlists, one per tag")
+    top = arguments.top if _decides(arguments) else _SHOWN
+    return TableRows(dict(zip(tagger.tag_names, tagger.tag_kinds, strict=True)), songs.paths, top)
 
 
 def _write(text: str) -> None:

@@ -40,13 +40,13 @@ def run(arguments: argparse.Namespace) -> int:
     from musictag.common.files import atomic_write
     from musictag.common.text import unicode_name
     from musictag.inference.load import load
-    from musictag.library.taggram import draw_taggram, taggram_page
+    from musictag.library.taggram import hear, taggram_page, taggram_picture
 
     tagger = load(arguments.model, arguments.device, arguments.trust, arguments.precision)
     try:
         name = unicode_name(os.path.basename(arguments.song))
-        picture = draw_taggram(tagger, name, tagger.read(arguments.song), arguments.top, arguments.hop)
-        content = taggram_page(picture, name).encode() if suffix == ".html" else picture.png
+        heard = hear(tagger, tagger.read(arguments.song), arguments.top, arguments.hop)
+        content = taggram_page(name, {"": heard}).encode() if suffix == ".html" else taggram_picture(heard, name)
     except SongError as error:
         raise MusictagError(f"{arguments.song}: {error}") from error
     try:
@@ -54,5 +54,5 @@ def run(arguments: argparse.Namespace) -> int:
             file.write(content)
     except OSError as error:
         raise MusictagError(f"{arguments.out} cannot be written: {error.strerror or error}") from error
-    print(f"{arguments.out}: {len(picture.taggram.tags)} tags, {len(picture.taggram.times)} columns")
+    print(f"{arguments.out}: {len(heard.taggram.tags)} tags, {len(heard.taggram.times)} columns")
     return 0

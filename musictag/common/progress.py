@@ -61,16 +61,16 @@ class Progress:
         else:
             say(f"{self._what}: stopped after {self._done:,} of {self._total:,} {self._unit}{self._when_stopped}")
 
-    def show(self, done: int) -> None:
-        """``done`` songs are done; cheap enough to call after each one."""
+    def show(self, done: int, before: int = 0) -> None:
+        """``done`` songs are done, ``before`` of which before the work began; cheap enough to call after each one."""
         self._done = done
         now = time.monotonic()
-        rate = done / max(now - self._began, 1e-9)
+        rate = (done - before) / max(now - self._began, 1e-9)
         if self._bar is not None:
             self._bar.update(self._task, completed=done, rate=rate)
         elif now - self._last_line >= _LINE_EVERY_SECONDS:
             self._last_line = now
-            left = _duration((self._total - done) / rate) if done else "unknown time"
+            left = _duration((self._total - done) / rate) if rate else "unknown time"
             say(f"{self._what}: {done:,} of {self._total:,} {self._unit}, {rate:,.1f} per second, {left} left")
 
 

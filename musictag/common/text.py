@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 _SHOWN = 40
@@ -47,6 +48,11 @@ def excerpt(value: object) -> str:
     """The beginning of ``repr(value)``, for messages."""
     shown = repr(value)
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """The first of ``names``, for messages."""
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 
 
 def reason(error: BaseException) -> str:

@@ -49,8 +49,8 @@ class Manifest:
     a million songs with a hundred tags fill a gigabyte.
 
     Raises MusictagError naming every problem with its row (the first song is row 1): columns missing, unknown or of the
-    wrong type, identifiers missing or repeated, splits other than train, validation, test
-    and unlabelled, values out of range.
+    wrong type, identifiers missing or repeated, splits other than train, validation, test and unlabelled, values out of
+    range.
     """
 
     def __init__(self, table: pa.Table, tags: Sequence[Tag], name: str) -> None:
@@ -128,14 +128,18 @@ class Manifest:
 
     def split(self, name: str) -> Manifest:
         """The songs of one split (train, validation, test or unlabelled), in the manifest's order."""
-        if name not in (*SPLITS, UNLABELLED):
-            raise ValueError(f"no split {name!r}; there are {', '.join((*SPLITS, UNLABELLED))}")
-        return self._view(np.flatnonzero(pc.equal(self.column("split"), name).to_numpy(zero_copy_only=False)))
+        return self._view(self.rows(name))
+
+    def rows(self, split: str) -> np.ndarray:
+        """Where the songs of ``split`` are: int64, ascending."""
+        if split not in (*SPLITS, UNLABELLED):
+            raise ValueError(f"no split {split!r}; there are {', '.join((*SPLITS, UNLABELLED))}")
+        return np.flatnonzero(pc.equal(self.column("split"), split).to_numpy(zero_copy_only=False))
 
     def labelled(self) -> Manifest:
         """All songs but the unlabelled ones; itself if there are none of these."""
-        rows = np.flatnonzero(pc.not_equal(self.column("split"), UNLABELLED).to_numpy(zero_copy_only=False))
-        return self if len(rows) == len(self) else self._view(rows)
+        others = self.rows(UNLABELLED)
+        return self._view(np.delete(np.arange(len(self)), others)) if len(others) else self
 
     def targets(self) -> np.ndarray:
         """Tag values, float32 S×K, NaN if unknown."""

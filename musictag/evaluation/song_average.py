@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from musictag.common.errors import MusictagError
+from musictag.common.text import some
 
 
 class SongAverage(Metric):
@@ -51,7 +52,7 @@ class SongAverage(Metric):
         """Song scores, S×K float32. Raises MusictagError while songs are missing."""
         missing = torch.nonzero(self.count == 0).flatten().tolist()
         if missing:
-            rows = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+            rows = some([str(row) for row in missing])
             raise MusictagError(
                 f"{len(missing)} of {len(self.count)} songs have no patch (rows {rows}): the evaluation is incomplete. "
                 "Every song must be evaluated; leave limit_val_batches and limit_test_batches at 1.0."

@@ -8,6 +8,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
+from musictag.common.text import some
 from musictag.evaluation.metrics import METRICS
 
 
@@ -20,8 +21,7 @@ def result_table(metrics: dict[str, Any], title: str) -> Table:
         plural = "s" if len(measured) > 1 else ""
         caption += f" and {len(measured)} regression tag{plural} (chance RMSE: always predicting a tag's mean)"
     if left_out:
-        more = ", ..." if len(left_out) > 5 else ""
-        caption += f"; {len(left_out)} left out (one class only, or unknown): {', '.join(left_out[:5])}{more}"
+        caption += f"; {len(left_out)} left out (one class only, or unknown): {some(left_out)}"
     if metrics["resamples"]:
         caption += f"; intervals from {metrics['resamples']:,} resamples of the songs"
     table = Table(title=escape(title), title_justify="left", caption=escape(caption), caption_justify="left")

@@ -18,7 +18,7 @@ from musictag.data.features.descriptors import SAMPLE_RATE
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.evaluation.metrics import METRICS
 from musictag.evaluation.song_metrics import song_metrics
-from musictag.experiment.builders import prepare_workers
+from musictag.experiment.builders import prepare_workers, songs_to_train
 from musictag.experiment.contract import SCORES, Run
 from musictag.experiment.identity import without
 from musictag.experiment.results.files import PACKAGES, write_scores
@@ -192,18 +192,8 @@ def baseline_data(config: Mapping[str, Any], source: Source, sample_rate: float 
     rate = getattr(source, "sample_rate", sample_rate)
     if rate != sample_rate:
         raise MusictagError(f"data.sample_rate={rate}, but features are defined at {sample_rate} Hz; use that rate")
-    return SongDataModule(
-        source,
-        config["data_dir"],
-        patch_seconds=1.0,  # no patches are drawn
-        sample_rate=int(sample_rate),
-        train_songs=config["data"]["train_songs"],
-        seed=config["seeds"]["order"],
-        subset_seed=config["seeds"]["subset"],
-        num_workers=0,
-        prepare_workers=prepare_workers(config),
-        max_bad_fraction=config["data"]["max_bad_fraction"],
-    )
+    # no patches are drawn
+    return songs_to_train(config, source, patch_seconds=1.0, sample_rate=int(sample_rate), num_workers=0)
 
 
 def baseline_features(data: SongDataModule, computed_by: SongFeatures, workers: int) -> dict[str, np.ndarray]:

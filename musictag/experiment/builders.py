@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,31 +28,34 @@ _sources: dict[str, Source] = {}
 
 def build_data(config: dict[str, Any], source: Source) -> SongDataModule:
     """The data module of ``source`` with the settings of the configuration; nothing is read yet."""
-    return SongDataModule(
+    data, unlabelled = config["data"], None
+    if config.get("teacher") is not None:  # which alone makes use of them
+        unlabelled = Unlabelled(data["unlabelled"], data["unlabelled_share"])
+    return songs_to_train(
+        config,
         source,
-        config["data_dir"],
-        patch_seconds=config["data"]["patch_seconds"],
-        batch_size=config["data"]["batch_size"],
-        patches_per_song=config["data"]["patches_per_song"],
-        patches_per_epoch=config["data"]["patches_per_epoch"],
-        train_songs=config["data"]["train_songs"],
-        seed=config["seeds"]["order"],
-        subset_seed=config["seeds"]["subset"],
-        num_workers=config["data"]["num_workers"],
+        **{key: data[key] for key in ("patch_seconds", "batch_size", "patches_per_song", "patches_per_epoch")},
+        num_workers=data["num_workers"],
         eval_batch_size=config["evaluation"]["batch_size"],
         evaluation_mode=config["evaluation"]["mode"],
-        prepare_workers=prepare_workers(config),
-        max_bad_fraction=config["data"]["max_bad_fraction"],
-        sampler=make_sampler(config["data"]["sampler"]),
-        unlabelled=unlabelled_songs(config),
+        sampler=make_sampler(data["sampler"]),
+        unlabelled=unlabelled,
     )
 
 
-def unlabelled_songs(config: dict[str, Any]) -> Unlabelled | None:
-    """Which unlabelled songs are trained on; None without a teacher."""
-    if config.get("teacher") is None:
-        return None
-    return Unlabelled(config["data"]["unlabelled"], config["data"]["unlabelled_share"])
+def songs_to_train(config: Mapping[str, Any], source: Source, **settings: Any) -> SongDataModule:
+    """The data module of a network or a baseline, with the settings that only one of them has."""
+    data, seeds = config["data"], config["seeds"]
+    return SongDataModule(
+        source,
+        config["data_dir"],
+        train_songs=data["train_songs"],
+        seed=seeds["order"],
+        subset_seed=seeds["subset"],
+        prepare_workers=prepare_workers(config),
+        max_bad_fraction=data["max_bad_fraction"],
+        **settings,
+    )
 
 
 def make_sampler(spec: dict[str, Any]) -> partial[TrainBatches]:
@@ -68,7 +71,8 @@ def make_sampler(spec: dict[str, Any]) -> partial[TrainBatches]:
 def build_module(config: dict[str, Any], source: Source, data: SongDataModule, tags: Sequence[Tag]) -> TaggingModule:
     """The module for these tags and this data; raises MusictagError if parts, patch length and settings do not fit
     together."""
-    scheduler = config.get("scheduler")
+    scheduler, teacher = config.get("scheduler"), config.get("teacher")
+    taught = {key: config["distillation"][key] for key in ("signal", "weight")}
     spec = {
         "frontend": described(config["frontend"]),
         "backend": with_probe(config["backend"], config["probe"]) if "probe" in config else config["backend"],
@@ -89,16 +93,9 @@ def build_module(config: dict[str, Any], source: Source, data: SongDataModule, t
         seed=config["seeds"]["order"],
         compile=config["compile"],
         freeze="frontend" if "probe" in config else config["freeze"],
-        distill=_distill(config),
+        distill=None if teacher is None else partial(Distillation, model=teacher, **taught),
         finetune=config["finetune"],
     )
-
-
-def _distill(config: dict[str, Any]) -> partial[Distillation] | None:
-    if config.get("teacher") is None:
-        return None
-    settings = {name: config["distillation"][name] for name in ("signal", "weight")}
-    return partial(Distillation, model=config["teacher"], **settings)
 
 
 def scaled_optimizer(config: dict[str, Any]) -> dict[str, Any]:
@@ -125,17 +122,19 @@ def check_songs(data: SongDataModule, world: int) -> None:
 
 def build_source(config: dict[str, Any]) -> Source:
     """The data set that ``config["data"]`` describes; raises MusictagError for unknown keys."""
-    spec = {key: value for key, value in config["data"].items() if key not in PIPELINE_KEYS}
-    return make("data", spec, Source, data_dir=config["data_dir"], workers=prepare_workers(config))
+    return make("data", _described(config), Source, data_dir=config["data_dir"], workers=prepare_workers(config))
 
 
 def shared_source(config: dict[str, Any]) -> Source:
     """The same, read once per process for all jobs on the same data."""
-    described = {key: value for key, value in config["data"].items() if key not in PIPELINE_KEYS}
-    key = json.dumps([described, config["data_dir"]], sort_keys=True)
+    key = json.dumps([_described(config), config["data_dir"]], sort_keys=True)
     if key not in _sources:
         _sources[key] = build_source(config)
     return _sources[key]
+
+
+def _described(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config["data"].items() if key not in PIPELINE_KEYS}
 
 
 def prepare_workers(config: dict[str, Any]) -> int:

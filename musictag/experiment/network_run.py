@@ -16,6 +16,7 @@ from torch import Tensor
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.common.processes import KILL, is_rank_zero, keep_freed_memory, rank_zero_say
+from musictag.common.text import some
 from musictag.data.datasets import Source
 from musictag.data.features.patch_features import patch_feature_folder
 from musictag.data.loading.datamodule import SongDataModule
@@ -299,9 +300,10 @@ def _check_checkpoint(path: Path, module: TaggingModule) -> str:
     spec = tagger_spec(content)
     tags = module.hparams["tagger"]["tags"]
     if spec["tags"] != tags:
+        theirs, ours = ([tag["name"] for tag in these] for these in (spec["tags"], tags))
         raise MusictagError(
-            f"{path} was trained for other tags ({len(spec['tags'])}: {_some_names(spec['tags'])}) than the data has "
-            f"now ({len(tags)}: {_some_names(tags)}). Delete it to train from the start."
+            f"{path} was trained for other tags ({len(theirs)}: {some(theirs)}) than the data has now ({len(ours)}: "
+            f"{some(ours)}). Delete it to train from the start."
         )
     finished = len(content.get("callbacks", {}).get("History", {}).get("rows", ()))
     return f"Resuming from {path} after {finished} finished epochs"
@@ -319,7 +321,3 @@ def _read_last(path: Path) -> dict[str, Any]:
             f"{path} is damaged and cannot be resumed from: {error}. Delete it to train from the start; "
             f"if {TAGGER_FILE} is in the same folder, it still holds the best model so far."
         ) from error
-
-
-def _some_names(tags: list[dict[str, str]]) -> str:
-    return ", ".join(tag["name"] for tag in tags[:5]) + (", ..." if len(tags) > 5 else "")

@@ -20,7 +20,7 @@ from musictag.common.errors import MusictagError
 from musictag.inference.layers import Layer
 from musictag.inference.over_patches import Patches, evaluating, in_memory, over_patches
 from musictag.inference.tagger import SongEmbedder
-from musictag.models.frozen import digest_before_head, layer_digest
+from musictag.models.frozen import layer_digest
 from musictag.models.inference_form import InferenceForm
 from musictag.models.network import TaggingNetwork
 
@@ -98,7 +98,7 @@ class BeforeHead:
     def __init__(self, network: TaggingNetwork) -> None:
         self._network = network
         self._form = InferenceForm(network.frontend, network.backend.before_head())
-        self.digest = digest_before_head(network)
+        self.digest = layer_digest(network, None)
         self.about = {"layer": "before the head", "patch_seconds": network.patch_seconds}
 
     def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

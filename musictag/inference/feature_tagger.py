@@ -15,13 +15,12 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.data.audio.read import AudioSource
 from musictag.inference.layers import Layer
-from musictag.inference.song_features import Descriptors, SongFeatures, find_features
+from musictag.inference.song_features import FEATURES, Descriptors, SongFeatures, find_features
 from musictag.inference.tagger import SongEmbedder, Tagger, Taggram
 from musictag.models.baselines import FeatureModel, check_scores, constant_predictor, read_models
 from musictag.models.factory import build, check_targets
 
 _WHAT = "musictag baseline 1"
-_LAYER = "features"
 
 
 class FeatureTagger(Tagger):
@@ -59,32 +58,18 @@ class FeatureTagger(Tagger):
         raise MusictagError("a baseline has no taggram: its features describe whole songs. Use tag, or a network")
 
     def embedder(self, layer: str | None = None) -> SongEmbedder:
-        if layer not in (None, _LAYER):
-            raise MusictagError(f"a baseline has no layer {layer}; its only layer is {_LAYER}")
-        return _FeatureEmbedder(self)
+        if layer not in (None, FEATURES):
+            raise MusictagError(f"a baseline has no layer {layer}; its only layer is {FEATURES}")
+        return self.features
 
     def layers(self) -> dict[str, Layer]:
-        return {_LAYER: Layer(_LAYER, "features of the whole song", (len(self.features.names),))}
+        return {FEATURES: self.features.layer}
 
     def save(self, path: str | Path) -> None:
         """Write everything as JSON, atomically: without pickle, so that reading it executes nothing. The network that
         computes the features, if there is one, is copied into the same folder before."""
         content = {"what": _WHAT, "features": list(self.features.names), "baseline": self.spec, "tags": self.fitted}
         write_json(path, content | {"facts": self.facts} | self.features.save(Path(path).parent))
-
-
-class _FeatureEmbedder(SongEmbedder):
-    """The features of songs; each song is a single patch."""
-
-    patch_seconds = None
-
-    def __init__(self, tagger: FeatureTagger) -> None:
-        self._features = tagger.features
-        self.layer = tagger.layers()[_LAYER]
-        self.sample_rate = tagger.sample_rate
-
-    def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros(1), self._features.of(audio)[None].astype(np.float32)
 
 
 def read_feature_tagger(path: Path, device: str = "cpu", trust: Sequence[str] = ()) -> FeatureTagger:

@@ -6,7 +6,8 @@ Legend: S songs, N samples, D features.
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+import re
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,30 @@ from musictag.data.features.descriptors import SAMPLE_RATE, feature_digest, feat
 from musictag.data.features.patch_features import PatchFeatures, rounded, stored_patch_features
 from musictag.data.store.store import Store
 from musictag.inference.embedding import PENULTIMATE, Embedder
+from musictag.inference.layers import Layer
 from musictag.inference.network_tagger import load_network
+from musictag.inference.tagger import SongEmbedder
 from musictag.models.pretrained import PRETRAINED, cached, digest, locate
 
+FEATURES = "features"  #: the only layer of a baseline
 
-class SongFeatures(ABC):
-    """D numbers for a song: ``names`` of the features, ``sample_rate`` of the audio in Hz."""
 
+class SongFeatures(SongEmbedder):
+    """Songs -> D numbers for the whole of each, with ``names``."""
+
+    patch_seconds = None
     names: tuple[str, ...]
-    sample_rate: float
+
+    @property
+    def layer(self) -> Layer:
+        return Layer(FEATURES, "features of the whole song", (len(self.names),))
 
     @abstractmethod
     def of(self, audio: np.ndarray) -> np.ndarray:
         """A song, mono int16 N at ``sample_rate`` -> D float32."""
+
+    def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(1), self.of(audio)[None]
 
     @abstractmethod
     def stored(self, store: Store, song_ids: np.ndarray, workers: int) -> np.ndarray:
@@ -111,8 +123,7 @@ def find_features(content: dict[str, Any], folder: Path, device: str, trust: Seq
         return Descriptors()
     if not isinstance(known, dict) or not all(isinstance(known.get(key), str) for key in ("model", "sha256", "layer")):
         raise MusictagError(f"its features are damaged: {excerpt(known)}")
-    wanted = known["sha256"]
-    if not (len(wanted) == 64 and wanted.isalnum()):
+    if not re.fullmatch("[0-9a-f]{64}", wanted := known["sha256"]):
         raise MusictagError(f"its features are damaged: {excerpt(wanted)} is no SHA-256")
     name, places = excerpt(known["model"]), [folder / file_beside(wanted)]
     if known["model"] in PRETRAINED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from musictag.common.errors import MusictagError
@@ -26,24 +26,20 @@ class Choice:
     def __call__(self, tagger: Tagger, scores: Mapping[str, float]) -> dict[str, float]:
         """The chosen ones of ``scores``, which are ordered, highest first."""
         wanted = {name: score for name, score in scores.items() if self.names is None or name in self.names}
-        labels = [name for name in wanted if name in self.labels(tagger)]
-        chosen = [name for name in labels if self.threshold is None or wanted[name] >= self.threshold][: self.top]
-        return {name: score for name, score in wanted.items() if name in chosen or name not in labels}
-
-    @staticmethod
-    def labels(tagger: Tagger) -> set[str]:
-        """Names of the tags that a song has or has not."""
-        return {name for name, kind in zip(tagger.tag_names, tagger.tag_kinds, strict=True) if kind == "classification"}
-
-    @property
-    def decides(self) -> bool:
-        """Whether it says which tags a song has, rather than to show the scores of all."""
-        return self.top is not None or self.threshold is not None or self.confident
+        ranked = labels(tagger, wanted)
+        chosen = [name for name in ranked if self.threshold is None or wanted[name] >= self.threshold][: self.top]
+        return {name: score for name, score in wanted.items() if name in chosen or name not in ranked}
 
     def __str__(self) -> str:
         said = {"top": self.top, "threshold": self.threshold, "tags": self.names and ",".join(self.names)}
         said["confident"] = self.confident or None
         return " ".join(f"{name}={value}" for name, value in said.items() if value is not None) or "all tags"
+
+
+def labels(tagger: Tagger, names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that are tags which a song has or has not."""
+    kinds = dict(zip(tagger.tag_names, tagger.tag_kinds, strict=True))
+    return [name for name in names if kinds[name] == "classification"]
 
 
 def named_tags(given: Sequence[str] | None, tagger: Tagger) -> tuple[str, ...] | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import mmap
 import os
-from collections.abc import Callable
 
+import numpy as np
 import xxhash
 
 from musictag.common.errors import SongError
@@ -42,22 +41,28 @@ def file_key(path: str) -> str:
 def differences(old: str, new: str) -> list[tuple[int, bytes, int]]:
     """How the bytes of a file differ from those of an older version of it: from where on in the new one, which bytes
     the old one has there, and in place of how many; in ascending order. What neither holds is the same."""
-    with _mapped(old) as before, _mapped(new) as after:
-        shorter = min(len(before), len(after))
-        first = _same(shorter, lambda a, b: before[a:b] == after[a:b])
-        end, new_end = len(before), len(after)
-        behind = _same(
-            shorter - first,
-            lambda a, b: before[end - b : end - a] == after[new_end - b : new_end - a],
-        )
-        end, new_end = end - behind, new_end - behind
-        found = []
-        # a RIFF has its length in the beginning, and tags at its end: what is between is in the same place
-        while end - first > _BLOCK and new_end - first > _BLOCK:
-            if before[first : first + _BLOCK] != after[first : first + _BLOCK]:
-                found.append((first, before[first : first + _BLOCK], _BLOCK))
-            first += _BLOCK
-        return [*found, (first, before[first:end], new_end - first)]
+    before, after = (np.memmap(path, mode="r") for path in (old, new))
+    first = _same(before, after)
+    behind = _same(before[first:][::-1], after[first:][::-1])
+    end, new_end = len(before) - behind, len(after) - behind
+    found = []
+    # a RIFF has its length in the beginning, and tags at its end: what is between is in the same place
+    while min(end, new_end) - first > _BLOCK:
+        part = before[first : first + _BLOCK]
+        if not np.array_equal(part, after[first : first + _BLOCK]):
+            found.append((first, part.tobytes(), _BLOCK))
+        first += _BLOCK
+    return [*found, (first, before[first:end].tobytes(), new_end - first)]
+
+
+def _same(old: np.ndarray, new: np.ndarray) -> int:
+    """How many bytes are the same before the first that differs."""
+    length = min(len(old), len(new))
+    for at in range(0, length, _AT_ONCE):
+        end = min(at + _AT_ONCE, length)
+        if (wrong := np.flatnonzero(old[at:end] != new[at:end])).size:
+            return at + int(wrong[0])
+    return length
 
 
 def take_back(path: str, found: list[tuple[int, bytes, int]]) -> None:
@@ -70,23 +75,6 @@ def take_back(path: str, found: list[tuple[int, bytes, int]]) -> None:
             file.write(removed + behind)
             if length != len(removed):
                 file.truncate()
-
-
-def _same(length: int, is_same: Callable[[int, int], bool]) -> int:
-    """How far two things are the same: the largest number up to ``length`` for which ``is_same(0, number)``."""
-    done = 0
-    while done < length and is_same(done, min(done + _AT_ONCE, length)):
-        done = min(done + _AT_ONCE, length)
-    wrong = min(done + _AT_ONCE, length)
-    while done < wrong:  # halving the part in which the first difference is
-        middle = (done + wrong + 1) // 2
-        done, wrong = (middle, wrong) if is_same(done, middle) else (done, middle - 1)
-    return done
-
-
-def _mapped(path: str) -> mmap.mmap:
-    with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def sync_folder(folder: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import mutagen
 from mutagen._vorbis import VCommentDict
@@ -44,7 +44,7 @@ def write_field(path: str, field: str, texts: Sequence[str]) -> None:
             raise SongError(f"its tags cannot be written: {error}") from error
 
 
-def _all_tags(path: str) -> list[_Tags]:
+def _all_tags(path: str) -> list[_Named]:
     """All that players may read: an MP3 can have APE tags beside ID3."""
     try:
         audio = mutagen.File(path)
@@ -65,7 +65,7 @@ def _all_tags(path: str) -> list[_Tags]:
     raise SongError("tags are written into MP3, FLAC, Ogg, Opus, M4A, WAV, AIFF and APE files, not into this kind")
 
 
-def _beside_id3(path: str) -> list[_Tags]:
+def _beside_id3(path: str) -> list[_Named]:
     try:
         tags = APEv2(path)
     except APENoHeaderError:
@@ -73,23 +73,10 @@ def _beside_id3(path: str) -> list[_Tags]:
     return [_Named(tags, tags)]
 
 
-class _Tags(ABC):
-    """The tags of one kind in a file."""
-
-    @abstractmethod
-    def read(self, field: str) -> list[str]: ...
-
-    @abstractmethod
-    def write(self, field: str, texts: list[str]) -> None: ...
-
-    @abstractmethod
-    def save(self, path: str) -> None: ...
-
-
-class _Named(_Tags):
+class _Named:
     """Vorbis comments, or APEv2; ``file`` saves them."""
 
-    def __init__(self, file: mutagen.FileType | APEv2, tags: VCommentDict | APEv2) -> None:
+    def __init__(self, file: Any, tags: Any) -> None:
         self._file, self._tags = file, tags
 
     def read(self, field: str) -> list[str]:
@@ -106,10 +93,7 @@ class _Named(_Tags):
         self._file.save(path)
 
 
-class _Mp4(_Tags):
-    def __init__(self, file: mutagen.FileType, tags: MP4Tags) -> None:
-        self._file, self._tags = file, tags
-
+class _Mp4(_Named):
     def read(self, field: str) -> list[str]:
         values = self._tags.get(_MP4[field], [])
         return [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
@@ -123,60 +107,52 @@ class _Mp4(_Tags):
         else:
             self._tags[name] = texts
 
-    def save(self, path: str) -> None:
-        self._file.save(path)
 
-
-class _Id3(_Tags):
+class _Id3(_Named):
     """ID3 of the version that the file has, by default 2.4; all frames but those of the field stay as they are."""
 
     def __init__(self, kind: type[mutagen.FileType], path: str) -> None:
-        self._file = kind(path)
-        self._is_v23 = isinstance(self._file.tags, ID3) and self._file.tags.version[:2] == (2, 3)
+        file = kind(path)
+        self._is_v23 = isinstance(file.tags, ID3) and file.tags.version[:2] == (2, 3)
         if self._is_v23:  # as it is, instead of translated into what 2.4 has
-            self._file = kind(path, translate=False)
-        if self._file.tags is None:
-            self._file.add_tags()
+            file = kind(path, translate=False)
+        if file.tags is None:
+            file.add_tags()
+        super().__init__(file, file.tags)
 
     def read(self, field: str) -> list[str]:
-        return [
-            str(text)
-            for frame in self._frames(field)
-            for text in (frame.genres if isinstance(frame, TCON) else frame.text)
-        ]
+        found = (frame.genres if isinstance(frame, TCON) else frame.text for frame in self._frames(field))
+        return [str(text) for texts in found for text in texts]
 
     def write(self, field: str, texts: list[str]) -> None:
-        language = next((frame.lang for frame in self._frames(field) if isinstance(frame, COMM)), "eng")
-        for frame in self._frames(field):
-            self._file.tags.delall(frame.HashKey)
+        old = self._frames(field)
+        for frame in old:
+            self._tags.delall(frame.HashKey)
         if not texts:
             return
-        # 2.3 has no UTF-8, and a slash between texts
+        # 2.3 has no UTF-8, and a slash between texts; nor has it TMOO
         how = {"encoding": Encoding.UTF16, "text": ["/".join(texts)]}
         how = how if self._is_v23 else {"encoding": Encoding.UTF8, "text": texts}
         if field == "mood":
-            self._file.tags.add(TXXX(desc="MOOD", **how) if self._is_v23 else TMOO(**how))
+            self._tags.add(TXXX(desc="MOOD", **how) if self._is_v23 else TMOO(**how))
         elif field == "comment":
-            self._file.tags.add(COMM(lang=language, desc="", **how))
+            self._tags.add(COMM(lang=old[0].lang if old else "eng", desc="", **how))
         else:
-            self._file.tags.add(TCON(**how) if field == "genre" else GRP1(**how))
+            self._tags.add(TCON(**how) if field == "genre" else GRP1(**how))
 
     def save(self, path: str) -> None:
-        if not isinstance(self._file, MP3 | TrueAudio):
-            self._file.save(path, v2_version=3 if self._is_v23 else 4, v23_sep=None)
-            return
         with open(path, "rb") as file:
             file.seek(max(0, file.seek(0, 2) - 128))
             old = file.read()
         self._file.save(path, v2_version=3 if self._is_v23 else 4, v23_sep=None)
-        if old[:3] == b"TAG":  # ID3v1, which has little room, is not to be made anew from the rest
+        # ID3v1, which has little room, is not to be made anew from the rest
+        if old[:3] == b"TAG" and isinstance(self._file, MP3 | TrueAudio):
             with open(path, "r+b") as file:
                 file.seek(-128, 2)
                 file.write(old)
 
     def _frames(self, field: str) -> list[Frame]:
-        names = {"genre": ["TCON"], "mood": ["TMOO"], "grouping": ["GRP1"], "comment": []}[field]
-        found = [frame for name in names for frame in self._file.tags.getall(name)]
         if field == "comment":
-            return [frame for frame in self._file.tags.getall("COMM") if not frame.desc]
-        return found + [frame for frame in self._file.tags.getall("TXXX") if frame.desc.upper() == field.upper()]
+            return [frame for frame in self._tags.getall("COMM") if not frame.desc]
+        named = self._tags.getall({"genre": "TCON", "mood": "TMOO", "grouping": "GRP1"}[field])
+        return named + [frame for frame in self._tags.getall("TXXX") if frame.desc.upper() == field.upper()]

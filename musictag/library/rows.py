@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from musictag.common.text import unicode_name
 
 _DIGITS = 6
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t")
+_LINE_BREAKS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 
 
 class Row(NamedTuple):
@@ -38,37 +38,29 @@ class Row(NamedTuple):
         return {tags[i]: round(float(self.scores[i]), _DIGITS) for i in order if not np.isnan(self.scores[i])}
 
 
+#: What a row has beside its path and its scores.
+ABOUT = Row._fields[1:-1]
+
+
 def one_line(path: str) -> str:
     """A path as it stands in a row: line breaks and bytes that are not UTF-8 are written out."""
-    text = unicode_name(path)
-    return "".join(repr(part)[1:-1] if part in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029" else part for part in text)
+    return "".join(repr(part)[1:-1] if part in _LINE_BREAKS else part for part in unicode_name(path))
 
 
-class Lines(ABC):
-    """Rows as lines of text, each complete with its line break."""
+class Lines:
+    """Rows as lines of text, each complete with its line break: an object per song, with one of its chosen tags."""
 
     header = ""
 
     def __init__(self, tags: Sequence[str]) -> None:
         self._tags = list(tags)
 
-    @abstractmethod
-    def line(self, row: Row) -> str: ...
+    def line(self, row: Row) -> str:
+        about = dict(zip(ABOUT, row[1:-1], strict=True))
+        return json.dumps({"path": row.path, "tags": row.chosen(self._tags)} | about) + "\n"
 
-    @abstractmethod
     def row(self, line: str) -> Row:
         """Raises ValueError, KeyError or TypeError for what is not such a line."""
-
-
-class JsonLines(Lines):
-    """One object per song, with an object of its chosen tags."""
-
-    def line(self, row: Row) -> str:
-        about = row._asdict()
-        del about["scores"]
-        return json.dumps({"path": about.pop("path"), "tags": row.chosen(self._tags)} | about) + "\n"
-
-    def row(self, line: str) -> Row:
         found = json.loads(line)
         scores = found.pop("tags")
         if unknown := set(scores) - set(self._tags):
@@ -83,20 +75,19 @@ class CsvLines(Lines):
     def __init__(self, tags: Sequence[str]) -> None:
         super().__init__(tags)
         names = [f"'{tag}" if tag.lstrip(" ").startswith(_FORMULA_SIGNS) else tag for tag in tags]
-        self.header = _csv(["path", *names, *Row._fields[1:-1]])
+        self.header = _csv(["path", *names, *ABOUT])
 
     def line(self, row: Row) -> str:
         scores = ["" if np.isnan(score) else round(float(score), _DIGITS) for score in row.scores]
-        path = f"./{row.path}" if row.path.startswith(_FORMULA_SIGNS) else row.path
-        return _csv([path, *scores, *row[1:-1]])
+        return _csv([f"./{row.path}" if row.path.startswith(_FORMULA_SIGNS) else row.path, *scores, *row[1:-1]])
 
     def row(self, line: str) -> Row:
         ((path, *cells),) = csv.reader([line])
-        if len(cells) != len(self._tags) + 4:
+        if len(cells) != len(self._tags) + len(ABOUT):
             raise ValueError(f"a line has {len(cells) + 1} cells")
-        scores = np.array([float(cell or "nan") for cell in cells[:-4]], np.float32)
-        content, size, modified, analysis = cells[-4:]
+        *scores, content, size, modified, analysis = cells
         path = path[2:] if path[2:].startswith(_FORMULA_SIGNS) else path
+        scores = np.array([float(cell or "nan") for cell in scores], np.float32)
         return Row(path, content, int(size), int(modified), analysis, scores)
 
 
@@ -111,30 +102,24 @@ def write_parquet(path: Path, tags: Sequence[str], rows: Sequence[Row]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    scores = np.array([row.scores for row in rows], np.float32).reshape(len(rows), len(tags))
-    columns = {"path": pa.array([row.path for row in rows], pa.string())}
-    columns |= {tag: pa.array(scores[:, number], from_pandas=True) for number, tag in enumerate(tags)}
-    for name, kind in (
-        ("content", pa.string()),
-        ("size", pa.int64()),
-        ("modified", pa.int64()),
-        ("analysis", pa.string()),
-    ):
-        columns[name] = pa.array([getattr(row, name) for row in rows], kind)
+    scores = np.array([row.scores for row in rows], np.float32).reshape(len(rows), len(tags)).T
+    paths, *about = ([row[place] for row in rows] for place in range(len(ABOUT) + 1))
+    kinds = [pa.string(), *[pa.float32()] * len(tags), pa.string(), pa.int64(), pa.int64(), pa.string()]
+    columns = [
+        pa.array(values, kind, from_pandas=True) for values, kind in zip([paths, *scores, *about], kinds, strict=True)
+    ]
     with atomic_write(path) as file:
-        pq.write_table(pa.table(columns), file)
+        pq.write_table(pa.table(columns, ["path", *tags, *ABOUT]), file)
 
 
 def read_parquet(path: Path, tags: Sequence[str]) -> Iterator[Row]:
     """The rows of such a file, which may be untrusted; raises ValueError for another one."""
-    import pyarrow as pa
-
     from musictag.common.parquet import open_parquet
 
-    table = open_parquet(path).read()
-    if table.column_names != ["path", *tags, *Row._fields[1:-1]]:
+    file = open_parquet(path)
+    if file.schema_arrow.names != ["path", *tags, *ABOUT]:
         raise ValueError("its columns are others")
-    scores = np.stack([table[tag].cast(pa.float32()).to_numpy() for tag in tags], axis=1)
-    about = [table[name].to_pylist() for name in ("path", *Row._fields[1:-1])]
-    for *cells, values in zip(*about, scores, strict=True):
-        yield Row(*cells, values)
+    for batch in file.iter_batches():
+        for song, *cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            *scores, content, size, modified, analysis = cells
+            yield Row(song, content, size, modified, analysis, np.array(scores, np.float32))

@@ -5,27 +5,32 @@ from __future__ import annotations
 import json
 import secrets
 import socket
+import sys
 import tempfile
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-from jinja2 import Environment
 
 from musictag.common.errors import MusictagError, SongError
 from musictag.common.text import printable
 from musictag.data.audio.read import source_blocks
 from musictag.inference.tagger import Tagger
-from musictag.library.taggram import PAGE_HEAD, content_policy, draw_taggram, taggram_page
+from musictag.library.taggram import hear, render_page, taggram_page
+
+if TYPE_CHECKING:
+    from musictag.library.truth import Truth
 
 _AT_ONCE, _KEPT = 2, 8  # songs that are worked on, and whose pages are kept
 _TOP, _HOP_SECONDS = 10, 1.0
-_SOCKET_SECONDS = 30  # without a byte from the browser
+_SOCKET_SECONDS, _UPLOAD_SECONDS = 30, 300  # without a byte from the browser, and for all of a song
 _BLOCK = 2**16
 
 
@@ -38,41 +43,39 @@ class Demo(ThreadingHTTPServer):
 
     Songs of more than ``megabytes`` or ``minutes`` are refused. They are kept in a temporary file while they are read;
     the pages of the last ones are in memory, under names that cannot be guessed. Only requests that name this host are
-    answered, so that no other web page can reach it through the browser. Raises OSError if the address is taken.
+    answered, so that no other web page can reach it through the browser. With ``truth``, what is known about a song is
+    shown, too. Raises OSError if the address is taken.
     """
 
     daemon_threads = True
 
     def __init__(
-        self, taggers: Mapping[str, Tagger], address: tuple[str, int], megabytes: float = 100, minutes: float = 15
+        self,
+        taggers: Mapping[str, Tagger],
+        address: tuple[str, int],
+        megabytes: float = 100,
+        minutes: float = 15,
+        truth: Truth | None = None,
     ) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
-        self.taggers, self.minutes, self.max_bytes = taggers, minutes, int(megabytes * 1e6)
+        self.taggers, self.minutes, self.max_bytes, self.truth = taggers, minutes, int(megabytes * 1e6), truth
         self.free = BoundedSemaphore(_AT_ONCE)
-        self._pages: OrderedDict[str, list[str]] = OrderedDict()
+        self._pages: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()
 
-    @property
-    def hosts(self) -> set[str]:
-        """What the header Host may say; empty: anything, where others may come in."""
-        host, port = self.server_address[:2]
-        if host not in ("127.0.0.1", "::1"):
-            return set()
-        return {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
-
     def analyse(self, path: Path, name: str) -> str:
-        """Make the pages of a song; returns their name. Raises TooLong, and SongError or MusictagError for no song."""
-        heard: dict[float, np.ndarray] = {}
-        pages = []
-        for tagger in self.taggers.values():
-            if tagger.sample_rate not in heard:
-                heard[tagger.sample_rate] = self._read(path, int(tagger.sample_rate))
-            picture = draw_taggram(tagger, name, heard[tagger.sample_rate], _TOP, _HOP_SECONDS)
-            pages.append(taggram_page(picture, name))
-        key = secrets.token_urlsafe(16)
+        """Make the page of a song; returns its path. Raises TooLong, and SongError or MusictagError for no song."""
+        audio: dict[float, np.ndarray] = {}
+        models = {}
+        for model, tagger in self.taggers.items():
+            if tagger.sample_rate not in audio:
+                audio[tagger.sample_rate] = self._read(path, int(tagger.sample_rate))
+            models[model] = hear(tagger, audio[tagger.sample_rate], _TOP, _HOP_SECONDS)
+        page = taggram_page(name, models, self.truth and self.truth.of(str(path), name), home="/")
+        key = f"/song/{secrets.token_urlsafe(16)}"
         with self._lock:
-            self._pages[key] = pages
+            self._pages[key] = page
             while len(self._pages) > _KEPT:
                 self._pages.popitem(last=False)
         return key
@@ -90,15 +93,16 @@ class Demo(ThreadingHTTPServer):
 
     def page(self, path: str) -> str | None:
         """The page at a path of a URL, if there is one."""
-        words = path.strip("/").split("/")
-        if words == [""]:
+        if path == "/":
             limits = f"at most {self.max_bytes / 1e6:g} MB and {self.minutes:g} minutes"
-            return _rendered(_START, script=_SCRIPT, models=list(self.taggers), limits=limits)
+            return render_page(_START, _SCRIPT, "musictag", True, models=list(self.taggers), limits=limits)
         with self._lock:
-            pages = self._pages.get(words[1], []) if words[0] == "song" and len(words) in (2, 3) else []
-        if len(words) == 2 and pages:
-            return pages[0] if len(pages) == 1 else _rendered(_SEVERAL, models=list(self.taggers), key=words[1])
-        return next((page for k, page in enumerate(pages) if words[2:] == [str(k)]), None)
+            return self._pages.get(path)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser may hang up at any time, which is no error here."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -134,28 +138,33 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(*answer)
 
     def _analyse(self, length: int, name: str) -> tuple[HTTPStatus, str] | tuple[HTTPStatus, str, str] | None:
-        """What to answer; None if the browser has gone."""
+        """What to answer; None if the browser has gone, or sends too slowly."""
+        end = time.monotonic() + _UPLOAD_SECONDS
         with tempfile.TemporaryDirectory(prefix="musictag-") as folder:
             path = Path(folder, "song")  # never a name from outside
             with path.open("wb") as file:
-                while length and (block := self.rfile.read(min(length, _BLOCK))):
+                while length and time.monotonic() < end and (block := self.rfile.read1(min(length, _BLOCK))):
                     file.write(block)
                     length -= len(block)
             if length:
                 self.close_connection = True
                 return None
             try:
-                key = self.server.analyse(path, name)
+                page = self.server.analyse(path, name)
             except TooLong:
                 return HTTPStatus.UNPROCESSABLE_ENTITY, f"Longer than {self.server.minutes:g} minutes."
             except (MusictagError, SongError) as error:
                 return HTTPStatus.UNPROCESSABLE_ENTITY, printable(error).replace(str(path), name)
-        return HTTPStatus.CREATED, json.dumps({"page": f"/song/{key}"}), "application/json"
+        return HTTPStatus.CREATED, json.dumps({"page": page}), "application/json"
 
     def _is_for_us(self) -> bool:
-        hosts, origin = self.server.hosts, self.headers.get("Origin")
-        host = self.headers.get("Host", "")
-        if (hosts and host not in hosts) or (origin is not None and urlsplit(origin).netloc != host):
+        """Whether the page was opened by an address of this machine; where others may come in, by any."""
+        mine, port = self.server.server_address[:2]
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        local = [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")]
+        if (mine in ("127.0.0.1", "::1") and host not in local) or (
+            origin is not None and urlsplit(origin).netloc != host
+        ):
             self._answer(HTTPStatus.FORBIDDEN, "Open this page by the address that was printed.")
             return False
         return True
@@ -177,22 +186,6 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *arguments: object) -> None:
         """Names of songs are nobody's business."""
 
-
-def _rendered(page: str, script: str = "", **values: object) -> str:
-    policy = content_policy(_STYLE, script, "; connect-src 'self'; frame-src 'self'")
-    values |= {"policy": policy, "style": _STYLE, "script": script, "title": "musictag"}
-    return Environment(autoescape=True).from_string(page).render(values)
-
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #2b2b2b; max-width: 75rem; margin: 1.5rem auto; padding: 0 1rem }
-#drop { border: 2px dashed #9ab; border-radius: .6rem; padding: 3rem 1rem; text-align: center }
-#drop.over { background: #eef4f9 }
-button, input { font: inherit }
-.models { display: flex; flex-wrap: wrap; gap: 1rem }
-.models section { flex: 1 1 30rem }
-iframe { width: 100%; height: 60rem; border: 0 }
-"""
 
 _SCRIPT = """
 "use strict";
@@ -239,9 +232,7 @@ record.addEventListener("click", async () => {
 });
 """
 
-_START = (
-    PAGE_HEAD
-    + """<body>
+_START = """
 <h1>musictag</h1>
 <p>{{ models | join(", ") }}</p>
 <div id="drop">
@@ -250,21 +241,4 @@ _START = (
 <p><small>{{ limits }}; no file is kept.</small></p>
 </div>
 <p id="said" role="status"></p>
-<script>{{ script | safe }}</script>
-</body>
-</html>
 """
-)
-
-_SEVERAL = (
-    PAGE_HEAD
-    + """<body>
-<div class="models">
-{%- for model in models %}
-<section><h2>{{ model }}</h2><iframe title="{{ model }}" src="/song/{{ key }}/{{ loop.index0 }}"></iframe></section>
-{%- endfor %}
-</div>
-</body>
-</html>
-"""
-)

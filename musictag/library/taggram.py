@@ -6,21 +6,26 @@ import base64
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
 import soundfile
 import torch
 from jinja2 import Environment
+from matplotlib.image import imsave
 from torchaudio.transforms import MelSpectrogram
 
 from musictag.common.errors import SongError
 from musictag.common.plotting import LONGEST_NAME, STYLE, new_figure
 from musictag.common.text import printable
 from musictag.inference.tagger import Tagger, Taggram
+
+if TYPE_CHECKING:
+    from musictag.library.truth import Known
 
 _WINDOW, _BANDS, _COLUMNS = 1024, 96, 2000
 _DRAWING = Lock()  # the style of figures is one for all threads
@@ -29,12 +34,10 @@ LONGEST_PAGE_SECONDS = 2 * 3600
 
 
 @dataclass(frozen=True)
-class Picture:
-    """``png``: the image. ``span``: where time begins and ends in it, as shares of its width. ``taggram``: of the tags
-    that it shows, in its order. ``audio``: mono int16 samples (N) at ``sample_rate``."""
+class Heard:
+    """What a tagger makes of a song: the ``taggram`` of its highest tags, and what it hears, ``audio``: mono int16
+    samples (N) at ``sample_rate``."""
 
-    png: bytes
-    span: tuple[float, float]
     taggram: Taggram
     audio: np.ndarray
     sample_rate: int
@@ -45,144 +48,161 @@ class Picture:
         return len(self.audio) / self.sample_rate
 
 
-def draw_taggram(tagger: Tagger, name: str, audio: np.ndarray, top: int, hop_seconds: float) -> Picture:
-    """The ``top`` tags with the highest mean score, one column every ``hop_seconds``, below the mel spectrogram of what
-    the tagger hears: ``audio``, mono int16 samples (N) at its rate. Raises as ``Tagger.taggram`` does."""
+def hear(tagger: Tagger, audio: np.ndarray, top: int, hop_seconds: float) -> Heard:
+    """The ``top`` tags with the highest mean score in ``audio``, mono int16 samples (N) at the tagger's rate, every
+    ``hop_seconds``. Raises as ``Tagger.taggram`` does."""
     rate = int(tagger.sample_rate)
     whole = tagger.taggram((audio, rate), hop_seconds)
     labels = [k for k, kind in enumerate(tagger.tag_kinds) if kind == "classification"]
     chosen = sorted(labels or range(len(whole.tags)), key=lambda k: -whole.scores[:, k].mean())[:top]
-    taggram = Taggram(whole.times, tuple(whole.tags[k] for k in chosen), whole.scores[:, chosen])
-    png, span = _figure(name, audio, rate, taggram)
-    return Picture(png, span, taggram, audio, rate)
+    return Heard(Taggram(whole.times, tuple(whole.tags[k] for k in chosen), whole.scores[:, chosen]), audio, rate)
 
 
-def _figure(name: str, audio: np.ndarray, rate: int, taggram: Taggram) -> tuple[bytes, tuple[float, float]]:
-    seconds = len(audio) / rate
+def taggram_picture(heard: Heard, name: str) -> bytes:
+    """A PNG: the tags over time below the mel spectrogram."""
+    taggram = heard.taggram
     with _DRAWING, matplotlib.rc_context(STYLE):
         figure = new_figure(9, 3.0 + 0.24 * len(taggram.tags))
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.6, 0.24 * len(taggram.tags) + 0.2))
         above.imshow(
-            _mel_decibels(audio, rate), origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, _BANDS)
+            _mel_decibels(heard), origin="lower", aspect="auto", cmap="magma", extent=(0, heard.seconds, 0, _BANDS)
         )
         above.set(title=_short(printable(name), 90), yticks=[], ylabel="mel")
         # a row of the taggram holds from its start to the next
-        edges = np.append(taggram.times, seconds)
+        edges = np.append(taggram.times, heard.seconds)
         image = below.pcolormesh(
             edges, np.arange(len(taggram.tags) + 1), taggram.scores.T, cmap="Blues", vmin=0, vmax=1, rasterized=True
         )
         names = [_short(tag, LONGEST_NAME) for tag in taggram.tags]
         below.set_yticks(np.arange(len(names)) + 0.5, names)
         below.invert_yaxis()
-        below.set_xlim(0, seconds)
+        below.set_xlim(0, heard.seconds)
         below.xaxis.set_major_formatter(lambda value, _: f"{int(value // 60)}:{int(value % 60):02d}")
         figure.colorbar(image, ax=below, label="score", pad=0.01, aspect=12)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
-        box = below.get_position()
-    return buffer.getvalue(), (box.x0, box.x1)
+    return buffer.getvalue()
 
 
 def _short(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _mel_decibels(audio: np.ndarray, rate: int) -> np.ndarray:
+def _mel_decibels(heard: Heard) -> np.ndarray:
     """Bands × columns, at most _COLUMNS of them, in dB below the loudest."""
-    waveform = torch.from_numpy(audio).float() / 32768
+    waveform = torch.from_numpy(heard.audio).float() / 32768
     if len(waveform) < _WINDOW:
         waveform = torch.nn.functional.pad(waveform, (0, _WINDOW - len(waveform)))
     hop = max(_WINDOW // 4, len(waveform) // _COLUMNS)
-    mel = MelSpectrogram(rate, n_fft=_WINDOW, hop_length=hop, n_mels=_BANDS)(waveform)
+    mel = MelSpectrogram(heard.sample_rate, n_fft=_WINDOW, hop_length=hop, n_mels=_BANDS)(waveform)
     decibels = 10 * torch.log10(mel.clamp(min=1e-10))
     return decibels.clamp(min=decibels.max() - 80).numpy()
 
 
-def taggram_page(picture: Picture, name: str) -> str:
-    """One HTML file with picture and song: what is heard is marked, a click goes there, and the tags of the moment are
-    listed. Raises SongError for a song that is too long for a page."""
-    if picture.seconds > LONGEST_PAGE_SECONDS:
+def taggram_page(name: str, models: Mapping[str, Heard], known: Known | None = None, home: str = "") -> str:
+    """One HTML file with the song and what each model makes of it: what is heard is marked, a click goes there, and
+    scores of the moment are shown; beside them the truth, if it is ``known``. ``home``: the page before this one.
+
+    Raises SongError for a song that is too long for a page.
+    """
+    first, *_ = models.values()
+    if first.seconds > LONGEST_PAGE_SECONDS:
         raise SongError(f"is longer than {LONGEST_PAGE_SECONDS // 3600} hours, too long for a page: use a .png")
     sound = io.BytesIO()
-    soundfile.write(sound, picture.audio, picture.sample_rate, format="MP3")
-    data: dict[str, Any] = {
-        "span": picture.span,
-        "seconds": picture.seconds,
-        "times": np.round(picture.taggram.times, 3).tolist(),
-        "tags": list(picture.taggram.tags),
-        "scores": np.round(picture.taggram.scores.astype(float), 3).tolist(),
-    }
-    return (
-        Environment(autoescape=True)
-        .from_string(PAGE_HEAD + _PAGE)
-        .render(
-            title=f"{name}: taggram",
-            name=name,
-            style=_STYLE,
-            script=_SCRIPT,
-            policy=content_policy(_STYLE, _SCRIPT),
-            data=json.dumps(data).replace("<", "\\u003c"),
-            png=base64.b64encode(picture.png).decode(),
-            mp3=base64.b64encode(sound.getvalue()).decode(),
-        )
-    )
+    soundfile.write(sound, first.audio, first.sample_rate, format="MP3")
+    grams = {model: heard.taggram for model, heard in models.items()}
+    numbers = [{"times": g.times.tolist(), "scores": g.scores.astype(float).round(3).tolist()} for g in grams.values()]
+    tags = {model: zip(g.tags, g.scores.mean(axis=0), strict=True) for model, g in grams.items()}
+    return render_page(
+        _PAGE, _SCRIPT, f"{name}: taggram", name=name, home=home, known=known,
+        models=[(model, _mel_png(heard), tags[model]) for model, heard in models.items()],
+        data=json.dumps({"seconds": first.seconds, "models": numbers}).replace("<", "\\u003c"),
+        mp3=base64.b64encode(sound.getvalue()).decode(),
+    )  # fmt: skip
 
 
-def content_policy(style: str, script: str, more: str = "") -> str:
-    """The Content-Security-Policy of a page that runs one script and nothing else."""
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style)]
-    return (
-        f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; img-src data:; "
-        f"media-src data:; base-uri 'none'; form-action 'none'{more}"
+def _mel_png(heard: Heard) -> str:
+    buffer = io.BytesIO()
+    imsave(buffer, _mel_decibels(heard), cmap="magma", origin="lower", format="png")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def render_page(body: str, script: str, title: str, connects: bool = False, **values: object) -> str:
+    """A page of HTML: ``body`` is a template for ``values``. Its Content-Security-Policy allows ``script`` alone, which
+    may send requests to where it comes from if it ``connects``."""
+    own, style = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, _STYLE))
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{own}'; style-src 'sha256-{style}'; img-src data:; media-src data:; "
+        f"connect-src '{'self' if connects else 'none'}'; base-uri 'none'; form-action 'none'"
     )
+    values |= {"policy": policy, "style": _STYLE, "script": script, "title": title}
+    return Environment(autoescape=True).from_string(_HEAD + body + _FOOT).render(values)
 
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #2b2b2b; background: #fff; max-width: 75rem; margin: 1.5rem auto; padding: 0 1rem }
+body { font: 15px/1.5 system-ui, sans-serif; color: #2b2b2b; background: #fff; max-width: 80rem; margin: 1.5rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem; margin: .5rem 0; overflow-wrap: anywhere }
+h2 { font-size: 1.1rem; margin: 1rem 0 .3rem; overflow-wrap: anywhere }
+a { color: #08519c }
+button, input { font: inherit; max-width: 100% }
 audio { width: 100% }
-#picture { position: relative; cursor: pointer; margin: 1rem 0 }
-#picture img { width: 100%; display: block }
-#here { position: absolute; top: 0; bottom: 0; width: 2px; margin-left: -1px; background: #d9822b; pointer-events: none }
-#now { display: grid; grid-template-columns: max-content 3rem 1fr; gap: .2rem .8rem; margin: 0; padding: 0; list-style: none }
-#now li { display: contents }
-#now meter { width: 100%; max-width: 24rem }
+#drop { border: 2px dashed #9ab; border-radius: .6rem; padding: 3rem 1rem; text-align: center }
+#drop.over { background: #eef4f9 }
+#truth b { background: #e3f1e3; border-radius: .3rem; padding: .1rem .4rem; margin-right: .3rem; font-weight: 500; white-space: nowrap }
+.models { display: flex; flex-wrap: wrap; gap: 0 2rem }
+.models section { flex: 1 1 22rem; min-width: 0 }
+table { width: 100%; border-collapse: collapse; line-height: 1.7 }
+thead { font-size: .8rem; color: #666; vertical-align: bottom }
+td, th { padding: 0 .5rem 0 0; white-space: nowrap }
+tbody th { width: 9rem; min-width: 9rem; max-width: 9rem; box-sizing: border-box; overflow: hidden; text-overflow: ellipsis; text-align: left; font-weight: 400; padding-left: .3rem; background: linear-gradient(90deg, #d5e5f2 calc(100% * var(--now, 0)), transparent 0) }
+.true { color: #1a7f37; font-weight: 700 }
+.false { color: #aaa }
+.time { position: relative; width: 100%; padding: 0; cursor: pointer; border-bottom: 1px solid #fff }
+.time::after { content: ""; position: absolute; top: 0; bottom: -1px; left: calc(100% * var(--at, 0)); width: 2px; margin-left: -1px; background: #d9822b }
+.time img, .time canvas { display: block; width: 100%; height: 1.6rem; background: #f4f7fa; image-rendering: pixelated }
+.time img { height: 6rem; image-rendering: auto }
+@media (max-width: 30rem) { tbody th { width: 6.5rem; min-width: 6.5rem; max-width: 6.5rem } }
 """  # noqa: E501
 
 _SCRIPT = """
 "use strict";
-const { span, seconds, times, tags, scores } = JSON.parse(document.getElementById("data").textContent);
-const song = document.querySelector("audio"), picture = document.getElementById("picture");
-const here = document.getElementById("here"), now = document.getElementById("now");
-const rows = Array.from({ length: Math.min(5, tags.length) }, () => {
-  const row = document.createElement("li"), name = document.createElement("span");
-  const score = document.createElement("span"), meter = document.createElement("meter");
-  row.append(name, score, meter);
-  now.append(row);
-  return { name, score, meter };
-});
+const { seconds, models } = JSON.parse(document.getElementById("data").textContent);
+const song = document.querySelector("audio"), tables = [...document.querySelectorAll("table")];
 function show() {
   const at = Math.min(song.currentTime, seconds);
-  here.style.left = `${100 * (span[0] + (span[1] - span[0]) * at / seconds)}%`;
-  let patch = times.findIndex(time => time > at) - 1;
-  if (patch < -1) patch = times.length - 1;
-  const order = tags.map((_, k) => k).sort((a, b) => scores[patch][b] - scores[patch][a]);
-  rows.forEach(({ name, score, meter }, place) => {
-    const k = order[place];
-    name.textContent = tags[k];
-    score.textContent = scores[patch][k].toFixed(2);
-    meter.value = scores[patch][k];
+  tables.forEach((table, k) => {
+    const { times, scores } = models[k];
+    let patch = times.findIndex(time => time > at) - 1;
+    if (patch < 0) patch = times.length - 1;
+    table.style.setProperty("--at", at / seconds);
+    [...table.tBodies[0].rows].forEach((row, tag) => {
+      row.querySelector(".now").textContent = scores[patch][tag].toFixed(2);
+      row.style.setProperty("--now", scores[patch][tag]);
+    });
   });
   if (!song.paused) requestAnimationFrame(show);
 }
-for (const event of ["play", "seeking", "seeked", "timeupdate"]) song.addEventListener(event, show);
-picture.addEventListener("click", event => {
-  const share = event.offsetX / picture.clientWidth;
-  song.currentTime = seconds * Math.min(1, Math.max(0, (share - span[0]) / (span[1] - span[0])));
+tables.forEach((table, k) => {
+  const { times, scores } = models[k];
+  table.querySelectorAll("canvas").forEach((canvas, tag) => {
+    canvas.width = 2000;
+    canvas.height = 1;
+    const strip = canvas.getContext("2d"), edge = row => Math.round(2000 * (times[row] ?? seconds) / seconds);
+    scores.forEach((of, row) => {
+      strip.fillStyle = `rgb(8 81 156 / ${of[tag]})`;
+      strip.fillRect(edge(row), 0, edge(row + 1) - edge(row), 1);
+    });
+  });
+  table.addEventListener("click", event => {
+    const strip = event.target.closest(".time")?.getBoundingClientRect();
+    if (strip) song.currentTime = seconds * Math.min(1, Math.max(0, (event.clientX - strip.left) / strip.width));
+  });
 });
+for (const event of ["play", "seeking", "seeked", "timeupdate"]) song.addEventListener(event, show);
 show();
 """
 
-PAGE_HEAD = """<!doctype html>
+_HEAD = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -192,15 +212,36 @@ PAGE_HEAD = """<!doctype html>
 <title>{{ title }}</title>
 <style>{{ style | safe }}</style>
 </head>
+<body>
 """
 
-_PAGE = """<body>
-<h1>{{ name }}</h1>
-<audio controls src="data:audio/mpeg;base64,{{ mp3 }}"></audio>
-<div id="picture"><img alt="Spectrogram, and the scores of {{ name }} over time" src="data:image/png;base64,{{ png }}"><div id="here"></div></div>
-<ul id="now" aria-label="Tags at this moment"></ul>
-<script type="application/json" id="data">{{ data | safe }}</script>
+_FOOT = """
 <script>{{ script | safe }}</script>
 </body>
 </html>
+"""
+
+_PAGE = """{% if home %}<a href="{{ home }}">another song</a>{% endif %}
+<h1>{{ name }}</h1>
+<audio controls src="data:audio/mpeg;base64,{{ mp3 }}"></audio>
+{% if known %}
+<p id="truth">{{ known.about }}{% for tag, mark in known.marks.items() if mark != "✗" %} <b>{{ "✓ " + tag if mark == "✓" else tag + " " + mark }}</b>{% endfor %}</p>
+{% endif %}
+<div class="models">
+{% for model, mel, tags in models %}
+<section>
+{% if model %}<h2>{{ model }}</h2>{% endif %}
+<table>
+<thead><tr><td></td><td></td><td>mean</td><td>now</td><td class="time"><img alt="Mel spectrogram" src="data:image/png;base64,{{ mel }}"></td></tr></thead>
+<tbody>
+{% for tag, score in tags %}
+{% set mark = known.marks.get(tag, "") if known else "" %}
+<tr><th scope="row" title="{{ tag }}">{{ tag }}</th><td class="{{ "false" if mark == "✗" else "true" }}">{{ mark }}</td><td>{{ "%.2f" | format(score) }}</td><td class="now"></td><td class="time"><canvas></canvas></td></tr>
+{% endfor %}
+</tbody>
+</table>
+</section>
+{% endfor %}
+</div>
+<script type="application/json" id="data">{{ data | safe }}</script>
 """  # noqa: E501

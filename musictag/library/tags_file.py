@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
-from musictag.library.rows import CsvLines, JsonLines, Lines, Row, one_line, read_parquet, write_parquet
+from musictag.library.rows import CsvLines, Lines, Row, one_line, read_parquet, write_parquet
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
@@ -23,17 +23,18 @@ SUFFIXES = (".jsonl", ".csv", ".parquet")
 class TagsFile:
     """The rows in ``path``; each one that is added is in the file at once.
 
-    ``analysis`` says with which model and options scores were made; a file holds those of one analysis. A Parquet file
-    is written in the end: until then its rows are in a .jsonl beside it. Raises MusictagError for a name of another
-    kind, and for a file of something else, of another analysis, or that another process is writing to.
+    ``analyses`` say with which model and options scores were made; a file holds those of one, ``analysis``: that of its
+    rows, or the first. A Parquet file is written in the end: until then its rows are in a .jsonl beside it. Raises
+    MusictagError for a name of another kind, and for a file of something else, of another analysis, or that another
+    process is writing to.
     """
 
-    def __init__(self, path: str, tags: Sequence[str], analysis: str) -> None:
-        self._path, self._tags, self._analysis = Path(path), list(tags), analysis
+    def __init__(self, path: str, tags: Sequence[str], *analyses: str) -> None:
+        self._path, self._tags, self._analyses = Path(path), list(tags), analyses
         suffix = self._path.suffix.lower()
         if suffix not in SUFFIXES:
             raise MusictagError(f"--out {path} must end in {', '.join(SUFFIXES)}")
-        self._lines: Lines = (CsvLines if suffix == ".csv" else JsonLines)(self._tags)
+        self._lines = (CsvLines if suffix == ".csv" else Lines)(self._tags)
         self._is_parquet = suffix == ".parquet"
         self._grows = self._path.with_name(f"{self._path.name}.part.jsonl") if self._is_parquet else self._path
         if suffix != ".jsonl" and {"path", "content", "size", "modified", "analysis"} & set(self._tags):
@@ -66,10 +67,12 @@ class TagsFile:
                 f"--out {self._path} cannot be continued: it was not written by this command with the tags of this "
                 f"model, or it is damaged ({error}). Choose another name, or delete it"
             ) from error
-        if others := {row.analysis for row in self._rows.values()} - {self._analysis}:
+        found = {row.analysis for row in self._rows.values()}
+        self.analysis = next((analysis for analysis in self._analyses if analysis in found), self._analyses[0])
+        if others := found - {self.analysis}:
             raise MusictagError(
                 f"--out {self._path} holds results of {min(others)}, and this command would add those of "
-                f"{self._analysis}: choose another name, or the same model and options"
+                f"{self.analysis}: choose another name, or the same model and options"
             )
         self._file = open(self._grows, "r+b" if self._grows.exists() else "w+b", buffering=0)  # noqa: SIM115
         self._file.truncate(end)
@@ -107,7 +110,7 @@ class TagsFile:
     def add(self, path: str, content: str, size: int, modified: int, chosen: Mapping[str, float]) -> None:
         """Write the chosen tags of a song. Raises MusictagError if that is not possible; what is in the file stays."""
         scores = np.array([chosen.get(name, np.nan) for name in self._tags], np.float32)
-        row = Row(one_line(path), content, size, modified, self._analysis, scores)
+        row = Row(one_line(path), content, size, modified, self.analysis, scores)
         self._append(self._lines.line(row))
         self._keep(row)
 

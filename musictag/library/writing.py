@@ -41,10 +41,10 @@ def planned(path: str, field: str, tags: Sequence[str], existing: str = KEEP) ->
     before = read_field(path, field)
     new = ["; ".join(tags)] if field == "comment" and tags else list(tags)
     if not new or (before and existing == KEEP):
-        return Change(path, field, before, before)
-    if existing == MERGE:
+        new = before
+    elif existing == MERGE:
         there = {text.casefold() for text in before}
-        return Change(path, field, before, before + [text for text in new if text.casefold() not in there])
+        new = before + [text for text in new if text.casefold() not in there]
     return Change(path, field, before, new)
 
 

@@ -1,7 +1,4 @@
-"""What a network computes before its head: whether training leaves it as it is, and what identifies it.
-
-Legend: B patches, N samples, H features.
-"""
+"""What a network computes before its head: whether training leaves it as it is, and what identifies it."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -35,31 +31,22 @@ def only_head_learns(network: TaggingNetwork) -> bool:
     )
 
 
-def digest_before_head(network: TaggingNetwork) -> str:
-    """Identifies the vectors that the head gets: the same for a tagger and a probe on it, whatever the tags."""
-    spec, part = network.spec, network.backend.before_head()
-    is_probe = part is getattr(network.backend, "body", None)
-    state = {f"frontend.{name}": value for name, value in network.frontend.state_dict().items()}
-    state |= {f"backend.{name}": value for name, value in part.state_dict().items()}
-    backend = spec["backend"]["body"] if is_probe else spec["backend"]
-    return _digest(spec["frontend"], backend, network.patch_samples, state, "penultimate")
-
-
-def layer_digest(network: TaggingNetwork, layer: str) -> str:
-    """Identifies what ``layer`` returns for consecutive patches."""
-    spec = network.spec
-    state = {name: value for name, value in network.state_dict().items() if not name.startswith("backend.output.")}
-    return _digest(spec["frontend"], spec["backend"], network.patch_samples, state, layer)
-
-
-def _digest(
-    frontend: Mapping[str, Any], backend: Mapping[str, Any], patch_samples: int, state: Mapping[str, Tensor], layer: str
-) -> str:
-    parts = [filled(frontend, FrontEnd), filled(backend, BackEnd)]
-    for part in parts:
+def layer_digest(network: TaggingNetwork, layer: str | None) -> str:
+    """Identifies what ``layer`` returns for consecutive patches; None: the vectors that the head gets, the same for a
+    tagger and a probe on it, whatever the tags."""
+    spec, part = network.spec, network.backend
+    backend = spec["backend"]
+    if layer is None:
+        part, layer = network.backend.before_head(), "penultimate"
+        if part is getattr(network.backend, "body", None):
+            backend = backend["body"]
+    parts = [filled(spec["frontend"], FrontEnd), filled(backend, BackEnd)]
+    for one in parts:
         for name in TRAINING_SETTINGS:
-            part.pop(name, None)
-    digest = hashlib.sha256(json.dumps([*parts, patch_samples, layer], sort_keys=True).encode())
+            one.pop(name, None)
+    state = {f"frontend.{name}": value for name, value in network.frontend.state_dict().items()}
+    state |= {f"backend.{name}": value for name, value in part.state_dict().items() if not name.startswith("output.")}
+    digest = hashlib.sha256(json.dumps([*parts, network.patch_samples, layer], sort_keys=True).encode())
     for name, value in sorted(state.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
@@ -70,8 +57,4 @@ def filled(spec: Mapping[str, Any], contract: type) -> dict[str, Any]:
     """``spec`` with the defaults of its class, and with lists in place of tuples, as in specifications."""
     parameters = settings(find_class(spec["_target_"], contract)).items()
     defaults = {name: parameter.default for name, parameter in parameters if parameter.default is not parameter.empty}
-    return {key: _as_list(value) for key, value in (defaults | dict(spec)).items()}
-
-
-def _as_list(value: Any) -> Any:
-    return [_as_list(item) for item in value] if isinstance(value, list | tuple) else value
+    return json.loads(json.dumps(defaults | dict(spec)))

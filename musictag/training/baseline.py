@@ -14,6 +14,7 @@ import numpy as np
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
 from musictag.common.progress import Progress
+from musictag.common.text import some
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.inference.feature_tagger import FeatureTagger
 from musictag.inference.song_features import SongFeatures
@@ -50,10 +51,9 @@ def fit_tagger(
         )
     if not (judged | ~learnt).all():
         names = [data.tags[k].name for k in np.flatnonzero(~judged & learnt)]
-        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         warnings.warn(
             f"validation songs cannot judge {len(names)} of {len(data.tags)} tags (one class only, or all unknown): "
-            f"{shown}. These get the settings that are typical of the others.",
+            f"{some(names)}. These get the settings that are typical of the others.",
             stacklevel=2,
         )
     fitter = None

@@ -18,62 +18,73 @@ from torch import Tensor, nn
 from torchaudio.functional import resample
 
 from musictag.common.errors import MusictagError
+from musictag.common.processes import rank_zero_say
+from musictag.common.text import some
 from musictag.inference.embedding import Embedder
 from musictag.inference.ensemble import read_members
 from musictag.inference.load import load
 from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.tagger import Tagger
+from musictag.models.frontends.encoder import HUGGING_FACE, described, load_weights
 from musictag.models.layers import full_precision
 from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import ENSEMBLE_FILE, digest, locate
+from musictag.models.pretrained.folders import files_digest, is_encoder
 
 PROBABILITIES, EMBEDDINGS = "probabilities", "embeddings"
 SIGNALS = (PROBABILITIES, EMBEDDINGS)
-_SHOWN = 5
 
 
 class Teacher:
-    """The tagger ``model`` (see ``musictag.load``), which hears patches at ``sample_rate``.
+    """The tagger ``model`` (see ``musictag.load``), which hears patches at ``sample_rate``, or the encoder in that
+    folder, which hears them ``patch_seconds`` at a time.
 
     ``signal``: what it returns for each, its ``probabilities`` (B×K, the mean over an ensemble) or its ``embeddings``,
     the penultimate features (B×H). Raises MusictagError for a baseline, and for embeddings of an ensemble.
     """
 
-    def __init__(self, model: str, signal: str, sample_rate: float) -> None:
-        self.tagger, self.signal, self.sample_rate = load(model), signal, sample_rate
-        if signal == EMBEDDINGS:
-            self.size = self.tagger.embedder().layer.size  # refused by an ensemble
+    def __init__(self, model: str, signal: str, sample_rate: float, patch_seconds: float = 3.0) -> None:
+        self.signal = signal
+        self.tagger = _encoder(model, sample_rate, patch_seconds) if is_encoder(model) else load(model)
         self._taggers: Sequence[Tagger] = getattr(self.tagger, "members", [self.tagger])
         if not all(isinstance(tagger, NetworkTagger) for tagger in self._taggers):
             raise MusictagError(
                 f"teacher={model}: features and trees describe whole songs, and cannot score patches; use a network, "
                 "or an ensemble of networks"
             )
-        if not all(float(rate).is_integer() for rate in (sample_rate, self.tagger.sample_rate)):
+        if signal == EMBEDDINGS:
+            self.size = self.tagger.embedder().layer.size  # refused by an ensemble
+        self._rates = sample_rate, self.tagger.sample_rate
+        if not all(float(rate).is_integer() for rate in self._rates):
             raise MusictagError(f"teacher={model} hears {self.tagger.sample_rate} Hz, to which audio is not resampled")
-        self._computing: list[Any] = []
 
     def to(self, device: torch.device) -> None:
         """Compute on ``device`` from now on."""
-        for tagger in self._taggers:
-            tagger.network.to(device)
+        networks = [tagger.network.to(device) for tagger in self._taggers]
         if self.signal == EMBEDDINGS:
-            self._computing = [Embedder(self.tagger.network).features]
+            self._computing = [(Embedder(network).features, network) for network in networks]
         else:
-            self._computing = [NetworkTagger(tagger.network).scores for tagger in self._taggers]
+            self._computing = [(NetworkTagger(network).scores, network) for network in networks]
 
     @torch.no_grad()
     def __call__(self, waveform: Tensor) -> Tensor:
         """B×N float32 on the device -> the signal, float32, without gradients."""
         with full_precision(waveform):
-            rates = int(self.sample_rate), int(self.tagger.sample_rate)
-            waveform = waveform if rates[0] == rates[1] else resample(waveform, *rates)
-            heard = [
-                compute(patches.flatten(0, 1)).unflatten(0, patches.shape[:2]).mean(1)
-                for compute, tagger in zip(self._computing, self._taggers, strict=True)
-                for patches in [in_patches(waveform, tagger.network)]
-            ]
+            waveform = resample(waveform, *map(int, self._rates))
+            heard = []
+            for compute, network in self._computing:
+                patches = in_patches(waveform, network)
+                heard.append(compute(patches.flatten(0, 1)).unflatten(0, patches.shape[:2]).mean(1))
             return torch.stack(heard).mean(0)
+
+
+def _encoder(folder: str, sample_rate: float, patch_seconds: float) -> NetworkTagger:
+    """An encoder of transformers with the mean over time, for its embeddings: it has no tags."""
+    spec = described({"_target_": HUGGING_FACE, "name": folder, "sample_rate": sample_rate})
+    mean = {"_target_": "musictag.models.backends.pooling.Pooling", "pooling": "mean", "hidden_units": []}
+    network = TaggingNetwork(spec, mean, [{"name": "no tags"}], patch_seconds)
+    rank_zero_say(load_weights(network.frontend, folder))
+    return NetworkTagger(network.eval())
 
 
 def in_patches(waveform: Tensor, network: TaggingNetwork) -> Tensor:
@@ -102,34 +113,31 @@ class Distillation(nn.Module):
 
     def __init__(self, student: TaggingNetwork, model: str, signal: str, weight: float) -> None:
         super().__init__()
-        self._teacher, self.signal, self.weight = [Teacher(model, signal, student.sample_rate)], signal, weight
-        teacher = self.teacher
-        told = ""
+        self._teacher = [Teacher(model, signal, student.sample_rate, student.patch_seconds)]
+        self.signal, self.weight = signal, weight
+        teacher, told = self.teacher, ""
         if (rate := teacher.tagger.sample_rate) != student.sample_rate:
             told = f", which hears the audio resampled from {student.sample_rate:g} to {rate:g} Hz"
         if signal == EMBEDDINGS:
-            if not any(
-                weights.requires_grad and not name.startswith("backend.output.")
-                for name, weights in student.named_parameters()
-            ):
+            before = [p for name, p in student.named_parameters() if not name.startswith("backend.output.")]
+            if not any(parameter.requires_grad for parameter in before):
                 raise MusictagError(
                     "distillation.signal=embeddings trains what comes before the last layer, and all of that is frozen"
                 )
             self.projection = nn.Linear(student.backend.output.in_features, teacher.size)
             self.about = f"Teacher {model}{told}: its {teacher.size} features"
             return
-        places = {(tag["name"], tag["kind"]): place for place, tag in enumerate(teacher.tagger.tags)}
-        shared = [(tag["name"], tag["kind"]) for tag in student.tags]
-        self._own = [place for place, tag in enumerate(shared) if tag in places]
-        self._its = [places[shared[place]] for place in self._own]
+        its, own = ([(tag["name"], tag["kind"]) for tag in network.tags] for network in (teacher.tagger, student))
+        self._own = [place for place, tag in enumerate(own) if tag in its]
+        self._its = [its.index(own[place]) for place in self._own]
         if not self._own:
             raise MusictagError(
-                f"teacher={model} has none of these tags: {_some(student.tag_names)}. It has "
-                f"{_some(teacher.tagger.tag_names)}; use distillation.signal=embeddings, which needs no common tags"
+                f"teacher={model} has none of these tags: {some(student.tag_names)}. It has "
+                f"{some(teacher.tagger.tag_names)}; use distillation.signal=embeddings, which needs no common tags"
             )
-        self.about = f"Teacher {model}{told}: {len(self._own)} of the {len(shared)} tags"
-        if lacking := [name for place, (name, _) in enumerate(shared) if place not in self._own]:
-            self.about += f" (not {_some(lacking)})"
+        lacking = [name for name, kind in own if (name, kind) not in its]
+        self.about = f"Teacher {model}{told}: {len(self._own)} of the {len(own)} tags"
+        self.about += f" (not {some(lacking)})" if lacking else ""
 
     @property
     def teacher(self) -> Teacher:
@@ -153,14 +161,15 @@ class Distillation(nn.Module):
 
 def check_teacher(config: Mapping[str, Any]) -> None:
     """Raise MusictagError for settings of a teacher that are wrong in any case."""
-    if config["teacher"] is None:
-        if config["data"]["unlabelled"] is not None:
+    teacher, unlabelled = config["teacher"], config["data"]["unlabelled"]
+    model, signal, weight = (config["distillation"][key] for key in ("model", "signal", "weight"))
+    if teacher is None:
+        if unlabelled is not None:
             raise MusictagError(
-                f"data.unlabelled={config['data']['unlabelled']}: only a teacher can use songs without labels; use "
-                "teacher=..., or omit it"
+                f"data.unlabelled={unlabelled}: only a teacher can use songs without labels; use teacher=..., or omit "
+                "it"
             )
         return
-    signal, weight = config["distillation"]["signal"], config["distillation"]["weight"]
     if config["trainer"]["max_epochs"] == 0:
         raise MusictagError("trainer.max_epochs=0 trains nothing, from a teacher neither; omit teacher")
     for name, part in (config.get("augmentation") or {}).items():
@@ -175,22 +184,22 @@ def check_teacher(config: Mapping[str, Any]) -> None:
         raise MusictagError(f"distillation.signal={signal} does not exist; allowed: {', '.join(SIGNALS)}")
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise MusictagError(f"distillation.weight={weight} must be above 0; without a teacher: teacher=null")
-    model = config["distillation"]["model"]
-    if model is not None and not (Path(config["teacher"]) / "metrics.json").is_file():
+    if model is not None and not (Path(teacher) / "metrics.json").is_file():
         raise MusictagError(
-            f"distillation.model={model}: the teacher's run {config['teacher']} is not finished; run this command with "
+            f"distillation.model={model}: the teacher's run {teacher} is not finished; run this command with "
             f"model={model}, and without a teacher, first"
         )
-    locate(config["teacher"])
+    if not is_encoder(teacher):
+        locate(teacher)
+    elif signal != EMBEDDINGS:
+        raise MusictagError(f"teacher={teacher} is an encoder, without tags: use distillation.signal=embeddings")
 
 
 def teacher_digest(model: str) -> str:
     """Identifies the weights of ``model``; of an ensemble, those of all members."""
+    if is_encoder(model):
+        return files_digest(Path(model))
     path = locate(model)
     if path.name != ENSEMBLE_FILE:
         return digest(model)
     return hashlib.sha256("".join(digest(str(member)) for member in read_members(path)[0]).encode()).hexdigest()
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

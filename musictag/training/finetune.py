@@ -36,9 +36,8 @@ class FineTuning:
         # an encoder, without what has been put around it
         self._pretrained = frontend.encoder if isinstance(frontend, EncoderFrontEnd) else frontend
         self._trainable = [p for p in self._pretrained.parameters() if p.requires_grad]
-        self._frontend, self._factor = frontend, frontend_lr_factor
+        self._factor, self._unfreeze_epochs = frontend_lr_factor, unfreeze_epochs
         self._limit = len(self._blocks) if blocks is None else blocks
-        self._unfreeze_epochs = unfreeze_epochs
         self._is_whole = self._limit == len(self._blocks) and unfreeze_epochs is None
         self._open(self._limit)
 
@@ -61,19 +60,18 @@ class FineTuning:
 
     def groups(self, network: nn.Module, make: Callable[..., Any]) -> list[Any]:
         """The trained parameters of ``network`` (and of what is trained beside it) for an optimizer of ``make``:
-        a list, or if the front-end has its own learning rate one group each, that of the front-end last. Raises
-        MusictagError if there is none."""
+        a list, or if the front-end has its own learning rate two groups, that of the front-end last. Raises
+        MusictagError if the optimizer has no learning rate."""
+        trained = [p for p in network.parameters() if p.requires_grad]
         if self._factor == 1:
-            return [p for p in network.parameters() if p.requires_grad]
+            return trained
         if "lr" not in getattr(make, "keywords", {}):
             raise MusictagError(f"finetune.frontend_lr_factor={self._factor} multiplies optimizer.lr, which is not set")
         of_frontend = {id(p) for p in self._pretrained.parameters()}
-        rest: list[nn.Parameter] = []
-        slow: list[nn.Parameter] = []
-        for parameter in network.parameters():
-            if parameter.requires_grad:
-                (slow if id(parameter) in of_frontend else rest).append(parameter)
-        return [{"params": rest}, *([{"params": slow, "lr": make.keywords["lr"] * self._factor}] if slow else [])]
+        groups = [{"params": []}, {"params": [], "lr": make.keywords["lr"] * self._factor}]
+        for parameter in trained:
+            groups[id(parameter) in of_frontend]["params"].append(parameter)
+        return [group for group in groups if group["params"]]
 
 
 def check_finetuning(config: Mapping[str, Any]) -> None:

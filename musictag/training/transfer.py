@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from musictag.common.errors import MusictagError
 from musictag.models.backends import BackEnd
 from musictag.models.checkpoint import read_tagger
@@ -76,9 +74,18 @@ def initialise_from(network: TaggingNetwork, model: str, will_train: bool = True
         raise MusictagError(_untrained(model, is_probe, spec["tags"], own["tags"]))
     if is_probe:
         weights = {key.replace("backend.", "backend.body.", 1): value for key, value in weights.items()}
-    new = _new_parameters(network, is_probe, same_tags)
     state = network.state_dict()
-    _check_shapes({key: value for key, value in state.items() if key not in new}, weights, model)
+    if is_probe:
+        new = {key for key in state if not key.startswith(("frontend.", "backend.body."))}
+    else:
+        new = {key for key in state if key.startswith("backend.output.") and not same_tags}
+    for key in state.keys() - new:
+        if key not in weights or weights[key].shape != state[key].shape:
+            found = tuple(weights[key].shape) if key in weights else "missing"
+            raise MusictagError(
+                f"init_from={model}: {key} is {found}, not {tuple(state[key].shape)}. Back-ends of a fixed length need "
+                "patches of the length they were trained with: see data.patch_seconds"
+            )
     network.load_state_dict({key: state[key] if key in new else weights[key] for key in state})
     if is_probe:
         return f"Weights of {model}; everything but the probe stays unchanged"
@@ -87,30 +94,20 @@ def initialise_from(network: TaggingNetwork, model: str, will_train: bool = True
     return f"Weights of {model}; the last layer is new: {len(own['tags'])} tags instead of its {len(spec['tags'])}"
 
 
-def _untrained(
-    model: str, is_probe: bool, theirs: Sequence[Mapping[str, str]], ours: Sequence[Mapping[str, str]]
-) -> str:
-    """The message for new weights that would be scored without training."""
+def _untrained(model: str, is_probe: bool, *both: Sequence[Mapping[str, str]]) -> str:
+    """The message for new weights that would be scored without training; ``both``: tags of the model and the data."""
     if is_probe:
         return (
             f"trainer.max_epochs=0 scores weights as they are, but the probe on {model} would be new; omit probe, "
             "or use the tagger.safetensors of a run with this probe as init_from"
         )
-    known, wanted = ([f"{tag['name']}:{tag['kind']}" for tag in tags] for tags in (theirs, ours))
+    known, wanted = ([f"{tag['name']}:{tag['kind']}" for tag in tags] for tags in both)
     are = "the same in another order" if sorted(known) == sorted(wanted) else f"others, {len(known)} of them"
     return (
         f"trainer.max_epochs=0 scores weights as they are, but the tags of {model} are {are}: its last layer would be "
         f"new. With data=catalogue its own tags are chosen, in their order, by data.tags={{{','.join(known[:3])}"
         f"{',...' if len(known) > 3 else ''}}}; or train the last layer with trainer.max_epochs=1 or more"
     )
-
-
-def _new_parameters(network: TaggingNetwork, is_probe: bool, same_tags: bool) -> set[str]:
-    """Keys of the state dict that are not copied."""
-    if is_probe:
-        kept = ("frontend.", "backend.body.")
-        return {key for key in network.state_dict() if not key.startswith(kept)}
-    return set() if same_tags else {key for key in network.state_dict() if key.startswith("backend.output.")}
 
 
 def _differences(own: Mapping[str, Any], other: Mapping[str, Any], group: str, contract: type) -> list[str]:
@@ -123,13 +120,3 @@ def _differences(own: Mapping[str, Any], other: Mapping[str, Any], group: str, c
         for key in sorted(ours.keys() | theirs.keys())
         if key not in TRAINING_SETTINGS and ours.get(key) != theirs.get(key)
     ]
-
-
-def _check_shapes(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], model: str) -> None:
-    for key, value in expected.items():
-        if key not in weights or weights[key].shape != value.shape:
-            found = tuple(weights[key].shape) if key in weights else "missing"
-            raise MusictagError(
-                f"init_from={model}: {key} is {found}, not {tuple(value.shape)}. Back-ends of a fixed length need "
-                "patches of the length they were trained with: see data.patch_seconds"
-            )

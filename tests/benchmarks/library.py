@@ -1,66 +1,120 @@
-"""Tagging whole libraries: a folder against one command per file, and the time for 22,000 songs."""
+"""Tagging whole libraries: a folder against its files one by one, and the time for 22,000 songs."""
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+
+import av
+import soundfile
 
 from musictag.models.checkpoint import write_tagger
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.inference import network_of
-from tests.benchmarks.prepare import Kind, MadeFiles
+from tests.benchmarks.prepare import make_song
+from tests.helpers.audio_files import encoded
 from tests.helpers.experiments import ROOT
 
 #: The architecture of musicnn-msd; trained weights would take as long.
 MODEL = "musicnn"
-SHORT = Kind("MP3 44.1 kHz stereo, 30 s", (30.0, 30.0), 44100, 2, 12)
-LONG = Kind("MP3 44.1 kHz stereo, 4 min", (240.0, 240.0), 44100, 2, 200)
+SECONDS = 240
+#: What every twelve songs of a library are stored as, and their bits per second.
+DOZEN = {".mp3": (6, 192_000), ".m4a": (3, 128_000), ".opus": (2, 96_000), ".flac": (1, None)}
+DOZENS = 6
+ROUNDS = 3
 LIBRARY = 22_000
-_REPETITIONS = 3
+
+_ONE_AFTER_ANOTHER = """
+import sys, time
+import musictag
+tagger = musictag.load("tagger.safetensors")
+tagger.tag(sys.argv[1])
+began = time.perf_counter()
+for path in sys.argv[1:]:
+    tagger.tag(path)
+print(time.perf_counter() - began)
+"""
 
 
 def benchmark() -> Iterator[Figure]:
-    """With the command line and all cores. The long songs are tagged once; starting the program is taken off, as it
-    would count a hundred times."""
+    """Seconds per song with all cores: each round tags a folder of its own with the command line, then a dozen of its
+    files in one process with ``Tagger.tag``, whose start is not counted, and with a command for each. Medians."""
     with tempfile.TemporaryDirectory() as folder:
         write_tagger(Path(folder, "tagger.safetensors"), network_of(MODEL))
-        ratios = []
-        paths = _files(folder, SHORT)
-        for _ in range(_REPETITIONS):
-            together = _seconds(folder, [SHORT.name])
-            ratios.append(sum(_seconds(folder, [path]) for path in paths) / together)
-        yield Figure(f"{SHORT.name}: {SHORT.songs} files one by one / their folder", statistics.median(ratios), "x")
-        paths = _files(folder, LONG)
-        started = _seconds(folder, paths[:1])
-        seconds = (_seconds(folder, [LONG.name]) - started) / (len(paths) - 1)
-        yield Figure(f"{LONG.name}: a song, from {len(paths)}", seconds, "s")
-        yield Figure(f"{LIBRARY:,} of them", seconds * LIBRARY / 3600, "h")
+        rounds = _songs(Path(folder))
+        together, in_turn, commands = [], [], []
+        for number, names in enumerate(rounds):
+            together.append(_seconds(folder, f"round{number}", "--out", f"{number}.jsonl") / len(names))
+            rows = map(json.loads, Path(folder, f"{number}.jsonl").read_text().splitlines())
+            assert len({row["content"] for row in rows}) == len(names)
+            some = names[: len(names) // DOZENS]
+            in_turn.append(float(_run(folder, "-c", _ONE_AFTER_ANOTHER, *some)) / len(some))
+            commands.append(sum(_seconds(folder, name) for name in some) / len(some))
+        seconds = statistics.median(together)
+        what = f"{len(rounds) * len(rounds[0])} songs of {SECONDS} s"
+        yield Figure(f"{what}, {ROUNDS} folders: a song", seconds, "s")
+        yield Figure("the same files, a command for each: a song", statistics.median(commands), "s")
+        yield Figure("the same files, one after another in a process: a song", statistics.median(in_turn), "s")
+        for name, alone in (("a command for each", commands), ("one after another in a process", in_turn)):
+            ratios = [one / all_ for one, all_ in zip(alone, together, strict=True)]
+            yield Figure(f"{name} / their folder", statistics.median(ratios), "x")
+        yield Figure(f"{LIBRARY:,} of these songs", seconds * LIBRARY / 3600, "h")
 
 
-def _files(folder: str, kind: Kind) -> list[str]:
-    """A folder with songs of this kind, each a file of its own."""
-    root = Path(folder, kind.name)
-    root.mkdir()
-    made = MadeFiles(root, kind, kind.songs)
-    sources = [root / path for path in made.manifest().paths]
-    for number, source in enumerate(sources):
-        os.link(source, root / f"song {number:03}.mp3")
-    for source in set(sources):
-        source.unlink()
-    return sorted(f"{kind.name}/{path.name}" for path in root.iterdir())
+def _songs(folder: Path) -> list[list[str]]:
+    """The files of each round. No two hold the same audio, which would be analysed once: those of one format are one
+    recording, each begun a little later."""
+    found: list[list[str]] = [[] for _ in range(ROUNDS)]
+    make_song(folder / "song.flac", 1.1 * SECONDS, 44100, 2, seed=0)
+    for suffix, (number, bit_rate) in DOZEN.items():
+        samples, rate = soundfile.read(folder / "song.flac", dtype="float32")
+        rate = 48000 if suffix == ".opus" else rate  # it knows no other; a little faster will do
+        whole = folder / f"whole{suffix}"
+        whole.write_bytes(encoded(suffix, samples, rate, bit_rate))
+        for skipped in range(number * DOZENS * ROUNDS):
+            place = skipped % ROUNDS
+            name = f"round{place}/{skipped // number // ROUNDS:02} {skipped}{suffix}"
+            (folder / f"round{place}").mkdir(exist_ok=True)
+            found[place].append(name)
+            if suffix == ".flac":  # its header counts samples, which packets that are left out would belie
+                begun = samples[skipped * 1000 :][: SECONDS * rate]
+                soundfile.write(folder / name, begun, rate)
+            else:
+                _begun_later(whole, folder / name, skipped)
+    return [sorted(names) for names in found]
 
 
-def _seconds(folder: str, names: Sequence[str]) -> float:
-    command = [sys.executable, "-m", "musictag.cli", "tag", *names, "--model", "tagger.safetensors", "--threshold", "1"]
+def _begun_later(whole: Path, part: Path, skipped: int) -> None:
+    """``SECONDS`` of a file, without its first packets, as they are."""
+    with av.open(str(whole)) as source, av.open(str(part), "w") as target:
+        stream = source.streams.audio[0]
+        copy, begin = target.add_stream_from_template(stream), None
+        for number, packet in enumerate(source.demux(stream)):
+            if number < skipped or packet.pts is None:
+                continue
+            begin = packet.pts if begin is None else begin
+            packet.pts, packet.dts, packet.stream = packet.pts - begin, packet.pts - begin, copy
+            if packet.pts * stream.time_base < SECONDS:
+                target.mux(packet)
+
+
+def _seconds(folder: str, *words: str) -> float:
     began = time.perf_counter()
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    subprocess.run(
-        command, cwd=folder, env=environment | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, check=True
-    )
+    _run(folder, "-m", "musictag.cli", "tag", *words, "--model", "tagger.safetensors")
     return time.perf_counter() - began
+
+
+def _run(folder: str, *words: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment | {"PYTHONPATH": str(ROOT)}, check=True,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    return done.stdout

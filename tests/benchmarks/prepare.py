@@ -53,7 +53,7 @@ class MadeFiles(AudioFiles):
         super().__init__(root)
         self.num_songs = num_songs
         for number, seconds in enumerate(np.linspace(*kind.seconds, _FILES)):
-            _make(root / f"{number}.mp3", seconds, kind.rate, kind.channels, seed=number)
+            make_song(root / f"{number}.mp3", seconds, kind.rate, kind.channels, seed=number)
 
     def _load(self) -> Manifest:
         ids = [str(number) for number in range(self.num_songs)]
@@ -105,7 +105,7 @@ def _read(path: Path) -> int:
     return len(read_song(path))
 
 
-def _make(path: Path, seconds: float, rate: int, channels: int, seed: int) -> None:
+def make_song(path: Path, seconds: float, rate: int, channels: int, seed: int) -> None:
     """Two notes per second, each of five partials, over quiet noise; the channels differ a little in level."""
     rng = np.random.default_rng(seed)
     time_ = np.arange(rate) / rate

@@ -67,11 +67,13 @@ def test_the_inference_section_compares(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.slow
 def test_the_library_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "MODEL", "waveform_small")
-    monkeypatch.setattr(library, "SHORT", library.SHORT._replace(seconds=(2.0, 2.0), songs=4))
-    monkeypatch.setattr(library, "LONG", library.LONG._replace(seconds=(10.0, 10.0), songs=5))
-    monkeypatch.setattr(library, "_REPETITIONS", 1)
-    ratio, song, all_songs = library.benchmark()
+    monkeypatch.setattr(library, "SECONDS", 2)
+    monkeypatch.setattr(library, "DOZENS", 1)
+    monkeypatch.setattr(library, "ROUNDS", 1)
+    song, command, in_turn, ratio, other, all_songs = library.benchmark()
+    assert ratio.value == pytest.approx(command.value / song.value)
     assert ratio.value > 1
+    assert other.value == pytest.approx(in_turn.value / song.value)
     assert all_songs.value == pytest.approx(song.value * 22_000 / 3600)
 
 

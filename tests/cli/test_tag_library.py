@@ -16,8 +16,11 @@ import pytest
 
 import musictag
 from musictag import cli
+from musictag.cli.each_song import Songs
+from musictag.common.errors import SongError
 from musictag.common.progress import Progress
 from musictag.inference.network_tagger import NetworkTagger
+from musictag.library.analyse import Analysed
 from musictag.library.fields import read_field, write_field
 from tests.helpers.embeddings import write_song
 from tests.helpers.experiments import ROOT
@@ -92,6 +95,21 @@ def test_another_analysis_is_not_mixed_in(
     assert Path("tags.jsonl").read_bytes() == before
 
 
+def test_a_file_of_all_tags_is_chosen_from(
+    songs: list[str], checkpoint: str, analysed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", checkpoint, "--out", "tags.csv"]
+    assert tag(*songs[:3], *words) == 0
+    analysed.clear()
+    capsys.readouterr()
+    assert tag(*songs, *words, "--top", "1", "--json") == 0
+    assert analysed == [songs[3]]
+    found = json.loads(capsys.readouterr().out)
+    tagger = musictag.load(checkpoint)
+    assert found == {song: pytest.approx(tagger.tag(song, top=1), abs=1e-5) for song in songs}
+    assert all(line.count(",") == 7 and ",," not in line for line in Path("tags.csv").read_text().splitlines())
+
+
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
     songs: list[str],
     checkpoint: str,
@@ -147,10 +165,10 @@ def test_into_files_and_back(songs: list[str], checkpoint: str, capsys: pytest.C
     assert tag(*words, "--dry-run") == 1
     dry = capsys.readouterr().out
     assert f"a.wav: genre (nothing) -> {top['a.wav']}\nb.wav: genre stays Punk\n" in dry
-    assert "1 files have a genre already: see --merge and --replace" in dry
+    assert "files that have a genre already: 1; see --merge and --replace" in dry
     assert {song: Path(song).read_bytes() for song in songs} == before
     assert tag(*words, "--journal", "j.jsonl", "--merge", "--keep-times") == 1
-    assert "4 files changed; to take that back: musictag undo j.jsonl" in capsys.readouterr().out
+    assert "files changed: 4; to take that back: musictag undo j.jsonl" in capsys.readouterr().out
     assert read_field("b.wav", "genre") == ["Punk", top["b.wav"]]
     assert tag(*words, "--journal", "j.jsonl") == 1
     assert "j.jsonl exists" in capsys.readouterr().err
@@ -210,3 +228,21 @@ def test_the_bar_leaves_standard_output_alone(
     captured = capsys.readouterr()
     assert captured.out == "a result\n"
     assert "a result" not in captured.err
+
+
+def test_songs_that_were_known_take_no_time_from_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = iter([0.0, 20.0, 30.0])
+    monkeypatch.setattr("musictag.common.progress.time.monotonic", lambda: next(now))
+    with Progress("x", 1000) as progress:
+        progress.show(910, before=900)
+    assert "910 of 1,000 songs, 0.5 per second, 3 min 0 s left" in capsys.readouterr().err
+
+
+def test_songs_that_were_known_are_told_apart(songs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[int, ...]] = []
+    monkeypatch.setattr(Progress, "show", lambda _, *numbers: shown.append(numbers))
+    results = [("a.wav", Analysed({}, False, None)), ("b.wav", SongError("x")), ("c.wav", Analysed({}, True, None))]
+    assert len(list(Songs(songs).successes(results, "tagging"))) == 2
+    assert shown == [(1, 1), (2, 1), (3, 1)]

@@ -125,7 +125,9 @@ def test_nobody_takes_the_output(
 def test_a_process_that_is_stopped(name: str, tmp_path: Path, checkpoint: str) -> None:
     write_song(tmp_path / "short.wav", 1.0)
     write_song(tmp_path / "long.wav", 600.0)
-    names = ["short.wav", *("./" * times + "long.wav" for times in range(200))]
+    names = ["short.wav", *(f"long {number}.wav" for number in range(200))]
+    for long in names[1:]:
+        os.link(tmp_path / "long.wav", tmp_path / long)
     command = [sys.executable, "-m", "musictag.cli", "tag", *names, "--json", "--model", checkpoint]
     with open(tmp_path / "out.json", "w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, cwd=tmp_path, text=True)

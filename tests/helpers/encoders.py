@@ -9,6 +9,13 @@ import torch
 import transformers
 from torch import nn
 
+from musictag.models.factory import build
+from musictag.models.frontends import FrontEnd
+from musictag.models.frontends.encoder import described, load_weights
+from musictag.models.frontends.huggingface import HuggingFace
+
+#: Of the largest feature, where float32 has about 1e-7.
+TOLERANCE = 2e-6
 TRANSFORMER = {
     "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
 }  # fmt: skip
@@ -67,5 +74,17 @@ def make(family: str, folder: Path, card: str | None = CARD, **changes: Any) -> 
     return model
 
 
-def spec(folder: Path, **settings: Any) -> dict[str, Any]:
+def spec(folder: Path | str, **settings: Any) -> dict[str, Any]:
     return {"_target_": "musictag.models.frontends.huggingface.HuggingFace", "name": str(folder), **settings}
+
+
+def loaded(folder: Path | str, **settings: Any) -> HuggingFace:
+    """The front-end around the encoder in ``folder``, with its weights."""
+    frontend = build(described(spec(folder, **settings)), FrontEnd).eval()
+    load_weights(frontend, str(folder))
+    return frontend
+
+
+def close(made: torch.Tensor, expected: torch.Tensor) -> None:
+    """Assert that features are the same up to rounding."""
+    torch.testing.assert_close(made, expected, rtol=0, atol=TOLERANCE * float(expected.abs().max()))

@@ -29,6 +29,7 @@ def test_a_playlist_is_its_entries_relative_to_its_folder(tmp_path: Path, monkey
         f"file://{tmp_path}/with%20space.mp3",
         "..\\größe.flac",
         "/abs.mp3",
+        "./../a.mp3",  # once more
     ]
     Path("lists/x.M3U8").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(entries).encode())
     assert songs_of(["lists/x.M3U8", "b.wav"], nothing_wrong) == [
@@ -36,6 +37,8 @@ def test_a_playlist_is_its_entries_relative_to_its_folder(tmp_path: Path, monkey
     ]  # fmt: skip
     Path("latin.m3u").write_bytes(b"P\xe9n.mp3\n")
     assert list(map(os.fsencode, songs_of(["latin.m3u"], nothing_wrong))) == [b"P\xe9n.mp3"]
+    Path("Pén.mp3").touch()
+    assert songs_of(["latin.m3u"], nothing_wrong) == ["Pén.mp3"]
 
 
 def test_what_a_playlist_cannot_give_is_told(tmp_path: Path) -> None:

@@ -80,8 +80,8 @@ FAULTS = (
     Fault(
         "features come in the order in which they were stored",
         "musictag/data/features/cache.py",
-        "features[wanted] = values",
-        "features[np.sort(wanted)] = values",
+        '_column(folder, "features").take(_places(folder, entries))',
+        '_column(folder, "features").take(pc.array_sort_indices(_places(folder, entries)))',
         "data/features/test_cache.py::test_features_come_in_the_order_asked_for_and_are_computed_once",
     ),
     Fault(
@@ -101,15 +101,15 @@ FAULTS = (
     Fault(
         "stored features are believed whatever they are",
         "musictag/data/features/patch_features.py",
-        "<= _TOLERANCE * np.abs(first_song).max()",
+        "<= _TOLERANCE * np.abs(wanted).max()",
         "< np.inf",
         "data/features/test_patch_features.py::test_features_of_other_weights_have_a_place_of_their_own",
     ),
     Fault(
         "the last patch of a song is scored twice",
-        "musictag/data/loading/stored_patches.py",
-        "-(-batch.starts // batch.patch_samples)",
-        "batch.starts // batch.patch_samples",
+        "musictag/data/features/patch_features.py",
+        "-(-starts // patch_samples)",
+        "starts // patch_samples",
         "training/test_stored_features.py::test_a_probe_from_stored_features_is_a_tagger_with_the_scores_of_its_network",
     ),
     Fault(

@@ -55,8 +55,8 @@ FAULTS = (
     Fault(
         "subsets of the training songs are not nested",
         "musictag/data/loading/datamodule.py",
-        "other_rows, order[:taken]]",
-        "other_rows, order[-taken:]]",
+        "order[taken:]",
+        "order[:-taken]",
         "data/loading/test_datamodule.py::test_other_songs_replace_unusable_ones",
     ),
     Fault(

@@ -3,22 +3,23 @@
 from tests.mutants.faults import Fault
 
 ENCODERS = "models/frontends/test_huggingface.py::"
+FILES = "models/frontends/test_encoder_files.py::"
 FINETUNE = "training/test_finetune.py::"
 
 FAULTS = (
     Fault(
         "weights that are missing stay random",
         "musictag/models/frontends/huggingface.py",
-        "if missing := sorted(key for key in wanted if prefix + key in new):",
-        "if missing := sorted(key for key in wanted if key in new and not new):",
-        ENCODERS + "test_missing_and_misshapen_weights_are_named",
+        "if missing := sorted(new & wanted.keys()):",
+        "if missing := sorted(new - new):",
+        FILES + "test_missing_and_misshapen_weights_are_named",
     ),
     Fault(
         "a file chooses whether the code of its model runs",
         "musictag/models/frontends/huggingface.py",
         'trusted = trust_remote_code and str(encoder.get("_target_")).startswith(f"{REMOTE_CODE}.")',
         "trusted = trust_remote_code",
-        ENCODERS + "test_code_that_comes_with_a_model_runs_only_when_trusted",
+        FILES + "test_code_that_comes_with_a_model_runs_only_when_trusted",
     ),
     Fault(
         "AST hears the deviation of its features once",

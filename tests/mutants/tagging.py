@@ -97,7 +97,7 @@ FAULTS = (
     Fault(
         "a file that could not be tagged leaves no trace in the exit status",
         "musictag/cli/each_song.py",
-        "            return 1 if self.failed else 0\n",
+        "            return 1 if self.failures else 0\n",
         "            return 0\n",
         "cli/test_tag.py::test_a_file_that_cannot_be_read_costs_itself_and_the_exit_status",
     ),

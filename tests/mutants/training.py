@@ -6,7 +6,7 @@ HAND = "training/test_training_by_hand.py::"
 KEPT = "training/test_best_epoch.py::test_the_best_epoch_is_kept_and_training_ends_when_none_is_better[val_roc_auc]"
 FALLS = "training/test_best_epoch.py::test_the_rate_falls_by_the_factor_after_epochs_without_a_better_score"
 BY_ADAM = f"{HAND}test_every_weight_is_that_of_adam_written_by_hand[bce-0]"
-TAUGHT = "training/test_distillation.py::"
+TAUGHT, TAUGHT_RUNS = "training/test_distillation.py::", "training/test_taught_runs.py::"
 TOGETHER = "training/test_distributed.py::test_two_processes_train_as_one[lightning]"
 
 FAULTS = (
@@ -274,14 +274,14 @@ FAULTS = (
         "musictag/training/distillation.py",
         "    if path.name != ENSEMBLE_FILE:\n        return digest(model)",
         "    return digest(model)\n    if path.name != ENSEMBLE_FILE:\n        return digest(model)",
-        f"{TAUGHT}test_a_teacher_counts_by_its_content_alone",
+        f"{TAUGHT_RUNS}test_a_teacher_counts_by_its_content_alone",
     ),
     Fault(
         "the projection of a student's features is not trained",
         "musictag/training/module.py",
         "(self.tagger, self.distillation) if part",
         "(self.tagger,) if part",
-        f"{TAUGHT}test_an_interrupted_run_ends_as_one_never_interrupted[embeddings]",
+        f"{TAUGHT_RUNS}test_an_interrupted_run_ends_as_one_never_interrupted[embeddings]",
     ),
     Fault(
         "songs that a subset leaves over keep their labels",

@@ -1,8 +1,8 @@
 """Features of prepared songs, computed once and kept beside the prepared audio in blocks that are written atomically.
 
     <prepared folder>/features-<digest>/     one folder for each version of the features
-        about.json                           describes the folder
-                <hash>.parquet                       a block of songs: identifiers of their audio, and their features
+        about.json                          describes the folder
+        <hash>.parquet                      a block of songs: identifiers of their audio, and their features
 
 A song's entry is identified by its audio, not its name: its shard (whose name depends on the version of the song's
 file), the checksum of the shard's samples, and its position there. Audio that is prepared again gets new features;
@@ -16,6 +16,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,10 @@ from musictag.data.store.store import Store, read_index
 
 #: Songs per block, which a killed process may lose; fewer in a small data set, so that all processes have work.
 _SONGS_PER_BLOCK, _WANTED_BLOCKS = (8, 64), 64
-#: Songs of a block: their rows in the store, and their entries.
+#: Songs of a block: their rows in the store (int64), and their entries.
 Block = tuple[np.ndarray, pa.Array]
-#: Computes and writes blocks; yields the number of songs in each when it is finished.
-Write = Callable[[list[Block]], Iterator[int]]
+#: Computes the features of the songs at these rows of a store, one value for each.
+Compute = Callable[[Store, np.ndarray], pa.Array]
 
 
 def feature_folder(store: Store) -> Path:
@@ -47,40 +48,45 @@ def feature_folder(store: Store) -> Path:
 
 
 def stored_features(store: Store, song_ids: np.ndarray | pa.Array, workers: int = 1) -> np.ndarray:
-    """Features of these songs, float32 S×D in their order; missing ones are computed and kept.
-
-    ``workers`` processes compute with one thread each (1: this process does). After an interruption at any point, the
-    next call continues after the finished blocks; of two processes on one folder, one computes and the other waits.
-
-    Raises MusictagError for a damaged block, if the folder cannot be written to, and if a worker is killed.
-    """
-    folder = feature_folder(store)
+    """Descriptors of these songs, float32 S×D in their order; computed, kept and refused as by ``completed``."""
     what = "features of prepared songs, computed by musictag"
     about = {"what": what, "version": VERSION, "features": feature_names()}
+    found = completed(store, feature_folder(store), song_ids, about, _descriptors, workers).combine_chunks()
+    return found.flatten().to_numpy().reshape(len(found), -1)
 
-    def write(blocks: list[Block]) -> Iterator[int]:
-        return _written(store, folder, blocks, min(workers, len(blocks)))
 
-    return _collect(folder, completed(store, folder, song_ids, about, write))
+def _descriptors(store: Store, rows: np.ndarray) -> pa.Array:
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # in any process: the last digits depend on the thread count
+        features = np.stack([song_features(to_float(store.read(row)), store.sample_rate) for row in rows.tolist()])
+    return pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
 
 
 def completed(
-    store: Store, folder: Path, song_ids: np.ndarray | pa.Array, about: dict[str, Any], write: Write
-) -> pa.Array:
-    """Let ``write`` compute those songs that no block of ``folder`` has; returns the entries of the songs, in order.
+    store: Store,
+    folder: Path,
+    song_ids: np.ndarray | pa.Array,
+    about: dict[str, Any],
+    compute: Compute,
+    workers: int = 1,
+) -> pa.ChunkedArray:
+    """The features of songs in ``folder``, one value for each, in their order. Those that no block has are computed by
+    ``workers`` processes (1: this one), and kept; after an interruption, the next call continues after the finished
+    blocks. Of two processes on one folder, one computes and the other waits.
 
-    Of two processes on one folder, one computes and the other waits. Raises MusictagError as ``stored_features`` does.
+    Raises MusictagError for a damaged block, if the folder cannot be written to, and if a worker is killed.
     """
-    entries = _entries(store, song_ids)
+    rows, entries = store.rows_of(song_ids), _entries(store, song_ids)
     if len(_missing(folder, entries)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with folder_lock(folder, "computing features in"):
                 write_json(folder / "about.json", about)
-                _compute(store, folder, song_ids, entries, write)
+                _compute(folder, rows, entries, partial(write_block, store, folder, compute), workers)
         except OSError as error:
             raise MusictagError(f"cannot write to {folder}: {error}; use another folder with data_dir=...") from error
-    return entries
+    return _column(folder, "features").take(_places(folder, entries))
 
 
 def _entries(store: Store, song_ids: np.ndarray | pa.Array) -> pa.Array:
@@ -91,113 +97,86 @@ def _entries(store: Store, song_ids: np.ndarray | pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(*places, "-").combine_chunks()
 
 
-def block_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.parquet"))
+def _column(folder: Path, name: str) -> pa.ChunkedArray:
+    """A column of all blocks, one after the other; raises MusictagError for a damaged block."""
+    parts = []
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            parts.append(pq.read_table(path, columns=[name], page_checksum_verification=True, partitioning=None)[name])
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise MusictagError(
+                f"{path} is damaged: delete it and rerun the command, which computes its songs again ({error})"
+            ) from error
+    chunks = [chunk for part in parts for chunk in part.chunks]
+    return pa.chunked_array(chunks, None if chunks else pa.string())
 
 
-def read_block(path: Path, column: str) -> pa.Array:
-    """A column of a block; raises MusictagError if it is damaged."""
-    try:
-        return pq.read_table(path, columns=[column], page_checksum_verification=True, partitioning=None)[
-            column
-        ].combine_chunks()
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise MusictagError(
-            f"{path} is damaged: delete it and rerun the command, which computes its songs again ({error})"
-        ) from error
-
-
-def known_songs(folder: Path, blocks: list[Path]) -> pa.Array:
-    """The songs of all blocks, in order."""
-    return pa.concat_arrays([pa.array([], pa.string()), *(read_block(path, "audio") for path in blocks)])
+def _places(folder: Path, entries: pa.Array) -> pa.Array:
+    """Where in the blocks of ``folder`` these songs are, null if they are not there."""
+    return pc.index_in(entries, _column(folder, "audio"))
 
 
 def _missing(folder: Path, entries: pa.Array) -> np.ndarray:
     """Rows of ``entries`` that are in no block, int64."""
-    there = pc.is_in(entries, known_songs(folder, block_files(folder)))
-    return np.flatnonzero(~there.to_numpy(zero_copy_only=False))
+    return np.flatnonzero(_places(folder, entries).is_null().to_numpy(zero_copy_only=False))
 
 
-def _collect(folder: Path, entries: pa.Array) -> np.ndarray:
-    blocks = block_files(folder)
-    places = pc.index_in(entries, known_songs(folder, blocks)).to_numpy()
-    order = np.argsort(places, kind="stable")
-    features = np.empty((len(entries), len(feature_names())), dtype=np.float32)
-    first = 0
-    for path in blocks:
-        values = read_block(path, "features")
-        wanted = order[slice(*np.searchsorted(places[order], (first, first + len(values))))]
-        features[wanted] = values.flatten().to_numpy().reshape(len(values), -1)[places[wanted] - first]
-        first += len(values)
-    return features
-
-
-def _compute(store: Store, folder: Path, song_ids: np.ndarray | pa.Array, entries: pa.Array, write: Write) -> None:
-    """Compute what is missing; the caller holds the folder's lock."""
+def _compute(folder: Path, rows: np.ndarray, entries: pa.Array, write: Callable[..., int], workers: int) -> None:
+    """Compute what is missing of the songs at ``rows`` of the store; the caller holds the folder's lock."""
     for leftover in folder.glob(".*.part"):  # left by killed processes
         leftover.unlink()
     missing = _missing(folder, entries)
     if not len(missing):  # the process that we waited for computed the same
         return
-    rows = store.rows_of(song_ids)[missing]
-    in_place = np.argsort(rows, kind="stable")  # the index is sorted by song, and neighbours often share a shard
-    rows, wanted = rows[in_place], entries.take(pa.array(missing[in_place]))
+    missing = missing[np.argsort(rows[missing])]  # the index is sorted by song, and neighbours often share a shard
+    rows, wanted = rows[missing], entries.take(pa.array(missing))
     size = int(np.clip(len(rows) // _WANTED_BLOCKS, *_SONGS_PER_BLOCK))
     blocks = [(rows[i : i + size], wanted.slice(i, size)) for i in range(0, len(rows), size)]
     with Progress("computing features", len(rows), when_stopped="; finished blocks are kept") as progress:
         done = 0
-        for count in write(blocks):
+        for count in _written(write, blocks, workers):
             done += count
             progress.show(done)
 
 
-def _written(store: Store, folder: Path, blocks: list[Block], workers: int) -> Iterator[int]:
+def _written(write: Callable[..., int], blocks: list[Block], workers: int) -> Iterator[int]:
     """Write all blocks; yields the number of songs in each when it is finished."""
+    workers = min(workers, len(blocks))
     if workers == 1:
-        from threadpoolctl import threadpool_limits
-
-        for rows, entries in blocks:
-            with threadpool_limits(1):  # as in a worker: the last digits depend on the thread count
-                songs = write_block(store, folder, rows, entries)
-            yield songs
+        yield from (write(*block) for block in blocks)
         return
     context = multiprocessing.get_context("spawn")
-    with single_threaded_children(), ProcessPoolExecutor(workers, context, _start_worker, (store, folder)) as pool:
+    with single_threaded_children(), ProcessPoolExecutor(workers, context, _start_worker, (write,)) as pool:
         try:
             for future in as_completed([pool.submit(_work, *block) for block in blocks]):
                 yield future.result()
         except BrokenProcessPool as error:
             raise MusictagError(
-                f"a worker process died while computing features in {folder} (killed, or out of memory). Finished "
-                "blocks are kept: rerun the command to continue, with fewer data.prepare_workers if necessary"
+                "a worker process died while computing features (killed, or out of memory). Finished blocks are kept: "
+                "rerun the command to continue, with fewer data.prepare_workers if necessary"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def write_block(store: Store, folder: Path, rows: np.ndarray, entries: pa.Array) -> int:
-    """Compute the features of the songs at ``rows`` of ``store`` and write their block; returns the number of songs."""
-    features = np.stack([song_features(to_float(store.read(row)), store.sample_rate) for row in rows.tolist()])
-    save_block(folder, entries, pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1]))
+def write_block(store: Store, folder: Path, compute: Compute, rows: np.ndarray, entries: pa.Array) -> int:
+    """Compute the features of the songs at ``rows`` of ``store``, one for each of ``entries``, and write their block,
+    atomically; returns the number of songs."""
+    # features rarely repeat: dictionary encoding would only cost time
+    table = pa.table({"audio": entries, "features": compute(store, rows)})
+    name = hashlib.blake2b("\n".join(entries.to_pylist()).encode(), digest_size=8).hexdigest()
+    with atomic_write(folder / f"{name}.parquet") as file:
+        pq.write_table(table, file, write_page_checksum=True, use_dictionary=False)
     return len(rows)
 
 
-def save_block(folder: Path, entries: pa.Array, values: pa.Array) -> None:
-    """Write the features of songs, one value for each of their entries, atomically."""
-    name = hashlib.blake2b("\n".join(entries.to_pylist()).encode(), digest_size=8).hexdigest()
-    with atomic_write(folder / f"{name}.parquet") as file:
-        # features rarely repeat: dictionary encoding would only cost time
-        table = pa.table({"audio": entries, "features": values})
-        pq.write_table(table, file, write_page_checksum=True, use_dictionary=False)
+_worker: list[Callable[..., int]] = []
 
 
-_worker: dict[str, Any] = {}
-
-
-def _start_worker(store: Store, folder: Path) -> None:
+def _start_worker(write: Callable[..., int]) -> None:
     follow_parent()
-    _worker.update(store=store, folder=folder)
+    _worker.append(write)
 
 
 def _work(rows: np.ndarray, entries: pa.Array) -> int:
-    return write_block(_worker["store"], _worker["folder"], rows, entries)
+    return _worker[0](rows, entries)

@@ -8,7 +8,7 @@ Legend: S songs, P patches of all songs together, H features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from musictag.common.errors import MusictagError
-from musictag.data.features.cache import Block, block_files, completed, known_songs, read_block, save_block
+from musictag.data.features.cache import completed
 from musictag.data.store.store import Store
 
 #: float16 has 11 bits: a number is off by this share of it at most, or by SMALLEST where it is close to 0.
@@ -38,10 +38,21 @@ class PatchEmbedder(Protocol):
 
 
 class PatchFeatures(NamedTuple):
-    """``values``: float16 P×H. Song s has the rows ``first[s]`` to ``first[s + 1]``: int64 S+1."""
+    """``values``: float16 P×H. Song s has the rows ``first[s]`` to ``first[s + 1]``: int64 S+1.
+
+    ``num_samples`` and ``patches`` are those of a Store in which a song has its consecutive patches for samples.
+    """
 
     values: np.ndarray
     first: np.ndarray
+
+    @property
+    def num_samples(self) -> np.ndarray:
+        return np.diff(self.first)
+
+    def patches(self, rows: np.ndarray, starts: np.ndarray, patch_samples: int, *_: object) -> np.ndarray:
+        """float16 B×H; the last patch, which ends with the song, counts as a whole one."""
+        return self.values[self.first[rows] + -(-starts // patch_samples)]
 
     def in_parts(self, sizes: Sequence[int]) -> list[PatchFeatures]:
         """The same of so many songs each, one part after the other; the values are shared."""
@@ -52,7 +63,7 @@ class PatchFeatures(NamedTuple):
         """The mean over the patches of each song, float32 S×H."""
         begin, end = self.first[0], self.first[-1]
         sums = np.add.reduceat(self.values[begin:end], self.first[:-1] - begin, axis=0, dtype=np.float32)
-        return sums / np.diff(self.first)[:, None].astype(np.float32)
+        return sums / self.num_samples[:, None].astype(np.float32)
 
 
 def rounded(features: np.ndarray) -> np.ndarray:
@@ -76,36 +87,32 @@ def stored_patch_features(store: Store, song_ids: np.ndarray | pa.Array, embedde
     """Features of the consecutive patches of these songs, in their order; missing ones are computed and kept.
 
     All of them are held in memory, two bytes per number. The features of one song are computed in any case, and
-    compared with the stored ones. Raises MusictagError for a damaged block, for features that ``embedder`` does not
-    compute, and if the folder cannot be written to.
+    compared with the stored ones. Raises MusictagError as ``completed`` does, and for features that ``embedder`` does
+    not compute.
     """
     folder = patch_feature_folder(store, embedder)
 
-    def write(blocks: list[Block]) -> Iterator[int]:
-        for rows, entries in blocks:
-            found = [rounded(embedder.embed_patches(store.read(row))[1]) for row in rows.tolist()]
-            save_block(folder, entries, pa.array([features.tobytes() for features in found], pa.binary()))
-            yield len(rows)
+    def computed(row: int) -> np.ndarray:
+        return embedder.embed_patches(store.read(row))[1]
+
+    def block(_: Store, rows: np.ndarray) -> pa.Array:
+        return pa.array([rounded(computed(row)).tobytes() for row in rows.tolist()])
 
     about = {"what": "features of patches, computed by musictag", "digest": embedder.digest, **embedder.about}
-    entries = completed(store, folder, song_ids, about, write)
-    first_song = embedder.embed_patches(store.read(int(store.rows_of(song_ids[:1])[0])))[1]
-    found = _collect(folder, entries, first_song.shape[1])
-    kept = found.values[: found.first[1]]
-    if kept.shape != first_song.shape or not np.abs(kept - first_song).max() <= _TOLERANCE * np.abs(first_song).max():
+    songs = completed(store, folder, song_ids, about, block)
+    wanted = computed(int(store.rows_of(song_ids[:1])[0]))
+    bytes_per_patch = 2 * wanted.shape[1]
+    lengths = pc.binary_length(songs).to_numpy()
+    first = np.concatenate([[0], np.cumsum(lengths // bytes_per_patch, dtype=np.int64)])
+    kept = np.frombuffer(songs[0].as_buffer(), dtype=np.float16)
+    if (
+        (lengths % bytes_per_patch).any()
+        or kept.size != wanted.size
+        or not np.abs(kept - wanted.ravel()).max() <= _TOLERANCE * np.abs(wanted).max()
+    ):
         raise MusictagError(
             f"{folder} holds other features than this network computes: of an earlier version of its code, or of other "
             "weights. Delete the folder and rerun the command, which computes them again"
         )
-    return found
-
-
-def _collect(folder: Path, entries: pa.Array, size: int) -> PatchFeatures:
-    blocks = block_files(folder)
-    texts = pa.chunked_array([read_block(path, "features") for path in blocks], pa.binary())
-    texts = texts.take(pc.index_in(entries, known_songs(folder, blocks)))
-    lengths = pc.binary_length(texts).to_numpy() // (2 * size)
-    values = np.frombuffer(b"".join(text.as_buffer() for text in texts), dtype=np.float16)
-    if values.size % size:
-        raise MusictagError(f"{folder} holds features of another size: delete it and rerun the command")
-    return PatchFeatures(values.reshape(-1, size), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+    values = np.frombuffer(b"".join(song.as_buffer() for song in songs), dtype=np.float16)
+    return PatchFeatures(values.reshape(-1, wanted.shape[1]), first)

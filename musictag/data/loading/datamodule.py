@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
@@ -36,8 +35,7 @@ from musictag.data.loading.checks import (
 from musictag.data.loading.patch_datasets import EvaluationPatches, TrainPatches
 from musictag.data.loading.prefetch import batch_loader
 from musictag.data.loading.samplers import EvaluationBatches, TrainBatches, check_patches
-from musictag.data.loading.stored_patches import StoredEvaluationPatches, StoredTrainPatches
-from musictag.data.loading.unlabelled import TRAINED, Unlabelled, mixed
+from musictag.data.loading.unlabelled import TRAINED, MixedBatches, Unlabelled
 from musictag.data.manifest import SPLITS, Manifest, Tag
 from musictag.data.preparation.prepare import Prepared, prepare
 from musictag.data.random_draws import patch_starts_of_epoch, song_keys, subset_order
@@ -53,24 +51,17 @@ class SongDataModule(pl.LightningDataModule):
 
     Training batches are ``{"audio": int16 B×N, "target": float32 B×K (NaN: unknown), "song", "draw": int64 B}`` with
     ``patches_per_song`` random patches of ``patch_seconds`` per song and epoch, or with ``patches_per_epoch`` of all
-    songs together (see TrainBatches); a pure function of (seed, epoch, song). ``batch_size`` counts the patches of all
-    processes together. ``train_songs`` trains on that many usable songs, a nested subset for each ``subset_seed``
-    (default: ``seed``); validation and test do not depend on it, and the other songs are not prepared. ``sampler``
-    makes the batch sampler of training, a TrainBatches, from its keyword arguments.
-
-    With ``unlabelled``, its share of each batch is of songs with unknown targets, whose rows follow those of the
-    training songs; ``patches_per_epoch`` counts them, ``patches_per_song`` does not. Without, they are not prepared.
+    songs together; a pure function of (seed, epoch, song). ``batch_size`` counts the patches of all processes together.
+    ``train_songs`` trains on that many usable songs, a nested subset for each ``subset_seed`` (default: ``seed``), with
+    all tags, learnable or not (see ``unlearnt_tags``); validation and test do not depend on it, and the other songs are
+    not prepared. ``sampler`` makes a TrainBatches from its keyword arguments. A share of each batch is ``unlabelled``:
+    songs with unknown targets, whose rows follow those of the training songs (see MixedBatches).
 
     Validation and test batches are ``{"audio", "song"}`` of up to ``eval_batch_size`` patches (default:
     ``batch_size``): every song's consecutive patches (section 2 of the paper), or with ``evaluation_mode="whole"`` each
-    song in one pass. ``song`` is the song's row within its split, the same as in ``song_ids``, ``targets`` and
-    ``song_average``. Under torch.distributed every process evaluates its own songs, without padding.
-
-    ``epoch`` is read when an epoch begins without a Trainer, whose own epoch takes precedence. A Trainer with
-    several processes needs ``use_distributed_sampler=False``.
-
-    The source's ``tag_choice`` decides about tags that lost their last examples with unusable songs. A subset of the
-    training songs (``train_songs``) keeps all tags, learnable or not: see ``unlearnt_tags``.
+    song in one pass. ``song`` is the song's row within its split, as in ``song_ids``, ``targets`` and ``song_average``.
+    Under torch.distributed every process evaluates its own songs, without padding; a Trainer needs
+    ``use_distributed_sampler=False``.
 
     Raises MusictagError here for settings out of range; from ``prepare_data`` or ``setup`` for an empty split, more
     ``train_songs`` than there are, and songs that teach no tag.
@@ -107,6 +98,7 @@ class SongDataModule(pl.LightningDataModule):
         self.features: dict[str, PatchFeatures] | None = None
         #: the split whose songs a Trainer's test scores
         self.tested = "test"
+        #: read when an epoch begins without a Trainer
         self.epoch = 0
         self._data_dir = Path(data_dir)
         self._batch_size = batch_size
@@ -181,13 +173,11 @@ class SongDataModule(pl.LightningDataModule):
         check_splits(splits, "in the manifest", self.source.advice_on_splits)
         if self._train_songs is None:
             return self._prepare_songs(manifest)
-        is_train = pc.equal(manifest.column("split"), "train").to_numpy(zero_copy_only=False)
-        train_rows, other_rows = np.flatnonzero(is_train), np.flatnonzero(~is_train)
-        order = train_rows[subset_order(song_keys(splits["train"].song_ids), self._subset_seed)]
+        order = manifest.rows("train")[subset_order(song_keys(splits["train"].song_ids), self._subset_seed)]
         check_learnable(manifest.select(order[: self._train_songs]))
         taken = max(self._train_songs, len(order) if self._unlabelled and self._unlabelled.which else 0)
         while taken <= len(order):
-            prepared = self._prepare_songs(manifest.select(np.sort(np.concatenate([other_rows, order[:taken]]))))
+            prepared = self._prepare_songs(manifest.select(np.delete(np.arange(len(manifest)), order[taken:])))
             missing = self._train_songs - len(prepared.manifest.split("train"))
             if missing <= 0:
                 return prepared
@@ -287,18 +277,17 @@ class SongDataModule(pl.LightningDataModule):
         others, sampler = trained.select(np.arange(len(songs), len(trained))), self._sampler
         if len(others):
             number = self._unlabelled.check(self._train_songs, self._batch_size, world)
-            sampler = partial(mixed, self._sampler, others, number)
+            sampler = partial(MixedBatches, self._sampler, others, number)
         batches = sampler(
             songs=songs, patches_per_song=self._patches_per_song, batch_size=self._batch_size, seed=self._seed,
             epoch=self._current_epoch, rank=rank, world=world, patches_per_epoch=self._patches_per_epoch,
             first_batch=lambda epoch: self._begun["batches"] if epoch == self._begun["epoch"] else 0,
         )  # fmt: skip
         if self.features is not None:
-            return self._loader(StoredTrainPatches(self.features["train"], songs, self._seed), batches)
+            return self._loader(TrainPatches(*self._read("train"), songs, 1, self._seed), batches)
         patches = TrainPatches(
-            self.store, self._store_rows(TRAINED), trained, self.patch_samples, self._seed, self.margin_samples,
-            labelled=len(songs),
-        )  # fmt: skip
+            *self._read(TRAINED), trained, self.patch_samples, self._seed, self.margin_samples, labelled=len(songs)
+        )
         return self._loader(patches, batches)
 
     def val_dataloader(self) -> DataLoader:
@@ -312,13 +301,17 @@ class SongDataModule(pl.LightningDataModule):
         num_samples = self.store.num_samples[self._store_rows(split)]
         size = self._eval_batch_size if self.features is None else _STORED_PATCHES
         batches = EvaluationBatches(num_samples, self.patch_samples, size, self._whole_songs, rank, world)
-        if self.features is not None:
-            return self._loader(StoredEvaluationPatches(self.features[split]), batches)
-        return self._loader(EvaluationPatches(self.store, self._store_rows(split), self.margin_samples), batches)
+        return self._loader(EvaluationPatches(*self._read(split), self.margin_samples), batches)
 
     def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
-        workers = self._num_workers if self.features is None else 0  # they are in memory
-        return batch_loader(dataset, batches, workers)
+        # stored features are in memory
+        return batch_loader(dataset, batches, self._num_workers if self.features is None else 0)
+
+    def _read(self, split: str) -> tuple[Store | PatchFeatures, np.ndarray]:
+        """What patches of a split come from, and its rows there."""
+        if self.features is None:
+            return self.store, self._store_rows(split)
+        return self.features[split], np.arange(len(self._split(split)))
 
     def state_dict(self) -> dict[str, int]:
         """For a Trainer's checkpoints: the epoch, and how many of its batches have been trained on."""

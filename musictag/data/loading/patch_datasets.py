@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from musictag.data.features.patch_features import PatchFeatures
 from musictag.data.loading.prefetch import propagate_errors
 from musictag.data.loading.samplers import EvaluationBatch, TrainBatch
 from musictag.data.manifest import Manifest
@@ -24,7 +25,7 @@ _LABELS = np.array([0.0, 1.0, np.nan], dtype=np.float32)
 
 class TrainPatches(Dataset):
     """Random patches with their targets: ``audio`` int16 B×N, ``target`` float32 B×K, ``song`` and ``draw`` int64 B,
-    as in TrainBatch.
+    as in TrainBatch. With stored features for ``store``, these are ``features``, float16 B×H, in place of ``audio``.
 
     ``rows`` (int64 S) are the songs' rows in ``store``. The targets of the songs after the first ``labelled`` (default:
     all) are unknown.
@@ -32,7 +33,7 @@ class TrainPatches(Dataset):
 
     def __init__(
         self,
-        store: Store,
+        store: Store | PatchFeatures,
         rows: np.ndarray,
         songs: Manifest,
         patch_samples: int,
@@ -55,17 +56,17 @@ class TrainPatches(Dataset):
         starts = patch_starts_of_epoch(
             self._keys[songs], batch.draws, self._num_samples[songs], self._patch_samples, self._seed, batch.epoch
         )
-        audio = self._store.patches(self._rows[songs], starts, self._patch_samples, self._margin_samples)
-        return {"audio": torch.from_numpy(audio), **labels(batch, self._targets)}
+        heard = self._store.patches(self._rows[songs], starts, self._patch_samples, self._margin_samples)
+        return {
+            **_named(heard),
+            "target": torch.from_numpy(self._targets[songs]),
+            "song": torch.from_numpy(songs),
+            "draw": torch.from_numpy(batch.draws),
+        }
 
 
-def labels(batch: TrainBatch, targets: CompactTargets) -> dict[str, Tensor]:
-    """What a training batch says of its songs: ``target``, ``song`` and ``draw``."""
-    return {
-        "target": torch.from_numpy(targets[batch.songs]),
-        "song": torch.from_numpy(batch.songs),
-        "draw": torch.from_numpy(batch.draws),
-    }
+def _named(heard: np.ndarray) -> dict[str, Tensor]:
+    return {"features" if heard.dtype == np.float16 else "audio": torch.from_numpy(heard)}
 
 
 class CompactTargets:
@@ -96,17 +97,19 @@ class CompactTargets:
 
 
 class EvaluationPatches(Dataset):
-    """Patches at given positions: ``audio`` int16 B×N, ``song`` int64 B.
+    """Patches at given positions: ``audio`` int16 B×N, or ``features`` as in TrainPatches, and ``song`` int64 B.
 
     ``rows`` (int64 S) are the songs' rows in ``store``.
     """
 
-    def __init__(self, store: Store, rows: np.ndarray, margin_samples: tuple[int, int] = (0, 0)) -> None:
+    def __init__(
+        self, store: Store | PatchFeatures, rows: np.ndarray, margin_samples: tuple[int, int] = (0, 0)
+    ) -> None:
         self._store = store
         self._rows = rows
         self._margin_samples = margin_samples
 
     @propagate_errors
     def __getitems__(self, batch: EvaluationBatch) -> dict[str, Tensor]:
-        audio = self._store.patches(self._rows[batch.songs], batch.starts, batch.patch_samples, self._margin_samples)
-        return {"audio": torch.from_numpy(audio), "song": torch.from_numpy(batch.songs)}
+        heard = self._store.patches(self._rows[batch.songs], batch.starts, batch.patch_samples, self._margin_samples)
+        return {**_named(heard), "song": torch.from_numpy(batch.songs)}

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 from pytorch_lightning.utilities import rank_zero_warn
 
 from musictag.common.errors import MusictagError
+from musictag.common.text import some
 from musictag.data.catalogue.copies import copies_of_evaluated
 from musictag.data.loading.samplers import TrainBatch, TrainBatches
 from musictag.data.manifest import UNLABELLED, Manifest
@@ -18,7 +18,6 @@ from musictag.data.random_draws import song_keys, subset_order
 #: The songs of a training: the training songs, and after them the unlabelled ones.
 TRAINED = "trained"
 REST = "rest"
-_SHOWN = 3
 
 
 class Unlabelled(NamedTuple):
@@ -51,10 +50,7 @@ class Unlabelled(NamedTuple):
     ) -> tuple[Manifest, Manifest]:
         """The training songs, and all that are TRAINED on. Copies of validation and test songs, by ``firsts`` (int64
         S), are left out with a warning."""
-        splits = songs.column("split")
-        train, other = (
-            np.flatnonzero(pc.equal(splits, split).to_numpy(zero_copy_only=False)) for split in ("train", UNLABELLED)
-        )
+        train, other = songs.rows("train"), songs.rows(UNLABELLED)
         if self.which:
             order = train[subset_order(song_keys(songs.song_ids[train]), seed)]
             train, other = np.sort(order[:train_songs]), np.sort([*other, *order[train_songs:]]).astype(np.int64)
@@ -62,49 +58,38 @@ class Unlabelled(NamedTuple):
                 rank_zero_warn(f"data.unlabelled={REST}: data.train_songs={train_songs} leaves no training songs over")
         evaluated = copies_of_evaluated(songs, firsts)[other]
         if evaluated.any():
-            some = ", ".join(songs.song_ids[other[evaluated][:_SHOWN]])
             rank_zero_warn(
                 f"{evaluated.sum():,} unlabelled songs are left out, as they are the same recordings as validation or "
-                f"test songs: {some}{', ...' if evaluated.sum() > _SHOWN else ''}"
+                f"test songs: {some(songs.song_ids[other[evaluated]])}"
             )
         return songs.select(train), songs.select(np.concatenate([train, other[~evaluated]]))
 
 
 class MixedBatches:
-    """Batches of an epoch of ``labelled``, each followed by the patches of a batch of ``unlabelled``, whose songs have
-    the rows after those of the other ones."""
+    """Batches of ``batch_size`` patches for the arguments of TrainBatches, the last ``number`` of each of ``others``,
+    whose songs have the rows after those of ``songs``.
 
-    def __init__(self, labelled: TrainBatches, unlabelled: TrainBatches) -> None:
-        self._labelled, self._unlabelled = labelled, unlabelled
+    ``patches_per_epoch`` counts both kinds, ``patches_per_song`` the patches of ``songs``, which ``sampler`` draws.
+    """
+
+    def __init__(
+        self, sampler: Callable[..., TrainBatches], others: Manifest, number: int, *, songs: Manifest, batch_size: int,
+        patches_per_epoch: int | None, patches_per_song: int, **common: Any,
+    ) -> None:  # fmt: skip
+        size = batch_size - number
+        own = patches_per_epoch and patches_per_epoch // batch_size * size
+        self._before = len(songs)
+        self._labelled = sampler(
+            songs=songs, batch_size=size, patches_per_song=patches_per_song, patches_per_epoch=own, **common
+        )
+        self._unlabelled = TrainBatches(
+            songs=others, batch_size=number, patches_per_song=1, patches_per_epoch=len(self) * number, **common
+        )
 
     def __len__(self) -> int:
         return len(self._labelled)
 
     def __iter__(self) -> Iterator[TrainBatch]:
-        before = len(self._labelled.songs)
         for one, other in zip(self._labelled, self._unlabelled, strict=True):
-            songs = np.concatenate([one.songs, before + other.songs])
+            songs = np.concatenate([one.songs, self._before + other.songs])
             yield TrainBatch(one.epoch, songs, np.concatenate([one.draws, other.draws]))
-
-
-def mixed(
-    sampler: Callable[..., TrainBatches],
-    others: Manifest,
-    number: int,
-    batch_size: int,
-    patches_per_epoch: int | None,
-    patches_per_song: int,
-    songs: Manifest,
-    **common: Any,
-) -> MixedBatches:
-    """Batches of ``batch_size`` patches, ``number`` of them of ``others``, for the arguments of TrainBatches.
-
-    ``patches_per_epoch`` counts both kinds, ``patches_per_song`` the patches of ``songs``, which ``sampler`` draws.
-    """
-    size = batch_size - number
-    own = patches_per_epoch and patches_per_epoch // batch_size * size
-    labelled = sampler(songs=songs, batch_size=size, patches_per_song=patches_per_song, patches_per_epoch=own, **common)
-    beside = TrainBatches(
-        songs=others, batch_size=number, patches_per_song=1, patches_per_epoch=len(labelled) * number, **common
-    )
-    return MixedBatches(labelled, beside)

@@ -1,8 +1,5 @@
-"""Front-ends around encoders that others have trained, on more music than most people have.
-
-Plain values describe an encoder, and are in the file of a tagger: it is built from them alone. Its weights come once
-from where ``frontend.name`` says, and from then on with the tagger.
-"""
+"""Front-ends around encoders that others have trained. Plain values describe an encoder, and are in the file of a
+tagger: it is built from them alone. Its weights come once from where ``frontend.name`` says, then with the tagger."""
 
 from __future__ import annotations
 
@@ -20,6 +17,7 @@ from musictag.models.factory import find_class
 from musictag.models.frontends import FrontEnd
 
 UNKNOWN_LICENCE = "unknown"
+HUGGING_FACE = "musictag.models.frontends.huggingface.HuggingFace"
 #: Limit on the filters of the resampler, from untrusted rates.
 _MAX_PHASES = 2**20
 
@@ -28,9 +26,8 @@ class EncoderFrontEnd(FrontEnd):
     """Base class: the waveform is resampled to the encoder's rate and passed to ``encode``.
 
     A subclass has the settings ``name`` and ``encoder``, the description that its ``describe`` returns; it sets
-    ``encoder`` (the network), ``out_channels`` and ``encoder_hop``, and defines the abstract methods. Its receptive
-    field is the whole waveform. Raises MusictagError without a description, for rates that cannot be resampled, and for
-    another ``filter_multiplier`` than 1: the size of an encoder is given.
+    ``encoder`` (the network), ``out_channels`` and ``encoder_hop``, and defines the abstract methods. Raises
+    MusictagError without a description, and for rates and a ``filter_multiplier`` that it cannot have.
     """
 
     family = "waveform"
@@ -48,9 +45,8 @@ class EncoderFrontEnd(FrontEnd):
             )
         self.licence, rate = encoder["licence"], encoder["rate"]
         self.sample_rate, self.encoder_rate = sample_rate, rate
-        if not all(isinstance(r, int) and 1_000 <= r <= 192_000 for r in (sample_rate, rate)) or (
-            math.lcm(sample_rate, rate) // math.gcd(sample_rate, rate) > _MAX_PHASES
-        ):
+        usual = all(isinstance(hertz, int) and 1_000 <= hertz <= 192_000 for hertz in (sample_rate, rate))
+        if not usual or math.lcm(sample_rate, rate) // math.gcd(sample_rate, rate) > _MAX_PHASES:
             raise MusictagError(f"frontend.sample_rate={sample_rate} cannot be resampled to the encoder's {rate} Hz")
         with torch.device("cpu"):  # constants: needed even if the weights are on the meta device
             self.resample = Resample(sample_rate, rate)

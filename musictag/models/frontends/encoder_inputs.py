@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchaudio.compliance.kaldi import get_mel_banks
+from torchaudio.compliance.kaldi import fbank
 
 from musictag.common.errors import MusictagError
 from musictag.models.frontends.log_mel import LogMel, check_constants
@@ -30,7 +30,11 @@ class EncoderInput(nn.Module):
     """
 
     family = "spectrogram"
-    keys: tuple[str, ...] = ()  #: of ``features`` that are read
+    extractor: str  #: the class of transformers that does the same
+    keys: tuple[str, ...]  #: of ``features`` that are read
+    blocks = "layers"  #: of the encoder, by its name for them
+    norm: str  #: after the last of them
+    prefix: str | None = None  #: of the encoder's weights in files that hold more, a regular expression
     num_mels = 0
     hop_samples: int
     window_samples: int | None = None
@@ -58,7 +62,8 @@ class EncoderInput(nn.Module):
 class Waveform(EncoderInput):
     """The wav2vec2 family: the waveform, with zero mean and unit variance where the encoder was trained so."""
 
-    family = "waveform"
+    family, extractor = "waveform", "Wav2Vec2FeatureExtractor"
+    blocks, norm = "encoder.layers", "encoder.layer_norm"
     keys = ("sampling_rate", "do_normalize")
 
     def __init__(self, config: Any, features: Mapping[str, Any]):
@@ -85,14 +90,14 @@ class Waveform(EncoderInput):
 class Kaldi(EncoderInput):
     """AST: Kaldi's log-mel of 25 ms every 10 ms, zeros after the end. A frame is the mean over its bands of patches."""
 
+    extractor, norm = "ASTFeatureExtractor", "layernorm"
     keys = ("sampling_rate", "num_mel_bins", "max_length", "do_normalize", "mean", "std")
 
     def __init__(self, config: Any, features: Mapping[str, Any]):
         super().__init__()
-        rate, self.num_mels, self.max_length = (features[key] for key in self.keys[:3])
-        self.frame_samples, self.shift_samples = round(0.025 * rate), round(0.01 * rate)
-        self.n_fft = 2 ** (self.frame_samples - 1).bit_length()
-        check_constants(self.n_fft, self.num_mels)
+        self.rate, self.num_mels, self.max_length = (features[key] for key in self.keys[:3])
+        self.frame_samples, self.shift_samples = round(0.025 * self.rate), round(0.01 * self.rate)
+        check_constants(2 ** (self.frame_samples - 1).bit_length(), self.num_mels)
         if (config.max_length, config.num_mel_bins) != (self.max_length, self.num_mels):
             raise MusictagError(f"encoder and feature extraction differ: {config.max_length} frames"
                                 f" of {config.num_mel_bins} bands, {self.max_length} of {self.num_mels}")  # fmt: skip
@@ -101,11 +106,6 @@ class Kaldi(EncoderInput):
         frames = (self.max_length - self.patch) // self.stride + 1
         covered = self.frame_samples + (self.max_length - 1) * self.shift_samples
         self._set_window(covered, frames * self.stride * self.shift_samples, frames)
-        with torch.device("cpu"):
-            filters, _ = get_mel_banks(self.num_mels, self.n_fft, rate, 20.0, 0.0, 100.0, -500.0, 1.0)
-            window = torch.hann_window(self.frame_samples, periodic=False)
-        self.register_buffer("filters_FM", F.pad(filters, (0, 1)), persistent=False)
-        self.register_buffer("window", window, persistent=False)
 
     def num_frames(self, num_samples: int) -> int:
         mel_frames = max(num_samples - self.frame_samples + self.shift_samples, 0) // self.shift_samples
@@ -113,11 +113,8 @@ class Kaldi(EncoderInput):
 
     def forward(self, waveform: Tensor) -> Tensor:
         with full_precision(waveform):
-            frames = waveform.unfold(1, self.frame_samples, self.shift_samples)
-            frames = frames - frames.mean(2, keepdim=True)
-            frames = frames - 0.97 * torch.cat([frames[..., :1], frames[..., :-1]], 2)
-            power = torch.fft.rfft(frames * self.window, self.n_fft).abs().square()
-            log_mel = (power @ self.filters_FM.T).clamp(min=torch.finfo(torch.float32).eps).log()
+            settings = {"num_mel_bins": self.num_mels, "sample_frequency": self.rate, "window_type": "hanning"}
+            log_mel = torch.stack([fbank(patch[None], **settings) for patch in waveform])
             return (F.pad(log_mel, (0, 0, 0, self.max_length - log_mel.shape[1])) - self.mean) / self.deviation
 
     def sequence(self, states: Tensor) -> Tensor:
@@ -129,6 +126,7 @@ class Clap(EncoderInput):
     """CLAP's audio tower: decibels of 10 s; a shorter waveform is repeated as often as it fits. Models with fusion hear
     the spectrogram four times, as their library has it for up to 10 s (but it declares one of a batch to be longer)."""
 
+    extractor, blocks, prefix = "ClapFeatureExtractor", "audio_encoder.layers", r"^(clap\.)?audio_model\."
     keys = (
         "sampling_rate", "feature_size", "hop_length", "max_length_s", "fft_window_size", "frequency_min",
         "frequency_max", "truncation", "padding",
@@ -165,6 +163,7 @@ class Clap(EncoderInput):
 class Whisper(EncoderInput):
     """Whisper's encoder: log-mel of 30 s, silence after the end, at most 80 dB below the loudest value in it."""
 
+    extractor, norm, prefix = "WhisperFeatureExtractor", "layer_norm", r"^(model\.)?encoder\."
     keys = ("sampling_rate", "feature_size", "hop_length", "n_fft", "chunk_length")
 
     def __init__(self, config: Any, features: Mapping[str, Any]):

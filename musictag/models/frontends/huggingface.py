@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,44 +35,18 @@ _GENERAL = {
 _WITHOUT_RANDOM = {"layerdrop": 0.0, "encoder_layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
 
 
-class Family(NamedTuple):
-    """Classes of transformers by name. A checkpoint holds a ``model``, and the encoder is its attribute ``part``;
-    ``blocks``, and ``norm`` after the last of them, are attributes of the encoder."""
-
-    config: str
-    model: str
-    encoder: str
-    extractor: str
-    input: type[inputs.EncoderInput]
-    blocks: str = "layers"
-    norm: str | None = None
-    part: str = ""
-
-
-def _wav2vec2(name: str) -> Family:
-    classes = (f"{name}Config", f"{name}Model", f"{name}Model", "Wav2Vec2FeatureExtractor")
-    return Family(*classes, inputs.Waveform, "encoder.layers", "encoder.layer_norm")
-
-
-_CLAP = Family(
-    "ClapAudioConfig", "ClapAudioModel", "ClapAudioModel", "ClapFeatureExtractor", inputs.Clap, "audio_encoder.layers"
-)
-_WHISPER = "models.whisper.modeling_whisper.WhisperEncoder"
-#: The models that a file may name, by the ``model_type`` of their configuration.
-FAMILIES = {
-    "hubert": _wav2vec2("Hubert"),
-    "wav2vec2": _wav2vec2("Wav2Vec2"),
-    "data2vec-audio": _wav2vec2("Data2VecAudio"),
-    "audio-spectrogram-transformer": Family(
-        "ASTConfig", "ASTModel", "ASTModel", "ASTFeatureExtractor", inputs.Kaldi, norm="layernorm"
-    ),
-    "clap": _CLAP._replace(model="ClapModel", part="audio_model"),
-    "clap_audio_model": _CLAP,
-    "whisper": Family(
-        "WhisperConfig", "WhisperModel", _WHISPER, "WhisperFeatureExtractor", inputs.Whisper,
-        norm="layer_norm", part="encoder",
-    ),
-}  # fmt: skip
+#: The models that a file may name, by the ``model_type`` of their configuration: the class of transformers that is the
+#: encoder, and its input.
+FAMILIES: dict[str, tuple[str, type[inputs.EncoderInput]]] = {
+    "hubert": ("HubertModel", inputs.Waveform),
+    "wav2vec2": ("Wav2Vec2Model", inputs.Waveform),
+    "data2vec-audio": ("Data2VecAudioModel", inputs.Waveform),
+    "audio-spectrogram-transformer": ("ASTModel", inputs.Kaldi),
+    "clap": ("ClapAudioModel", inputs.Clap),
+    "clap_audio_model": ("ClapAudioModel", inputs.Clap),
+    "whisper": ("models.whisper.modeling_whisper.WhisperEncoder", inputs.Whisper),
+}
+_OWN_CODE = ("AutoModel", inputs.Waveform)
 
 
 class HuggingFace(EncoderFrontEnd):
@@ -80,12 +54,9 @@ class HuggingFace(EncoderFrontEnd):
 
     MERT (Li et al. 2023) and music2vec are relatives of wav2vec2 (Baevski et al. 2020) and HuBERT (Hsu et al. 2021);
     AST is of Gong et al. 2021, CLAP of Wu et al. 2023, Whisper of Radford et al. 2022. ``layers`` chooses hidden
-    states: 0 is what the first block hears, -1 the encoder's output; blocks after the last chosen one are left out.
-    Several, or ``mix`` (all), are mixed with learned weights, the softmax of as many numbers, which start equal. The
-    feature extraction is that of the encoder's library. Encoders with a window of fixed length hear longer patches
-    window by window. Code that comes with a model runs only with ``trust_remote_code``.
-
-    Raises MusictagError for other kinds of models, and for layers that do not exist.
+    states: 0 is what the first block hears, -1 the encoder's output. Several, or ``mix`` (all), are mixed with learned
+    weights, the softmax of as many numbers, which start equal. Encoders with a window of fixed length hear longer
+    patches window by window. Raises MusictagError for other kinds of models, and for layers that do not exist.
     """
 
     def __init__(
@@ -102,12 +73,13 @@ class HuggingFace(EncoderFrontEnd):
         # the target is what musictag.load compares with its trust, before anything is built
         trusted = trust_remote_code and str(encoder.get("_target_")).startswith(f"{REMOTE_CODE}.")
         self.code = encoder["code"] if trusted else None
-        self.kind = _wav2vec2("Auto") if self.code else _family(encoder["model_type"])
-        self.config = _own_config(self.code) if self.code else _config(encoder)
-        self.encoder = _build(self.kind, self.config)
-        self.input = self.kind.input(self.config, encoder["features"])
+        self.model, kind = _OWN_CODE if self.code else _family(encoder["model_type"])
+        self.config = _own_config(self.code) if self.code else _config(self.model, encoder["config"])
+        cls, config = _named(self.model), copy.deepcopy(self.config)
+        self.encoder = cls.from_config(config, trust_remote_code=True) if self.code else cls(config)
+        self.input = kind(self.config, encoder["features"])
         self.family, self.encoder_hop = self.input.family, self.input.hop_samples
-        is_clap = self.kind.input is inputs.Clap
+        is_clap = kind is inputs.Clap
         self.layers = _layers(layers, 0 if is_clap else len(self.trainable_blocks()))
         if not is_clap and not self.code:
             self._drop_blocks()
@@ -122,13 +94,12 @@ class HuggingFace(EncoderFrontEnd):
 
     def _drop_blocks(self) -> None:
         """Leave out what only later states than the chosen ones need."""
-        blocks = attrgetter(self.kind.blocks)(self.encoder)
+        blocks = self.encoder.get_submodule(self.input.blocks)
         if self.layers[-1] == len(blocks):
             return
         del blocks[self.layers[-1] :]
-        if self.kind.input is not inputs.Waveform or getattr(self.config, "do_stable_layer_norm", False):
-            owner, _, norm = self.kind.norm.rpartition(".")
-            setattr(attrgetter(owner)(self.encoder) if owner else self.encoder, norm, nn.Identity())
+        if not isinstance(self.input, inputs.Waveform) or getattr(self.config, "do_stable_layer_norm", False):
+            self.encoder.set_submodule(self.input.norm, nn.Identity())
 
     @classmethod
     def describe(cls, name: str, trust_remote_code: bool = False, **_: Any) -> dict[str, Any]:
@@ -142,7 +113,7 @@ class HuggingFace(EncoderFrontEnd):
         about = {"name": Path(name).name, "licence": licence_in(folder) or UNKNOWN_LICENCE, "model_type": kind}
         if kind in FAMILIES:
             content = content.get("audio_config") or {} if kind == "clap" else content
-            known = _known(FAMILIES[kind])
+            known = _known(FAMILIES[kind][0])
             about["config"] = {key: value for key, value in content.items() if key in known}
         elif trust_remote_code:
             rank_zero_say(f"frontend.trust_remote_code=true: the code that came with {name} runs now")
@@ -151,40 +122,33 @@ class HuggingFace(EncoderFrontEnd):
             raise MusictagError(
                 f"frontend.name={name} brings code of its own, which runs only with frontend.trust_remote_code=true"
             )
-        else:
-            raise MusictagError(
-                f"frontend.name={name}: the model type {excerpt(kind)} is not one of {', '.join(FAMILIES)}"
-            )
-        family = FAMILIES.get(kind, _wav2vec2("Auto"))
+        _, heard = FAMILIES.get(kind, _OWN_CODE) if trust_remote_code else _family(kind, f"frontend.name={name}: ")
         with _refusals(f"frontend.name={name}: its feature extraction (preprocessor_config.json)"):
-            features = _named(family.extractor).from_pretrained(folder, local_files_only=True).to_dict()
-            about |= {"features": {key: features[key] for key in family.input.keys}, "rate": features["sampling_rate"]}
+            features = _named(heard.extractor).from_pretrained(folder, local_files_only=True).to_dict()
+            about |= {"features": {key: features[key] for key in heard.keys}, "rate": features["sampling_rate"]}
         return about | {"files": files_digest(folder)}
 
     def load(self, name: str) -> None:
-        folder, config = local_folder(name, bool(self.code)), self.config
-        wanted, prefix = self.encoder.state_dict(), f"{self.kind.part}." if self.kind.part else ""
+        wanted = self.encoder.state_dict()
         with _refusals(f"frontend.name={name}: its weights"):
-            if self.kind.model == "ClapModel":
-                config = _named("ClapConfig").from_pretrained(folder)
-                config.audio_config = self.config
-            model, found = _named(self.kind.model).from_pretrained(
-                folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True,
-                local_files_only=True, trust_remote_code=bool(self.code),
+            model, found = _named(self.model).from_pretrained(
+                local_folder(name, bool(self.code)), config=self.config, dtype=torch.float32, output_loading_info=True,
+                ignore_mismatched_sizes=True, local_files_only=True, trust_remote_code=bool(self.code),
+                key_mapping={self.input.prefix: ""} if self.input.prefix else None,
             )  # fmt: skip
         # the library draws these at random, and says so in a warning at most
         new = {*found["missing_keys"], *(entry[0] for entry in found["mismatched_keys"])}
-        if missing := sorted(key for key in wanted if prefix + key in new):
+        if missing := sorted(new & wanted.keys()):
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             raise MusictagError(
                 f"frontend.name={name} has not all weights of {type(self.encoder).__name__}: {', '.join(missing[:3])}"
                 f"{more} missing or of another size, of {len(wanted)}; it is partial, or of another model"
             )
         weights = model.state_dict()
-        self.encoder.load_state_dict({key: weights[prefix + key] for key in wanted})
+        self.encoder.load_state_dict({key: weights[key] for key in wanted})
 
     def trainable_blocks(self) -> list[nn.Module]:
-        return list(attrgetter(self.kind.blocks)(self.encoder))
+        return list(self.encoder.get_submodule(self.input.blocks))
 
     def describe_input(self) -> str:
         return f"{self.input.num_mels} mel" if self.input.num_mels else "waveform"
@@ -224,24 +188,24 @@ def _layers(layers: Any, num_blocks: int) -> list[int]:
     return sorted({n % (num_blocks + 1) for n in chosen})
 
 
-def _family(kind: Any) -> Family:
+def _family(kind: Any, where: str = "") -> tuple[str, type[inputs.EncoderInput]]:
     if kind not in FAMILIES:
-        raise MusictagError(f"the encoder's model type {excerpt(kind)} is not one of {', '.join(FAMILIES)}")
+        raise MusictagError(f"{where}the encoder's model type {excerpt(kind)} is not one of {', '.join(FAMILIES)}")
     return FAMILIES[kind]
 
 
-def _known(family: Family) -> set[str]:
+def _known(model: str) -> set[str]:
     """The settings of an encoder. Others may make the library load code or weights from elsewhere."""
-    return set(_named(family.config)().to_dict()) - _GENERAL
+    return set(_named(model).config_class().to_dict()) - _GENERAL
 
 
-def _config(encoder: Mapping[str, Any]) -> Any:
+def _config(model: str, given: Mapping[str, Any]) -> Any:
     """The configuration of an encoder from plain values, which may be untrusted."""
-    given, family = encoder["config"], _family(encoder["model_type"])
-    if unknown := sorted(given.keys() - _known(family)):
-        raise MusictagError(f"{excerpt(unknown[0])} is not a setting of {family.config}")
-    without = {key: value for key, value in _WITHOUT_RANDOM.items() if key in _known(family)}
-    config = _named(family.config)(**copy.deepcopy(dict(given)) | without)
+    cls, known = _named(model).config_class, _known(model)
+    if unknown := sorted(given.keys() - known):
+        raise MusictagError(f"{excerpt(unknown[0])} is not a setting of {cls.__name__}")
+    without = {key: value for key, value in _WITHOUT_RANDOM.items() if key in known}
+    config = cls(**copy.deepcopy(dict(given)) | without)
     for layers in (config.num_hidden_layers, *getattr(config, "depths", ())):
         if not 0 <= layers <= _MAX_LAYERS:
             raise MusictagError(f"the encoder's number of layers, {layers}, must lie between 0 and {_MAX_LAYERS:,}")
@@ -250,9 +214,8 @@ def _config(encoder: Mapping[str, Any]) -> Any:
 
 def _beyond_hubert(content: Mapping[str, Any]) -> bool:
     """Whether a MERT is more than a HuBERT: with a constant-Q transform, deep norm or relaxed attention."""
-    return (
-        bool(content.get("feature_extractor_cqt") or content.get("deepnorm")) or content.get("attention_relax", -1) > 0
-    )
+    more = content.get("feature_extractor_cqt") or content.get("deepnorm")
+    return bool(more) or content.get("attention_relax", -1) > 0
 
 
 def _own_config(name: str) -> Any:
@@ -261,11 +224,6 @@ def _own_config(name: str) -> Any:
         config = _named("AutoConfig").from_pretrained(local_folder(name, True), trust_remote_code=True)
     vars(config).update(_WITHOUT_RANDOM)
     return config
-
-
-def _build(family: Family, config: Any) -> nn.Module:
-    cls, config = _named(family.encoder), copy.deepcopy(config)
-    return cls.from_config(config, trust_remote_code=True) if family.encoder == "AutoModel" else cls(config)
 
 
 def _named(name: str) -> Any:
@@ -285,10 +243,10 @@ def _refusals(what: str) -> Iterator[None]:
     log.set_verbosity_error(), log.disable_progress_bar()
     try:
         yield
+    except MusictagError:
+        raise
     except Exception as error:  # damaged files make it raise nearly anything
-        raise (
-            error if isinstance(error, MusictagError) else MusictagError(f"{what} cannot be used: {reason(error)}")
-        ) from error
+        raise MusictagError(f"{what} cannot be used: {reason(error)}") from error
     finally:
         log.set_verbosity(before)
         if bars:

@@ -43,13 +43,17 @@ def _downloaded(name: str, with_code: bool) -> Path:
         ) from error
 
 
+def is_encoder(name: str) -> bool:
+    """Whether ``name`` is the folder of an encoder, as the library transformers saves them."""
+    return Path(name, "preprocessor_config.json").is_file()
+
+
 def licence_in(folder: Path) -> str | None:
     """The licence that a model card states in its header; None if it states none."""
     card = folder / "README.md"
     header = re.match(r"---\n(.*?)\n---", card.read_text("utf-8", "replace") if card.is_file() else "", re.S)
-    found = dict(
-        re.findall(r"^(license|license_name):[ \t]*['\"]?(.{1,100}?)['\"]?\s*$", header[1] if header else "", re.M)
-    )
+    lines = re.findall(r"^(license|license_name):[ \t]*['\"]?(.{1,100}?)['\"]?\s*$", header[1] if header else "", re.M)
+    found = dict(lines)
     named = found.get("license_name") if found.get("license", "other") == "other" else None
     return named or found.get("license")
 

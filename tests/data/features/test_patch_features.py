@@ -18,9 +18,11 @@ from musictag.data.features.patch_features import (
     stored_patch_features,
 )
 from musictag.data.store.store import Store
-from musictag.inference.embedding import Embedder
+from musictag.inference.embedding import BeforeHead, Embedder
+from musictag.models.network import TaggingNetwork
+from musictag.training.transfer import initialise_from, with_probe
 from tests.helpers.catalogues import ready
-from tests.helpers.embeddings import make_network
+from tests.helpers.embeddings import make_network, save
 
 
 @pytest.fixture
@@ -85,6 +87,20 @@ def test_features_of_other_weights_have_a_place_of_their_own(store: Store) -> No
         block.replace(patch_feature_folder(store, one) / block.name)
     with pytest.raises(MusictagError, match=r"patch-features-\w+ holds other features than this network computes"):
         stored_patch_features(store, store.song_ids[:3], one)
+
+
+def test_a_tagger_and_a_probe_on_it_have_the_same_features(store: Store) -> None:
+    tagger, other = (Counting(seed=seed) for seed in (0, 1))
+    spec = tagger.network.spec
+    probe = TaggingNetwork(
+        **spec | {"backend": with_probe(spec["backend"], {"hidden_units": [4]}), "tags": [{"name": "other"}]}
+    )
+    initialise_from(probe, save(store.folder / "tagger.safetensors", tagger.network))
+    before = BeforeHead(probe.eval())
+    assert BeforeHead(tagger.network).digest == before.digest == tagger.digest != other.digest
+    found = [stored_patch_features(store, store.song_ids[:3], embedder).values for embedder in (before, tagger)]
+    np.testing.assert_array_equal(*found)
+    assert tagger.songs == 1  # to compare
 
 
 def test_a_damaged_block_is_named(store: Store) -> None:
