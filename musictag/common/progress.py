@@ -22,13 +22,13 @@ def say(message: str) -> None:
 class Progress:
     """How many of ``total`` are done, how many per second, and the time left.
 
-    ``unit`` names what is counted; ``when_stopped`` is added to the message if the work is interrupted.
+    ``unit`` names what is counted, in the plural; ``when_stopped`` is added to the message if the work is interrupted.
     """
 
     def __init__(self, what: str, total: int, unit: str = "songs", when_stopped: str = "") -> None:
         self._what = what
         self._total = total
-        self._unit = unit
+        self._unit = unit.removesuffix("s") if total == 1 else unit
         self._when_stopped = when_stopped
         self._done = 0
         self._console = Console(stderr=True)
