@@ -72,7 +72,7 @@ def build_module(config: dict[str, Any], source: Source, data: SongDataModule, t
     """The module for these tags and this data; raises MusictagError if parts, patch length and settings do not fit
     together."""
     scheduler, teacher = config.get("scheduler"), config.get("teacher")
-    taught = {key: config["distillation"][key] for key in ("signal", "weight")}
+    taught = {key: config["distillation"][key] for key in ("signal", "weight", "stored")}
     spec = {
         "frontend": described(config["frontend"]),
         "backend": with_probe(config["backend"], config["probe"]) if "probe" in config else config["backend"],

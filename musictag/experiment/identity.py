@@ -29,7 +29,7 @@ KEYS = {
         "finetune", "study", "label", "names", "runs_dir", "data_dir", "baseline", "tuning", "augmentation", "teacher",
         "distillation", "cached_features",
     ),
-    "distillation": ("model", "signal", "weight"),
+    "distillation": ("model", "signal", "weight", "stored"),
     "seeds": ("subset", "initialisation", "order"),
     "lr_scaling": ("rule", "reference_batch_size"),
     "evaluation": ("mode", "batch_size", "compare_choices", "bootstrap_resamples", "confidence"),
@@ -82,6 +82,7 @@ LATER_KEYS: dict[str, Any] = {
     "evaluation.compare_choices": False,
     "data.unlabelled": None,
     "data.unlabelled_share": 0.5,
+    "distillation.stored": False,
     "finetune": NO_FINETUNING,
     "baseline.layer": None,
 }

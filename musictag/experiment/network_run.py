@@ -150,6 +150,9 @@ class NetworkRun(Run):
             module, started_from = _model(config, source, data, data.tags)
         if module.distillation is not None:
             rank_zero_say(module.distillation.about)
+            if config["distillation"]["stored"]:
+                module.distillation.teacher.to(trainer.strategy.root_device)
+                data.use_teacher(*module.distillation.teacher.stored())
         check_songs(data, trainer.world_size)
         prepared = time.perf_counter()
 

@@ -1,6 +1,7 @@
 """Distillation: a network learns from another tagger, the teacher, beside its labels or instead of them.
 
-The teacher hears the same patches, with what augmentations did to their waveforms, in evaluation mode and float32.
+The teacher hears the same patches, with what augmentations did to their waveforms, in evaluation mode and float32; or
+what it makes of the songs' consecutive patches is stored, and the nearest of these counts.
 Legend: B patches, N samples, K tags, H features.
 """
 
@@ -58,6 +59,26 @@ class Teacher:
         if not all(float(rate).is_integer() for rate in self._rates):
             raise MusictagError(f"teacher={model} hears {self.tagger.sample_rate} Hz, to which audio is not resampled")
 
+    def stored(self) -> tuple[Embedder, int]:
+        """What computes the features to store, and the samples of a patch. Raises MusictagError for an ensemble, and
+        where the audio would have to be resampled."""
+        embedder = self.tagger.embedder()
+        if self._rates[0] != self._rates[1]:
+            raise MusictagError(
+                f"distillation.stored=true needs a teacher that hears the {self._rates[0]:g} Hz of the prepared audio, "
+                f"and this one hears {self._rates[1]:g}; use distillation.stored=false"
+            )
+        return embedder, embedder.network.patch_samples
+
+    @torch.no_grad()
+    def of_features(self, features: Tensor) -> Tensor:
+        """Stored features B×H -> the signal, float32."""
+        network = self._taggers[0].network
+        with full_precision(features):
+            if self.signal == EMBEDDINGS:
+                return features.float()
+            return network.probabilities(network.backend.output(features.float()))
+
     def to(self, device: torch.device) -> None:
         """Compute on ``device`` from now on."""
         networks = [tagger.network.to(device) for tagger in self._taggers]
@@ -108,12 +129,15 @@ class Distillation(nn.Module):
     minus the cosine between the teacher's and a linear projection of the student's, averaged over patches. The
     projection is trained with the student, and is no part of it; nor is the teacher of this module's state.
 
-    ``about`` is a message of what is learned from the teacher. Raises MusictagError if there is nothing to learn.
+    ``about`` is a message of what is learned from the teacher. Raises MusictagError if there is nothing to learn, and
+    with ``stored`` if the teacher has no features to store.
     """
 
-    def __init__(self, student: TaggingNetwork, model: str, signal: str, weight: float) -> None:
+    def __init__(self, student: TaggingNetwork, model: str, signal: str, weight: float, stored: bool = False) -> None:
         super().__init__()
         self._teacher = [Teacher(model, signal, student.sample_rate, student.patch_seconds)]
+        if stored:
+            self.teacher.stored()
         self.signal, self.weight = signal, weight
         teacher, told = self.teacher, ""
         if (rate := teacher.tagger.sample_rate) != student.sample_rate:
@@ -143,9 +167,10 @@ class Distillation(nn.Module):
     def teacher(self) -> Teacher:
         return self._teacher[0]  # in a list, as it is no part of what is trained and saved
 
-    def forward(self, student: TaggingNetwork, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Patches as the student hears them, B×N -> its logits B×K, and the loss against the teacher, a scalar."""
-        target = self.teacher(waveform)
+    def forward(self, student: TaggingNetwork, waveform: Tensor, stored: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Patches as the student hears them, B×N -> its logits B×K, and the loss against the teacher, a scalar.
+        ``stored``: features of the teacher, B×H, in place of what it would make of the patches."""
+        target = self.teacher(waveform) if stored is None else self.teacher.of_features(stored)
         if self.signal == PROBABILITIES:
             logits = student(waveform)
             with full_precision(waveform):
@@ -162,7 +187,7 @@ class Distillation(nn.Module):
 def check_teacher(config: Mapping[str, Any]) -> None:
     """Raise MusictagError for settings of a teacher that are wrong in any case."""
     teacher, unlabelled = config["teacher"], config["data"]["unlabelled"]
-    model, signal, weight = (config["distillation"][key] for key in ("model", "signal", "weight"))
+    model, signal, weight, stored = (config["distillation"][key] for key in ("model", "signal", "weight", "stored"))
     if teacher is None:
         if unlabelled is not None:
             raise MusictagError(
@@ -177,6 +202,11 @@ def check_teacher(config: Mapping[str, Any]) -> None:
             raise MusictagError(
                 f"augmentation.{name} mixes spectrograms, which a teacher does not hear: use recipe=mixup, which mixes "
                 f"waveforms, or augmentation.{name}=null"
+            )
+        if stored and part is not None and str(part.get("_target_")).endswith("Mixup"):
+            raise MusictagError(
+                f"augmentation.{name} mixes songs, of which the teacher has heard each alone: use "
+                f"distillation.stored=false, or augmentation.{name}=null"
             )
     if config["compile"] and signal == EMBEDDINGS:
         raise MusictagError("distillation.signal=embeddings looks into the network: use compile=false")

@@ -110,7 +110,7 @@ class TaggingModule(pl.LightningModule):
         elif self.distillation is None:
             logits, taught = self.tagger(to_waveform(batch["audio"])), None
         else:
-            logits, taught = self.distillation(self.tagger, to_waveform(batch["audio"]))
+            logits, taught = self.distillation(self.tagger, to_waveform(batch["audio"]), batch.get("taught"))
         loss = self.loss(logits, batch["target"])
         requests = self.stop_request.tensor(loss.device)
         if self.trainer.world_size > 1:

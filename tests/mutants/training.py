@@ -263,6 +263,13 @@ FAULTS = (
         f"{TAUGHT}test_the_loss_on_probabilities_is_the_cross_entropy_with_the_teachers",
     ),
     Fault(
+        "a stored teacher tells of the patch in which the student's begins",
+        "musictag/data/loading/patch_datasets.py",
+        "starts + self._patch_samples // 2, size",
+        "starts, size",
+        f"{TAUGHT_RUNS}test_a_stored_teacher_hears_each_song_once",
+    ),
+    Fault(
         "what is before the last layer learns nothing from a teacher's features",
         "musictag/training/distillation.py",
         "inputs[0].float()",

@@ -71,6 +71,19 @@ def test_the_loss_on_embeddings_is_a_cosine_whatever_the_tags(teacher: tuple[Tag
     assert not student.backend.output._forward_pre_hooks
 
 
+@pytest.mark.parametrize("signal", ["probabilities", "embeddings"])
+def test_stored_features_teach_what_the_teacher_would(teacher: tuple[TaggingNetwork, str], signal: str) -> None:
+    student, waveform = network(0, 3, 1).eval(), 0.1 * torch.randn(3, 8000)
+    distillation = ready(student, teacher[1], signal)
+    with torch.no_grad():
+        features = penultimate(teacher[0].backend, teacher[0].frontend(waveform))
+    _, heard = distillation(student, waveform)
+    _, stored = distillation(student, waveform, features.half())
+    _, other = distillation(student, waveform, torch.randn_like(features).half())
+    torch.testing.assert_close(stored, heard, atol=1e-4, rtol=1e-3)
+    assert abs(other - heard) > 1e-3
+
+
 def test_a_student_learns_the_teachers_tags_from_songs_without_labels(tmp_path: Path) -> None:
     def songs(seed: int) -> tuple[Tensor, np.ndarray]:
         high = np.arange(24) % 2 == 0
@@ -112,6 +125,8 @@ def test_an_ensemble_teaches_its_mean(teacher: tuple[TaggingNetwork, str], tmp_p
     torch.testing.assert_close(both(waveform), mean, atol=1e-5, rtol=1e-5)
     with pytest.raises(MusictagError, match="an ensemble has no layers"):
         Teacher(str(tmp_path / "both"), "embeddings", 16000)
+    with pytest.raises(MusictagError, match="an ensemble has no layers"):
+        Distillation(other, str(tmp_path / "both"), "probabilities", 1.0, stored=True)
 
 
 def test_patches_of_other_lengths_and_rates(teacher: tuple[TaggingNetwork, str]) -> None:
@@ -122,6 +137,8 @@ def test_patches_of_other_lengths_and_rates(teacher: tuple[TaggingNetwork, str])
     short = in_patches(long[:, :5000], teacher[0])[0, 0]
     assert short[[0, 4999, 5000, 7999]].tolist() == [0, 4999, 0, 2999]  # as a short song is tagged
     heard = Teacher(teacher[1], "probabilities", 32000)
+    with pytest.raises(MusictagError, match="needs a teacher that hears the 32000 Hz of the prepared audio"):
+        heard.stored()
     heard.to(torch.device("cpu"))
     waveform = 0.1 * torch.randn(2, 16000)
     with torch.no_grad():

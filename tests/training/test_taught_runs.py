@@ -5,20 +5,24 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import musictag
 from musictag.common.errors import MusictagError
+from musictag.data.store.store import Store
 from musictag.experiment import run as experiment
 from musictag.experiment.compose import compose
 from musictag.experiment.identity import system_label
+from musictag.inference.embedding import Embedder
 from musictag.inference.ensemble import write_members
 from musictag.models.checkpoint import read_tagger
 from musictag.models.network import TaggingNetwork
 from musictag.report.settings import read_settings
 from musictag.training.distillation import Teacher
+from musictag.training.module import TaggingModule
 from tests.helpers.catalogues import read_rows, write_table
 from tests.helpers.embeddings import save
 from tests.helpers.encoders import make
@@ -98,6 +102,46 @@ def test_the_teacher_hears_what_augmentations_made_of_the_patch(
     for waveform in heard:
         assert any(waveform is given for given in own)
         assert not torch.equal(waveform * 32768, (waveform * 32768).round())
+
+
+def test_a_stored_teacher_hears_each_song_once(
+    taught: list[str], teacher: tuple[TaggingNetwork, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*taught, "distillation.stored=true", "data.patches_per_song=2"]
+    assert places(*words) != places(*taught, "data.patches_per_song=2")
+    batches = []
+    teach, train = Teacher.of_features, TaggingModule.training_step
+
+    def training(module: TaggingModule, batch: dict[str, Tensor], number: int) -> Tensor:
+        batches.append(batch)
+        return train(module, batch, number)
+
+    monkeypatch.setattr(TaggingModule, "training_step", training)
+    monkeypatch.setattr(Teacher, "__call__", None)  # hears no patch
+    told = []
+    monkeypatch.setattr(Teacher, "of_features", lambda self, given: told.append(given) or teach(self, given))
+    run(*words, "trainer.max_epochs=1")
+    assert [batch["taught"] is given for batch, given in zip(batches, told, strict=True)] == [True] * 6
+    # its patch in which the middle of the student's is, found again by what the student hears
+    embedder, (store,) = Embedder(teacher[0]), (tmp_path / "data").glob("catalogue*")
+    songs = Store(store)
+    whole = [songs.read(row) for row in range(len(songs))]
+    features = [embedder.embed_patches(audio)[1] for audio in whole]
+    places_seen = set()
+    for batch in batches:
+        for audio, own in zip(batch["audio"].numpy(), batch["taught"].float().numpy(), strict=True):
+            song, start = next((n, at) for n, one in enumerate(whole) if (at := found_at(one, audio)) >= 0)
+            place = min((start + 4000) // 8000, len(features[song]) - 1)
+            np.testing.assert_allclose(own, features[song][place], rtol=0.01, atol=0.001)
+            places_seen.add(place)
+    assert len(places_seen) > 2
+    with pytest.raises(MusictagError, match=r"augmentation.mixup mixes songs, .* use distillation.stored=false"):
+        experiment.run(compose_config(*words, "recipe=mixup"))
+
+
+def found_at(song: np.ndarray, audio: np.ndarray) -> int:
+    """Where in ``song`` these samples are; -1: nowhere."""
+    return song.tobytes().find(audio.tobytes()) // 2
 
 
 def test_a_run_with_a_teacher_says_so_and_leaves_the_student_alone(

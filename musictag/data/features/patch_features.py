@@ -54,6 +54,10 @@ class PatchFeatures(NamedTuple):
         """float16 B×H; the last patch, which ends with the song, counts as a whole one."""
         return self.values[self.first[rows] + -(-starts // patch_samples)]
 
+    def nearest(self, rows: np.ndarray, middles: np.ndarray, patch_samples: int) -> np.ndarray:
+        """float16 B×H: the features of the patches of ``patch_samples`` in which these samples of the songs are."""
+        return self.values[np.minimum(self.first[rows] + middles // patch_samples, self.first[rows + 1] - 1)]
+
     def in_parts(self, sizes: Sequence[int]) -> list[PatchFeatures]:
         """The same of so many songs each, one part after the other; the values are shared."""
         ends = np.cumsum(sizes).tolist()

@@ -96,6 +96,7 @@ class SongDataModule(pl.LightningDataModule):
         self.margin_samples = (0, 0)
         #: stored features of each split's songs, to take the place of audio in every batch (see ``use_features``)
         self.features: dict[str, PatchFeatures] | None = None
+        self._taught: tuple[PatchFeatures, int] | None = None
         #: the split whose songs a Trainer's test scores
         self.tested = "test"
         #: read when an epoch begins without a Trainer
@@ -271,6 +272,11 @@ class SongDataModule(pl.LightningDataModule):
         found = stored_patch_features(self.store, np.concatenate(ids), embedder)
         self.features = dict(zip(SPLITS, found.in_parts([len(songs) for songs in ids]), strict=True))
 
+    def use_teacher(self, embedder: PatchEmbedder, patch_samples: int) -> None:
+        """Let training batches have ``taught`` (see TrainPatches): what ``embedder``, with patches of so many samples,
+        computes of the consecutive patches, stored beside the audio. Raises MusictagError as ``use_features`` does."""
+        self._taught = stored_patch_features(self.store, self.song_ids(TRAINED), embedder), patch_samples
+
     def train_dataloader(self) -> DataLoader:
         rank, world = rank_and_world()
         songs, trained = self._split("train"), self._split(TRAINED)
@@ -286,7 +292,7 @@ class SongDataModule(pl.LightningDataModule):
         if self.features is not None:
             return self._loader(TrainPatches(*self._read("train"), songs, 1, self._seed), batches)
         patches = TrainPatches(
-            *self._read(TRAINED), trained, self.patch_samples, self._seed, self.margin_samples, labelled=len(songs)
+            *self._read(TRAINED), trained, self.patch_samples, self._seed, self.margin_samples, len(songs), self._taught
         )
         return self._loader(patches, batches)
 

@@ -28,7 +28,8 @@ class TrainPatches(Dataset):
     as in TrainBatch. With stored features for ``store``, these are ``features``, float16 B×H, in place of ``audio``.
 
     ``rows`` (int64 S) are the songs' rows in ``store``. The targets of the songs after the first ``labelled`` (default:
-    all) are unknown.
+    all) are unknown. With ``taught``, the features of a teacher and the samples of its patches, batches have ``taught``:
+    float16 B×H, of its patch in which the middle of the patch is.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class TrainPatches(Dataset):
         seed: int,
         margin_samples: tuple[int, int] = (0, 0),
         labelled: int | None = None,
+        taught: tuple[PatchFeatures, int] | None = None,
     ) -> None:
         self._store = store
         self._rows = rows
@@ -49,6 +51,7 @@ class TrainPatches(Dataset):
         self._patch_samples = patch_samples
         self._seed = seed
         self._margin_samples = margin_samples
+        self._taught = taught
 
     @propagate_errors
     def __getitems__(self, batch: TrainBatch) -> dict[str, Tensor]:
@@ -57,12 +60,16 @@ class TrainPatches(Dataset):
             self._keys[songs], batch.draws, self._num_samples[songs], self._patch_samples, self._seed, batch.epoch
         )
         heard = self._store.patches(self._rows[songs], starts, self._patch_samples, self._margin_samples)
-        return {
+        made = {
             **_named(heard),
             "target": torch.from_numpy(self._targets[songs]),
             "song": torch.from_numpy(songs),
             "draw": torch.from_numpy(batch.draws),
         }
+        if self._taught is not None:
+            features, size = self._taught
+            made["taught"] = torch.from_numpy(features.nearest(songs, starts + self._patch_samples // 2, size))
+        return made
 
 
 def _named(heard: np.ndarray) -> dict[str, Tensor]:
