@@ -28,8 +28,8 @@ class TrainPatches(Dataset):
     as in TrainBatch. With stored features for ``store``, these are ``features``, float16 B×H, in place of ``audio``.
 
     ``rows`` (int64 S) are the songs' rows in ``store``. The targets of the songs after the first ``labelled`` (default:
-    all) are unknown. With ``taught``, the features of a teacher and the samples of its patches, batches have ``taught``:
-    float16 B×H, of its patch in which the middle of the patch is.
+    all) are unknown. With ``taught``, a teacher's features and the samples of its patches, batches have ``taught``,
+    float16 B×H: of the teacher's patch in which the middle of the patch is.
     """
 
     def __init__(
