@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     #: A song's path as given (bytes that are not UTF-8 escaped), the start of its patches in seconds (B), their
     #: features (B×H).
     SongRows = tuple[str, np.ndarray, np.ndarray]
+    #: Name of a song, and the two arrays or why there are none.
+    Results = Iterator[tuple[str, tuple[np.ndarray, np.ndarray] | Exception]]
 
 BLOCK_BYTES = 1 << 24  # size of the features written to a Parquet file at once; bounds the memory
 
@@ -35,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Write the features that a layer of a trained tagger computes, for use elsewhere: one row per song, the "
         "mean over its patches. Files are read and cut into patches as by musictag tag. An existing file is never "
-        "overwritten; Ctrl-C keeps the finished songs."
+        "overwritten; Ctrl-C keeps the finished songs. data=... and its keys, as for train.py, in place of files: all "
+        "songs of a data set, by song_id, from the features that are stored beside its prepared audio."
     )
     add_songs(parser, "*")
     add_model(parser)
@@ -95,7 +99,8 @@ def embed(arguments: argparse.Namespace) -> int:
         raise MusictagError(f"--out {out} must end in {' or '.join(WRITERS)}")
     if path.exists():
         raise MusictagError(f"{out} already exists; choose another name with --out, or delete it")
-    songs = Songs(arguments.files)
+    of_data = any(given.startswith("data=") for given in arguments.files)
+    songs = Songs([] if of_data else arguments.files)
     tagger = load(model, arguments.device, arguments.trust, arguments.precision)
     embedder = tagger.embedder(arguments.layer)
     about = {
@@ -106,10 +111,13 @@ def embed(arguments: argparse.Namespace) -> int:
         "patch_seconds": embedder.patch_seconds,
         "musictag": version("musictag"),
     }
-    rows = _Rows(songs, embedder, patches)
+    rows = _Rows(
+        songs, _of_prepared(songs, arguments.files, embedder) if of_data else _of_files(songs, embedder), patches
+    )
+    column = "song_id" if of_data else "path"
     try:
         with songs.stoppable(), atomic_write(path) as file:
-            WRITERS[path.suffix.lower()](file, rows, embedder.layer.size, json.dumps(about), patches)
+            WRITERS[path.suffix.lower()](file, rows, embedder.layer.size, json.dumps(about), patches, column)
             if not songs.done:
                 raise _Ended
     except _Ended:
@@ -128,46 +136,83 @@ class _Ended(Exception):
 
 
 class _Rows:
-    """The rows to write for each song that can be used; ``number`` counts them."""
+    """The rows to write for each song of ``results`` that can be used; ``number`` counts them."""
 
-    def __init__(self, songs: Songs, embedder: SongEmbedder, patches: bool) -> None:
+    def __init__(self, songs: Songs, results: Results, patches: bool) -> None:
         self.number = 0
-        self._songs, self._embedder, self._patches = songs, embedder, patches
+        self._songs, self._results, self._patches = songs, results, patches
 
     def __iter__(self) -> Iterator[SongRows]:
-        from musictag.inference.many_songs import each_result
-
-        results = each_result(self._embedder.work(), self._songs.paths, self._embedder.sample_rate)
-        for path, (seconds, features) in self._songs.successes(results, "embedding"):
+        for name, (seconds, features) in self._songs.successes(self._results, "embedding"):
             if not self._patches:
                 seconds, features = seconds[:1], features.mean(axis=0, keepdims=True)
             self.number += len(seconds)
-            yield unicode_name(path), seconds, features
+            yield unicode_name(name), seconds, features
 
 
-def _write_parquet(file: IO[bytes], rows: Iterable[SongRows], size: int, about: str, patches: bool) -> None:
-    """Columns ``path``, ``seconds`` if ``patches``, ``embedding`` (lists of ``size`` float32); block by block."""
+def _of_files(songs: Songs, embedder: SongEmbedder) -> Results:
+    from musictag.inference.many_songs import each_result
+
+    return each_result(embedder.work(), songs.paths, embedder.sample_rate)
+
+
+def _of_prepared(songs: Songs, overrides: Sequence[str], embedder: SongEmbedder) -> Results:
+    """The songs of the data set that ``overrides`` describe, from their stored features.
+
+    Raises MusictagError as ``prepare`` and ``stored_patch_features`` do, for baselines, and for another sample rate.
+    """
+    import numpy as np
+
+    from musictag.data.audio.patches import patch_starts
+    from musictag.data.features.patch_features import stored_patch_features
+    from musictag.experiment.builders import build_source
+    from musictag.experiment.compose import configuration
+    from musictag.experiment.evaluation import prepared_songs
+    from musictag.experiment.identity import check_keys
+
+    config = configuration(overrides)
+    check_keys(config)
+    source = build_source(config)
+    prepared = prepared_songs(source, source.manifest(), config)
+    store, ids = prepared.store, prepared.manifest.song_ids
+    if embedder.patch_seconds is None or embedder.sample_rate != store.sample_rate:
+        raise MusictagError(
+            f"features of patches at {store.sample_rate:,} Hz are stored beside prepared audio, and this model has "
+            "none: name the files themselves"
+        )
+    found = stored_patch_features(store, ids, embedder)
+    songs.paths = ids.tolist()
+    size = round(embedder.patch_seconds * store.sample_rate)
+    lengths = store.num_samples[store.rows_of(ids)].tolist()
+    return (
+        (song, (patch_starts(length, size) / store.sample_rate, found.values[begin:end].astype(np.float32)))
+        for song, length, (begin, end) in zip(songs.paths, lengths, pairwise(found.first), strict=True)
+    )
+
+
+def _write_parquet(file: IO[bytes], rows: Iterable[SongRows], size: int, about: str, patches: bool, name: str) -> None:
+    """Columns ``name``, ``seconds`` if ``patches``, ``embedding`` (lists of ``size`` float32); block by block."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {"path": pa.string(), "seconds": pa.float64(), "embedding": pa.list_(pa.float32(), size)}
+    columns = {name: pa.string(), "seconds": pa.float64(), "embedding": pa.list_(pa.float32(), size)}
     if not patches:
         del columns["seconds"]
     schema = pa.schema(columns, {"about": about})
     # features rarely repeat: dictionary encoding would only cost time
-    with pq.ParquetWriter(file, schema, use_dictionary=["path"]) as writer:
+    with pq.ParquetWriter(file, schema, use_dictionary=[name]) as writer:
         for paths, seconds, features in _blocks(rows, BLOCK_BYTES):
             lists = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), size)
-            values = {"path": pa.array(paths, pa.string()), "seconds": seconds, "embedding": lists}
-            writer.write_table(pa.table({name: values[name] for name in columns}, schema))
+            values = {name: pa.array(paths, pa.string()), "seconds": seconds, "embedding": lists}
+            writer.write_table(pa.table({column: values[column] for column in columns}, schema))
 
 
-def _write_npz(file: IO[bytes], rows: Iterable[SongRows], size: int, about: str, patches: bool) -> None:
-    """Arrays ``paths``, ``seconds`` if ``patches``, ``embeddings`` (rows × ``size``) and ``about``, a JSON text."""
+def _write_npz(file: IO[bytes], rows: Iterable[SongRows], size: int, about: str, patches: bool, name: str) -> None:
+    """Arrays ``name`` + s, ``seconds`` if ``patches``, ``embeddings`` (rows × ``size``) and ``about``, a JSON text."""
     import numpy as np
 
     for paths, seconds, features in _blocks(rows, sys.maxsize):
-        arrays = {"paths": np.array(paths), "seconds": seconds, "embeddings": features, "about": np.array(about)}
+        arrays = {f"{name}s": np.array(paths), "seconds": seconds, "embeddings": features, "about": np.array(about)}
         if not patches:
             del arrays["seconds"]
         np.savez(file, **arrays)

@@ -26,8 +26,9 @@ from musictag.inference.network_tagger import NetworkTagger
 from musictag.models.network import TaggingNetwork
 from musictag.models.pretrained import cached
 from musictag.models.pretrained import musicnn as pretrained
+from tests.helpers.catalogues import read_rows
 from tests.helpers.embeddings import RATE, TAGS, make_network, save, write_song
-from tests.helpers.experiments import ROOT
+from tests.helpers.experiments import ROOT, folders, run
 
 DOCUMENTATION = ROOT / "docs" / "transfer.md"
 
@@ -127,6 +128,32 @@ def test_a_folder_is_embedded_with_all_that_lies_below(checkpoint: str, song: st
     assert np.load(out)["paths"].tolist() == [other, song]
 
 
+@pytest.mark.parametrize("patches", [False, True])
+def test_the_songs_of_a_data_set_from_what_is_stored(
+    patches: bool, checkpoint: str, tiny_catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["data=catalogue", f"data.path={tiny_catalogue}", f"data_dir={tmp_path / 'data'}", "--model", checkpoint]
+    words += ["--patches"] if patches else []
+    assert embed(*words, "--out", str(tmp_path / "one.parquet")) == 0
+    monkeypatch.setattr(many_songs, "each_result", None)  # no file is read
+    assert embed(*words, "--out", str(tmp_path / "two.npz")) == 0
+    table, names = pq.read_table(tmp_path / "one.parquet"), read_rows(tiny_catalogue)
+    assert table.column_names == ["song_id", *(["seconds"] if patches else []), "embedding"]
+    rows = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+    with np.load(tmp_path / "two.npz") as arrays:
+        assert arrays["song_ids"].tolist() == table["song_id"].to_pylist()
+        np.testing.assert_array_equal(arrays["embeddings"], rows)
+    embedder = musictag.load(checkpoint).embedder()
+    expected = {row["song_id"]: embedder.patches(tiny_catalogue.parent / row["path"]) for row in names}
+    assert set(table["song_id"].to_pylist()) == set(expected)
+    ids = np.array(table["song_id"].to_pylist())
+    for song, (seconds, features) in expected.items():
+        wanted = features if patches else features.mean(0, keepdims=True)
+        np.testing.assert_allclose(rows[ids == song], wanted, rtol=2e-3, atol=2e-3)
+        if patches:
+            np.testing.assert_array_equal(table["seconds"].to_numpy()[ids == song], seconds)
+
+
 @pytest.mark.parametrize("ending", ["parquet", "npz"])
 def test_without_a_song_there_is_no_file(
     ending: str, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -162,6 +189,16 @@ def test_what_is_refused_before_any_work(
     assert sorted(os.listdir(tmp_path)) == ["old.npz", "song.wav", "tagger.safetensors"]
     with pytest.raises(SystemExit):
         embed(song)
+
+
+def test_a_baseline_has_no_stored_patches(
+    tiny_catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = run("data=catalogue", f"data.path={tiny_catalogue}", "baseline=logistic", *folders(tmp_path))
+    words = ["data=catalogue", f"data.path={tiny_catalogue}", f"data_dir={tmp_path / 'data'}"]
+    assert embed(*words, "--model", str(folder), "--out", str(tmp_path / "x.npz")) == 1
+    assert "this model has none: name the files themselves" in capsys.readouterr().err
+    assert not (tmp_path / "x.npz").exists()
 
 
 def test_the_list_of_layers(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
