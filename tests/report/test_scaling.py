@@ -138,11 +138,13 @@ def test_the_crossing_may_lie_in_two_pieces() -> None:
 def test_no_crossing_is_said_with_the_sizes() -> None:
     found = crossing(lines(1, 2))
     assert (found.system, found.other, found.size, found.undecided) == ("other", "one", None, [])
-    assert found.text == "no crossing within 250 to 2,000 songs: one is above throughout, significantly at every size"
-    assert "one is better throughout" in crossing(lines(1, 2), "rmse").text
+    assert found.text == (
+        "no crossing within 250 to 2,000 songs: one is above other throughout, significantly at every size"
+    )
+    assert "one is better than other throughout" in crossing(lines(1, 2), "rmse").text
     assert "do not differ within 250 to 2,000 songs" in crossing(lines(0, 0)).text
     some = crossing(lines(1, 4, margin=2))
-    assert some.text.endswith("one is above throughout, but not significantly up to 500")
+    assert some.text.endswith("one is above other throughout, but not significantly up to 500")
     assert some.high == pytest.approx(500)
     assert crossing(lines(1, 4, margin=5)).text.endswith(", but not significantly at any size")
 

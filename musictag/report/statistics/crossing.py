@@ -72,8 +72,8 @@ def find_crossing(
         text = f"{one} overtakes {other} at {number(size)} songs{sure}"
         text += f", the last of {len(changes)} crossings" if len(changes) > 1 else ""
     else:
-        above = "above" if METRICS[metric].better == "max" else "better"
-        text = f"no crossing {span}: {one} is {above} throughout"
+        above = "above" if METRICS[metric].better == "max" else "better than"
+        text = f"no crossing {span}: {one} is {above} {other} throughout"
         text += (
             ", but not significantly at any size" if whole
             else f", but not significantly {undecided_words(undecided)}" if undecided
