@@ -25,9 +25,10 @@ def answers(study: Study, crossings: Sequence[Crossing], differences: Sequence[D
     crossings = [one for one in crossings if METRICS[one.metric].headline]
     differences = [one for one in differences if METRICS[one.metric].headline]
     seeds = sorted({one.seeds for one in (*crossings, *differences)})
+    crossed, best = _crossing_words(crossings, pairs), _best_words(study)
     return [
-        *_crossing_words(crossings, pairs),
-        *_best_words(study),
+        # a crossing answers for two systems only
+        *(best + crossed if len(pairs) > 1 else crossed + best),
         *_difference_words(study, differences, pairs),
         *(f"{words[:1].upper()}{words[1:]}." for count in seeds if (words := few_seeds(count))),
     ]
@@ -92,9 +93,7 @@ def _wins(study: Study, by_winner: Mapping[tuple[str, ...], Sequence[tuple[Any, 
     total = sum(map(len, by_winner.values()))
     if len(by_winner) == 1 and total > 1:
         return f"{_systems(next(iter(by_winner)))} under {'both' if total == 2 else f'all {total:,}'} conditions"
-    parts = [
-        f"{_systems(winners)} ({_settings(study.factors, conditions)})" for winners, conditions in by_winner.items()
-    ]
+    parts = [f"{_systems(winners)} ({_settings(study, conditions)})" for winners, conditions in by_winner.items()]
     if len("; ".join(parts)) <= _LONGEST:
         return "; ".join(parts)
     ranked = sorted(by_winner.items(), key=lambda item: -len(item[1]))
@@ -132,8 +131,12 @@ def _difference_words(study: Study, differences: Sequence[Difference], pairs: Se
     return lines
 
 
-def _settings(factors: Sequence[str], conditions: Sequence[tuple[Any, ...]]) -> str:
-    """Several conditions in words, with the name of a single factor said once."""
+def _settings(study: Study, conditions: Sequence[tuple[Any, ...]]) -> str:
+    """Several conditions in words, with the name of a single factor said once, and of sizes in a row the ends."""
+    factors, every = study.factors, study.full_conditions
+    first = every.index(conditions[0])
+    if factors == [SIZE] and len(conditions) > 2 and every[first : first + len(conditions)] == [*conditions]:
+        return counted(SIZE, f"{shown(conditions[0][0])} to {shown(conditions[-1][0])}")
     if len(factors) > 1 or factors[0] == NAMED or None in conditions[0]:
         return "; ".join(setting(factors, condition) for condition in conditions) or "every condition"
     return counted(factors[0], join([shown(condition[0]) for condition in conditions]))
