@@ -60,8 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Export a network; returns the exit status. Errors: see ``export`` and ``in_int8``; MusictagError for what has no
     network, and for options that do not go together."""
     with importing():
+        from musictag.experiment.builders import build_source
         from musictag.experiment.compose import configuration
-        from musictag.experiment.evaluation import read_names
+        from musictag.experiment.evaluation import common_tags, read_names
         from musictag.experiment.int8 import in_int8
         from musictag.inference.export import FORMATS, export
         from musictag.inference.load import load
@@ -79,6 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.model} is not a single network, and nothing else can be exported; of an ensemble, export the "
             "members"
         )
+    if config is not None:  # tags in common are missed before the work
+        common_tags(tagger, build_source(config).manifest(), names)
     songs = [tagger.read(song) for song in arguments.song]
     made = export(tagger, arguments.format, songs, arguments.licence, arguments.log_mel)
     if config is not None:

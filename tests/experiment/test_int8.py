@@ -10,7 +10,9 @@ import pytest
 
 import musictag
 from musictag.cli import main
+from tests.helpers.embeddings import save
 from tests.helpers.experiments import TINY, folders, run
+from tests.helpers.teachers import network
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -77,3 +79,12 @@ def test_what_does_not_go_together(
     suffix = "pt2" if "torch-export" in words else "onnx"
     assert main(["export", "musicnn-msd", "-o", str(tmp_path / f"x.{suffix}"), *words]) == 1
     assert why in capsys.readouterr().err
+
+
+def test_without_tags_in_common_nothing_is_exported(
+    tiny_catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("musictag.inference.export.export", None)
+    model = save(tmp_path / "tagger.safetensors", network(3))
+    assert main(["export", model, "-o", str(tmp_path / "x.onnx"), "--int8", str(tiny_catalogue)]) == 1
+    assert "tagger and data set have no tag in common (slow" in capsys.readouterr().err
