@@ -83,6 +83,27 @@ def test_every_claim_has_a_row_with_everything_in_it() -> None:
         assert outcome == "not run yet" or re.search(r"\(.+ to .+\)|interval", outcome), claim
 
 
+def test_the_numbers_of_every_outcome_are_those_of_its_tables() -> None:
+    checked = 0
+    for claim, _, decided, outcome, _ in rows("The claims"):
+        if outcome == "not run yet":
+            continue
+        (name,) = re.findall(r"^\*([\w -]+)\*, ", decided)
+        folder = ROOT / "sweep/results/songbook" / re.findall(r"--study (\w+)", STUDIES[name][0])[0]
+        cells = [
+            cell
+            for file in re.findall(r"`(\w+\.csv)`", decided)
+            for row in csv.reader((folder / file).read_text(encoding="utf-8").splitlines())
+            for cell in row
+        ]
+        known = [abs(float(cell)) for cell in cells if re.fullmatch(r"-?\d+\.?\d*(e-?\d+)?", cell)]
+        for said in re.findall(r"(?<![\w.])\d+\.\d+", outcome):
+            decimals = len(said.partition(".")[2])
+            assert any(f"{value:.{decimals}f}" == said for value in known), (claim, said)
+            checked += 1
+    assert checked > 20
+
+
 def test_what_is_said_of_the_papers_table_is_what_its_three_sizes_give() -> None:
     section = " ".join(PAGE.split("\n## The paper's figure, drawn again\n")[1].split("\n## ")[0].split())
     networks = [paper.crossings(metric, fit)[0] for fit in paper.FITS for metric in paper.METRICS]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib.image
 import pytest
+from matplotlib.figure import Figure
 
 from musictag.report.figures import figures, tags
 from musictag.report.statistics.paired_tests import tag_gains
@@ -87,3 +88,18 @@ def test_gains_and_popularity(tmp_path: Path) -> None:
     check(tmp_path / "popularity.png", "prevalence", "spectrogram_small")
     figures.popularity_figure(study, rows, tmp_path / "alone.png")
     check(tmp_path / "alone.png", "prevalence")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "numbers"),
+    [
+        ([125, 1000, 8000, 11000], ["125", "1,000", "", "11,000"]),
+        ([100, 105, 110], ["100", "105", "110"]),
+        ([2**n for n in range(17)], ["1", "", *("" if n % 2 else f"{2**n:,}" for n in range(2, 17))]),
+        ([500], ["500"]),
+    ],
+)
+def test_numbers_of_sizes_that_would_be_over_each_other_are_left_out(sizes: list[int], numbers: list[str]) -> None:
+    axes = Figure().subplots()
+    figures.size_axis(axes, sizes)
+    assert [label.get_text() for label in axes.get_xticklabels()] == numbers

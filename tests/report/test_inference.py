@@ -13,6 +13,7 @@ from musictag.report.statistics.inference import (
     few_seeds,
     holm,
     margins,
+    moderated,
     p_values,
 )
 
@@ -89,6 +90,31 @@ def test_how_often_it_errs_whatever_part_of_the_noise_the_seeds_make(
         )
         assert least < errs < most, seeds
         assert errs_at_one < most_at_one_percent, seeds
+
+
+@pytest.mark.parametrize("songs", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("times", [1, 4])
+def test_seeds_at_smaller_sizes_help_and_err_on_the_safe_side(times: int, songs: float) -> None:
+    """Six sizes with three seeds and two with two, whose variance is ``times`` smaller in the end."""
+    rng, tried = np.random.default_rng(0), 4000
+    found = []
+    for count, deviation in zip([3] * 6 + [2] * 2, np.geomspace(1, times**-0.5, 8), strict=True):
+        runs = deviation * rng.standard_normal((tried, count))
+        shifted = runs.mean(1) + np.sqrt(songs) * rng.standard_normal(tried)
+        found.append(Estimate(shifted, np.full(tried, songs), runs.var(1, ddof=1) / count, count - 1))
+    helped = moderated(found)
+    for of in helped:
+        assert np.mean(p_values(of) < 0.05) < 0.065
+    assert [of.freedom for of in helped] == [2, 4, 6, 6, 6, 6, 5, 5]
+    np.testing.assert_array_equal(helped[0].seeds, found[0].seeds)
+    if not songs:  # two seeds alone want thirteen standard errors
+        assert np.median(margins(helped[-1])) < 0.4 * np.median(margins(found[-1])) * times**0.5
+    # a single seed has the variance of the others
+    last = Estimate(np.zeros(tried), np.full(tried, songs), np.zeros(tried), 0)
+    (*_, alone) = moderated([*found, last])
+    assert alone.freedom == 4
+    pooled = sum(of.freedom * (of.freedom + 1) * of.seeds for of in found) / 14
+    np.testing.assert_allclose(alone.seeds, pooled)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 9])

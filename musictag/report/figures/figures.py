@@ -48,6 +48,7 @@ _MOST_ROWS = 50  # of all panels together ...
 _MOST_SYSTEM_ROWS = 24  # ... but one for each of so many systems in each panel
 _MOST_LINES = 9
 _MOST_CROSSINGS = 4
+_CLOSE = 0.08  # numbers of an axis, as a share of it
 
 
 def scaling_figure(
@@ -84,7 +85,7 @@ def scaling_figure(
             axes.grid(True, axis="y")
             for curve in found:
                 draw_curve(axes, curve, style_of[curve.system])
-            limit_to(axes, "y", [value for curve in found for _, _, value in curve.points])
+            limit_to(axes, "y", [value for curve in found for _, _, value in curve.points], margin=0.25)
             mark_crossings(axes, marks[metric], style_of, (sizes[0], sizes[-1]))
         size_axis(panels[-1], sizes)
         more = [Line2D([], [], color=FAINT, linewidth=1.6, label="trend, 95% band")]
@@ -252,11 +253,15 @@ def mark_crossings(
 
 
 def size_axis(axes: Axes, sizes: Sequence[int]) -> None:
-    """The sizes on a logarithmic axis."""
+    """The sizes on a logarithmic axis, from the largest on; one close to the last numbered one has no number."""
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(sizes))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticklabels([plain(size) for size in sizes])
+    span, numbered = sizes[-1] / sizes[0], [sizes[-1]]
+    for size in reversed(sizes):
+        if numbered[-1] / size > span**_CLOSE:
+            numbered.append(size)
+    axes.set_xticklabels([plain(size) if size in numbered else "" for size in sizes])
     if len(sizes) > 1:
-        margin = (sizes[-1] / sizes[0]) ** 0.04
+        margin = span**0.04
         axes.set_xlim(sizes[0] / margin, sizes[-1] * margin)

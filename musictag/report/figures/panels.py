@@ -225,13 +225,13 @@ def row_count(rows: Sequence[tuple[str, tuple[Any, ...]]]) -> int:
     return len(rows) + sum(systems.count(system) > 1 for system in set(systems))
 
 
-def limit_to(axes: Axes, side: str, values: Sequence[float]) -> None:
-    """Limit the axis ``side`` (x or y) to the ``values``, with a margin of their range around them.
+def limit_to(axes: Axes, side: str, values: Sequence[float], margin: float = 1.5) -> None:
+    """Limit the axis ``side`` (x or y) to the ``values``, with a ``margin`` of so many times their range around them.
 
     An interval from two seeds may be ten times as long as the range of the values; it is cut off there.
     """
     first, last = min(values), max(values)
-    room = 1.5 * (last - first)
+    room = margin * (last - first)
     low, high = getattr(axes, f"get_{side}lim")()
     if room > 0:
         axes.set(**{f"{side}lim": (max(low, first - room), min(high, last + room))})

@@ -23,6 +23,8 @@ _FEW = {
     1: "one seed each: this is about these trained models, not about their architectures",
     2: "two seeds say little about the variation between seeds: only very large differences can be told from chance",
 }
+#: How many degrees of freedom a variance that is pooled over sizes, or tags, counts for at each of them.
+PRIOR_FREEDOM = 4
 _NODES = np.arange(-160, 41) / 4  # grid for integrating the chi-squared distribution over its logarithm
 _ANGLES = np.linspace(0, np.pi / 2, 501)  # at which margins are computed; in between they are interpolated
 _TINY = 1e-300
@@ -67,6 +69,24 @@ def estimate(one: np.ndarray, other: np.ndarray | None = None) -> Estimate:
     moved = units[1:] - _known_mean(units[1:])
     counted_twice = _known_mean(moved.var(axis=1, ddof=1)) / count
     return Estimate(values[0], np.maximum(songs - counted_twice, 0.0), seeds, count - 1)
+
+
+def moderated(found: Sequence[Estimate]) -> list[Estimate]:
+    """The same estimates, of one quantity at growing numbers of songs: the variance between seeds at each is drawn
+    towards the one pooled over it and all smaller ones (Smyth 2004), as a few seeds at one size say little about it.
+
+    Seeds that draw their songs differ less the more songs they draw, so that larger sizes err on the safe side.
+    """
+    result, known, squares = [], 0, 0.0
+    for of in found:
+        count, prior = of.freedom + 1, min(PRIOR_FREEDOM, known)
+        own = of.freedom * count * of.seeds
+        known, squares = known + of.freedom, squares + own
+        if prior:
+            seeds = (prior * squares / known + own) / (prior + of.freedom) / count
+            of = Estimate(of.value, of.songs, seeds, prior + of.freedom)
+        result.append(of)
+    return result
 
 
 def p_values(of: Estimate) -> np.ndarray:

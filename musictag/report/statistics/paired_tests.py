@@ -5,7 +5,7 @@ Legend: S songs, K tags, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -14,9 +14,18 @@ import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.evaluation.metrics import METRICS, monitors
-from musictag.report.statistics.inference import Estimate, benjamini_hochberg, estimate, holm, margins, p_values
+from musictag.report.statistics.inference import (
+    Estimate,
+    benjamini_hochberg,
+    estimate,
+    holm,
+    margins,
+    moderated,
+    p_values,
+)
 from musictag.report.statistics.resampling import Draws, same_seeds, seeds_of
 from musictag.report.study import Run, Study
+from musictag.report.wording import SIZE
 
 
 @dataclass(frozen=True)
@@ -85,8 +94,9 @@ def paired_test(
     """Compare every pair of systems under every condition that both have, for every metric of the study.
 
     Both are scored on the same songs; the variance has a part due to the songs and one due to the seeds, and p values
-    and intervals account for the uncertainty of the latter: see ``musictag.report.statistics.inference``. With one seed
-    the test covers only the songs: it is then about these trained models, not about their architectures. A baseline
+    and intervals account for the uncertainty of the latter: see ``musictag.report.statistics.inference``. If only the
+    number of songs varies, that of the seeds is ``moderated``. With one seed throughout, the test covers only the
+    songs: it is then about these trained models, not about their architectures. A baseline
     without the setting is compared under every condition. ``picked``: the pairs were selected by results; Holm's
     correction then counts all pairs of systems, each of which could have been selected.
 
@@ -100,9 +110,9 @@ def paired_test(
     found = []
     for metric in study.metrics if metrics is None else metrics:
         tested = [
-            _difference(study, draws, system, other, condition, metric, confidence)
-            for system, other in (every if pairs is None else pairs)
-            for condition in common_conditions(study, system, other)
+            one
+            for pair in (every if pairs is None else pairs)
+            for one in _differences(study, draws, *pair, metric, confidence)
         ]
         adjusted = holm([one.p for one in tested], family)
         found += [replace(one, p_holm=p) for one, p in zip(tested, adjusted, strict=True)]
@@ -235,14 +245,20 @@ def cell_estimate(one: Sequence[Run], other: Sequence[Run], draws: Draws, metric
     return estimate(*scores), paired
 
 
-def _difference(
-    study: Study, draws: Draws, system: str, other: str, condition: tuple[Any, ...], metric: str, confidence: float
-) -> Difference:
-    found, paired = pair_estimate(study, draws, system, other, condition, metric)
-    value, margin, p = float(found.value), float(margins(found, confidence)), float(p_values(found))
-    return Difference(
-        system, other, condition, metric, value, value - margin, value + margin, p, p, found.freedom + 1, paired
-    )  # fmt: skip
+def _differences(
+    study: Study, draws: Draws, system: str, other: str, metric: str, confidence: float
+) -> Iterator[Difference]:
+    """Under each condition that both have."""
+    conditions = common_conditions(study, system, other)
+    estimates = [pair_estimate(study, draws, system, other, condition, metric) for condition in conditions]
+    found = [one for one, _ in estimates]
+    for condition, of, (own, paired) in zip(
+        conditions, moderated(found) if study.factors == [SIZE] else found, estimates, strict=True
+    ):
+        value, margin, p = float(of.value), float(margins(of, confidence)), float(p_values(of))
+        yield Difference(
+            system, other, condition, metric, value, value - margin, value + margin, p, p, own.freedom + 1, paired
+        )
 
 
 def _tag_scores(

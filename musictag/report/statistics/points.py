@@ -12,8 +12,8 @@ from zlib import crc32
 
 import numpy as np
 
-#: How many degrees of freedom a variance that is pooled over sizes, or tags, counts for at each of them.
-PRIOR_FREEDOM = 4
+from musictag.report.statistics.inference import PRIOR_FREEDOM
+
 _SMALLEST = 1e-10  # variance, against division by zero
 #: p value below which a curve is said to fall, or to bend upwards.
 SHAPE_LEVEL = 0.01

@@ -13,8 +13,7 @@ import numpy as np
 from musictag.evaluation.metrics import METRICS
 from musictag.report.statistics.fits import EXPONENTS
 from musictag.report.statistics.forecast import Forecast
-from musictag.report.statistics.inference import Estimate, estimate, margins
-from musictag.report.statistics.points import PRIOR_FREEDOM
+from musictag.report.statistics.inference import PRIOR_FREEDOM, Estimate, estimate, margins
 from musictag.report.statistics.resampling import Draws
 from musictag.report.study import Run, Study
 
