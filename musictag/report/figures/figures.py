@@ -48,7 +48,8 @@ _MOST_ROWS = 50  # of all panels together ...
 _MOST_SYSTEM_ROWS = 24  # ... but one for each of so many systems in each panel
 _MOST_LINES = 9
 _MOST_CROSSINGS = 4
-_CLOSE = 0.08  # numbers of an axis, as a share of it
+_CLOSE = 0.08  # numbers of an axis, as a share of it ...
+_WIDE = 0.35  # ... and what is written beside a crossing
 
 
 def scaling_figure(
@@ -243,7 +244,9 @@ def mark_crossings(
         text = f"{short(crossing.system)} overtakes {short(crossing.other)}: {number(crossing.size)}"
         in_right_half = np.log(crossing.size / left) > 0.5 * np.log(right / left)
         beside = crossing.low if in_right_half else crossing.high  # keeps the text inside the panel
-        # above an interval without an end, whose bar is where the text would be
+        if beside and abs(np.log(beside / (left if in_right_half else right))) < _WIDE * np.log(right / left):
+            beside = None
+        # above an interval that is long or without an end, whose bar is where the text would be
         axes.annotate(
             text, (beside or crossing.size, y), xytext=(-7 if in_right_half else 7, 0 if beside else 8),
             textcoords="offset points", va="center", ha="right" if in_right_half else "left", fontsize=9, color=FAINT,
