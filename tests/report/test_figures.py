@@ -9,6 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from musictag.report.figures import figures, tags
+from musictag.report.figures.panels import Look
+from musictag.report.statistics.crossing import Crossing
 from musictag.report.statistics.paired_tests import tag_gains
 from musictag.report.statistics.popularity import exclusive, popularity
 from musictag.report.statistics.resampling import resampled
@@ -103,3 +105,18 @@ def test_numbers_of_sizes_that_would_be_over_each_other_are_left_out(sizes: list
     axes = Figure().subplots()
     figures.size_axis(axes, sizes)
     assert [label.get_text() for label in axes.get_xticklabels()] == numbers
+
+
+@pytest.mark.parametrize(
+    ("size", "undecided", "at"),
+    [(1500, (800, 2500), 800), (1500, (200, None), 1500), (300, (250, 500), 500), (300, (None, 9000), 300)],
+)
+def test_what_is_written_at_a_crossing_stays_in_the_panel(size: int, undecided: tuple, at: int) -> None:
+    """Beside its interval, or above it where that is long."""
+    axes = Figure().subplots()
+    figures.size_axis(axes, [125, 11000])
+    crossing = Crossing("one", "other", "roc_auc", "trend", size, [undecided], 1, "")
+    figures.mark_crossings(axes, [crossing], {"one": Look((0, 0, 0), "o")}, (125, 11000))
+    (text,) = axes.texts
+    assert text.xy[0] == at
+    assert (text.get_position()[1] > 0) == (at == size)
