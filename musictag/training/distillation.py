@@ -21,7 +21,7 @@ from torchaudio.functional import resample
 from musictag.common.errors import MusictagError
 from musictag.common.processes import rank_zero_say
 from musictag.common.text import some
-from musictag.inference.embedding import Embedder
+from musictag.inference.embedding import BeforeHead, Embedder
 from musictag.inference.ensemble import read_members
 from musictag.inference.load import load
 from musictag.inference.network_tagger import NetworkTagger
@@ -59,16 +59,17 @@ class Teacher:
         if not all(float(rate).is_integer() for rate in self._rates):
             raise MusictagError(f"teacher={model} hears {self.tagger.sample_rate} Hz, to which audio is not resampled")
 
-    def stored(self) -> tuple[Embedder, int]:
-        """What computes the features to store, and the samples of a patch. Raises MusictagError for an ensemble, and
-        where the audio would have to be resampled."""
+    def stored(self) -> tuple[Embedder | BeforeHead, int]:
+        """What computes the features to store, those that training the same head would, and the samples of a patch.
+        Raises MusictagError for an ensemble, and where the audio would have to be resampled."""
         embedder = self.tagger.embedder()
         if self._rates[0] != self._rates[1]:
             raise MusictagError(
                 f"distillation.stored=true needs a teacher that hears the {self._rates[0]:g} Hz of the prepared audio, "
                 f"and this one hears {self._rates[1]:g}; use distillation.stored=false"
             )
-        return embedder, embedder.network.patch_samples
+        network = embedder.network
+        return embedder if self.signal == EMBEDDINGS else BeforeHead(network), network.patch_samples
 
     @torch.no_grad()
     def of_features(self, features: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ class Teacher:
         with full_precision(features):
             if self.signal == EMBEDDINGS:
                 return features.float()
-            return network.probabilities(network.backend.output(features.float()))
+            return network.probabilities(network.head(features.float()))
 
     def to(self, device: torch.device) -> None:
         """Compute on ``device`` from now on."""

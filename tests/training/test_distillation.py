@@ -76,7 +76,10 @@ def test_stored_features_teach_what_the_teacher_would(teacher: tuple[TaggingNetw
     student, waveform = network(0, 3, 1).eval(), 0.1 * torch.randn(3, 8000)
     distillation = ready(student, teacher[1], signal)
     with torch.no_grad():
-        features = penultimate(teacher[0].backend, teacher[0].frontend(waveform))
+        before = teacher[0].backend.before_head()(teacher[0].frontend(waveform))
+        features = (
+            before if signal == "probabilities" else penultimate(teacher[0].backend, teacher[0].frontend(waveform))
+        )
     _, heard = distillation(student, waveform)
     _, stored = distillation(student, waveform, features.half())
     _, other = distillation(student, waveform, torch.randn_like(features).half())

@@ -16,7 +16,7 @@ from musictag.data.store.store import Store
 from musictag.experiment import run as experiment
 from musictag.experiment.compose import compose
 from musictag.experiment.identity import system_label
-from musictag.inference.embedding import Embedder
+from musictag.inference.embedding import BeforeHead
 from musictag.inference.ensemble import write_members
 from musictag.models.checkpoint import read_tagger
 from musictag.models.network import TaggingNetwork
@@ -123,7 +123,7 @@ def test_a_stored_teacher_hears_each_song_once(
     run(*words, "trainer.max_epochs=1")
     assert [batch["taught"] is given for batch, given in zip(batches, told, strict=True)] == [True] * 6
     # its patch in which the middle of the student's is, found again by what the student hears
-    embedder, (store,) = Embedder(teacher[0]), (tmp_path / "data").glob("catalogue*")
+    embedder, (store,) = BeforeHead(teacher[0]), (tmp_path / "data").glob("catalogue*")
     songs = Store(store)
     whole = [songs.read(row) for row in range(len(songs))]
     features = [embedder.embed_patches(audio)[1] for audio in whole]
