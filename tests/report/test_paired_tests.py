@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from musictag.common.errors import MusictagError
-from musictag.report.statistics.inference import benjamini_hochberg, holm
-from musictag.report.statistics.paired_tests import leading_pairs, paired_test, tag_gains
+from musictag.report.statistics.inference import benjamini_hochberg, holm, margins, moderated
+from musictag.report.statistics.paired_tests import leading_pairs, pair_estimate, paired_test, tag_gains
 from musictag.report.statistics.resampling import Draws, resampled
 from musictag.report.study import Study, read_study
 from tests.helpers.null_studies import null_tags
@@ -52,6 +52,16 @@ def test_all_pairs_are_tested_and_corrected_together(study: tuple[Study, Draws])
     assert [one.p_holm for one in tested] == holm([one.p for one in tested])
     with pytest.raises(MusictagError, match=r"there is no system nobody; the study has waveform_small, spec"):
         paired_test(found, draws, [("nobody", "gbt")])
+
+
+def test_the_largest_of_many_sizes_has_the_seeds_of_the_smaller_ones(tmp_path: Path) -> None:
+    found, draws = drawn(tmp_path, sizes=(250, 500, 1000), seeds=(0, 1), seed_deviation=0.02)
+    pair = "waveform_small", "spectrogram_small"
+    tested = paired_test(found, draws, [pair], ["roc_auc"])
+    alone = [pair_estimate(found, draws, *pair, one.condition, "roc_auc")[0] for one in tested]
+    assert [one.high - one.value for one in tested] == pytest.approx([float(margins(of)) for of in moderated(alone)])
+    assert tested[-1].high - tested[-1].value != pytest.approx(float(margins(alone[-1])))
+    assert [one.seeds for one in tested] == [2, 2, 2]
 
 
 def test_systems_that_are_alike_do_not_differ(tmp_path: Path) -> None:
