@@ -93,6 +93,7 @@ CONDITIONAL_KEYS: dict[str, str] = {
     "trainer.num_nodes": _BATCH_NORM,
     "trainer.strategy": _BATCH_NORM,
     "trainer.sync_batchnorm": _BATCH_NORM,
+    "compile": "torch.compile only rounds differently, but features are not cached then, which is in the identity",
     "cached_features": "read where something is frozen, and where it changes what such a run was before there were any",
     "lr_scaling.reference_batch_size": "read, and in the identity, where lr_scaling.rule is not none",
 }
@@ -165,6 +166,7 @@ def with_conditional_keys(decides: dict[str, Any], config: dict[str, Any]) -> di
     asked = config.get("cached_features", False)
     if may_cache(config) and asked is ("probe" in config):  # probes drew random patches before
         decides["cached_features"] = asked
+    decides["compile"] = False  # as in the folders' names of earlier versions, in which it counted
     if (shares := batch_norm_shares(config["trainer"])) != 1:
         decides["trainer"]["batch_norm_shares"] = shares
     return decides

@@ -55,6 +55,7 @@ CONDITIONS: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
     "trainer.num_nodes": (DDP | {"trainer.sync_batchnorm": False}, DDP | {"trainer.sync_batchnorm": True}, 2),
     "trainer.strategy": (DDP | {"trainer.sync_batchnorm": False}, DDP | {"trainer.sync_batchnorm": True}, "auto"),
     "trainer.sync_batchnorm": (DDP, {"trainer.strategy": "ddp", "trainer.devices": 1}, True),
+    "compile": (FROZEN, {}, True),
     "cached_features": (FROZEN, {}, False),
     "lr_scaling.reference_batch_size": (
         {"lr_scaling.rule": "sqrt"},
@@ -176,7 +177,7 @@ def test_no_key_is_listed_that_there_is_not_and_every_one_has_its_reason() -> No
     assert all(len(reason) > 10 for reason in listed.values())
     # what trains the network, scores it or chooses the songs is never on the list, whoever edits it
     for key in (
-        "trainer.gradient_clip_val", "data.batch_size", "optimizer.weight_decay", "trainer.precision", "compile",
+        "trainer.gradient_clip_val", "data.batch_size", "optimizer.weight_decay", "trainer.precision",
         "monitor", "evaluation.mode", "loss._target_", "scheduler.patience",
         "callbacks.early_stopping.patience", "seeds.subset", "seeds.initialisation", "seeds.order", "freeze",
         "data.train_songs", "data.patch_seconds", "data.unlabelled", "distillation.weight",

@@ -128,8 +128,8 @@ def test_runs_of_versions_without_some_keys_are_read(studies: dict[str, Study]) 
 
 
 def test_absent_is_the_same_as_null_or_false() -> None:
-    assert settings_of((A, {"compile": False}), (A, {})).factors == []
-    assert settings_of((A, {"compile": False}), (A, {}), (A, {"compile": True})).conditions == [
+    assert settings_of((A, {"data.on": False}), (A, {})).factors == []
+    assert settings_of((A, {"data.on": False}), (A, {}), (A, {"data.on": True})).conditions == [
         (False,),
         (False,),
         (True,),

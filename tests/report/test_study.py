@@ -167,6 +167,6 @@ def test_labels() -> None:
         "loss", "optimizer", "mine",
     ]  # fmt: skip
     assert setting(["data.train_songs", "backend.filters"], (1000, None)) == "1,000 training songs"
-    assert setting(["settings", "compile"], ("quick", True)) == "settings “quick”, compile yes"
+    assert setting(["settings", "sync_batchnorm"], ("quick", True)) == "settings “quick”, sync batchnorm yes"
     assert setting([], ()) == ""
     assert short("a" * 30 + "1", 10) == "aaaaaa…aa1"
