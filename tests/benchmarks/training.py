@@ -20,6 +20,7 @@ from musictag.training.optimizers import make_optimizer
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.million import in_fresh_process
 
+_COMPILED = ("model=waveform_tiny", "model=spectrogram_tiny", "model=waveform_small", "model=spectrogram_small")
 _MODELS = ("model=waveform_small", "model=spectrogram_small", "frontend=waveform", "frontend=spectrogram")
 _BATCH, _PATCH_SECONDS, _TAGS = 16, 3.0, 50
 _STEPS = 7
@@ -38,6 +39,9 @@ def benchmark() -> Iterator[Figure]:
         yield Figure(f"{what}: plain layers, memory kept", audio / plain, "s of audio / s")
         yield Figure(f"{what}: as trained", audio / fused, "s of audio / s")
         yield Figure(f"{what}: as trained, over the plain layers in the same process", plain / fused, "x")
+    for name in _COMPILED:
+        fused, compiled = in_fresh_process(_steps, name, True, ("fused", "compiled"))
+        yield Figure(f"{name}: compiled, over as trained in the same process", fused / compiled, "x")
     for busy in (False, True):
         for policy in (None, "PASSIVE"):
             seconds = _on_two_threads(policy, busy)
@@ -75,6 +79,8 @@ def training_step(name: str, kind: str) -> Callable[[], None]:
         optimizer = torch.optim.Adam(weights, lr=1e-5)
     else:
         optimizer = make_optimizer(partial(torch.optim.Adam, lr=1e-5), weights)
+    if kind == "compiled":
+        network.compile()
 
     def step() -> None:
         optimizer.zero_grad()

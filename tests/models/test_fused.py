@@ -54,7 +54,7 @@ def test_a_step_is_as_close_to_float64_as_the_plain_layers(
     front_end: FrontEnd, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fused, "_BLOCK", block)
-    monkeypatch.setattr(spectrogram, "FEWEST_FUSED", 1)  # on every processor
+    monkeypatch.setattr(spectrogram, "FEWEST_FUSED", (1, 1))  # on every processor
     waveform = 0.1 * torch.randn(5, 8000)
     plain = copy.deepcopy(front_end)
     for layer in plain.modules():
@@ -69,8 +69,10 @@ def test_a_step_is_as_close_to_float64_as_the_plain_layers(
         assert error < 3 * usual + 2e-6, name
 
 
-@pytest.mark.parametrize(("fewest", "taken"), [(1, True), (8, True), (9, False)])
-def test_few_filters_stay_plain_where_that_is_faster(fewest: int, taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("fewest", "taken"), [((1, 1), True), ((8, 120), True), ((9, 1), False), ((1, 121), False)])
+def test_small_layers_stay_plain_where_that_is_faster(
+    fewest: tuple[int, int], taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def step(*_: Any, **__: Any) -> Tensor:
         raise RuntimeError("fused")
 

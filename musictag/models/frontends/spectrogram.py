@@ -14,8 +14,9 @@ from musictag.models.layers import BATCH_NORM_MOMENTUM, SameConv1d, conv_relu_no
 
 VERTICAL_FRAMES = (7, 3, 1)
 HORIZONTAL_FRAMES = (165, 128, 64, 32)
-#: Filters of a layer from which a fused step takes less time than oneDNN's convolution and the plain layers after it.
-FEWEST_FUSED = 32 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 1
+#: Filters and weights of a layer from which a fused step takes less time than oneDNN's convolution and the plain layers
+#: after it.
+FEWEST_FUSED = (32, 1) if torch.backends.cpu.get_cpu_capability() == "AVX512" else (1, 1000)
 
 
 class MusicallyMotivated(SpectrogramFrontEnd):
@@ -74,7 +75,8 @@ class MusicallyMotivated(SpectrogramFrontEnd):
 
 def timbral_features(spectrogram: Tensor, layer: nn.Sequential) -> Tensor:
     """Log-mel B×F×T -> B×C×T: a ``conv_relu_norm`` of vertical filters, then the maximum over all bands."""
-    if not fusible(spectrogram, layer) or layer[0].out_channels < FEWEST_FUSED:
+    few = layer[0].out_channels < FEWEST_FUSED[0] or layer[0].weight.numel() < FEWEST_FUSED[1]
+    if few or not fusible(spectrogram, layer):
         maps = layer[0](spectrogram.unsqueeze(1))
         if maps.is_cuda and layer.training and not torch.compiler.is_compiling():
             maps = maps.contiguous(memory_format=torch.channels_last)  # see layers.waveform_on_gpu
