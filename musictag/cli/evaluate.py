@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from musictag.cli.parsing import add_map, add_model
+from musictag.cli.parsing import add_hop, add_map, add_model
 from musictag.common.paths import path_argument
 from musictag.common.processes import importing
 
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a table, or data=... and its keys as for train.py; also evaluation.bootstrap_resamples, study, ...",
     )
     add_model(parser)
+    add_hop(parser)
     add_map(parser)
     parser.add_argument(
         "--robustness", action="store_true", help="also with songs as MP3, with noise, transposed, faster, quieter, cut"
@@ -50,8 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     tagger = load(arguments.model, arguments.device, arguments.trust, arguments.precision)
     path = locate(arguments.model)
     name = path.stem if str(arguments.model) == path.stem or path.suffix == ".onnx" else path.resolve().parent.name
-    out = Path(arguments.out) if arguments.out else None
-    folder, found = evaluate(tagger, name, digest(arguments.model), config, names, out, arguments.robustness)
+    out, identity = Path(arguments.out) if arguments.out else None, digest(arguments.model)
+    if arguments.hop is not None:
+        tagger.set_hop(arguments.hop)
+        name, identity = f"{name}-hop-{arguments.hop:g}", f"{identity} hop {arguments.hop:g}"
+    folder, found = evaluate(tagger, name, identity, config, names, out, arguments.robustness)
     console = Console()
     console.print(result_table(found["test"], f"{name} on {found['songs']['test']:,} test songs of {found['data']}"))
     console.print(tag_table(found["test"]))

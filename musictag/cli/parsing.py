@@ -79,6 +79,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_hop(parser: argparse.ArgumentParser) -> None:
+    """``hop``: seconds between the patches of a song, for ``Tagger.set_hop``."""
+    parser.add_argument(
+        "--hop",
+        type=float,
+        metavar="SECONDS",
+        help="score a patch every SECONDS (default: one after the other): of patches of 3 s, --hop 15 scores a fifth",
+    )
+
+
 def add_map(parser: argparse.ArgumentParser) -> None:
     """``map``: a table of the tags that have other names in a data set."""
     parser.add_argument(

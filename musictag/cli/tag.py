@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
-from musictag.cli.parsing import add_model, add_songs, positive
+from musictag.cli.parsing import add_hop, add_model, add_songs, positive
 from musictag.common.errors import MusictagError
 from musictag.common.paths import path_argument
 from musictag.common.processes import importing
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_songs(parser, "+")
     add_model(parser)
+    add_hop(parser)
     choice = parser.add_argument_group("which tags")
     choice.add_argument(
         "--top", type=positive, metavar="N", help=f"the N highest (default: {_SHOWN} in the table, elsewhere all)"
@@ -102,6 +103,10 @@ def _tag(arguments: argparse.Namespace) -> int:
 
     songs = Songs(arguments.files)
     tagger = load(arguments.model, arguments.device, arguments.trust, arguments.precision)
+    precision = arguments.precision
+    if arguments.hop is not None:
+        tagger.set_hop(arguments.hop)
+        precision += f" hop {arguments.hop:g}"
     if arguments.confident:
         _ = tagger.calibration  # without one this fails now, once, and not for every song
     choice = Choice(arguments.top, arguments.threshold, named_tags(arguments.tags, tagger), arguments.confident)
@@ -112,7 +117,7 @@ def _tag(arguments: argparse.Namespace) -> int:
         model = f"{os.path.basename(os.path.normpath(arguments.model))} {digest(arguments.model)[:16]}"
         # a file of all tags can be chosen from; of confident ones it has no probabilities
         choices = [choice] if choice.confident else [choice, Choice()]
-        analyses = {f"{model} {arguments.precision} {one}": one for one in choices}
+        analyses = {f"{model} {precision} {one}": one for one in choices}
         known = TagsFile(arguments.out, tagger.tag_names, *analyses)
         kept = analyses[known.analysis]
     doing = "tagging" if known is not None or sys.stderr.isatty() else None

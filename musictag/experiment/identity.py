@@ -166,7 +166,8 @@ def with_conditional_keys(decides: dict[str, Any], config: dict[str, Any]) -> di
     asked = config.get("cached_features", False)
     if may_cache(config) and asked is ("probe" in config):  # probes drew random patches before
         decides["cached_features"] = asked
-    decides["compile"] = False  # as in the folders' names of earlier versions, in which it counted
+    if "compile" in config:
+        decides["compile"] = False  # as in the names of folders of earlier versions, in which it counted
     if (shares := batch_norm_shares(config["trainer"])) != 1:
         decides["trainer"]["batch_norm_shares"] = shares
     return decides

@@ -42,6 +42,10 @@ class EnsembleTagger(Tagger):
                 f"the members of an ensemble need the same sample rate; {self.sample_rate} and {rates} are not"
             )
 
+    def set_hop(self, hop_seconds: float) -> None:
+        for member in self.members:
+            member.set_hop(hop_seconds)
+
     def predict_song(self, audio: np.ndarray) -> np.ndarray:
         return np.mean([member.predict_song(audio) for member in self.members], axis=0, dtype=np.float32)
 

@@ -160,6 +160,7 @@ class PatchTagger(Tagger):
 
     patch_samples: int
     margin_samples: tuple[int, int]  # before and after a patch, as in ``FrontEnd``
+    _hop_samples: int | None = None  # between the patches of a score; None: consecutive ones
 
     @abstractmethod
     def patches(self, hop_samples: int, finish: Callable[[np.ndarray, np.ndarray], Result]) -> Patches[Result]:
@@ -169,20 +170,26 @@ class PatchTagger(Tagger):
     def input_samples(self) -> int:
         return self.patch_samples + sum(self.margin_samples)
 
+    def set_hop(self, hop_seconds: float) -> None:
+        self._hop_samples = self._samples(hop_seconds)
+
     def work(self) -> Patches[np.ndarray]:
-        return self.patches(self.patch_samples, lambda _, rows: rows.mean(axis=0))
+        return self.patches(self._hop_samples or self.patch_samples, lambda _, rows: rows.mean(axis=0))
 
     def predict_song(self, audio: np.ndarray) -> np.ndarray:
         return in_memory(self.work(), audio)
 
     def taggram(self, source: AudioSource, hop_seconds: float | None = None) -> Taggram:
         hop_seconds = self.patch_samples / self.sample_rate if hop_seconds is None else hop_seconds
-        hop_samples = round(hop_seconds * self.sample_rate) if math.isfinite(hop_seconds) else 0
-        if hop_samples < 1:
-            raise MusictagError(f"hop_seconds={hop_seconds}; it must be at least one sample, {1 / self.sample_rate} s")
-        patches = self.patches(hop_samples, lambda starts, rows: (starts, rows))
+        patches = self.patches(self._samples(hop_seconds), lambda starts, rows: (starts, rows))
         starts, scores = one_result(patches, source, self.sample_rate)
         return Taggram(times=starts / self.sample_rate, tags=self.tag_names, scores=scores)
+
+    def _samples(self, hop_seconds: float) -> int:
+        samples = round(hop_seconds * self.sample_rate) if math.isfinite(hop_seconds) else 0
+        if samples < 1:
+            raise MusictagError(f"hop_seconds={hop_seconds}; it must be at least one sample, {1 / self.sample_rate} s")
+        return samples
 
 
 @contextmanager

@@ -212,6 +212,12 @@ class Tagger(ABC):
         of them. Raises MusictagError for a baseline and for an ensemble, which have no single network."""
         raise MusictagError(f"a {type(self).__name__} has no network of its own")
 
+    def set_hop(self, hop_seconds: float) -> None:
+        """Let scores of songs be means over patches ``hop_seconds`` apart instead of consecutive ones: with gaps if it
+        is longer than a patch, for so much less time. Raises MusictagError for less than a sample, and for a model that
+        hears whole songs."""
+        raise MusictagError("a hop is one between patches, and a baseline hears whole songs")
+
     def work(self) -> Work[np.ndarray]:
         """What ``tag`` does with many songs: scores (K, float32) of each."""
         return WholeSongs(self.predict_song)

@@ -30,6 +30,7 @@ DOZEN = {".mp3": (6, 192_000), ".m4a": (3, 128_000), ".opus": (2, 96_000), ".fla
 DOZENS = 6
 ROUNDS = 3
 LIBRARY = 22_000
+_OPTIONS = {"": (), " --hop 15": ("--hop", "15")}
 
 _ONE_AFTER_ANOTHER = """
 import sys, time
@@ -45,27 +46,35 @@ print(time.perf_counter() - began)
 
 def benchmark() -> Iterator[Figure]:
     """Seconds per song with all cores: each round tags a folder of its own with the command line, then a dozen of its
-    files in one process with ``Tagger.tag``, whose start is not counted, and with a command for each. Medians."""
+    files with a command for each, both also with patches further apart, and in one process with ``Tagger.tag``, whose
+    start is not counted. Medians."""
     with tempfile.TemporaryDirectory() as folder:
         write_tagger(Path(folder, "tagger.safetensors"), network_of(MODEL))
         rounds = _songs(Path(folder))
-        together, in_turn, commands = [], [], []
+        seconds: dict[str, list[float]] = {}
         for number, names in enumerate(rounds):
-            together.append(_seconds(folder, f"round{number}", "--out", f"{number}.jsonl") / len(names))
-            rows = map(json.loads, Path(folder, f"{number}.jsonl").read_text().splitlines())
-            assert len({row["content"] for row in rows}) == len(names)
             some = names[: len(names) // DOZENS]
-            in_turn.append(float(_run(folder, "-c", _ONE_AFTER_ANOTHER, *some)) / len(some))
-            commands.append(sum(_seconds(folder, name) for name in some) / len(some))
-        seconds = statistics.median(together)
-        what = f"{len(rounds) * len(rounds[0])} songs of {SECONDS} s"
-        yield Figure(f"{what}, {ROUNDS} folders: a song", seconds, "s")
-        yield Figure("the same files, a command for each: a song", statistics.median(commands), "s")
-        yield Figure("the same files, one after another in a process: a song", statistics.median(in_turn), "s")
-        for name, alone in (("a command for each", commands), ("one after another in a process", in_turn)):
-            ratios = [one / all_ for one, all_ in zip(alone, together, strict=True)]
-            yield Figure(f"{name} / their folder", statistics.median(ratios), "x")
-        yield Figure(f"{LIBRARY:,} of these songs", seconds * LIBRARY / 3600, "h")
+            for hop, options in _OPTIONS.items():
+                out = f"{number}{hop}.jsonl"
+                together = _seconds(folder, f"round{number}", "--out", out, *options) / len(names)
+                seconds.setdefault(f"folder{hop}", []).append(together)
+                rows = map(json.loads, Path(folder, out).read_text().splitlines())
+                assert len({row["content"] for row in rows}) == len(names)
+                alone = sum(_seconds(folder, name, *options) for name in some) / len(some)
+                seconds.setdefault(f"a command for each{hop}", []).append(alone)
+            in_turn = float(_run(folder, "-c", _ONE_AFTER_ANOTHER, *some)) / len(some)
+            seconds.setdefault("one after another in a process", []).append(in_turn)
+        yield Figure(
+            f"{len(rounds)} folders of {len(rounds[0])} songs of {SECONDS} s", len(rounds) * len(rounds[0]), "songs"
+        )
+        for what, found in seconds.items():
+            yield Figure(f"{what}: a song", statistics.median(found), "s")
+        for hop in _OPTIONS:
+            together = seconds[f"folder{hop}"]
+            for what in (f"a command for each{hop}", *(() if hop else ("one after another in a process",))):
+                ratios = [one / all_ for one, all_ in zip(seconds[what], together, strict=True)]
+                yield Figure(f"{what} / folder{hop}", statistics.median(ratios), "x")
+            yield Figure(f"folder{hop}: {LIBRARY:,} of these songs", statistics.median(together) * LIBRARY / 3600, "h")
 
 
 def _songs(folder: Path) -> list[list[str]]:

@@ -70,11 +70,15 @@ def test_the_library_section_compares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "SECONDS", 2)
     monkeypatch.setattr(library, "DOZENS", 1)
     monkeypatch.setattr(library, "ROUNDS", 1)
-    song, command, in_turn, ratio, other, all_songs = library.benchmark()
-    assert ratio.value == pytest.approx(command.value / song.value)
-    assert ratio.value > 1
-    assert other.value == pytest.approx(in_turn.value / song.value)
-    assert all_songs.value == pytest.approx(song.value * 22_000 / 3600)
+    found = {figure.what: figure.value for figure in library.benchmark()}
+    song, command = found["folder: a song"], found["a command for each: a song"]
+    assert found["a command for each / folder"] == pytest.approx(command / song)
+    assert command > song
+    in_turn = found["one after another in a process: a song"]
+    assert found["one after another in a process / folder"] == pytest.approx(in_turn / song)
+    song, command = found["folder --hop 15: a song"], found["a command for each --hop 15: a song"]
+    assert found["a command for each --hop 15 / folder --hop 15"] == pytest.approx(command / song)
+    assert found["folder --hop 15: 22,000 of these songs"] == pytest.approx(song * 22_000 / 3600)
 
 
 @pytest.mark.slow

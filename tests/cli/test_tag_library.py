@@ -95,6 +95,19 @@ def test_another_analysis_is_not_mixed_in(
     assert Path("tags.jsonl").read_bytes() == before
 
 
+def test_a_hop_is_another_analysis(songs: list[str], checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*songs, "--model", checkpoint, "--out", "tags.jsonl", "--hop"]
+    assert tag(*words, "0.3") == 0
+    tagger = musictag.load(checkpoint)
+    tagger.set_hop(0.3)
+    for path, row in rows("tags.jsonl").items():
+        assert row["tags"] == pytest.approx(tagger.tag(path), abs=1e-4)
+    assert tag(*words, "0.4") == 1
+    assert "choose another name, or the same model and options" in capsys.readouterr().err
+    assert tag(*words, "0") == 1
+    assert "hop_seconds=0.0; it must be at least one sample" in capsys.readouterr().err
+
+
 def test_a_file_of_all_tags_is_chosen_from(
     songs: list[str], checkpoint: str, analysed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

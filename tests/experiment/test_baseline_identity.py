@@ -118,6 +118,8 @@ def test_only_models_of_baselines_are_loaded(tmp_path: Path) -> None:
         tagger.embed(noise, "penultimate")
     with pytest.raises(MusictagError, match="a baseline has no taggram: its features describe whole songs"):
         tagger.taggram(noise)
+    with pytest.raises(MusictagError, match="a baseline hears whole songs"):
+        tagger.set_hop(1.0)
     soundfile.write(tmp_path / "song.wav", noise[0], 16000)
     out = str(tmp_path / "features.npz")
     assert cli.main(["embed", str(tmp_path / "song.wav"), "--model", str(tmp_path), "--out", out]) == 0

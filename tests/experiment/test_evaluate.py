@@ -65,6 +65,21 @@ def test_its_own_data_set_gives_the_scores_of_the_run(
     assert "has the results of something else" in capsys.readouterr().err
 
 
+def test_with_a_hop_the_same_tagger_is_another_system(
+    trained: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, words = trained
+    found = []
+    for hop in ([], ["--hop", "0.7"], ["--hop", "0.8"]):
+        assert main(["evaluate", "--model", str(folder), *words, *hop]) == 0
+        path = Path(capsys.readouterr().out.split()[-1])
+        found.append((path.name, np.load(path / "predictions.npz")["scores"]))
+    assert [f"-hop-{hop}-" in name for (name, _), hop in zip(found[1:], ("0.7", "0.8"), strict=True)] == [True, True]
+    assert "-hop-" not in found[0][0]
+    assert not np.allclose(found[0][1], found[1][1], atol=1e-4)
+    assert not np.allclose(found[1][1], found[2][1], atol=1e-4)
+
+
 def test_a_run_calibrates_its_tagger_on_validation_songs(
     trained: tuple[Path, list[str]], tiny_catalogue: Path, tmp_path: Path
 ) -> None:

@@ -54,6 +54,11 @@ def test_the_scores_are_the_means_of_those_of_the_members(members: list[Path], t
     np.testing.assert_allclose(taggram.scores, expected, atol=1e-6)
     (song,) = tagger.tag_many([AUDIO])
     assert song.tags == found
+    for each in (tagger, alone[0], alone[1], alone[2]):
+        each.set_hop(1.7)
+    gaps = tagger.tag(AUDIO)
+    assert gaps["rock"] == pytest.approx(np.mean([member.tag(AUDIO)["rock"] for member in alone]), abs=1e-6)
+    assert gaps["rock"] != pytest.approx(found["rock"], abs=1e-6)
     with pytest.raises(MusictagError, match="an ensemble has no layers of its own"):
         tagger.embed(AUDIO)
     with pytest.raises(MusictagError, match="an ensemble has no layers of its own"):

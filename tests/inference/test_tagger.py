@@ -172,6 +172,25 @@ def test_taggram_rows_are_patches_and_its_mean_is_the_song():
             tagger.taggram(source, hop_seconds=hop_seconds)
 
 
+def test_with_a_hop_the_song_is_the_mean_over_patches_with_gaps():
+    tagger, heard = make_tagger(), []
+    tagger.network.backend.register_forward_pre_hook(lambda _module, args: heard.append(len(args[0])))
+    sources = [(make_song(seconds, seed), RATE) for seed, seconds in enumerate((7.2, 0.3, 0.5, 61.0))]
+    expected = [tagger.taggram(source, hop_seconds=3).scores.mean(0) for source in sources]
+    consecutive = tagger.tag(sources[0])
+    heard.clear()
+    tagger.set_hop(3.0)
+    found = [song.tags for song in tagger.tag_many(sources)]
+    assert sum(heard) == 4 + 1 + 1 + 22  # at 0, 3, 6 and 6.7 s of the first song
+    for scores, tags, source in zip(expected, found, sources, strict=True):
+        assert tags == pytest.approx(dict(zip(tagger.tag_names, scores, strict=True)), abs=1e-6)
+        assert tagger.tag(source) == pytest.approx(tags, abs=1e-6)
+    assert found[0] != pytest.approx(consecutive, abs=1e-4)
+    for hop_seconds in (0, -1, float("inf"), float("nan"), 1e-9):
+        with pytest.raises(MusictagError, match="hop_seconds"):
+            tagger.set_hop(hop_seconds)
+
+
 def test_long_songs_go_through_in_batches():
     tagger = make_tagger()
     batches = []
