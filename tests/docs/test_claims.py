@@ -56,7 +56,7 @@ def test_every_study_has_the_runs_that_the_page_counts(name: str) -> None:
         sizes.append(len(study.job_overrides(config)))
         sweeps.append(config.study)
         assert (ROOT / "sweep" / "data" / f"{config.study}_songbook.yaml").exists()  # 1,000 test songs
-        steps = 2560 if config.study == "tuning_small" else 5120
+        steps = {"tuning_small": 2560, "dataset_size_small": 20480}.get(config.study, 5120)
         assert (config.data.test_songs, config.trainer.max_epochs * config.data.patches_per_epoch) == (1000, steps * 16)
     assert sizes == [int(size) for size in re.findall(r"(?:^|; )(\d+)", counted)]
     assert report[:5] == ["musictag", "report", "runs/songbook", "--study", sweeps[-1]]
