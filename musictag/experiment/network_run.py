@@ -39,7 +39,7 @@ from musictag.training.callbacks.checkpoints import save_tagger
 from musictag.training.callbacks.history import History, write_history
 from musictag.training.distillation import check_teacher, teacher_digest
 from musictag.training.distributed.launcher import WatchedDDP
-from musictag.training.flags import AUTO
+from musictag.training.flags import AUTO, check_compiler
 from musictag.training.module import TaggingModule
 from musictag.training.precision import choose_precision
 from musictag.training.signals import SignalHandler
@@ -143,6 +143,8 @@ class NetworkRun(Run):
         trainer = build_trainer(config, run_dir, history, tracker.loggers, signal_handler)
         if isinstance(trainer.strategy, WatchedDDP):
             trainer.strategy.on_death = partial(write_error, run_dir)
+        if config["compile"]:
+            check_compiler(trainer.strategy.root_device)
         data.prepare_data()
         data.setup()
         if data.tags != source.learnable_manifest().tags:  # some tags are lost with songs that could not be read

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from musictag.common.errors import MusictagError
+from musictag.common.text import reason
 
 #: Precisions of training. Others are refused: weights in half precision neither learn nor score like float32 weights.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -28,6 +31,15 @@ _REFUSED_FLAGS = {
     "fast_dev_run": "use trainer.max_epochs=1 +trainer.limit_train_batches=2",
     "barebones": "a run needs checkpoints and scores",
 }
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise MusictagError unless torch.compile works here: on a CPU it needs a C++ compiler."""
+    try:
+        torch.compile(torch.nn.functional.gelu)(torch.zeros(2, device=device))
+    except Exception as error:  # of several classes, private ones
+        needed = "a C++ compiler, such as g++" if device.type == "cpu" else "Triton"
+        raise MusictagError(f"compile=true needs {needed}; without one use compile=false ({reason(error)})") from error
 
 
 def check_flags(settings: dict[str, Any]) -> None:

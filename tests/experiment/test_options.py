@@ -4,7 +4,10 @@ stopping: test_plain_training.py; evaluation.mode: test_evaluation.py, too."""
 from __future__ import annotations
 
 import csv
+import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,10 @@ import pytest
 import torch
 
 import musictag
+from musictag.experiment.run import results_folder
 from musictag.models.checkpoint import read_tagger
 from musictag.training.module import TaggingModule
-from tests.helpers.experiments import TINY, compose_config, folders, run
+from tests.helpers.experiments import ROOT, TINY, compose_config, folders, run
 from tests.helpers.plain_training import read_splits, train, train_batches, write_beginning
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -142,16 +146,27 @@ def test_another_seed_begins_with_other_weights(tiny: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_training_learns_the_same_and_names_its_weights_alike(tiny: list[str]) -> None:
+def test_compiled_training_learns_the_same_and_names_its_weights_alike(tiny: list[str], tmp_path: Path) -> None:
     still = [*tiny, "backend.dropout=0", "scheduler=constant"]  # what a compiled dropout draws is its own affair
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     plain = weights(run(*still)[0])
     assert not torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    run_dir, _ = run(*still, "compile=true")
+    assert results_folder(compose_config(*still, "compile=true")) == results_folder(compose_config(*still))
+    run_dir, _ = run(*still, "compile=true", f"runs_dir={tmp_path / 'compiled'}")
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     compiled = weights(run_dir)
     assert compiled.keys() == plain.keys()
     assert distance(compiled, plain) < 1e-3
     assert distance(compiled, read_tagger(still[-3].partition("=")[2]).state) > 1e-3
     assert not any("_orig_mod" in key for key in musictag.load(run_dir).network.state_dict())
+
+
+@pytest.mark.slow
+def test_without_a_compiler_nothing_is_begun(tiny: list[str], tmp_path: Path) -> None:
+    environment = os.environ | {"PATH": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, str(ROOT / "train.py"), *tiny, "compile=true"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "compile=true needs a C++ compiler, such as g++; without one use compile=false" in done.stderr
+    assert not results_folder(compose_config(*tiny)).exists()
