@@ -75,8 +75,11 @@ class MusicallyMotivated(SpectrogramFrontEnd):
 
 def timbral_features(spectrogram: Tensor, layer: nn.Sequential) -> Tensor:
     """Log-mel B×F×T -> B×C×T: a ``conv_relu_norm`` of vertical filters, then the maximum over all bands."""
-    few = layer[0].out_channels < FEWEST_FUSED[0] or layer[0].weight.numel() < FEWEST_FUSED[1]
-    if few or not fusible(spectrogram, layer):
+    if (
+        not fusible(spectrogram, layer)
+        or layer[0].weight.shape[0] < FEWEST_FUSED[0]
+        or layer[0].weight.numel() < FEWEST_FUSED[1]
+    ):
         maps = layer[0](spectrogram.unsqueeze(1))
         if maps.is_cuda and layer.training and not torch.compiler.is_compiling():
             maps = maps.contiguous(memory_format=torch.channels_last)  # see layers.waveform_on_gpu
