@@ -78,6 +78,10 @@ def test_with_a_hop_the_same_tagger_is_another_system(
     assert "-hop-" not in found[0][0]
     assert not np.allclose(found[0][1], found[1][1], atol=1e-4)
     assert not np.allclose(found[1][1], found[2][1], atol=1e-4)
+    assert (
+        main(["evaluate", "--model", str(folder), *words, "--hop", "0.8", "--out", str(path.parent / found[1][0])]) == 1
+    )
+    assert "has the results of something else" in capsys.readouterr().err
 
 
 def test_a_run_calibrates_its_tagger_on_validation_songs(

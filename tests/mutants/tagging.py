@@ -53,6 +53,27 @@ FAULTS = (
         "inference/test_tagger.py::test_taggram_rows_are_patches_and_its_mean_is_the_song",
     ),
     Fault(
+        "a hop changes nothing",
+        "musictag/inference/over_patches.py",
+        "self._hop_samples or self.patch_samples",
+        "self.patch_samples",
+        "inference/test_tagger.py::test_with_a_hop_the_song_is_the_mean_over_patches_with_gaps",
+    ),
+    Fault(
+        "tags with a hop are taken for those of the whole song",
+        "musictag/cli/tag.py",
+        'precision += f" hop {arguments.hop:g}"',
+        "pass",
+        "cli/test_tag_library.py::test_a_hop_is_another_analysis",
+    ),
+    Fault(
+        "two hops share a folder of evaluation",
+        "musictag/cli/evaluate.py",
+        'f"{identity} hop {arguments.hop:g}"',
+        "identity",
+        "experiment/test_evaluate.py::test_with_a_hop_the_same_tagger_is_another_system",
+    ),
+    Fault(
         "the weights of a tagger are not loaded",
         "musictag/inference/network_tagger.py",
         "        network.load_state_dict(stored.state)\n",
