@@ -16,7 +16,7 @@ from typing import Any
 from musictag.common.errors import MusictagError
 from musictag.evaluation.metrics import METRICS
 from musictag.experiment.contract import FAMILIES
-from musictag.experiment.identity import system_label
+from musictag.experiment.identity import canonical, system_label
 from musictag.experiment.results.files import Predictions, read_predictions, read_results
 from musictag.experiment.sweeps.study import find_studies, read_jobs
 from musictag.report.settings import Settings, read_settings
@@ -69,6 +69,7 @@ class Study:
     def __init__(self, name: str | None, runs: Sequence[Run]) -> None:
         self.name = name
         self.data: str = runs[0].metrics["data"]
+        _leave_out_tuned(runs)
         settings = Settings([run.settings for run in runs], [run.system for run in runs], [run.label for run in runs])
         self.factors, self.keys, self.legend = settings.factors, settings.keys, settings.legend
         for run, condition in zip(runs, settings.conditions, strict=True):
@@ -120,6 +121,21 @@ class Study:
         if len(fewer) > _MOST_PROBLEMS:
             return [f"{len(fewer)} of {len(cells)} cells have fewer seeds than others: see the table of scores"]
         return [f"{', '.join(words)}: {seeds} of {wanted} seeds" for words, seeds, wanted in fewer]
+
+
+def _leave_out_tuned(runs: Sequence[Run]) -> None:
+    """Leave out settings that some runs of a system took over from a tuning study also where another run, perhaps of
+    another study, was simply given them: where all runs of the system and size agree, they follow from both."""
+    for system in {run.system for run in runs if run.tuned}:
+        own = [run for run in runs if run.system == system]
+        for key in {key for run in own for key in (run.tuned or {}).get("settings", ())}:
+            values: dict[int, set[str]] = {}
+            for run in own:
+                value = (run.tuned or {}).get("settings", {}).get(key, run.settings.get(key))
+                values.setdefault(run.train_songs, set()).add(repr(canonical(value)))
+            if all(len(distinct) == 1 for distinct in values.values()):
+                for run in own:
+                    run.settings.pop(key, None)
 
 
 def _seed(metrics: Mapping[str, Any]) -> int:

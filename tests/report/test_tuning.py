@@ -54,6 +54,22 @@ def test_the_report_says_what_was_chosen_and_how_much_it_matters(runs: Path, tmp
     assert "with other settings than it was then trained with: trainer.max" in text
 
 
+@pytest.mark.parametrize(
+    ("rate", "factors"), [(0.004, ["data.train_songs"]), (0.002, ["data.train_songs", "optimizer.lr"])]
+)
+def test_a_run_that_was_given_what_others_took_over_is_one_of_them(runs: Path, rate: float, factors: list[str]) -> None:
+    write_run(
+        runs / "songbook", "waveform_small", "waveform", 0.8, seed=2, study="main",
+        settings={"data.train_songs": 2000, "optimizer.lr": rate}, songs=40, tags=3,
+    )  # fmt: skip
+    for path in (runs / "songbook").glob("*/metrics.json"):
+        metrics = json.loads(path.read_text())
+        if metrics["config"]["trainer"]["max_epochs"] != 7 and metrics["study"] == "main":
+            metrics["config"]["trainer"]["max_epochs"] = 7
+            path.write_text(json.dumps(metrics))
+    assert read_study(runs, "main").factors == factors
+
+
 def test_a_tuning_study_that_is_gone_is_said_to_be(runs: Path) -> None:
     (runs / "songbook" / "study-tuned.json").unlink()
     rows, notes = tuned_systems(read_study(runs, "main"))
