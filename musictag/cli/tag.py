@@ -103,10 +103,10 @@ def _tag(arguments: argparse.Namespace) -> int:
 
     songs = Songs(arguments.files)
     tagger = load(arguments.model, arguments.device, arguments.trust, arguments.precision)
-    precision = arguments.precision
+    computed = arguments.precision
     if arguments.hop is not None:
         tagger.set_hop(arguments.hop)
-        precision += f" hop {arguments.hop:g}"
+        computed += f" hop {arguments.hop:g}"
     if arguments.confident:
         _ = tagger.calibration  # without one this fails now, once, and not for every song
     choice = Choice(arguments.top, arguments.threshold, named_tags(arguments.tags, tagger), arguments.confident)
@@ -117,7 +117,7 @@ def _tag(arguments: argparse.Namespace) -> int:
         model = f"{os.path.basename(os.path.normpath(arguments.model))} {digest(arguments.model)[:16]}"
         # a file of all tags can be chosen from; of confident ones it has no probabilities
         choices = [choice] if choice.confident else [choice, Choice()]
-        analyses = {f"{model} {precision} {one}": one for one in choices}
+        analyses = {f"{model} {computed} {one}": one for one in choices}
         known = TagsFile(arguments.out, tagger.tag_names, *analyses)
         kept = analyses[known.analysis]
     doing = "tagging" if known is not None or sys.stderr.isatty() else None

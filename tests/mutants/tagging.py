@@ -62,7 +62,7 @@ FAULTS = (
     Fault(
         "tags with a hop are taken for those of the whole song",
         "musictag/cli/tag.py",
-        'precision += f" hop {arguments.hop:g}"',
+        'computed += f" hop {arguments.hop:g}"',
         "pass",
         "cli/test_tag_library.py::test_a_hop_is_another_analysis",
     ),
