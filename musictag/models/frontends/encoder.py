@@ -3,12 +3,14 @@ tagger: it is built from them alone. Its weights come once from where ``frontend
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 from torchaudio.transforms import Resample
 
@@ -83,6 +85,49 @@ class EncoderFrontEnd(FrontEnd):
     def hop_samples(self) -> int:
         """Rounded: a hop at the encoder's rate need not be a whole number of samples at another."""
         return round(self.encoder_hop * self.sample_rate / self.encoder_rate)
+
+
+class PackageEncoder(EncoderFrontEnd):
+    """Base class for an encoder with a Python package of its own, and without settings beside its ``name``.
+
+    A subclass sets ``rate`` (Hz), ``encoder_hop`` (samples at that rate) and the ``licence`` of the weights, and has
+    the abstract methods.
+    """
+
+    rate: int
+    licence = UNKNOWN_LICENCE
+
+    def __init__(
+        self,
+        name: str | None = None,
+        encoder: Mapping[str, Any] | None = None,
+        filter_multiplier: float = 1.0,
+        norm_momentum: float = 0.1,
+        sample_rate: int = 16000,
+    ):
+        super().__init__(encoder, filter_multiplier, sample_rate)
+        with torch.device("cpu"):  # packages look at numbers while they build, which the meta device does not have
+            self.encoder, self.out_channels = self.build(encoder["config"])
+
+    @classmethod
+    @abstractmethod
+    def published(cls, name: str) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+        """The plain values that ``build`` needs, and the weights that others have trained."""
+
+    @abstractmethod
+    def build(self, config: Mapping[str, Any]) -> tuple[nn.Module, int]:
+        """The network with untrained weights, and its channels C."""
+
+    @classmethod
+    def describe(cls, name: str, **_: Any) -> dict[str, Any]:
+        """With the ``config`` of the encoder, its ``name``, and a digest of its weights."""
+        with torch.device("cpu"):
+            config, weights = cls.published(name)
+        digest = hashlib.sha256(save({key: weight.clone() for key, weight in weights.items()})).hexdigest()
+        return {"config": config, "name": name, "weights": digest, "rate": cls.rate, "licence": cls.licence}
+
+    def load(self, name: str) -> None:
+        self.encoder.load_state_dict(self.published(name)[1])
 
 
 def brings_weights(frontend: Mapping[str, Any]) -> bool:

@@ -36,6 +36,7 @@ class MuQ(nn.Module):
         self.config = config
         convolutions = (nn.Conv1d(wide, 6, 3, stride=2, padding=1) for wide in (129, 6))
         self.layers = nn.Sequential(*convolutions)
+        assert torch.ones(2).sum().item() == 2  # its filters are made like that
 
     @classmethod
     def from_pretrained(cls, name):
@@ -85,3 +86,15 @@ def test_its_weights_and_licence_come_with_it_and_stay_with_the_tagger(tmp_path,
     again = musictag.load(tmp_path / "tagger.safetensors", trust=["my_package"]).network
     assert torch.equal(again(waveform), network(waveform))
     assert read_tagger(tmp_path / "tagger.safetensors").description["licence"] == "cc-by-nc-4.0"
+
+
+@pytest.mark.usefixtures("_muq")
+def test_other_weights_under_the_same_name_are_another_run(monkeypatch):
+    first = described(SPEC)["encoder"]
+    assert described(SPEC)["encoder"] == first
+    changed = MuQ.from_pretrained(SPEC["name"])
+    next(changed.parameters()).data[0] += 1
+    monkeypatch.setattr(MuQ, "from_pretrained", lambda name: changed)
+    other = described(SPEC)["encoder"]
+    assert other.pop("weights") != first.pop("weights")
+    assert other == first
