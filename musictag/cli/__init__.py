@@ -75,3 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has closed the pipe (`| head`)
         drop_output()
         return 1
+    except OSError as error:  # a place that cannot be read or written
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"musictag: {printable(f'{place}{error.strerror or error}')}", file=sys.stderr)
+        return 1

@@ -44,11 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.measure:
         rows = measure(rows, folder)
     target = Path(arguments.out) / (arguments.study or "comparison")
-    write_csv(rows, target.with_suffix(".csv"))
-    if rows[0]["pr_auc"] is not None:
-        plot(rows, target.with_suffix(".png"))
+    write_csv(rows, Path(f"{target}.csv"))
     Console().print(table(rows))
     print(f"{target}.csv  one line per run")
     if rows[0]["pr_auc"] is not None:
+        plot(rows, Path(f"{target}.png"))
         print(f"{target}.png  PR-AUC against parameters and speed")
     return 0

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 from musictag.common.errors import MusictagError, SongError, SongWarning
 from musictag.common.progress import Progress
 from musictag.common.text import printable, reason
-from musictag.inference.many_songs import attempt
 from musictag.library.sources import songs_of
 from musictag.training.signals import SignalHandler, Stopped
 
@@ -53,10 +52,6 @@ class Songs:
             others, warnings.showwarning = warnings.showwarning, show
             self._signal_handler.defer(True)
             yield
-
-    def each(self, work: Callable[[str], Result]) -> Iterator[tuple[str, Result]]:
-        """Path and result of every song for which ``work`` succeeds."""
-        return self.successes((path, attempt(lambda: work(path))) for path in self.paths)  # noqa: B023
 
     def successes(
         self, results: Iterable[tuple[str, Result | Exception]], doing: str | None = None

@@ -16,7 +16,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
 from musictag.common.paths import path_argument
 from musictag.common.processes import importing
-from musictag.common.text import unicode_name
+from musictag.common.text import quantity, unicode_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,8 +126,8 @@ def embed(arguments: argparse.Namespace) -> int:
         raise MusictagError(f"no file could be embedded, so {out} was not created") from None
     except OSError as error:
         raise MusictagError(f"{out} cannot be written: {error.strerror or error}") from error
-    what = _count(songs.done, "song") + (f", {_count(rows.number, 'patch', 'es')}" if patches else "")
-    print(f"{out}: {what}, {_count(embedder.layer.size, 'feature')} each (layer {embedder.layer.name})")
+    what = quantity(songs.done, "song") + (f", {quantity(rows.number, 'patch', 'patches')}" if patches else "")
+    print(f"{out}: {what}, {quantity(embedder.layer.size, 'feature')} each (layer {embedder.layer.name})")
     return songs.status("are in it; for the others, choose another name with --out")
 
 
@@ -237,7 +237,3 @@ def _blocks(rows: Iterable[SongRows], num_bytes: int) -> Iterator[tuple[list[str
             paths, parts, held = [], [], 0
     if parts:
         yield paths, *map(np.concatenate, zip(*parts, strict=True))
-
-
-def _count(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number:,} {noun}{plural if number != 1 else ''}"

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from musictag.cli.parsing import add_map
-from musictag.common.errors import MusictagError
+from musictag.common.errors import MusictagError, SongError
 from musictag.common.paths import path_argument, song_argument
 from musictag.common.processes import importing
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from musictag.inference.network_tagger import NetworkTagger
 
 _MAX_LOSS = 0.01
 
@@ -82,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if config is not None:  # tags in common are missed before the work
         common_tags(tagger, build_source(config).manifest(), names)
-    songs = [tagger.read(song) for song in arguments.song]
+    songs = [_read(tagger, song) for song in arguments.song]
     made = export(tagger, arguments.format, songs, arguments.licence, arguments.log_mel)
     if config is not None:
         limit = _MAX_LOSS if arguments.max_loss is None else arguments.max_loss
@@ -101,6 +106,13 @@ def run(arguments: argparse.Namespace) -> int:
     if found["licence"] is None:
         print("its certificate names no licence; --licence adds one")
     return 0
+
+
+def _read(tagger: NetworkTagger, song: str) -> np.ndarray:
+    try:
+        return tagger.read(song)
+    except SongError as error:
+        raise MusictagError(f"--song {song}: {error}") from error
 
 
 def _check_int8(arguments: argparse.Namespace) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,9 +11,6 @@ from rich.table import Table
 
 from musictag.common.errors import MusictagError
 from musictag.models.pretrained import PRETRAINED
-
-if TYPE_CHECKING:
-    pass
 
 NUM_TAGS = 50
 WIDE = 120  # terminal columns from which the parts fit, too

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from contextlib import suppress
 
 from musictag.cli.parsing import add_model
@@ -49,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     taggram, for a data set that cannot be read, and for an address that cannot be used."""
     from musictag.inference.load import load
     from musictag.library.server import Demo
+    from musictag.models.pretrained import ENSEMBLE_FILE, locate
 
     truth = None
     if arguments.truth:
@@ -60,12 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
         truth = Truth(build_source(configuration(arguments.truth)))
     taggers = {}
     for model in (arguments.model, *arguments.beside):
-        name = os.path.basename(os.path.normpath(model))
-        if name in ("tagger.safetensors", "ensemble.json"):
-            name = os.path.basename(os.path.dirname(os.path.abspath(model)))
+        path = locate(model)
+        name = path.stem if model == path.stem or path.suffix == ".onnx" else path.resolve().parent.name
         if name in taggers:
             raise MusictagError(f"two models are called {name}; name each once")
-        if model.endswith(".json") and not model.endswith("ensemble.json"):
+        if path.suffix == ".json" and path.name != ENSEMBLE_FILE:
             raise MusictagError(f"{model}: a baseline hears whole songs, and has no tags over time")
         taggers[name] = load(model, arguments.device, arguments.trust, arguments.precision)
     try:

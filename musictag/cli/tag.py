@@ -123,8 +123,8 @@ def _tag(arguments: argparse.Namespace) -> int:
     doing = "tagging" if known is not None or sys.stderr.isatty() else None
     try:
         with (
-            closing(known) if known is not None else nullcontext(),
             songs.stoppable(),
+            closing(known) if known is not None else nullcontext(),
             closing(songs.successes(analysed(tagger, songs.paths, kept, known), doing)) as results,
         ):
             for path, song in results:

@@ -33,6 +33,11 @@ STYLE = {
 }
 
 
+def shortened(name: str, longest: int = LONGEST_NAME) -> str:
+    """``name`` as it fits beside an axis."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
 def new_figure(width_inches: float, height_inches: float) -> Figure:
     figure = Figure(figsize=(width_inches, height_inches), dpi=130, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)

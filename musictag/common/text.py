@@ -78,6 +78,11 @@ def as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | bytes | int | float) else value
 
 
+def quantity(number: int, one: str, many: str = "") -> str:
+    """``1 song``, ``1,200 songs``; ``many``: unless it is ``one`` with an s."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def readable_size(num_bytes: float) -> str:
     """A number of bytes in MB or GB."""
     return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"

@@ -17,11 +17,11 @@ from musictag.common.plotting import (
     BLUE,
     FAINT,
     GREEN,
-    LONGEST_NAME,
     ORANGE,
     STYLE,
     new_figure,
     save_figure,
+    shortened,
 )
 from musictag.evaluation.metrics import headlines
 from musictag.evaluation.tables import _mean_of, _relative_error, _scored, _summary
@@ -135,8 +135,7 @@ def _bars_with_marks(axes: Axes, tags: list[dict[str, Any]], key: str, mark: str
 
 def _rows(axes: Axes, tags: list[dict[str, Any]]) -> None:
     names = [tag["name"] for tag in tags]
-    shown = [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…" for name in names]
-    axes.set_yticks(range(len(names)), shown)
+    axes.set_yticks(range(len(names)), map(shortened, names))
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labeltop=len(names) > 40)

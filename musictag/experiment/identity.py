@@ -187,11 +187,11 @@ def batch_norm_shares(trainer: dict[str, Any]) -> int | None:
     """
     if trainer.get("sync_batchnorm") or trainer.get("strategy", "auto") == "auto":  # auto means a single process
         return 1
-    devices = _number_of_devices(trainer.get("devices", "auto"))
+    devices = number_of_devices(trainer.get("devices", "auto"))
     return devices and devices * trainer.get("num_nodes", 1)
 
 
-def _number_of_devices(devices: Any) -> int | None:
+def number_of_devices(devices: Any) -> int | None:
     """``trainer.devices`` as Lightning reads it: a number, a list of devices, or either as text; None: all devices."""
     if isinstance(devices, str):
         listed = [device for device in devices.split(",") if device.strip()]

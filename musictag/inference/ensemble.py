@@ -50,7 +50,8 @@ class EnsembleTagger(Tagger):
         return np.mean([member.predict_song(audio) for member in self.members], axis=0, dtype=np.float32)
 
     def taggram(self, source: AudioSource, hop_seconds: float | None = None) -> Taggram:
-        found = [member.taggram(source, hop_seconds) for member in self.members]
+        audio = self.read(source), int(self.sample_rate)
+        found = [member.taggram(audio, hop_seconds) for member in self.members]
         times = found[0].times
         if not all(np.array_equal(taggram.times, times) for taggram in found):
             raise MusictagError("the members of this ensemble have patches of different lengths, and so no taggram")

@@ -119,8 +119,8 @@ def export(
             if length == "fixed":
                 raise MusictagError(f"the exported network does not run: {reason(error)}") from error
             continue
-        certificate["largest_difference"] = max(found)
-        if max(found) <= TOLERANCE:
+        certificate["largest_difference"] = float(np.max(found))  # NaN, if one is
+        if certificate["largest_difference"] <= TOLERANCE:
             return made
     raise MusictagError(
         f"the exported network's scores differ from PyTorch's by {certificate['largest_difference']:.2g} on "

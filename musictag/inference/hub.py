@@ -36,13 +36,13 @@ def save_pretrained(
         file.write(_card(network, facts, _metrics(path)))
 
 
-def check_config(folder: Path) -> None:
-    """Raise MusictagError unless config.json, which people and the Hub read, says what the file of the weights says."""
+def check_config(folder: Path, description: Mapping[str, Any]) -> None:
+    """Raise MusictagError unless config.json, which people and the Hub read, says what the file of the weights says,
+    ``description``."""
     try:
         config = read_json(folder / CONFIG, _MAX_BYTES)
     except (OSError, ValueError) as error:
         raise MusictagError(f"{folder / CONFIG} cannot be read: {error}") from error
-    description = read_tagger(folder / WEIGHTS).description
     if not isinstance(config, dict) or {key: config.get(key) for key in description} != description:
         raise MusictagError(f"{folder / CONFIG} does not describe {WEIGHTS} beside it; use both of the same version")
 

@@ -62,5 +62,5 @@ def load(
         raise MusictagError(f"{path}: {error}") from error
     tagger.path = path
     if path.name == HUB_FILE:
-        check_config(path.parent)
+        check_config(path.parent, stored.description)
     return tagger

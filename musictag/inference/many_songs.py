@@ -17,10 +17,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from musictag.common.errors import MusictagError, SongWarning
+from musictag.common.errors import SongWarning
 from musictag.data.audio.read import AudioSource, source_blocks
 
-Result = TypeVar("Result")
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 WORKERS = 2  # one reads faster than most networks tag
 #: Of a song that is being read, at most so many blocks wait, of so many samples: an hour takes no more memory than two
@@ -112,18 +112,16 @@ def each_result(
     ``workers`` threads read ahead, by one song more than there are threads. A song that is complete is not kept waiting
     for one that is still being read.
     """
-    if workers < 1:
-        raise MusictagError(f"workers={workers}; it must be at least 1")
-    return _each_result(work, sources, sample_rate, workers)
-
-
-def _each_result(
-    work: Work[Result], sources: Iterable[AudioSource], sample_rate: int, workers: int
-) -> Iterator[tuple[AudioSource, Result | Exception]]:
     pool, stop = ThreadPoolExecutor(workers, "musictag-reader"), Event()
     ended: deque[tuple[AudioSource, Song[Result] | Exception]] = deque()
+
+    def begun(source: AudioSource) -> _Reader:
+        reader = _Reader(source, sample_rate, stop)
+        pool.submit(reader.run)
+        return reader
+
     try:
-        for reader in _reading_ahead((_Reader(source, sample_rate, stop) for source in sources), workers, pool):
+        for reader in ahead(map(begun, sources), workers + 1):
             song, said = work.begin(), None
             while said is None:
                 if ended and reader.is_behind:
@@ -139,8 +137,11 @@ def _each_result(
                         reader.is_wanted, said = False, error
                 else:
                     said = item
-            error = attempt(lambda: _end(song, reader.source, said))  # noqa: B023
-            ended.append((reader.source, song if error is None else error))
+            try:
+                _end(song, reader.source, said)
+                ended.append((reader.source, song))
+            except Exception as error:
+                ended.append((reader.source, error))
             yield from _completed(ended)
         work.run()
         yield from _completed(ended)
@@ -149,14 +150,14 @@ def _each_result(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _reading_ahead(readers: Iterator[_Reader], workers: int, pool: ThreadPoolExecutor) -> Iterator[_Reader]:
-    waiting: deque[_Reader] = deque()
-    for reader in readers:
-        waiting.append(reader)
-        pool.submit(reader.run)
-        if len(waiting) > workers + 1:
-            yield waiting.popleft()
-    yield from waiting
+def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """The same items, each given when ``count`` more have been taken, or none is left."""
+    taken: deque[Item] = deque()
+    for item in items:
+        taken.append(item)
+        if len(taken) > count:
+            yield taken.popleft()
+    yield from taken
 
 
 def _completed(
@@ -176,14 +177,6 @@ def _end(song: Song, source: AudioSource, said: str | Exception) -> None:
     if said:  # here, so that it comes in the order of the songs, whichever is read first
         warnings.warn(f"{source}: {said}", SongWarning, stacklevel=2)
     song.end()
-
-
-def attempt(work: Callable[[], Result]) -> Result | Exception:
-    """What ``work`` returns, or the error that it raises."""
-    try:
-        return work()
-    except Exception as error:
-        return error
 
 
 class _Reader:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from musictag.common.errors import MusictagError
+from musictag.common.errors import MusictagError, SongError
 from musictag.data.audio.read import AudioSource, read_source
 from musictag.evaluation.calibration import check_calibration, given, probabilities
 from musictag.inference.familiarity import check_familiarity, strangeness
@@ -124,6 +124,8 @@ class Tagger(ABC):
         less than 1.
         """
         _check_top(top)
+        if workers < 1:
+            raise MusictagError(f"workers={workers}; it must be at least 1")
         results = each_result(self.work(), sources, self.sample_rate, workers)
         return (
             TaggedSong(source, {}, scores)
@@ -158,9 +160,12 @@ class Tagger(ABC):
 
     def confident(self, scores: Mapping[str, float] | np.ndarray, strangeness: float) -> Confident:
         """The tags among the ``scores`` of a song, K or by tag, that reach a threshold from which at least 90% of the
-        validation songs had the tag, unless the ``strangeness`` of the song is above 1. Raises as ``calibration``."""
+        validation songs had the tag, unless the ``strangeness`` of the song is above 1. Raises as ``calibration``, and
+        SongError for scores that are no numbers."""
         if isinstance(scores, Mapping):
             scores = np.array([scores[name] for name in self.tag_names], dtype=np.float32)
+        if not np.isfinite(scores).all():
+            raise SongError("the model's scores are not finite: its weights are damaged or invalid")
         of_tags, familiarity = self.calibration["tags"], self.calibration["familiarity"]
         if all(tag["precision_threshold"] is None for tag in of_tags):
             most = max(tag["known"] for tag in of_tags)

@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from musictag.common.errors import SongError
-from musictag.inference.many_songs import WholeSongs, each_result
+from musictag.inference.many_songs import WholeSongs, ahead, each_result
 from musictag.inference.tagger import Confident, Tagger
 from musictag.library.choice import Choice
 from musictag.library.content import content_key
 from musictag.library.tags_file import TagsFile
 
 _AHEAD = 8
+_PART = 256  # songs, after which those that were known are given out, whether others are new or not
 
 
 class Analysed(NamedTuple):
@@ -34,8 +35,15 @@ def analysed(
 ) -> Iterator[tuple[str, Analysed | Exception]]:
     """Every path with the chosen tags of its song, or with the reason why it has none.
 
-    Songs in ``known`` come as soon as they are found there, before others that are being analysed.
+    Songs in ``known`` come before the others of their part, which are being analysed.
     """
+    for first in range(0, len(paths), _PART):
+        yield from _part_analysed(tagger, paths[first : first + _PART], choice, known)
+
+
+def _part_analysed(
+    tagger: Tagger, paths: Sequence[str], choice: Choice, known: TagsFile | None
+) -> Iterator[tuple[str, Analysed | Exception]]:
     ready: deque[tuple[str, Analysed]] = deque()
     waiting: dict[str, Analysed] = {}
 
@@ -69,15 +77,9 @@ def _scored(tagger: Tagger, paths: Iterator[str], confident: bool) -> Iterator[t
 def _looked_up(paths: Sequence[str], known: TagsFile | None) -> Iterator[tuple[str, Analysed]]:
     """Every path with what ``known`` holds of its song, which is found out in another thread."""
     with ThreadPoolExecutor(1, "musictag-content") as pool:
-        waiting: deque = deque()
         try:
-            for path in paths:
-                waiting.append((path, pool.submit(_look_up, path, known)))
-                if len(waiting) > _AHEAD:
-                    first, found = waiting.popleft()
-                    yield first, found.result()
-            for first, found in waiting:
-                yield first, found.result()
+            for path, found in ahead(((path, pool.submit(_look_up, path, known)) for path in paths), _AHEAD):
+                yield path, found.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import numpy as np
 import xxhash
@@ -79,10 +80,9 @@ def take_back(path: str, found: list[tuple[int, bytes, int]]) -> None:
 
 def sync_folder(folder: str) -> None:
     """Make the names in a folder outlast a loss of power, where the system can."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with suppress(OSError):  # Windows, and file systems that have no such thing
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

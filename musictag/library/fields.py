@@ -83,11 +83,12 @@ class _Named:
         return [str(text) for name in _NAMES[field] if name in self._tags for text in self._tags[name]]
 
     def write(self, field: str, texts: list[str]) -> None:
-        name, *_ = _NAMES[field]
+        for name in _NAMES[field]:
+            if name in self._tags:
+                del self._tags[name]
         if texts:
+            name, *_ = _NAMES[field]
             self._tags[name if isinstance(self._tags, APEv2) else name.upper()] = texts
-        elif name in self._tags:
-            del self._tags[name]
 
     def save(self, path: str) -> None:
         self._file.save(path)

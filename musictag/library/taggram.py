@@ -20,7 +20,7 @@ from matplotlib.image import imsave
 from torchaudio.transforms import MelSpectrogram
 
 from musictag.common.errors import SongError
-from musictag.common.plotting import LONGEST_NAME, STYLE, new_figure
+from musictag.common.plotting import STYLE, new_figure, shortened
 from musictag.common.text import printable
 from musictag.inference.tagger import Tagger, Taggram
 
@@ -67,13 +67,13 @@ def taggram_picture(heard: Heard, name: str) -> bytes:
         above.imshow(
             _mel_decibels(heard), origin="lower", aspect="auto", cmap="magma", extent=(0, heard.seconds, 0, _BANDS)
         )
-        above.set(title=_short(printable(name), 90), yticks=[], ylabel="mel")
+        above.set(title=shortened(printable(name), 90), yticks=[], ylabel="mel")
         # a row of the taggram holds from its start to the next
         edges = np.append(taggram.times, heard.seconds)
         image = below.pcolormesh(
             edges, np.arange(len(taggram.tags) + 1), taggram.scores.T, cmap="Blues", vmin=0, vmax=1, rasterized=True
         )
-        names = [_short(tag, LONGEST_NAME) for tag in taggram.tags]
+        names = [shortened(tag) for tag in taggram.tags]
         below.set_yticks(np.arange(len(names)) + 0.5, names)
         below.invert_yaxis()
         below.set_xlim(0, heard.seconds)
@@ -82,10 +82,6 @@ def taggram_picture(heard: Heard, name: str) -> bytes:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
     return buffer.getvalue()
-
-
-def _short(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _mel_decibels(heard: Heard) -> np.ndarray:

@@ -62,7 +62,7 @@ class TagsFile:
                 for row in read_parquet(self._path, self._tags):
                     self._keep(row)
             end = self._read() if self._grows.exists() else 0
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise MusictagError(
                 f"--out {self._path} cannot be continued: it was not written by this command with the tags of this "
                 f"model, or it is damaged ({error}). Choose another name, or delete it"
@@ -86,6 +86,9 @@ class TagsFile:
         with open(self._grows, "rb") as file:
             for line in file:
                 if not line.endswith(b"\n"):  # cut short
+                    begins = (self._lines.header or '{"path": ').encode()
+                    if not end and line[: len(begins)] != begins[: len(line)]:
+                        raise ValueError("its only line is another one")
                     break
                 text = line.decode()
                 if end or not self._lines.header:

@@ -43,7 +43,7 @@ def planned(path: str, field: str, tags: Sequence[str], existing: str = KEEP) ->
     if not new or (before and existing == KEEP):
         new = before
     elif existing == MERGE:
-        there = {text.casefold() for text in before}
+        there = {part.casefold() for text in before for part in (text, *text.split("/"))}  # ID3v2.3 has them in one
         new = before + [text for text in new if text.casefold() not in there]
     return Change(path, field, before, new)
 
@@ -97,7 +97,7 @@ def _rewrite(
 ) -> None:
     """``change`` a copy of a file, which takes its place if its audio is the same and ``before_it_counts`` agrees."""
     folder, name = os.path.split(real)
-    copy = os.path.join(folder, f".{Path(name).stem[:100]}.{os.getpid()}.part{Path(name).suffix}")
+    copy = os.path.join(folder, f".musictag-{os.getpid()}.part{Path(name).suffix}")
     try:
         status = os.stat(real)
         if not status.st_mode & 0o222 or not os.access(real, os.W_OK):
@@ -171,7 +171,10 @@ def _take_back(real: str, entry: dict[str, Any]) -> str:
         found = [(at, _unpacked(removed), length) for at, removed, length in entry["bytes"]]
         _rewrite(real, lambda copy: take_back(copy, found), check, keep_times=False)
         return "is as it was"
-    if read_field(real, entry["field"]) not in (entry["after"], ["/".join(entry["after"])]):
+    there = read_field(real, entry["field"])
+    if there == entry["before"]:
+        return f"has been changed since; its {entry['field']} is as it was"
+    if there not in (entry["after"], ["/".join(entry["after"])]):
         raise SongError(f"has been changed since, its {entry['field']}, too; nothing was taken back")
     _rewrite(real, lambda copy: write_field(copy, entry["field"], entry["before"]), check, keep_times=False)
     return f"has been changed since; its {entry['field']} is as it was"

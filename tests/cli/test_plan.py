@@ -165,23 +165,26 @@ def test_more_gpus_are_never_slower_by_more_than_they_exchange(storage: float, n
 
 def test_warnings_say_what_to_type() -> None:
     good = replace(BY_HAND, storage_bytes_per_second=1e12, storage_reads_per_second=1e9)
-    assert warnings(make_plan(good)) == []
+    assert not list(warnings(make_plan(good)))
 
     def told(**changes: Any) -> str:
         (warning,) = warnings(make_plan(replace(good, **changes)))
         return warning
 
     assert "100 = 12 x 8 + 4; use --batch-size 96 or 104" in told(batch_size=100)
-    few = warnings(make_plan(replace(good, batch_size=6)))
+    few = list(warnings(make_plan(replace(good, batch_size=6))))
     assert "6 = 0 x 8 + 6; use --batch-size 8" in few[0]
     assert "(6 / 8 = 0.75)" in few[1]
     assert "use --batch-size 64" in few[1]
     assert "(56 / 8 = 7)" in told(batch_size=56)
     small = told(songs=50, gpu_patches_per_second=0.01)
     assert "(40 songs x 1 = 40) than a batch (64)" in small
+    few = told(patches_per_epoch=20, gpu_patches_per_second=0.01)
+    assert "fewer patches (20) than a batch (64)" in few
+    assert "raise --patches-per-epoch, or" in few
     assert "shorter than a patch of 3 s" in told(song_seconds=2.0)
     assert "need 3.6 GB for the index of the songs, more than the 2 GB of a node" in told(memory_bytes=2e9)
-    assert "get 208: faster storage, or memory for 10 GB" in warnings(make_plan(BY_HAND))[0]
+    assert "get 208: faster storage, or memory for 10 GB" in next(warnings(make_plan(BY_HAND)))
     assert told(cores=1, decoded_per_second=1.0).startswith("preparing the audio takes longer than training")
 
 

@@ -64,9 +64,12 @@ def changed_run(run_folder: Path, folder: Path, **trainer: Any) -> Path:
 def test_devices_share_the_speed_of_a_run(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     four = changed_run(run_folder, tmp_path / "four", devices=2, num_nodes=2)
     assert planned(capsys, *SONGS, "--run", str(four))["assumptions"]["patches_per_second"]["value"] == 100 / 10 / 4
-    unknown = changed_run(run_folder, tmp_path / "unknown", devices="auto")
-    assert cli.main(["plan", *SONGS, "--run", str(unknown)]) == 1
-    assert "trainer.devices=auto, which does not tell how many GPUs" in capsys.readouterr().err
+    listed = changed_run(run_folder, tmp_path / "listed", devices=[1, 3])
+    assert planned(capsys, *SONGS, "--run", str(listed))["assumptions"]["patches_per_second"]["value"] == 100 / 10 / 2
+    for devices in ("auto", -1):
+        unknown = changed_run(run_folder, tmp_path / f"unknown{devices}", devices=devices)
+        assert cli.main(["plan", *SONGS, "--run", str(unknown)]) == 1
+        assert f"trainer.devices={devices}, which does not tell how many GPUs" in capsys.readouterr().err
     (four / "history.csv").write_text("epoch\n1\n")
     assert cli.main(["plan", *SONGS, "--run", str(four)]) == 1
     assert "does not contain the number of patches" in capsys.readouterr().err

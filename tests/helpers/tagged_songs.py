@@ -33,17 +33,14 @@ def tag(*words: str) -> int:
 def at_song(number: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Call ``act`` at the end of the song with this ``number`` (from 1), after the scores of those before it."""
     monkeypatch.setattr(over_patches, "BATCH_SECONDS", 0)  # each patch by itself: no song waits for the next
-    whole, numbers = many_songs.attempt, iter(range(1, 1000))
+    end, numbers = many_songs._end, iter(range(1, 1000))
 
-    def attempt(work: Callable[[], Any]) -> Any:
-        def with_event() -> Any:
-            if next(numbers) == number:
-                act()
-            return work()
+    def with_event(*given: Any) -> None:
+        if next(numbers) == number:
+            act()
+        end(*given)
 
-        return whole(with_event)
-
-    monkeypatch.setattr(many_songs, "attempt", attempt)
+    monkeypatch.setattr(many_songs, "_end", with_event)
 
 
 def fail_with(error: BaseException) -> Callable[[], None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import musictag
@@ -52,6 +53,9 @@ def test_the_scores_are_the_means_of_those_of_the_members(members: list[Path], t
     taggram = tagger.taggram(AUDIO, hop_seconds=0.5)
     expected = np.mean([member.taggram(AUDIO, 0.5).scores for member in alone], axis=0)
     np.testing.assert_allclose(taggram.scores, expected, atol=1e-6)
+    soundfile.write(tmp_path / "song.wav", *AUDIO)
+    with (tmp_path / "song.wav").open("rb") as file:  # which can be read once
+        assert tagger.taggram(file, hop_seconds=0.5).scores.shape == taggram.scores.shape
     (song,) = tagger.tag_many([AUDIO])
     assert song.tags == found
     for each in (tagger, alone[0], alone[1], alone[2]):

@@ -247,6 +247,27 @@ def test_what_cannot_be_exported(folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert "should end in .onnx" in capsys.readouterr().err
     assert main(["export", str(folder / "x.onnx"), "-o", str(tmp_path / "y.onnx")]) == 1
     assert "is not a single network" in capsys.readouterr().err
+    words = [str(folder / "tagger.safetensors"), "-o"]
+    assert main(["export", *words, "y.onnx", "--song", "gone.mp3"]) == 1
+    assert "musictag: --song gone.mp3: " in capsys.readouterr().err
+
+
+def test_scores_that_are_no_numbers_are_not_certified(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([1e-6, float("nan")] * 2)
+    monkeypatch.setattr(exporting, "_difference", lambda *given: next(found))
+    tagger = musictag.load(folder / "tagger.safetensors")
+    song = np.zeros(3 * tagger.network.patch_samples, np.int16)
+    with pytest.raises(MusictagError, match="differ from PyTorch's by nan"):
+        exporting.export(tagger, "torch-export", [song, song])
+
+
+def test_a_place_that_cannot_be_written_is_said(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "x.pt2"
+    assert main(["export", str(folder / "tagger.safetensors"), "--format", "torch-export", "-o", str(out)]) == 1
+    assert re.search(r"^musictag: .*file.*: (Not a directory|File exists)", capsys.readouterr().err, re.M)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import torch
 
 import musictag
 from musictag.cli import main
-from musictag.common.errors import MusictagError
+from musictag.common.errors import MusictagError, SongError
 from musictag.evaluation.calibration import calibrate
 from musictag.inference.familiarity import MIN_SONGS, check_familiarity, fit_familiarity, sound, strangeness
 from musictag.inference.tagger import Tagger
@@ -98,6 +98,8 @@ def test_confident_tags_reach_their_threshold_on_familiar_songs(tmp_path: Path, 
         assert found.tags == {}
         assert why in found.why
     assert "does not sound like" in tagger.confident_song(np.zeros(RATE, np.int16)).why
+    with pytest.raises(SongError, match="not finite"):
+        tagger.confident(np.array([np.nan, 0.9, 0.9], dtype=np.float32), 0.9)
 
 
 def test_why_there_are_no_confident_tags_at_all(tmp_path: Path, familiarity: dict[str, Any]) -> None:

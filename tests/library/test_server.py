@@ -157,10 +157,13 @@ def test_more_songs_at_once_than_it_can_take(demo: Demo) -> None:
         (["--port", "70000"], "cannot be used"),
         (["--host", "203.0.113.1", "--port", "0"], "cannot be used"),
         (["--beside", "{model}"], "two models are called"),
-        (["--beside", "model.json"], "a baseline hears whole songs"),
+        (["--beside", "{folder}"], "a baseline hears whole songs"),
     ],
 )
 def test_what_cannot_be_served(words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     model = save(tmp_path / "a" / "x.safetensors", make_network())
-    assert cli.main(["serve", "--model", model, *(word.format(model=model) for word in words)]) == 1
+    (tmp_path / "gbt-1").mkdir()
+    (tmp_path / "gbt-1" / "model.json").write_text("{}")
+    words = [word.format(model=model, folder=tmp_path / "gbt-1") for word in words]
+    assert cli.main(["serve", "--model", model, *words]) == 1
     assert told in capsys.readouterr().err

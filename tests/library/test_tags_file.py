@@ -83,6 +83,9 @@ def test_what_cannot_be_continued_is_refused_and_stays(tmp_path: Path) -> None:
         ("b.csv", "path,jazz\n1,2\n"),
         ("c.parquet", "no"),
         ("d.jsonl", "\xff\n"),
+        ("e.jsonl", '{"x": 1}'),
+        ("f.csv", "song,jazz"),
+        ("g.jsonl", "5\n"),
     ):
         (tmp_path / name).write_text(text, encoding="latin-1")
         with pytest.raises(MusictagError, match="cannot be continued"):
@@ -101,7 +104,10 @@ def test_what_cannot_be_continued_is_refused_and_stays(tmp_path: Path) -> None:
         started(tmp_path / "t.txt")
     with pytest.raises(MusictagError, match=r"use --out NAME\.jsonl"):
         started(tmp_path / "t.csv", tags=["path"])
-    assert sorted(os.listdir(tmp_path)) == ["a.jsonl", "b.csv", "c.parquet", "d.jsonl", "t.jsonl"]
+    assert sorted(os.listdir(tmp_path)) == [
+        *(f"{name}" for name in ("a.jsonl", "b.csv", "c.parquet", "d.jsonl", "e.jsonl", "f.csv", "g.jsonl")),
+        "t.jsonl",
+    ]
 
 
 def test_a_full_disk_keeps_whole_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,7 @@ def test_id3_2_3_stays_2_3_and_nothing_else_changes(song: Callable[[str], str]) 
     assert found["TIT2"].text == ["Ü", "two"]
     assert found["TCON"].text == ["rock/soul & größe"]
     assert Path(path).read_bytes()[-128:] == v1
+    assert planned(path, "genre", ["jazz", *TAGS], MERGE).after == ["rock/soul & größe", "jazz"]
 
 
 def test_an_mp3_with_ape_tags_gets_both(song: Callable[[str], str]) -> None:
@@ -128,6 +129,16 @@ def test_an_entry_stays_unless_told_otherwise(song: Callable[[str], str]) -> Non
     assert planned(path, "genre", [], REPLACE).after == ["Rock"]
     assert str(planned(path, "mood", ["wild"], REPLACE)) == f"{path}: mood calm -> wild"
     assert str(planned(path, "comment", ["a", "b"])) == f"{path}: comment (nothing) -> a; b"
+
+
+def test_a_description_is_a_comment_and_is_replaced(song: Callable[[str], str], tmp_path: Path) -> None:
+    path = song(".flac")
+    audio = mutagen.File(path)
+    audio["DESCRIPTION"] = "old"
+    audio.save()
+    write(planned(path, "comment", ["new"], REPLACE), Journal(str(tmp_path / "j.jsonl")))
+    assert read_field(path, "comment") == ["new"]
+    assert "description" not in mutagen.File(path)
 
 
 def test_files_that_are_left_alone(song: Callable[[str], str], tmp_path: Path) -> None:
@@ -205,8 +216,9 @@ def test_after_other_changes_the_field_alone_is_taken_back(song: Callable[[str],
     assert read_field(str(tmp_path / "song.mp3"), "genre") == []
     assert read_field(str(tmp_path / "song.mp3"), "comment") == ["by hand"]
     os.rename(tmp_path / "other.flac", tmp_path / "song.flac")
-    (_, (_, why)) = undo(journal.path)
+    (_, why), (_, again) = undo(journal.path)
     assert "its genre, too; nothing was taken back" in str(why)
+    assert again == "has been changed since; its genre is as it was"  # also the second time
 
 
 def test_a_journal_that_was_cut_short(song: Callable[[str], str], tmp_path: Path) -> None:

@@ -76,6 +76,12 @@ def test_table_csv_and_picture(runs, tmp_path, capsys, monkeypatch):
     assert picture.shape[1] > picture.shape[0] > 500
 
 
+def test_a_study_with_a_dot_in_its_name_keeps_it(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "read_rows", lambda folder, study, read=comparison.read_rows: read(folder, "sizes"))
+    assert main(["compare", str(runs), "--study", "v1.2", "--out", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["v1.2.csv", "v1.2.png"]
+
+
 @pytest.mark.slow
 def test_speeds_are_measured_side_by_side(runs, tmp_path):
     assert main(["compare", str(runs), "--study", "sizes", "--out", str(tmp_path), "--measure"]) == 0

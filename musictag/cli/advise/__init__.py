@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises MusictagError for data that cannot be used, and for times and models that do not exist.
     """
+    from musictag.cli.advise.schedule import STUDY
     from musictag.cli.advise.session import Session, default_models
     from musictag.common.errors import MusictagError
     from musictag.experiment.compose import configuration
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not runs:
         print("no run is finished, so there is nothing to say yet: rerun the command, with more --hours")
         return 1
-    study = Study(_study_name(), runs)
+    study = Study(STUDY, runs)
     advice = advise(study, _positives(config))
     extra = [("What would a GPU change?", _gpu(session, chosen, config))]
     if missing := session.missing(chosen):
@@ -82,12 +83,6 @@ def run(arguments: argparse.Namespace) -> int:
     advice.answers.extend(extra)
     _show(advice, _commands(study, advice, session, chosen, place), Path(arguments.out or place / "advice"), study)
     return 0
-
-
-def _study_name() -> str:
-    from musictag.cli.advise.schedule import STUDY
-
-    return STUDY
 
 
 def _given(words: list[str]) -> list[str]:

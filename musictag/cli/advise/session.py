@@ -91,18 +91,13 @@ class Session:
         """What there was no time for, in words."""
         words = [f"{model} (all sizes)" for model in self.models if model not in chosen.models]
         for seed in range(planning.MOST_SEEDS):
-            done = [read_results(self.folders[key]) for key in self.folders if key[2] == seed]
-            jobs = [(model, size) for model, size, _ in chosen.jobs(seed)]
-            if seed and not any(done):
+            jobs = [(model, size, seed) for model, size, _ in chosen.jobs(seed)]
+            undone = [job for job in jobs if job not in self.folders or read_results(self.folders[job]) is None]
+            if seed and undone == jobs:
                 words.append(f"seed {seed}")
             else:
-                undone = [(m, size) for m, size in jobs if not self._is_done(m, size, seed)]
-                words += [f"{model} with {size:,} songs, seed {seed}" for model, size in undone]
+                words += [f"{model} with {size:,} songs, seed {seed}" for model, size, _ in undone]
         return words
-
-    def _is_done(self, model: str, size: int, seed: int) -> bool:
-        folder = self.folders.get((model, size, seed))
-        return folder is not None and read_results(folder) is not None
 
     def _round(self, chosen: Schedule, seed: int) -> bool:
         """Run all jobs of a seed; returns whether there was time for all. A seed after the first one begins only if it

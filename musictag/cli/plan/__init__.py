@@ -9,13 +9,8 @@ from __future__ import annotations
 
 import argparse
 
+from musictag.cli.plan.assumptions import GPU_LINKS, MEDIA, NETWORKS, PROCESSORS
 from musictag.common.paths import path_argument
-
-# the keys of the tables in musictag/cli/plan/assumptions.py
-_STORAGE = "nvme, sata, hdd, nfs or lustre"
-_GPU_LINKS = "pcie3, pcie4, pcie5, nvlink3 or nvlink4"
-_NETWORKS = "10gbe, 25gbe, 100gbe, infiniband200 or infiniband400"
-_GPUS = "t4, v100, l4, rtx4090, a100 or h100"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +94,9 @@ def _add_speed(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--measure", action="store_true", help="time training steps on this machine's device")
     group.add_argument(
-        "--gpu-model", metavar="NAME", help=f"estimate from the peak of this GPU: {_GPUS} (default: a100)"
+        "--gpu-model",
+        metavar="NAME",
+        help=f"estimate from the peak of this GPU: {', '.join(PROCESSORS)} (default: a100)",
     )
     group.add_argument("--peak-tflops", type=float, metavar="X", help="estimate from this peak, TFLOP/s")
     group.add_argument(
@@ -114,14 +111,20 @@ def _add_machines(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--gpus", type=int, metavar="N", help="GPUs per node (default: 1)")
     group.add_argument("--nodes", type=int, metavar="N", help="number of nodes (default: 1)")
     group.add_argument("--gpu-hour-price", type=float, metavar="X", help="price of one GPU hour, in any currency")
-    group.add_argument("--storage", metavar="NAME", help=f"storage of prepared audio: {_STORAGE} (default: nvme)")
+    group.add_argument(
+        "--storage", metavar="NAME", help=f"storage of prepared audio: {', '.join(MEDIA)} (default: nvme)"
+    )
     group.add_argument("--storage-mb", type=float, metavar="MB", help="its bandwidth, MB/s")
     group.add_argument("--storage-reads", type=float, metavar="N", help="its random reads per second (IOPS)")
     group.add_argument("--memory-gb", type=float, metavar="GB", help="memory per node; audio that fits is cached there")
     group.add_argument("--copy-mb", type=float, metavar="MB", help="copy speed of one process from memory, MB/s")
-    group.add_argument("--gpu-link", metavar="NAME", help=f"link within a node: {_GPU_LINKS} (default: pcie4)")
+    group.add_argument(
+        "--gpu-link", metavar="NAME", help=f"link within a node: {', '.join(GPU_LINKS)} (default: pcie4)"
+    )
     group.add_argument("--gpu-link-gb", type=float, metavar="GB", help="its bandwidth per direction, GB/s")
-    group.add_argument("--network", metavar="NAME", help=f"network between nodes: {_NETWORKS} (default: 25gbe)")
+    group.add_argument(
+        "--network", metavar="NAME", help=f"network between nodes: {', '.join(NETWORKS)} (default: 25gbe)"
+    )
     group.add_argument("--network-gb", type=float, metavar="GB", help="its bandwidth per direction, GB/s")
     group.add_argument("--latency-us", type=float, metavar="US", help="latency per message in microseconds")
     group.add_argument(

@@ -29,12 +29,8 @@ def bottleneck(plan: Plan) -> str:
     return max(parts, key=lambda name: parts[name])
 
 
-def warnings(plan: Plan) -> list[str]:
+def warnings(plan: Plan) -> Iterator[str]:
     """What to change, or to know, before training."""
-    return list(_warnings(plan))
-
-
-def _warnings(plan: Plan) -> Iterator[str]:
     numbers, world = plan.numbers, plan.numbers.world
     share, rest = divmod(numbers.batch_size, world)
     if rest:
@@ -51,10 +47,11 @@ def _warnings(plan: Plan) -> Iterator[str]:
             f"{_FEW_PATCHES * world} or fewer GPUs"
         )
     if plan.patches_per_epoch < numbers.batch_size:
-        product = f"{plan.songs[0]} songs x {numbers.patches_per_song} = {plan.patches_per_epoch}"
+        given = numbers.patches_per_epoch is not None
+        product = "" if given else f"{plan.songs[0]} songs x {numbers.patches_per_song} = "
         yield (
-            f"an epoch has fewer patches ({product}) than a batch ({numbers.batch_size}): it is a single, smaller "
-            "step; raise --patches-per-song, or lower --batch-size"
+            f"an epoch has fewer patches ({product}{plan.patches_per_epoch}) than a batch ({numbers.batch_size}): it "
+            f"is a single, smaller step; raise --patches-per-{'epoch' if given else 'song'}, or lower --batch-size"
         )
     if numbers.song_seconds < numbers.patch_seconds:
         yield (

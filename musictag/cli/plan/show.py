@@ -15,7 +15,7 @@ from rich.table import Table
 from musictag.cli.plan.advice import bottleneck, warnings
 from musictag.cli.plan.arithmetic import Plan
 from musictag.cli.plan.assumptions import Assumption
-from musictag.common.text import readable_size
+from musictag.common.text import quantity, readable_size
 from musictag.models.summary import Sketch
 
 
@@ -77,7 +77,7 @@ def as_dict(plan: Plan, model: Sketch, assumptions: Mapping[str, Assumption]) ->
             "price": plan.price,
         },
         "bottleneck": bottleneck(plan),
-        "warnings": warnings(plan),
+        "warnings": list(warnings(plan)),
     }
 
 
@@ -91,7 +91,7 @@ def print_plan(plan: Plan, model: Sketch, assumptions: Mapping[str, Assumption])
     numbers = plan.numbers
     console.print(
         f"[bold]{escape(model.name)}[/bold] ({model.parameters:,} parameters) on {numbers.songs:,} songs of "
-        f"{numbers.song_seconds:g} s, {_count(numbers.nodes, 'node')} of {_count(numbers.gpus, 'GPU')}",
+        f"{numbers.song_seconds:g} s, {quantity(numbers.nodes, 'node')} of {quantity(numbers.gpus, 'GPU')}",
         highlight=False,
     )
     console.print(_assumptions(assumptions))
@@ -144,7 +144,7 @@ def _results(plan: Plan) -> Table:
     if plan.numbers.world > 1:
         table.add_row(
             "gradients that each GPU sends per step",
-            f"{exchange.bytes_per_step / 1e6:,.1f} MB in {_count(exchange.buckets, 'bucket')}",
+            f"{exchange.bytes_per_step / 1e6:,.1f} MB in {quantity(exchange.buckets, 'bucket')}",
         )
         table.add_row(
             "takes",
@@ -183,10 +183,6 @@ def _shares(plan: Plan) -> str:
 
 def _say(console: Console, line: str) -> None:
     console.print(line, highlight=False, soft_wrap=True)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _hours(seconds: float) -> str:

@@ -17,6 +17,7 @@ from musictag.cli.plan.assumptions import PRECISIONS, PROCESSORS, Assumption, ch
 from musictag.common.errors import MusictagError
 from musictag.common.timing import median_seconds
 from musictag.data.audio.decode import read_song
+from musictag.experiment.identity import number_of_devices
 from musictag.experiment.results.files import read_results
 from musictag.models.network import TaggingNetwork
 from musictag.models.summary import Sketch
@@ -56,13 +57,12 @@ def speed_of_run(folder: str, metrics: dict[str, Any]) -> Assumption:
             f"{path} does not contain the number of patches and the training time ({error}); give --patches-per-second"
         ) from error
     trainer = metrics["config"]["trainer"]
-    try:
-        devices = int(trainer["devices"]) * int(trainer["num_nodes"])
-    except ValueError as error:
+    if (devices := number_of_devices(trainer["devices"])) is None:
         raise MusictagError(
             f"--run {folder} used trainer.devices={trainer['devices']}, which does not tell how many GPUs "
             "shared the work; give --patches-per-second for one of them"
-        ) from error
+        )
+    devices *= int(trainer["num_nodes"])
     return Assumption(
         rate / devices, UNIT, f"measured by {folder}: {devices} device{'s' * (devices > 1)} ({metrics['device']})"
     )

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from musictag.common.errors import MusictagError
+from musictag.common.text import quantity
 from musictag.data.catalogue.check_files import check_copies, check_files
 from musictag.data.catalogue.check_tags import check_tags
 from musictag.data.catalogue.columns import ARTIST
 from musictag.data.catalogue.names import DIFFER_LITTLE, listed_alike
-from musictag.data.catalogue.problems import _SHOWN, Report, Rows, _counted
+from musictag.data.catalogue.problems import _SHOWN, Report, Rows
 from musictag.data.catalogue.splits import SavedSplit
 from musictag.data.catalogue.tables import Cells, catalogue_command, emptied
 from musictag.data.datasets.catalogue import chosen_tags
@@ -152,7 +153,7 @@ def _splits(report: Report, rows: Rows) -> np.ndarray | None:
 
 
 def _groups(report: Report, groups: pa.ChunkedArray, splits: np.ndarray | None) -> None:
-    unknown = f", unknown for {_counted(groups.null_count, 'song', 'songs')}" if groups.null_count else ""
+    unknown = f", unknown for {quantity(groups.null_count, 'song')}" if groups.null_count else ""
     report.notes.append(f"{pc.count_distinct(groups).as_py():,} groups{unknown}")
     if splits is None:
         if (parts := pc.count_distinct(groups).as_py() + groups.null_count) < len(SPLITS):

@@ -23,6 +23,7 @@ import xxhash
 from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
 from musictag.common.progress import Progress, say
+from musictag.common.text import quantity
 from musictag.data.manifest import SPLITS, Manifest
 
 DUPLICATES_FILE = "duplicates.csv"
@@ -108,10 +109,10 @@ def about_copies(manifest: Manifest, firsts: np.ndarray) -> tuple[str, str]:
     across = ""
     if leaked:
         shown = "; ".join(_songs(manifest, rows) for rows in leaked[:_SHOWN])
-        number = _counted(len(leaked), "recording is", "recordings are")
+        number = quantity(len(leaked), "recording is", "recordings are")
         across = f"{number} in more than one split, the same samples in each: {shown}"
         across += "; ..." if len(leaked) > _SHOWN else ""
-    return across, f"{_counted(within, 'recording is', 'recordings are')} duplicated within one split" * bool(within)
+    return across, f"{quantity(within, 'recording is', 'recordings are')} duplicated within one split" * bool(within)
 
 
 def write_duplicates(folder: Path, index: pa.Table, manifest: Manifest) -> None:
@@ -154,10 +155,6 @@ def _songs(manifest: Manifest, rows: np.ndarray) -> str:
 
 def _split_codes(splits: pa.Array) -> np.ndarray:
     return pc.fill_null(pc.index_in(splits, pa.array(SPLITS)), -1).to_numpy()  # unlabelled songs have none of these
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
 
 
 def _grouped(*keys: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from musictag.common.text import quantity
 from musictag.data.catalogue.tables import Cells, as_numbers, listed
 
 _SHOWN = 20
@@ -44,9 +45,9 @@ class Report:
                 number = f" ({count:,})" if count else ""
                 parts.append(f"\n{level}: {what}{number}" + (f"\n{listed(lines, count)}" if lines else ""))
         parts += ["", *self.notes] if self.notes else [""]
-        counts = [_counted(len(self.errors), "kind of error", "kinds of errors")] if self.errors else ["no errors"]
+        counts = [quantity(len(self.errors), "kind of error", "kinds of errors")] if self.errors else ["no errors"]
         if self.warnings:
-            counts.append(_counted(len(self.warnings), "kind of warning", "kinds of warnings"))
+            counts.append(quantity(len(self.warnings), "kind of warning", "kinds of warnings"))
         parts.append(", ".join(counts))
         return "\n".join(parts)
 
@@ -114,7 +115,3 @@ def _is_damaged(text: str) -> bool:
         return bool(re.search("[ÂÃâ]", text)) and text.encode("cp1252").decode() != text
     except UnicodeError:
         return False
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.ticker import FuncFormatter
 
-from musictag.common.plotting import BLUE, FAINT, GREEN, LONGEST_NAME, ORANGE, STYLE, new_figure, save_figure
+from musictag.common.plotting import BLUE, FAINT, GREEN, ORANGE, STYLE, new_figure, save_figure, shortened
 from musictag.data.describe.statistics import Description, TagShares, Together
 from musictag.data.manifest import SPLITS
 
@@ -50,7 +50,7 @@ def plot_together(description: Description, path: str | Path) -> bool:
     if len(chosen) < 2:
         return False
     chosen = chosen[_similar_side_by_side(together.jaccard[np.ix_(chosen, chosen)])]
-    names = [_short(together.tags[number]) for number in chosen]
+    names = [shortened(together.tags[number]) for number in chosen]
     with matplotlib.rc_context(STYLE):
         side = _ROW_INCHES * max(len(chosen), 12)
         figure = new_figure(side + 3.4, side + 2.2)
@@ -116,7 +116,7 @@ def _draw_means(axes: Axes, tags: list[TagShares], title: str) -> None:
 
 def _rows(axes: Axes, tags: list[TagShares], title: str) -> None:
     axes.set_title(title)
-    axes.set_yticks(range(len(tags)), [_short(tag.name) for tag in tags])
+    axes.set_yticks(range(len(tags)), [shortened(tag.name) for tag in tags])
     axes.set_ylim(max(len(tags), 3) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
@@ -153,7 +153,3 @@ def _similar_side_by_side(similarity: np.ndarray) -> np.ndarray:
     order = np.argsort(vectors[:, 1] * scale, kind="stable")
     # the sign of an eigenvector is arbitrary
     return order if order[0] < order[-1] else order[::-1]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
