@@ -9,10 +9,7 @@ from matplotlib.figure import Figure
 from musictag.common.files import atomic_write
 
 BLUE, ORANGE, GREEN, _RED, _INK, FAINT = "#2f6f9f", "#d9822b", "#4b8f6b", "#b04a4a", "#2b2b2b", "#7a7a7a"
-
-
 LONGEST_NAME = 28
-
 
 STYLE = {
     "font.size": 9,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import Distribution, distribution, packages_distributions
 from importlib.util import find_spec
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from musictag.common.errors import MusictagError
+from musictag.models.factory import targets
 
 #: Their versions are in metrics.json: changes in rounding and bug fixes in them do not make another run.
 _KNOWN = ("musictag", "torch", "pytorch_lightning", "lightning", "datetime")
@@ -23,19 +23,8 @@ def code_versions(config: Any) -> dict[str, str]:
 
     Raises MusictagError for a package that cannot be found.
     """
-    packages = {target.partition(".")[0] for target in _targets(config)}
+    packages = {target.partition(".")[0] for target in targets(config) if isinstance(target, str)}
     return {package: _version(package) for package in sorted(packages - set(_KNOWN))}
-
-
-def _targets(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if isinstance(value.get("_target_"), str):
-            yield value["_target_"]
-        for item in value.values():
-            yield from _targets(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _targets(item)
 
 
 def _version(package: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from musictag.common.errors import MusictagError
-from musictag.common.files import write_json
+from musictag.common.files import read_json, write_json
 from musictag.common.progress import Progress
 from musictag.data.audio.decode import to_float
 from musictag.data.datasets import Source
@@ -29,6 +29,7 @@ from musictag.evaluation.song_metrics import song_metrics
 from musictag.experiment.builders import build_source, prepare_workers
 from musictag.experiment.identity import check_keys
 from musictag.experiment.results.files import (
+    has_intervals,
     intervals,
     machine_and_code,
     read_predictions,
@@ -43,6 +44,8 @@ from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.tagger import Tagger
 
 _RATE = 16000  # of prepared audio, as in training
+_TIMED_SONGS = 8
+_MAX_BYTES = 2**25
 _CLEAN = "as it is"
 
 
@@ -72,20 +75,21 @@ def evaluate(
     audio = {"audio": source.fingerprint(), "songs": manifest.digest(), "model": digest, "tags": columns}
     identity = hashlib.sha256(json.dumps(audio, sort_keys=True).encode()).hexdigest()[:8]
     folder = folder or Path(config["runs_dir"]) / source.name / f"evaluate-{name}-{identity}"
-    found = read_results(folder)
-    if found is not None and found.get("evaluated") != identity:
+    found, begun = read_results(folder), folder / "config.json"
+    if begun.exists() and read_json(begun, _MAX_BYTES).get("evaluated") != identity:
         raise MusictagError(f"{folder} has the results of something else; choose another folder")
-    if found is not None and ("robustness" in found or not robustness):
+    if found is not None and has_intervals(found, config) and ("robustness" in found or not robustness):
         return folder, found
+    robustness = robustness or bool(found and "robustness" in found)
     prepared = prepared_songs(source, manifest, config)
     manifest = prepared.manifest.with_tags([tag for tag in prepared.manifest.tags if tag.name in columns])
     chosen = [tagger.tag_names.index(columns[tag.name]) for tag in manifest.tags]
     songs = _TestSongs(tagger, prepared, manifest, chosen, config)
     folder.mkdir(parents=True, exist_ok=True)
-    with lock_run(folder):
-        began = time.perf_counter()
+    with lock_run(folder, folder / ".lock"):
+        write_json(begun, songs.described_config(name) | {"evaluated": identity})
         test = songs.scored(folder)
-        content = songs.described(name, source, time.perf_counter() - began)
+        content = songs.described(name, source)
         content |= {"run": folder.name, "evaluated": identity, "tag_names": columns, "test": test}
         if "calibration" in tagger.facts:
             of_tags, scored = [tagger.calibration["tags"][k] for k in chosen], read_predictions(folder)
@@ -98,7 +102,6 @@ def evaluate(
             }
             write_robustness(content["robustness"], folder)
         plot_tags(test, folder / "tags.png")
-        write_json(folder / "config.json", content["config"])
         write_json(folder / "metrics.json", content)
     return folder, content
 
@@ -198,10 +201,26 @@ class _TestSongs:
         found = read_predictions(folder)
         return song_metrics(found.scores, found.targets, names, kinds, **intervals(self.config))
 
-    def described(self, name: str, source: Source, seconds: float) -> dict[str, Any]:
+    def speed(self) -> float:
+        """Seconds of audio per second, by a few songs: all may have been scored before."""
+        store = self.prepared.store
+        chosen = np.linspace(0, len(self.manifest) - 1, _TIMED_SONGS).astype(int)
+        songs = [store.read(row) for row in store.rows_of(self.manifest.column("song_id"))[chosen].tolist()]
+        began = time.perf_counter()
+        for song in songs:
+            self.tagger.predict_song(heard(self.tagger, song))
+        return sum(map(len, songs)) / _RATE / (time.perf_counter() - began)
+
+    def described_config(self, name: str) -> dict[str, Any]:
+        """The configuration as of a run of this ``name``."""
+        names = self.config["names"] | {"model": name, "baseline": None}
+        return self.config | {"names": names, "init_from": None}
+
+    def described(self, name: str, source: Source) -> dict[str, Any]:
         """What metrics.json says beyond the scores, as of a run that trained nothing."""
         store, config, training = self.prepared.store, self.config, self.tagger.facts.get("training", {})
         samples = store.num_samples[store.rows_of(self.manifest.column("song_id"))].sum()
+        speed = self.speed()
         unknown = ("frontend", "backend", "baseline", "parameters", "epochs", "best_epoch", "validation")
         return dict.fromkeys(unknown) | {
             "data": source.name,
@@ -216,12 +235,12 @@ class _TestSongs:
             "tags_unlearnt": [],
             "speed": {
                 "train_audio_seconds_per_second": None,
-                "test_audio_seconds_per_second": float(samples / _RATE) / max(seconds, 1e-9),
+                "test_audio_seconds_per_second": speed,
             },
-            "seconds": {"test": round(seconds, 3)},
+            "seconds": {"test": round(float(samples / _RATE) / speed, 3)},
             "device": "cpu",
             **machine_and_code(),
-            "config": config | {"names": config["names"] | {"model": name, "baseline": None}, "init_from": None},
+            "config": self.described_config(name),
         }
 
 

@@ -134,7 +134,7 @@ def deciding(config: dict[str, Any], locations: Collection[str]) -> dict[str, An
 
     ``locations``: keys of the data set that hold paths.
     """
-    as_before = [key for key, value in LATER_KEYS.items() if _value(config, key) == value]
+    as_before = [key for key, value in LATER_KEYS.items() if value_of(config, key) == value]
     places = [f"data.{name}" for name in locations]
     decides = without(config, (*INDIFFERENT_KEYS, *CONDITIONAL_KEYS, *as_before, *places))
     # a single number where all are equal, as in a run of an earlier version, which had no others
@@ -143,7 +143,7 @@ def deciding(config: dict[str, Any], locations: Collection[str]) -> dict[str, An
     return decides | ({"seed": next(iter(seeds.values()))} if same else {"seeds": seeds})
 
 
-def _value(config: Any, key: str) -> Any:
+def value_of(config: Any, key: str) -> Any:
     """The value of a dotted key; None if it is not there."""
     for name in key.split("."):
         config = config.get(name) if isinstance(config, Mapping) else None

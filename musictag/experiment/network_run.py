@@ -149,7 +149,9 @@ class NetworkRun(Run):
         data.setup()
         if data.tags != source.learnable_manifest().tags:  # some tags are lost with songs that could not be read
             pl.seed_everything(config["seeds"]["initialisation"], workers=True, verbose=False)
+            precision = module.precision
             module, started_from = _model(config, source, data, data.tags)
+            module.precision = precision
         if module.distillation is not None:
             rank_zero_say(module.distillation.about)
             if config["distillation"]["stored"]:
@@ -229,7 +231,7 @@ class NetworkRun(Run):
                     | {"choices": with_test(choices, others | {best_epoch: scores}, data)}
                     | {"precision": trainer.precision},
                     device=str(trainer.strategy.root_device),
-                    on_scored=partial(_add_scores, best_path, best),
+                    on_scored=lambda facts: store_tagger(best_path, best.description | facts, best.state),
                 )
                 remove_choices(run_dir)
                 tracker.finish(metrics, data, scores)
@@ -259,11 +261,6 @@ def _evaluate_as_given(
     return {name: value for name, value in values.items() if name.startswith("val_")}
 
 
-def _add_scores(path: Path, stored: StoredTagger, facts: dict[str, Any]) -> None:
-    """Add the scores on the test songs, the calibration and what it was trained on to the file of the tagger."""
-    store_tagger(path, stored.description | facts, stored.state)
-
-
 def _model(
     config: dict[str, Any], source: Source, data: SongDataModule, tags: Sequence[Tag]
 ) -> tuple[TaggingModule, str | None]:
@@ -283,10 +280,15 @@ def _with_precision(config: dict[str, Any], module: TaggingModule, last: Path) -
         precision, reason = _read_last(last)["precision"], "as before"
     else:
         on_gpu = settings.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-        device = torch.device("cuda" if on_gpu else "cpu")
-        precision, reason = choose_precision(
-            module.tagger, module.loss, config["data"]["batch_size"], device, config["seeds"]["order"]
-        )
+        devices = settings.get("devices")
+        gpu = f"cuda:{devices[0]}" if isinstance(devices, list) else "cuda"
+        device = torch.device(gpu if on_gpu else "cpu")
+        try:
+            precision, reason = choose_precision(
+                module.tagger, module.loss, config["data"]["batch_size"], device, config["seeds"]["order"]
+            )
+        except torch.OutOfMemoryError:
+            precision, reason = "bf16-mixed", "a step in float32 needs more memory than there is"
     module.precision = precision
     rank_zero_say(f"Precision {precision}: {reason}")
     return config | {"trainer": settings | {"precision": precision}}

@@ -20,12 +20,13 @@ class RunLocked(MusictagError):
 
 
 @contextmanager
-def lock_run(run_dir: Path) -> Iterator[None]:
+def lock_run(run_dir: Path, path: Path | None = None) -> Iterator[None]:
     """Lock the folder, which need not exist yet, while the context lasts; a killed process releases its lock.
 
-    Raises RunLocked if another process holds the lock, and MusictagError if the folder is not writable.
+    ``path``: of the lock, by default beside the folders of all data sets. Raises RunLocked if another process holds the
+    lock, and MusictagError if the folder is not writable.
     """
-    path = _lock_path(run_dir)
+    path = path or _lock_path(run_dir)
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +34,7 @@ def lock_run(run_dir: Path) -> Iterator[None]:
     except Timeout:
         raise RunLocked(f"another process is working on {run_dir}; wait for it, or stop it") from None
     except OSError as error:
-        raise _not_writable(path.parents[1], error.strerror or str(error)) from error
+        raise _not_writable(path.parents[path.parent.name == _LOCKS], error.strerror or str(error)) from error
     try:
         _check_folder(run_dir)
         yield
@@ -90,6 +91,7 @@ def write_error(run_dir: Path, reason: str) -> None:
 
 def _lock_path(run_dir: Path) -> Path:
     # outside the folder, so that a run that cannot begin leaves none. Never removed: with two files there are two locks
+    run_dir = Path(os.path.abspath(run_dir))  # a relative one may have a single part
     return run_dir.parents[1] / _LOCKS / f"{run_dir.parent.name}-{run_dir.name}.lock"
 
 

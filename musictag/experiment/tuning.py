@@ -18,7 +18,7 @@ from typing import Any
 from musictag.common.errors import MusictagError
 from musictag.evaluation.metrics import monitors
 from musictag.experiment.builders import shared_source
-from musictag.experiment.identity import canonical, deciding, system_label
+from musictag.experiment.identity import canonical, deciding, system_label, value_of
 from musictag.experiment.results.files import read_results
 from musictag.experiment.run import make_run
 from musictag.experiment.sweeps.lists import list_path, read_jobs
@@ -110,14 +110,14 @@ def _by_size(runs: Sequence[Mapping[str, Any]], monitor: str) -> dict[int, list[
     tried: dict[int, dict[str, list[Mapping[str, Any]]]] = {}
     for run in runs:
         songs = run["config"]["data"]["train_songs"] or run["songs"]["train"]
-        settings = {key: get(run["config"], key) for key in keys}
+        settings = {key: value_of(run["config"], key) for key in keys}
         tried.setdefault(songs, {}).setdefault(repr(canonical(settings)), []).append(run)
     sign = -1 if monitors().get(monitor) == "max" else 1
     found = {}
     for songs, points in sorted(tried.items()):
         listed = [
             Tried(
-                settings={key: get(same[0]["config"], key) for key in keys},
+                settings={key: value_of(same[0]["config"], key) for key in keys},
                 score=fmean(_score(run, monitor) for run in same),
                 seeds=len(same),
                 config=same[0]["config"],
@@ -147,13 +147,6 @@ def differing(configs: Sequence[Mapping[str, Any]], prefix: str = "") -> list[st
     return found
 
 
-def get(config: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key; None if there is none."""
-    group, _, rest = key.partition(".")
-    value = config.get(group)
-    return get(value or {}, rest) if rest else value
-
-
 def _point(config: Mapping[str, Any]) -> dict[str, Any]:
     grid, point, system = config["tuning"]["grid"] or {}, config["tuning"]["point"], system_label(config)
     counts = {name: len(points) for name, points in grid.items()}
@@ -176,7 +169,7 @@ def _put(config: dict[str, Any], key: str, value: Any, source: str) -> Any:
     """Set a dotted key that exists, unless it is to be missing; returns the value that it had. Augmentations and
     callbacks, and their groups, need not exist."""
     *groups, last = key.split(".")
-    if value is None and get(config, key) is None:
+    if value is None and value_of(config, key) is None:
         return None
     can_be_new = (groups or [last])[0] in _NAMED and len(groups) < 2
     place: Any = config

@@ -101,7 +101,7 @@ def check_targets(spec: Any, trust: Sequence[str] = ()) -> None:
     packages in ``trust``. Nothing is imported.
     """
     plugins = {entry.module.partition(".")[0] for entry in entry_points(group=PLUGINS)}
-    for target in _targets(spec):
+    for target in targets(spec):
         if not isinstance(target, str) or not _DOTTED_NAME.fullmatch(target):
             raise MusictagError(f"_target_ is {excerpt(target)}; it must be the dotted name of a class")
         package = target.partition(".")[0]
@@ -114,7 +114,7 @@ def check_targets(spec: Any, trust: Sequence[str] = ()) -> None:
             )
 
 
-def _targets(spec: Any) -> Iterator[Any]:
+def targets(spec: Any) -> Iterator[Any]:
     """Every ``_target_`` in a spec and in the specs inside it."""
     if isinstance(spec, Mapping):
         if "_target_" in spec:
@@ -122,7 +122,7 @@ def _targets(spec: Any) -> Iterator[Any]:
         spec = list(spec.values())
     if isinstance(spec, list):
         for item in spec:
-            yield from _targets(item)
+            yield from targets(item)
 
 
 def find_class(target: Any, contract: type) -> type:

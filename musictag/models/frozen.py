@@ -17,7 +17,7 @@ from musictag.models.frontends import FrontEnd
 from musictag.models.network import TaggingNetwork
 
 #: Settings that matter in training only: weights that were trained with others still fit.
-TRAINING_SETTINGS = ("dropout", "dropouts", "norm_momentum")
+TRAINING_SETTINGS = ("dropout", "dropouts", "encoder_dropout", "attention_dropout", "norm_momentum")
 
 
 def only_head_learns(network: TaggingNetwork) -> bool:

@@ -216,12 +216,8 @@ class Stage:
         # copied, as a kernel with one input channel is contiguous in both ways, and its strides tell which is meant
         self._weight = torch.empty_like(weight, dtype=self._dtype, memory_format=self._layout).copy_(weight)
         self._bias = self._shift.to(self._dtype)
-        self._how = (
-            self._image(conv.stride, 1),
-            self._image(conv.padding, 0),
-            self._image(conv.dilation, 1),
-            conv.groups,
-        )
+        settings = ((conv.stride, 1), (conv.padding, 0), (conv.dilation, 1))
+        self._how = (*(self._image(setting, height) for setting, height in settings), conv.groups)
         self._is_relu = bool((self._lower == 0).all() and (self._upper == torch.inf).all())
         self._is_bounded = bool((self._lower.isfinite() | self._upper.isfinite()).any())
         self._bounds = [bound[:, None, None].to(self._dtype) for bound in (self._lower, self._upper)]

@@ -6,7 +6,9 @@ Legend: B patches, C channels, T frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import prod
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +43,12 @@ class SameConv1d(nn.Conv1d):
             half = self.kernel_size[0] // 2
             features = F.pad(features, (half - 1, half))
         return super().forward(features)
+
+
+def check_choice(key: str, value: Any, allowed: Iterable[str]) -> None:
+    """Raise MusictagError unless the setting ``key`` has one of the ``allowed`` values."""
+    if value not in (names := tuple(allowed)):
+        raise MusictagError(f"{key} is {value!r}; allowed: {', '.join(names)}")
 
 
 def scaled(filters: Sequence[int], multiplier: float) -> tuple[int, ...]:
@@ -100,6 +108,43 @@ def initialise(module: nn.Module) -> None:
             nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+class Step(NamedTuple):
+    """A convolution or a max-pooling along one axis, with ``padding`` on both sides."""
+
+    window: int
+    stride: int = 1
+    padding: int = 0
+
+
+def size_after(steps: Sequence[Step], size: int) -> int:
+    """The size that ``steps`` leave of an axis of ``size``; 0 if it is too short."""
+    for window, stride, padding in steps:
+        size = max(size + 2 * padding - window, -stride) // stride + 1
+    return size
+
+
+def smallest_size(steps: Sequence[Step]) -> int:
+    """The shortest axis of which ``steps`` leave anything."""
+    size = 1
+    for window, stride, padding in reversed(steps):
+        size = max(1, (size - 1) * stride + window - 2 * padding)
+    return size
+
+
+def stride_of(steps: Sequence[Step]) -> int:
+    """The stride of all ``steps`` together, in positions of their input."""
+    return prod(step.stride for step in steps)
+
+
+def receptive_field(steps: Sequence[Step]) -> int:
+    """The receptive field of all ``steps`` together, in positions of their input, without padding."""
+    field, jump = 1, 1
+    for window, stride, _ in steps:
+        field += (window - 1) * jump
+        jump *= stride
+    return field
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:

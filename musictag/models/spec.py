@@ -10,17 +10,11 @@ from musictag.common.errors import MusictagError
 from musictag.common.text import _SHOWN, excerpt, is_one_line
 
 TAG_KINDS = ("classification", "regression")
-
-
 MAX_TAGS = 100_000
-
-
 MAX_NAME_CHARACTERS = 1_000
-
 
 #: Limits of a front-end's or back-end's spec: values in all its lists and dictionaries, and levels of nesting.
 MAX_VALUES, MAX_DEPTH = 1_000, 16
-
 
 #: No setting is a larger number than this; the parts themselves refuse what is too large for them.
 LARGEST_SETTING = 2**24

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,8 +33,10 @@ def fit_tagger(
     seed: int,
     run_dir: Path,
     computed_by: SongFeatures | None = None,
-) -> FeatureTagger:
+) -> tuple[FeatureTagger, float]:
     """Fit the model of every tag and save all of them in ``run_dir``; finished ones in its folder ``tags`` are reused.
+
+    Returns the tagger, and the seconds that fitting took, also in processes before this one.
 
     ``features``: of the songs of each split, S×D, as ``computed_by`` computes them (default: the descriptors).
 
@@ -62,6 +65,7 @@ def fit_tagger(
         for k in np.argsort(~judged, kind="stable").tolist():
             path, tag = run_dir / _FITTED_FOLDER / f"{k:04d}.json", data.tags[k]
             if not path.exists():
+                began = time.perf_counter()
                 fitter = fitter or model.fitter(features["train"], features["validation"], seed)
                 if learnt[k]:
                     choices = [fitted[j]["chosen"] for j in np.flatnonzero(judged & learnt)] if not judged[k] else []
@@ -69,12 +73,14 @@ def fit_tagger(
                     found = fitter.fit(tag.kind, targets["train"][:, k], targets["validation"][:, k], chosen)
                 else:
                     found = constant_model(targets["train"][:, k], features["train"].shape[1])
-                write_json(path, {"name": tag.name, "kind": tag.kind, **found})
+                seconds = time.perf_counter() - began
+                write_json(path, {"name": tag.name, "kind": tag.kind, "seconds": seconds, **found})
             fitted[k] = _read_fitted(path)
             progress.show(len(fitted))
+    seconds = sum(tag.pop("seconds", 0.0) for tag in fitted.values())  # also of the process that began
     tagger = FeatureTagger(model, spec, [fitted[k] for k in range(len(fitted))], computed_by)
     tagger.save(run_dir / MODEL_FILE)
-    return tagger
+    return tagger, seconds
 
 
 def _read_fitted(path: Path) -> dict[str, Any]:

@@ -7,7 +7,8 @@ only known at run time (the run folder, the configuration) are passed to the par
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
 from musictag.common.errors import MusictagError
-from musictag.models.factory import lists_of, settings
+from musictag.models.factory import lists_of, settings, targets
 
 T = TypeVar("T")
 _HYDRAS_OWN = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
@@ -29,13 +30,14 @@ def make(key: str, spec: Any, contract: type[T] | tuple[type[T], ...], **derived
     Raises MusictagError as ``check_part`` does, and for settings that the part itself refuses.
     """
     check_part(key, spec)
-    parameters, _ = accepted(get_object(spec["_target_"]))
+    target = get_object(spec["_target_"])
+    parameters, _ = accepted(target)
     taken = {name: value for name, value in derived.items() if name in parameters and name not in spec}
-    spec = _with_lists(spec)
+    spec = lists_of(spec, settings(target) if isinstance(target, type) else {})  # single values where lists are wanted
     # plain values bypass OmegaConf, which would take the ${ in a file's name for an interpolation: all are resolved
-    parts = {name: value for name, value in spec.items() if name in _HYDRAS_OWN or _names_a_part(value)}
+    parts = {name: value for name, value in spec.items() if name in _HYDRAS_OWN or list(targets(value))}
     plain = {name: value for name, value in spec.items() if name not in parts}
-    with _Refusals(key):
+    with _refusals(key):
         part = instantiate(parts, _partial_=True, _convert_="all")(**plain, **taken)
     if not isinstance(part, contract):
         wanted = contract if isinstance(contract, tuple) else (contract,)
@@ -47,7 +49,7 @@ def make(key: str, spec: Any, contract: type[T] | tuple[type[T], ...], **derived
 def make_partial(key: str, spec: Any) -> partial:
     """The same for a part that is called later with its remaining arguments: an optimizer, a scheduler."""
     check_part(key, spec)
-    with _Refusals(key):
+    with _refusals(key):
         return instantiate(spec, _partial_=True, _convert_="all")
 
 
@@ -68,18 +70,6 @@ def check_part(key: str, spec: Any) -> None:
     for name in given:
         if isinstance(spec[name], Mapping) and "_target_" in spec[name]:
             check_part(f"{key}.{name}", spec[name])
-
-
-def _with_lists(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """``spec`` with single values as lists where a class is annotated so."""
-    target = get_object(spec["_target_"])
-    return lists_of(spec, settings(target) if isinstance(target, type) else {})
-
-
-def _names_a_part(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return "_target_" in value or any(map(_names_a_part, value.values()))
-    return isinstance(value, list) and any(map(_names_a_part, value))
 
 
 def closest(name: str, allowed: Any) -> str:
@@ -109,23 +99,18 @@ def accepted(target: Callable[..., Any]) -> tuple[list[str], bool]:
     return list(dict.fromkeys(names)), True
 
 
-class _Refusals:
-    """A context that turns errors of a part or of Hydra into a MusictagError that names the key."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: Any, error: BaseException | None, *__: Any) -> None:
-        if isinstance(error, Exception) and not isinstance(error, MusictagError):
-            cause = _root(error)
-            if isinstance(cause, MusictagError):
-                raise cause from error
-            raise MusictagError(
-                f"{self._key} cannot be created with these settings: {cause}. See the {self._key}.* keys"
-            ) from error
+@contextmanager
+def _refusals(key: str) -> Iterator[None]:
+    """Turns errors of a part or of Hydra into a MusictagError that names the key."""
+    try:
+        yield
+    except MusictagError:
+        raise
+    except Exception as error:
+        cause = _root(error)
+        if isinstance(cause, MusictagError):
+            raise cause from error
+        raise MusictagError(f"{key} cannot be created with these settings: {cause}. See the {key}.* keys") from error
 
 
 def _root(error: BaseException) -> BaseException:

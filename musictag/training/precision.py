@@ -30,7 +30,7 @@ def choose_precision(
     if not has_bfloat16(device):
         return "32-true", f"this {device.type} has no instructions for bfloat16"
     patches = batch_size if device.type == "cuda" else min(batch_size, _CPU_PATCHES)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         waveform = 0.1 * torch.randn(patches, network.input_samples)
         trial = TaggingNetwork(**network.spec)

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 #: Ctrl-C; preemption and `kill`; the signals that Slurm is told to send before it ends a job.
@@ -88,4 +88,5 @@ class SignalHandler:
             # not print, which is not reentrant and may be interrupted by this handler
             name = signal.Signals(signum).name
             again = "; Ctrl-C again stops at once" if signum == signal.SIGINT else ""
-            os.write(sys.__stderr__.fileno(), f"\n{name}: {self._promise}{again}\n".encode())
+            with suppress(OSError):  # whoever reads it, such as tee, may have been stopped by the same key
+                os.write(sys.__stderr__.fileno(), f"\n{name}: {self._promise}{again}\n".encode())

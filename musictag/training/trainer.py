@@ -14,6 +14,7 @@ from musictag.common.errors import MusictagError
 from musictag.models.pretrained import TAGGER_FILE
 from musictag.training.augmentations import Augment, Augmentation
 from musictag.training.best_epoch import Rule, choice_path, rules
+from musictag.training.callbacks.averaging import WeightAverage
 from musictag.training.callbacks.checkpoints import AtomicCheckpointIO, BestTagger, EpochCheckpoint, StepCheckpoint
 from musictag.training.callbacks.history import History
 from musictag.training.flags import check_flags
@@ -42,6 +43,8 @@ def build_trainer(
             "without callbacks.checkpoint an interrupted run cannot be resumed; to save only after epochs, use "
             "callbacks.checkpoint.minutes=null"
         )
+    if sum(isinstance(callback, WeightAverage) for callback in callbacks) > 1:
+        raise MusictagError("callbacks: a run can have one average of the weights; leave out the others")
     others = rules(monitor, smoothing) if config["evaluation"]["compare_choices"] else {}
     ours = {
         # a checkpoint within an epoch comes last, when all have counted the batch that has just ended
@@ -52,7 +55,7 @@ def build_trainer(
             *sorted(callbacks, key=lambda callback: isinstance(callback, StepCheckpoint)),
             BestTagger(run_dir / TAGGER_FILE, Rule(monitor, smoothing), history),
             *(BestTagger(choice_path(run_dir, name), rule, history) for name, rule in others.items()),
-            EpochCheckpoint(run_dir, "last"),
+            EpochCheckpoint(run_dir / "last.ckpt"),
             *([pl.callbacks.RichProgressBar(leave=False)] if interactive() else []),
         ],
         "logger": loggers or False,
@@ -118,7 +121,7 @@ def quieten_lightning() -> None:
     """Silence messages and warnings of Lightning about what is intended here."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
-        "Checkpoint directory",
+        "Be aware that when using `ckpt_path`",  # of checkpoints that an earlier version wrote
         "The number of training batches",
         ".*does not have many workers",
         "Found .* in eval mode",

@@ -60,9 +60,33 @@ def test_its_own_data_set_gives_the_scores_of_the_run(
     kept = (out / "a semitone higher" / "predictions.npz").stat().st_mtime_ns
     assert main(command) == 0
     assert (out / "a semitone higher" / "predictions.npz").stat().st_mtime_ns == kept
-    assert json.loads((out / "metrics.json").read_text())["robustness"] == found["robustness"]
+    again = json.loads((out / "metrics.json").read_text())
+    assert again["robustness"] == found["robustness"]
+    speeds = [content["speed"]["test_audio_seconds_per_second"] for content in (found, again)]
+    assert 0.02 < speeds[1] / speeds[0] < 50  # not of songs that were scored before
+    # other intervals are asked for, of all that was scored
+    assert (
+        main(["evaluate", "--model", str(folder), *words[:-1], "evaluation.bootstrap_resamples=30", "--out", str(out)])
+        == 0
+    )
+    again = json.loads((out / "metrics.json").read_text())
+    assert again["test"]["resamples"] == again["robustness"]["the middle half"]["resamples"] == 30
     assert main(["evaluate", "--model", str(folder), *words, "--out", str(folder)]) == 1
     assert "has the results of something else" in capsys.readouterr().err
+
+
+def test_a_beginning_of_another_model_is_not_continued(
+    trained: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, words = trained
+    monkeypatch.chdir(tmp_path)
+    command = ["evaluate", "--model", str(folder), *words, "--out", "out"]  # a single part, whose lock is inside
+    assert main(command) == 0
+    assert not (tmp_path.parent / ".locks").exists()
+    (tmp_path / "out" / "metrics.json").unlink()
+    assert main([*command, "--hop", "0.7"]) == 1
+    assert "has the results of something else" in capsys.readouterr().err
+    assert main(command) == 0
 
 
 def test_with_a_hop_the_same_tagger_is_another_system(

@@ -147,9 +147,10 @@ def assert_is(run_dir: Path, expected: Trained) -> None:
     assert last["global_step"] == expected.steps
     last_weights = {name.removeprefix("tagger."): value for name, value in last["state_dict"].items()}
     for weights, plain in ((best.state, expected.states[expected.best_epoch]), (last_weights, expected.states[-1])):
-        torch.testing.assert_close(weights, plain, rtol=1e-4, atol=1e-5)
+        # Adam makes steps of rounding errors, where a gradient is next to nothing
+        torch.testing.assert_close(weights, plain, rtol=1e-4, atol=1e-4)
     scores = np.load(run_dir / "predictions.npz")["scores"]
-    np.testing.assert_allclose(scores, expected.test_scores, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(scores, expected.test_scores, rtol=0, atol=1e-4)
 
 
 def one_cycle(highest: float, step: int, all_steps: int) -> dict[str, Any]:

@@ -267,8 +267,8 @@ FAULTS = (
     Fault(
         "attention weights are dropped in evaluation",
         "musictag/models/backends/self_attention.py",
-        "rate = self.attention_dropout if self.training else 0.0",
-        "rate = self.attention_dropout",
+        "rate = self.attention_dropout.p if self.training else 0.0",
+        "rate = self.attention_dropout.p",
         "models/backends/test_self_attention.py::test_attention_weights_are_dropped_in_training_only",
     ),
     Fault(

@@ -94,6 +94,14 @@ def test_a_run_keeps_its_precision(
     assert "Precision bf16-mixed: as before" in capsys.readouterr().out
 
 
+def test_a_gpu_without_the_memory_for_float32_gets_bfloat16(config: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(network_run, "choose_precision", full)
+    assert experiment.run(config)["precision"] == "bf16-mixed"
+
+
 def test_several_processes_cannot_measure(config: dict) -> None:
     config["trainer"]["strategy"] = {"_target_": "pytorch_lightning.strategies.DDPStrategy", "broadcast_buffers": False}
     with pytest.raises(MusictagError, match="auto measures in a single process"):

@@ -70,6 +70,26 @@ def test_batch_norms_are_measured_anew() -> None:
     assert not norm.training
 
 
+def test_layers_that_are_trained_later_are_measured_too() -> None:
+    """As after an interruption: finetune.unfreeze_epochs gives one more block to training."""
+    network = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2))
+    module, callback = SimpleNamespace(tagger=network, device=torch.device("cpu")), EpochAverage()
+    found = []
+    for trained in (network[1:], network):
+        callback.on_train_epoch_start(None, module)
+        network.eval()
+        trained.train()
+        callback.on_train_batch_end(None, module)
+        found.append(list(callback._norms))
+    assert found == [[network[1]], [network[0], network[1]]]
+
+
+def test_two_averages_are_refused(tiny_catalogue: Path, tmp_path: Path) -> None:
+    second = "+callbacks.mine._target_=musictag.training.callbacks.averaging.EpochAverage"
+    with pytest.raises(MusictagError, match="can have one average of the weights"):
+        run("data=catalogue", f"data.path={tiny_catalogue}", *TINY, *folders(tmp_path), "recipe=ema", second)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [(lambda: MovingAverage(1.0), "decay=1.0 must be above 0"), (lambda: EpochAverage(1.0), "start=1.0")],

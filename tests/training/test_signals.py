@@ -213,6 +213,19 @@ def test_signals_are_heard_in_the_main_thread_alone_and_given_back() -> None:
     assert heard == [True]
 
 
+def test_nobody_need_read_what_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In `python train.py 2>&1 | tee log`, Ctrl-C stops tee, too."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        monkeypatch.setattr("sys.__stderr__", closed)
+        handler = SignalHandler(promise="saving")
+        with handler.installed():
+            handler.defer(True)
+            os.kill(os.getpid(), signal.SIGINT)
+            assert handler.signum == signal.SIGINT
+
+
 def test_while_training_a_signal_waits_and_a_second_ctrl_c_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     signal_handler = SignalHandler()
     with signal_handler.installed():

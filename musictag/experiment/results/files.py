@@ -99,13 +99,14 @@ def results_as_asked(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | 
     if label is not None and label != metrics["config"].get("label"):
         with lock_run(run_dir):
             metrics = _with_config(run_dir, metrics, {"label": label})
-    if _has_intervals(metrics, config):
+    if has_intervals(metrics, config):
         return metrics
     with lock_run(run_dir):
         return _with_intervals(run_dir, metrics, config)
 
 
-def _has_intervals(metrics: dict[str, Any], config: dict[str, Any]) -> bool:
+def has_intervals(metrics: dict[str, Any], config: dict[str, Any]) -> bool:
+    """Whether the intervals of finished results are those that ``config`` asks for, of all metrics."""
     found, asked = metrics["test"], config["evaluation"]
     intervals = (found["resamples"], found["confidence"]) == (asked["bootstrap_resamples"], asked["confidence"])
     return intervals and all(key in found for key in METRICS)

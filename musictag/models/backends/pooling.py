@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from musictag.common.errors import MusictagError
 from musictag.models.backends import BackEnd
 from musictag.models.backends.dense import hidden_layers
+from musictag.models.layers import check_choice
 
 NORM_EPS = 1e-5  # torch's default, with which the short-chunk model was trained
 
@@ -42,8 +42,7 @@ class Pooling(BackEnd):
         norm_momentum: float = 0.1,
     ):
         super().__init__()
-        if pooling not in POOLINGS:
-            raise MusictagError(f"backend.pooling is {pooling!r}; allowed: {', '.join(POOLINGS)}")
+        check_choice("backend.pooling", pooling, POOLINGS)
         self.pool = POOLINGS[pooling](in_channels)
         self.min_frames = self.pool.min_frames
         self.hidden, width = hidden_layers(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.backends import BackEnd, check_layers
-from musictag.models.layers import full_precision
+from musictag.models.layers import check_choice, full_precision
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -42,8 +42,7 @@ class Recurrent(BackEnd):
         dropout: float = 0.3,
     ):
         super().__init__()
-        if cell not in CELLS:
-            raise MusictagError(f"backend.cell is {cell!r}; allowed: {', '.join(CELLS)}")
+        check_choice("backend.cell", cell, CELLS)
         check_layers(num_layers)
         if units < 1:
             raise MusictagError(f"backend.units={units} must be at least 1")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from musictag.common.errors import MusictagError
 from musictag.models.backends import BackEnd
 from musictag.models.inference_form import Chain
-from musictag.models.layers import BATCH_NORM_MOMENTUM, initialise
+from musictag.models.layers import BATCH_NORM_MOMENTUM, check_choice, initialise
 from musictag.models.layers import batch_norm as normalise
 
 KERNEL_FRAMES = 7
@@ -41,8 +40,7 @@ class Residual(BackEnd):
         norm_momentum: float = BATCH_NORM_MOMENTUM,
     ):
         super().__init__()
-        if batch_norm not in ("reference", "per_channel"):
-            raise MusictagError(f"backend.batch_norm is {batch_norm!r}; allowed: reference, per_channel")
+        check_choice("backend.batch_norm", batch_norm, ("reference", "per_channel"))
         scalar = batch_norm == "reference"
         self.conv1 = nn.Conv1d(in_channels, filters, KERNEL_FRAMES)
         self.norm1 = normalise(filters, norm_momentum)

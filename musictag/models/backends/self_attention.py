@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.backends import BackEnd, check_layers
-from musictag.models.layers import conv_norm_relu
+from musictag.models.layers import check_choice, conv_norm_relu
 
 FEED_FORWARD = 4  # times as many units inside the feed-forward half of a layer
 LAYER_NORM_EPS = 1e-12  # BERT's
@@ -51,8 +51,7 @@ class SelfAttention(BackEnd):
         norm_momentum: float = 0.1,
     ):
         super().__init__()
-        if positions not in ("sinusoidal", "none"):
-            raise MusictagError(f"backend.positions is {positions!r}; allowed: sinusoidal, none")
+        check_choice("backend.positions", positions, ("sinusoidal", "none"))
         check_layers(num_layers)
         if min(hidden_units, num_heads) < 1:
             raise MusictagError(f"must be at least 1: backend.hidden_units={hidden_units} .num_heads={num_heads}")
@@ -93,19 +92,19 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, units: int, num_heads: int, dropout: float, attention_dropout: float):
         super().__init__()
-        self.num_heads, self.attention_dropout = num_heads, attention_dropout
+        self.num_heads = num_heads
         self.query_key_value = nn.Linear(units, 3 * units)
         self.attended = nn.Linear(units, units)
         self.norm1 = nn.LayerNorm(units, eps=LAYER_NORM_EPS)
         self.widen = nn.Linear(units, FEED_FORWARD * units)
         self.narrow = nn.Linear(FEED_FORWARD * units, units)
         self.norm2 = nn.LayerNorm(units, eps=LAYER_NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.attention_dropout = nn.Dropout(dropout), nn.Dropout(attention_dropout)
 
     def forward(self, frames: Tensor) -> Tensor:
         heads = self.query_key_value(frames).unflatten(-1, (3, self.num_heads, -1))  # B×T×3×N×(H/N)
         query, key, value = heads.permute(2, 0, 3, 1, 4).unbind()
-        rate = self.attention_dropout if self.training else 0.0
+        rate = self.attention_dropout.p if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=rate).transpose(1, 2).flatten(2)
         frames = self.norm1(frames + self.dropout(self.attended(mixed)))
         return self.norm2(frames + self.dropout(self.narrow(F.gelu(self.widen(frames)))))

@@ -19,7 +19,6 @@ from musictag.common.errors import MusictagError
 from musictag.common.files import read_json
 from musictag.common.processes import available_cores
 from musictag.common.text import excerpt, is_one_line
-from musictag.models.baselines.lightgbm_text import checked_trees
 from musictag.models.spec import TAG_KINDS
 
 # libraries are imported where they are used: computing the identity of a run does not need them
@@ -138,19 +137,6 @@ def constant_predictor(model: dict[str, Any]) -> Predictor:
     if not isinstance(constant, int | float) or not 0 <= constant <= 1:
         raise MusictagError(f"the constant score of a tag is damaged: {excerpt(constant)}")
     return lambda features: np.full(len(features), float(constant))
-
-
-def _trees(booster: Any, num_leaves: int, rounds: int) -> dict[str, Any]:
-    """The model of a tag: its first ``rounds`` trees."""
-    text = checked_trees(booster.model_to_string(num_iteration=rounds))
-    leaves = [int(line.partition("=")[2]) for line in text.splitlines() if line.startswith("num_leaves=")]
-    return {
-        "chosen": {"num_leaves": num_leaves, "rounds": rounds},
-        "trees": len(leaves),
-        "leaves": sum(leaves),
-        "importances": shares(booster.feature_importance("gain", iteration=rounds)),
-        "lightgbm": text,
-    }
 
 
 def _counted(chosen: Sequence[float]) -> dict[str, int]:

@@ -37,14 +37,10 @@ class Linear(FeatureModel):
         self.penalties = list(penalties)
 
     def fitter(self, train: np.ndarray, validation: np.ndarray, seed: int) -> Fitter:
-        pass
-
         return LinearFitter(self, train, validation)
 
     def predictor(self, model: dict[str, Any], kind: str) -> Predictor:
         from scipy.special import expit
-
-        from musictag.models.baselines.regressions import line_scores
 
         try:
             weights, offset = np.array(model["weights"], dtype=np.float64), float(model["offset"])

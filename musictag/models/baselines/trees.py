@@ -10,7 +10,7 @@ import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.common.text import as_list
-from musictag.models.baselines import FeatureModel, Fitter, Predictor, _counted, _trees
+from musictag.models.baselines import FeatureModel, Fitter, Predictor, _counted, shares
 from musictag.models.baselines.lightgbm_text import checked_trees
 
 
@@ -142,3 +142,16 @@ class _TreeFitter(Fitter):
         if len(known) < len(targets):
             songs = songs.subset(known, params=self._parameters).construct()
         return songs.set_label(targets[known])
+
+
+def _trees(booster: Any, num_leaves: int, rounds: int) -> dict[str, Any]:
+    """The model of a tag: its first ``rounds`` trees."""
+    text = checked_trees(booster.model_to_string(num_iteration=rounds))
+    leaves = [int(line.partition("=")[2]) for line in text.splitlines() if line.startswith("num_leaves=")]
+    return {
+        "chosen": {"num_leaves": num_leaves, "rounds": rounds},
+        "trees": len(leaves),
+        "leaves": sum(leaves),
+        "importances": shares(booster.feature_importance("gain", iteration=rounds)),
+        "lightgbm": text,
+    }

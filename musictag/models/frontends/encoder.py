@@ -17,6 +17,7 @@ from torchaudio.transforms import Resample
 from musictag.common.errors import MusictagError
 from musictag.models.factory import find_class
 from musictag.models.frontends import FrontEnd
+from musictag.models.layers import full_precision
 
 UNKNOWN_LICENCE = "unknown"
 HUGGING_FACE = "musictag.models.frontends.huggingface.HuggingFace"
@@ -76,7 +77,9 @@ class EncoderFrontEnd(FrontEnd):
     def forward(self, waveform: Tensor) -> Tensor:
         if not self.num_frames(waveform.shape[-1]):
             raise RuntimeError(f"{waveform.shape[-1]} samples have no frame, which takes {self.min_samples}")
-        return self.encode(self.resample(waveform.float()))
+        with full_precision(waveform):  # under autocast the resampler would return samples of 16 bits
+            waveform = self.resample(waveform.float())
+        return self.encode(waveform)
 
     def num_frames(self, num_samples: int) -> int:
         return self.encoder_frames(-(-num_samples * self.encoder_rate // self.sample_rate))

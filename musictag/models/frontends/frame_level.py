@@ -13,7 +13,17 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.frontends import FrontEnd
-from musictag.models.layers import BATCH_NORM_MOMENTUM, full_precision, initialise, scaled
+from musictag.models.layers import (
+    BATCH_NORM_MOMENTUM,
+    Step,
+    check_choice,
+    full_precision,
+    initialise,
+    receptive_field,
+    scaled,
+    size_after,
+    stride_of,
+)
 from musictag.models.layers import batch_norm as normalise
 
 
@@ -57,17 +67,13 @@ class FrameLevel(FrontEnd):
                 f"frontend.strided_filters={strided_filters} frontend.filters={list(filters)}: "
                 "each layer needs at least 1 filter; use for example frontend.filters=[32,32]"
             )
-        if non_linearity not in ("relu", "log"):
-            raise MusictagError(f"frontend.non_linearity is {non_linearity!r}; allowed: relu, log")
+        check_choice("frontend.non_linearity", non_linearity, ("relu", "log"))
         channels = scaled((strided_filters, *filters), filter_multiplier)
         self.sample_rate = sample_rate
         self.out_channels = channels[-1]
-        self.filter_samples, self.stride_samples = filter_samples, stride_samples
-        self.filter_frames, self.pool_frames, self.num_pools = filter_frames, pool_frames, len(filters)
-        self.receptive_samples, self.hop_samples = filter_samples, stride_samples
-        for _ in filters:
-            self.receptive_samples += (filter_frames - 1 + pool_frames - 1) * self.hop_samples
-            self.hop_samples *= pool_frames
+        pooled = (Step(filter_frames), Step(pool_frames, pool_frames))
+        self.steps = (Step(filter_samples, stride_samples), *pooled * len(filters))
+        self.hop_samples, self.receptive_samples = stride_of(self.steps), receptive_field(self.steps)
 
         def norm(wide: int) -> list[nn.Module]:
             return [normalise(wide, norm_momentum)] if batch_norm else []
@@ -85,10 +91,7 @@ class FrameLevel(FrontEnd):
         return self.layers(waveform.unsqueeze(1))
 
     def num_frames(self, num_samples: int) -> int:
-        frames = max(num_samples - self.filter_samples + self.stride_samples, 0) // self.stride_samples
-        for _ in range(self.num_pools):
-            frames = max(frames - self.filter_frames + 1, 0) // self.pool_frames
-        return frames
+        return size_after(self.steps, num_samples)
 
 
 class LogCompression(nn.Module):

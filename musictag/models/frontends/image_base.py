@@ -6,54 +6,23 @@ Legend: B patches, N samples, F mel bands, C channels, T frames.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.frontends.spectrogram_base import SpectrogramFrontEnd
-from musictag.models.layers import batch_norm, conv_norm_relu
+from musictag.models.layers import (
+    Step,
+    batch_norm,
+    conv_norm_relu,
+    receptive_field,
+    size_after,
+    smallest_size,
+    stride_of,
+)
 
 TORCH_EPS = 1e-5  # epsilon of batch norm in models published in torch
 TORCH_MOMENTUM = 0.1
-
-
-class Step(NamedTuple):
-    """A convolution or a max-pooling along one axis, with ``padding`` on both sides."""
-
-    window: int
-    stride: int = 1
-    padding: int = 0
-
-
-def size_after(steps: Sequence[Step], size: int) -> int:
-    """The size that ``steps`` leave of an axis of ``size``; 0 if it is too short."""
-    for window, stride, padding in steps:
-        size = max(size + 2 * padding - window, -stride) // stride + 1
-    return size
-
-
-def smallest_size(steps: Sequence[Step]) -> int:
-    """The shortest axis of which ``steps`` leave anything."""
-    size = 1
-    for window, stride, padding in reversed(steps):
-        size = max(1, (size - 1) * stride + window - 2 * padding)
-    return size
-
-
-def stride_of(steps: Sequence[Step]) -> int:
-    """The stride of all ``steps`` together, in positions of their input."""
-    return prod(step.stride for step in steps)
-
-
-def receptive_field(steps: Sequence[Step]) -> int:
-    """The receptive field of all ``steps`` together, in positions of their input, without padding."""
-    field, jump = 1, 1
-    for window, stride, _ in steps:
-        field += (window - 1) * jump
-        jump *= stride
-    return field
 
 
 class ImageFrontEnd(SpectrogramFrontEnd):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchaudio import functional as audio
 
 from musictag.common.errors import MusictagError
-from musictag.models.layers import full_precision
+from musictag.models.layers import check_choice, full_precision
 
 #: Limit on a spectrogram from untrusted settings: numbers in its constants, bins times bands (64 MiB).
 MAX_CONSTANTS = 2**24
@@ -68,13 +68,9 @@ class LogMel(nn.Module):
             "n_fft": n_fft, "hop_samples": hop_samples, "num_mels": num_mels, "f_min_hz": f_min_hz,
             "f_max_hz": f_max_hz, "pad_mode": pad_mode, "mel": mel, "compression": compression,
         }  # fmt: skip
-        for name, value, allowed in (
-            ("pad_mode", pad_mode, ("constant", "reflect", "song")),
-            ("mel", mel, ("slaney", "htk")),
-            ("compression", compression, tuple(COMPRESSIONS)),
-        ):
-            if value not in allowed:
-                raise MusictagError(f"frontend.{name} is {value!r}; allowed: {', '.join(allowed)}")
+        check_choice("frontend.pad_mode", pad_mode, ("constant", "reflect", "song"))
+        check_choice("frontend.mel", mel, ("slaney", "htk"))
+        check_choice("frontend.compression", compression, COMPRESSIONS)
         if not 0 <= f_min_hz < f_max_hz <= sample_rate / 2:
             raise MusictagError(
                 f"frontend.f_min_hz={f_min_hz} frontend.f_max_hz={f_max_hz}: "

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from musictag.common.errors import MusictagError
 from musictag.models.frontends import FrontEnd
 from musictag.models.inference_form import Chain
-from musictag.models.layers import BATCH_NORM_MOMENTUM, batch_norm, conv_norm_relu, scaled
+from musictag.models.layers import BATCH_NORM_MOMENTUM, batch_norm, check_choice, conv_norm_relu, scaled
 
 BLOCKS = ("basic", "se", "res", "rese")
 NUM_LEVELS = 3
@@ -53,8 +53,7 @@ class SampleCNN(FrontEnd):
         sample_rate: int = 16000,
     ):
         super().__init__()
-        if block not in BLOCKS:
-            raise MusictagError(f"frontend.block is {block!r}; allowed: {', '.join(BLOCKS)}")
+        check_choice("frontend.block", block, BLOCKS)
         if not channels or min(channels) < 1:
             raise MusictagError(f"frontend.channels is {list(channels)}; it needs one positive number per layer")
         if multi_level and len(channels) <= NUM_LEVELS:

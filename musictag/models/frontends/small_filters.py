@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.models.frontends.image_base import ImageFrontEnd, Step, check_filters, check_pairs
-from musictag.models.layers import BATCH_NORM_MOMENTUM, batch_norm, scaled
+from musictag.models.layers import BATCH_NORM_MOMENTUM, batch_norm, check_choice, scaled
 
 ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU}
 
@@ -56,10 +56,8 @@ class SmallFilters(ImageFrontEnd):
                 f"frontend.dropouts is {list(dropouts)}; it needs a number from 0 to less than 1 for each of the "
                 f"{len(filters)} layers that frontend.filters has"
             )
-        if activation not in ACTIVATIONS:
-            raise MusictagError(f"frontend.activation is {activation!r}; allowed: {', '.join(ACTIVATIONS)}")
-        if norm not in ("before", "after"):
-            raise MusictagError(f"frontend.norm is {norm!r}; allowed: before, after (the activation)")
+        check_choice("frontend.activation", activation, ACTIVATIONS)
+        check_choice("frontend.norm", norm, ("before", "after"))
         layers: list[nn.Module] = []
         channels = (1, *scaled(filters, filter_multiplier))
         for (wide_in, wide_out), window, hop, dropout in zip(pairwise(channels), windows, hops, dropouts, strict=True):

@@ -10,7 +10,7 @@ from musictag.common.errors import MusictagError
 from musictag.models.frontends.spectrogram_base import SpectrogramFrontEnd
 from musictag.models.fused import Window, conv_relu_norm_pool, fusible
 from musictag.models.inference_form import Chain, MaxOverBands
-from musictag.models.layers import BATCH_NORM_MOMENTUM, SameConv1d, conv_relu_norm, initialise, scaled
+from musictag.models.layers import BATCH_NORM_MOMENTUM, SameConv1d, check_choice, conv_relu_norm, initialise, scaled
 
 VERTICAL_FRAMES = (7, 3, 1)
 HORIZONTAL_FRAMES = (165, 128, 64, 32)
@@ -40,8 +40,7 @@ class MusicallyMotivated(SpectrogramFrontEnd):
         num_mels = self.log_mel.num_mels
         if num_filters < 1 or num_mels < 3:
             raise MusictagError(f"frontend.num_filters={num_filters} frontend.num_mels={num_mels}: at least 1 and 3")
-        if branches not in ("both", "timbral", "temporal"):
-            raise MusictagError(f"frontend.branches is {branches!r}; allowed: both, timbral, temporal")
+        check_choice("frontend.branches", branches, ("both", "timbral", "temporal"))
         (n,) = scaled((num_filters,), filter_multiplier)
         timbral = [
             conv_relu_norm(nn.Conv2d(1, filters, (height, width), padding=(0, width // 2)), norm_momentum)

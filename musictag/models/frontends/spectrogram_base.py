@@ -14,7 +14,7 @@ from torch import Tensor
 from musictag.common.errors import MusictagError
 from musictag.models.frontends import FrontEnd
 from musictag.models.frontends.log_mel import LogMel
-from musictag.models.layers import BATCH_NORM_MOMENTUM, batch_norm, full_precision
+from musictag.models.layers import BATCH_NORM_MOMENTUM, batch_norm, check_choice, full_precision
 
 
 class SpectrogramFrontEnd(FrontEnd):
@@ -44,8 +44,7 @@ class SpectrogramFrontEnd(FrontEnd):
         compression: str = "log10",
     ):
         super().__init__()
-        if normalise not in ("dataset", "batch_norm", "none"):
-            raise MusictagError(f"frontend.normalise is {normalise!r}; allowed: dataset, batch_norm, none")
+        check_choice("frontend.normalise", normalise, ("dataset", "batch_norm", "none"))
         self.sample_rate = sample_rate
         self.normalise = normalise
         self.log_mel = LogMel(sample_rate, n_fft, hop_samples, num_mels, f_min_hz, f_max_hz, pad_mode, mel, compression)
@@ -90,10 +89,10 @@ class SpectrogramFrontEnd(FrontEnd):
                 return self.input_norm(log_mel.unsqueeze(1)).squeeze(1)
         return log_mel
 
-    @torch.no_grad()
     def describe_input(self) -> str:
         return f"{self.log_mel.num_mels} mel"
 
+    @torch.no_grad()
     def fit_normalisation(self, waveforms: Iterable[Tensor]) -> None:
         """Set mean and standard deviation from blocks of training songs, each B×N float32; exact, in float64.
 

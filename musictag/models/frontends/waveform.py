@@ -14,7 +14,17 @@ from torch import Tensor, nn
 from musictag.common.errors import MusictagError
 from musictag.models.frontends import FrontEnd
 from musictag.models.fused import Window, conv_relu_norm_pool, fusible
-from musictag.models.layers import BATCH_NORM_MOMENTUM, conv_relu_norm, initialise, scaled, waveform_on_gpu
+from musictag.models.layers import (
+    BATCH_NORM_MOMENTUM,
+    Step,
+    conv_relu_norm,
+    initialise,
+    receptive_field,
+    scaled,
+    size_after,
+    stride_of,
+    waveform_on_gpu,
+)
 
 
 class SampleLevel(FrontEnd):
@@ -45,11 +55,8 @@ class SampleLevel(FrontEnd):
         for wide_in, wide_out in pairwise(channels):
             layers += [conv_relu_norm(nn.Conv1d(wide_in, wide_out, 3), norm_momentum), nn.MaxPool1d(3)]
         self.layers = nn.Sequential(*layers)
-        self.num_pools = len(channels) - 1
-        self.hop_samples = self.receptive_samples = 3
-        for _ in range(self.num_pools):
-            self.receptive_samples += 4 * self.hop_samples  # two more frames for the filter, two for the pooling
-            self.hop_samples *= 3
+        self.steps = (Step(3, 3), *(Step(3), Step(3, 3)) * (len(channels) - 1))
+        self.hop_samples, self.receptive_samples = stride_of(self.steps), receptive_field(self.steps)
         initialise(self)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -72,7 +79,4 @@ class SampleLevel(FrontEnd):
         return features_BTC[:, :length].transpose(1, 2).contiguous()
 
     def num_frames(self, num_samples: int) -> int:
-        frames = num_samples // 3
-        for _ in range(self.num_pools):
-            frames = max(frames - 2, 0) // 3
-        return frames
+        return size_after(self.steps, num_samples)

@@ -145,17 +145,8 @@ def _download(folder: Path) -> Path:
     """Obtain the wheel with pip, without dependencies: it cannot be installed on current Python, and need not be."""
     package, version = WHEEL.split("-")[:2]
     options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--disable-pip-version-check", "--quiet"]
-    patience = ["--retries=1", "--timeout=20"]
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        f"{package}=={version}",
-        *options,
-        *patience,
-        f"--dest={folder}",
-    ]
+    options += ["--retries=1", "--timeout=20", f"--dest={folder}"]
+    command = [sys.executable, "-m", "pip", "download", f"{package}=={version}", *options]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -131,6 +131,9 @@ class EpochAverage(WeightAverage):
     def _weight(self, count: int) -> float:
         return 1 / (count + 1)
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._norms = []  # other parts may be trained from now on (finetune.unfreeze_epochs)
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         if not self._norms:  # now, as in validation none is in training mode
             modules = pl_module.tagger.modules()

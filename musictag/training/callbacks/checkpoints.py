@@ -7,7 +7,6 @@ best, then the last checkpoint, which therefore contains the state of all the ot
 from __future__ import annotations
 
 import math
-import os
 import signal
 import time
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins.io import TorchCheckpointIO
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from musictag.common.errors import MusictagError
 from musictag.models.checkpoint import read_checkpoint, write_checkpoint, write_tagger
@@ -51,7 +50,7 @@ class StepCheckpoint(Callback):
         # Lightning has just installed a handler for SIGTERM, which would end the run without saving ...
         self.signal_handler.install()
         # ... and synchronizes with the device in every step to ask for it; here the answer comes with other values
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _do_nothing
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.signal_handler.install()
@@ -89,10 +88,6 @@ class StepCheckpoint(Callback):
         raise Stopped(self.signal_handler.signum or signal.SIGTERM)
 
 
-def _do_nothing() -> None:
-    pass
-
-
 class BestTagger(Callback):
     """Writes the tagger of the best epoch so far, by ``rule``, with the validation scores of that epoch.
 
@@ -121,26 +116,14 @@ def save_tagger(path: Path, network: TaggingNetwork, epoch: int | None, metrics:
     write_tagger(path, network, epoch=epoch, validation=validation)
 
 
-class EpochCheckpoint(ModelCheckpoint):
-    """The last checkpoint, with a fixed file name and a state that stays valid when the run folder is moved."""
+class EpochCheckpoint(Checkpoint):
+    """Saves the last checkpoint after each epoch. Lightning calls a ``Checkpoint`` after all other callbacks."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        super().__init__(
-            dirpath=None, filename=name, save_top_k=1, auto_insert_metric_name=False, enable_version_counter=False,
-            save_on_train_epoch_end=True,
-        )  # fmt: skip
-        # set afterwards: Lightning would take a folder named ~ for the home folder, and a:: for a remote file system
-        self.dirpath = os.path.realpath(folder)
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        moved = dict(state_dict, dirpath=self.dirpath)
-        for key in ("best_model_path", "last_model_path", "kth_best_model_path"):
-            if moved.get(key):
-                moved[key] = str(Path(self.dirpath) / Path(moved[key]).name)
-        moved["best_k_models"] = {
-            str(Path(self.dirpath) / Path(path).name): score for path, score in state_dict["best_k_models"].items()
-        }
-        super().load_state_dict(moved)
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.save_checkpoint(self.path)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -59,6 +59,8 @@ def test_attention_weights_are_dropped_in_training_only():
     assert not torch.allclose(layer(frames), layer(frames), atol=1e-4)
     layer.eval()
     torch.testing.assert_close(layer(frames), layer(frames))
+    # a schedule of dropout finds both
+    assert [part.p for part in layer.modules() if isinstance(part, torch.nn.Dropout)] == [0.0, 0.5]
     # and the other rate applies to the rest
     layer = EncoderLayer(16, 2, dropout=0.5, attention_dropout=0.0)
     assert not torch.allclose(layer(frames), layer(frames), atol=1e-4)

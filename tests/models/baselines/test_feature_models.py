@@ -330,5 +330,5 @@ def test_a_tag_that_validation_cannot_judge_gets_what_is_typical_of_the_others(
     assert [tag.name for tag in data.tags] == ["high", "noisy", "brightness", "slow", "loud"]
     features = {split: np.zeros((len(data.song_ids(split)), 1)) for split in ("train", "validation", "test")}
     with pytest.warns(UserWarning, match="cannot judge 1 of 5 tags"):
-        tagger = fit_tagger(Scripted([7.0, 1.0, 100.0, 3.0]), {}, data, features, 0, tmp_path)
+        tagger, _ = fit_tagger(Scripted([7.0, 1.0, 100.0, 3.0]), {}, data, features, 0, tmp_path)
     assert [tag["chosen"] for tag in tagger.fitted] == [7.0, 1.0, 100.0, 3.0, 5.0]
