@@ -223,6 +223,7 @@ _PAGE = """{% if home %}<a href="{{ home }}">another song</a>{% endif %}
 {% if known %}
 <p id="truth">{{ known.about }}{% for tag, mark in known.marks.items() if mark != "✗" %} <b>{{ "✓ " + tag if mark == "✓" else tag + " " + mark }}</b>{% endfor %}</p>
 {% endif %}
+<p><small>Rows by mean score; the bar behind a name is the score now; darker: higher. A click goes there.</small></p>
 <div class="models">
 {% for model, mel, tags in models %}
 <section>

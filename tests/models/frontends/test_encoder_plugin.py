@@ -98,3 +98,15 @@ def test_other_weights_under_the_same_name_are_another_run(monkeypatch):
     other = described(SPEC)["encoder"]
     assert other.pop("weights") != first.pop("weights")
     assert other == first
+
+
+@pytest.mark.usefixtures("_muq")
+def test_in_16_bits_it_hears_audio_of_full_precision(monkeypatch):
+    frontend = TaggingNetwork(described(SPEC), MEAN, [{"name": "a"}], 1.0).frontend
+    heard = []
+    monkeypatch.setattr(frontend, "encode", lambda waveform: heard.append(waveform) or waveform)
+    waveform = 0.1 * torch.randn(1, 16000)
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            frontend(waveform)
+    assert torch.equal(*heard)
