@@ -116,7 +116,10 @@ def sections(study: Study, found: Outlook) -> list[Section]:
             sheets.append(("prospects", tables_of.prospect_sheet(found.prospects)))
         if found.tags:
             sheets.append(("tag_outlook", tables_of.outlook_sheet(found.tags)))
-        words = [coverage] if coverage else ["Nothing could be held out: the curves have fewer than three sizes."]
+        nothing = (
+            "Nothing could be held out: that takes three sizes, and smaller ones with the shape of a learning curve."
+        )
+        words = [coverage or nothing]
         parts.append(Section("laws", "Predictions put to the test", "Predictions", words, ["laws"], sheets))
     noise = list(tables_of.component_sheets(found.components, found.needed).items())
     if noise:

@@ -108,9 +108,9 @@ class Settings:
         )
 
     def _column(self, key: str) -> list[Any]:
-        """The values of a key; None is kept for the runs of systems that it does not concern."""
+        """The values of a key, lists in words; None is kept for the runs of systems that it does not concern."""
         return [
-            None if key not in values else shown(values[key]) if values[key] is None else values[key]
+            shown(values[key]) if key in values and isinstance(values[key], tuple | None) else values.get(key)
             for values in self._values
         ]
 

@@ -101,6 +101,12 @@ class Study:
         return [condition for condition in self.conditions if None not in condition] or self.conditions
 
     @property
+    def train_hours(self) -> float:
+        """Hours of training of all runs; those of an ensemble are the hours of the runs that it was made of."""
+        trained = [run.metrics["seconds"] for run in self.runs if "ensemble" not in run.metrics]
+        return sum(seconds.get("train") or 0.0 for seconds in trained) / 3600
+
+    @property
     def problems(self) -> list[str]:
         """Descriptions of the cells that have fewer seeds than others."""
         cells = {

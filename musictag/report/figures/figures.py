@@ -67,9 +67,10 @@ def scaling_figure(
     )
     curves = {metric: [curve for curve in found if curve.system in systems] for metric, found in curves.items()}
     leading = [set(pair) for pair in leading_pairs(study)]
+    drawn = [one for one in crossings if {one.system, one.other} <= set(systems)]
     marks = {
         metric: sorted(
-            (one for one in crossings if one.metric == metric and one.fit == "trend" and one.size is not None),
+            (one for one in drawn if one.metric == metric and one.fit == "trend" and one.size is not None),
             key=lambda one: {one.system, one.other} not in leading,
         )[:_MOST_CROSSINGS]
         for metric in curves

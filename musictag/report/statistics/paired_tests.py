@@ -180,25 +180,27 @@ def leading_pairs(study: Study) -> list[tuple[str, str]]:
     """The best system of each family against those of the others; the best two if there is only one family.
 
     They are ranked on the validation songs under the study's last condition, by the first metric that all have there
-    (ROC-AUC in most studies), else by the loss, but not by the test scores, which then test the pairs. If there is no
-    validation score, the order of the systems decides.
+    (ROC-AUC in most studies), else by the loss, but not by the test scores, which then test the pairs. Systems without
+    validation scores, such as ensembles, come last; between them the order of the systems decides.
     """
     if not study.metrics or len(study.systems) < 2:
         return []
     last = _full_conditions(study)[-1]
+    cells = {system: matching(study, system, last) for system in study.systems}
     seen = {
-        system: [run.metrics["validation"] or {} for run in matching(study, system, last)] for system in study.systems
+        system: [run.metrics["validation"] for run in runs if run.metrics["validation"]]
+        for system, runs in cells.items()
     }
     keys = [f"val_{metric}" for metric in (*study.metrics, "loss")]
     known = [key for key in keys if all(one.get(key) is not None for of in seen.values() for one in of)]
 
     def merit(system: str) -> float:
         if not seen[system] or not known:
-            return 0.0 if seen[system] else -np.inf
+            return -np.inf
         sign = 1 if monitors()[known[0]] == "max" else -1
         return sign * float(np.mean([one[known[0]] for one in seen[system]]))
 
-    ranked = sorted(study.systems, key=lambda system: -merit(system))
+    ranked = sorted(study.systems, key=lambda system: (-merit(system), not cells[system]))
     best = {study.family(system): system for system in reversed(ranked)}
     leaders = [system for system in study.systems if best[study.family(system)] == system]
     return list(combinations(leaders if len(leaders) > 1 else ranked[:2], 2))

@@ -196,14 +196,15 @@ def _gain_sheet(study: Study, gains: Sequence[TagGain]) -> Sheet:
     if len(systems) > _MOST_SYSTEMS:
         systems = [system for system in systems if any(system in pair for pair in pairs)]
     metric = gains[0].metric
-    headings = ["tag", *(["songs with it"] if gains[0].prevalence is not None else [])]
+    with_songs = any(gain.prevalence is not None for gain in gains)
+    headings = ["tag", *(["songs with it"] if with_songs else [])]
     between = [system for system in systems if any(system in gain.size_gains for gain in gains)]
     for system in systems:
         headings += [system, *([f"{system}: gain"] if system in between else [])]
     headings += [f"{one} minus {other}" for one, other in pairs]
     rows = []
     for gain in gains:
-        cells = [text(gain.tag), *([number(gain.prevalence, ".1%")] if gain.prevalence is not None else [])]
+        cells = [text(gain.tag), *([number(gain.prevalence, ".1%")] if with_songs else [])]
         for system in systems:
             cells.append(number(gain.scores[system][-1]))
             if system in between:

@@ -79,8 +79,10 @@ def choice_rows(study: Study) -> list[dict[str, Any]]:
         runs = [run for run in study.runs if run.system == system]
         for rule in dict.fromkeys(rule for run in runs for rule in run.metrics.get("choices") or {}):
             found = [(run, run.metrics["choices"][rule]) for run in runs if rule in (run.metrics.get("choices") or {})]
+            if any(choice["test"] is None for _, choice in found):
+                continue  # tested only in the runs where it chose the epoch that was used: no fair sample
             for metric in study.headlines:
-                own = [(run, choice) for run, choice in found if (choice["test"] or {}).get(metric) is not None]
+                own = [(run, choice) for run, choice in found if choice["test"].get(metric) is not None]
                 if not own:
                     continue
                 values = np.array([choice["test"][metric] - run.value(metric) for run, choice in own])
@@ -178,7 +180,8 @@ def steps_words(study: Study) -> str:
         return "How many steps the runs took was not recorded."
     known = sorted(steps - {None})
     if len(known) == 1:
-        return f"All networks took {known[0]:,} steps, whatever the number of songs."
+        who = "All networks that recorded it" if None in steps else "All networks"
+        return f"{who} took {known[0]:,} steps, whatever the number of songs."
     return f"Steps differ, {known[0]:,} to {known[-1]:,}: scores over songs also show the number of steps."
 
 

@@ -72,7 +72,7 @@ def score_table(study: Study) -> Table:
     columns += [*(f"chance_{metric}" for metric in chance(study)), "parameters", "train_seconds"]
     lines = []
     for row in score_rows(study):
-        line = [row.system, row.family, *map(_plain, row.condition), row.seeds]
+        line = [row.system, row.family, *row.condition, row.seeds]
         for score in map(row.scores.get, study.shown_metrics):
             line += [score.value, score.spread, score.low, score.high] if score else [None] * 4
         lines.append([*line, *chance(study).values(), row.parameters, row.train_seconds])
@@ -85,7 +85,7 @@ def run_rows(study: Study) -> list[dict[str, Any]]:
     for run in study.runs:
         test, speed = run.metrics["test"], run.metrics["speed"]
         line: dict[str, Any] = {"system": run.system, "family": run.family, "input": run.metrics["input"]}
-        line |= dict(zip(study.factors, map(_plain, run.condition), strict=True))
+        line |= dict(zip(study.factors, run.condition, strict=True))
         line |= {"seed": run.seed, "data": run.metrics["data"], "train_songs": run.train_songs}
         line |= {"test_songs": run.metrics["songs"]["test"], "parameters": run.parameters}
         line |= {"epochs": run.metrics["epochs"], "best_epoch": run.metrics["best_epoch"]}
@@ -223,7 +223,3 @@ def _duration(seconds: float | None) -> Cell:
 
 def _is_number(study: Study, place: int) -> bool:
     return all(isinstance(c[place], int | float) for c in study.conditions if c[place] is not None)
-
-
-def _plain(value: Any) -> Any:
-    return " ".join(map(str, value)) if isinstance(value, tuple | list) else value
