@@ -14,12 +14,13 @@ from musictag.report.page.html import Section
 from musictag.report.statistics.components import Components, SeedsNeeded, seeds_needed, variance_components
 from musictag.report.statistics.forecast import Forecast, Forecasts, Prospect, Reach, coverage_words
 from musictag.report.statistics.resampling import Draws
-from musictag.report.statistics.scaling import SIZE, is_scaling
+from musictag.report.statistics.scaling import is_scaling
 from musictag.report.statistics.tag_outlook import TagOutlook, tag_outlook
 from musictag.report.study import Study
 from musictag.report.tables import checklist, protocol
 from musictag.report.tables import forecasts as tables_of
 from musictag.report.tables.formats import Sheet
+from musictag.report.wording import SIZE
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def checklist(
     """What must be stated, and the statement, or "open: ..." with what is missing."""
     runs, networks = study.runs, [run for run in study.runs if run.epochs is not None]
     sizes = sorted({run.train_songs for run in runs})
-    counts = sorted({len(cell) for s in study.systems for c in study.conditions if (cell := study.cell(s, c))})
+    counts = sorted({len(cell) for cell in study.cells})
     first = runs[0].metrics
     test = f"{study.test_songs:,} test and {first['songs']['validation']:,} validation songs"
     return [
