@@ -103,11 +103,11 @@ def song_resamples(num_songs: int, resamples: int, seed: int) -> Iterator[np.nda
         yield np.stack([counts.astype(np.int32) for counts in drawn], axis=1)
 
 
-def mean_of_known(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis, ignoring NaN; NaN where all entries are NaN."""
+def mean_of_known(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Mean over an axis, ignoring NaN; NaN where all entries are NaN."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        return np.where(known, values, 0.0).sum(axis=-1) / known.sum(axis=-1)
+        return np.where(known, values, 0.0).sum(axis=axis) / known.sum(axis=axis)
 
 
 def centred_interval(

@@ -76,7 +76,8 @@ def _which(study: Study, draws: Draws, metric: str, top: list[str], largest: int
     if len(top) == 1:
         return f"{words} There is nothing to compare it with."
     tests = paired_test(study, draws, [(best, other) for other in top[1:]], [metric], picked=True)
-    tests = [one for one in tests if one.condition == (largest,)]
+    condition = _cell(study, best, largest)[0].condition  # () where there is only one size
+    tests = [one for one in tests if one.condition == condition]
     surely = [one.other for one in tests if one.p_holm < 0.05]
     alike = [one.other for one in tests if one.p_holm >= 0.05]
     second = next(one for one in tests if one.other == top[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from musictag.common.files import atomic_write
@@ -11,7 +12,7 @@ from musictag.report.content import Report, Table
 from musictag.report.figures import figures, tags
 from musictag.report.page import summary
 from musictag.report.page.answers import answers
-from musictag.report.page.html import Page, Section, write_page
+from musictag.report.page.html import Page, Section, render_page
 from musictag.report.page.songs import choose_songs, excerpts, song_data
 from musictag.report.statistics.contrasts import setting_changes, slopes
 from musictag.report.statistics.paired_tests import leading_pairs, paired_test, tag_gains
@@ -25,7 +26,7 @@ from musictag.report.tables.contrasts import contrast_sheet, contrast_table
 from musictag.report.tables.formats import Sheet, markdown_text, to_latex, to_markdown, write_csv
 from musictag.report.tables.legend import legend_sheet, legend_table
 from musictag.report.tables.published_scores import published_beside
-from musictag.report.tables.scores import run_rows, score_sheet, score_table
+from musictag.report.tables.scores import score_sheet, score_table
 from musictag.report.tables.tuning import tuned_systems, tuning_sheet, tuning_table
 
 #: With more systems than this, only the best of each family are tested against all the others.
@@ -52,7 +53,7 @@ def make_report(
     by_metric = {metric: curves(study, draws, metric) for metric in study.headlines} if has_curves else {}
     crossed = [c for metric in study.headlines for c in crossings(study, draws, metric)] if has_curves else []
     ahead = outlook.look_ahead(study, draws, targets or {})
-    picked = _picks(study, pair)
+    picked = pair is None and len(study.systems) > _MOST_PAIRED
     pairs = [pair] if pair else _picked_pairs(study) if picked else None
     differences = paired_test(study, draws, pairs, picked=picked) if len(study.systems) > 1 else []
     gains = tag_gains(study, draws, [pair] if pair else None)
@@ -83,7 +84,6 @@ def make_report(
     report = Report(
         study=study,
         out=out,
-        rows=run_rows(study),
         tables=plain,
         figures=drawn,
         curves=by_metric,
@@ -92,7 +92,6 @@ def make_report(
         gains=gains,
         popularity=popular,
         exclusive=excluding,
-        forecasts=ahead.forecasts,
         answers=words,
     )
     for name, table in plain.items():
@@ -129,20 +128,14 @@ def make_report(
         runs=details.run_sheet(study),
         settings=details.settings_sheet(study),
     )
-    write_page(report, page, out / "report.html")
+    _write_text(out / "report.html", render_page(report, page))
     return report
 
 
-def _picks(study: Study, pair: tuple[str, str] | None) -> bool:
-    """Whether the tested pairs are a selection."""
-    return pair is None and len(study.systems) > _MOST_PAIRED
-
-
 def _picked_pairs(study: Study) -> list[tuple[str, str]]:
-    leaders = {system for leading in leading_pairs(study) for system in leading}
-    places = {system: place for place, system in enumerate(study.systems)}
-    met = {tuple(sorted((one, other), key=places.get)) for one in leaders for other in study.systems if one != other}
-    return sorted(met, key=lambda one: (places[one[0]], places[one[1]]))
+    """Those with one of the leading systems."""
+    leaders = {system for pair in leading_pairs(study) for system in pair}
+    return [pair for pair in combinations(study.systems, 2) if leaders & {*pair}]
 
 
 def _draw(

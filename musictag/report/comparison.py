@@ -81,7 +81,7 @@ def row_of(run: Run) -> dict[str, Any]:
         "paper": config["names"].get("paper"),
         "family": run.family,
         "input": metrics["input"],
-        "seed": metrics["seed"],
+        "seed": run.seed,
         "data": metrics["data"],
         "train_songs": metrics["songs"]["train"],
         "test_songs": metrics["songs"]["test"],

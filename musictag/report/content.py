@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from musictag.report.statistics.crossing import Crossing
-    from musictag.report.statistics.forecast import Forecast
     from musictag.report.statistics.paired_tests import Difference
     from musictag.report.statistics.scaling import Curve
     from musictag.report.study import Study
@@ -31,14 +30,12 @@ class Table:
 class Report:
     """All results of a study. Fields that do not apply are empty (``curves`` without training sizes, ...).
 
-    ``rows``: one flat dict per run, as in the CSV file. ``tables``: by name, such as ``"scores"``. ``figures``: PNG
-    files by name, such as ``"scaling"``, possibly with an SVG of the same name. ``curves``: by headline metric.
-    ``answers``: sentences.
+    ``tables``: by name, such as ``"scores"``. ``figures``: PNG files by name, such as ``"scaling"``, possibly with an
+    SVG of the same name. ``curves``: by headline metric. ``answers``: sentences.
     """
 
     study: Study
     out: Path
-    rows: list[dict[str, Any]]
     tables: dict[str, Table]
     figures: dict[str, Path]
     curves: dict[str, list[Curve]]
@@ -47,5 +44,4 @@ class Report:
     gains: list[Any]
     popularity: list[Any]
     exclusive: Any
-    forecasts: list[Forecast] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)

@@ -14,12 +14,13 @@ from musictag.report.page.html import Section
 from musictag.report.statistics.components import Components, SeedsNeeded, seeds_needed, variance_components
 from musictag.report.statistics.forecast import Forecast, Forecasts, Prospect, Reach, coverage_words
 from musictag.report.statistics.resampling import Draws
-from musictag.report.statistics.scaling import SIZE, is_scaling
+from musictag.report.statistics.scaling import is_scaling
 from musictag.report.statistics.tag_outlook import TagOutlook, tag_outlook
 from musictag.report.study import Study
 from musictag.report.tables import checklist, protocol
 from musictag.report.tables import forecasts as tables_of
 from musictag.report.tables.formats import Sheet
+from musictag.report.wording import SIZE
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,10 @@ def sections(study: Study, found: Outlook) -> list[Section]:
             sheets.append(("prospects", tables_of.prospect_sheet(found.prospects)))
         if found.tags:
             sheets.append(("tag_outlook", tables_of.outlook_sheet(found.tags)))
-        words = [coverage] if coverage else ["Nothing could be held out: the curves have fewer than three sizes."]
+        nothing = (
+            "Nothing could be held out: that takes three sizes, and smaller ones with the shape of a learning curve."
+        )
+        words = [coverage or nothing]
         parts.append(Section("laws", "Predictions put to the test", "Predictions", words, ["laws"], sheets))
     noise = list(tables_of.component_sheets(found.components, found.needed).items())
     if noise:

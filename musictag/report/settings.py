@@ -49,12 +49,20 @@ def read_settings(config: Mapping[str, Any], locations: Sequence[str], train_son
     decides = canonical(make_run(known).deciding(locations))
     # what was taken over from a tuning study follows from system and size: it is no factor
     decides = without(decides, ((known.get("tuning") or {}).get("taken") or {}).get("settings", ()))
-    flat = _flat(decides)
+    found = {key: _hashable(value) for key, value in flat(decides).items()}
     if "trainer" in decides:  # keys that are left out where they are without effect
-        flat = {"trainer.batch_norm_shares": 1, "lr_scaling.rule": "none"} | flat
-        flat |= {f"callbacks.{name}._target_": None for name, part in known["callbacks"].items() if part is None}
-        flat |= {f"{name}._target_": flat.pop(name) for name in ("scheduler",) if flat.get(name, name) is None}
-    return flat | {SIZE: train_songs}
+        found = {"trainer.batch_norm_shares": 1, "lr_scaling.rule": "none"} | found
+        found |= {f"callbacks.{name}._target_": None for name, part in known["callbacks"].items() if part is None}
+        found |= {f"{name}._target_": found.pop(name) for name in ("scheduler",) if found.get(name, name) is None}
+    return found | {SIZE: train_songs}
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a nested configuration by dotted key."""
+    found = {}
+    for key, value in config.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 class Settings:
@@ -108,9 +116,9 @@ class Settings:
         )
 
     def _column(self, key: str) -> list[Any]:
-        """The values of a key; None is kept for the runs of systems that it does not concern."""
+        """The values of a key, lists in words; None is kept for the runs of systems that it does not concern."""
         return [
-            None if key not in values else shown(values[key]) if values[key] is None else values[key]
+            shown(values[key]) if key in values and isinstance(values[key], tuple | None) else values.get(key)
             for values in self._values
         ]
 
@@ -285,16 +293,6 @@ def _sortable(value: Any) -> tuple[int, float, str]:
     if value is None:
         return 0, 0.0, ""
     return (1, float(value), "") if isinstance(value, int | float) else (2, 0.0, str(value))
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = _hashable(value)
-    return flat
 
 
 def _hashable(value: Any) -> Any:

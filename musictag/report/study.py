@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,11 @@ class Study:
         self.shown_metrics = [key for key in METRICS if any(run.value(key) is not None for run in runs)]
         self.test_songs: int = runs[0].metrics["songs"]["test"]
 
+    @property
+    def cells(self) -> list[list[Run]]:
+        """The runs of each system under each condition that it has."""
+        return [list(runs) for _, runs in groupby(self.runs, key=lambda run: (run.system, run.condition))]
+
     def cell(self, system: str, condition: tuple[Any, ...]) -> list[Run]:
         """The runs of a system under a condition, one per seed; possibly empty."""
         return [run for run in self.runs if run.system == system and run.condition == condition]
@@ -101,13 +107,18 @@ class Study:
         return [condition for condition in self.conditions if None not in condition] or self.conditions
 
     @property
+    def train_hours(self) -> float:
+        """Hours of training of all runs; those of an ensemble are the hours of the runs that it was made of."""
+        trained = [run.metrics["seconds"] for run in self.runs if "ensemble" not in run.metrics]
+        return sum(seconds.get("train") or 0.0 for seconds in trained) / 3600
+
+    @property
     def problems(self) -> list[str]:
         """Descriptions of the cells that have fewer seeds than others."""
         cells = {
-            (system, condition): len(cell)
-            for system in self.systems
-            for condition in self.conditions
-            if (cell := self.cell(system, condition)) and not any("ensemble" in run.metrics for run in cell)
+            (cell[0].system, cell[0].condition): len(cell)
+            for cell in self.cells
+            if not any("ensemble" in run.metrics for run in cell)
         }
         most = {}  # systems that a setting does not concern may have more seeds
         for (_, condition), seeds in cells.items():

@@ -199,7 +199,8 @@ def test_one_more_entry_arrives_everywhere(
 def test_one_more_entry_arrives_in_a_report(tmp_path: Path, toy: Metric) -> None:
     write_study(tmp_path / "runs", sizes=(250, 500, 1000), seeds=(0, 1), songs=60, tags=4)
     report = make_report(read_study(tmp_path / "runs", "sizes"), tmp_path / "out", songs=2, audio=False, resamples=100)
-    assert {row["toy"] for row in report.rows} == {run.value("toy") for run in report.study.runs}
+    runs = report.tables["runs"]
+    assert {row[runs.columns.index("toy")] for row in runs.rows} == {run.value("toy") for run in report.study.runs}
     assert "toy_sd" in report.tables["scores"].columns
     for name in ("differences", "tag_gains", "crossings", "fits"):
         table = report.tables[name]
@@ -239,7 +240,8 @@ def test_results_without_a_metric_are_still_reported(tmp_path: Path, toy: Metric
     }
     assert cells["waveform\\_small"] == "–"
     assert cells["spectrogram\\_small"] not in ("–", "")
-    assert {row["toy"] is None for row in report.rows if row["system"] == "waveform_small"} == {True}
+    runs = [dict(zip(report.tables["runs"].columns, row, strict=True)) for row in report.tables["runs"].rows]
+    assert {run["toy"] for run in runs if run["system"] == "waveform_small"} == {None}
 
 
 def test_status_shows_the_headlines(toy: Metric) -> None:

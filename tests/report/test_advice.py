@@ -49,6 +49,17 @@ def test_what_does_not_gain_is_not_said_to(runs: Path, tmp_path: Path) -> None:
     assert "Hardly learnt so far" in tags
 
 
+def test_with_a_single_number_of_songs_systems_are_still_compared(tmp_path: Path) -> None:
+    write_study(tmp_path, sizes=(200,), systems=SYSTEMS, songs=100, tags=3, regression_tags=0, study="advise")
+    advice = advise(read_study(tmp_path, "advise"), {}, resamples=200)
+    (_, which), (_, twice), (_, tags) = advice.answers
+    assert advice.best == "spectrogram_small"
+    assert "How sure: PR-AUC +0." in which
+    assert "against waveform_small (95% interval" in which
+    assert twice == "Not known: there was no time for a second number of songs."
+    assert tags.startswith("Not known: ")
+
+
 def test_a_system_without_all_sizes_is_compared_where_it_has_runs(tmp_path: Path) -> None:
     whole = {"spectrogram_small": System("spectrogram", 0.60, 0.02)}
     about = {"seeds": (0,), "songs": 100, "tags": 3, "regression_tags": 0, "study": "advise"}

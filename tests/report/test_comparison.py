@@ -50,6 +50,14 @@ def test_a_row_is_what_the_run_wrote(runs):
     assert rows[0]["filter_multiplier"] == 0.5
 
 
+def test_seeds_that_vary_apart_are_told_apart(tmp_path):
+    for subset in (0, 1):
+        path = write_run(tmp_path, "waveform_small", "waveform", 0.7, seed=subset, songs=40, tags=3) / "metrics.json"
+        seeds = {"subset": subset, "initialisation": 3, "order": 3}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 3, "seeds": seeds}))
+    assert [row["seed"] for row in comparison.read_rows(tmp_path)] == [3_003, 1_003_003]
+
+
 def test_models_come_in_the_order_of_their_mean_pr_auc():
     scores = {"a": (0.2, 0.9), "b": (0.6, 0.6), "c": (0.1, 0.5)}  # the best single run is of a
     rows = [{"model": model, "seed": seed, "pr_auc": of[seed]} for seed in (0, 1) for model, of in scores.items()]

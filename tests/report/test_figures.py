@@ -43,6 +43,18 @@ def test_scaling(systems: dict[str, System], tmp_path: Path) -> None:
     check(tmp_path / "scaling.png", "ROC-AUC", "PR-AUC", "RMSE (lower is better)", "1,000", *systems)
 
 
+def test_crossings_of_systems_that_are_not_drawn_are_not_marked(tmp_path: Path) -> None:
+    systems = {f"net{place}": System("waveform", 0.8 if place else 0.5, 0.01) for place in range(10)}
+    write_study(tmp_path, systems=systems, sizes=(250, 1000), songs=60, tags=4, regression_tags=0, seeds=(0,))
+    study = read_study(tmp_path)
+    by_metric = {metric: curves(study, resampled(study, 100), metric) for metric in study.headlines}
+    for system in ("net0", "net9"):
+        crossing = Crossing(system, "net8", "pr_auc", "trend", 500.0, [(400.0, 600.0)], 1, "")
+        figures.scaling_figure(study, by_metric, [crossing], tmp_path / f"{system}.png")
+    check(tmp_path / "net9.png", "9 of 10 systems", "net9 overtakes net8")
+    assert "overtakes" not in (tmp_path / "net0.svg").read_text()
+
+
 def test_capacity_with_a_baseline_beside_it(tmp_path: Path) -> None:
     write_study(
         tmp_path, sizes=(0.25, 0.5, 1.0), factor="frontend.filter_multiplier", systems=WITH_TREES, songs=100, tags=6,

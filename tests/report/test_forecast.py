@@ -11,6 +11,7 @@ from musictag.report.statistics.forecast import Fitted, Forecast, Forecasts, cov
 from musictag.report.statistics.points import departure, measured
 from musictag.report.statistics.resampling import Draws
 from musictag.report.study import Study
+from musictag.report.tables.forecasts import reach_sheet
 from tests.helpers.curve_studies import SIZES, TRUTHS, Noise, coverage, curve_study, forecasts, gain_coverage, measure
 from tests.helpers.null_studies import empty_study
 
@@ -173,6 +174,8 @@ def test_songs_that_a_score_needs() -> None:
     assert beyond.size > beyond.largest == 4000
     (never,) = planted(0.8 - 0.2 * (sizes / 125) ** -1.0).reaches(0.9)
     assert (never.size, never.high) == (None, None)
+    assert never.low == pytest.approx(64_000)  # as far as the question is answered
+    assert reach_sheet([never]).rows[0][4].text == "64,000 to more than 64,000"
     (already,) = forecasts_of.reaches(0.5)
     assert already.low is None
 

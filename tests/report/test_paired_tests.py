@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from musictag.common.errors import MusictagError
+from musictag.experiment.results.ensemble import make_ensemble
 from musictag.report.statistics.inference import benjamini_hochberg, holm, margins, moderated
 from musictag.report.statistics.paired_tests import leading_pairs, pair_estimate, paired_test, tag_gains
 from musictag.report.statistics.resampling import Draws, resampled
@@ -140,6 +141,18 @@ def test_the_best_of_each_family_lead(study: tuple[Study, Draws], tmp_path: Path
     assert leading_pairs(read_study(tmp_path)) == [("waveform9", "waveform_small")]
     write_study(tmp_path / "one", sizes=(250,), seeds=(0,), songs=60, systems={"gbt": WITH_TREES["gbt"]})
     assert leading_pairs(read_study(tmp_path / "one")) == []
+
+
+def test_an_ensemble_without_validation_scores_follows_those_that_have_them(tmp_path: Path) -> None:
+    systems = SYSTEMS | {"waveform9": System("waveform", 0.9, 0.0)}
+    written = write_study(tmp_path, sizes=(250,), seeds=(0, 1), songs=60, tags=4, systems=systems)
+    members = [written["waveform_small", 250, seed] for seed in (0, 1)]
+    for folder in members:
+        (folder / "tagger.safetensors").write_bytes(b"")
+    make_ensemble(members, tmp_path / "mean")
+    study = read_study(tmp_path)
+    assert study.systems[0] == "mean of 2 waveform_small"
+    assert leading_pairs(study) == [("waveform9", "spectrogram_small")]
 
 
 def test_where_errors_are_all_there_is_the_smallest_ones_lead(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from musictag.report import outlook
 from musictag.report.build import make_report
 from musictag.report.figures.forecasts import compute_figure
+from musictag.report.statistics.resampling import resampled
 from musictag.report.study import Study, read_study
 from musictag.report.tables import protocol
-from musictag.report.tables.checklist import checklist, open_fields
+from musictag.report.tables.checklist import checklist, checklist_sheet, open_fields
 from musictag.report.tables.details import run_sheet
 from musictag.report.tables.formats import Sheet
 from musictag.report.tables.scores import score_sheet
@@ -101,6 +103,24 @@ def test_what_the_choice_of_the_epoch_costs(tmp_path: Path) -> None:
     assert items(study)["choice of the epoch"].endswith("the best of the other choices: PR-AUC −0.050 with val_loss")
 
 
+def test_a_rule_is_not_judged_by_the_runs_alone_in_which_it_agreed(tmp_path: Path) -> None:
+    """Without compare_choices, only the epoch that was used is tested."""
+
+    def choices(metrics: dict[str, Any], of_loss: int) -> dict[str, Any]:
+        score = {"pr_auc": metrics["test"]["pr_auc"]["value"]}
+        epochs = {"val_pr_auc": 8, "val_loss": of_loss}
+        return {
+            "choices": {rule: {"epoch": at, "test": score if at == 8 else None} for rule, at in epochs.items()}
+        }  # fmt: skip
+
+    sometimes = written(tmp_path / "some", lambda metrics: choices(metrics, 8 if metrics["seed"] else 3))
+    assert [row["rule"] for row in protocol.choice_rows(sometimes)] == ["val_pr_auc"]
+    assert items(sometimes)["choice of the epoch"].endswith("; what other choices give was not recorded")
+    always = written(tmp_path / "always", lambda metrics: choices(metrics, 8))
+    assert [row["rule"] for row in protocol.choice_rows(always)] == ["val_pr_auc", "val_loss"]
+    assert items(always)["choice of the epoch"].endswith("; all other choices give the same epochs")
+
+
 def test_compute_is_an_axis(tmp_path: Path) -> None:
     study = written(tmp_path / "runs", recorded)
     rows = protocol.compute_rows(study)
@@ -118,6 +138,30 @@ def test_unequal_steps_are_said(tmp_path: Path) -> None:
     study = written(tmp_path, lambda metrics: {"compute": {"steps": metrics["songs"]["train"] * 2}})
     assert protocol.steps_words(study).startswith("Steps differ, 500 to 2,000: ")
     assert [row["seconds"] for row in protocol.compute_rows(study)] == [60.0] * 3  # of the whole training
+
+
+def test_equal_steps_are_said_of_those_that_recorded_them(tmp_path: Path) -> None:
+    study = written(tmp_path, lambda metrics: {"compute": {"steps": 100} if metrics["seed"] else None})
+    words = "All networks that recorded it took 100 steps, whatever the number of songs."
+    assert protocol.steps_words(study) == words
+
+
+def test_a_name_that_begins_with_open_leaves_nothing_open(tmp_path: Path) -> None:
+    study = written(tmp_path, lambda metrics: {"data": "openmic"})
+    stated = checklist(study, [], [], 100)
+    assert dict(stated)["data"].startswith("openmic, ")
+    assert "data" not in open_fields(stated)
+    assert not checklist_sheet(stated).rows[0][1].bold
+
+
+def test_curves_that_fall_are_why_nothing_is_held_out(tmp_path: Path) -> None:
+    falling = {"waveform_small": System("waveform", 0.95, -0.15)}
+    study = written(tmp_path, systems=falling, seeds=(0, 1, 2), songs=200)
+    found = outlook.look_ahead(study, resampled(study, 300), {})
+    assert [row for forecast in found.forecasts for row in forecast.held_out] == []
+    (words,) = outlook.sections(study, found)[0].words
+    assert words.endswith("that takes three sizes, and smaller ones with the shape of a learning curve.")
+    assert dict(found.items)["error at sizes that were not fitted"].endswith(" and the shape of a learning curve")
 
 
 def test_overlap_is_counted_per_size(tmp_path: Path) -> None:

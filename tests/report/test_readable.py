@@ -38,6 +38,8 @@ def test_a_page_can_be_grasped(name: str, tmp_path: Path) -> None:
     assert all(len(sentence) <= 3 * TWO_LINES for sentence in report.answers)
     assert len(lead(report.study)) <= TWO_LINES
     text = re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids)) > 10
     assert "()" not in text
     assert "()" not in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     for path in report.figures.values():

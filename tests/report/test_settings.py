@@ -92,6 +92,13 @@ def test_settings_of_a_baseline_are_settings_too() -> None:
     assert (found.factors, found.conditions) == (["baseline.learning_rate"], [(0.02,), (0.1,)])
 
 
+def test_lists_are_words() -> None:
+    runs = [(A, {"backend.sizes": sizes}) for sizes in ((64, 128), (1000,), 32)]
+    found = settings_of(*runs, (TREES, {}))
+    assert found.conditions == [("64/128",), ("1,000",), (32,), (None,)]
+    assert sorted(found.conditions, key=found.order) == [(None,), (32,), ("1,000",), ("64/128",)]
+
+
 def test_two_keys_of_one_name_are_told_apart() -> None:
     keys = ("frontend.norm_momentum", "backend.norm_momentum")
     found = settings_of(*((A, dict.fromkeys(keys, 0.1) | changed) for changed in ({}, {}, {keys[0]: 0}, {keys[1]: 0})))

@@ -23,7 +23,7 @@ from musictag.report.tables import details as tables
 from musictag.report.tables.formats import Cell, Sheet, join, number, text, to_latex, to_markdown, write_csv
 from musictag.report.tables.published_scores import PUBLISHED, published_beside
 from musictag.report.tables.scores import chance, run_rows, score_rows, score_sheet, score_table
-from tests.helpers.studies import SYSTEMS, WITH_TREES, write_study
+from tests.helpers.studies import SYSTEMS, WITH_TREES, write_run, write_study
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +133,29 @@ def test_csv_has_every_digit(study, tmp_path):
     assert float(line["roc_auc"]) == fmean(run.value("roc_auc") for run in cell)
     assert float(line["roc_auc_sd"]) == stdev(run.value("roc_auc") for run in cell)
     assert run_rows(study)[0]["system"] == study.runs[0].system
+
+
+def test_every_file_calls_a_list_the_same(tmp_path):
+    for units in ((64, 128), (64, 256)):
+        for name, system in SYSTEMS.items():
+            settings = {"backend.dense_units": list(units)}
+            write_run(tmp_path, name, system.family, 0.7, settings=settings, songs=60, tags=4)
+    study = read_study(tmp_path)
+    tested = tables.difference_table(study, paired_test(study, resampled(study, 100), metrics=["roc_auc"]))
+    for table in (score_table(study), tables.run_table(study), tested):
+        place = table.columns.index("backend.dense_units")
+        assert {row[place] for row in table.rows} == {"64/128", "64/256"}, table.title
+    assert {row[0].text for row in score_sheet(study, [], "").rows} == {"64/128", "64/256"}
+
+
+def test_tags_without_a_prevalence_have_as_many_cells(study):
+    """A metric of all kinds of tags has some of both."""
+    gains = tag_gains(study, resampled(study, 100))
+    mixed = [replace(gain, metric="roc_auc") for gain in gains if gain.metric in ("rmse", "roc_auc")]
+    for ordered in (mixed, mixed[::-1]):
+        sheet = tables.gain_sheets(study, ordered)["roc_auc"]
+        assert {len(row) for row in sheet.rows} == {len(sheet.headings)}
+        assert [row[1].text == "–" for row in sheet.rows] == [gain.kind == "regression" for gain in ordered]
 
 
 def test_differences_and_gains_say_which_way_and_how_sure(study):

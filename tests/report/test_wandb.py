@@ -42,7 +42,6 @@ def small_report(folder: Path, **study: Any) -> Report:
     return Report(
         study=read_study(folder / "runs", NAME),
         out=out,
-        rows=[],
         tables={"scores": Table("Scores", ["system", "PR-AUC"], [["a", 0.5], ["published", "0.38"], ["b", None]])},
         figures={"scaling": out / "scaling.png"},
         curves={},

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from musictag.common.errors import MusictagError
 from musictag.common.plotting import FAINT, new_figure
 from musictag.evaluation.metrics import METRICS
 from musictag.report.figures.panels import (
@@ -57,19 +56,17 @@ def scaling_figure(
 ) -> None:
     """One panel per headline metric over the training songs: runs, means, trend with band, power law; crossings below.
 
-    Crossings of the trend lines are drawn with their intervals. Raises MusictagError without curves.
+    Crossings of the trend lines are drawn with their intervals.
     """
-    curves = {metric: found for metric, found in curves.items() if found}
-    if not curves:
-        raise MusictagError("there are no curves to draw: the runs of the study share no metric")
     systems = best_of(
         study, study.systems, lambda system: [run for run in study.runs if run.system == system], _MOST_LINES
     )
     curves = {metric: [curve for curve in found if curve.system in systems] for metric, found in curves.items()}
     leading = [set(pair) for pair in leading_pairs(study)]
+    drawn = [one for one in crossings if {one.system, one.other} <= set(systems)]
     marks = {
         metric: sorted(
-            (one for one in crossings if one.metric == metric and one.fit == "trend" and one.size is not None),
+            (one for one in drawn if one.metric == metric and one.fit == "trend" and one.size is not None),
             key=lambda one: {one.system, one.other} not in leading,
         )[:_MOST_CROSSINGS]
         for metric in curves
@@ -93,7 +90,7 @@ def scaling_figure(
         if has_power_law:
             more.append(Line2D([], [], color=FAINT, linewidth=1.3, linestyle="--", label="power law"))
         legend(figure, study, more, systems)
-        most = max(len(study.cell(system, condition)) for system in study.systems for condition in study.conditions)
+        most = max(map(len, study.cells))
         seeds = {1: "one seed: bands cover the test songs only", 2: "two seeds each say little: wide bands"}.get(
             most, f"small points: up to {most} seeds each"
         )
@@ -106,18 +103,14 @@ def capacity_figure(study: Study, draws: Draws, path: Path, confidence: float = 
     """Each headline metric over the numeric factors of the study, or row by row if there are none.
 
     Means with intervals over songs and seeds, with the scores of the seeds as small points; a baseline, which lacks the
-    factor, is a horizontal line. Raises MusictagError if the runs share no metric.
+    factor, is a horizontal line.
     """
-    if not study.headlines:
-        raise MusictagError("there is nothing to draw: the runs of the study share no metric")
     by_metric = {metric: _cell_values(study, draws, metric, confidence) for metric in study.headlines}
     _panels(study, {metric_title(metric): (values, None) for metric, values in by_metric.items()}, path)
 
 
 def popularity_figure(study: Study, rows: Sequence[Popularity], path: Path, exclusive: Exclusive | None = None) -> None:
     """The results of ``musictag.report.statistics.popularity``, one panel each; a line marks no bias."""
-    if not rows:
-        raise MusictagError("there is nothing to draw: the study has no classification tags that can be ranked")
 
     def values(of: str) -> list[Value]:
         return [
@@ -193,13 +186,12 @@ def _lines(study: Study, factor: int) -> tuple[list[Line], str]:
 
 def _cell_values(study: Study, draws: Draws, metric: str, confidence: float) -> list[Value]:
     found = []
-    for system in study.systems:
-        for condition in study.conditions:
-            if runs := study.cell(system, condition):
-                mean = estimate(seeds_of(runs, draws, metric))
-                value, margin = float(mean.value), float(margins(mean, confidence))
-                low, high = np.clip([value - margin, value + margin], *METRICS[metric].bounds).tolist()
-                found.append(Value(system, condition, value, low, high, [run.value(metric) for run in runs]))
+    for runs in study.cells:
+        mean = estimate(seeds_of(runs, draws, metric))
+        value, margin = float(mean.value), float(margins(mean, confidence))
+        low, high = np.clip([value - margin, value + margin], *METRICS[metric].bounds).tolist()
+        points = [run.value(metric) for run in runs]
+        found.append(Value(runs[0].system, runs[0].condition, value, low, high, points))
     return found
 
 

@@ -13,11 +13,10 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from musictag.common.plotting import FAINT, new_figure
 from musictag.evaluation.metrics import METRICS
-from musictag.report.figures.panels import legend, looks, plain, save, short, style
+from musictag.report.figures.panels import WIDTH, legend, looks, plain, save, short, style
 from musictag.report.statistics.forecast import Forecast
 from musictag.report.study import Study
 
-_WIDTH = 6.6  # inches: with the large font legible at a width of 390 pixels
 _MISS = "#b04a4a"
 
 
@@ -28,7 +27,7 @@ def law_figure(study: Study, forecasts: Sequence[Forecast], metric: str, path: P
     columns = 2 if len(found) > 1 else 1
     lines = -(-len(found) // columns)
     with style():
-        figure = new_figure(_WIDTH, 2.35 * lines + 1.0)
+        figure = new_figure(WIDTH, 2.35 * lines + 1.0)
         grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
         for axes in grid.ravel()[len(found) :]:
             axes.set_axis_off()
@@ -62,7 +61,7 @@ def compute_figure(study: Study, rows: Sequence[Mapping[str, Any]], metric: str,
     over songs and seconds together. ``rows``: as of ``musictag.report.tables.protocol.compute_rows``."""
     label = METRICS[metric].label
     with style():
-        figure = new_figure(_WIDTH, 6.4)
+        figure = new_figure(WIDTH, 6.4)
         (songs, flop), (seconds, both) = figure.subplots(2, 2)
         for axes, key, words in (
             (songs, "songs", "training songs (lines: equal steps)"),

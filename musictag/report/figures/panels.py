@@ -27,7 +27,7 @@ from musictag.report.wording import factor_label, short, shown
 
 #: Larger than in the figures of a single run: reports are also read on phones.
 LARGE = STYLE | {"font.size": 11, "axes.titlesize": 12, "legend.fontsize": 10.5, "svg.hashsalt": "musictag"}
-_COLOURS = {"waveform": ORANGE, "spectrogram": BLUE, "baseline": GREEN}
+COLOURS = {"waveform": ORANGE, "spectrogram": BLUE, "baseline": GREEN}
 _MARKERS = {"waveform": "oDpH", "spectrogram": "svP8", "baseline": "^*X"}
 WIDTH = 6.6  # inches: with the large font legible at a width of 390 pixels
 _LONGEST_ROW = 40  # characters of a row's name
@@ -68,7 +68,7 @@ class Value:
 def looks(study: Study) -> dict[str, Look]:
     """Colour by family, with one shade per system, and distinct markers, so that nothing depends on colour alone."""
     found = {}
-    for family, colour in _COLOURS.items():
+    for family, colour in COLOURS.items():
         systems = [system for system in study.systems if study.family(system) == family]
         for place, system in enumerate(systems):
             shade = 0.0 if len(systems) == 1 else place / (len(systems) - 1) - 0.4  # from darker to lighter

@@ -9,31 +9,27 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from musictag.common.errors import MusictagError
 from musictag.common.plotting import new_figure
 from musictag.evaluation.metrics import METRICS
 from musictag.report.figures.panels import WIDTH, legend, limit_to, looks, metric_title, save, style
 from musictag.report.statistics.paired_tests import Change, TagGain
 from musictag.report.study import Study
-from musictag.report.wording import setting, short
+from musictag.report.wording import SIZE, setting, short
 
 #: What can be read at the width of a page; whatever is more is in the tables.
 _MOST_TAGS = 50
 _MOST_SYSTEMS = 4  # beside each other for every tag
 
 
-def tag_gain_figure(study: Study, gains: Sequence[TagGain], path: Path, metric: str | None = None) -> None:
+def tag_gain_figure(study: Study, gains: Sequence[TagGain], path: Path) -> None:
     """Every tag: each system's score under the first (hollow) and the last condition, and differences of systems.
 
-    ``metric``: PR-AUC by default if the tags have it. The tags in which the first system of the first pair gains most
-    are on top. Raises MusictagError for a metric that no tag has.
+    The scores are PR-AUC if the tags have it, else of their first metric. The tags in which the first system of the
+    first pair gains most are on top.
     """
-    there = list(dict.fromkeys(gain.metric for gain in gains))
-    chosen = metric or ("pr_auc" if "pr_auc" in there else next(iter(there), None))
-    shown = [gain for gain in gains if gain.metric == chosen]
-    if not shown:
-        raise MusictagError(f"no tag has the metric {chosen}; there are gains of {', '.join(there) or 'none'}")
-    sign = METRICS[chosen].sign
+    metric = "pr_auc" if any(gain.metric == "pr_auc" for gain in gains) else gains[0].metric
+    shown = [gain for gain in gains if gain.metric == metric]
+    sign = METRICS[metric].sign
     has_pair = bool(shown[0].system_gains)
     shown.sort(key=lambda gain: -sign * (_first_pair(gain)[1].value if has_pair else _last_mean(gain)))
     tags = len(shown)
@@ -60,14 +56,14 @@ def tag_gain_figure(study: Study, gains: Sequence[TagGain], path: Path, metric: 
                 panels[0].hlines(at, first, last, color=look.colour, linewidth=1.0, alpha=0.6)
                 panels[0].plot(first, at, look.marker, color=look.colour, markerfacecolor="white", markersize=3.8)
             panels[0].plot(last, at, look.marker, color=look.colour, markersize=4.6)
-        panels[0].set_title(metric_title(chosen))
+        panels[0].set_title(metric_title(metric))
         if has_sizes:
-            panels[0].set_xlabel("hollow: fewest training songs, filled: most" if study.factors == ["data.train_songs"]
+            panels[0].set_xlabel("hollow: fewest training songs, filled: most" if study.factors == [SIZE]
                                  else f"hollow: {_words(study, 0)}\nfilled: {_words(study, -1)}")  # fmt: skip
         if has_pair:
-            _differences(panels[1], shown, chosen)
+            _differences(panels[1], shown, metric)
         if tags > len(shown):
-            panels[0].set_title(f"{metric_title(chosen)}: {len(shown)} of {tags} tags, from both ends")
+            panels[0].set_title(f"{metric_title(metric)}: {len(shown)} of {tags} tags, from both ends")
         for axes in panels:
             axes.grid(True, axis="both")
             axes.tick_params(axis="y", length=0)

@@ -7,9 +7,9 @@ from typing import Any
 
 from musictag.evaluation.metrics import METRICS, Metric
 from musictag.report.statistics.crossing import Crossing
-from musictag.report.statistics.inference import few_seeds
 from musictag.report.statistics.paired_tests import Difference, leading_pairs, matching
 from musictag.report.study import Study
+from musictag.report.tables.details import seed_notes
 from musictag.report.tables.formats import join
 from musictag.report.tables.scores import Row, score_rows
 from musictag.report.wording import NAMED, SIZE, counted, p_text, setting, short, shown, signed
@@ -24,13 +24,12 @@ def answers(study: Study, crossings: Sequence[Crossing], differences: Sequence[D
     pairs = leading_pairs(study)
     crossings = [one for one in crossings if METRICS[one.metric].headline]
     differences = [one for one in differences if METRICS[one.metric].headline]
-    seeds = sorted({one.seeds for one in (*crossings, *differences)})
     crossed, best = _crossing_words(crossings, pairs), _best_words(study)
     return [
         # a crossing answers for two systems only
         *(best + crossed if len(pairs) > 1 else crossed + best),
         *_difference_words(study, differences, pairs),
-        *(f"{words[:1].upper()}{words[1:]}." for count in seeds if (words := few_seeds(count))),
+        *seed_notes(one.seeds for one in (*crossings, *differences)),
     ]
 
 

@@ -10,12 +10,10 @@ import base64
 import hashlib
 from dataclasses import dataclass, field
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from musictag.common.files import atomic_write
 from musictag.evaluation.metrics import METRICS
 from musictag.report.content import Report
 from musictag.report.tables.formats import Sheet, join
@@ -61,12 +59,6 @@ class _Figure:
     is_wide: bool
 
 
-def write_page(report: Report, page: Page, path: Path) -> None:
-    """Write the page atomically."""
-    with atomic_write(path, "w") as file:
-        file.write(render_page(report, page))
-
-
 def render_page(report: Report, page: Page) -> str:
     """The page as text."""
     assets = files("musictag.report.page") / "assets"
@@ -77,39 +69,17 @@ def render_page(report: Report, page: Page) -> str:
     pictures = {name: _figure(report, name) for name in report.figures}
     headline = next((pictures[name] for name in HEADLINES if name in pictures), None)
     sections = [
-        {
-            "key": section.key,
-            "title": section.title,
-            "short": section.short,
-            "words": section.words,
-            "figures": [pictures[name] for name in section.figures if name in pictures],
-            "sheets": section.sheets,
-        }
+        vars(section) | {"figures": [pictures[name] for name in section.figures if name in pictures]}
         for section in page.sections
     ]
     sections[0]["figures"] += [pictures[name] for name in HEADLINES if name in pictures][1:]
     return environment.from_string(html).render(
-        title=page.title,
-        lead=page.lead,
-        tiles=page.tiles,
+        page=page,
         answers=report.answers,
         problems="; ".join(report.study.problems),
         headline=headline,
-        sections=[
-            {"key": "answers", "short": "Results"},
-            *sections,
-            {"key": "songs", "short": "Songs"},
-            {"key": "making", "short": "How it was made"},
-        ],
-        about_songs=page.about_songs,
+        sections=sections,
         songs=page.songs | _first_look(report),
-        making={
-            "words": ["From the finished runs alone: their metrics.json and predictions.npz."],
-            "commands": page.commands,
-            "facts": page.facts,
-            "runs": page.runs,
-            "settings": page.settings,
-        },
         style=style,
         script=script,
         style_hash=_hash(style),
@@ -137,7 +107,8 @@ def _figure(report: Report, name: str) -> _Figure:
     if report.study.legend and name != "popularity":
         caption += " What the names of settings stand for is below the scores."
     metrics = join([METRICS[metric].label for metric in report.study.headlines])
-    alt = f"{title}: {metrics} of {join(report.study.systems)}. {_alt_numbers(report)}"
+    answer = report.answers[0] if report.answers else ""  # which the headline figure illustrates
+    alt = f"{title}: {metrics} of {join(report.study.systems)}. {answer}"
     width = int.from_bytes(path.read_bytes()[16:20], "big")  # the first field of every PNG
     return _Figure(title, f"data:image/{kind};base64,{encoded}", alt.strip(), caption, width > _WIDE)
 
@@ -171,11 +142,6 @@ _CAPTIONS = {
     ),
     "popularity": ("Scores of tags against their prevalence", "The numbers are in the table below."),
 }
-
-
-def _alt_numbers(report: Report) -> str:
-    """The first answer, which the headline figure illustrates."""
-    return report.answers[0] if report.answers else ""
 
 
 def _hash(text: str) -> str:

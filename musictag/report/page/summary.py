@@ -78,14 +78,15 @@ def facts(study: Study, resamples: int) -> list[tuple[str, str]]:
     runs = [run.metrics for run in study.runs]
     commits = [m["git"]["commit"][:12] + (" with changes" if m["git"]["changed"] else "") for m in runs if m["git"]]
     packages = sorted({package for m in runs for package in m["versions"]})
-    versions = "; ".join(f"{name} {distinct([m['versions'].get(name) for m in runs])}" for name in packages)
-    hours = sum(m["seconds"].get("train") or 0.0 for m in runs) / 3600
+    versions = "; ".join(
+        f"{name} {distinct([m['versions'][name] for m in runs if name in m['versions']])}" for name in packages
+    )
     facts = [
         ("Data", f"{study.data}: {study.test_songs:,} test songs"),
         ("Varies", _some(study.keys) or "the systems"),
         ("Conditions", _some([words for c in study.conditions if (words := setting(study.factors, c))], "; ")),
         ("Seeds", ", ".join(map(str, study.seeds))),
-        ("Training", f"{hours:.1f} hours in total"),
+        ("Training", f"{study.train_hours:.1f} hours in total"),
         ("Devices", f"{distinct([m['device'] for m in runs])} on {distinct([m['machine'] for m in runs])}"),
         ("Commit", distinct(commits)),
         ("Versions", versions),

@@ -10,9 +10,9 @@ import numpy as np
 from musictag.report.statistics.inference import Estimate, estimate, holm, margins, p_values
 from musictag.report.statistics.paired_tests import cell_estimate
 from musictag.report.statistics.resampling import Draws, same_seeds
-from musictag.report.statistics.scaling import SIZE, Scores, is_scaling, scores_by_size
+from musictag.report.statistics.scaling import Scores, is_scaling, scores_by_size
 from musictag.report.study import Study
-from musictag.report.wording import setting
+from musictag.report.wording import SIZE, setting
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,8 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Reach:
-    """The number of training songs at which a system reaches ``target``; None beyond 16 times the largest size, for
-    ``low`` below the smallest size."""
+    """The number of training songs at which a system reaches ``target``; None beyond 16 times the largest size. ``low``
+    is at most this size, and None below the smallest one."""
 
     system: str
     metric: str
@@ -260,11 +260,11 @@ class Forecasts:
 
         at = {law: first(fitted.draws(law, grid)) for law in fitted.contenders}
         tail = (1 - self._confidence) / 2
-        low = min(float(np.quantile(one[1:], tail, method="lower")) for one in at.values())
+        low = min(float(grid[-1]), *(float(np.quantile(one[1:], tail, method="lower")) for one in at.values()))
         high = max(float(np.quantile(one[1:], 1 - tail, method="higher")) for one in at.values())
         size = float(at[fitted.chosen][0])
         return Reach(
-            system, self.metric, target, size if np.isfinite(size) else None, low if grid[0] < low < np.inf else None,
+            system, self.metric, target, size if np.isfinite(size) else None, low if low > grid[0] else None,
             high if np.isfinite(high) else None, int(sizes[-1]),
         )  # fmt: skip
 

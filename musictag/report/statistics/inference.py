@@ -18,6 +18,8 @@ import numpy as np
 from scipy.special import ndtr
 from scipy.stats import norm, t
 
+from musictag.evaluation.bootstrap import mean_of_known
+
 #: What the report adds to a result, by its number of seeds.
 _FEW = {
     1: "one seed each: this is about these trained models, not about their architectures",
@@ -60,14 +62,14 @@ def estimate(one: np.ndarray, other: np.ndarray | None = None) -> Estimate:
         count = fewer.shape[1]
         units = fewer + np.sqrt(count / more.shape[1]) * more[:, :count]
     count = units.shape[1]
-    moved = values[1:] - _known_mean(values[1:])
-    songs = _known_mean(moved**2)
+    moved = values[1:] - mean_of_known(values[1:], axis=0)
+    songs = mean_of_known(moved**2, axis=0)
     if count == 1:
         return Estimate(values[0], songs, np.zeros_like(songs), 0)
     seeds = units[0].var(axis=0, ddof=1) / count
     # What is specific to a run on a song affects both the seeds and the resampled mean: it is removed from one of them.
-    moved = units[1:] - _known_mean(units[1:])
-    counted_twice = _known_mean(moved.var(axis=1, ddof=1)) / count
+    moved = units[1:] - mean_of_known(units[1:], axis=0)
+    counted_twice = mean_of_known(moved.var(axis=1, ddof=1), axis=0) / count
     return Estimate(values[0], np.maximum(songs - counted_twice, 0.0), seeds, count - 1)
 
 
@@ -173,10 +175,3 @@ def _tails(distance: np.ndarray, of: Estimate) -> np.ndarray:
     fiducial, bolder = mean(freedom), mean(freedom + 2)
     weight = of.seeds / (of.seeds + of.songs * np.sqrt(freedom) * fiducial ** (1 / freedom) + _TINY)
     return weight * fiducial + (1 - weight) * bolder
-
-
-def _known_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the first axis, ignoring NaN."""
-    known = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        return np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0)

@@ -23,7 +23,7 @@ from musictag.report.statistics.inference import (
     moderated,
     p_values,
 )
-from musictag.report.statistics.resampling import Draws, same_seeds, seeds_of
+from musictag.report.statistics.resampling import Draws, same_seeds, seeds_of, tag_scores
 from musictag.report.study import Run, Study
 from musictag.report.wording import SIZE
 
@@ -129,14 +129,15 @@ def tag_gains(
     """
     family_pairs = len(pairs) if pairs is not None else len(list(combinations(study.systems, 2)))
     pairs = leading_pairs(study) if pairs is None else pairs
-    conditions = _full_conditions(study)[0], _full_conditions(study)[-1]
+    conditions = study.full_conditions[0], study.full_conditions[-1]
     order = study.runs[0].predictions.tags.tolist()
     about = {tag["name"]: tag for tag in study.runs[0].metrics["test"]["tags"]}
     rows = []
     for metric in (key for key in study.metrics if METRICS[key].per_tag):
         tags = [k for k, name in enumerate(order) if about[name][metric] is not None]
+        names = [order[k] for k in tags]
         cells = {
-            (system, condition): _tag_scores(runs, draws, metric, [order[k] for k in tags], tags)
+            (system, condition): {run.seed: tag_scores(run, draws, metric, names, tags) for run in runs}
             for system in study.systems
             for condition in dict.fromkeys(conditions)
             if (runs := matching(study, system, condition))
@@ -180,25 +181,27 @@ def leading_pairs(study: Study) -> list[tuple[str, str]]:
     """The best system of each family against those of the others; the best two if there is only one family.
 
     They are ranked on the validation songs under the study's last condition, by the first metric that all have there
-    (ROC-AUC in most studies), else by the loss, but not by the test scores, which then test the pairs. If there is no
-    validation score, the order of the systems decides.
+    (ROC-AUC in most studies), else by the loss, but not by the test scores, which then test the pairs. Systems without
+    validation scores, such as ensembles, come last; between them the order of the systems decides.
     """
     if not study.metrics or len(study.systems) < 2:
         return []
-    last = _full_conditions(study)[-1]
+    last = study.full_conditions[-1]
+    cells = {system: matching(study, system, last) for system in study.systems}
     seen = {
-        system: [run.metrics["validation"] or {} for run in matching(study, system, last)] for system in study.systems
+        system: [run.metrics["validation"] for run in runs if run.metrics["validation"]]
+        for system, runs in cells.items()
     }
     keys = [f"val_{metric}" for metric in (*study.metrics, "loss")]
     known = [key for key in keys if all(one.get(key) is not None for of in seen.values() for one in of)]
 
     def merit(system: str) -> float:
         if not seen[system] or not known:
-            return 0.0 if seen[system] else -np.inf
+            return -np.inf
         sign = 1 if monitors()[known[0]] == "max" else -1
         return sign * float(np.mean([one[known[0]] for one in seen[system]]))
 
-    ranked = sorted(study.systems, key=lambda system: -merit(system))
+    ranked = sorted(study.systems, key=lambda system: (-merit(system), not cells[system]))
     best = {study.family(system): system for system in reversed(ranked)}
     leaders = [system for system in study.systems if best[study.family(system)] == system]
     return list(combinations(leaders if len(leaders) > 1 else ranked[:2], 2))
@@ -221,11 +224,6 @@ def common_conditions(study: Study, system: str, other: str) -> list[tuple[Any, 
         if matching(study, system, condition) and matching(study, other, condition)
         and condition in {run.condition for run in study.runs if run.system in (system, other)}
     ]  # fmt: skip
-
-
-def _full_conditions(study: Study) -> list[tuple[Any, ...]]:
-    """The conditions with a value for every factor; all conditions if there is none."""
-    return [condition for condition in study.conditions if None not in condition] or study.conditions
 
 
 def pair_estimate(
@@ -259,18 +257,6 @@ def _differences(
         yield Difference(
             system, other, condition, metric, value, value - margin, value + margin, p, p, own.freedom + 1, paired
         )
-
-
-def _tag_scores(
-    runs: Sequence[Run], draws: Draws, metric: str, names: Sequence[str], columns: Sequence[int]
-) -> dict[int, np.ndarray]:
-    """Scores of these tags by seed, as measured and in each resample: (1 + R)×K, NaN where undefined."""
-    found = {}
-    for run in runs:
-        scores = {tag["name"]: tag[metric] for tag in run.metrics["test"]["tags"]}
-        again = draws.by_tag[run.folder.name][metric][:, columns]
-        found[run.seed] = np.concatenate([[[scores[name] for name in names]], again])
-    return found
 
 
 def _changes(one: dict[int, np.ndarray], other: dict[int, np.ndarray], confidence: float) -> list[Change]:

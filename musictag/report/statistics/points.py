@@ -12,6 +12,7 @@ from zlib import crc32
 
 import numpy as np
 
+from musictag.evaluation.bootstrap import mean_of_known
 from musictag.report.statistics.inference import PRIOR_FREEDOM
 
 _SMALLEST = 1e-10  # variance, against division by zero
@@ -74,9 +75,8 @@ def measured(name: str, sizes: np.ndarray, scores: np.ndarray, visible: int | No
     takes curvature for noise. ``name`` seeds the draws of the noise.
     """
     count = len(sizes) if visible is None else visible
-    known = ~np.isnan(scores[0])
-    runs = known.sum(axis=0)
-    means = np.where(known, scores, 0.0).sum(axis=1) / runs
+    runs = (~np.isnan(scores[0])).sum(axis=0)
+    means = mean_of_known(scores, axis=1)
     moved = means[1:] - means[1:].mean(axis=0)
     common = moved[:, :count].mean(axis=1, keepdims=True)
     specific = moved - common

@@ -12,13 +12,14 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
-from musictag.common.errors import MusictagError
 from musictag.experiment.results.files import Predictions
 from musictag.report.statistics.resampling import Draws, aligned, interval, weighted_sums
 from musictag.report.study import Run, Study
 
 SLOTS = 5  # tags per song that a listener would look at
+MIN_EXPECTED = 5.0  # songs that would have two tags if these were independent
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,6 @@ class ExclusiveMean:
 class Exclusive:
     """``pairs``: the most expected first. Empty, with empty ``means``, if no tags exclude each other."""
 
-    min_expected: float
     pairs: list[ExclusivePair]
     means: list[ExclusiveMean]
 
@@ -86,21 +86,17 @@ def popularity(study: Study, draws: Draws, confidence: float = 0.95) -> list[Pop
     """One row per system and condition; empty if the study has no classification tags that can be ranked."""
     if "roc_auc" not in study.metrics:
         return []
-    return [_popularity(study, draws, cell, confidence) for cell in _cells(study)]
+    return [_popularity(study, draws, cell, confidence) for cell in study.cells]
 
 
-def exclusive(study: Study, draws: Draws, min_expected: float = 5.0, confidence: float = 0.95) -> Exclusive:
+def exclusive(study: Study, draws: Draws, confidence: float = 0.95) -> Exclusive:
     """Pairs of classification tags that exclude each other, and how often each system gives both to one song.
 
     Two tags are considered exclusive if no song for which both are known has both, although independent tags would
-    occur together in ``min_expected`` of them or more. A tag is given to as many songs as have it, those with the
-    highest scores, so that the overall level of a system's scores does not matter. The interval keeps the given tags
-    and resamples the songs. Raises MusictagError unless ``min_expected`` is positive.
+    occur together in MIN_EXPECTED of them or more. A tag is given to as many songs as have it, those with the highest
+    scores, so that the overall level of a system's scores does not matter. The interval keeps the given tags and
+    resamples the songs.
     """
-    if min_expected <= 0:
-        raise MusictagError(
-            f"{min_expected=} must be positive: it is the number of songs in which a pair of tags is expected"
-        )
     reference = study.runs[0].predictions
     positive, known = _classes(reference)
     together, both_known = positive.T @ positive, known.T @ known
@@ -109,13 +105,13 @@ def exclusive(study: Study, draws: Draws, min_expected: float = 5.0, confidence:
         expected = carriers * carriers.T / both_known
     names = reference.tags[reference.kinds == "classification"]
     found = [
-        (i, j) for i, j in combinations(range(len(names)), 2) if together[i, j] == 0 and expected[i, j] >= min_expected
+        (i, j) for i, j in combinations(range(len(names)), 2) if together[i, j] == 0 and expected[i, j] >= MIN_EXPECTED
     ]
     found.sort(key=lambda pair: -expected[pair])
     if not found:
-        return Exclusive(min_expected, [], [])
+        return Exclusive([], [])
     means, ratios = [], {}
-    for cell in _cells(study):
+    for cell in study.cells:
         by_seed = [_given_together(aligned(run, study.runs[0]), found) for run in cell]
         of_pairs, of_songs = (np.mean(values, axis=0) for values in zip(*by_seed, strict=True))
         again = weighted_sums(of_songs[:, None], draws.resamples, draws.seed)[:, 0]
@@ -127,21 +123,15 @@ def exclusive(study: Study, draws: Draws, min_expected: float = 5.0, confidence:
     for place, (i, j) in enumerate(found):
         at = {system: values[place] for system, values in ratios.items()}
         pairs.append(ExclusivePair(str(names[i]), str(names[j]), float(expected[i, j]), at))
-    return Exclusive(min_expected, pairs, means)
+    return Exclusive(pairs, means)
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Spearman's correlation along the last axis (..., K); ties get their mean rank, NaN if all values are equal."""
-    one, other = (_ranks(values) for values in np.broadcast_arrays(one, other))
+    one, other = (rankdata(values, axis=-1) for values in (one, other))
     one, other = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in (one, other))
     with np.errstate(invalid="ignore", divide="ignore"):
         return (one * other).sum(-1) / np.sqrt((one**2).sum(-1) * (other**2).sum(-1))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    below = (values[..., None, :] < values[..., :, None]).sum(-1)
-    equal = (values[..., None, :] == values[..., :, None]).sum(-1)
-    return below + (equal - 1) / 2
 
 
 def _popularity(study: Study, draws: Draws, cell: Sequence[Run], confidence: float) -> Popularity:
@@ -234,8 +224,3 @@ def _classes(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """For the classification tags: which songs have them and for which songs this is known, S×K float64 0 or 1."""
     targets = predictions.targets[:, predictions.kinds == "classification"]
     return (targets > 0).astype(np.float64), (~np.isnan(targets)).astype(np.float64)
-
-
-def _cells(study: Study) -> list[list[Run]]:
-    cells = [study.cell(system, condition) for system in study.systems for condition in study.conditions]
-    return [cell for cell in cells if cell]

@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 
 from musictag.common.errors import MusictagError
-from musictag.evaluation.bootstrap import mean_of_known, song_resamples
+from musictag.evaluation.bootstrap import centred_interval, mean_of_known, song_resamples
 from musictag.evaluation.metrics import METRICS, Metric
 from musictag.evaluation.weighting import ScoredSongs
 from musictag.experiment.results.files import Predictions
@@ -90,16 +90,21 @@ def interval(value: float, resampled_values: np.ndarray, confidence: float) -> t
 
     (value, value) if none is known. Unlike scores, differences are not clipped.
     """
-    known = resampled_values[~np.isnan(resampled_values)]
-    if not len(known):
-        return value, value
-    low, high = (np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2]) - known.mean() + value).tolist()
-    return low, high
+    low, high = centred_interval(value, resampled_values, confidence, (-np.inf, np.inf))
+    return (value, value) if low is None else (low, high)
 
 
 def seeds_of(runs: Sequence[Run], draws: Draws, metric: str) -> np.ndarray:
     """The scores of n runs, as measured and in each resample: (1 + R)×n, as ``inference.estimate`` expects."""
     return np.stack([np.append(run.value(metric), draws[run.folder.name][metric]) for run in runs], axis=1)
+
+
+def tag_scores(run: Run, draws: Draws, metric: str, names: Sequence[str], columns: Sequence[int]) -> np.ndarray:
+    """The scores of the tags ``names`` (K), which have these ``columns``, as measured and in each resample: (1 + R)×K,
+    NaN where undefined."""
+    measured = {tag["name"]: tag[metric] for tag in run.metrics["test"]["tags"]}
+    once = np.array([[measured[name] for name in names]], dtype=np.float64)
+    return np.concatenate([once, draws.by_tag[run.folder.name][metric][:, columns]])
 
 
 def same_seeds(one: Collection[int], other: Collection[int]) -> tuple[list[int], list[int], bool]:
@@ -127,7 +132,7 @@ def _scored(
 
 def _centred(again: np.ndarray, once: np.ndarray) -> np.ndarray:
     """``again`` (R, or R×K) shifted so that the mean of the known resamples is ``once``."""
-    return again - mean_of_known(again.T) + once
+    return again - mean_of_known(again, axis=0) + once
 
 
 def _places(own: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from musictag.common.errors import MusictagError
+from musictag.evaluation.bootstrap import mean_of_known
 from musictag.evaluation.metrics import METRICS
 from musictag.report.statistics.crossing import Crossing, find_crossing
 from musictag.report.statistics.fits import explained, fit_power_law, fit_trend, power_law_at, trend_at
@@ -20,8 +21,8 @@ from musictag.report.statistics.inference import estimate, few_seeds, margins
 from musictag.report.statistics.points import Departure, departure, measured
 from musictag.report.statistics.resampling import Draws, same_seeds, seeds_of
 from musictag.report.study import Study
+from musictag.report.wording import SIZE
 
-SIZE = "data.train_songs"
 FITS = ("trend", "power law")
 _LEAST_SIZES = {"trend": 2, "power law": 3}
 _GRID = 161  # sizes at which fits are compared, evenly spaced in their logarithm
@@ -105,7 +106,7 @@ class Scores:
         self.sizes = sizes
         self.scores = scores
         self.weights = (~np.isnan(scores[0])).sum(axis=0).astype(np.float64)
-        self.means = self._means(scores)
+        self.means = mean_of_known(scores, axis=1)
 
     @cached_property
     def departure(self) -> Departure | None:
@@ -156,11 +157,6 @@ class Scores:
 
     def _without_each(self) -> list[Scores]:
         return [self.of_seeds([own for own in self.seeds if own != seed]) for seed in self.seeds]
-
-    @staticmethod
-    def _means(scores: np.ndarray) -> np.ndarray:
-        known = ~np.isnan(scores)
-        return np.where(known, scores, 0.0).sum(axis=1) / known.sum(axis=1)
 
 
 def scores_by_size(study: Study, draws: Draws, metric: str) -> list[Scores]:

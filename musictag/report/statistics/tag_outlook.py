@@ -14,8 +14,8 @@ from musictag.evaluation.metrics import METRICS
 from musictag.report.statistics.fits import EXPONENTS
 from musictag.report.statistics.forecast import Forecast
 from musictag.report.statistics.inference import PRIOR_FREEDOM, Estimate, estimate, margins
-from musictag.report.statistics.resampling import Draws
-from musictag.report.study import Run, Study
+from musictag.report.statistics.resampling import Draws, tag_scores
+from musictag.report.study import Study
 
 #: A doubling that brings less than this is no gain worth having.
 STEP = 0.005
@@ -65,6 +65,7 @@ def _of_system(study: Study, draws: Draws, forecast: Forecast, confidence: float
     about = {tag["name"]: tag for tag in reference.metrics["test"]["tags"]}
     order = reference.predictions.tags.tolist()
     tags = [k for k, name in enumerate(order) if about[name]["prevalence"] is not None and about[name][metric]]
+    names = [order[k] for k in tags]
     exponent = _exponent(forecast)
     units, scores = [], []
     for seed in study.seeds:
@@ -75,7 +76,7 @@ def _of_system(study: Study, draws: Draws, forecast: Forecast, confidence: float
         decays = (sizes / largest) ** -exponent
         centred = decays - decays.mean()
         contrast = -centred / (centred**2).sum() * (1 - 2**-exponent)  # of the fall of the decay in the next doubling
-        values = np.stack([_tag_scores(run, draws, metric, [order[k] for k in tags], tags) for run in own], axis=1)
+        values = np.stack([tag_scores(run, draws, metric, names, tags) for run in own], axis=1)
         units.append(sign * np.einsum("m,rmk->rk", contrast, values))
         scores.append(values[0, int(sizes.argmax())])
     if not units:
@@ -114,10 +115,3 @@ def _more(gain: float, exponent: float, positives: int) -> int | None:
     """How many more positives until a doubling that now brings ``gain`` brings STEP."""
     doublings = np.log2(max(gain / STEP, 1.0)) / exponent
     return round(positives * (2**doublings - 1)) if doublings <= np.log2(_BEYOND) else None
-
-
-def _tag_scores(run: Run, draws: Draws, metric: str, names: Sequence[str], tags: Sequence[int]) -> np.ndarray:
-    """(1 + R)×K: as measured, and in each resample."""
-    own = {tag["name"]: tag[metric] for tag in run.metrics["test"]["tags"]}
-    measured = np.array([own[name] for name in names], dtype=np.float64)
-    return np.concatenate([measured[None], draws.by_tag[run.folder.name][metric][:, list(tags)]])

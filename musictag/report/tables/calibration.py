@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from statistics import fmean
-
 from musictag.report.content import Table
-from musictag.report.study import Run, Study
+from musictag.report.study import Study
 from musictag.report.tables.formats import Sheet, number, text
+from musictag.report.tables.protocol import mean_of_recorded
 from musictag.report.wording import factor_label
 
 _KEYS = ("error_before", "error_after", "tags_calibrated", "tags_confident", "given", "right")
@@ -45,14 +43,9 @@ def calibration_sheet(study: Study) -> Sheet:
 
 def _rows(study: Study) -> list[list]:
     found = []
-    for system in study.systems:
-        for condition in study.conditions:
-            runs = [run for run in study.cell(system, condition) if "calibration" in run.metrics]
-            if runs:
-                found.append([system, *condition, *(_mean(runs, key) for key in _KEYS)])
+    for cell in study.cells:
+        recorded = [run.metrics["calibration"] for run in cell if "calibration" in run.metrics]
+        if recorded:
+            means = [mean_of_recorded([one[key] for one in recorded]) for key in _KEYS]
+            found.append([cell[0].system, *cell[0].condition, *means])
     return found
-
-
-def _mean(runs: Sequence[Run], key: str) -> float | None:
-    known = [value for run in runs if (value := run.metrics["calibration"][key]) is not None]
-    return fmean(known) if known else None

@@ -26,7 +26,7 @@ def checklist(
     """What must be stated, and the statement, or "open: ..." with what is missing."""
     runs, networks = study.runs, [run for run in study.runs if run.epochs is not None]
     sizes = sorted({run.train_songs for run in runs})
-    counts = sorted({len(cell) for s in study.systems for c in study.conditions if (cell := study.cell(s, c))})
+    counts = sorted({len(cell) for cell in study.cells})
     first = runs[0].metrics
     test = f"{study.test_songs:,} test and {first['songs']['validation']:,} validation songs"
     return [
@@ -53,7 +53,7 @@ def checklist(
 
 
 def open_fields(items: Sequence[tuple[str, str]]) -> list[str]:
-    return [item for item, words in items if words.startswith(OPEN)]
+    return [item for item, words in items if _is_open(words)]
 
 
 def checklist_table(items: Sequence[tuple[str, str]]) -> Table:
@@ -70,7 +70,7 @@ def checklist_sheet(items: Sequence[tuple[str, str]]) -> Sheet:
 
 
 def _is_open(words: str) -> bool:
-    return words.startswith(OPEN)
+    return words.startswith(f"{OPEN}:")
 
 
 def _overlap(study: Study) -> str:
@@ -125,8 +125,13 @@ def _choice(study: Study, networks: Sequence[Any]) -> str:
     if not networks:
         return "no network is trained"
     monitors = join(sorted({str(run.config.get("monitor")) for run in networks}))
-    costs = [row for row in choice_rows(study) if not row["used"]]
+    rows = choice_rows(study)
+    costs = [row for row in rows if not row["used"]]
     if not costs:
+        rules = {(run.system, rule) for run in networks for rule in run.metrics.get("choices") or {}}
+        compared = {(row["system"], row["rule"]) for row in rows}
+        if all(run.metrics.get("choices") for run in networks) and rules <= compared:
+            return f"best by {monitors}; all other choices give the same epochs"
         return f"{OPEN}: best by {monitors}; what other choices give was not recorded"
     worst = max(costs, key=lambda row: METRICS[row["metric"]].sign * row["difference"])
     words = f"{METRICS[worst['metric']].label} {signed(worst['difference'])} with {worst['rule']}"
@@ -152,7 +157,7 @@ def _laws(forecasts: Sequence[Forecast]) -> str:
 def _held_out(forecasts: Sequence[Forecast]) -> str:
     rows = [row for forecast in forecasts for row in forecast.held_out]
     if not rows:
-        return f"{OPEN}: no curve has three sizes"
+        return f"{OPEN}: no curve has three sizes and the shape of a learning curve"
     errors = {metric: fmean(abs(row.predicted - row.measured) for row in rows if row.metric == metric)
               for metric in dict.fromkeys(row.metric for row in rows)}  # fmt: skip
     words = ", ".join(f"{METRICS[metric].label} {value:.3f}" for metric, value in errors.items())
@@ -161,9 +166,8 @@ def _held_out(forecasts: Sequence[Forecast]) -> str:
 
 def _compute(study: Study, networks: Sequence[Any]) -> str:
     devices = ", ".join(sorted({str(run.metrics["device"]) for run in study.runs}))
-    hours = sum(run.metrics["seconds"].get("train") or 0.0 for run in study.runs) / 3600
     flop = [(run.metrics.get("compute") or {}).get("train_flop") for run in networks]
-    words = f"{hours:,.1f} hours of training on {devices}"
+    words = f"{study.train_hours:,.1f} hours of training on {devices}"
     if not flop:
         return words
     return f"{OPEN}: {words}; FLOP not recorded" if None in flop else f"{sum(flop):.2e} FLOP, {words}"

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
-from typing import Any
 
 from musictag.evaluation.metrics import METRICS
 from musictag.report.content import Table
+from musictag.report.settings import flat
 from musictag.report.statistics.crossing import Crossing
 from musictag.report.statistics.inference import few_seeds
 from musictag.report.statistics.paired_tests import Change, Difference, TagGain
-from musictag.report.statistics.popularity import Exclusive, Popularity
+from musictag.report.statistics.popularity import MIN_EXPECTED, Exclusive, Popularity
 from musictag.report.statistics.scaling import Curve
 from musictag.report.study import Study
 from musictag.report.tables.formats import Cell, Sheet, join, number, text
@@ -68,13 +68,6 @@ def run_sheet(study: Study) -> Sheet:
 
 def settings_sheet(study: Study) -> Sheet:
     """The configuration keys that have the same value in all runs, with that value."""
-
-    def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        found = {}
-        for key, value in config.items():
-            found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-        return found
-
     configs = [flat(run.config) for run in study.runs]
     first = configs[0]
     shared = {key: value for key, value in first.items() if all(key in c and c[key] == value for c in configs)}
@@ -196,14 +189,15 @@ def _gain_sheet(study: Study, gains: Sequence[TagGain]) -> Sheet:
     if len(systems) > _MOST_SYSTEMS:
         systems = [system for system in systems if any(system in pair for pair in pairs)]
     metric = gains[0].metric
-    headings = ["tag", *(["songs with it"] if gains[0].prevalence is not None else [])]
+    with_songs = any(gain.prevalence is not None for gain in gains)
+    headings = ["tag", *(["songs with it"] if with_songs else [])]
     between = [system for system in systems if any(system in gain.size_gains for gain in gains)]
     for system in systems:
         headings += [system, *([f"{system}: gain"] if system in between else [])]
     headings += [f"{one} minus {other}" for one, other in pairs]
     rows = []
     for gain in gains:
-        cells = [text(gain.tag), *([number(gain.prevalence, ".1%")] if gain.prevalence is not None else [])]
+        cells = [text(gain.tag), *([number(gain.prevalence, ".1%")] if with_songs else [])]
         for system in systems:
             cells.append(number(gain.scores[system][-1]))
             if system in between:
@@ -213,7 +207,7 @@ def _gain_sheet(study: Study, gains: Sequence[TagGain]) -> Sheet:
         "In brackets: the 95% interval of this change alone, over songs and seeds. Bold: p below 0.05 after Benjamini "
         "and Hochberg's correction for all changes between sizes, or between systems, of this metric: of those in "
         "bold, at most 5% are due to chance on average.",
-        *seed_notes(len(runs) for system in systems for c in study.conditions if (runs := study.cell(system, c))),
+        *seed_notes(len(cell) for cell in study.cells if cell[0].system in systems),
     ]
     if between:
         conditions = [condition for condition in study.conditions if None not in condition]
@@ -285,7 +279,7 @@ def exclusive_sheets(study: Study, found: Exclusive) -> dict[str, Sheet]:
     ]
     notes = [
         f"Mean over {len(found.pairs):,} pairs of tags that no test song has together, although independent tags "
-        f"would in {found.min_expected:g} or more. A tag is given to as many songs as have it, those with "
+        f"would in {MIN_EXPECTED:g} or more. A tag is given to as many songs as have it, those with "
         "the highest scores. 0: never together; 1: as if they were independent. In brackets: the 95% "
         "interval."
     ]

@@ -5,6 +5,7 @@ Each exists twice: as plain values for CSV files and Weights & Biases, and as a 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from musictag.evaluation.metrics import METRICS
@@ -137,14 +138,10 @@ def outlook_sheet(rows: Sequence[TagOutlook]) -> Sheet:
         gain = _interval((row.gain, row.low, row.high), decimals)
         cells = [text(row.tag), text(row.system), text(row.positives), number(row.score, f".{decimals}f"), gain]
         lines.append([*cells, Cell(row.verdict, row.verdict, row.verdict != "undecided"), _more(row)])
-    counts = [
-        f"{sum(row.verdict == verdict for row in rows if row.system == system)} {verdict}"
-        for system in dict.fromkeys(row.system for row in rows)
-        for verdict in ("finished", "gaining", "undecided")
-    ]
+    counts, verdicts = Counter((row.system, row.verdict) for row in rows), ("finished", "gaining", "undecided")
     per_system = [
-        f"{system}: {join(counts[3 * place : 3 * place + 3])}"
-        for place, system in enumerate(dict.fromkeys(row.system for row in rows))
+        f"{system}: {join([f'{counts[system, verdict]} {verdict}' for verdict in verdicts])}"
+        for system in dict.fromkeys(row.system for row in rows)
     ]
     notes = [
         f"Of the tags, {'; '.join(per_system)}. Finished: twice the songs bring less than {STEP:g} (95% interval of "

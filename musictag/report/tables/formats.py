@@ -71,13 +71,6 @@ def number(value: float | None, form: str = ".3f", bold: bool = False) -> Cell:
     return Cell(f"{value:{form}}".replace("-", "−"), float(value), bold)
 
 
-def interval(low: float | None, high: float | None, form: str = ".3f") -> Cell:
-    """From one bound to the other, sorted by the lower one."""
-    if low is None or high is None or low != low:
-        return Cell("–")
-    return Cell(f"{low:{form}} to {high:{form}}".replace("-", "−"), float(low))
-
-
 def to_markdown(sheet: Sheet) -> str:
     """Title, pipe table and notes."""
 

@@ -55,7 +55,7 @@ def convergence_table(study: Study) -> Table:
 def convergence_sheet(study: Study) -> Sheet | None:
     """One row per system and condition; None if no run recorded it."""
     rows = []
-    for runs in _cells(study):
+    for runs in study.cells:
         known = [run.metrics["convergence"] for run in runs if converged(run) is not None]
         if not known and runs[0].epochs is None:
             continue
@@ -79,8 +79,10 @@ def choice_rows(study: Study) -> list[dict[str, Any]]:
         runs = [run for run in study.runs if run.system == system]
         for rule in dict.fromkeys(rule for run in runs for rule in run.metrics.get("choices") or {}):
             found = [(run, run.metrics["choices"][rule]) for run in runs if rule in (run.metrics.get("choices") or {})]
+            if any(choice["test"] is None for _, choice in found):
+                continue  # tested only in the runs where it chose the epoch that was used: no fair sample
             for metric in study.headlines:
-                own = [(run, choice) for run, choice in found if (choice["test"] or {}).get(metric) is not None]
+                own = [(run, choice) for run, choice in found if choice["test"].get(metric) is not None]
                 if not own:
                     continue
                 values = np.array([choice["test"][metric] - run.value(metric) for run, choice in own])
@@ -123,7 +125,7 @@ def choice_sheet(study: Study) -> Sheet:
 def compute_rows(study: Study) -> list[dict[str, Any]]:
     """By system, condition and steps: mean compute and scores. Runs that recorded none have their seconds at least."""
     rows = []
-    for runs in _cells(study):
+    for runs in study.cells:
         by_steps: dict[int | None, list[Run]] = {}
         for run in runs:
             by_steps.setdefault((run.metrics.get("compute") or {}).get("steps"), []).append(run)
@@ -133,8 +135,8 @@ def compute_rows(study: Study) -> list[dict[str, Any]]:
                        zip(found, same, strict=True)]  # fmt: skip
             rows.append({
                 "system": same[0].system, "condition": same[0].condition, "songs": same[0].train_songs, "steps": steps,
-                "patches": found[0].get("patches"), "flop": _mean([one.get("train_flop") for one in found]),
-                "seconds": _mean(seconds), "runs": len(same),
+                "patches": found[0].get("patches"), "flop": mean_of_recorded([one.get("train_flop") for one in found]),
+                "seconds": mean_of_recorded(seconds), "runs": len(same),
                 "scores": {metric: fmean(run.value(metric) for run in same) for metric in study.headlines},
             })  # fmt: skip
     return rows
@@ -178,7 +180,8 @@ def steps_words(study: Study) -> str:
         return "How many steps the runs took was not recorded."
     known = sorted(steps - {None})
     if len(known) == 1:
-        return f"All networks took {known[0]:,} steps, whatever the number of songs."
+        who = "All networks that recorded it" if None in steps else "All networks"
+        return f"{who} took {known[0]:,} steps, whatever the number of songs."
     return f"Steps differ, {known[0]:,} to {known[-1]:,}: scores over songs also show the number of steps."
 
 
@@ -212,11 +215,7 @@ def overlap_sheet(study: Study) -> Sheet:
     return Sheet("Overlap of the splits", headings, rows, frozenset({0, 1, 2}), notes=notes)
 
 
-def _cells(study: Study) -> list[list[Run]]:
-    cells: Sequence[list[Run]] = [study.cell(system, c) for system in study.systems for c in study.conditions]
-    return [cell for cell in cells if cell]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_of_recorded(values: Sequence[float | None]) -> float | None:
+    """None if no run recorded a value."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None

@@ -43,7 +43,6 @@ class Row:
     scores: dict[str, Score]
     parameters: int | None
     train_seconds: float | None
-    devices: tuple[str, ...]
 
 
 def score_rows(study: Study) -> list[Row]:
@@ -72,7 +71,7 @@ def score_table(study: Study) -> Table:
     columns += [*(f"chance_{metric}" for metric in chance(study)), "parameters", "train_seconds"]
     lines = []
     for row in score_rows(study):
-        line = [row.system, row.family, *map(_plain, row.condition), row.seeds]
+        line = [row.system, row.family, *row.condition, row.seeds]
         for score in map(row.scores.get, study.shown_metrics):
             line += [score.value, score.spread, score.low, score.high] if score else [None] * 4
         lines.append([*line, *chance(study).values(), row.parameters, row.train_seconds])
@@ -85,7 +84,7 @@ def run_rows(study: Study) -> list[dict[str, Any]]:
     for run in study.runs:
         test, speed = run.metrics["test"], run.metrics["speed"]
         line: dict[str, Any] = {"system": run.system, "family": run.family, "input": run.metrics["input"]}
-        line |= dict(zip(study.factors, map(_plain, run.condition), strict=True))
+        line |= dict(zip(study.factors, run.condition, strict=True))
         line |= {"seed": run.seed, "data": run.metrics["data"], "train_songs": run.train_songs}
         line |= {"test_songs": run.metrics["songs"]["test"], "parameters": run.parameters}
         line |= {"epochs": run.metrics["epochs"], "best_epoch": run.metrics["best_epoch"]}
@@ -127,11 +126,8 @@ def score_sheet(study: Study, published: Sequence[Published], about_published: s
     numeric = frozenset(range(len(headings))) - {len(factors)}
     numeric -= {i for i, key in enumerate(factors) if not _is_number(study, i)}
     notes = [note for note in notes if note]
-    return Sheet(_title(study), headings, shown, numeric, frozenset(rules), foot, notes)
-
-
-def _title(study: Study) -> str:
-    return f"Test scores on {study.data} ({study.test_songs:,} songs)"
+    title = f"Test scores on {study.data} ({study.test_songs:,} songs)"
+    return Sheet(title, headings, shown, numeric, frozenset(rules), foot, notes)
 
 
 def _how_to_read(rows: Sequence[Row], study: Study) -> str:
@@ -144,13 +140,10 @@ def _how_to_read(rows: Sequence[Row], study: Study) -> str:
         levels = sorted({run.metrics["test"]["confidence"] for run in study.runs})
         of_each = ", as last requested for each run" if len(levels) > 1 else ""
         parts.append(f"{only} the {join([f'{level:.0%}' for level in levels])} interval over songs{of_each}")
-    bold = " Bold: the best of a condition, or equal to it after rounding." if _any_best(rows) else ""
+    has_best = any(score.best for row in rows for score in row.scores.values())
+    bold = " Bold: the best of a condition, or equal to it after rounding." if has_best else ""
     lower = [METRICS[metric].label for metric in study.shown_metrics if METRICS[metric].better == "min"]
     return "".join(parts) + "." + bold + (f" {join(lower)}: lower is better." if lower else "")
-
-
-def _any_best(rows: Sequence[Row]) -> bool:
-    return any(score.best for row in rows for score in row.scores.values())
 
 
 def _warnings(study: Study) -> list[str]:
@@ -196,7 +189,6 @@ def _row(study: Study, system: str, condition: tuple, runs: Sequence[Run], score
         scores=scores,
         parameters=runs[0].parameters,
         train_seconds=fmean(seconds) if seconds else None,
-        devices=tuple(sorted({run.metrics["device"] for run in runs})),
     )
 
 
@@ -223,7 +215,3 @@ def _duration(seconds: float | None) -> Cell:
 
 def _is_number(study: Study, place: int) -> bool:
     return all(isinstance(c[place], int | float) for c in study.conditions if c[place] is not None)
-
-
-def _plain(value: Any) -> Any:
-    return " ".join(map(str, value)) if isinstance(value, tuple | list) else value

@@ -14,7 +14,7 @@ from musictag.experiment.tuning import Tried, decided, differing, read_tried
 from musictag.report.content import Table
 from musictag.report.study import Run, Study
 from musictag.report.tables.formats import Sheet, number, text
-from musictag.report.wording import factor_label
+from musictag.report.wording import factor_label, shown
 
 _RULE = (
     "Settings are those of the best point of the grid, by the mean of the monitor over the seeds at each run's best "
@@ -113,11 +113,7 @@ def _decimals(monitor: str) -> int:
 
 
 def _words(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{factor_label(key)} {_value(value)}" for key, value in settings.items()) or "one point only"
-
-
-def _value(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return ", ".join(f"{factor_label(key)} {shown(value)}" for key, value in settings.items()) or "one point only"
 
 
 def _otherwise(tuned: Mapping[str, Any], run: Run) -> str:

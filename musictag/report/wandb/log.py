@@ -11,10 +11,9 @@ from typing import Any
 from musictag.evaluation.metrics import METRICS
 from musictag.experiment.tracking.wandb_session import finish_run, run_id, start_run
 from musictag.report.content import Report
-from musictag.report.study import Run, Study
-from musictag.report.wording import factor_label
+from musictag.report.study import Study
+from musictag.report.wording import SIZE, factor_label
 
-TRAIN_SONGS = "data.train_songs"
 PAGE_BYTES = 20_000_000  # a larger page is only in the artifact
 
 
@@ -97,7 +96,7 @@ def factor_values(study: Study) -> list[float]:
     """The sorted values of the only number that varies in the study; empty if there is none or more than one."""
     if len(study.factors) != 1:
         return []
-    values = {value for run in study.runs if (value := _value(study, run)) is not None}
+    values = {run.condition[0] for run in study.runs} - {None}
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     return sorted(values) if numeric else []
 
@@ -107,21 +106,16 @@ def means_of(study: Study, system: str, metric: str) -> dict[float, float]:
     scores: dict[float | None, list[float]] = {}
     for run in study.runs:
         if run.system == system:
-            scores.setdefault(_value(study, run), []).append(run.value(metric))
+            scores.setdefault(run.condition[0], []).append(run.value(metric))
     if None in scores:
         return dict.fromkeys(factor_values(study), fmean(scores[None]))
     return {value: fmean(scores[value]) for value in sorted(scores)}
 
 
-def _value(study: Study, run: Run) -> float | None:
-    # the configuration of a run on all songs does not contain their number
-    return run.train_songs if study.factors == [TRAIN_SONGS] else run.condition[0]
-
-
 def _scales(study: Study, smallest: float) -> list[tuple[str, str, Callable[[float], float]]]:
     label = factor_label(study.factors[0])
     scales: list[tuple[str, str, Callable[[float], float]]] = [("", label, lambda x: x)]
-    if study.factors == [TRAIN_SONGS]:
+    if study.factors == [SIZE]:
         scales.append(("_by_doublings", f"doublings of {smallest:,} {label}", lambda x: log2(x / smallest)))
     return scales
 

@@ -12,20 +12,19 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from musictag.common.errors import MusictagError
-from musictag.common.plotting import BLUE, GREEN, ORANGE
 from musictag.evaluation.metrics import METRICS
 from musictag.experiment.tracking.tracker import curve_names
 from musictag.experiment.tracking.wandb_session import has_api_key
 from musictag.report.content import Report
+from musictag.report.figures.panels import COLOURS
 from musictag.report.study import Study
-from musictag.report.wandb.log import TRAIN_SONGS, factor_values, study_name
-from musictag.report.wording import factor_label
+from musictag.report.wandb.log import factor_values, study_name
+from musictag.report.wording import SIZE, factor_label
 
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
-FAMILY_COLOURS = {"waveform": ORANGE, "spectrogram": BLUE, "baseline": GREEN}
 _CURVE_NAMES = {
     "train_loss": "Loss, training",
     "val_loss": "Loss, validation",
@@ -183,13 +182,13 @@ def score_panels(study: Study) -> list[Any]:
             for metric in study.headlines
         ]
     (factor,) = study.factors
-    x = wr.SummaryMetric("train_songs") if factor == TRAIN_SONGS else wr.Config(factor)
+    x = wr.SummaryMetric("train_songs") if factor == SIZE else wr.Config(factor)
     return [
         wr.ScatterPlot(
             title=f"{METRICS[metric].label} against {factor_label(factor)}",
             x=x,
             y=wr.SummaryMetric(f"test_{metric}"),
-            log_x=factor == TRAIN_SONGS,
+            log_x=factor == SIZE,
         )
         for metric in study.headlines
     ]
@@ -197,7 +196,7 @@ def score_panels(study: Study) -> list[Any]:
 
 def chart_panels(study: Study) -> list[Any]:
     """The line charts logged by the report's run."""
-    suffix, label = ("_by_doublings", "doublings of the training songs") if study.factors == [TRAIN_SONGS] else ("", "")
+    suffix, label = ("_by_doublings", "doublings of the training songs") if study.factors == [SIZE] else ("", "")
     fields = {name: name for name in ("step", "lineKey", "lineVal")}
     return [
         _custom_chart(
@@ -272,7 +271,7 @@ def _colours(study: Study) -> dict[str, str]:
     """The colours of the figures, for families with a single system."""
     families = {system: study.family(system) for system in study.systems}
     alone = [system for system, family in families.items() if list(families.values()).count(family) == 1]
-    return {system: FAMILY_COLOURS[families[system]] for system in alone}
+    return {system: COLOURS[families[system]] for system in alone}
 
 
 def _plain(name: str) -> str:
