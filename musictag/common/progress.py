@@ -9,6 +9,7 @@ from types import TracebackType
 from rich import progress as rich_progress
 from rich.console import Console
 
+from musictag.common.processes import is_rank_zero
 from musictag.common.text import printable
 
 _LINE_EVERY_SECONDS = 10.0
@@ -17,6 +18,12 @@ _LINE_EVERY_SECONDS = 10.0
 def say(message: str) -> None:
     """Print one line for the user on standard error."""
     Console(stderr=True).print(printable(message), highlight=False, markup=False, soft_wrap=True)
+
+
+def tell(message: str) -> None:
+    """Like ``say``, once for any number of training processes: on rank zero."""
+    if is_rank_zero():
+        say(message)
 
 
 class Progress:

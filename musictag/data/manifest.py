@@ -9,16 +9,12 @@ import hashlib
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from musictag.common.errors import MusictagError
-from musictag.common.files import atomic_write
-from musictag.common.parquet import flat_column, open_parquet
 from musictag.common.text import is_one_line
 
 SPLITS = ("train", "validation", "test")
@@ -170,38 +166,6 @@ class Manifest:
         known = known.filter(pc.is_valid(known["group"]))
         counts = known.group_by("group").aggregate([("split", "count_distinct")])
         return sorted(counts.filter(pc.greater(counts["split_count_distinct"], 1))["group"].to_pylist())
-
-    def save(self, path: str | Path) -> None:
-        """Write one Parquet file, atomically. Its schema's metadata holds tag order, tag kinds and the name."""
-        metadata = {
-            "musictag.name": self.name,
-            "musictag.tags": "\n".join(tag.name for tag in self.tags),
-            "musictag.kinds": "\n".join(tag.kind for tag in self.tags),
-        }
-        with atomic_write(path) as file:
-            pq.write_table(self.table.replace_schema_metadata(metadata), file, write_page_checksum=True)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Manifest:
-        """Read what ``save`` wrote. Raises MusictagError if the file is missing, damaged, or something else."""
-        path = Path(path)
-        if not path.is_file():
-            raise MusictagError(f"no manifest at {path}")
-        try:
-            file = open_parquet(path)
-            named = file.schema_arrow.metadata or {}
-            if b"musictag.tags" not in named:
-                raise MusictagError(f"{path} was not written by musictag; use your own table with data=catalogue")
-            name, *lists = (named[f"musictag.{key}".encode()].decode() for key in ("name", "tags", "kinds"))
-            tags = [Tag(*pair) for pair in zip(*(text.split("\n") for text in lists), strict=True)]
-            table = pa.table({column: flat_column(file, column) for column in dict.fromkeys(file.schema_arrow.names)})
-        except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
-            message = f"{path} is damaged or not a Parquet file: delete it and make it again ({error})"
-            raise MusictagError(message) from error
-        try:
-            return cls(table, tags, name)
-        except MusictagError as error:
-            raise MusictagError(f"{path}: {error}") from error
 
 
 class _Problems:

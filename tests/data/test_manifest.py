@@ -128,30 +128,6 @@ def test_wrong_columns_and_tags_are_refused(changed: dict, tags: tuple[Tag, ...]
         Manifest(table(**changed), tags, "mine")
 
 
-def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
-    manifest = Manifest(table(), TAGS, "mine")
-    manifest.save(tmp_path / "m.parquet")
-    loaded = Manifest.load(tmp_path / "m.parquet")
-    assert loaded.table.equals(manifest.table)
-    assert (loaded.tags, loaded.name, loaded.digest()) == (TAGS, "mine", manifest.digest())
-    assert [path.name for path in tmp_path.iterdir()] == ["m.parquet"]
-
-
-def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "m.parquet"
-    with pytest.raises(MusictagError, match="no manifest at"):
-        Manifest.load(path)
-    Manifest(table(), TAGS, "mine").save(path)
-    whole = path.read_bytes()
-    for damaged in (b"", whole[: len(whole) // 2], whole[:60] + bytes([whole[60] ^ 1]) + whole[61:]):
-        path.write_bytes(damaged)
-        with pytest.raises(MusictagError, match="damaged"):
-            Manifest.load(path)
-    pq.write_table(table(), path)
-    with pytest.raises(MusictagError, match="not written by musictag"):
-        Manifest.load(path)
-
-
 def test_the_digest_covers_what_a_result_depends_on() -> None:
     digest = Manifest(table(), TAGS, "mine").digest()
     assert Manifest(table(group=[None] * 4, duration=[None] * 4), TAGS, "other").digest() == digest

@@ -42,12 +42,6 @@ def read_catalogue(path: Path) -> None:
     CatalogueFile(path, split_path=path.with_suffix(".split")).manifest()
 
 
-def read_manifest(path: Path) -> None:
-    from musictag.data.manifest import Manifest
-
-    Manifest.load(path)
-
-
 def read_pickle(path: Path) -> None:
     from musictag.data.datasets.msd.pickles import load_pickle
 
@@ -74,8 +68,8 @@ def read_models(path: Path) -> None:
 
 
 KINDS = {
-    "audio": read_audio, "tagger": read_tagger, "catalogue": read_catalogue, "manifest": read_manifest,
-    "pickle": read_pickle, "models": read_models,
+    "audio": read_audio, "tagger": read_tagger, "catalogue": read_catalogue, "pickle": read_pickle,
+    "models": read_models,
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from musictag.data.datasets.catalogue import CatalogueFile
+from musictag.data.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -95,6 +96,11 @@ def contents(folder: Path) -> dict[str, str]:
     """A checksum of every file below ``folder``, except the lock."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def damaged_shards(store: Store) -> list[Path]:
+    """All shards of a prepared folder that are missing or damaged."""
+    return store.damaged_shards(store.shards_of(np.arange(len(store))))
 
 
 def finished_blocks(data_dir: Path) -> int:

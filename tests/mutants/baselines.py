@@ -80,15 +80,15 @@ FAULTS = (
     Fault(
         "features come in the order in which they were stored",
         "musictag/data/features/cache.py",
-        '_column(folder, "features").take(_places(folder, entries))',
-        '_column(folder, "features").take(pc.array_sort_indices(_places(folder, entries)))',
+        "features.take(_places(blocks, entries))",
+        "features.take(pc.array_sort_indices(_places(blocks, entries)))",
         "data/features/test_cache.py::test_features_come_in_the_order_asked_for_and_are_computed_once",
     ),
     Fault(
         "other audio has the features of the old one",
-        "musictag/data/features/cache.py",
-        '("shard", "shard_crc32", "offset", "samples")',
-        '("offset", "samples")',
+        "musictag/data/store/store.py",
+        "names, *(pa.array(column).cast(pa.string()) for column in numbers)",
+        "*(pa.array(column).cast(pa.string()) for column in numbers[1:])",
         "data/features/test_cache.py::test_other_audio_has_its_own_features[train-00]",
     ),
     Fault(

@@ -1,4 +1,4 @@
-"""Damaged tables: CSV, TSV and Parquet by hand or by musictag, each used or refused by name."""
+"""Damaged tables: CSV, TSV and Parquet, each used or refused by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from musictag import cli
-from musictag.data.manifest import Manifest, Tag
 from tests.helpers.fuzzing import damage, read_all, write_all
 
 HEADER = ["song_id", "path", "split", "group", "duration", "rock", "tempo"]
@@ -100,18 +99,6 @@ def test_a_few_damaged_catalogues(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_five_hundred_damaged_catalogues(tmp_path: Path) -> None:
     read_damaged(500, tmp_path)
-
-
-@pytest.mark.parametrize("count", [40, pytest.param(300, marks=pytest.mark.slow)])
-def test_damaged_manifests_of_musictag(count: int, tmp_path: Path) -> None:
-    columns = parquet_columns()
-    Manifest(pa.table(columns), [Tag("rock"), Tag("tempo", "regression")], "own").save(tmp_path / "whole.parquet")
-    whole = (tmp_path / "whole.parquet").read_bytes()
-    rng = np.random.default_rng(0)
-    paths = write_all(tmp_path / "own", [whole, *(damage(rng, whole) for _ in range(count - 1))], ".parquet")
-    outcomes = read_all("manifest", paths, tmp_path / "empty", megabytes=256)
-    outcomes.check(count)
-    assert paths[0] in outcomes.used
 
 
 def test_the_command_line_names_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+import shutil
 import stat
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from musictag.common.errors import MusictagError, SongError, SongWarning
 from musictag.data.audio.decoding import decoder
 from musictag.data.audio.decoding.gathering import Block
 from musictag.data.audio.decoding.lost_audio import MAX_HOURS, Loss, Undecodable
-from musictag.data.audio.decoding.program import find_program, program_blocks
+from musictag.data.audio.decoding.program import program_blocks
 
 #: Shorter audio is not a song, neither in a data set nor for tagging.
 MIN_SECONDS = 0.1
@@ -89,19 +90,19 @@ def read_blocks(
     _check_file(path)
     loss = Loss()
     try:
-        with open(path, "rb") as file:
-            _convert(decoder.decode(file, loss), sample_rate, max_seconds, take)
-            return loss.note()
-    except Undecodable as error:
-        reason = f"cannot be read as audio: {error}"
-        if (program := find_program()) is None:
-            raise SongError(reason) from error
-        restart()
         try:
-            _convert(program_blocks(program, path, loss := Loss()), sample_rate, max_seconds, take)
-            return loss.note()
-        except Undecodable as second:
-            raise SongError(f"{reason}; {second}") from second
+            with open(path, "rb") as file:
+                _convert(decoder.decode(file, loss), sample_rate, max_seconds, take)
+        except Undecodable as error:
+            reason = f"cannot be read as audio: {error}"
+            if (program := shutil.which("ffmpeg")) is None:
+                raise SongError(reason) from error
+            restart()
+            try:
+                _convert(program_blocks(program, path, loss := Loss()), sample_rate, max_seconds, take)
+            except Undecodable as second:
+                raise SongError(f"{reason}; {second}") from second
+        return loss.note()
     except OSError as error:
         raise SongError(f"cannot be read ({error.strerror or error})") from error
     except MemoryError as error:

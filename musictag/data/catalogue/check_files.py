@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,8 @@ def check_copies(report: Report, rows: Rows, paths: pa.ChunkedArray, root: Path,
             for group in leaked[:_SHOWN]
         ]
         report.error("identical files in more than one split: test scores would be too high", lines, len(leaked))
-    others = [group for group in groups if not any(group is known for known in leaked)]
+    known = {id(group) for group in leaked}
+    others = [group for group in groups if id(group) not in known]
     if others:
         number, within = sum(map(len, others)) - len(others), "" if splits is None else " in the same split"
         examples = " and ".join(str(rows.number(at)) for at in others[0][:2].tolist())
@@ -105,18 +107,12 @@ def _conditions(paths: pa.ChunkedArray, positions: np.ndarray, root: Path) -> It
     real_root = os.path.realpath(root)
     inside: dict[str, bool] = {}  # whether a folder, with links resolved, is below the root
     texts = paths.take(pa.array(positions)).to_pylist()
-    if len(texts) < _PROGRESS_FROM_SONGS:
-        yield from (
-            (at, kind)
-            for at, path in zip(positions.tolist(), texts, strict=True)
-            if (kind := _condition(path, root, real_root, inside))
-        )
-        return
-    with Progress("checking files", len(texts)) as progress:
+    display = Progress("checking files", len(texts)) if len(texts) >= _PROGRESS_FROM_SONGS else nullcontext()
+    with display as progress:
         for number, (at, path) in enumerate(zip(positions.tolist(), texts, strict=True), start=1):
             if kind := _condition(path, root, real_root, inside):
                 yield at, kind
-            if number % 1000 == 0:
+            if progress is not None and number % 1000 == 0:
                 progress.show(number)
 
 

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from musictag.common.errors import MusictagError
-from musictag.common.processes import is_rank_zero
-from musictag.common.progress import say
+from musictag.common.progress import tell
 from musictag.data.catalogue.tables import ONLY_ONES
 from musictag.data.manifest import Manifest, Tag
 
@@ -68,12 +67,10 @@ class TagChoice:
                 + ("A tag needs songs with it and songs without it" if least == 1 else "Use data.min_songs_per_tag=1")
                 + hint
             )
-        if is_rank_zero():
-            say(
-                f"{len(lacking)} of {len(manifest.tags)} tags are left out because they {why}: {listed}. "
-                f"data.min_songs_per_tag=0 keeps all {len(manifest.tags)} regardless; data.tags=[...] chooses some"
-                + hint
-            )
+        tell(
+            f"{len(lacking)} of {len(manifest.tags)} tags are left out because they {why}: {listed}. "
+            f"data.min_songs_per_tag=0 keeps all {len(manifest.tags)} regardless; data.tags=[...] chooses some{hint}"
+        )
         return manifest.with_tags(kept)
 
     def wanted(self, manifest: Manifest) -> Manifest:

@@ -60,9 +60,6 @@ class Rows:
         self._cells = cells
         self._places = places
 
-    def __contains__(self, column: str) -> bool:
-        return column in self._places
-
     def text(self, column: str, needed: bool = False) -> pa.ChunkedArray | None:
         """A column as text, or None. Reports cells that are not UTF-8 or were damaged by a conversion, and empty cells
         if text is ``needed``."""

@@ -42,7 +42,13 @@ def column_names(path: Path) -> list[str]:
 
     Raises MusictagError for a file that is missing, empty, not a table, not UTF-8, or has another delimiter.
     """
-    return _few(path, _parquet_names(path) if _check_kind(path) == ".parquet" else _dialect(path).names)
+    try:
+        names = pq.read_schema(path).names if _check_kind(path) == ".parquet" else _dialect(path).names
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+    if len(names) > MAX_COLUMNS:
+        raise MusictagError(f"{path} has {len(names):,} columns; at most {MAX_COLUMNS:,} are read")
+    return names
 
 
 def _check_kind(path: Path) -> str:
@@ -71,19 +77,6 @@ def _dialect(path: Path) -> Dialect:
     if not dialect.names:
         raise MusictagError(f"{path} cannot be read as {path.suffix[1:].lower()}: it is empty")
     return dialect
-
-
-def _parquet_names(path: Path) -> list[str]:
-    try:
-        return pq.read_schema(path).names
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _few(path: Path, names: list[str]) -> list[str]:
-    if len(names) > MAX_COLUMNS:
-        raise MusictagError(f"{path} has {len(names):,} columns; at most {MAX_COLUMNS:,} are read")
-    return names
 
 
 def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> dict[str, pa.ChunkedArray]:
@@ -162,8 +155,8 @@ class Cells:
 
     ``names`` are the columns in file order; ``row_numbers`` (int64) gives the file's row number of each table row, the
     first below the header being 1: rows with too many or too few cells are omitted and listed in ``ragged`` as (row,
-    number of cells). ``decimal_comma``: whether 0,5 is a number. Raises MusictagError if the file cannot be read at
-    all.
+    number of cells). ``decimal_comma``: whether 0,5 is a number. ``file`` is the open file if it is Parquet, and
+    ``types`` are those of its columns. Raises MusictagError if the file cannot be read at all.
     """
 
     def __init__(self, path: Path) -> None:
@@ -173,10 +166,11 @@ class Cells:
         self.ragged: list[tuple[int, int]] = []
         try:
             if path.suffix.lower() == ".parquet":
-                self._file: pq.ParquetFile | None = open_parquet(path)
-                self.num_rows = self._file.metadata.num_rows
+                self.file: pq.ParquetFile | None = open_parquet(path)
+                self.types = self.file.schema_arrow.types  # asked for once, as pyarrow makes the schema anew each time
+                self.num_rows = self.file.metadata.num_rows
             else:
-                self._file = None
+                self.file = None
                 dialect = _dialect(path)
                 self.decimal_comma = dialect.decimal_comma
                 self._table = _read_csv(path, dialect, dict.fromkeys(self.names, pa.binary()), self.ragged)
@@ -188,12 +182,12 @@ class Cells:
 
     def column(self, position: int) -> pa.ChunkedArray:
         """One column: bytes from a CSV, whatever its type from Parquet."""
-        if self._file is None:
+        if self.file is None:
             return self._table.column(position)
         name = self.names[position]
         same = [i for i, other in enumerate(self.names) if other == name]
         try:
-            return flat_column(self._file, name, same.index(position))
+            return flat_column(self.file, name, same.index(position))
         except (pa.ArrowException, OSError, MemoryError) as error:
             raise _unreadable(self._path, error) from error
 

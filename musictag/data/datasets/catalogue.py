@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from musictag.common.errors import MusictagError
-from musictag.common.processes import is_rank_zero
-from musictag.common.progress import say
+from musictag.common.progress import tell
 from musictag.common.text import as_list, is_one_line
 from musictag.data.catalogue.columns import ARTIST, kind_of
 from musictag.data.catalogue.names import DIFFER_LITTLE, listed_alike
@@ -106,7 +105,7 @@ class CatalogueFile(AudioFiles):
         else:
             splits, how = self._split.of(manifest, partial(self.copies, manifest))
             manifest = Manifest(pa.table(columns | {"split": pa.array(splits)}), tags, self.name)
-        self._say([*about, *about_splits(manifest, how)])
+        tell("\n  ".join([*about, *about_splits(manifest, how)]))
         return manifest
 
     def _inside(self, paths: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -124,10 +123,6 @@ class CatalogueFile(AudioFiles):
         if ones := only_ones(manifest):
             lines.append(f"{_some(ones)}: {ONLY_ONES}, or use this command to write it: {catalogue_command(self.path)}")
         return lines
-
-    def _say(self, lines: list[str]) -> None:
-        if is_rank_zero():
-            say("\n  ".join(lines))
 
 
 def chosen_tags(tags: object) -> Any:

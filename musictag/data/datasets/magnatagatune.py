@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from musictag.common.errors import MusictagError
-from musictag.data.datasets.published import PublishedFiles, announce, choose, files_there, make_manifest, tell
+from musictag.common.progress import tell
+from musictag.data.datasets.published import PublishedFiles, announce, choose, files_there, make_manifest
 from musictag.data.manifest import Manifest
 
 #: The 50 most frequent tags, most frequent first: the order of the published ground truth and of musicnn's outputs.

@@ -14,16 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from musictag.common.errors import MusictagError
-from musictag.common.processes import is_rank_zero
-from musictag.common.progress import say
+from musictag.common.progress import tell
 from musictag.data.datasets.audio_files import AudioFiles
 from musictag.data.manifest import SPLITS, Manifest, Tag
-
-
-def tell(message: str) -> None:
-    """Print one line for the user, once for any number of processes."""
-    if is_rank_zero():
-        say(message)
 
 
 def choose(name: str, value: object, allowed: Sequence[object]) -> None:

@@ -32,7 +32,7 @@ from musictag.common.progress import Progress
 from musictag.data.audio.decode import to_float
 from musictag.data.features.descriptors import VERSION, feature_digest, feature_names, song_features
 from musictag.data.preparation.prepare import folder_lock
-from musictag.data.store.store import Store, read_index
+from musictag.data.store.store import Store
 
 #: Songs per block, which a killed process may lose; fewer in a small data set, so that all processes have work.
 _SONGS_PER_BLOCK, _WANTED_BLOCKS = (8, 64), 64
@@ -77,8 +77,9 @@ def completed(
 
     Raises MusictagError for a damaged block, if the folder cannot be written to, and if a worker is killed.
     """
-    rows, entries = store.rows_of(song_ids), _entries(store, song_ids)
-    if len(_missing(folder, entries)):
+    rows = store.rows_of(song_ids)
+    entries = store.audio_names(rows)
+    if len(_missing(_blocks(folder), entries)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with folder_lock(folder, "computing features in"):
@@ -86,21 +87,21 @@ def completed(
                 _compute(folder, rows, entries, partial(write_block, store, folder, compute), workers)
         except OSError as error:
             raise MusictagError(f"cannot write to {folder}: {error}; use another folder with data_dir=...") from error
-    return _column(folder, "features").take(_places(folder, entries))
+    blocks = _blocks(folder)  # listed once for both columns: another process may be adding some
+    features = _column(blocks, "features")
+    if pa.types.is_binary(features.type):  # offsets of 32 bits end at 2 GiB of all blocks together
+        features = features.cast(pa.large_binary())
+    return features.take(_places(blocks, entries))
 
 
-def _entries(store: Store, song_ids: np.ndarray | pa.Array) -> pa.Array:
-    """S texts that identify the audio of each song."""
-    index = read_index(store.folder)
-    rows = pc.index_in(pa.array(song_ids, pa.string()), index["song_id"].combine_chunks())
-    places = [index[name].take(rows).cast(pa.string()) for name in ("shard", "shard_crc32", "offset", "samples")]
-    return pc.binary_join_element_wise(*places, "-").combine_chunks()
+def _blocks(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet"))
 
 
-def _column(folder: Path, name: str) -> pa.ChunkedArray:
-    """A column of all blocks, one after the other; raises MusictagError for a damaged block."""
+def _column(blocks: list[Path], name: str) -> pa.ChunkedArray:
+    """A column of all ``blocks``, one after the other; raises MusictagError for a damaged block."""
     parts = []
-    for path in sorted(folder.glob("*.parquet")):
+    for path in blocks:
         try:
             parts.append(pq.read_table(path, columns=[name], page_checksum_verification=True, partitioning=None)[name])
         except (pa.ArrowException, OSError, KeyError) as error:
@@ -111,21 +112,21 @@ def _column(folder: Path, name: str) -> pa.ChunkedArray:
     return pa.chunked_array(chunks, None if chunks else pa.string())
 
 
-def _places(folder: Path, entries: pa.Array) -> pa.Array:
-    """Where in the blocks of ``folder`` these songs are, null if they are not there."""
-    return pc.index_in(entries, _column(folder, "audio"))
+def _places(blocks: list[Path], entries: pa.Array) -> pa.Array:
+    """Where in the ``blocks`` these songs are, null if they are not there."""
+    return pc.index_in(entries, _column(blocks, "audio"))
 
 
-def _missing(folder: Path, entries: pa.Array) -> np.ndarray:
+def _missing(blocks: list[Path], entries: pa.Array) -> np.ndarray:
     """Rows of ``entries`` that are in no block, int64."""
-    return np.flatnonzero(_places(folder, entries).is_null().to_numpy(zero_copy_only=False))
+    return np.flatnonzero(_places(blocks, entries).is_null().to_numpy(zero_copy_only=False))
 
 
 def _compute(folder: Path, rows: np.ndarray, entries: pa.Array, write: Callable[..., int], workers: int) -> None:
     """Compute what is missing of the songs at ``rows`` of the store; the caller holds the folder's lock."""
     for leftover in folder.glob(".*.part"):  # left by killed processes
         leftover.unlink()
-    missing = _missing(folder, entries)
+    missing = _missing(_blocks(folder), entries)
     if not len(missing):  # the process that we waited for computed the same
         return
     missing = missing[np.argsort(rows[missing])]  # the index is sorted by song, and neighbours often share a shard

@@ -29,7 +29,6 @@ from musictag.data.store.folder import _identity, prepared_folder
 from musictag.data.store.store import INDEX_FILE, SHARD_FOLDER, Store, read_index
 
 ABOUT_FILE = "about.json"
-MANIFEST_FILE = "manifest.parquet"
 #: Songs per shard, by the total number of songs, and never by the number of processes or of songs left to do.
 _SONGS_PER_SHARD, _WANTED_SHARDS = (8, 64), 64
 #: Files that are opened to estimate the space that all will need, and to name the longest.
@@ -88,7 +87,6 @@ def prepare(
             (folder / SHARD_FOLDER).mkdir(parents=True, exist_ok=True)
             with folder_lock(folder, "preparing"):
                 _prepare(source, folder, manifest, songs, workers, songs_per_shard, sample_rate)
-                _usable(read_index(folder), manifest)[0].save(folder / MANIFEST_FILE)
                 forget_crashed(folder)
                 remove_parts(folder)
         except OSError as error:

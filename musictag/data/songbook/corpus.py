@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
+from musictag.common.processes import follow_parent
 from musictag.common.progress import say
 from musictag.data.songbook.notation.abc import read_abc
 from musictag.data.songbook.notation.kern import read_kern
@@ -37,17 +38,8 @@ _NO_MUSIC = ("demos", "theoryExercises", "_metadataCache")
 _SUFFIXES = (".abc", ".krn", ".mxl", ".xml", ".musicxml")
 _CHECKSUM_BYTES = 32
 _FIELDS = (
-    "piece_id",
-    "collection",
-    "title",
-    "composer",
-    "rhythm",
-    "origin",
-    "work",
-    "meter",
-    "pickup_quarters",
-    "tempo",
-)
+    "piece_id", "collection", "title", "rhythm", "origin", "work", "meter", "pickup_quarters", "tempo",
+)  # fmt: skip
 
 Problem = tuple[str, str]  # piece_id, reason
 
@@ -181,7 +173,7 @@ def _read_files(folder: Path, workers: int) -> tuple[list[Score], list[Problem]]
     files = _corpus_files(folder)
     if workers > 1:
         # spawn: forking a process with threads (torch, CUDA) can hang
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), follow_parent) as pool:
             results = list(pool.map(_read_file, [folder] * len(files), files, chunksize=16))
     else:
         results = [_read_file(folder, file) for file in files]

@@ -13,10 +13,11 @@ from musictag.data.datasets import Source
 STORE_VERSION = 2
 
 
-def prepared_folder(source: Source, data_dir: str | Path, sample_rate: int = 16000) -> Path:
-    """The folder of a source's prepared audio, shared by sources whose songs sound the same. Raises MusictagError for
-    an impossible path."""
-    identity = json.dumps(_identity(source, sample_rate), sort_keys=True)
+def prepared_folder(source: Source, data_dir: str | Path, sample_rate: int | None = None) -> Path:
+    """The folder of a source's prepared audio, shared by sources whose songs sound the same. ``sample_rate``: None is
+    the source's own, or 16,000 if it has none. Raises MusictagError for an impossible path."""
+    rate = sample_rate or getattr(source, "sample_rate", 16000)
+    identity = json.dumps(_identity(source, rate), sort_keys=True)
     folder = Path(data_dir) / f"{source.name}-{hashlib.blake2b(identity.encode()).hexdigest()[:8]}"
     try:
         folder.exists()

@@ -101,6 +101,14 @@ class Store:
             )
         return rows.to_numpy().astype(np.int64)
 
+    def audio_names(self, rows: np.ndarray) -> pa.Array:
+        """Texts that identify the audio of the songs at ``rows``, whatever the songs are called: shard, checksum of its
+        samples, position in it, and length."""
+        shards = self._shard_of_row[rows]
+        names = pa.array(self._names, pa.string()).take(pa.array(shards))
+        numbers = (self._checksums[shards], self._offsets[rows], self.num_samples[rows])
+        return pc.binary_join_element_wise(names, *(pa.array(column).cast(pa.string()) for column in numbers), "-")
+
     def read(self, row: int, start: int = 0, length: int | None = None) -> np.ndarray:
         """Samples ``start`` to ``start + length`` of a song (default: to its end), int16 N, a read-only view.
 
@@ -176,14 +184,6 @@ class Store:
                 damaged.append(path)
             on_progress(done)
         return damaged
-
-    def verify(self) -> None:
-        """Read every shard completely. Raises MusictagError naming those that are missing or damaged."""
-        if damaged := self.damaged_shards(np.arange(len(self._names))):
-            raise MusictagError(
-                "these shards are damaged; delete them and prepare again, which decodes only their songs:\n  "
-                + "\n  ".join(map(str, damaged))
-            )
 
     def _check(self, number: int, shard: Shard, first: int, length: int) -> None:
         """Verify those blocks of a shard with ``length`` samples from ``first`` that are not verified yet. Raises
@@ -273,10 +273,13 @@ def read_index(folder: Path) -> pa.Table:
 
 def read_index_file(path: Path) -> pa.Table:
     """Read an index, or a part of one. Raises MusictagError if it is damaged."""
+    remedy = "delete its folder and prepare the data again"
+    if path.parent.name == SHARD_FOLDER:  # the part of one shard: beside it is all other audio
+        remedy = "delete it and rerun the command, which decodes its songs again"
     try:
         table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
     except (pa.ArrowException, OSError) as error:
-        raise MusictagError(f"{path} is damaged: delete its folder and prepare the data again ({error})") from error
+        raise MusictagError(f"{path} is damaged: {remedy} ({error})") from error
     if table.schema.names != INDEX_SCHEMA.names or b"musictag.sample_rate" not in (table.schema.metadata or {}):
-        raise MusictagError(f"{path} is not an index of this version: delete its folder and prepare the data again")
+        raise MusictagError(f"{path} is not an index of this version: {remedy}")
     return table

@@ -78,8 +78,8 @@ def test_other_processes_print_and_save_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_table(tmp_path / "mine.csv", [{"path": f"{i}.mp3", "happy": i % 2} for i in range(10)])
-    for module in ("datasets.catalogue", "datasets.published", "catalogue.learnable", "catalogue.splits"):
-        monkeypatch.setattr(f"musictag.data.{module}.is_rank_zero", lambda: False)
+    for module in ("common.progress", "data.catalogue.splits"):
+        monkeypatch.setattr(f"musictag.{module}.is_rank_zero", lambda: False)
     other = CatalogueFile(path).manifest()
     assert capsys.readouterr().err == ""
     assert [file.name for file in tmp_path.iterdir()] == ["mine.csv"]

@@ -101,6 +101,14 @@ def test_lengths_come_from_prepared_audio_where_there_is_some(tiny_catalogue: Pa
     assert where == f"lengths of 9 songs from the prepared audio in {store.folder}, 1 cannot be used"
 
 
+def test_prepared_audio_at_another_rate_is_found(tiny_catalogue: Path, tmp_path: Path) -> None:
+    source = CatalogueFile(tiny_catalogue, sample_rate=8000)
+    store = prepare(source, tmp_path, sample_rate=8000).store
+    seconds, where = song_seconds(source, source.manifest(), tmp_path)
+    assert where == f"lengths of 24 songs from the prepared audio in {store.folder}"
+    np.testing.assert_allclose(seconds, store.num_samples[store.rows_of(source.manifest().song_ids)] / 8000)
+
+
 @pytest.mark.parametrize(
     ("classes", "measures"),
     [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from filelock import FileLock
@@ -16,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from musictag.common.errors import MusictagError
 from musictag.data.audio.decode import to_float
 from musictag.data.features import cache as feature_store
-from musictag.data.features.cache import feature_folder, stored_features
+from musictag.data.features.cache import completed, feature_folder, stored_features
 from musictag.data.features.descriptors import feature_names, song_features
 from musictag.data.store.store import Store
 from tests.helpers.catalogues import ready
@@ -158,6 +159,40 @@ def test_of_two_processes_on_the_same_features_one_computes(store: Store, capfd:
     assert not other.is_alive()
     assert len(list(folder.glob("*.parquet"))) == 1
     assert "another process is computing features in" in capfd.readouterr().err.replace("\n", " ")
+
+
+def row_numbers(store: Store, rows: np.ndarray) -> pa.Array:
+    """Features that are quickly computed: bytes that tell the row."""
+    return pa.array([b"%d" % row for row in rows.tolist()])
+
+
+def test_blocks_that_another_process_adds_while_they_are_read_change_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, ids = tmp_path / "features", store.song_ids
+    completed(store, folder, ids[12:], {}, row_numbers)
+    column = feature_store._column
+
+    def read_slowly(blocks: object, name: str) -> pa.ChunkedArray:
+        found = column(blocks, name)
+        if name == "features":
+            entries = store.audio_names(np.arange(8))
+            pq.write_table(
+                pa.table({"audio": entries, "features": row_numbers(store, np.arange(8))}), folder / "0.parquet"
+            )
+        return found
+
+    monkeypatch.setattr(feature_store, "_column", read_slowly)
+    found = completed(store, folder, ids[12:], {}, row_numbers)
+    assert (folder / "0.parquet").exists()
+    assert found.to_pylist() == row_numbers(store, np.arange(12, 24)).to_pylist()
+
+
+def test_bytes_of_all_blocks_together_may_exceed_two_gigabytes(store: Store, tmp_path: Path) -> None:
+    """They are read with offsets of 64 bits: pyarrow joins the blocks to take some songs of them."""
+    found = completed(store, tmp_path / "features", store.song_ids[::-1], {}, row_numbers)
+    assert found.type == pa.large_binary()
+    assert found.to_pylist() == row_numbers(store, np.arange(24)[::-1]).to_pylist()
 
 
 def test_an_unwritable_folder_is_reported(store: Store) -> None:

@@ -11,7 +11,6 @@ import soundfile
 
 from musictag.common.errors import MusictagError
 from musictag.data.datasets.catalogue import CatalogueFile
-from musictag.data.manifest import Manifest
 from musictag.data.preparation.prepare import prepare
 from tests.helpers.catalogues import read_rows, synthetic_song, write_table
 from tests.helpers.marks import first_fast
@@ -109,7 +108,6 @@ def test_bad_songs_are_left_out_and_listed(tiny_catalogue: Path, tmp_path: Path)
     assert listed[1]["reason"] == "file not found"
     assert listed[0]["reason"] == "cannot be read as audio: it is text"
     assert {row["used"] for row in listed} == {"no"}
-    assert Manifest.load(prepared.store.folder / "manifest.parquet").digest() == prepared.manifest.digest()
 
     # repaired files are tried again, and nothing else
     soundfile.write(audio / "train-00.wav", synthetic_song(1, True, True, 0.5, seed=0), 16000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -9,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from filelock import FileLock
@@ -26,6 +29,7 @@ from tests.helpers.preparations import (
     all_samples,
     children,
     contents,
+    damaged_shards,
     finished_blocks,
     start,
     wait_until,
@@ -37,7 +41,7 @@ def reference(tiny_catalogue: Path, tmp_path: Path) -> dict[str, str]:
     """The result of an undisturbed preparation of the tiny catalogue in one process."""
     prepare(CatalogueFile(tiny_catalogue), tmp_path / "reference", songs_per_shard=2)
     found = contents(tmp_path / "reference")
-    assert len(found) == 12 + 5  # shards; index, problems, duplicates, manifest, about
+    assert len(found) == 12 + 4  # shards; index, problems, duplicates, about
     return found
 
 
@@ -207,6 +211,26 @@ def test_the_space_needed_is_known_after_the_first_block_at_the_latest(
     assert finished_blocks(tmp_path / "full") == 1
 
 
+def test_a_damaged_part_of_the_index_costs_its_songs_and_not_the_folder(tiny_catalogue: Path, tmp_path: Path) -> None:
+    source = CatalogueFile(tiny_catalogue)
+    folder = prepare(source, tmp_path / "data").store.folder
+    part, whole = folder / "shards" / "0123.parquet", (folder / "index.parquet").read_bytes()
+    for content, why in ((whole[:-50], "is damaged"), (foreign_table(), "is not an index of this version")):
+        part.write_bytes(content)
+        with pytest.raises(MusictagError, match=rf"0123\.parquet {why}: delete it and rerun the command"):
+            prepare(source, tmp_path / "data")
+    part.unlink()
+    (folder / "index.parquet").write_bytes(whole[:-50])
+    with pytest.raises(MusictagError, match=r"index\.parquet is damaged: delete its folder and prepare the data again"):
+        prepare(source, tmp_path / "data")
+
+
+def foreign_table() -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"song_id": ["a"]}), file)
+    return file.getvalue()
+
+
 def test_an_unwritable_folder_is_named(tiny_catalogue: Path, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     with pytest.raises(MusictagError, match=r"cannot write to .*data_dir="):
@@ -266,7 +290,7 @@ def test_a_changed_file_is_read_again(tiny_catalogue: Path, tmp_path: Path) -> N
     (row,) = store.rows_of(np.array(["train-03"]))
     np.testing.assert_array_equal(store.read(row), source.reader()("train-03", "audio/train-03.wav"))
     assert len(store) == 24
-    store.verify()
+    assert damaged_shards(store) == []
 
 
 def test_prepared_songs_outlive_their_files(tiny_catalogue: Path, tmp_path: Path) -> None:
@@ -312,5 +336,8 @@ def test_another_rate_or_layout_is_another_folder(tiny_catalogue: Path, monkeypa
     folder = prepared_folder(source, "data")
     assert folder.name.startswith("catalogue-")
     assert prepared_folder(source, "data", sample_rate=8000) != folder
+    slow = CatalogueFile(tiny_catalogue, sample_rate=8000)
+    assert prepared_folder(slow, "data") == prepared_folder(slow, "data", sample_rate=8000)
+    assert prepared_folder(slow, "data") not in (folder, prepared_folder(slow, "data", sample_rate=16000))
     monkeypatch.setattr("musictag.data.store.folder.STORE_VERSION", 3)
     assert prepared_folder(source, "data") != folder

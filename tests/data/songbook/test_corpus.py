@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from importlib import machinery
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from musictag.common.errors import MusictagError
+from musictag.common.processes import follow_parent
 from musictag.data.songbook import corpus as module
 from musictag.data.songbook.corpus import Corpus, load_corpus
 
@@ -230,6 +232,19 @@ def test_music21_missing_too_old_or_without_its_corpus(tmp_path, monkeypatch):
     with pytest.raises(MusictagError, match="without its corpus"):
         load_corpus(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_worker_processes_end_with_their_parent(small_corpus, tmp_path, monkeypatch):
+    started_with = []
+
+    class Threads(ThreadPoolExecutor):
+        def __init__(self, workers, mp_context=None, initializer=None):
+            started_with.append(initializer)
+            super().__init__(workers)
+
+    monkeypatch.setattr(module, "ProcessPoolExecutor", Threads)
+    load_corpus(tmp_path / "cache", workers=2)
+    assert started_with == [follow_parent]
 
 
 def test_two_workers_rebuild_a_damaged_cache_to_the_same_bytes(small_corpus, tmp_path):

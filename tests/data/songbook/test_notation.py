@@ -122,12 +122,7 @@ def test_abc_fields_become_the_scores_description():
         "essenFolksong/irl.abc",
     )
     assert (score.piece_id, score.collection) == ("essenFolksong/irl.abc#7", "essen")
-    assert (score.title, score.composer, score.rhythm, score.origin) == (
-        "The Test, A",
-        "Anon",
-        "double jig",
-        "Europa, Irland",
-    )
+    assert (score.title, score.rhythm, score.origin) == ("The Test, A", "double jig", "Europa, Irland")
     assert (score.meter, score.tempo) == ((6, 8), 180.0)
     assert notes(score) == [(0, 0.5, 69), (0.5, 0.5, 71), (1, 0.5, 73)]  # L: follows from a meter of 3/4 and more
 
@@ -222,7 +217,7 @@ def test_kern_parts_top_first_with_rests_dots_and_ties():
     )
     assert notes(score, 0) == [(0, 3, 73), (3, 1, 74)]
     assert notes(score, 1) == [(0, 4, 36), (4, 6, 51)]
-    assert (score.title, score.composer, score.work) == ("Missa: Kyrie", "Somebody", "Missa")
+    assert (score.title, score.work) == ("Missa: Kyrie", "Missa")
     assert (score.meter, score.tempo, score.pickup_quarters) == ((4, 2), 96.0, 6.0)
     assert score.collection == "palestrina"
 

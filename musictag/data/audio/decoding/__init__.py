@@ -1,6 +1,8 @@
 """From the bytes of an audio file to samples: recognise the format, find the streams, and decode them.
 
-formats.py recognises a file by its own bytes, links.py finds the streams in it (tags at both ends, joined files),
-containers.py decodes them with FFmpeg's libraries (PyAV), pcm.py reads plain samples with libsndfile, and program.py
-falls back on an installed ffmpeg. loss.py records what could not be used.
+decoder.py chooses the way. formats.py recognises a file by its own bytes, tags.py finds the tags at both ends, links.py
+the files that were joined into one, and window.py shows a decoder only its part. containers.py decodes with FFmpeg's
+libraries (PyAV): headers.py reads what they do not pass on, gathering.py makes blocks of their frames. pcm.py reads
+plain samples with libsndfile; chunks.py follows the chunks of WAV and AIFF. program.py falls back on an installed
+ffmpeg. lost_audio.py records what could not be used.
 """

@@ -11,7 +11,7 @@ from musictag.data.audio.decoding.tags import Link
 UNDECLARED_BYTES = 0x7F000000
 _DATA = (b"data", b"SSND")
 #: The first bytes of another file.
-_FILES = (b"RIFF", b"FORM", b"RF64")
+_FILES = (b"RIFF", b"RIFX", b"FORM", b"RF64")
 
 
 class Chunks(NamedTuple):
@@ -26,7 +26,8 @@ class Chunks(NamedTuple):
 
 def look_through(file: BinaryIO, form: Format, link: Link) -> Chunks:
     """Follow the chunks from the beginning of a RIFF or FORM file to its end, or to the last one that makes sense."""
-    order = "big" if form is AIFF else "little"
+    file.seek(link.begin)
+    order = "big" if form is AIFF or file.read(4) == b"RIFX" else "little"
     place, empty, common = link.begin + 12, None, None
     while place < link.end:
         file.seek(place)
@@ -38,7 +39,7 @@ def look_through(file: BinaryIO, form: Format, link: Link) -> Chunks:
             common = place
         if name in _DATA:
             if size >= UNDECLARED_BYTES:
-                return Chunks(link.end, patches=_patches(file, link, place, common))
+                return Chunks(link.end, patches=_patches(file, link, order, place, common))
             if size == 0:
                 empty = place
             if end > link.end:
@@ -51,14 +52,14 @@ def look_through(file: BinaryIO, form: Format, link: Link) -> Chunks:
             place += not _is_name(file.read(4))
     # a stream has length 0 in the header, and no chunks after the audio
     if empty is not None and place < link.end:
-        return Chunks(link.end, patches=_patches(file, link, empty, common))
+        return Chunks(link.end, patches=_patches(file, link, order, empty, common))
     return Chunks(min(place, link.end))
 
 
-def _patches(file: BinaryIO, link: Link, data: int, common: int | None) -> dict[int, bytes]:
+def _patches(file: BinaryIO, link: Link, order: str, data: int, common: int | None) -> dict[int, bytes]:
     """The length fields of a file whose audio runs from the chunk at ``data`` to its end."""
     size = min(link.end - data - 8, 2**32 - 2)
-    patches = {data + 4 - link.begin: size.to_bytes(4, "little" if common is None else "big")}
+    patches = {data + 4 - link.begin: size.to_bytes(4, order)}
     if common is not None:  # AIFF also declares the number of frames
         file.seek(common + 8)
         channels, _, bits = (int.from_bytes(file.read(length), "big") for length in (2, 4, 2))

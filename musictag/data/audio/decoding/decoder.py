@@ -138,12 +138,14 @@ def _chunked(file: BinaryIO, form: Format, link: Link, loss: Loss) -> Iterator[B
     while link.begin < link.end:
         chunks = look_through(file, form, link)
         this, link = Link(link.begin, chunks.end), Link(chunks.end, link.end)
-        in_order = not (chunks.patches or this.begin)
+        is_joined = link.begin < link.end and _begins_chunks(file, form, link)
+        # libsndfile reads on beyond this link, and takes the byte order from the last header
+        in_order = not (chunks.patches or this.begin or is_joined)
         try:
             yield from plain_blocks(file if in_order else Window(file, this, chunks.patches))
         except Undecodable:
             yield from _by_ffmpeg(file, form, this, chunks, loss)
-        if link.begin < link.end and not _begins_chunks(file, form, link):
+        if link.begin < link.end and not is_joined:
             _check_rest(file, this, link)
             loss.bytes += link.end - link.begin
             return

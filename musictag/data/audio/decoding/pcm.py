@@ -35,11 +35,13 @@ def plain_blocks(file: BinaryIO | Window) -> Iterator[Block]:
             yield from _all_blocks(sound)
         return
     descriptor = os.dup(file.fileno())  # not the name, from which libsndfile would guess
+    place = os.lseek(descriptor, 0, os.SEEK_CUR)  # of both: ``file`` relies on it for what it has buffered
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
         with _opened(descriptor) as sound:
             yield from _all_blocks(sound)
     finally:
+        os.lseek(descriptor, place, os.SEEK_SET)
         os.close(descriptor)
 
 

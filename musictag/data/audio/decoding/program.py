@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -26,11 +25,6 @@ _DEMUXERS = (
     "aac,ac3,adx,aea,aiff,amr,ape,aptx,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,mlp,mov,mp3,mpc,mpc8,mpeg,"
     "mpegts,matroska,nut,ogg,oma,rm,shn,sox,tak,truehd,tta,voc,w64,wav,wv,xwma"
 )
-
-
-def find_program() -> str | None:
-    """The ffmpeg on the PATH, or None."""
-    return shutil.which("ffmpeg")
 
 
 def program_blocks(program: str, path: Path, loss: Loss) -> Iterator[Block]:

@@ -11,11 +11,11 @@ import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.data.catalogue.making.columns import Columns, read_table
-from musictag.data.catalogue.making.labels import Labels, Song, audio_files, split_name
+from musictag.data.catalogue.making.labels import Labels, Song, find_songs, split_name
 
 
 def read_cells(
-    path: Path, audio: Path | None = None, path_column: str | None = None, label_columns: Sequence[str] = ()
+    path: Path, audio: str | Path | None = None, path_column: str | None = None, label_columns: Sequence[str] = ()
 ) -> Labels:
     """Read the songs of a table; rows with the same file are one song.
 
@@ -66,7 +66,7 @@ def _paths(written: list[str], base: Path, labels: Labels) -> list[str]:
     if 2 * len(absent) <= sum(map(bool, paths)):
         return paths
     by_name: dict[str, str | None] = {}
-    for path in audio_files(base):
+    for path in find_songs(base).songs:
         name = os.path.basename(path)
         by_name[name] = None if name in by_name else path
     found = 0

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from musictag.common.errors import MusictagError
-from musictag.common.parquet import open_parquet
 from musictag.data.catalogue.making.labels import split_name
 from musictag.data.catalogue.paths import AUDIO_SUFFIXES
 from musictag.data.catalogue.tables import Cells, as_numbers, emptied, listed
@@ -145,11 +144,10 @@ def _guessed(path: Path, names: list[str], texts: dict[int, list[str]]) -> int:
 
 def _texts(path: Path, cells: Cells, position: int) -> list[str]:
     name = cells.names[position]
-    if path.suffix.lower() == ".parquet":
-        file = open_parquet(path)
-        kind = file.schema_arrow.field(position).type
+    if cells.file is not None:
+        kind = cells.types[position]
         if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            rows = file.read([name]).column(0).to_pylist()
+            rows = cells.file.read([name]).column(0).to_pylist()
             return [repr([str(item) for item in row if item is not None]) if row else "" for row in rows]
         if pa.types.is_nested(kind):
             return [""] * cells.num_rows

@@ -79,10 +79,6 @@ def all_file_tags(paths: Sequence[str]) -> list[FileTags]:
     return found
 
 
-def has_labels(tags: FileTags, fields: Sequence[str]) -> bool:
-    return any(tags.first(name) for name in fields)
-
-
 def read_files(folder: Path, paths: Sequence[str], found: Sequence[FileTags], fields: Sequence[str]) -> Labels:
     """The songs at ``paths`` (absolute, below ``folder``) with what ``found`` holds for each in ``fields``.
 

@@ -37,18 +37,18 @@ def find_tracks(folder: Path) -> Path | None:
     return next((path for path in places if is_tracks(path)), None)
 
 
-def read_fma(tracks: Path, audio: Path | None, subset: str | None, genres: str) -> Labels:
+def read_fma(tracks: Path, audio: str | Path | None, subset: str | None, genres: str) -> Labels:
     """The songs whose files exist, with their genres, artists and splits.
 
     ``audio`` holds 000/000002.mp3 and the like (default: the largest fma_* folder beside the metadata). ``subset``: a
     smaller one is part of the larger ones. ``genres``: ``top``, one per song, or ``all`` of genres_all with the names
     in genres.csv.
 
-    Raises MusictagError if files or columns are missing.
+    Raises MusictagError if files or columns are missing, and if ``tracks`` is damaged.
     """
     audio = Path(os.path.abspath(audio or _find_audio(tracks)))
     names = _genre_names(tracks) if genres == "all" else {}
-    labels = Labels(f"tracks.csv of FMA, genre_{genres}, audio in {audio}", [], one_cell_one_tag=genres == "top")
+    labels = Labels(f"tracks.csv of FMA, genre_{genres}, audio in {audio}", [], one_cell_one_tag=True)
     absent = 0
     for number, row in _rows(tracks):
         if subset and (row["subset"] not in SUBSETS or SUBSETS.index(row["subset"]) > SUBSETS.index(subset)):
@@ -69,27 +69,28 @@ def read_fma(tracks: Path, audio: Path | None, subset: str | None, genres: str) 
         )
     if absent:
         labels.notes.append(f"{absent:,} songs of tracks.csv have no file in {audio}")
-    if genres == "all":
-        labels.one_cell_one_tag = True
     return labels
 
 
 def _rows(tracks: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    with open(tracks, encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        header = list(zip(next(rows), next(rows), strict=False))
-        next(rows)
-        if missing := [" ".join(names) for names in _FIELDS.values() if names not in header]:
-            raise MusictagError(
-                f"{tracks} has no column {', '.join(missing)}; use tracks.csv of fma_metadata unchanged"
-            )
-        at = {name: header.index(names) for name, names in _FIELDS.items()}
-        for row in rows:
-            if not row:
-                continue
-            if not row[0].isdecimal() or len(row) < len(header):
-                raise MusictagError(f"{tracks}: line {rows.line_num} is damaged; unpack fma_metadata.zip again")
-            yield int(row[0]), {name: row[place].strip() for name, place in at.items()}
+    try:
+        with open(tracks, encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            header = list(zip(next(rows), next(rows), strict=False))
+            next(rows)
+            if missing := [" ".join(names) for names in _FIELDS.values() if names not in header]:
+                raise MusictagError(
+                    f"{tracks} has no column {', '.join(missing)}; use tracks.csv of fma_metadata unchanged"
+                )
+            at = {name: header.index(names) for name, names in _FIELDS.items()}
+            for row in rows:
+                if not row:
+                    continue
+                if not row[0].isdecimal() or len(row) < len(header):
+                    raise MusictagError(f"{tracks}: line {rows.line_num} is damaged; unpack fma_metadata.zip again")
+                yield int(row[0]), {name: row[place].strip() for name, place in at.items()}
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise MusictagError(f"{tracks} is damaged ({error}); unpack fma_metadata.zip again") from error
 
 
 def _genre_names(tracks: Path) -> dict[str, str]:
@@ -102,14 +103,8 @@ def _genre_names(tracks: Path) -> dict[str, str]:
 
 
 def _find_audio(tracks: Path) -> Path:
-    places = [
-        place / f"fma_{subset}"
-        for subset in reversed(SUBSETS)
-        for place in (tracks.parent, tracks.parent.parent)
-        if (place / f"fma_{subset}").is_dir()
-    ]
-    if not places:
-        raise MusictagError(
-            f"no folder fma_small, fma_medium, fma_large or fma_full beside {tracks}; name it with --audio"
-        )
-    return places[0]
+    for subset in reversed(SUBSETS):
+        for place in (tracks.parent, tracks.parent.parent):
+            if (audio := place / f"fma_{subset}").is_dir():
+                return audio
+    raise MusictagError(f"no folder fma_small, fma_medium, fma_large or fma_full beside {tracks}; name it with --audio")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from musictag.data.catalogue.paths import AUDIO_SUFFIXES, file_problem
 
@@ -60,24 +60,30 @@ def split_name(text: str) -> str | None:
     return _SPLITS.get(text.strip().casefold())
 
 
-def audio_files(folder: Path) -> Iterator[str]:
-    """Absolute paths of the songs below ``folder``, sorted. Hidden files are skipped, and so are links to other
-    folders, which might form a loop."""
-    for place, folders, names in os.walk(os.path.abspath(folder)):
+class Found(NamedTuple):
+    """What is below a folder, as absolute paths, without what is hidden: ``songs``, sorted; ``links`` to other folders,
+    which are not followed, as they might form a loop; ``closed`` folders, each with the reason."""
+
+    songs: list[str]
+    links: list[str]
+    closed: list[str]
+
+
+def find_songs(folder: Path) -> Found:
+    """Search ``folder`` and all folders below it."""
+    found = Found([], [], [])
+
+    def closed(error: OSError) -> None:
+        found.closed.append(f"{error.filename}: {error.strerror}")
+
+    for place, folders, names in os.walk(os.path.abspath(folder), onerror=closed):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = (os.path.join(place, name) for name in folders)
+        found.links.extend(path for path in paths if os.path.islink(path))
         for name in sorted(names):
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
-                yield os.path.join(place, name)
-
-
-def linked_folders(folder: Path) -> list[str]:
-    """Links to folders below ``folder``, which ``audio_files`` does not follow."""
-    return [
-        os.path.join(place, name)
-        for place, folders, _ in os.walk(os.path.abspath(folder))
-        for name in sorted(folders)
-        if os.path.islink(os.path.join(place, name))
-    ]
+                found.songs.append(os.path.join(place, name))
+    return found
 
 
 def keep_usable(labels: Labels, root: Path) -> None:

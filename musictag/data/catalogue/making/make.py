@@ -20,10 +20,10 @@ from musictag.data.catalogue.columns import ARTIST
 from musictag.data.catalogue.dialect import DELIMITERS
 from musictag.data.catalogue.making.cells import read_cells
 from musictag.data.catalogue.making.choosing import Chosen, choose
-from musictag.data.catalogue.making.files import FIELDS, all_file_tags, has_labels, read_files
+from musictag.data.catalogue.making.files import FIELDS, all_file_tags, read_files
 from musictag.data.catalogue.making.fma import find_tracks, is_tracks, read_fma
 from musictag.data.catalogue.making.folders import read_folders
-from musictag.data.catalogue.making.labels import Labels, Song, audio_files, keep_usable, linked_folders
+from musictag.data.catalogue.making.labels import Labels, Song, find_songs, keep_usable
 from musictag.data.catalogue.making.words import free_names
 from musictag.data.catalogue.paths import lies_in
 from musictag.data.catalogue.tables import listed
@@ -93,12 +93,12 @@ def _read(source: Path, options: Options, out: Path, root: Path) -> Labels:
         if tracks is None:
             raise MusictagError(f"{source}: no tracks.csv of FMA, whose header has three rows, here or in fma_metadata")
         _refuse_others(options, "fma")
-        return read_fma(tracks, _path(options.audio), options.subset, options.genres or "top")
+        return read_fma(tracks, options.audio, options.subset, options.genres or "top")
     if not source.is_dir():
         if form in ("folders", "files"):
             raise MusictagError(f"{source} is a file; --from {form} needs a folder of songs")
         _refuse_others(options, "table")
-        return read_cells(source, _path(options.audio), options.path_column, options.label_columns)
+        return read_cells(source, options.audio, options.path_column, options.label_columns)
     if form == "table":
         raise MusictagError(f"{source} is a folder; name the table in it, and its audio with --audio")
     if not lies_in(os.path.realpath(source), os.path.realpath(root)):
@@ -107,14 +107,13 @@ def _read(source: Path, options: Options, out: Path, root: Path) -> Labels:
 
 
 def _read_folder(folder: Path, options: Options) -> Labels:
-    paths = list(audio_files(folder))
+    paths, links, closed = find_songs(folder)
     if not paths:
-        raise MusictagError(f"no songs below {folder}: no file there has an audio extension (.wav, .mp3, .flac, ...)")
-    form = (
-        options.form
-        or ("files" if options.fields else None)
-        or _form_of_folder(folder, paths, options.fields or FIELDS[:1])
-    )
+        unread = f"\nFolders that cannot be read:\n{listed(closed)}" if closed else ""
+        raise MusictagError(
+            f"no songs below {folder}: no file there has an audio extension (.wav, .mp3, .flac, ...){unread}"
+        )
+    form = options.form or ("files" if options.fields else _form_of_folder(folder, paths))
     _refuse_others(options, form)
     if form == "folders":
         labels, other = read_folders(folder, paths), "files uses the tags inside the files"
@@ -123,24 +122,24 @@ def _read_folder(folder: Path, options: Options) -> Labels:
         other = "folders uses the names of the folders"
     if not options.form and not options.fields:
         labels.about += f" (--from {other})"
-    labels.drop("links to folders, which are not followed", linked_folders(folder))
+    labels.drop("links to folders, which are not followed", links)
+    labels.drop("folders that cannot be read", closed)
     return labels
 
 
-def _form_of_folder(folder: Path, paths: list[str], fields: Sequence[str]) -> str:
-    """Tags inside the files take precedence over folder names, if most files have them."""
+def _form_of_folder(folder: Path, paths: list[str]) -> str:
+    """Genres inside the files take precedence over folder names, if most files have one."""
     found = all_file_tags(paths[:: max(1, len(paths) // _SAMPLE)])
-    share = sum(has_labels(tags, fields) for tags in found) / len(found)
+    share = sum(bool(tags.first("genre")) for tags in found) / len(found)
     nested = sum(os.path.dirname(path) != str(folder) for path in paths) / len(paths) > 0.5
-    what = " or ".join(fields)
     if share < 0.1 and nested:
         return "folders"
     if share > 0.5 or (share > 0 and not nested):
         return "files"
     if not nested:
-        raise MusictagError(f"{folder}: no folders for genres, and no {what} inside the {len(found):,} files looked at")
+        raise MusictagError(f"{folder}: no folders for genres, and no genre inside the {len(found):,} files looked at")
     raise MusictagError(
-        f"{folder}: {share:.0%} of {len(found):,} files have a {what} tag, and there are folders, too. Choose "
+        f"{folder}: {share:.0%} of {len(found):,} files have a genre tag, and there are folders, too. Choose "
         "one: --from files or --from folders"
     )
 
@@ -170,10 +169,6 @@ def _outside(folder: Path, root: Path, out: Path) -> MusictagError:
         f"it there, with -o {shlex.quote(str(folder / out.name))}, or set the folder that paths are relative to with "
         f"--root {shlex.quote(str(folder))}, and with data.root=... for training"
     )
-
-
-def _path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path)
 
 
 def _columns(chosen: Chosen, names: dict[str, str], root: Path) -> dict[str, list[Any] | np.ndarray]:

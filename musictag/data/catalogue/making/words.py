@@ -90,14 +90,9 @@ def as_list(cell: str) -> list[str] | None:
 
 def merged_spellings(counts: Counter[str]) -> dict[str, str]:
     """Map every spelling to the most frequent of those that differ only in case and spaces."""
-    by_key: dict[str, list[str]] = {}
-    for name in counts:
-        by_key.setdefault(name_key(name), []).append(name)
-    chosen = {}
-    for names in by_key.values():
-        best = max(names, key=lambda name: (counts[name], name))
-        chosen |= dict.fromkeys(names, best)
-    return chosen
+    rarest_first = sorted(counts, key=lambda name: (counts[name], name))
+    best = {name_key(name): name for name in rarest_first}  # of equal keys, the last stays
+    return {name: best[name_key(name)] for name in counts}
 
 
 def free_names(names: Collection[str], taken: Collection[str]) -> dict[str, str]:

@@ -17,17 +17,9 @@ from musictag.data.songbook.arrangement.instruments import BASS, DRUMS, INSTRUME
 MOST_PLAYERS = 4
 LEAST_SOUND = 0.4  # share of the clip: a voice that plays less gets no player of its own
 _DRONE_PLAYERS = {
-    "accordion",
-    "bagpipe",
-    "bassoon",
-    "cello",
-    "clarinet",
-    "french horn",
-    "harmonica",
-    "oboe",
-    "saxophone",
-}
-_DRONE_PLAYERS |= {"distorted guitar", "pan flute", "synth lead", "trumpet"}
+    "accordion", "bagpipe", "bassoon", "cello", "clarinet", "distorted guitar", "french horn", "harmonica", "oboe",
+    "pan flute", "saxophone", "synth lead", "trumpet",
+}  # fmt: skip
 #: Chordal instruments also accompany; drawn less often for melodies, so that all occur about equally often.
 _CHORDAL_MELODY_WEIGHT = 0.45
 

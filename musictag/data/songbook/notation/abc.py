@@ -260,7 +260,6 @@ def read_tune(text: str, file: str) -> Score:
         collection=collection_of(file),
         parts=parts,
         title=header.get("T") or None,
-        composer=header.get("C") or None,
         rhythm=header.get("R", "").lower() or None,
         origin=header.get("O") or None,
         meter=meter if len(tune.meters) == 1 else None,

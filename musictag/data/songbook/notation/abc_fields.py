@@ -12,18 +12,8 @@ _SHARPS = ("F", "C", "G", "D", "A", "E", "B")
 #: Alterations of the major scale on each tonic; Es, As and H are German names.
 _FIFTHS = {"C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5, "F": -1, "Es": -3, "As": -4, "H": 5}
 _MODES = {
-    "": 0,
-    "maj": 0,
-    "ion": 0,
-    "mix": -1,
-    "dor": -2,
-    "m": -3,
-    "min": -3,
-    "aeo": -3,
-    "phr": -4,
-    "loc": -5,
-    "lyd": 1,
-}
+    "": 0, "maj": 0, "ion": 0, "mix": -1, "dor": -2, "m": -3, "min": -3, "aeo": -3, "phr": -4, "loc": -5, "lyd": 1,
+}  # fmt: skip
 
 
 @cache

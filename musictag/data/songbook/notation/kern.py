@@ -178,7 +178,6 @@ def read_kern(text: str, file: str) -> Score | None:
         collection=collection_of(file),
         parts=tuple(part for part in reversed(parts) if len(part)),
         title=f"{work}: {title}" if work and title else title or work,
-        composer=records.get("COM") or None,
         origin=records.get("OCY") or None,
         work=work,
         meter=meters[0] if len(meters) == 1 else None,

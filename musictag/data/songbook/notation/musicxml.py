@@ -23,15 +23,9 @@ from musictag.data.songbook.notation.score import Score, collection_of, note_arr
 
 _STEP = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _BEAT = {
-    "long": 16.0,
-    "breve": 8.0,
-    "whole": 4.0,
-    "half": 2.0,
-    "quarter": 1.0,
-    "eighth": 0.5,
-    "16th": 0.25,
-    "32nd": 0.125,
-}
+    "long": 16.0, "breve": 8.0, "whole": 4.0, "half": 2.0,
+    "quarter": 1.0, "eighth": 0.5, "16th": 0.25, "32nd": 0.125,
+}  # fmt: skip
 
 
 @dataclass
@@ -224,7 +218,6 @@ def read_musicxml(data: bytes, file: str) -> Score | None:
         collection=collection_of(file),
         parts=tuple(parts),
         title=_title(root, file),
-        composer=_composer(root),
         meter=meters[0] if len(set(meters)) == 1 else None,
         pickup_quarters=pickup_length(
             next((length for length in lengths if length), None), meters[0] if meters else None
@@ -261,10 +254,3 @@ def _title(root: ElementTree.Element, file: str) -> str | None:
         " ".join(text.split()) for text in found if text and re.sub(r"\.(mxl|xml)$", "", text.strip()) not in ("", stem)
     ]
     return ": ".join(dict.fromkeys(titles)) or None
-
-
-def _composer(root: ElementTree.Element) -> str | None:
-    for creator in root.findall("identification/creator"):
-        if creator.get("type") == "composer" and creator.text and creator.text.strip():
-            return " ".join(creator.text.split())
-    return None

@@ -22,7 +22,6 @@ class Score:
     collection: str  # essen, oneill, aird, ryan, palestrina, bach, monteverdi, trecento, ...
     parts: tuple[np.ndarray, ...] = field(repr=False)
     title: str | None = None
-    composer: str | None = None
     rhythm: str | None = None  # ABC's R: field, lower case: "reel", "jig", ...
     origin: str | None = None  # ABC's O: field, or Essen's region: "Europa, Mitteleuropa, Deutschland"
     work: str | None = None  # the larger work that the piece is a movement of; pieces of one work stay in one split

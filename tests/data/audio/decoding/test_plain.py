@@ -28,6 +28,16 @@ def wav(samples: np.ndarray = NOISE, riff: int | None = None, data: int | None =
     return b"RIFF" + struct.pack("<I", riff) + head + b"data" + struct.pack("<I", data) + body
 
 
+def rifx(data: int = 2 * len(NOISE)) -> bytes:
+    """A WAV of big-endian numbers that declares this size (default: the right one)."""
+    file = io.BytesIO()
+    soundfile.write(file, NOISE, RATE, format="WAV", subtype="PCM_16", endian="BIG")
+    content = bytearray(file.getvalue())
+    size = content.index(b"data") + 4
+    content[size : size + 4] = struct.pack(">I", data)
+    return bytes(content)
+
+
 def aiff(size: int, frames: int) -> bytes:
     """An AIFF that declares this size and number of frames."""
     file = io.BytesIO()
@@ -59,6 +69,7 @@ UNDECLARED = {
     **{f"{size:#x}": wav(riff=size, data=size) for size in (0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0x7FFFF000)},
     "a stream of sox": wav(riff=0x7F000024, data=0x7F000000),
     "400 hours": wav(data=0x7E000000, rate=RATE),
+    **{f"RIFX, {size:#x}": rifx(size) for size in (0xFFFFFFFF, 0x7F000000, 0)},
     "AIFF of sox": aiff(0x7F000008, 0x3F800000),
     "AIFF, nothing declared": aiff(0xFFFFFFFF, 0xFFFFFFFF),
     "AIFF, 0": aiff(0, 0),
@@ -86,6 +97,16 @@ def test_joined_files_are_read_one_after_the_other(tmp_path: Path) -> None:
     assert note == ""
     samples, note = read_bytes(wav() + wav(NOISE[:RATE], rate=2 * RATE), tmp_path)
     assert abs(len(samples) - 4.5 * RATE) <= 1
+
+
+def test_big_endian_wavs_are_read(tmp_path: Path) -> None:
+    assert rifx().startswith(b"RIFX")
+    for data, times in ((rifx(), 1), (rifx() + rifx(), 2), (rifx() + wav(), 2), (wav() + rifx() + wav(), 3)):
+        samples, note = read_bytes(data, tmp_path)
+        np.testing.assert_array_equal(samples, np.tile(NOISE, times))
+        assert note == ""
+    with pytest.raises(SongError, match=r"cut short: \d\.\d s are missing"):
+        read_bytes(rifx()[:60_000], tmp_path)
 
 
 def test_rubbish_is_reported_and_possible_audio_is_refused(tmp_path: Path) -> None:

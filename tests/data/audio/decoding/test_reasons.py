@@ -278,6 +278,25 @@ def test_a_program_that_cannot_be_started_does_not_help(program: Callable[..., N
     assert shutil.which("ffmpeg")
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(12, "Cannot allocate memory"), r"cannot be read \(Cannot"),
+        (MemoryError(), "needs more memory"),
+    ],
+)
+def test_a_machine_without_room_for_the_program_costs_one_song(
+    program: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise error
+
+    program()
+    monkeypatch.setattr("musictag.data.audio.decode.program_blocks", fails)
+    with pytest.raises(SongError, match=f"^{reason}"):
+        read(own_format(tmp_path / "song.ofr"))
+
+
 def test_the_command_line_tags_what_the_library_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = save(tmp_path / "tagger.safetensors", make_network())
     path = tmp_path / "song.mp3"

@@ -80,6 +80,22 @@ def test_missing_files_are_reported(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "has no column set subset" in refuse(capsys, tracks, "-o", tmp_path / "c.csv")
 
 
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [(b"\xff\xfe", "can't decode byte"), (b'"' + b"x" * 200_000, "field larger than field limit")],
+)
+def test_a_damaged_table_says_where_to_get_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: bytes, why: str
+) -> None:
+    tracks = fma(tmp_path)
+    far_from_the_header = b"\n" * 10_000
+    tracks.write_bytes(tracks.read_bytes() + far_from_the_header + damage)
+    said = refuse(capsys, tracks, "-o", tmp_path / "c.csv")
+    assert f"{tracks} is damaged" in said
+    assert why in said
+    assert "unpack fma_metadata.zip again" in said
+
+
 def test_check_and_training_name_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from musictag import cli
 

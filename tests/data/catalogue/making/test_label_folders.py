@@ -96,6 +96,31 @@ def test_what_is_left_out_is_reported(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "rare 2" in make(capsys, tmp_path / "m", "-o", tmp_path / "m" / "d.csv", "--min-songs", "2")
 
 
+def test_folders_that_cannot_be_read_are_reported_and_hidden_ones_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folders(tmp_path / "m", {"rock": 3, "pop": 3, "jazz": 3, ".hidden": 1})
+    (tmp_path / "m" / ".hidden" / "linked").symlink_to(tmp_path)
+    (tmp_path / "m" / ".link").symlink_to(tmp_path)
+    scandir, closed = os.scandir, {str(tmp_path / "m" / "jazz")}
+
+    def as_another_user(path: str) -> object:  # root may read everything
+        if str(path) in closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", as_another_user)
+    report = make(capsys, tmp_path / "m", "-o", tmp_path / "c.csv")
+    assert "left out: folders that cannot be read (1)\n" in report
+    assert f"{tmp_path / 'm' / 'jazz'}: Permission denied" in report
+    assert "2 tags: pop 3, rock 3" in report
+    assert "links to folders" not in report
+    closed.add(str(tmp_path / "m"))
+    said = refuse(capsys, tmp_path / "m", "-o", tmp_path / "d.csv")
+    assert "no songs below" in said
+    assert f"{tmp_path / 'm'}: Permission denied" in said
+
+
 def test_nothing_to_learn_is_an_error_with_the_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folders(tmp_path / "m", {"rock": 4})
     assert "rock: all 4 songs have it" in refuse(capsys, tmp_path / "m", "-o", tmp_path / "c.csv", "--from", "folders")

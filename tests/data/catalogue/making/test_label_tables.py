@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from musictag.data.catalogue.making.columns import read_table
 from musictag.data.catalogue.making.words import find_separator, tags_in
 from tests.helpers.catalogues import write_table
 from tests.helpers.labelled import make, refuse, tag_table, trainable, write_folders
@@ -86,6 +87,17 @@ def test_lists_of_parquet(songs: Path, capsys: pytest.CaptureFixture[str]) -> No
     pq.write_table(pa.table(columns), songs / "t.parquet")
     make(capsys, songs / "t.parquet", "-o", songs / "c.parquet")
     assert tag_table(trainable(songs / "c.parquet", capsys)) == EXPECTED
+
+
+def test_a_parquet_file_is_opened_once_however_many_columns_it_has(
+    songs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, read_metadata = [], pq.read_metadata
+    monkeypatch.setattr(pq, "read_metadata", lambda path: opened.append(path) or read_metadata(path))
+    columns = {"path": list(SONGS), "tags": list(SONGS.values())} | {f"tag {n}": [0, 1, 0] * 3 for n in range(9)}
+    pq.write_table(pa.table(columns), songs / "t.parquet")
+    assert len(read_table(songs / "t.parquet", None, ()).numbers) == 9
+    assert opened == [songs / "t.parquet"]
 
 
 def test_columns_of_numbers_are_kept(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
