@@ -38,7 +38,8 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 def flat_column(file: pq.ParquetFile, name: str, which: int = 0) -> pa.ChunkedArray:
     """One column, by name (number ``which`` of several with the same name); raises ArrowInvalid if too large."""
-    if pa.types.is_nested(file.schema_arrow.field(file.schema_arrow.get_all_field_indices(name)[which]).type):
+    schema = file.schema_arrow  # once, as pyarrow makes it anew each time
+    if pa.types.is_nested(schema.field(schema.get_all_field_indices(name)[which]).type):
         raise pa.ArrowInvalid(f"column {name!r} holds lists or records; each cell must be one text or number")
     column = file.read([name]).column(which)
     if pa.types.is_dictionary(column.type):
