@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
@@ -52,6 +52,10 @@ class Songs:
             others, warnings.showwarning = warnings.showwarning, show
             self._signal_handler.defer(True)
             yield
+
+    def each(self, work: Callable[[str], Result]) -> Iterator[tuple[str, Result]]:
+        """Path and result of every song for which ``work`` succeeds (docs/extending.md: a verb of your own)."""
+        return self.successes((path, _attempt(work, path)) for path in self.paths)
 
     def successes(
         self, results: Iterable[tuple[str, Result | Exception]], doing: str | None = None
@@ -107,6 +111,13 @@ class Songs:
     def say(self, text: str) -> None:
         """Print a message to standard error."""
         print(f"musictag: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def _attempt(work: Callable[[str], Result], path: str) -> Result | Exception:
+    try:
+        return work(path)
+    except Exception as error:
+        return error
 
 
 class _Ended(Exception):
