@@ -76,7 +76,7 @@ def evaluate(
     identity = hashlib.sha256(json.dumps(audio, sort_keys=True).encode()).hexdigest()[:8]
     folder = folder or Path(config["runs_dir"]) / source.name / f"evaluate-{name}-{identity}"
     found, begun = read_results(folder), folder / "config.json"
-    if begun.exists() and read_json(begun, _MAX_BYTES).get("evaluated") != identity:
+    if begun.exists() and _evaluated(begun) != identity:
         raise MusictagError(f"{folder} has the results of something else; choose another folder")
     if found is not None and has_intervals(found, config) and ("robustness" in found or not robustness):
         return folder, found
@@ -104,6 +104,14 @@ def evaluate(
         plot_tags(test, folder / "tags.png")
         write_json(folder / "metrics.json", content)
     return folder, content
+
+
+def _evaluated(config: Path) -> str | None:
+    """What identifies the evaluation that began with this config.json; None for any other file."""
+    try:
+        return read_json(config, _MAX_BYTES).get("evaluated")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def prepared_songs(source: Source, manifest: Manifest, config: dict[str, Any]) -> Prepared:

@@ -87,6 +87,9 @@ def test_a_beginning_of_another_model_is_not_continued(
     assert main([*command, "--hop", "0.7"]) == 1
     assert "has the results of something else" in capsys.readouterr().err
     assert main(command) == 0
+    (tmp_path / "out" / "config.json").write_text("damaged")
+    assert main(command) == 1
+    assert "has the results of something else" in capsys.readouterr().err
 
 
 def test_with_a_hop_the_same_tagger_is_another_system(
