@@ -36,7 +36,7 @@ test: setup ## run the tests (without those marked slow)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 test-slow: setup ## run all tests, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
 mutants: setup ## put deliberate faults into a copy of the code: each must make a test fail (a selection: ARGS=words)
 	$(BIN)/python -m tests.mutants $(ARGS)
