@@ -136,10 +136,14 @@ def test_an_interrupted_run_goes_on_after_its_tags(
     with pytest.raises(KeyboardInterrupt):
         experiment.run(config)
     run_dir = experiment.results_folder(config)
-    assert len(list((run_dir / "tags").glob("*.json"))) == 2
+    assert len(begun := list((run_dir / "tags").glob("*.json"))) == 2
     assert not (run_dir / "metrics.json").exists()
+    for path in begun:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 1000.0}))
     fitted.clear()
-    assert comparable(experiment.run(config)) == comparable(whole)
+    resumed = experiment.run(config)
+    assert comparable(resumed) == comparable(whole)
+    assert 2000 < resumed["seconds"]["train"] < 3000  # with those of the process that began
     assert fitted == ["regression"]  # the last of the three
     assert {path.name for path in run_dir.iterdir()} == FILES
 

@@ -124,6 +124,14 @@ def test_what_concerns_training_alone_may_differ(checkpoint):
     assert same(begun, network(1))
 
 
+def test_another_dropout_of_the_attention_may_differ(tmp_path):
+    attention = {"_target_": "musictag.models.backends.self_attention.SelfAttention", "hidden_units": 8, "num_heads": 2}
+    path = save(tmp_path / "attention.safetensors", network(1, backend=attention))
+    begun = network(2, backend=attention | {"attention_dropout": 0.1, "encoder_dropout": 0.3})
+    initialise_from(begun, path)
+    assert same(begun, network(1, backend=attention))
+
+
 def test_a_fixed_length_needs_its_patches(tmp_path):
     fixed = {"backend": {"_target_": "musictag.models.backends.dense.Dense", "hidden_units": [4]}}
     path = save(tmp_path / "fixed.safetensors", network(1, **fixed))

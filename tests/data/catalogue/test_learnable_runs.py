@@ -14,6 +14,7 @@ import musictag
 from musictag.common.errors import MusictagError
 from musictag.data.catalogue.learnable import TagChoice
 from musictag.data.random_draws import song_keys, subset_order
+from musictag.experiment import network_run
 from musictag.experiment import run as experiment
 from tests.data.catalogue.test_learnable import names
 from tests.helpers.catalogues import read_rows, ready, song_data, write_table
@@ -40,10 +41,11 @@ def rare(tiny_catalogue: Path) -> Path:
 
 
 def test_a_tag_whose_last_song_cannot_be_read_is_left_out_of_the_run(
-    rare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    rare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert spoil(rare, "rare") == 1
-    overrides = [*TINY, *folders(tmp_path), "data=catalogue", f"data.path={rare}", "seed=3"]
+    monkeypatch.setattr(network_run, "choose_precision", lambda *_: ("32-true", "it is faster"))
+    overrides = [*TINY, *folders(tmp_path), "data=catalogue", f"data.path={rare}", "seed=3", "trainer.precision=auto"]
     metrics = experiment.run(compose_config(*overrides))
     said = capsys.readouterr().err
     assert "1 of 4 tags are left out because they cannot be learned from the 11 training songs" in said
@@ -56,6 +58,7 @@ def test_a_tag_whose_last_song_cannot_be_read_is_left_out_of_the_run(
     # interrupted, it resumes
     (folder / "metrics.json").unlink()
     assert experiment.run(compose_config(*overrides))["test"] == metrics["test"]
+    assert "Precision 32-true: as before" in capsys.readouterr().out
 
 
 def test_a_requested_tag_that_cannot_be_read_is_an_error(rare: Path) -> None:
