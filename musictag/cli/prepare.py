@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING
 from musictag.common.errors import MusictagError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from musictag.data.datasets import Source
+    from musictag.data.loading.datamodule import SongDataModule
     from musictag.data.preparation.prepare import Prepared
 
 
@@ -30,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CATALOGUE | KEY=VALUE",
         help="a table, or data=... and its keys as for train.py",
     )
-    parser.add_argument("--verify", action="store_true", help="also check prepared audio, and repair what is damaged")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="also check prepared audio, repair what is damaged, and try again what could not be used",
+    )
     parser.set_defaults(kept="; rerun the command to continue")
 
 
@@ -45,33 +53,57 @@ def prepare(overrides: Sequence[str], verify: bool = False) -> None:
 
     ``overrides`` may begin with the path of a catalogue. Audio that is already prepared is kept;
 
-    ``verify`` also reads every shard completely, deletes those that are damaged, and prepares their songs again.
+    ``verify`` also reads every shard completely, deletes those that are damaged, and prepares their songs again, as it
+    does songs that could not be used before; it removes shards that no song needs any more.
 
-    Raises MusictagError for bad input, as ``prepare_data``, and for shards that are damaged again after the repair.
+    Raises MusictagError for bad input, as ``prepare_data``, for damaged shards of songs whose files are gone, which are
+    kept, and for shards that are damaged again after the repair.
     """
-    from musictag.common.progress import say
+    from musictag.data.preparation.prepare import tidy
+    from musictag.data.store.folder import prepared_folder
     from musictag.experiment.builders import build_data, build_source
     from musictag.experiment.compose import configuration
     from musictag.experiment.identity import check_keys
 
     config = configuration(overrides)
     check_keys(config)
-    data = build_data(config, build_source(config))
+    source = build_source(config)
+    data = build_data(config, source)
+    if verify:
+        tidy(prepared_folder(source, config["data_dir"]))
     prepared = data.prepare_data()
-    if verify and (damaged := _damaged(prepared)):
-        listed = "\n  ".join(map(str, damaged))
-        say(f"{len(damaged)} damaged shards were deleted; preparing their songs again:\n  {listed}")
-        for path in damaged:
-            path.unlink(missing_ok=True)
-        prepared = data.prepare_data()
-        if damaged := _damaged(prepared):
-            raise MusictagError(
-                f"{len(damaged)} shards in {prepared.store.folder} are damaged although they were just written: "
-                "this machine's disk or memory is failing. Choose another disk with data_dir=..."
-            )
+    if verify:
+        prepared = _repaired(data, source, prepared)
     print(summary(prepared))
     if verify:
         print("every shard is intact")
+
+
+def _repaired(data: SongDataModule, source: Source, prepared: Prepared) -> Prepared:
+    """``prepared`` with intact shards."""
+    from musictag.common.progress import say
+
+    damaged = _damaged(prepared)
+    lost = {path: gone for path, songs in damaged.items() if (gone := _without_file(source, prepared, songs))}
+    if repaired := [path for path in damaged if path not in lost]:
+        listed = "\n  ".join(map(str, repaired))
+        say(f"{len(repaired)} damaged shards were deleted; preparing their songs again:\n  {listed}")
+        for path in repaired:
+            path.unlink(missing_ok=True)
+        prepared = data.prepare_data()
+        if again := set(_damaged(prepared)) - set(lost):
+            raise MusictagError(
+                f"{len(again)} shards in {prepared.store.folder} are damaged although they were just written: "
+                "this machine's disk or memory is failing. Choose another disk with data_dir=..."
+            )
+    if lost:
+        songs, listed = [song for songs in lost.values() for song in songs], "\n  ".join(map(str, lost))
+        raise MusictagError(
+            f"{len(lost)} damaged shards were kept, because the files of {len(songs)} of their songs are gone, such as "
+            f"{', '.join(songs[:3])}: put them back and repeat the command. To do without the songs of these shards "
+            f"whose files are gone, delete:\n  {listed}"
+        )
+    return prepared
 
 
 def summary(prepared: Prepared) -> str:
@@ -105,8 +137,18 @@ def _readable_length(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
-def _damaged(prepared: Prepared) -> list[Path]:
-    """Damaged shards with songs of the manifest; others are no longer needed."""
+def _without_file(source: Source, prepared: Prepared, song_ids: np.ndarray) -> list[str]:
+    """Paths of those of the songs whose files are gone."""
+    if not hasattr(source, "versions"):
+        return []
+    manifest = prepared.manifest
+    wanted = set(song_ids)
+    songs = manifest.select([row for row, song in enumerate(manifest.song_ids) if song in wanted])
+    return [path for path, version in zip(songs.paths.tolist(), source.versions(songs), strict=True) if version is None]
+
+
+def _damaged(prepared: Prepared) -> dict[Path, np.ndarray]:
+    """Damaged shards with songs of the manifest, and the identifiers of these; others are no longer needed."""
     from musictag.common.progress import Progress
 
     store = prepared.store

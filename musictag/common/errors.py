@@ -18,5 +18,9 @@ class SongError(Exception):
     """
 
 
+class PassingSongError(SongError):
+    """A song cannot be used now, but perhaps later: its file is missing or may not be read, or memory is short."""
+
+
 class SongWarning(UserWarning):
     """A song is used although part of its file could not be; the message names the file and says what was left out."""

@@ -136,7 +136,8 @@ def test_an_interrupted_run_goes_on_after_its_tags(
     with pytest.raises(KeyboardInterrupt):
         experiment.run(config)
     run_dir = experiment.results_folder(config)
-    assert len(begun := list((run_dir / "tags").glob("*.json"))) == 2
+    begun = list((run_dir / "tags").glob("*.json"))
+    assert len(begun) == 2
     assert not (run_dir / "metrics.json").exists()
     for path in begun:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 1000.0}))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from musictag.cli.prepare import prepare
-from musictag.common.errors import MusictagError
+from musictag.common.errors import MusictagError, SongError
+from musictag.data.audio import decode
 from musictag.data.datasets.catalogue import CatalogueFile
 from musictag.data.store.store import Store
 from musictag.experiment import compose as preparing
@@ -140,6 +143,47 @@ def test_damaged_shards_are_mended(
         assert "every shard is intact" in output.out
         assert path.read_bytes() == whole
         assert len(read) == 8
+
+
+def test_a_damaged_shard_whose_files_are_gone_is_kept(
+    overrides: list[str], tiny_catalogue: Path, tmp_path: Path
+) -> None:
+    prepare([*overrides])
+    shards = sorted((only_folder(tmp_path) / "shards").iterdir())
+    for path in shards[:2]:
+        path.write_bytes(path.read_bytes()[:-2] + b"xy")
+    damaged = {path: path.read_bytes() for path in shards[:2]}
+    index = pq.read_table(only_folder(tmp_path) / "index.parquet").to_pylist()
+    gone = next(row["path"] for row in index if row["shard"] == shards[0].stem)
+    away = (tiny_catalogue.parent / gone).rename(tmp_path / "away.wav")
+    with pytest.raises(MusictagError, match=f"1 damaged shards were kept, because the files of 1 .* such as {gone}"):
+        prepare(overrides, verify=True)
+    assert shards[0].read_bytes() == damaged[shards[0]]
+    assert shards[1].read_bytes() != damaged[shards[1]]
+    away.rename(tiny_catalogue.parent / gone)
+    prepare(overrides, verify=True)
+    assert shards[0].read_bytes() != damaged[shards[0]]
+
+
+def test_verifying_tries_refused_songs_again_and_removes_old_shards(
+    overrides: list[str], tiny_catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise SongError("cannot be read as audio: there is no decoder for it")
+
+    with monkeypatch.context() as context:
+        context.setattr(decode, "_convert", refuse)
+        prepare([*overrides, "data.max_bad_fraction=1"])
+    prepare([*overrides, "data.max_bad_fraction=1"])
+    assert not list((only_folder(tmp_path) / "shards").iterdir())
+    prepare(overrides, verify=True)
+    before = set((only_folder(tmp_path) / "shards").iterdir())
+    for row in read_rows(tiny_catalogue):
+        os.utime(tiny_catalogue.parent / row["path"], (1, 1))
+    prepare(overrides)
+    assert before < set((only_folder(tmp_path) / "shards").iterdir())
+    prepare(overrides, verify=True)
+    assert not before & set((only_folder(tmp_path) / "shards").iterdir())
 
 
 def test_damage_to_songs_that_nobody_asks_for_is_nobodys_business(

@@ -294,7 +294,8 @@ def _at_writing(name: str, step: str, nth: int, act: Callable[..., None]) -> Non
     numbers, sync, replace = count(1), os.fsync, os.replace
 
     def arrived(path: str) -> bool:
-        return Path(path).name in (name, f".{name}.{os.getpid()}.part") and next(numbers) == nth
+        found = Path(path).name
+        return (found == name or (found.startswith(f".{name}.") and found.endswith(".part"))) and next(numbers) == nth
 
     def audit(event: str, args: tuple) -> None:
         if event == "open" and isinstance(args[0], str) and args[0].endswith(".part") and arrived(args[0]):

@@ -100,7 +100,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 def damaged_shards(store: Store) -> list[Path]:
     """All shards of a prepared folder that are missing or damaged."""
-    return store.damaged_shards(store.shards_of(np.arange(len(store))))
+    return list(store.damaged_shards(store.shards_of(np.arange(len(store)))))
 
 
 def finished_blocks(data_dir: Path) -> int:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import soxr
 
-from musictag.common.errors import MusictagError, SongError, SongWarning
+from musictag.common.errors import MusictagError, PassingSongError, SongError, SongWarning
 from musictag.data.audio.decoding import decoder
 from musictag.data.audio.decoding.gathering import Block
 from musictag.data.audio.decoding.lost_audio import MAX_HOURS, Loss, Undecodable
@@ -104,9 +104,9 @@ def read_blocks(
                 raise SongError(f"{reason}; {second}") from second
         return loss.note()
     except OSError as error:
-        raise SongError(f"cannot be read ({error.strerror or error})") from error
+        raise PassingSongError(f"cannot be read ({error.strerror or error})") from error
     except MemoryError as error:
-        raise SongError("needs more memory than there is") from error
+        raise PassingSongError("needs more memory than there is") from error
 
 
 def declared_seconds(path: str | Path) -> float:
@@ -192,9 +192,9 @@ def _check_file(path: Path) -> None:
         if is_file:
             open(path, "rb").close()
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: not a possible file name
-        raise SongError("file not found") from error
+        raise PassingSongError("file not found") from error
     except OSError as error:
-        raise SongError(f"cannot be opened ({error.strerror})") from error
+        raise PassingSongError(f"cannot be opened ({error.strerror})") from error
     if not is_file:
         raise SongError("not a file")
 

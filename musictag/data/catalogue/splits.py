@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
+from filelock import FileLock
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
-from musictag.common.processes import is_rank_zero
 from musictag.data.catalogue.stratify import stratify
 from musictag.data.manifest import SPLITS, Manifest
 from musictag.data.random_draws import song_keys, subset_order
@@ -76,14 +77,29 @@ class SavedSplit:
         Raises MusictagError if there are fewer than three groups, if the file is damaged or was made with other
         fractions or another seed, and if it cannot be written.
         """
+        saved, codes = self._known(manifest)
+        if (codes < 0).any():
+            with self._lock():
+                saved, codes = self._known(manifest)  # with what another process has saved
+                if (codes < 0).any():
+                    return self._make(manifest, copies, saved, codes)
+        return np.array(SPLITS, dtype=object)[codes], f"split saved in {self.path}"
+
+    def _known(self, manifest: Manifest) -> tuple[pa.Table, np.ndarray]:
+        """The file, and the split that every song has in it as a number (int8 S), -1 for a new one."""
         saved = self._read()
-        song_ids = manifest.column("song_id")
-        row_in_file = pc.index_in(song_ids, saved["song_id"].combine_chunks())
+        row_in_file = pc.index_in(manifest.column("song_id"), saved["song_id"].combine_chunks())
         known = saved["split"].combine_chunks().take(row_in_file)
-        codes = pc.fill_null(pc.index_in(known, pa.array(SPLITS)), -1).to_numpy().astype(np.int8)
-        new = np.flatnonzero(codes < 0)
-        if not len(new):
-            return np.array(SPLITS, dtype=object)[codes], f"split saved in {self.path}"
+        return saved, pc.fill_null(pc.index_in(known, pa.array(SPLITS)), -1).to_numpy().astype(np.int8)
+
+    def _make(
+        self,
+        manifest: Manifest,
+        copies: Callable[[np.ndarray], Iterable[np.ndarray]],
+        saved: pa.Table,
+        codes: np.ndarray,
+    ) -> tuple[np.ndarray, str]:
+        song_ids, new = manifest.column("song_id"), np.flatnonzero(codes < 0)
         identical = list(copies(codes < 0))
         group_of_song, keys = _groups(manifest, identical)
         if len(keys) < len(SPLITS):
@@ -144,16 +160,30 @@ class SavedSplit:
         return table
 
     def _write(self, saved: pa.Table, song_ids: pa.Array, splits: np.ndarray) -> None:
-        if not is_rank_zero():
-            return  # the same split, with the same settings
         added = sorted(zip(song_ids.to_pylist(), splits, strict=True))
+        with self._saving(), atomic_write(self.path, "w") as file:
+            file.write(f"{_FIRST_LINE}{json.dumps(self._about)}\n")
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["song_id", "split"])
+            writer.writerows(zip(*(saved[name].to_pylist() for name in ("song_id", "split")), strict=True))
+            writer.writerows(added)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One process at a time makes the split; it may read many files for it."""
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        with self._saving():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
         try:
-            with atomic_write(self.path, "w") as file:
-                file.write(f"{_FIRST_LINE}{json.dumps(self._about)}\n")
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(["song_id", "split"])
-                writer.writerows(zip(*(saved[name].to_pylist() for name in ("song_id", "split")), strict=True))
-                writer.writerows(added)
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise MusictagError(
                 f"the split cannot be saved in {self.path} ({error.strerror}); use another file with "

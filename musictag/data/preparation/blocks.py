@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from musictag.common.errors import MusictagError, SongError
+from musictag.common.errors import MusictagError, PassingSongError, SongError
 from musictag.common.files import atomic_write
 from musictag.data.audio.decode import Reading
 from musictag.data.datasets import SongReader
@@ -80,6 +80,8 @@ def write_block(
                 samples, song_note = _read(reader, song)
             except SongError as error:
                 row["reason"] = str(error)
+                if isinstance(error, PassingSongError):  # no file has this version: the song is read again
+                    row["version"] = ""
             else:
                 row |= {"shard": name, "offset": offset, "samples": len(samples), "note": song_note or None}
                 row["digest"] = xxhash.xxh3_64_intdigest(np.ascontiguousarray(samples, dtype="<i2").data)
@@ -107,6 +109,7 @@ def merge_parts(folder: Path, sample_rate: int) -> None:
     index = read_index(folder) if (folder / INDEX_FILE).exists() else INDEX_SCHEMA.empty_table()
     if parts or not (folder / INDEX_FILE).exists():
         fresh = pa.concat_tables([INDEX_SCHEMA.empty_table(), *map(read_index_file, parts)])
+        index, fresh = _outliving(folder, index, fresh)
         kept = index.filter(pc.invert(pc.is_in(index["song_id"], fresh["song_id"].combine_chunks())))
         index = pa.concat_tables([kept, fresh]).sort_by("song_id")
         write_index(folder / INDEX_FILE, index, sample_rate)
@@ -117,6 +120,21 @@ def merge_parts(folder: Path, sample_rate: int) -> None:
         for row in noted.to_pylist():
             used = "no" if row["reason"] else "yes"
             writer.writerow([row["song_id"], row["path"], used, row["reason"] or row["note"]])
+
+
+def _outliving(folder: Path, index: pa.Table, fresh: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """``index`` and ``fresh`` rows, without those that would replace prepared audio because a file is gone."""
+    gone = fresh.filter(pc.and_(pc.is_valid(fresh["reason"]), pc.equal(fresh["version"], "")))
+    whole = pc.and_(pc.is_null(index["reason"]), pa.array(intact_shards(folder, index)))
+    outlive = pc.and_(whole, pc.is_in(index["song_id"], gone["song_id"].combine_chunks()))
+    if not pc.any(outlive).as_py():
+        return index, fresh
+    rows, why = index.filter(outlive).to_pylist(), {row["song_id"]: row for row in gone.to_pylist()}
+    for row in rows:
+        missing = why[row["song_id"]]
+        row["note"] = f"{missing['reason']}: {missing['path']}; what was prepared from {row['path']} is used"
+    index = pa.concat_tables([index.filter(pc.invert(outlive)), pa.Table.from_pylist(rows, INDEX_SCHEMA)])
+    return index, fresh.filter(pc.invert(pc.is_in(fresh["song_id"], pa.array([row["song_id"] for row in rows]))))
 
 
 def find_parts(folder: Path) -> list[Path]:

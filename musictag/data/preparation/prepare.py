@@ -22,11 +22,19 @@ from musictag.data.audio.decode import believable_seconds
 from musictag.data.catalogue.copies import same_samples, write_duplicates
 from musictag.data.datasets import Source
 from musictag.data.manifest import Manifest
-from musictag.data.preparation.blocks import PROBLEMS_FILE, Song, find_parts, intact_shards, merge_parts, remove_parts
+from musictag.data.preparation.blocks import (
+    PROBLEMS_FILE,
+    Song,
+    find_parts,
+    intact_shards,
+    merge_parts,
+    remove_parts,
+    write_index,
+)
 from musictag.data.preparation.crashes import forget_crashed
 from musictag.data.preparation.workers import Task, run_blocks
 from musictag.data.store.folder import _identity, prepared_folder
-from musictag.data.store.store import INDEX_FILE, SHARD_FOLDER, Store, read_index
+from musictag.data.store.store import INDEX_FILE, SHARD_FOLDER, Store, read_index, shard_path
 
 ABOUT_FILE = "about.json"
 #: Songs per shard, by the total number of songs, and never by the number of processes or of songs left to do.
@@ -70,9 +78,10 @@ def prepare(
     go to new shards. If two processes prepare the same audio, one works and the other waits for it. A song whose
     version has changed (see ``song_versions``) is read again.
 
-    An unusable song is left out and listed with its reason in problems.csv; songs with the same samples as another one
-    are used, and listed in duplicates.csv. Raises MusictagError if more than ``max_bad_fraction`` of the songs are
-    unusable, if the disk is or would be full, or if the workers are killed.
+    An unusable song is left out and listed with its reason in problems.csv; for a PassingSongError it is tried again
+    each time, and keeps the audio that was prepared before. Songs with the same samples as another one are used, and
+    listed in duplicates.csv. Raises MusictagError if more than ``max_bad_fraction`` of the songs are unusable, if the
+    disk is or would be full, or if the workers are killed.
     """
     manifest = source.manifest() if manifest is None else manifest
     if songs_per_shard is None:
@@ -97,6 +106,21 @@ def prepare(
         raise MusictagError(_too_many(problems, len(manifest), max_bad_fraction, folder))
     write_duplicates(folder, index, source.manifest())
     return Prepared(usable, Store(folder), problems, notes, same_samples(index, usable.column("song_id")))
+
+
+def tidy(folder: Path) -> None:
+    """Forget which songs could not be used, so that they are read again, and remove shards that the index does not
+    name. Does nothing if ``folder`` does not exist, or is being prepared."""
+    if not (folder / INDEX_FILE).exists() or find_parts(folder):
+        return
+    with folder_lock(folder, "working on"):
+        index = read_index(folder)
+        usable = index.filter(pc.is_null(index["reason"]))
+        if len(usable) < len(index):
+            write_index(folder / INDEX_FILE, usable, int(index.schema.metadata[b"musictag.sample_rate"]))
+        named = {shard_path(folder, name) for name in pc.unique(usable["shard"]).to_pylist()}
+        for path in set((folder / SHARD_FOLDER).glob("*.npy")) - named:
+            path.unlink()
 
 
 def song_versions(source: Source, manifest: Manifest, folder: Path) -> pa.Array:

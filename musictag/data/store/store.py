@@ -169,10 +169,12 @@ class Store:
         """Numbers (int64, ascending) of the shards that hold the songs at ``rows``."""
         return np.unique(self._shard_of_row[rows])
 
-    def damaged_shards(self, shards: np.ndarray, on_progress: Callable[[int], None] = lambda done: None) -> list[Path]:
-        """Read these shards (numbers) completely and return those that are missing or damaged. ``on_progress`` gets the
-        number of shards read."""
-        damaged = []
+    def damaged_shards(
+        self, shards: np.ndarray, on_progress: Callable[[int], None] = lambda done: None
+    ) -> dict[Path, np.ndarray]:
+        """Read these shards (numbers) completely; those that are missing or damaged, with the identifiers of their
+        songs. ``on_progress`` gets the number of shards read."""
+        damaged = {}
         for done, number in enumerate(shards.tolist(), start=1):
             path = shard_path(self.folder, self._names[number])
             try:
@@ -181,7 +183,7 @@ class Store:
             except DamagedShard:
                 whole = False
             if not whole:
-                damaged.append(path)
+                damaged[path] = self.song_ids[self._shard_of_row == number]
             on_progress(done)
         return damaged
 
@@ -206,9 +208,9 @@ class Store:
         names = ", ".join(self._song_ids.take(pa.array(there[:_SONGS_NAMED])).to_pylist())
         more = f" and {len(there) - _SONGS_NAMED} more" if len(there) > _SONGS_NAMED else ""
         return MusictagError(
-            f"shard {path} is damaged: {why}. Affected songs: {names}{more}. Delete it and rerun the command, which "
-            f"decodes only the songs of this shard:\n  rm -f {shlex.quote(str(path))}\n"
-            "`musictag prepare` with the same data and --verify finds all damaged shards, and repairs them."
+            f"shard {path} is damaged: {why}. Affected songs: {names}{more}. If their files are still there, delete "
+            f"it and rerun the command, which decodes only the songs of this shard:\n  rm -f {shlex.quote(str(path))}\n"
+            "`musictag prepare` with the same data and --verify finds all damaged shards, and repairs what it can."
         )
 
     def _shard(self, number: int) -> Shard:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pyarrow as pa
@@ -133,6 +134,34 @@ def test_the_split_is_saved_and_songs_keep_theirs(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 1002
 
 
+def test_two_processes_agree(tmp_path: Path) -> None:
+    """While one reads files to find copies, the other waits, and adds its own songs to what the first one saves."""
+    manifest = skewed(songs=300)
+    fewer, begun, go_on, found = rows(manifest, np.arange(200)), Event(), Event(), {}
+
+    def slowly(among: np.ndarray) -> tuple:
+        begun.set()
+        go_on.wait(10)
+        return ()
+
+    def first() -> None:
+        found["first"] = SavedSplit(tmp_path / "songs.csv").of(fewer, slowly)[0]
+
+    def second() -> None:
+        found["second"] = made(manifest, tmp_path)
+
+    threads = [Thread(target=first), Thread(target=second)]
+    threads[0].start()
+    assert begun.wait(10)
+    threads[1].start()
+    time.sleep(0.2)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(found["second"][:200], found["first"])
+    np.testing.assert_array_equal(made(manifest, tmp_path), found["second"])
+
+
 def test_identifiers_of_any_kind_survive_the_file(tmp_path: Path) -> None:
     names = ["a,b", 'say "hi"', "two\nlines", "#no comment", " spaced ", "Ünï", "7", "007"]
     table = skewed(songs=8).table.set_column(0, "song_id", pa.array(names))
@@ -167,7 +196,7 @@ def test_too_few_groups_cannot_be_split(tmp_path: Path) -> None:
         made(one, tmp_path)
     with pytest.raises(MusictagError, match="2 songs cannot be split"):
         made(skewed(songs=2, named=False), tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("*.csv"))
 
 
 def test_other_fractions_or_another_seed_than_the_file_say_what_to_do(tmp_path: Path) -> None:

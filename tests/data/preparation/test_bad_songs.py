@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from musictag.common.errors import MusictagError
+from musictag.common.errors import MusictagError, PassingSongError
+from musictag.data.audio import decode
 from musictag.data.datasets.catalogue import CatalogueFile
 from musictag.data.preparation.prepare import prepare
 from tests.helpers.catalogues import read_rows, synthetic_song, write_table
@@ -140,3 +141,59 @@ def test_a_bug_in_a_reader_is_not_a_bad_song(tiny_catalogue: Path, tmp_path: Pat
     write_table(tiny_catalogue, rows[1:])
     with pytest.raises(RuntimeError, match="float32"):
         prepare(WrongCatalogue(tiny_catalogue), tmp_path / "data")
+
+
+def test_a_song_that_could_not_be_reached_is_tried_again(
+    tiny_catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = read_rows(tiny_catalogue)
+    unread, missing = (tiny_catalogue.parent / row["path"] for row in rows[:2])
+    away = missing.rename(tmp_path / "away.wav")
+    check = decode._check_file
+
+    def refuse(path: Path) -> None:
+        if path == unread:
+            raise PassingSongError("cannot be opened (Permission denied)")
+        check(path)
+
+    def prepared() -> tuple[list[str], list[str]]:
+        source = CountingCatalogue(tiny_catalogue)
+        return [reason for *_, reason in prepare(source, tmp_path / "data", max_bad_fraction=0.5).problems], source.read
+
+    monkeypatch.setattr(decode, "_check_file", refuse)
+    assert prepared()[0] == ["cannot be opened (Permission denied)", "file not found"]
+    assert prepared()[1] == [rows[0]["song_id"]]  # there is still no file of the other one
+    monkeypatch.undo()
+    away.rename(missing)  # with its old time of change
+    assert prepared() == ([], [row["song_id"] for row in rows[:2]])
+
+
+def test_prepared_audio_outlives_its_file(tiny_catalogue: Path, tmp_path: Path) -> None:
+    rows = read_rows(tiny_catalogue)
+    before = prepare(CatalogueFile(tiny_catalogue), tmp_path / "data")
+    audio = before.store.read(int(before.store.rows_of([rows[0]["song_id"]])[0]))
+    (tiny_catalogue.parent / rows[0]["path"]).unlink()
+    old, rows[0]["path"] = rows[0]["path"], "audio/elsewhere.wav"
+    write_table(tiny_catalogue, rows)
+    for _ in range(2):
+        after = prepare(CatalogueFile(tiny_catalogue), tmp_path / "data")
+        assert after.problems == []
+        note = f"file not found: audio/elsewhere.wav; what was prepared from {old} is used"
+        assert after.notes == [(rows[0]["song_id"], "audio/elsewhere.wav", note)]
+        np.testing.assert_array_equal(after.store.read(int(after.store.rows_of([rows[0]["song_id"]])[0])), audio)
+
+
+def test_a_shard_that_is_lost_while_the_files_are_away_comes_back_with_them(
+    tiny_catalogue: Path, tmp_path: Path
+) -> None:
+    before = prepare(CatalogueFile(tiny_catalogue), tmp_path / "data", songs_per_shard=8)
+    folder = tiny_catalogue.parent / "audio"
+    shard = next((before.store.folder / "shards").glob("*.npy"))
+    whole = shard.read_bytes()
+    shard.unlink()
+    folder.rename(tmp_path / "away")
+    after = prepare(CatalogueFile(tiny_catalogue), tmp_path / "data", songs_per_shard=8, max_bad_fraction=0.5)
+    assert {reason for *_, reason in after.problems} == {"file not found"}
+    (tmp_path / "away").rename(folder)
+    assert prepare(CatalogueFile(tiny_catalogue), tmp_path / "data", songs_per_shard=8).problems == []
+    assert shard.read_bytes() == whole
