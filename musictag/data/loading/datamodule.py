@@ -34,7 +34,7 @@ from musictag.data.loading.checks import (
 )
 from musictag.data.loading.patch_datasets import EvaluationPatches, TrainPatches
 from musictag.data.loading.prefetch import batch_loader
-from musictag.data.loading.samplers import EvaluationBatches, TrainBatches, check_patches
+from musictag.data.loading.samplers import TrainBatches, check_patches, evaluation_batches
 from musictag.data.loading.unlabelled import TRAINED, MixedBatches, Unlabelled
 from musictag.data.manifest import SPLITS, Manifest, Tag
 from musictag.data.preparation.prepare import Prepared, prepare
@@ -286,7 +286,7 @@ class SongDataModule(pl.LightningDataModule):
         rank, world = rank_and_world()
         num_samples = self.store.num_samples[self._store_rows(split)]
         size = self._eval_batch_size if self.features is None else _STORED_PATCHES
-        batches = EvaluationBatches(num_samples, self.patch_samples, size, self._whole_songs, rank, world)
+        batches = evaluation_batches(num_samples, self.patch_samples, size, self._whole_songs, rank, world)
         return self._loader(EvaluationPatches(*self._read(split), self.margin_samples), batches)
 
     def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
