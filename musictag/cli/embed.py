@@ -91,6 +91,7 @@ def embed(arguments: argparse.Namespace) -> int:
     with importing():
         from musictag.cli.each_song import Songs
         from musictag.inference.load import load
+        from musictag.inference.many_songs import each_result
         from musictag.models.pretrained import digest
 
     model, out, patches = arguments.model, arguments.out, arguments.patches
@@ -111,14 +112,15 @@ def embed(arguments: argparse.Namespace) -> int:
         "patch_seconds": embedder.patch_seconds,
         "musictag": version("musictag"),
     }
-    rows = _Rows(
-        songs, _of_prepared(songs, arguments.files, embedder) if of_data else _of_files(songs, embedder), patches
-    )
-    column = "song_id" if of_data else "path"
+    if of_data:
+        column, results = "song_id", _of_prepared(songs, arguments.files, embedder)
+    else:
+        column, results = "path", each_result(embedder.work(), songs.paths, embedder.sample_rate)
+    write, rows = WRITERS[path.suffix.lower()], _rows(songs, results, patches)
     try:
         with songs.stoppable(), atomic_write(path) as file:
-            WRITERS[path.suffix.lower()](file, rows, embedder.layer.size, json.dumps(about), patches, column)
-            if not songs.done:
+            number = write(file, rows, embedder.layer.size, json.dumps(about), patches, column)
+            if not number:
                 raise _Ended
     except _Ended:
         if (status := songs.status("were embedded, so nothing was written")) > 1:
@@ -126,7 +128,7 @@ def embed(arguments: argparse.Namespace) -> int:
         raise MusictagError(f"no file could be embedded, so {out} was not created") from None
     except OSError as error:
         raise MusictagError(f"{out} cannot be written: {error.strerror or error}") from error
-    what = quantity(songs.done, "song") + (f", {quantity(rows.number, 'patch', 'patches')}" if patches else "")
+    what = quantity(songs.done, "song") + (f", {quantity(number, 'patch', 'patches')}" if patches else "")
     print(f"{out}: {what}, {quantity(embedder.layer.size, 'feature')} each (layer {embedder.layer.name})")
     return songs.status("are in it; for the others, choose another name with --out")
 
@@ -135,25 +137,12 @@ class _Ended(Exception):
     """A file must be discarded."""
 
 
-class _Rows:
-    """The rows to write for each song of ``results`` that can be used; ``number`` counts them."""
-
-    def __init__(self, songs: Songs, results: Results, patches: bool) -> None:
-        self.number = 0
-        self._songs, self._results, self._patches = songs, results, patches
-
-    def __iter__(self) -> Iterator[SongRows]:
-        for name, (seconds, features) in self._songs.successes(self._results, "embedding"):
-            if not self._patches:
-                seconds, features = seconds[:1], features.mean(axis=0, keepdims=True)
-            self.number += len(seconds)
-            yield unicode_name(name), seconds, features
-
-
-def _of_files(songs: Songs, embedder: SongEmbedder) -> Results:
-    from musictag.inference.many_songs import each_result
-
-    return each_result(embedder.work(), songs.paths, embedder.sample_rate)
+def _rows(songs: Songs, results: Results, patches: bool) -> Iterator[SongRows]:
+    """The rows to write for each song of ``results`` that can be used."""
+    for name, (seconds, features) in songs.successes(results, "embedding"):
+        if not patches:
+            seconds, features = seconds[:1], features.mean(axis=0, keepdims=True)
+        yield unicode_name(name), seconds, features
 
 
 def _of_prepared(songs: Songs, overrides: Sequence[str], embedder: SongEmbedder) -> Results:
@@ -190,32 +179,35 @@ def _of_prepared(songs: Songs, overrides: Sequence[str], embedder: SongEmbedder)
     )
 
 
-def _write_parquet(file: IO[bytes], rows: Iterable[SongRows], size: int, about: str, patches: bool, name: str) -> None:
-    """Columns ``name``, ``seconds`` if ``patches``, ``embedding`` (lists of ``size`` float32); block by block."""
+def _write_parquet(file: IO[bytes], rows: Iterable[SongRows], size: int, about: str, patches: bool, name: str) -> int:
+    """Columns ``name``, ``seconds`` if ``patches``, ``embedding`` (lists of ``size`` float32); block by block. Returns
+    the number of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {name: pa.string(), "seconds": pa.float64(), "embedding": pa.list_(pa.float32(), size)}
-    if not patches:
-        del columns["seconds"]
-    schema = pa.schema(columns, {"about": about})
+    start = [("seconds", pa.float64())] if patches else []
+    schema = pa.schema([(name, pa.string()), *start, ("embedding", pa.list_(pa.float32(), size))], {"about": about})
+    number = 0
     # features rarely repeat: dictionary encoding would only cost time
     with pq.ParquetWriter(file, schema, use_dictionary=[name]) as writer:
         for paths, seconds, features in _blocks(rows, BLOCK_BYTES):
             lists = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), size)
-            values = {name: pa.array(paths, pa.string()), "seconds": seconds, "embedding": lists}
-            writer.write_table(pa.table({column: values[column] for column in columns}, schema))
+            writer.write_table(pa.table({name: paths, "seconds": seconds, "embedding": lists}, schema))
+            number += len(paths)
+    return number
 
 
-def _write_npz(file: IO[bytes], rows: Iterable[SongRows], size: int, about: str, patches: bool, name: str) -> None:
-    """Arrays ``name`` + s, ``seconds`` if ``patches``, ``embeddings`` (rows × ``size``) and ``about``, a JSON text."""
+def _write_npz(file: IO[bytes], rows: Iterable[SongRows], size: int, about: str, patches: bool, name: str) -> int:
+    """Arrays ``name`` + s, ``seconds`` if ``patches``, ``embeddings`` (rows × ``size``) and ``about``, a JSON text.
+    Returns the number of rows."""
     import numpy as np
 
-    for paths, seconds, features in _blocks(rows, sys.maxsize):
-        arrays = {f"{name}s": np.array(paths), "seconds": seconds, "embeddings": features, "about": np.array(about)}
-        if not patches:
-            del arrays["seconds"]
-        np.savez(file, **arrays)
+    number = 0
+    for paths, seconds, features in _blocks(rows, sys.maxsize):  # all in one
+        start = {"seconds": seconds} if patches else {}
+        np.savez(file, **{f"{name}s": np.array(paths)}, **start, embeddings=features, about=np.array(about))
+        number = len(paths)
+    return number
 
 
 WRITERS = {".parquet": _write_parquet, ".npz": _write_npz}

@@ -30,7 +30,7 @@ from musictag.common.paths import expanded
 from musictag.common.streams import write_out_what_cannot_be_encoded
 from musictag.common.text import printable
 from musictag.experiment.search_path import CONF, search_overrides
-from musictag.training.instantiate import accepted
+from musictag.models.factory import accepted
 from musictag.training.signals import Stopped
 
 #: Every key that holds a path, and whether it may be null.

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
-from musictag.inference.layers import Layer
-from musictag.inference.over_patches import Patches, evaluating, in_memory, over_patches
-from musictag.inference.tagger import SongEmbedder
+from musictag.inference.over_patches import Patches, evaluating, in_memory
+from musictag.inference.tagger import Layer, SongEmbedder
 from musictag.models.frozen import layer_digest
 from musictag.models.inference_form import InferenceForm
 from musictag.models.network import TaggingNetwork
@@ -92,19 +91,14 @@ class Embedder(SongEmbedder):
         return heard[0]
 
 
-class BeforeHead:
+class BeforeHead(Embedder):
     """Songs -> the vectors that the head of ``network`` gets, with the weights of this moment."""
 
     def __init__(self, network: TaggingNetwork) -> None:
-        self._network = network
-        self._form = InferenceForm(network.frontend, network.backend.before_head())
+        self.network, self.layer = network, Layer("before the head", "input of the head", ())
+        self.patch_seconds, self.sample_rate = network.patch_seconds, network.sample_rate
         self.digest = layer_digest(network, None)
-        self.about = {"layer": "before the head", "patch_seconds": network.patch_seconds}
-
-    def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As ``SongEmbedder.embed_patches``."""
-        starts, features = over_patches(self._network, self._form, audio, self._network.patch_samples)
-        return starts / self._network.sample_rate, features
+        self.features = InferenceForm(network.frontend, network.backend.before_head())
 
 
 def layers(network: TaggingNetwork) -> tuple[dict[str, Layer], dict[str, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -154,13 +154,24 @@ def find_class(target: Any, contract: type) -> type:
 
 def settings(cls: type) -> dict[str, inspect.Parameter]:
     """The keyword arguments of ``cls`` by name, including those passed on to the base class by ``**``."""
+    return accepted(cls)[0]
+
+
+def accepted(target: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:
+    """The keyword arguments of a class or function by name, and whether it may accept others, too.
+
+    ``**`` of a class goes to its base class, whose arguments are included; outside musictag it may also go anywhere.
+    """
+    is_class = isinstance(target, type)
     found: dict[str, inspect.Parameter] = {}
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        _self, *parameters = inspect.signature(base.__init__).parameters.values()
-        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        found = {p.name: p for p in named} | found
+    takes_more = False
+    for owner in [base for base in target.__mro__ if "__init__" in vars(base)] if is_class else [target]:
+        try:
+            parameters = list(inspect.signature(owner.__init__ if is_class else owner).parameters.values())[is_class:]
+        except (ValueError, TypeError):  # written in C
+            return found, True
+        found = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} | found
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return found
+            return found, takes_more
+        takes_more |= not owner.__module__.startswith("musictag.")
+    return found, True

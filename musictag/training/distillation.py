@@ -59,7 +59,7 @@ class Teacher:
         if not all(float(rate).is_integer() for rate in self._rates):
             raise MusictagError(f"teacher={model} hears {self.tagger.sample_rate} Hz, to which audio is not resampled")
 
-    def stored(self) -> tuple[Embedder | BeforeHead, int]:
+    def stored(self) -> tuple[Embedder, int]:
         """What computes the features to store, those that training the same head would, and the samples of a patch.
         Raises MusictagError for an ensemble, and where the audio would have to be resampled."""
         embedder = self.tagger.embedder()

@@ -6,8 +6,7 @@ only known at run time (the run folder, the configuration) are passed to the par
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
@@ -17,7 +16,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
 from musictag.common.errors import MusictagError
-from musictag.models.factory import lists_of, settings, targets
+from musictag.models.factory import accepted, lists_of, targets
 
 T = TypeVar("T")
 _HYDRAS_OWN = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
@@ -33,7 +32,7 @@ def make(key: str, spec: Any, contract: type[T] | tuple[type[T], ...], **derived
     target = get_object(spec["_target_"])
     parameters, _ = accepted(target)
     taken = {name: value for name, value in derived.items() if name in parameters and name not in spec}
-    spec = lists_of(spec, settings(target) if isinstance(target, type) else {})  # single values where lists are wanted
+    spec = lists_of(spec, parameters)  # single values where lists are wanted
     # plain values bypass OmegaConf, which would take the ${ in a file's name for an interpolation: all are resolved
     parts = {name: value for name, value in spec.items() if name in _HYDRAS_OWN or list(targets(value))}
     plain = {name: value for name, value in spec.items() if name not in parts}
@@ -77,26 +76,6 @@ def closest(name: str, allowed: Any) -> str:
     near = get_close_matches(name, allowed, n=3, cutoff=0.5)
     everything = f"it has {', '.join(allowed) or 'none'}"
     return f"did you mean {' or '.join(near)}? {everything}" if near else everything
-
-
-def accepted(target: Callable[..., Any]) -> tuple[list[str], bool]:
-    """The keyword arguments of a class or function, and whether it may accept others, too.
-
-    ``**`` of a class of musictag goes to its base class, whose arguments are included; elsewhere it may go anywhere.
-    """
-    is_class = isinstance(target, type)
-    names: list[str] = []
-    for owner in [base for base in target.__mro__ if "__init__" in vars(base)] if is_class else [target]:
-        try:
-            parameters = list(inspect.signature(owner.__init__ if is_class else owner).parameters.values())[is_class:]
-        except (ValueError, TypeError):  # written in C
-            return names, True
-        names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return list(dict.fromkeys(names)), False
-        if not owner.__module__.startswith("musictag."):
-            break
-    return list(dict.fromkeys(names)), True
 
 
 @contextmanager

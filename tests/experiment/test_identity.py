@@ -19,8 +19,7 @@ from musictag.evaluation.metrics import METRICS
 from musictag.experiment import run as experiment
 from musictag.experiment.identity import CONDITIONAL_KEYS, INDIFFERENT_KEYS
 from musictag.experiment.results.files import results_as_asked
-from musictag.models.factory import find_class
-from musictag.training.instantiate import accepted
+from musictag.models.factory import accepted, find_class
 from tests.conf.test_conf import NEEDED
 from tests.experiment.test_baseline_identity import FixedSongs
 from tests.helpers.encoders import make

@@ -80,8 +80,8 @@ FAULTS = (
     Fault(
         "features come in the order in which they were stored",
         "musictag/data/features/cache.py",
-        "features.take(_places(blocks, entries))",
-        "features.take(pc.array_sort_indices(_places(blocks, entries)))",
+        'features.take(pc.index_in(entries, blocks["audio"]))',
+        'features.take(pc.array_sort_indices(pc.index_in(entries, blocks["audio"])))',
         "data/features/test_cache.py::test_features_come_in_the_order_asked_for_and_are_computed_once",
     ),
     Fault(

@@ -204,8 +204,8 @@ FAULTS = (
     Fault(
         "batches change places while they are fetched ahead",
         "musictag/data/loading/prefetch.py",
-        "queue.Queue(_READY_BATCHES)",
-        "queue.LifoQueue(_READY_BATCHES)",
+        "ready.popleft().result()",
+        "ready.pop().result()",
         "data/loading/test_prefetch.py::test_fetching_ahead_changes_neither_order_nor_errors",
     ),
     Fault(

@@ -79,7 +79,7 @@ def completed(
     """
     rows = store.rows_of(song_ids)
     entries = store.audio_names(rows)
-    if len(_missing(_blocks(folder), entries)):
+    if len(_missing(folder, entries)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with folder_lock(folder, "computing features in"):
@@ -87,46 +87,39 @@ def completed(
                 _compute(folder, rows, entries, partial(write_block, store, folder, compute), workers)
         except OSError as error:
             raise MusictagError(f"cannot write to {folder}: {error}; use another folder with data_dir=...") from error
-    blocks = _blocks(folder)  # listed once for both columns: another process may be adding some
-    features = _column(blocks, "features")
+    # together: another process may be adding some
+    blocks = pa.concat_tables(_read(folder, ["audio", "features"]))
+    features = blocks["features"]
     if pa.types.is_binary(features.type):  # offsets of 32 bits end at 2 GiB of all blocks together
         features = features.cast(pa.large_binary())
-    return features.take(_places(blocks, entries))
+    return features.take(pc.index_in(entries, blocks["audio"]))
 
 
-def _blocks(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.parquet"))
-
-
-def _column(blocks: list[Path], name: str) -> pa.ChunkedArray:
-    """A column of all ``blocks``, one after the other; raises MusictagError for a damaged block."""
-    parts = []
-    for path in blocks:
+def _read(folder: Path, columns: list[str]) -> list[pa.Table]:
+    """These columns of every block; raises MusictagError for a damaged block."""
+    blocks = []
+    for path in sorted(folder.glob("*.parquet")):
         try:
-            parts.append(pq.read_table(path, columns=[name], page_checksum_verification=True, partitioning=None)[name])
-        except (pa.ArrowException, OSError, KeyError) as error:
+            blocks.append(pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None))
+        except (pa.ArrowException, OSError) as error:
             raise MusictagError(
                 f"{path} is damaged: delete it and rerun the command, which computes its songs again ({error})"
             ) from error
-    chunks = [chunk for part in parts for chunk in part.chunks]
-    return pa.chunked_array(chunks, None if chunks else pa.string())
+    return blocks
 
 
-def _places(blocks: list[Path], entries: pa.Array) -> pa.Array:
-    """Where in the ``blocks`` these songs are, null if they are not there."""
-    return pc.index_in(entries, _column(blocks, "audio"))
-
-
-def _missing(blocks: list[Path], entries: pa.Array) -> np.ndarray:
+def _missing(folder: Path, entries: pa.Array) -> np.ndarray:
     """Rows of ``entries`` that are in no block, int64."""
-    return np.flatnonzero(_places(blocks, entries).is_null().to_numpy(zero_copy_only=False))
+    known = [chunk for block in _read(folder, ["audio"]) for chunk in block["audio"].chunks]
+    there = pc.is_in(entries, pa.chunked_array(known, pa.string()))
+    return np.flatnonzero(~there.to_numpy(zero_copy_only=False))
 
 
 def _compute(folder: Path, rows: np.ndarray, entries: pa.Array, write: Callable[..., int], workers: int) -> None:
     """Compute what is missing of the songs at ``rows`` of the store; the caller holds the folder's lock."""
     for leftover in folder.glob(".*.part"):  # left by killed processes
         leftover.unlink()
-    missing = _missing(_blocks(folder), entries)
+    missing = _missing(folder, entries)
     if not len(missing):  # the process that we waited for computed the same
         return
     missing = missing[np.argsort(rows[missing])]  # the index is sorted by song, and neighbours often share a shard

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
@@ -95,37 +94,30 @@ def song_features(waveform: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.nd
         raise MusictagError(f"features are defined at {SAMPLE_RATE} Hz, not {sample_rate}; resample the audio first")
     if waveform.ndim != 1 or not len(waveform) or not np.isfinite(waveform).all():
         raise MusictagError(f"features need one or more finite mono samples, not an array of shape {waveform.shape}")
-    frames = _frame_descriptors(waveform.astype(np.float32, copy=False))
-    log_mel = librosa.power_to_db(frames.mel.T)
+    mel, chroma, contrast, shape = _frame_descriptors(waveform.astype(np.float32, copy=False))
+    log_mel = librosa.power_to_db(mel.T)
     mfcc = librosa.feature.mfcc(S=log_mel, n_mfcc=NUM_MFCC)
     strength = _onset_strength(log_mel)
-    summarised = np.vstack([mfcc, frames.contrast.T, frames.shape.T, strength])
+    summarised = np.vstack([mfcc, contrast.T, shape.T, strength])
     slopes = np.vstack([librosa.feature.delta(mfcc, order=order, mode="nearest") for order in (1, 2)])
     parts = (
         _statistics(summarised).T.ravel(),
         slopes.std(axis=1),
-        np.stack([frames.chroma.mean(axis=0), frames.chroma.std(axis=0)], axis=1).ravel(),
+        np.stack([chroma.mean(axis=0), chroma.std(axis=0)], axis=1).ravel(),
         _rhythm(strength, len(waveform) / SAMPLE_RATE),
     )
     return np.concatenate(parts).astype(np.float32)
 
 
-class _Frames(NamedTuple):
-    """Descriptors of T frames: ``mel`` (power) T×96, ``chroma`` T×12, ``contrast`` T×6, ``shape`` T×6: centroid,
-    bandwidth, roll-off, flatness, zero crossings, loudness."""
+def _frame_descriptors(waveform: np.ndarray) -> tuple[np.ndarray, ...]:
+    """All descriptors of the STFT of T frames, centred on every 512th sample, with silence beyond the song's ends: mel
+    (power) T×96, chroma T×12, contrast T×6; centroid, bandwidth, roll-off, flatness, zero crossings, loudness T×6."""
+    import librosa
 
-    mel: np.ndarray
-    chroma: np.ndarray
-    contrast: np.ndarray
-    shape: np.ndarray
-
-
-def _frame_descriptors(waveform: np.ndarray) -> _Frames:
-    """All descriptors of the STFT; frames are centred on every 512th sample, with silence beyond the song's ends."""
     num_frames = 1 + len(waveform) // HOP_SAMPLES
     padded = np.pad(waveform, N_FFT // 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP_SAMPLES]
-    hann = _hann()
+    hann = librosa.filters.get_window("hann", N_FFT).astype(np.float32)
     blocks = []
     for first in range(0, num_frames, _BLOCK_FRAMES):
         frames = windows[first : first + _BLOCK_FRAMES]
@@ -133,13 +125,10 @@ def _frame_descriptors(waveform: np.ndarray) -> _Frames:
         power = spectrum.real**2 + spectrum.imag**2
         bands = power @ _filters()
         shape = np.column_stack([*_spectral_shape(power), _zero_crossings(frames), _loudness(frames)])
-        blocks.append((bands[:, :NUM_MELS], _chroma(bands[:, NUM_MELS:]), _contrast(power), shape))
-    return _Frames(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
-
-
-@cache
-def _hann() -> np.ndarray:
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)
+        # relative to the strongest pitch class of each frame, which is 1; all are 0 in silence
+        chroma = librosa.util.normalize(bands[:, NUM_MELS:], axis=1)
+        blocks.append((bands[:, :NUM_MELS], chroma, _contrast(power), shape))
+    return tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))
 
 
 @cache
@@ -155,12 +144,6 @@ def _filters() -> np.ndarray:
     mel = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=NUM_MELS)
     chroma = librosa.filters.chroma(sr=SAMPLE_RATE, n_fft=N_FFT, n_chroma=NUM_CHROMA, tuning=0.0)
     return np.ascontiguousarray(np.vstack([mel, chroma]).T, dtype=np.float32)
-
-
-def _chroma(energy: np.ndarray) -> np.ndarray:
-    """Relative to the strongest pitch class of each frame, which is 1; all are 0 in silence."""
-    strongest = energy.max(axis=1, keepdims=True)
-    return np.divide(energy, strongest, out=np.zeros_like(energy), where=strongest > np.finfo(np.float32).tiny)
 
 
 def _spectral_shape(power: np.ndarray) -> tuple[np.ndarray, ...]:

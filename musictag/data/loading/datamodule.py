@@ -34,7 +34,7 @@ from musictag.data.loading.checks import (
 )
 from musictag.data.loading.patch_datasets import EvaluationPatches, TrainPatches
 from musictag.data.loading.prefetch import batch_loader
-from musictag.data.loading.samplers import EvaluationBatches, TrainBatches, check_patches
+from musictag.data.loading.samplers import TrainBatches, check_patches, evaluation_batches
 from musictag.data.loading.unlabelled import TRAINED, MixedBatches, Unlabelled
 from musictag.data.manifest import SPLITS, Manifest, Tag
 from musictag.data.preparation.prepare import Prepared, prepare
@@ -66,6 +66,13 @@ class SongDataModule(pl.LightningDataModule):
     Raises MusictagError here for settings out of range; from ``prepare_data`` or ``setup`` for an empty split, more
     ``train_songs`` than there are, and songs that teach no tag.
     """
+
+    # from ``setup`` on
+    manifest: Manifest  #: the usable songs of all splits; for training only those that are trained on
+    tags: tuple[Tag, ...]  #: without those lost with unusable songs
+    unlearnt_tags: tuple[str, ...]  #: without positive, negative or known examples among the training songs
+    store: Store
+    problems: list[tuple[str, str, str]]  #: songs that cannot be used: (song_id, path, reason)
 
     def __init__(
         self,
@@ -116,9 +123,7 @@ class SongDataModule(pl.LightningDataModule):
         self._unlabelled = unlabelled
         self._begun = {"epoch": -1, "batches": 0}  # the epoch of the checkpoint, and its batches so far
         self._prepared: Prepared | None = None
-        self._manifest: Manifest | None = None  # of the prepared songs, without tags lost with unusable songs
         self._splits: dict[str, Manifest] | None = None
-        self._unlearnt: dict[str, str] = {}
         self._rows: dict[str, np.ndarray] = {}
         at_least_one = {
             "patch_seconds": self.patch_samples,
@@ -160,9 +165,10 @@ class SongDataModule(pl.LightningDataModule):
             splits["train"], splits[TRAINED] = self._unlabelled.divided(
                 manifest, self._prepared.firsts, self._train_songs, self._subset_seed
             )
-        self._unlearnt = unlearnt_tags(splits["train"])
+        self.unlearnt_tags = tuple(unlearnt_tags(splits["train"]))
         warn_of_evaluation(manifest, splits, self._prepared.firsts, self._prepared.store.folder / DUPLICATES_FILE)
-        self._manifest, self._splits, self._rows = manifest, splits, {}
+        self.manifest, self.tags, self._splits = manifest, manifest.tags, splits
+        self.store, self.problems = self._prepared.store, self._prepared.problems
         # Arrow would keep the memory that reading the tables took: 300 MB for a million songs
         pa.default_memory_pool().release_unused()
 
@@ -203,43 +209,17 @@ class SongDataModule(pl.LightningDataModule):
     # songs and targets
 
     @property
-    def tags(self) -> tuple[Tag, ...]:
-        return self.manifest.tags
-
-    @property
-    def manifest(self) -> Manifest:
-        """The usable songs of all splits; for training only those that are trained on."""
-        self._ready()
-        return self._manifest
-
-    @property
-    def store(self) -> Store:
-        return self._ready().store
-
-    @property
-    def unlearnt_tags(self) -> tuple[str, ...]:
-        """Names of the tags without positive, negative or known examples among the training songs."""
-        self._ready()
-        return tuple(self._unlearnt)
-
-    @property
-    def problems(self) -> list[tuple[str, str, str]]:
-        """Songs that cannot be used: (song_id, path, reason)."""
-        return self._ready().problems
-
-    @property
     def overlap(self) -> dict[str, int | None]:
         """How many recordings and groups of songs are in more than one split: ``overlap_of_splits``."""
-        prepared = self._ready()
-        return overlap_of_splits(self._manifest, prepared.firsts)
+        return overlap_of_splits(self.manifest, self._prepared.firsts)
 
     def song_ids(self, split: str) -> np.ndarray:
         """Identifiers of the split's songs: S strings. TRAINED: of all songs in the batches of training."""
-        return self._split(split).song_ids
+        return self._splits[split].song_ids
 
     def targets(self, split: str) -> np.ndarray:
         """Targets of the split's songs: float32 S×K, NaN if unknown."""
-        return self._split(split).targets()
+        return self._splits[split].targets()
 
     def audio(self, split: str, song: int) -> np.ndarray:
         """A whole song, int16 N, by its row within the split."""
@@ -279,7 +259,7 @@ class SongDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         rank, world = rank_and_world()
-        songs, trained = self._split("train"), self._split(TRAINED)
+        songs, trained = self._splits["train"], self._splits[TRAINED]
         others, sampler = trained.select(np.arange(len(songs), len(trained))), self._sampler
         if len(others):
             number = self._unlabelled.check(self._train_songs, self._batch_size, world)
@@ -306,7 +286,7 @@ class SongDataModule(pl.LightningDataModule):
         rank, world = rank_and_world()
         num_samples = self.store.num_samples[self._store_rows(split)]
         size = self._eval_batch_size if self.features is None else _STORED_PATCHES
-        batches = EvaluationBatches(num_samples, self.patch_samples, size, self._whole_songs, rank, world)
+        batches = evaluation_batches(num_samples, self.patch_samples, size, self._whole_songs, rank, world)
         return self._loader(EvaluationPatches(*self._read(split), self.margin_samples), batches)
 
     def _loader(self, dataset: Dataset, batches: Any) -> DataLoader:
@@ -317,7 +297,7 @@ class SongDataModule(pl.LightningDataModule):
         """What patches of a split come from, and its rows there."""
         if self.features is None:
             return self.store, self._store_rows(split)
-        return self.features[split], np.arange(len(self._split(split)))
+        return self.features[split], np.arange(len(self._splits[split]))
 
     def state_dict(self) -> dict[str, int]:
         """For a Trainer's checkpoints: the epoch, and how many of its batches have been trained on."""
@@ -332,16 +312,7 @@ class SongDataModule(pl.LightningDataModule):
     def _current_epoch(self) -> int:
         return self.epoch if self.trainer is None else self.trainer.current_epoch
 
-    def _ready(self) -> Prepared:
-        if self._prepared is None or self._splits is None:
-            raise RuntimeError("call prepare_data() and setup() first")
-        return self._prepared
-
-    def _split(self, split: str) -> Manifest:
-        self._ready()
-        return self._splits[split]
-
     def _store_rows(self, split: str) -> np.ndarray:
         if split not in self._rows:
-            self._rows[split] = self.store.rows_of(self._split(split).column("song_id"))
+            self._rows[split] = self.store.rows_of(self._splits[split].column("song_id"))
         return self._rows[split]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import queue
 import sys
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import torch
@@ -59,42 +59,16 @@ class PrefetchingLoader(DataLoader):
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         # here and not in the thread: starting worker processes from a thread could copy locks held by other threads
         batches = super().__iter__()
-        ready: queue.Queue = queue.Queue(_READY_BATCHES)
-        abandoned = threading.Event()
-
-        def fetch() -> None:
-            try:
-                for batch in batches:
-                    if not _put(ready, batch, abandoned):
-                        return
-                _put(ready, _END, abandoned)
-            except BaseException as error:
-                _put(ready, _Failure(error), abandoned)
-
-        thread = threading.Thread(target=fetch, name="prefetch", daemon=True)
-        thread.start()
+        thread = ThreadPoolExecutor(1, "prefetch")
+        ready = deque(thread.submit(next, batches, None) for _ in range(_READY_BATCHES))
         try:
-            while (batch := ready.get()) is not _END:
+            while (batch := ready.popleft().result()) is not None:
+                ready.append(thread.submit(next, batches, None))
                 if isinstance(batch, _Failure):
                     raise batch.error
                 yield batch
         finally:
-            abandoned.set()
-            thread.join()
-
-
-_END = object()
-
-
-def _put(ready: queue.Queue, batch: object, abandoned: threading.Event) -> bool:
-    """Wait until there is room for ``batch``; returns whether it is still wanted."""
-    while not abandoned.is_set():
-        try:
-            ready.put(batch, timeout=0.05)
-            return True
-        except queue.Full:
-            continue
-    return False
+            thread.shutdown(cancel_futures=True)
 
 
 def batch_loader(dataset: Dataset, batches: Iterable[Any], workers: int) -> PrefetchingLoader:

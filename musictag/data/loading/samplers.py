@@ -121,7 +121,14 @@ def check_patches(patches_per_song: int, patches_per_epoch: int | None, batch_si
         )
 
 
-class EvaluationBatches:
+def evaluation_batches(
+    num_samples: np.ndarray,
+    patch_samples: int,
+    batch_size: int,
+    whole_songs: bool = False,
+    rank: int = 0,
+    world: int = 1,
+) -> list[EvaluationBatch]:
     """All patches of this process's songs, each once: song s belongs to process s mod ``world``, without padding.
 
     ``num_samples`` (int64 S) are the songs' lengths. With ``whole_songs``, a song is one patch of its own length (at
@@ -129,29 +136,11 @@ class EvaluationBatches:
 
     Raises MusictagError for a process that would have no song.
     """
-
-    def __init__(
-        self,
-        num_samples: np.ndarray,
-        patch_samples: int,
-        batch_size: int,
-        whole_songs: bool = False,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        if len(num_samples) < world:
-            raise MusictagError(f"{len(num_samples)} songs cannot be evaluated by {world} processes: use fewer devices")
-        songs = np.arange(rank, len(num_samples), world, dtype=np.int64)
-        if whole_songs:
-            self._batches = _whole_songs(songs, num_samples[songs], patch_samples, batch_size)
-        else:
-            self._batches = _consecutive_patches(songs, num_samples[songs], patch_samples, batch_size)
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[EvaluationBatch]:
-        return iter(self._batches)
+    if len(num_samples) < world:
+        raise MusictagError(f"{len(num_samples)} songs cannot be evaluated by {world} processes: use fewer devices")
+    songs = np.arange(rank, len(num_samples), world, dtype=np.int64)
+    divided = _whole_songs if whole_songs else _consecutive_patches
+    return divided(songs, num_samples[songs], patch_samples, batch_size)
 
 
 def _consecutive_patches(

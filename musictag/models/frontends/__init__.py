@@ -8,6 +8,7 @@ Legend: B patches, N samples, C channels, T frames.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
@@ -17,6 +18,8 @@ from musictag.models.inference_form import rearranged
 
 #: In the order of figures and tables. A front-end begins with layers that learn from samples, or with a spectrogram.
 FAMILIES = ("waveform", "spectrogram")
+#: Of a waveform, in samples: two years at 16 kHz.
+_LONGEST = 2**40
 
 
 class FrontEnd(nn.Module, ABC):
@@ -72,14 +75,4 @@ class FrontEnd(nn.Module, ABC):
 
     def samples_for(self, num_frames: int) -> int:
         """The shortest waveform that has ``num_frames``, in samples."""
-        longest = 1
-        while self.num_frames(longest) < num_frames:
-            longest *= 2
-        shortest = longest // 2  # too short, or 0
-        while longest - shortest > 1:
-            middle = (shortest + longest) // 2
-            if self.num_frames(middle) < num_frames:
-                shortest = middle
-            else:
-                longest = middle
-        return longest
+        return 1 + bisect_left(range(1, _LONGEST), num_frames, key=self.num_frames)

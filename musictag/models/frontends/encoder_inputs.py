@@ -75,11 +75,8 @@ class Waveform(EncoderInput):
         self.hop_samples = math.prod(stride for _, stride in self.layers)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        if not self.normalise:
-            return waveform
-        with full_precision(waveform):
-            variance, mean = torch.var_mean(waveform, 1, correction=0, keepdim=True)
-            return (waveform - mean) / (variance + 1e-7).sqrt()
+        # in float32 also under autocast
+        return F.layer_norm(waveform, waveform.shape[1:], eps=1e-7) if self.normalise else waveform
 
     def num_frames(self, num_samples: int) -> int:
         for kernel, stride in self.layers:
@@ -143,7 +140,8 @@ class Clap(EncoderInput):
         size = (features["fft_window_size"], features["hop_length"])
         self.log_mel = LogMel(rate, *size, self.num_mels, *edges, "reflect", mel, "decibel")
         segments = config.spec_size // self.num_mels  # of time, one above another in the encoder's square image
-        tokens = config.spec_size // _last(config.patch_stride) // 2 ** (len(config.depths) - 1)
+        stride = config.patch_stride if isinstance(config.patch_stride, int) else config.patch_stride[-1]
+        tokens = config.spec_size // stride // 2 ** (len(config.depths) - 1)
         self._set_window(features["max_length_s"] * rate, features["max_length_s"] * rate, segments * tokens)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -178,7 +176,3 @@ class Whisper(EncoderInput):
     def forward(self, waveform: Tensor) -> Tensor:
         log_mel = self.log_mel(F.pad(waveform, (0, self.window_samples - waveform.shape[1])))[..., :-1] / 10
         return (torch.maximum(log_mel, log_mel.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
-
-
-def _last(size: Any) -> int:
-    return size if isinstance(size, int) else size[-1]

@@ -8,9 +8,9 @@ every tensor has a CRC-32C, and all are checked: damaged data is not used.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ TABLE_MAGIC = 0xDB4775248B80FB57
 FOOTER_BYTES = 48
 TRAILER_BYTES = 5  # kind of compression, and checksum
 FLOAT32 = 1  # in TensorFlow's enumeration of types
-MAX_DIMENSIONS = 8
+FIXED_BYTES = {1: 8, 5: 4}  # sizes of the kinds of numbers that have one
 
 
 def _crc32c_table() -> tuple[int, ...]:
@@ -47,18 +47,13 @@ def masked_crc32c(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-@dataclass(frozen=True)
-class Variable:
-    """Position of a float32 variable in the data file: ``shape``, first byte and checksum."""
+class Variable(NamedTuple):
+    """Where the data file has a float32 variable: its ``shape``, first byte, size in bytes and checksum."""
 
     shape: tuple[int, ...]
     offset: int
+    size: int
     checksum: int
-
-    @property
-    def size(self) -> int:
-        """Size in bytes."""
-        return 4 * prod(self.shape)
 
 
 class TensorFlowCheckpoint:
@@ -71,7 +66,7 @@ class TensorFlowCheckpoint:
         self._data = memoryview(data)
         try:
             self.variables = dict(_variables(index))
-        except (IndexError, struct.error, UnicodeDecodeError) as error:
+        except (IndexError, TypeError, struct.error, UnicodeDecodeError) as error:
             raise ValueError(f"the index ends too soon or is not an index ({error})") from error
         for name, variable in self.variables.items():
             if variable.offset + variable.size > len(data):
@@ -92,11 +87,14 @@ def _variables(index: bytes) -> Iterator[tuple[str, Variable]]:
     for key, value in _table(index):
         if key == b"":
             continue  # the header: number of files, byte order, version
-        entry = _Entry(value)
-        if entry.dtype == FLOAT32:
-            if entry.size != 4 * prod(entry.shape) or entry.shard != 0:
-                raise ValueError(f"variable {key.decode()}: {entry.size} bytes do not hold {entry.shape}")
-            yield key.decode(), Variable(entry.shape, entry.offset, entry.checksum)
+        # TensorFlow's BundleEntryProto, and in its second field a TensorShapeProto
+        entry = {1: 0, 2: b"", 3: 0, 4: 0, 5: 0, 6: 0} | dict(_Reader(value).fields())
+        sizes = [size for number, size in _Reader(entry[2]).fields() if number == 2]
+        shape = tuple(dict(_Reader(size).fields()).get(1, 0) for size in sizes)
+        if entry[1] == FLOAT32:
+            if entry[5] != 4 * prod(shape) or entry[3] != 0:
+                raise ValueError(f"variable {key.decode()}: {entry[5]} bytes do not hold {shape}")
+            yield key.decode(), Variable(shape, entry[4], entry[5], entry[6])
 
 
 def _table(index: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -152,37 +150,15 @@ class _Reader:
                 return value
         raise ValueError("a number of more than 64 bits")
 
-    def fields(self) -> Iterator[tuple[int, int | bytes]]:
-        """Number and value of each field of a protocol buffer."""
-        read: dict[int, Callable[[], int | bytes]] = {
-            0: self.varint,
-            1: lambda: struct.unpack("<Q", self.take(8))[0],
-            2: lambda: self.take(self.varint()),
-            5: lambda: struct.unpack("<I", self.take(4))[0],
-        }
+    def fields(self) -> Iterator[tuple[int, Any]]:
+        """Number and value of each field of a protocol buffer: an integer, or the bytes of what is inside."""
         while self.left:
-            tag = self.varint()
-            if tag & 7 not in read:
-                raise ValueError(f"a field of unknown kind {tag & 7}")
-            yield tag >> 3, read[tag & 7]()
-
-
-class _Entry:
-    """What the index says about a variable (TensorFlow's BundleEntryProto)."""
-
-    def __init__(self, message: bytes):
-        fields = dict(_Reader(message).fields())
-        number = {key: value for key, value in fields.items() if isinstance(value, int)}
-        self.dtype, self.shard = number.get(1, 0), number.get(3, 0)
-        self.offset, self.size, self.checksum = number.get(4, 0), number.get(5, 0), number.get(6, 0)
-        shape = fields.get(2, b"")
-        self.shape = _shape(shape) if isinstance(shape, bytes) else ()
-
-
-def _shape(message: bytes) -> tuple[int, ...]:
-    """Sizes in a TensorShapeProto."""
-    dimensions = [value for number, value in _Reader(message).fields() if number == 2 and isinstance(value, bytes)]
-    if len(dimensions) > MAX_DIMENSIONS:
-        raise ValueError(f"a variable of {len(dimensions)} dimensions")
-    sizes = [dict(_Reader(dimension).fields()).get(1, 0) for dimension in dimensions]
-    return tuple(size for size in sizes if isinstance(size, int))
+            number, kind = divmod(self.varint(), 8)
+            if kind == 0:
+                yield number, self.varint()
+            elif kind == 2:
+                yield number, self.take(self.varint())
+            elif kind in FIXED_BYTES:
+                yield number, int.from_bytes(self.take(FIXED_BYTES[kind]), "little")
+            else:
+                raise ValueError(f"a field of unknown kind {kind}")

@@ -15,7 +15,7 @@ from musictag.common.errors import MusictagError
 from musictag.data.datasets.catalogue import CatalogueFile
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.loading.patch_datasets import CompactTargets
-from musictag.data.loading.samplers import EvaluationBatches, TrainBatches
+from musictag.data.loading.samplers import TrainBatches, evaluation_batches
 from musictag.data.random_draws import song_keys, subset_order
 from musictag.evaluation.song_average import SongAverage
 from tests.helpers.catalogues import read_rows, ready, song_data, write_table
@@ -225,7 +225,7 @@ def test_ranks_evaluate_every_song_once(whole: bool, world: int) -> None:
     lengths = np.random.default_rng(0).choice([900, 1000, 2500, 4000], 20)
 
     def patches(rank: int, world: int) -> list[tuple[int, int, int]]:
-        batches = EvaluationBatches(lengths, 1000, 4, whole, rank, world)
+        batches = evaluation_batches(lengths, 1000, 4, whole, rank, world)
         assert all(len(b.songs) * b.patch_samples <= max(4000, b.patch_samples) for b in batches)
         return [
             (s, t, b.patch_samples) for b in batches for s, t in zip(b.songs.tolist(), b.starts.tolist(), strict=True)
@@ -238,7 +238,7 @@ def test_ranks_evaluate_every_song_once(whole: bool, world: int) -> None:
     if whole:
         assert len(patches(0, 1)) == 20
     with pytest.raises(MusictagError, match="20 songs cannot be evaluated by 21"):
-        EvaluationBatches(lengths, 1000, 4, whole, 0, 21)
+        evaluation_batches(lengths, 1000, 4, whole, 0, 21)
 
 
 def test_the_song_average_fits_the_batches(tiny_catalogue: Path) -> None:
