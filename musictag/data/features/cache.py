@@ -88,19 +88,20 @@ def completed(
         except OSError as error:
             raise MusictagError(f"cannot write to {folder}: {error}; use another folder with data_dir=...") from error
     # together: another process may be adding some
-    blocks = pa.concat_tables(_read(folder, ["audio", "features"]))
+    blocks = pa.concat_tables(_read(folder, ["audio", "features"], entries))
     features = blocks["features"]
     if pa.types.is_binary(features.type):  # offsets of 32 bits end at 2 GiB of all blocks together
         features = features.cast(pa.large_binary())
     return features.take(pc.index_in(entries, blocks["audio"]))
 
 
-def _read(folder: Path, columns: list[str]) -> list[pa.Table]:
-    """These columns of every block; raises MusictagError for a damaged block."""
+def _read(folder: Path, columns: list[str], entries: pa.Array | None = None) -> list[pa.Table]:
+    """These columns of every block, of ``entries`` only if given; raises MusictagError for a damaged block."""
     blocks = []
     for path in sorted(folder.glob("*.parquet")):
         try:
-            blocks.append(pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None))
+            block = pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+            blocks.append(block if entries is None else block.filter(pc.is_in(block["audio"], entries)))
         except (pa.ArrowException, OSError) as error:
             raise MusictagError(
                 f"{path} is damaged: delete it and rerun the command, which computes its songs again ({error})"

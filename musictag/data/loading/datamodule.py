@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from musictag.common.errors import MusictagError
 from musictag.common.processes import rank_and_world
+from musictag.common.progress import tell
 from musictag.data.audio.decode import to_float
 from musictag.data.catalogue.copies import DUPLICATES_FILE
 from musictag.data.datasets import Source
@@ -37,6 +38,7 @@ from musictag.data.loading.prefetch import batch_loader
 from musictag.data.loading.samplers import TrainBatches, check_patches, evaluation_batches
 from musictag.data.loading.unlabelled import TRAINED, MixedBatches, Unlabelled
 from musictag.data.manifest import SPLITS, Manifest, Tag
+from musictag.data.preparation.blocks import PROBLEMS_FILE
 from musictag.data.preparation.prepare import Prepared, prepare
 from musictag.data.random_draws import patch_starts_of_epoch, song_keys, subset_order
 from musictag.data.store.store import Store
@@ -155,7 +157,11 @@ class SongDataModule(pl.LightningDataModule):
             return
         if self._prepared is None:
             self._prepared = self._prepare()
-        manifest = self._prepared.manifest
+        manifest, unusable = self._prepared.manifest, self._prepared.problems
+        if unusable:
+            left = ", ".join(f"{len(manifest.split(split)):,} {split}" for split in SPLITS)
+            where = self._prepared.store.folder / PROBLEMS_FILE
+            tell(f"{len(unusable):,} songs cannot be used ({where} says why); {left} songs are left")
         if self._train_songs is None:  # subsets of the training songs keep all tags
             manifest = self.source.tag_choice.learnable(manifest)
         splits = {split: manifest.split(split) for split in SPLITS}

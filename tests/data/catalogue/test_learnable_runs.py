@@ -48,6 +48,8 @@ def test_a_tag_whose_last_song_cannot_be_read_is_left_out_of_the_run(
     overrides = [*TINY, *folders(tmp_path), "data=catalogue", f"data.path={rare}", "seed=3", "trainer.precision=auto"]
     metrics = experiment.run(compose_config(*overrides))
     said = capsys.readouterr().err
+    assert "1 songs cannot be used" in said
+    assert "problems.csv says why); 11 train, 5 validation, 7 test songs are left" in said
     assert "1 of 4 tags are left out because they cannot be learned from the 11 training songs" in said
     assert [tag["name"] for tag in metrics["test"]["tags"]] == ["high", "noisy", "brightness"]
     folder = experiment.results_folder(compose_config(*overrides))
