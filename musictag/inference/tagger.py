@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from musictag.common.errors import MusictagError, SongError
-from musictag.data.audio.read import AudioSource, read_source
+from musictag.data.audio.read import AudioSource
 from musictag.evaluation.calibration import check_calibration, given, probabilities
 from musictag.inference.familiarity import check_familiarity, strangeness
-from musictag.inference.many_songs import WORKERS, WholeSongs, Work, each_result, one_result
+from musictag.inference.many_songs import WORKERS, Work, each_result, one_result
 
 if TYPE_CHECKING:
     from musictag.inference.layers import Layer
@@ -67,7 +67,7 @@ class SongEmbedder(ABC):
 
     def work(self) -> Work[tuple[np.ndarray, np.ndarray]]:
         """What ``patches`` does, for many songs."""
-        return WholeSongs(self.embed_patches)
+        return Work(self.embed_patches)
 
     @abstractmethod
     def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -209,7 +209,7 @@ class Tagger(ABC):
 
     def read(self, source: AudioSource) -> np.ndarray:
         """Mono int16 samples (N) of ``source`` at ``sample_rate``, as in the prepared audio of a data set."""
-        return read_source(source, self.sample_rate)
+        return one_result(Work(lambda audio: audio), source, self.sample_rate)
 
     @property
     def network(self) -> TaggingNetwork:
@@ -225,7 +225,7 @@ class Tagger(ABC):
 
     def work(self) -> Work[np.ndarray]:
         """What ``tag`` does with many songs: scores (K, float32) of each."""
-        return WholeSongs(self.predict_song)
+        return Work(self.predict_song)
 
     @abstractmethod
     def predict_song(self, audio: np.ndarray) -> np.ndarray:

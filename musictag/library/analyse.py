@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from musictag.common.errors import SongError
-from musictag.inference.many_songs import WholeSongs, ahead, each_result
+from musictag.inference.many_songs import Work, ahead, each_result
 from musictag.inference.tagger import Confident, Tagger
 from musictag.library.choice import Choice
 from musictag.library.content import content_key
@@ -70,7 +70,7 @@ def _part_analysed(
 
 def _scored(tagger: Tagger, paths: Iterator[str], confident: bool) -> Iterator[tuple[str, Confident | Exception]]:
     if confident:
-        return each_result(WholeSongs(tagger.confident_song), paths, tagger.sample_rate)
+        return each_result(Work(tagger.confident_song), paths, tagger.sample_rate)
     return ((song.source, song.error or Confident(song.tags, None)) for song in tagger.tag_many(paths))
 
 

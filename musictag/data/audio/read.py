@@ -5,36 +5,26 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable
 from typing import BinaryIO
 
 import numpy as np
 
-from musictag.common.errors import MusictagError, SongWarning
+from musictag.common.errors import MusictagError
 from musictag.data.audio.decode import from_array, read_blocks
 
 #: A path, samples with their rate in Hz, or a file that is open for reading bytes.
 AudioSource = str | os.PathLike | tuple[np.ndarray, int] | BinaryIO
 
 
-def read_source(source: AudioSource, sample_rate: int) -> np.ndarray:
-    """Read ``source`` as mono int16 samples (N) at ``sample_rate``.
-
-    Raises SongError for a file that cannot be read, MusictagError for unusable samples, and either for less than 0.1 s;
-    issues SongWarning if part of a file could not be used.
-    """
-    parts: list[np.ndarray] = []
-    note = source_blocks(source, sample_rate, parts.append, parts.clear)
-    if note:
-        warnings.warn(f"{source}: {note}", SongWarning, stacklevel=2)
-    return np.concatenate(parts)
-
-
 def source_blocks(
     source: AudioSource, sample_rate: int, take: Callable[[np.ndarray], object], restart: Callable[[], object]
 ) -> str:
-    """Like ``read_source``, block by block (see ``read_blocks``); returns what could not be used of a file."""
+    """Read ``source`` as mono int16 samples at ``sample_rate``, block by block (see ``read_blocks``); returns what
+    could not be used of a file.
+
+    Raises SongError for a file that cannot be read, MusictagError for unusable samples, and either for less than 0.1 s.
+    """
     if isinstance(source, str | os.PathLike):
         return read_blocks(source, sample_rate, take, restart)
     if isinstance(source, tuple) and len(source) == 2:
