@@ -70,6 +70,20 @@ def test_written_read_and_taken_back(kind: str, field: str, song: Callable[[str]
     assert sorted(os.listdir(tmp_path)) == ["journal.jsonl", f"song{kind}"]
 
 
+@pytest.mark.parametrize("kind", ["flac", "wav"])
+def test_of_a_large_file_all_audio_counts(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parser that reads on and on without audio is stopped, after 64 MB; here after 2."""
+    monkeypatch.setattr("musictag.data.audio.decoding.window._MOST_WITHOUT_AUDIO", 2_000_000)
+    path, other = str(tmp_path / f"song.{kind}"), str(tmp_path / f"other.{kind}")
+    samples = np.random.default_rng(0).integers(-30_000, 30_000, 2_000_000).astype(np.int16)
+    soundfile.write(path, samples, 44100)
+    soundfile.write(other, np.append(samples[:-100], np.zeros(100, np.int16)), 44100)
+    key = content_key(path)
+    assert content_key(other) != key
+    write(planned(path, "comment", ["x" * 5000]), Journal(str(tmp_path / "j.jsonl")))
+    assert content_key(path) == key
+
+
 def test_the_fields_that_players_read(song: Callable[[str], str]) -> None:
     names = {
         ".mp3": ("TCON", "TMOO", "GRP1", "COMM::eng"),

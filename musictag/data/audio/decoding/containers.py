@@ -191,14 +191,18 @@ def duration(file: BinaryIO, form: Format, link: Link) -> float:
 
 def packets(file: BinaryIO, form: Format | None, link: Link) -> Iterator[bytes]:
     """What the audio of a link is, then its packets, without decoding them; raises Undecodable if it has none."""
-    with _opened(Window(file, link), form) as container:
+    window = Window(file, link)
+    with _opened(window, form) as container:
         stream = container.streams.best("audio")
         if stream is None or stream.codec_context is None:
             raise Undecodable("it contains no sound")
         context = stream.codec_context
         yield f"{context.name} {context.sample_rate} {context.layout.nb_channels}".encode()
         try:
-            yield from (bytes(packet) for packet in container.demux(stream) if packet.size)
+            for packet in container.demux(stream):
+                if packet.size:
+                    window.found_audio()
+                    yield bytes(packet)
         except (av.FFmpegError, ValueError) as error:
             raise Undecodable(_reason(error)) from error
 
