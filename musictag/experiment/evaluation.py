@@ -38,9 +38,6 @@ from musictag.experiment.results.files import (
 )
 from musictag.experiment.robustness import CONDITIONS, write_robustness
 from musictag.experiment.run_folder import lock_run
-from musictag.inference.ensemble import EnsembleTagger
-from musictag.inference.feature_tagger import FeatureTagger
-from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.tagger import Tagger
 
 _RATE = 16000  # of prepared audio, as in training
@@ -233,7 +230,7 @@ class _TestSongs:
         return dict.fromkeys(unknown) | {
             "data": source.name,
             "locations": list(source.locations),
-            "family": family(self.tagger),
+            "family": self.tagger.family,
             "input": f"{self.tagger.sample_rate:g} Hz",
             "trained_on": training,
             "seed": config["seed"],
@@ -250,12 +247,3 @@ class _TestSongs:
             **machine_and_code(),
             "config": self.described_config(name),
         }
-
-
-def family(tagger: Tagger) -> str:
-    """The group of systems in which reports show it."""
-    if isinstance(tagger, EnsembleTagger):
-        return family(tagger.members[0])
-    if isinstance(tagger, FeatureTagger):
-        return "baseline"
-    return tagger.network.frontend.family if isinstance(tagger, NetworkTagger) else tagger.facts["family"]

@@ -34,7 +34,7 @@ class EnsembleTagger(Tagger):
         if not members:
             raise MusictagError("an ensemble needs members")
         super().__init__(members[0].tags, members[0].sample_rate, facts)
-        self.members = list(members)
+        self.members, self.family = list(members), members[0].family
         if any(member.tags != self.tags for member in members):
             raise MusictagError("the members of an ensemble need the same tags, in the same order")
         if rates := {member.sample_rate for member in members} - {self.sample_rate}:

@@ -104,7 +104,7 @@ def export(
         "margin_samples": list(network.margin_samples),
         **{key: value for key, value in tagger.facts.items() if key != "format"},
         **({} if apart is None else {LOG_MEL: apart.settings}),
-        "family": network.frontend.family,
+        "family": tagger.family,
         "licence": licence or tagger.facts.get("licence"),
         "compared_on": f"{len(songs)} songs" if songs else "a synthesised clip",
     }

@@ -27,6 +27,7 @@ _BANDS, _LOWEST_HZ = 20, 60.0
 _FLOOR = 1e-6
 _STATISTICS = 5
 _FOLDS = 5
+_TOO_LARGE = 1e9
 
 
 def sound(audio: np.ndarray, sample_rate: float) -> np.ndarray:
@@ -51,23 +52,19 @@ def _statistics(segment: np.ndarray, sample_rate: float) -> np.ndarray:
     sums_TF, peaks_TF = (part.reduceat(power_TN[:, : edges[-1]], edges[:-1], axis=1) for part in (np.add, np.maximum))
     whole_T = sums_TF.sum(axis=1)
     floor = max(float(whole_T.mean()), size**2 * _FLOOR) * _FLOOR
-    levels_TF = _decibels(np.maximum(sums_TF, floor))
+    levels_TF = 10 * np.log10(np.maximum(sums_TF, floor))
     spread = levels_TF.std(axis=0)
     change = np.abs(np.diff(levels_TF, axis=0)).mean(axis=0) / (spread + 1)
-    peak = _decibels((peaks_TF + floor) * np.diff(edges) / (sums_TF + floor))
+    peak = 10 * np.log10((peaks_TF + floor) * np.diff(edges) / (sums_TF + floor))
     centre_T = (sums_TF + floor / _BANDS) @ np.arange(_BANDS) / (whole_T + floor)
     statistics = (
         np.log(spread.mean() + 1),
         -np.log1p(-min(change.mean(), 0.98)),
         np.log(peak.mean() + 0.1),
-        np.log(_decibels(whole_T + floor).std() + 1),
+        np.log((10 * np.log10(whole_T + floor)).std() + 1),
         np.log(centre_T.std() + 0.1),
     )  # logarithms, so that they are about normally distributed over songs
     return np.array(statistics, dtype=np.float64)
-
-
-def _decibels(power: np.ndarray) -> np.ndarray:
-    return 10 * np.log10(power)
 
 
 def fit_familiarity(sounds: Sequence[np.ndarray]) -> dict[str, Any] | None:
@@ -113,14 +110,10 @@ def check_familiarity(content: Any) -> None:
         return
     if not isinstance(content, dict) or set(content) != {"mean", "spread", "limit"}:
         raise ValueError("what it says of familiar sounds is damaged")
-    try:
-        numbers = [np.array(content[key]) for key in ("mean", "spread", "limit")]
-    except ValueError as error:
-        raise ValueError("what it says of familiar sounds is not made of numbers") from error
-    if not all(values.dtype.kind in "if" for values in numbers):
-        raise ValueError("what it says of familiar sounds is not made of numbers")
-    shapes = [values.shape for values in numbers]
-    if shapes != [(_STATISTICS,), (_STATISTICS, _STATISTICS), ()] or not all(np.isfinite(v).all() for v in numbers):
+    numbers = [np.array(content[key], dtype=object) for key in ("mean", "spread", "limit")]
+    if [values.shape for values in numbers] != [(_STATISTICS,), (_STATISTICS, _STATISTICS), ()]:
         raise ValueError("what it says of familiar sounds has other sizes than those of this version")
-    if not numbers[2] > 0:
+    if not all(type(value) in (int, float) and abs(value) < _TOO_LARGE for values in numbers for value in values.flat):
+        raise ValueError("what it says of familiar sounds is not made of numbers")
+    if not content["limit"] > 0:
         raise ValueError("its limit of familiar sounds is not above 0")

@@ -30,6 +30,8 @@ class FeatureTagger(Tagger):
     each tag, with its ``name`` and ``kind``.
     """
 
+    family = "baseline"
+
     def __init__(
         self,
         model: FeatureModel,

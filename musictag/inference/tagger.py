@@ -85,6 +85,7 @@ class Tagger(ABC):
     Raises MusictagError for a calibration that does not fit the tags, or is damaged.
     """
 
+    family: str  #: the group of systems in which reports show it
     no_layers: str  #: why, for a kind of tagger that has none that ``embed`` could use
 
     def __init__(

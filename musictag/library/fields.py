@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import mutagen
@@ -48,10 +49,12 @@ def _all_tags(path: str) -> list[_Named]:
     """All that players may read: an MP3 can have APE tags beside ID3."""
     try:
         audio = mutagen.File(path)
-        if isinstance(audio, MP3):
-            return [_Id3(type(audio), path), *_beside_id3(path)]
         if isinstance(audio, _WITH_ID3):
-            return [_Id3(type(audio), path)]
+            found: list[_Named] = [_Id3(type(audio), path)]
+            with suppress(APENoHeaderError):
+                if isinstance(audio, MP3):
+                    found.append(_Named(ape := APEv2(path), ape))
+            return found
         if audio is not None and audio.tags is None:
             audio.add_tags()
     except Exception as error:  # untrusted files can make a parser raise nearly anything
@@ -63,14 +66,6 @@ def _all_tags(path: str) -> list[_Named]:
     if isinstance(tags, MP4Tags):
         return [_Mp4(audio, tags)]
     raise SongError("tags are written into MP3, FLAC, Ogg, Opus, M4A, WAV, AIFF and APE files, not into this kind")
-
-
-def _beside_id3(path: str) -> list[_Named]:
-    try:
-        tags = APEv2(path)
-    except APENoHeaderError:
-        return []
-    return [_Named(tags, tags)]
 
 
 class _Named:
