@@ -6,7 +6,7 @@ Legend: B patches, N samples, C channels, F mel bands, T frames, H features.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from threading import Lock
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
 from musictag.inference.layers import Layer
-from musictag.inference.over_patches import Patches, evaluating, in_memory, over_patches
+from musictag.inference.over_patches import Patches, evaluating, in_memory
 from musictag.inference.tagger import SongEmbedder
 from musictag.models.frozen import layer_digest
 from musictag.models.inference_form import InferenceForm
@@ -73,13 +73,7 @@ class Embedder(SongEmbedder):
         return in_memory(self.work(), audio)
 
     def work(self) -> Patches[tuple[np.ndarray, np.ndarray]]:
-        network = self.network
-        return Patches(
-            network,
-            self.features,
-            network.patch_samples,
-            lambda starts, features: (starts / network.sample_rate, features),
-        )
+        return _in_seconds(self.network, self.features)
 
     def features(self, waveform: Tensor) -> Tensor:
         """Patches with margins, B×N float32 on the network's device -> B×H. The hook is always removed afterwards."""
@@ -103,8 +97,12 @@ class BeforeHead:
 
     def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As ``SongEmbedder.embed_patches``."""
-        starts, features = over_patches(self._network, self._form, audio, self._network.patch_samples)
-        return starts / self._network.sample_rate, features
+        return in_memory(_in_seconds(self._network, self._form), audio)
+
+
+def _in_seconds(network: TaggingNetwork, compute: Callable[[Tensor], Tensor]) -> Patches[tuple[np.ndarray, np.ndarray]]:
+    """Consecutive patches: their starts in seconds, B, and what ``compute`` makes of them."""
+    return Patches(network, compute, network.patch_samples, lambda starts, rows: (starts / network.sample_rate, rows))
 
 
 def layers(network: TaggingNetwork) -> tuple[dict[str, Layer], dict[str, str]]:

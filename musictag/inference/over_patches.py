@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from musictag.common.errors import MusictagError
 from musictag.data.audio.patches import fit_length, patch_starts
@@ -27,13 +27,6 @@ BATCH_SECONDS = 64  # audio per batch; bounds the memory
 _BLOCK_SECONDS = 60  # of a song in memory
 
 Result = TypeVar("Result")
-
-
-def over_patches(
-    network: TaggingNetwork, compute: Callable[[Tensor], Tensor], audio: np.ndarray, hop_samples: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """``Patches`` of a song in memory, mono int16 (N): their start samples (B), and the rows of ``compute``."""
-    return in_memory(Patches(network, compute, hop_samples, lambda starts, rows: (starts, rows)), audio)
 
 
 def in_memory(patches: Patches[Result], audio: np.ndarray) -> Result:

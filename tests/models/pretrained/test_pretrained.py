@@ -15,7 +15,8 @@ from torch import nn
 import musictag
 from musictag.cli import main
 from musictag.common.errors import MusictagError
-from musictag.inference.over_patches import over_patches
+from musictag.inference.embedding import _in_seconds
+from musictag.inference.over_patches import in_memory
 from musictag.models.backends.dense import Dense
 from musictag.models.checkpoint import read_tagger
 from musictag.models.network import TaggingNetwork
@@ -221,7 +222,7 @@ def test_the_log_mel_of_a_clip_is_librosas() -> None:
     expected = REFERENCE["log_mel"]
     network = network_of("musicnn-mtt")
     log_mel = network.frontend.log_mel
-    _, patches = over_patches(network, log_mel, clip(), network.patch_samples)
+    _, patches = in_memory(_in_seconds(network, log_mel), clip())
     assert patches.shape == (5, 96, 187)
     consecutive = np.concatenate(patches[:4], axis=1)
     chosen = [frame for frame in expected["frames"] if frame < consecutive.shape[1]]
@@ -246,7 +247,7 @@ def test_drawn_weights_give_the_logits_of_the_published_graphs(name: str, tmp_pa
     }
     wheel = write_wheel(tmp_path / "own.whl", name, variables, [f"tag {k}" for k in range(50)])
     network, _ = pretrained.convert(wheel, name)
-    _, logits = over_patches(network, network, clip(), network.patch_samples)
+    _, logits = in_memory(_in_seconds(network, network), clip())
     assert logits.shape == (5, 50)
     np.testing.assert_allclose(logits[:4], expected["logits"], rtol=0, atol=2e-4)
     spread = np.std(expected["logits"], axis=0)

@@ -97,7 +97,7 @@ class DecodedLink:
         """The frames of every packet; records what cannot be decoded."""
         # this loop takes as long as decoding a short frame: what it looks up is looked up once
         context, window, framed = stream.codec_context, self._window, self._form.framed
-        largest = largest_flac_frame(_beginning(window)) if self._form is FLAC else window.size
+        largest = largest_flac_frame(_read(window, 0, 4096)) if self._form is FLAC else window.size
         most_packets = window.size + 10_000
         time_base = float(stream.time_base)  # fractions would be slower than decoding
         packets = num_bytes = hopeless = 0
@@ -137,7 +137,7 @@ class DecodedLink:
         """Record how long the link claims to be, and which of its bytes are neither header nor audio."""
         header = self._first_byte
         if self._form is MP3:
-            length = read_length(_beginning(self._window))
+            length = read_length(_read(self._window, 0, 4096))
             if length is None:
                 header = 0
             elif length.frames:
@@ -207,20 +207,18 @@ def packets(file: BinaryIO, form: Format | None, link: Link) -> Iterator[bytes]:
             raise Undecodable(_reason(error)) from error
 
 
-def _beginning(window: Window) -> bytes:
+def _read(window: Window, begin: int, size: int) -> bytes:
+    """Bytes from anywhere, after which reading goes on as before."""
     place = window.tell()
-    window.seek(0)
-    beginning = window.read(4096)
+    window.seek(begin)
+    content = window.read(size)
     window.seek(place)
-    return beginning
+    return content
 
 
 def _last_position(window: Window) -> int | None:
     """The number of samples at which an Ogg stream ends, by its last page; None if it does not say."""
-    place = window.tell()
-    window.seek(max(0, window.size - 2**17))
-    tail = window.read(2**17)
-    window.seek(place)
+    tail = _read(window, max(0, window.size - 2**17), 2**17)
     page = tail.rfind(b"OggS")
     position = int.from_bytes(tail[page + 6 : page + 14], "little", signed=True) if page >= 0 else -1
     return position if position > 0 else None
