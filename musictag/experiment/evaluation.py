@@ -19,7 +19,7 @@ import numpy as np
 from musictag.common.errors import MusictagError
 from musictag.common.files import read_json, write_json
 from musictag.common.progress import Progress
-from musictag.data.audio.decode import to_float
+from musictag.data.audio.decode import resample, to_float, to_int16
 from musictag.data.datasets import Source
 from musictag.data.manifest import Manifest
 from musictag.data.preparation.prepare import Prepared, prepare
@@ -124,8 +124,8 @@ def prepared_songs(source: Source, manifest: Manifest, config: dict[str, Any]) -
 
 
 def heard(tagger: Tagger, audio: np.ndarray) -> np.ndarray:
-    """A prepared song, int16 N, at the rate of ``tagger``."""
-    return audio if tagger.sample_rate == _RATE else tagger.read((to_float(audio), _RATE))
+    """A prepared song, int16 N, at the rate of ``tagger``, as it would be read; what a change has left may be silent."""
+    return audio if tagger.sample_rate == _RATE else to_int16(resample(to_float(audio), _RATE, tagger.sample_rate))
 
 
 def common_tags(tagger: Tagger, manifest: Manifest, names: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import mutagen
 import numpy as np
 import pytest
 import soundfile
-from mutagen.apev2 import APEv2
+from mutagen.apev2 import APEBinaryValue, APEv2
 from mutagen.id3 import COMM, ID3, TCON, TIT2, TXXX, TYER
 from mutagen.mp3 import MP3
 
@@ -129,6 +129,17 @@ def test_an_mp3_with_ape_tags_gets_both(song: Callable[[str], str]) -> None:
     write_field(path, "genre", TAGS)
     assert list(APEv2(path)["Genre"]) == TAGS
     assert MP3(path).tags["TCON"].text == TAGS
+
+
+def test_an_entry_that_is_no_text_costs_one_song(song: Callable[[str], str]) -> None:
+    path = song(".mp3")
+    ape = APEv2()
+    ape["Genre"] = APEBinaryValue(b"\xff\0")
+    ape.save(path)
+    before = Path(path).read_bytes()
+    with pytest.raises(SongError, match="its tags cannot be read: "):
+        planned(path, "genre", TAGS)
+    assert Path(path).read_bytes() == before
 
 
 def test_an_entry_stays_unless_told_otherwise(song: Callable[[str], str]) -> None:
