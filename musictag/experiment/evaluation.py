@@ -124,7 +124,7 @@ def prepared_songs(source: Source, manifest: Manifest, config: dict[str, Any]) -
 
 
 def heard(tagger: Tagger, audio: np.ndarray) -> np.ndarray:
-    """A prepared song, int16 N, at the rate of ``tagger``, as it would be read; what a change has left may be silent."""
+    """A prepared song, int16 N, at the rate of ``tagger``; what a change has left of it may be silent."""
     return audio if tagger.sample_rate == _RATE else to_int16(resample(to_float(audio), _RATE, tagger.sample_rate))
 
 
