@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from musictag.common.errors import MusictagError
-from musictag.inference.layers import Layer
 from musictag.inference.over_patches import Patches, evaluating, in_memory
-from musictag.inference.tagger import SongEmbedder
+from musictag.inference.tagger import Layer, SongEmbedder
 from musictag.models.frozen import layer_digest
 from musictag.models.inference_form import InferenceForm
 from musictag.models.network import TaggingNetwork

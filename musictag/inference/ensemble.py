@@ -15,7 +15,7 @@ import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import read_json, write_json
-from musictag.data.audio.read import AudioSource
+from musictag.data.audio.decode import AudioSource
 from musictag.inference.tagger import Tagger, Taggram
 from musictag.models.pretrained import ENSEMBLE_FILE
 

@@ -13,10 +13,9 @@ import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
-from musictag.data.audio.read import AudioSource
-from musictag.inference.layers import Layer
+from musictag.data.audio.decode import AudioSource
 from musictag.inference.song_features import FEATURES, Descriptors, SongFeatures, find_features
-from musictag.inference.tagger import SongEmbedder, Tagger, Taggram
+from musictag.inference.tagger import Layer, SongEmbedder, Tagger, Taggram
 from musictag.models.baselines import FeatureModel, check_scores, constant_predictor, read_models
 from musictag.models.factory import build, check_targets
 

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from musictag.common.errors import SongWarning
-from musictag.data.audio.read import AudioSource, source_blocks
+from musictag.data.audio.decode import AudioSource, source_blocks
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 

@@ -19,8 +19,8 @@ from musictag.common.errors import MusictagError
 from musictag.common.text import reason
 from musictag.inference.embedding import PENULTIMATE, Embedder, layers
 from musictag.inference.hub import save_pretrained
-from musictag.inference.layers import Layer
 from musictag.inference.over_patches import Patches, PatchTagger, Result
+from musictag.inference.tagger import Layer
 from musictag.models.checkpoint import StoredTagger, check_fit, read_tagger
 from musictag.models.factory import check_targets
 from musictag.models.inference_form import InferenceForm, check_precision

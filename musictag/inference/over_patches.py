@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from musictag.common.errors import MusictagError
+from musictag.data.audio.decode import AudioSource
 from musictag.data.audio.patches import fit_length, patch_starts
-from musictag.data.audio.read import AudioSource
 from musictag.inference.many_songs import Song, Work, one_result
 from musictag.inference.tagger import Tagger, Taggram
 from musictag.models.network import TaggingNetwork

@@ -23,9 +23,8 @@ from musictag.data.features.descriptors import SAMPLE_RATE, feature_digest, feat
 from musictag.data.features.patch_features import PatchFeatures, rounded, stored_patch_features
 from musictag.data.store.store import Store
 from musictag.inference.embedding import PENULTIMATE, Embedder
-from musictag.inference.layers import Layer
 from musictag.inference.network_tagger import load_network
-from musictag.inference.tagger import SongEmbedder
+from musictag.inference.tagger import Layer, SongEmbedder
 from musictag.models.pretrained import PRETRAINED, cached, digest, locate
 
 FEATURES = "features"  #: the only layer of a baseline

@@ -16,14 +16,39 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from musictag.common.errors import MusictagError, SongError
-from musictag.data.audio.read import AudioSource
+from musictag.data.audio.decode import AudioSource
 from musictag.evaluation.calibration import check_calibration, given, probabilities
 from musictag.inference.familiarity import check_familiarity, strangeness
 from musictag.inference.many_songs import WORKERS, Work, each_result, one_result
 
 if TYPE_CHECKING:
-    from musictag.inference.layers import Layer
+    from torch import Tensor
+
     from musictag.models.network import TaggingNetwork
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module whose output can be embedded.
+
+    ``shape`` is that of its output for one patch, ``channels`` the axis that becomes H (0: first); the others are
+    averaged. ``kind`` is the module's class.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    channels: int = 0
+
+    @property
+    def size(self) -> int:
+        """H."""
+        return self.shape[self.channels]
+
+    def vectors(self, output: Tensor) -> Tensor:
+        """The module's output for B patches -> B×H float32, copied where a later layer could change it in place."""
+        output = output.float()
+        return output.clone() if output.ndim == 2 else output.movedim(self.channels + 1, 1).flatten(2).mean(-1)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 
 from musictag.common.errors import MusictagError, SongError
 from musictag.common.text import printable
-from musictag.data.audio.read import source_blocks
+from musictag.data.audio.decode import source_blocks
 from musictag.inference.tagger import Tagger
 from musictag.library.taggram import hear, render_page, taggram_page
 
