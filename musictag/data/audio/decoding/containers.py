@@ -140,11 +140,11 @@ class DecodedLink:
             length = read_length(_read(self._window, 0, 4096))
             if length is None:
                 header = 0
-            elif length.frames:
-                rate = stream.codec_context.sample_rate
-                self.declared_seconds = length.frames * samples_per_frame(rate) / rate
-                if length.bytes:
-                    self.complete_bytes = length.bytes <= self._window.size
+            elif length[0]:
+                (frames, size), rate = length, stream.codec_context.sample_rate
+                self.declared_seconds = frames * samples_per_frame(rate) / rate
+                if size:
+                    self.complete_bytes = size <= self._window.size
         elif self._form.name in _DECLARE and stream.duration:
             self.declared_seconds = float(stream.duration * stream.time_base)
             if self._form is MP4:
@@ -181,12 +181,9 @@ def probe(file: BinaryIO, link: Link) -> Format | None:
 
 
 def duration(file: BinaryIO, form: Format, link: Link) -> float:
-    """The length in seconds by a link's header or bit rate, which may be wrong; NaN if unknown."""
-    try:
-        with _opened(Window(file, link), form) as container:
-            return container.duration / av.time_base if container.duration else float("nan")
-    except Undecodable:
-        return float("nan")
+    """The length in seconds by a link's header or bit rate, which may be wrong; NaN if unknown. Raises Undecodable."""
+    with _opened(Window(file, link), form) as container:
+        return container.duration / av.time_base if container.duration else float("nan")
 
 
 def packets(file: BinaryIO, form: Format | None, link: Link) -> Iterator[bytes]:
