@@ -137,8 +137,8 @@ def _tag(arguments: argparse.Namespace) -> int:
                 if arguments.playlists:
                     with_tags[path] = tags
                 if song.is_new or arguments.json or arguments.write:
-                    print(rows.row(path, tags if arguments.write else chosen), end="", flush=True)
-            print(rows.end(), end="", flush=True)
+                    _write(rows.row(path, tags if arguments.write else chosen))
+            _write(rows.end())
     except BrokenPipeError:  # the reader has closed the pipe
         raise
     except OSError as error:
@@ -187,3 +187,7 @@ def _rows(arguments: argparse.Namespace, tagger: Tagger, songs: Songs) -> Change
         return JsonRows()
     top = arguments.top if _decides(arguments) else _SHOWN
     return TableRows(dict(zip(tagger.tag_names, tagger.tag_kinds, strict=True)), songs.paths, top)
+
+
+def _write(text: str) -> None:
+    print(text, end="", flush=True)
