@@ -52,19 +52,23 @@ def _statistics(segment: np.ndarray, sample_rate: float) -> np.ndarray:
     sums_TF, peaks_TF = (part.reduceat(power_TN[:, : edges[-1]], edges[:-1], axis=1) for part in (np.add, np.maximum))
     whole_T = sums_TF.sum(axis=1)
     floor = max(float(whole_T.mean()), size**2 * _FLOOR) * _FLOOR
-    levels_TF = 10 * np.log10(np.maximum(sums_TF, floor))
+    levels_TF = _decibels(np.maximum(sums_TF, floor))
     spread = levels_TF.std(axis=0)
     change = np.abs(np.diff(levels_TF, axis=0)).mean(axis=0) / (spread + 1)
-    peak = 10 * np.log10((peaks_TF + floor) * np.diff(edges) / (sums_TF + floor))
+    peak = _decibels((peaks_TF + floor) * np.diff(edges) / (sums_TF + floor))
     centre_T = (sums_TF + floor / _BANDS) @ np.arange(_BANDS) / (whole_T + floor)
     statistics = (
         np.log(spread.mean() + 1),
         -np.log1p(-min(change.mean(), 0.98)),
         np.log(peak.mean() + 0.1),
-        np.log((10 * np.log10(whole_T + floor)).std() + 1),
+        np.log(_decibels(whole_T + floor).std() + 1),
         np.log(centre_T.std() + 0.1),
     )  # logarithms, so that they are about normally distributed over songs
     return np.array(statistics, dtype=np.float64)
+
+
+def _decibels(power: np.ndarray) -> np.ndarray:
+    return 10 * np.log10(power)
 
 
 def fit_familiarity(sounds: Sequence[np.ndarray]) -> dict[str, Any] | None:
