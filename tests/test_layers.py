@@ -74,5 +74,5 @@ def test_the_rules_notice_a_wrong_import(tmp_path):
     path.write_text("def late():\n    from musictag.cli import main\n    import musictag.report.build\n")
     assert [upward("musictag.data.wrong", name) for name in imports(path, MODULES)] == [True, True]
     assert not upward("musictag.experiment.run", "musictag.data.manifest")
-    assert upward("musictag.models.network", "musictag.data.audio.read")
+    assert upward("musictag.models.network", "musictag.data.audio.decode")
     assert upward("musictag.data.manifest", "musictag")

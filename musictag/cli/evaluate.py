@@ -44,14 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
         from musictag.experiment.evaluation import evaluate, read_names
         from musictag.experiment.robustness import robustness_table
         from musictag.inference.load import load
-        from musictag.models.pretrained import digest, locate
+        from musictag.models.pretrained import digest, model_name
 
     names = read_names(Path(arguments.map)) if arguments.map else {}
     config = configuration(arguments.overrides)
     tagger = load(arguments.model, arguments.device, arguments.trust, arguments.precision)
-    path = locate(arguments.model)
-    name = path.stem if str(arguments.model) == path.stem or path.suffix == ".onnx" else path.resolve().parent.name
-    out, identity = Path(arguments.out) if arguments.out else None, digest(arguments.model)
+    name, identity = model_name(arguments.model), digest(arguments.model)
+    out = Path(arguments.out) if arguments.out else None
     if arguments.hop is not None:
         tagger.set_hop(arguments.hop)
         name, identity = f"{name}-hop-{arguments.hop:g}", f"{identity} hop {arguments.hop:g}"

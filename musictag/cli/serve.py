@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     taggram, for a data set that cannot be read, and for an address that cannot be used."""
     from musictag.inference.load import load
     from musictag.library.server import Demo
-    from musictag.models.pretrained import ENSEMBLE_FILE, locate
+    from musictag.models.pretrained import ENSEMBLE_FILE, locate, model_name
 
     truth = None
     if arguments.truth:
@@ -60,8 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         truth = Truth(build_source(configuration(arguments.truth)))
     taggers = {}
     for model in (arguments.model, *arguments.beside):
-        path = locate(model)
-        name = path.stem if model == path.stem or path.suffix == ".onnx" else path.resolve().parent.name
+        path, name = locate(model), model_name(model)
         if name in taggers:
             raise MusictagError(f"two models are called {name}; name each once")
         if path.suffix == ".json" and path.name != ENSEMBLE_FILE:

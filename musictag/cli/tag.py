@@ -190,5 +190,4 @@ def _rows(arguments: argparse.Namespace, tagger: Tagger, songs: Songs) -> Change
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    print(text, end="", flush=True)

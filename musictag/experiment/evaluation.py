@@ -19,7 +19,7 @@ import numpy as np
 from musictag.common.errors import MusictagError
 from musictag.common.files import read_json, write_json
 from musictag.common.progress import Progress
-from musictag.data.audio.decode import to_float
+from musictag.data.audio.decode import resample, to_float, to_int16
 from musictag.data.datasets import Source
 from musictag.data.manifest import Manifest
 from musictag.data.preparation.prepare import Prepared, prepare
@@ -38,9 +38,6 @@ from musictag.experiment.results.files import (
 )
 from musictag.experiment.robustness import CONDITIONS, write_robustness
 from musictag.experiment.run_folder import lock_run
-from musictag.inference.ensemble import EnsembleTagger
-from musictag.inference.feature_tagger import FeatureTagger
-from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.tagger import Tagger
 
 _RATE = 16000  # of prepared audio, as in training
@@ -127,8 +124,8 @@ def prepared_songs(source: Source, manifest: Manifest, config: dict[str, Any]) -
 
 
 def heard(tagger: Tagger, audio: np.ndarray) -> np.ndarray:
-    """A prepared song, int16 N, at the rate of ``tagger``."""
-    return audio if tagger.sample_rate == _RATE else tagger.read((to_float(audio), _RATE))
+    """A prepared song, int16 N, at the rate of ``tagger``; what a change has left of it may be silent."""
+    return audio if tagger.sample_rate == _RATE else to_int16(resample(to_float(audio), _RATE, tagger.sample_rate))
 
 
 def common_tags(tagger: Tagger, manifest: Manifest, names: Mapping[str, str]) -> dict[str, str]:
@@ -233,7 +230,7 @@ class _TestSongs:
         return dict.fromkeys(unknown) | {
             "data": source.name,
             "locations": list(source.locations),
-            "family": family(self.tagger),
+            "family": self.tagger.family,
             "input": f"{self.tagger.sample_rate:g} Hz",
             "trained_on": training,
             "seed": config["seed"],
@@ -250,12 +247,3 @@ class _TestSongs:
             **machine_and_code(),
             "config": self.described_config(name),
         }
-
-
-def family(tagger: Tagger) -> str:
-    """The group of systems in which reports show it."""
-    if isinstance(tagger, EnsembleTagger):
-        return family(tagger.members[0])
-    if isinstance(tagger, FeatureTagger):
-        return "baseline"
-    return tagger.network.frontend.family if isinstance(tagger, NetworkTagger) else tagger.facts["family"]

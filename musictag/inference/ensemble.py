@@ -15,7 +15,7 @@ import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import read_json, write_json
-from musictag.data.audio.read import AudioSource
+from musictag.data.audio.decode import AudioSource
 from musictag.inference.tagger import Tagger, Taggram
 from musictag.models.pretrained import ENSEMBLE_FILE
 
@@ -34,7 +34,7 @@ class EnsembleTagger(Tagger):
         if not members:
             raise MusictagError("an ensemble needs members")
         super().__init__(members[0].tags, members[0].sample_rate, facts)
-        self.members = list(members)
+        self.members, self.family = list(members), members[0].family
         if any(member.tags != self.tags for member in members):
             raise MusictagError("the members of an ensemble need the same tags, in the same order")
         if rates := {member.sample_rate for member in members} - {self.sample_rate}:

@@ -61,10 +61,10 @@ class Exported:
 class _Scores(nn.Module):
     """What the file takes, waveform B×N or log-mel B×F×T -> scores B×K."""
 
-    def __init__(self, network: TaggingNetwork, log_mel: nn.Module | None) -> None:
+    def __init__(self, network: TaggingNetwork, is_apart: bool) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
-        if log_mel is not None:
+        if is_apart:
             self.network.frontend.log_mel = nn.Identity()
         for module in list(self.network.modules()):
             for name, child in list(module.named_children()):
@@ -94,7 +94,8 @@ def export(
     network = copy.deepcopy(tagger.network).cpu().eval().requires_grad_(False)
     if kind == "onnx":
         libraries()  # fail before the work
-    apart = _log_mel(network) if log_mel == "apart" else None
+    is_apart = log_mel == "apart"
+    before = _log_mel(network) if is_apart else nn.Identity()
     songs = list(songs)
     certificate = {
         "format": FORMAT,
@@ -103,16 +104,16 @@ def export(
         "patch_samples": network.patch_samples,
         "margin_samples": list(network.margin_samples),
         **{key: value for key, value in tagger.facts.items() if key != "format"},
-        **({} if apart is None else {LOG_MEL: apart.settings}),
-        "family": network.frontend.family,
+        **({LOG_MEL: before.settings} if is_apart else {}),
+        "family": tagger.family,
         "licence": licence or tagger.facts.get("licence"),
         "compared_on": f"{len(songs)} songs" if songs else "a synthesised clip",
     }
     for length in ("fixed",) if network.backend.fixed_length else ("free", "fixed"):
         certificate["length"] = length
-        program = _exported(network, length == "free", apart)
-        made = Exported(_onnx(program, INPUT if apart is None else LOG_MEL) if kind == "onnx" else program, certificate)
-        score = _score(made, apart)
+        program = _exported(network, length == "free", before)
+        made = Exported(_onnx(program, LOG_MEL if is_apart else INPUT) if kind == "onnx" else program, certificate)
+        score = _score(made, before)
         try:
             found = [_difference(network, score, song, length == "free") for song in songs or [_clip(network)]]
         except Exception as error:  # ONNX Runtime and PyTorch raise various ones
@@ -137,21 +138,19 @@ def _log_mel(network: TaggingNetwork) -> nn.Module:
     )
 
 
-def _score(made: Exported, log_mel: nn.Module | None) -> Callable[[np.ndarray], np.ndarray]:
+def _score(made: Exported, before: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
     """Computes the scores, B×K, of waveforms B×N with what is going to be written."""
     if not isinstance(made.program, torch.export.ExportedProgram):
         return OnnxTagger(made.content()).score
-    module, first = made.program.module(), log_mel or nn.Identity()
-    return lambda waveform: module(first(torch.from_numpy(waveform))).numpy()
+    module = made.program.module()
+    return lambda waveform: module(before(torch.from_numpy(waveform))).numpy()
 
 
-def _exported(
-    network: TaggingNetwork, free_length: bool, log_mel: nn.Module | None = None
-) -> torch.export.ExportedProgram:
-    given = (log_mel or nn.Identity())(torch.zeros(2, network.input_samples))
+def _exported(network: TaggingNetwork, free_length: bool, before: nn.Module) -> torch.export.ExportedProgram:
+    given = before(torch.zeros(2, network.input_samples))
     sizes = {0: torch.export.Dim.DYNAMIC} | ({given.ndim - 1: torch.export.Dim.AUTO} if free_length else {})
     with quietly(f"torch.export cannot follow {type(network.frontend).__name__} and {type(network.backend).__name__}"):
-        return torch.export.export(_Scores(network, log_mel), (given,), dynamic_shapes=(sizes,))
+        return torch.export.export(_Scores(network, given.ndim == 3), (given,), dynamic_shapes=(sizes,))
 
 
 def _onnx(program: torch.export.ExportedProgram, name: str) -> Any:

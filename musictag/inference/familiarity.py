@@ -27,6 +27,7 @@ _BANDS, _LOWEST_HZ = 20, 60.0
 _FLOOR = 1e-6
 _STATISTICS = 5
 _FOLDS = 5
+_TOO_LARGE = 1e9
 
 
 def sound(audio: np.ndarray, sample_rate: float) -> np.ndarray:
@@ -113,14 +114,10 @@ def check_familiarity(content: Any) -> None:
         return
     if not isinstance(content, dict) or set(content) != {"mean", "spread", "limit"}:
         raise ValueError("what it says of familiar sounds is damaged")
-    try:
-        numbers = [np.array(content[key]) for key in ("mean", "spread", "limit")]
-    except ValueError as error:
-        raise ValueError("what it says of familiar sounds is not made of numbers") from error
-    if not all(values.dtype.kind in "if" for values in numbers):
-        raise ValueError("what it says of familiar sounds is not made of numbers")
-    shapes = [values.shape for values in numbers]
-    if shapes != [(_STATISTICS,), (_STATISTICS, _STATISTICS), ()] or not all(np.isfinite(v).all() for v in numbers):
+    numbers = [np.array(content[key], dtype=object) for key in ("mean", "spread", "limit")]
+    if [values.shape for values in numbers] != [(_STATISTICS,), (_STATISTICS, _STATISTICS), ()]:
         raise ValueError("what it says of familiar sounds has other sizes than those of this version")
-    if not numbers[2] > 0:
+    if not all(type(value) in (int, float) and abs(value) < _TOO_LARGE for values in numbers for value in values.flat):
+        raise ValueError("what it says of familiar sounds is not made of numbers")
+    if not content["limit"] > 0:
         raise ValueError("its limit of familiar sounds is not above 0")

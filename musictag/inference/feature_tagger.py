@@ -13,7 +13,7 @@ import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import write_json
-from musictag.data.audio.read import AudioSource
+from musictag.data.audio.decode import AudioSource
 from musictag.inference.song_features import FEATURES, Descriptors, SongFeatures, find_features
 from musictag.inference.tagger import Layer, SongEmbedder, Tagger, Taggram
 from musictag.models.baselines import FeatureModel, check_scores, constant_predictor, read_models
@@ -28,6 +28,8 @@ class FeatureTagger(Tagger):
     ``model`` predicts; ``spec`` is the plain dictionary that it was built from. ``fitted`` holds a fitted model for
     each tag, with its ``name`` and ``kind``.
     """
+
+    family = "baseline"
 
     def __init__(
         self,

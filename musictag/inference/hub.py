@@ -33,7 +33,7 @@ def save_pretrained(
     description = read_tagger(folder / WEIGHTS).description
     write_json(folder / CONFIG, {"library_name": "musictag", "model_type": "musictag"} | description)
     with atomic_write(folder / CARD, "w") as file:
-        file.write(_card(network, facts, _metrics(path)))
+        file.write(_card(network, facts, _test_scores(path)))
 
 
 def check_config(folder: Path, description: Mapping[str, Any]) -> None:
@@ -47,14 +47,14 @@ def check_config(folder: Path, description: Mapping[str, Any]) -> None:
         raise MusictagError(f"{folder / CONFIG} does not describe {WEIGHTS} beside it; use both of the same version")
 
 
-def _metrics(path: Path | None) -> dict[str, Any]:
+def _test_scores(path: Path | None) -> dict[str, Any]:
     try:
-        return {} if path is None else read_json(path.with_name("metrics.json"), _MAX_BYTES)
-    except (OSError, ValueError):  # a tagger alone, without its run: the card has what its file says
+        return {} if path is None else read_json(path.with_name("metrics.json"), _MAX_BYTES)["test"]
+    except (OSError, ValueError, KeyError, TypeError):  # a tagger without its run: the card has what its file says
         return {}
 
 
-def _card(network: TaggingNetwork, facts: dict[str, Any], metrics: dict[str, Any]) -> str:
+def _card(network: TaggingNetwork, facts: dict[str, Any], test: dict[str, Any]) -> str:
     training = facts.get("training") or {}
     parts = f"{type(network.frontend).__name__} + {type(network.backend).__name__}"
     scores, intervals = facts.get("test") or {}, facts.get("test_intervals") or {}
@@ -82,7 +82,7 @@ def _card(network: TaggingNetwork, facts: dict[str, Any], metrics: dict[str, Any
         "",
     ]
     if scores:
-        songs = f"{metrics['test']['songs']:,} test songs" if metrics else "the test songs"
+        songs = f"{test['songs']:,} test songs" if test else "the test songs"
         lines += [f"## Scores on {songs}", "", "| metric | score | interval |", "|---|---|---|"]
         for name, value in scores.items():
             low, high = intervals.get(name) or (None, None)
@@ -95,7 +95,7 @@ def _card(network: TaggingNetwork, facts: dict[str, Any], metrics: dict[str, Any
         "|---|---|---|---|---|",
     ]
     own = (facts.get("calibration") or {}).get("tags") or [{}] * len(network.tags)
-    tested = {tag["name"]: tag.get("pr_auc") for tag in metrics["test"]["tags"]} if metrics else {}
+    tested = {tag["name"]: tag.get("pr_auc") for tag in test.get("tags", ())}
     for tag, found in zip(network.tags, own, strict=True):
         shown = (found.get("positives"), found.get("precision_threshold"), tested.get(tag["name"]))
         cells = ["" if value is None else f"{value:.3g}" for value in shown]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import queue
 import warnings
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from musictag.common.errors import SongWarning
-from musictag.data.audio.read import AudioSource, source_blocks
+from musictag.data.audio.decode import AudioSource, source_blocks
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -29,79 +28,54 @@ _WAITING_BLOCKS, _BLOCK_SAMPLES = 64, 2**15
 _RESTART = object()
 
 
-class Song(ABC, Generic[Result]):
-    """The work on one song, whose samples (mono int16) arrive in blocks."""
+class Song(Generic[Result]):
+    """The work on one song, whose samples (mono int16) arrive in blocks; here ``compute`` gets all of them, N."""
 
-    @abstractmethod
+    error: Exception | None = None
+
+    def __init__(self, compute: Callable[[np.ndarray], Result]) -> None:
+        self._compute, self._parts = compute, []
+
     def add(self, block: np.ndarray) -> None:
         """The next samples."""
+        self._parts.append(block)
 
-    @abstractmethod
     def end(self) -> None:
         """No more samples follow."""
+        self._result = self._compute(np.concatenate(self._parts))
 
     @property
-    @abstractmethod
     def is_complete(self) -> bool:
-        """Whether there is a result, or an error."""
+        """Whether a song that has ended has a result, or an error."""
+        return True
 
-    @abstractmethod
     def result(self) -> Result:
         """Of a complete song; raises its error."""
+        if self.error is not None:
+            raise self.error
+        return self._result
 
 
-class Work(ABC, Generic[Result]):
-    """What is done with each of many songs."""
-
-    @abstractmethod
-    def begin(self) -> Song[Result]:
-        """A new song."""
-
-    @abstractmethod
-    def run(self) -> None:
-        """Complete all songs that have ended; what several songs are done in together is not waited for."""
-
-
-class WholeSongs(Work[Result]):
-    """``compute`` gets all samples of a song at once, N."""
+class Work(Generic[Result]):
+    """What is done with each of many songs; here ``compute`` gets all samples of a song at once, N."""
 
     def __init__(self, compute: Callable[[np.ndarray], Result]) -> None:
         self._compute = compute
 
     def begin(self) -> Song[Result]:
-        return _WholeSong(self._compute)
+        """A new song."""
+        return Song(self._compute)
 
     def run(self) -> None:
-        pass
-
-
-class _WholeSong(Song[Result]):
-    def __init__(self, compute: Callable[[np.ndarray], Result]) -> None:
-        self._compute, self._parts, self._results = compute, [], []
-
-    def add(self, block: np.ndarray) -> None:
-        self._parts.append(block)
-
-    def end(self) -> None:
-        self._results.append(self._compute(np.concatenate(self._parts)))
-
-    @property
-    def is_complete(self) -> bool:
-        return bool(self._results)
-
-    def result(self) -> Result:
-        return self._results[0]
+        """Complete all songs that have ended; what several songs are done in together is not waited for."""
 
 
 def one_result(work: Work[Result], source: AudioSource, sample_rate: int) -> Result:
     """What ``work`` makes of one song; raises whatever goes wrong."""
-    songs = [work.begin()]
-    note = source_blocks(source, sample_rate, lambda block: songs[-1].add(block), lambda: songs.append(work.begin()))
-    if note:
-        warnings.warn(f"{source}: {note}", SongWarning, stacklevel=3)
-    songs[-1].end()
-    work.run()
-    return songs[-1].result()
+    ((_, found),) = each_result(work, [source], sample_rate, workers=1)
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def each_result(
@@ -113,7 +87,7 @@ def each_result(
     for one that is still being read.
     """
     pool, stop = ThreadPoolExecutor(workers, "musictag-reader"), Event()
-    ended: deque[tuple[AudioSource, Song[Result] | Exception]] = deque()
+    ended: deque[tuple[AudioSource, Song[Result]]] = deque()
 
     def begun(source: AudioSource) -> _Reader:
         reader = _Reader(source, sample_rate, stop)
@@ -124,10 +98,10 @@ def each_result(
         for reader in ahead(map(begun, sources), workers + 1):
             song, said = work.begin(), None
             while said is None:
-                if ended and reader.is_behind:
+                if ended and reader.items.empty():
                     work.run()
                     yield from _completed(ended)
-                item = reader.next()
+                item = reader.items.get()
                 if item is _RESTART:
                     song = work.begin()
                 elif isinstance(item, np.ndarray):
@@ -139,9 +113,9 @@ def each_result(
                     said = item
             try:
                 _end(song, reader.source, said)
-                ended.append((reader.source, song))
             except Exception as error:
-                ended.append((reader.source, error))
+                song.error = error
+            ended.append((reader.source, song))
             yield from _completed(ended)
         work.run()
         yield from _completed(ended)
@@ -160,13 +134,11 @@ def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
     yield from taken
 
 
-def _completed(
-    ended: deque[tuple[AudioSource, Song[Result] | Exception]],
-) -> Iterator[tuple[AudioSource, Result | Exception]]:
-    while ended and (isinstance(ended[0][1], Exception) or ended[0][1].is_complete):
+def _completed(ended: deque[tuple[AudioSource, Song[Result]]]) -> Iterator[tuple[AudioSource, Result | Exception]]:
+    while ended and (ended[0][1].error is not None or ended[0][1].is_complete):
         source, song = ended.popleft()
         try:
-            yield source, song if isinstance(song, Exception) else song.result()
+            yield source, song.result()
         except Exception as error:
             yield source, error
 
@@ -180,22 +152,21 @@ def _end(song: Song, source: AudioSource, said: str | Exception) -> None:
 
 
 class _Reader:
-    """Reads one song in another thread, not further ahead than ``_WAITING_BLOCKS``."""
+    """Reads one song in another thread, not further ahead than ``_WAITING_BLOCKS``: ``items`` are its blocks,
+    ``_RESTART``, and in the end what is to be said of the song, or why it cannot be used."""
 
     def __init__(self, source: AudioSource, sample_rate: int, stop: Event) -> None:
         self.source = source
+        self.items: queue.Queue[np.ndarray | object | str | Exception] = queue.Queue(_WAITING_BLOCKS)
         self.is_wanted = True
         self._sample_rate, self._stop = sample_rate, stop
-        self._items: queue.Queue[np.ndarray | object | str | Exception] = queue.Queue(_WAITING_BLOCKS)
 
     def run(self) -> None:
-        try:
-            said = source_blocks(self.source, self._sample_rate, self._take, lambda: self._put(_RESTART))
-        except _Unwanted:
-            return
-        except Exception as error:
-            said = error
         with suppress(_Unwanted):
+            try:
+                said = source_blocks(self.source, self._sample_rate, self._take, lambda: self._put(_RESTART))
+            except Exception as error:
+                said = error
             self._put(said)
 
     def _take(self, samples: np.ndarray) -> None:
@@ -205,18 +176,9 @@ class _Reader:
     def _put(self, item: np.ndarray | object | str | Exception) -> None:
         while self.is_wanted and not self._stop.is_set():
             with suppress(queue.Full):
-                return self._items.put(item, timeout=0.1)
+                return self.items.put(item, timeout=0.1)
         raise _Unwanted
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether there is nothing yet for ``next``."""
-        return self._items.empty()
 
-    def next(self) -> np.ndarray | object | str | Exception:
-        """The next block, ``_RESTART``, and in the end what is to be said of the song, or why it cannot be used."""
-        return self._items.get()
-
-
-class _Unwanted(Exception):
-    """Nobody waits for the rest of a song."""
+class _Unwanted(BaseException):
+    """Nobody waits for the rest of a song; no error of it, which decoders would report."""

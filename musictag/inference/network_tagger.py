@@ -41,7 +41,7 @@ class NetworkTagger(PatchTagger):
     ) -> None:
         super().__init__(network.tags, network.sample_rate, facts)
         check_precision(precision, next(network.parameters()).device)
-        self._network, self.precision = network, precision
+        self._network, self.precision, self.family = network, precision, network.frontend.family
         self.patch_samples, self.margin_samples = network.patch_samples, network.margin_samples
         self._lock, self._made = Lock(), None
 

@@ -47,7 +47,7 @@ class OnnxTagger(PatchTagger):
         certificate = _certificate(model)
         tags = checked_tags(certificate["tags"])
         super().__init__(tags, certificate["sample_rate"], certificate)
-        self.certificate = certificate
+        self.certificate, self.family = certificate, certificate["family"]
         self.patch_samples, self.margin_samples = certificate["patch_samples"], tuple(certificate["margin_samples"])
         self._log_mel = LogMel(self.sample_rate, **certificate[LOG_MEL]) if LOG_MEL in certificate else None
         if self._log_mel is not None and self._log_mel.margin_samples != self.margin_samples:

@@ -10,15 +10,15 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from musictag.common.errors import MusictagError
+from musictag.data.audio.decode import AudioSource
 from musictag.data.audio.patches import fit_length, patch_starts
-from musictag.data.audio.read import AudioSource
 from musictag.inference.many_songs import Song, Work, one_result
 from musictag.inference.tagger import Tagger, Taggram
 from musictag.models.network import TaggingNetwork
@@ -54,8 +54,8 @@ class Patches(Work[Result]):
         hop_samples: int,
         finish: Callable[[np.ndarray, np.ndarray], Result],
     ) -> None:
+        super().__init__(compute)
         self.network, self.hop_samples, self.finish = network, hop_samples, finish
-        self._compute = compute
         self._at_once = max(1, int(BATCH_SECONDS * network.sample_rate / network.input_samples))
         self._waiting: list[tuple[PatchedSong, np.ndarray]] = []
 
@@ -100,12 +100,11 @@ class Patches(Work[Result]):
                 raise MusictagError("this network needs more memory than is available") from error
 
 
-class PatchedSong(Song[Result], Generic[Result]):
+class PatchedSong(Song[Result]):
     """One song, of which only what the next patches need is kept in memory."""
 
     def __init__(self, patches: Patches[Result]) -> None:
         self.rows: list[np.ndarray] = []
-        self.error: Exception | None = None
         self._patches, network = patches, patches.network
         self._hop, self._patch, self._input = patches.hop_samples, network.patch_samples, network.input_samples
         self._margins = network.margin_samples
@@ -139,7 +138,7 @@ class PatchedSong(Song[Result], Generic[Result]):
 
     @property
     def is_complete(self) -> bool:
-        return self.error is not None or (self._starts is not None and len(self.rows) == len(self._starts))
+        return self._starts is not None and len(self.rows) == len(self._starts)
 
     def result(self) -> Result:
         if self.error is not None:

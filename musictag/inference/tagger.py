@@ -16,15 +16,39 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from musictag.common.errors import MusictagError, SongError
-from musictag.data.audio.read import AudioSource, read_source
+from musictag.data.audio.decode import AudioSource
 from musictag.evaluation.calibration import check_calibration, given, probabilities
 from musictag.inference.familiarity import check_familiarity, strangeness
-from musictag.inference.many_songs import WORKERS, WholeSongs, Work, each_result, one_result
+from musictag.inference.many_songs import WORKERS, Work, each_result, one_result
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from musictag.models.network import TaggingNetwork
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module whose output can be embedded.
+
+    ``shape`` is that of its output for one patch, ``channels`` the axis that becomes H (0: first); the others are
+    averaged. ``kind`` is the module's class.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    channels: int = 0
+
+    @property
+    def size(self) -> int:
+        """H."""
+        return self.shape[self.channels]
+
+    def vectors(self, output: Tensor) -> Tensor:
+        """The module's output for B patches -> B×H float32, copied where a later layer could change it in place."""
+        output = output.float()
+        return output.clone() if output.ndim == 2 else output.movedim(self.channels + 1, 1).flatten(2).mean(-1)
 
 
 @dataclass(frozen=True)
@@ -92,7 +116,7 @@ class SongEmbedder(ABC):
 
     def work(self) -> Work[tuple[np.ndarray, np.ndarray]]:
         """What ``patches`` does, for many songs."""
-        return WholeSongs(self.embed_patches)
+        return Work(self.embed_patches)
 
     @abstractmethod
     def embed_patches(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -110,6 +134,7 @@ class Tagger(ABC):
     Raises MusictagError for a calibration that does not fit the tags, or is damaged.
     """
 
+    family: str  #: the group of systems in which reports show it
     no_layers: str  #: why, for a kind of tagger that has none that ``embed`` could use
 
     def __init__(
@@ -234,7 +259,7 @@ class Tagger(ABC):
 
     def read(self, source: AudioSource) -> np.ndarray:
         """Mono int16 samples (N) of ``source`` at ``sample_rate``, as in the prepared audio of a data set."""
-        return read_source(source, self.sample_rate)
+        return one_result(Work(lambda audio: audio), source, self.sample_rate)
 
     @property
     def network(self) -> TaggingNetwork:
@@ -250,7 +275,7 @@ class Tagger(ABC):
 
     def work(self) -> Work[np.ndarray]:
         """What ``tag`` does with many songs: scores (K, float32) of each."""
-        return WholeSongs(self.predict_song)
+        return Work(self.predict_song)
 
     @abstractmethod
     def predict_song(self, audio: np.ndarray) -> np.ndarray:

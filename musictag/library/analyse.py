@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from musictag.common.errors import SongError
-from musictag.inference.many_songs import WholeSongs, ahead, each_result
+from musictag.inference.many_songs import Work, ahead, each_result
 from musictag.inference.tagger import Confident, Tagger
 from musictag.library.choice import Choice
 from musictag.library.content import content_key
@@ -48,12 +48,16 @@ def _part_analysed(
     waiting: dict[str, Analysed] = {}
 
     def unknown() -> Iterator[str]:
-        for path, found in _looked_up(paths, known):
-            if found.is_new:
-                waiting[path] = found
-                yield path
-            else:
-                ready.append((path, found))
+        with ThreadPoolExecutor(1, "musictag-content") as pool:
+            try:
+                for path, asked in ahead(((path, pool.submit(_look_up, path, known)) for path in paths), _AHEAD):
+                    if (found := asked.result()).is_new:
+                        waiting[path] = found
+                        yield path
+                    else:
+                        ready.append((path, found))
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     for path, found in _scored(tagger, unknown(), choice.confident):
         while ready:
@@ -70,21 +74,12 @@ def _part_analysed(
 
 def _scored(tagger: Tagger, paths: Iterator[str], confident: bool) -> Iterator[tuple[str, Confident | Exception]]:
     if confident:
-        return each_result(WholeSongs(tagger.confident_song), paths, tagger.sample_rate)
+        return each_result(Work(tagger.confident_song), paths, tagger.sample_rate)
     return ((song.source, song.error or Confident(song.tags, None)) for song in tagger.tag_many(paths))
 
 
-def _looked_up(paths: Sequence[str], known: TagsFile | None) -> Iterator[tuple[str, Analysed]]:
-    """Every path with what ``known`` holds of its song, which is found out in another thread."""
-    with ThreadPoolExecutor(1, "musictag-content") as pool:
-        try:
-            for path, found in ahead(((path, pool.submit(_look_up, path, known)) for path in paths), _AHEAD):
-                yield path, found.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 def _look_up(path: str, known: TagsFile | None) -> Analysed:
+    """What ``known`` holds of the song in a file."""
     new = Analysed({}, True, None)
     if known is None:
         return new

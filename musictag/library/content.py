@@ -25,7 +25,7 @@ def content_key(path: str) -> str:
         try:
             for part in audio_bytes(file):
                 digest.update(part)
-        except SongError:
+        except (SongError, MemoryError):  # damaged files may ask for any amount of memory
             return file_key(path)
     return digest.hexdigest()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import mutagen
@@ -27,7 +28,8 @@ _MP4 = {"genre": "\xa9gen", "mood": "----:com.apple.iTunes:MOOD", "grouping": "\
 
 def read_field(path: str, field: str) -> list[str]:
     """The texts of one of ``FIELDS`` in a file; raises SongError for a kind of file into which none are written."""
-    texts = (text.strip() for tags in _all_tags(path) for text in tags.read(field))
+    with _reported("read"):
+        texts = [text.strip() for tags in _all_tags(path) for text in tags.read(field)]
     return list(dict.fromkeys(text for text in texts if text))
 
 
@@ -36,41 +38,41 @@ def write_field(path: str, field: str, texts: Sequence[str]) -> None:
 
     Raises SongError if this cannot be done.
     """
-    for tags in _all_tags(path):
-        try:
+    with _reported("written"):
+        for tags in _all_tags(path):
             tags.write(field, list(texts))
             tags.save(path)
-        except mutagen.MutagenError as error:
-            raise SongError(f"its tags cannot be written: {error}") from error
+
+
+@contextmanager
+def _reported(what: str) -> Iterator[None]:
+    """Inside, any error is a SongError: untrusted files can make a parser raise nearly anything."""
+    try:
+        yield
+    except SongError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:100] or type(error).__name__
+        raise SongError(f"its tags cannot be {what}: {said}") from error
 
 
 def _all_tags(path: str) -> list[_Named]:
     """All that players may read: an MP3 can have APE tags beside ID3."""
-    try:
-        audio = mutagen.File(path)
-        if isinstance(audio, MP3):
-            return [_Id3(type(audio), path), *_beside_id3(path)]
-        if isinstance(audio, _WITH_ID3):
-            return [_Id3(type(audio), path)]
-        if audio is not None and audio.tags is None:
-            audio.add_tags()
-    except Exception as error:  # untrusted files can make a parser raise nearly anything
-        said = " ".join(str(error).split())[:100] or type(error).__name__
-        raise SongError(f"its tags cannot be read: {said}") from error
+    audio = mutagen.File(path)
+    if isinstance(audio, _WITH_ID3):
+        found: list[_Named] = [_Id3(type(audio), path)]
+        with suppress(APENoHeaderError):
+            if isinstance(audio, MP3):
+                found.append(_Named(ape := APEv2(path), ape))
+        return found
+    if audio is not None and audio.tags is None:
+        audio.add_tags()
     tags = None if audio is None else audio.tags
     if isinstance(tags, VCommentDict | APEv2):
         return [_Named(audio, tags)]
     if isinstance(tags, MP4Tags):
         return [_Mp4(audio, tags)]
     raise SongError("tags are written into MP3, FLAC, Ogg, Opus, M4A, WAV, AIFF and APE files, not into this kind")
-
-
-def _beside_id3(path: str) -> list[_Named]:
-    try:
-        tags = APEv2(path)
-    except APENoHeaderError:
-        return []
-    return [_Named(tags, tags)]
 
 
 class _Named:

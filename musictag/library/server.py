@@ -21,7 +21,7 @@ import numpy as np
 
 from musictag.common.errors import MusictagError, SongError
 from musictag.common.text import printable
-from musictag.data.audio.read import source_blocks
+from musictag.data.audio.decode import source_blocks
 from musictag.inference.tagger import Tagger
 from musictag.library.taggram import hear, render_page, taggram_page
 
@@ -110,9 +110,21 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _SOCKET_SECONDS
     server_version, sys_version = "musictag", ""
 
+    def parse_request(self) -> bool:
+        """Whether there is more to do: only if the page was opened by an address of this machine; where others may come
+        in, by any."""
+        if not super().parse_request():
+            return False
+        mine, port = self.server.server_address[:2]
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        local = [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")]
+        from_here = mine not in ("127.0.0.1", "::1") or host in local
+        if from_here and (origin is None or urlsplit(origin).netloc == host):
+            return True
+        self._answer(HTTPStatus.FORBIDDEN, "Open this page by the address that was printed.")
+        return False
+
     def do_GET(self) -> None:
-        if not self._is_for_us():
-            return
         page = self.server.page(urlsplit(self.path).path)
         if page is None:
             self._answer(HTTPStatus.NOT_FOUND, "There is no such page; pages of earlier songs are not kept.")
@@ -120,8 +132,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, page, "text/html; charset=utf-8")
 
     def do_POST(self) -> None:
-        if not self._is_for_us():
-            return
         length = self.headers.get("Content-Length", "")
         if self.path != "/song" or not length.isdecimal() or not int(length):
             self._answer(HTTPStatus.BAD_REQUEST, "A song is the body of a request to /song.")
@@ -147,7 +157,6 @@ class _Handler(BaseHTTPRequestHandler):
                     file.write(block)
                     length -= len(block)
             if length:
-                self.close_connection = True
                 return None
             try:
                 page = self.server.analyse(path, name)
@@ -157,18 +166,6 @@ class _Handler(BaseHTTPRequestHandler):
                 return HTTPStatus.UNPROCESSABLE_ENTITY, printable(error).replace(str(path), name)
         return HTTPStatus.CREATED, json.dumps({"page": page}), "application/json"
 
-    def _is_for_us(self) -> bool:
-        """Whether the page was opened by an address of this machine; where others may come in, by any."""
-        mine, port = self.server.server_address[:2]
-        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
-        local = [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")]
-        if (mine in ("127.0.0.1", "::1") and host not in local) or (
-            origin is not None and urlsplit(origin).netloc != host
-        ):
-            self._answer(HTTPStatus.FORBIDDEN, "Open this page by the address that was printed.")
-            return False
-        return True
-
     def _answer(self, status: HTTPStatus, text: str, kind: str = "text/plain; charset=utf-8") -> None:
         content = text.encode()
         self.send_response(status)
@@ -177,9 +174,6 @@ class _Handler(BaseHTTPRequestHandler):
             ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"),
         ):  # fmt: skip
             self.send_header(header, value)
-        if status >= HTTPStatus.BAD_REQUEST:
-            self.close_connection = True  # what is left of a body is not read
-            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content)
 

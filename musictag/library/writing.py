@@ -82,7 +82,10 @@ def write(change: Change, journal: Journal, keep_times: bool = False) -> None:
     def enter(copy: str) -> None:
         if read_field(copy, change.field) not in (change.after, ["/".join(change.after)]):  # 2.3 has them in one
             raise SongError(f"its {change.field} cannot hold {', '.join(change.after)}")
-        found = [(at, _packed(removed), length) for at, removed, length in differences(real, copy)]
+        found = [
+            (at, base64.b64encode(zlib.compress(removed)).decode(), length)
+            for at, removed, length in differences(real, copy)
+        ]
         journal.add({
             "path": real, "field": change.field, "before": change.before, "after": change.after,
             "old": file_key(real), "new": file_key(copy), "bytes": found,
@@ -93,7 +96,10 @@ def write(change: Change, journal: Journal, keep_times: bool = False) -> None:
 
 
 def _rewrite(
-    real: str, change: Callable[[str], None], before_it_counts: Callable[[str], None], keep_times: bool
+    real: str,
+    change: Callable[[str], None],
+    before_it_counts: Callable[[str], None] = lambda copy: None,
+    keep_times: bool = False,
 ) -> None:
     """``change`` a copy of a file, which takes its place if its audio is the same and ``before_it_counts`` agrees."""
     folder, name = os.path.split(real)
@@ -141,6 +147,8 @@ def undo(path: str) -> Iterator[tuple[str, str | SongError]]:
             yield real, _take_back(real, entry)
         except SongError as error:
             yield real, error
+        except (KeyError, TypeError, ValueError, zlib.error):
+            yield real, SongError("its entry in this journal is damaged; nothing was taken back")
 
 
 def _entries(path: str) -> Iterator[dict[str, Any]]:
@@ -160,29 +168,21 @@ def _take_back(real: str, entry: dict[str, Any]) -> str:
         now = file_key(real)
     except OSError as error:
         raise SongError(f"cannot be read ({error.strerror})") from error
-    if now == entry["old"]:
-        return "is as it was"
 
-    def check(copy: str) -> None:
-        if now == entry["new"] and file_key(copy) != entry["old"]:
+    def give_back(copy: str) -> None:
+        found = [(at, zlib.decompress(base64.b64decode(packed)), length) for at, packed, length in entry["bytes"]]
+        take_back(copy, found)
+        if file_key(copy) != entry["old"]:
             raise SongError("this journal does not lead back to the old file: one of them is damaged")
 
     if now == entry["new"]:
-        found = [(at, _unpacked(removed), length) for at, removed, length in entry["bytes"]]
-        _rewrite(real, lambda copy: take_back(copy, found), check, keep_times=False)
+        _rewrite(real, give_back)
+    if now in (entry["old"], entry["new"]):
         return "is as it was"
     there = read_field(real, entry["field"])
     if there == entry["before"]:
         return f"has been changed since; its {entry['field']} is as it was"
     if there not in (entry["after"], ["/".join(entry["after"])]):
         raise SongError(f"has been changed since, its {entry['field']}, too; nothing was taken back")
-    _rewrite(real, lambda copy: write_field(copy, entry["field"], entry["before"]), check, keep_times=False)
+    _rewrite(real, lambda copy: write_field(copy, entry["field"], entry["before"]))
     return f"has been changed since; its {entry['field']} is as it was"
-
-
-def _packed(content: bytes) -> str:
-    return base64.b64encode(zlib.compress(content)).decode()
-
-
-def _unpacked(text: str) -> bytes:
-    return zlib.decompress(base64.b64decode(text))

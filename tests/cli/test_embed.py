@@ -135,8 +135,9 @@ def test_the_songs_of_a_data_set_from_what_is_stored(
     words = ["data=catalogue", f"data.path={tiny_catalogue}", f"data_dir={tmp_path / 'data'}", "--model", checkpoint]
     words += ["--patches"] if patches else []
     assert embed(*words, "--out", str(tmp_path / "one.parquet")) == 0
-    monkeypatch.setattr(many_songs, "each_result", None)  # no file is read
-    assert embed(*words, "--out", str(tmp_path / "two.npz")) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(many_songs, "each_result", None)  # no file is read
+        assert embed(*words, "--out", str(tmp_path / "two.npz")) == 0
     table, names = pq.read_table(tmp_path / "one.parquet"), read_rows(tiny_catalogue)
     assert table.column_names == ["song_id", *(["seconds"] if patches else []), "embedding"]
     rows = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)

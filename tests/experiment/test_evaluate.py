@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from musictag.common.errors import MusictagError
 from musictag.data.manifest import Tag
 from musictag.evaluation.calibration import calibrate
 from musictag.evaluation.metrics import METRICS
-from musictag.experiment.evaluation import common_tags, read_names
+from musictag.experiment.evaluation import common_tags, heard, read_names
 from musictag.experiment.results.ensemble import make_ensemble
 from musictag.experiment.robustness import CONDITIONS
 from tests.helpers.experiments import SMALL, TINY, folders, run
@@ -206,6 +207,12 @@ def test_common_tags_and_why_there_are_none() -> None:
     ):
         with pytest.raises(MusictagError, match=why):
             common_tags(_Named, data, names)
+
+
+def test_what_a_change_has_left_is_scored_at_any_rate() -> None:
+    """The middle of a song may be silent, or shorter than a song may be: an evaluation does not end there."""
+    for rate in (12_000, 16_000):
+        assert len(heard(SimpleNamespace(sample_rate=rate), np.zeros(800, np.int16))) == rate // 20
 
 
 def test_changes_are_what_they_are_called() -> None:

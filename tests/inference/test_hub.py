@@ -40,6 +40,14 @@ def test_a_saved_tagger_is_the_same_and_its_card_is_filled_from_the_run(tmp_path
     assert (config["library_name"], config["tags"]) == ("musictag", tagger.tags)
 
 
+def test_metrics_of_something_else_are_no_scores(tmp_path: Path) -> None:
+    tagger = write_with(tmp_path / "tagger.safetensors")
+    for text in ("[]", '{"accuracy": 1}', "{"):
+        (tmp_path / "metrics.json").write_text(text)
+        tagger.save_pretrained(tmp_path / "hub")
+        assert "Scores on" not in (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
+
+
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     for name, seconds in (("one", 1.0), ("other", 2.0)):
         musictag.load(write(tmp_path / "t.safetensors", seconds=seconds)).save_pretrained(tmp_path / name)

@@ -18,7 +18,7 @@ import musictag
 from musictag.common.errors import MusictagError, SongError, SongWarning
 from musictag.data.audio.patches import patch_starts
 from musictag.inference import many_songs
-from musictag.inference.many_songs import WholeSongs, each_result
+from musictag.inference.many_songs import Work, each_result
 from musictag.inference.network_tagger import NetworkTagger
 from musictag.inference.over_patches import Patches
 from tests.helpers.embeddings import CONNECTED, LINEAR, MUSICNN, RATE, make_network, save, write_song
@@ -61,7 +61,7 @@ def test_it_reads_ahead_but_not_far(paths: list[str], monkeypatch: pytest.Monkey
         return whole(source, *how)
 
     monkeypatch.setattr(many_songs, "source_blocks", read)
-    results = each_result(WholeSongs(len), paths, RATE, workers=2)
+    results = each_result(Work(len), paths, RATE, workers=2)
     assert started == []
     next(results)
     assert 1 <= len(started) <= 4  # two that are read, one that waits, and the one that is finished
@@ -84,7 +84,7 @@ def test_of_a_long_song_little_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(many_songs, "source_blocks", read)
     monkeypatch.setattr(many_songs, "_WAITING_BLOCKS", 5)
 
-    class Stops(many_songs.WholeSongs[int]):
+    class Stops(many_songs.Work[int]):
         def begin(self) -> many_songs.Song[int]:
             song = super().begin()
             song.add = fail  # type: ignore[method-assign]
@@ -106,8 +106,8 @@ def test_another_decoder_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
         return ""
 
     monkeypatch.setattr(many_songs, "source_blocks", read)
-    assert list(each_result(WholeSongs(len), ["a"], RATE)) == [("a", 7)]
-    assert many_songs.one_result(WholeSongs(len), "a", RATE) == 7
+    assert list(each_result(Work(len), ["a"], RATE)) == [("a", 7)]
+    assert many_songs.one_result(Work(len), "a", RATE) == 7
 
 
 def test_what_was_left_out_is_said_in_order(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_what_was_left_out_is_said_in_order(paths: list[str], monkeypatch: pytes
         return "3 s are missing"
 
     monkeypatch.setattr(many_songs, "source_blocks", read)
-    results = each_result(WholeSongs(len), paths[:2], RATE)
+    results = each_result(Work(len), paths[:2], RATE)
     for path in paths[:2]:
         with pytest.warns(SongWarning, match=f"{path}: 3 s are missing"):
             assert next(results) == (path, RATE)

@@ -10,7 +10,7 @@ import mutagen
 import numpy as np
 import pytest
 import soundfile
-from mutagen.apev2 import APEv2
+from mutagen.apev2 import APEBinaryValue, APEv2
 from mutagen.id3 import COMM, ID3, TCON, TIT2, TXXX, TYER
 from mutagen.mp3 import MP3
 
@@ -70,6 +70,20 @@ def test_written_read_and_taken_back(kind: str, field: str, song: Callable[[str]
     assert sorted(os.listdir(tmp_path)) == ["journal.jsonl", f"song{kind}"]
 
 
+@pytest.mark.parametrize("kind", ["flac", "wav"])
+def test_of_a_large_file_all_audio_counts(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parser that reads on and on without audio is stopped, after 64 MB; here after 2."""
+    monkeypatch.setattr("musictag.data.audio.decoding.window._MOST_WITHOUT_AUDIO", 2_000_000)
+    path, other = str(tmp_path / f"song.{kind}"), str(tmp_path / f"other.{kind}")
+    samples = np.random.default_rng(0).integers(-30_000, 30_000, 2_000_000).astype(np.int16)
+    soundfile.write(path, samples, 44100)
+    soundfile.write(other, np.append(samples[:-100], np.zeros(100, np.int16)), 44100)
+    key = content_key(path)
+    assert content_key(other) != key
+    write(planned(path, "comment", ["x" * 5000]), Journal(str(tmp_path / "j.jsonl")))
+    assert content_key(path) == key
+
+
 def test_the_fields_that_players_read(song: Callable[[str], str]) -> None:
     names = {
         ".mp3": ("TCON", "TMOO", "GRP1", "COMM::eng"),
@@ -115,6 +129,17 @@ def test_an_mp3_with_ape_tags_gets_both(song: Callable[[str], str]) -> None:
     write_field(path, "genre", TAGS)
     assert list(APEv2(path)["Genre"]) == TAGS
     assert MP3(path).tags["TCON"].text == TAGS
+
+
+def test_an_entry_that_is_no_text_costs_one_song(song: Callable[[str], str]) -> None:
+    path = song(".mp3")
+    ape = APEv2()
+    ape["Genre"] = APEBinaryValue(b"\xff\0")
+    ape.save(path)
+    before = Path(path).read_bytes()
+    with pytest.raises(SongError, match="its tags cannot be read: "):
+        planned(path, "genre", TAGS)
+    assert Path(path).read_bytes() == before
 
 
 def test_an_entry_stays_unless_told_otherwise(song: Callable[[str], str]) -> None:

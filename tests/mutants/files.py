@@ -27,8 +27,8 @@ FAULTS = (
     Fault(
         "only the first link of a chain is read",
         "musictag/data/audio/decoding/decoder.py",
-        "    for link in layout.links:\n",
-        "    for link in layout.links[:1]:\n",
+        "    for link in links:\n",
+        "    for link in links[:1]:\n",
         "data/audio/decoding/test_containers.py::test_every_link_of_a_chain_is_read",
     ),
     Fault(

@@ -236,7 +236,7 @@ FAULTS = (
     ),
     Fault(
         "samples in memory are taken for samples at the network's rate",
-        "musictag/data/audio/read.py",
+        "musictag/data/audio/decode.py",
         "from_array(source[0], source[1], sample_rate)",
         "from_array(source[0], sample_rate, sample_rate)",
         "inference/test_tagger.py::test_any_rate_length_and_number_of_channels",

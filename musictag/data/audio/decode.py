@@ -10,10 +10,11 @@ import numbers
 import os
 import shutil
 import stat
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soxr
@@ -36,6 +37,10 @@ MAX_CHANNELS = 64
 _HIGHEST_PEAK = 64.0
 #: If the channels' mean keeps less than this share of their energy (-50 dB), the channels cancel each other.
 _CANCELLED_ENERGY = 1e-5
+
+
+#: A path, samples with their rate in Hz, or a file that is open for reading bytes.
+AudioSource = str | os.PathLike | tuple[np.ndarray, int] | BinaryIO
 
 
 class _TooShort(SongError):
@@ -107,6 +112,35 @@ def read_blocks(
         raise PassingSongError(f"cannot be read ({error.strerror or error})") from error
     except MemoryError as error:
         raise PassingSongError("needs more memory than there is") from error
+
+
+def source_blocks(
+    source: AudioSource, sample_rate: int, take: Callable[[np.ndarray], object], restart: Callable[[], object]
+) -> str:
+    """Read ``source`` as mono int16 samples at ``sample_rate``, block by block (see ``read_blocks``); returns what
+    could not be used of a file.
+
+    Raises SongError for a file that cannot be read, MusictagError for unusable samples, and either for less than 0.1 s.
+    """
+    if isinstance(source, str | os.PathLike):
+        return read_blocks(source, sample_rate, take, restart)
+    if isinstance(source, tuple) and len(source) == 2:
+        take(from_array(source[0], source[1], sample_rate))
+        return ""
+    if hasattr(source, "read"):
+        # decoders need a file on disk, to go back and forth in, and to try one after the other
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "song")
+            with open(path, "wb") as copy:
+                try:
+                    shutil.copyfileobj(source, copy)
+                except TypeError as error:
+                    raise MusictagError("a file to be tagged must be open for bytes: open(path, 'rb')") from error
+            return read_blocks(path, sample_rate, take, restart)
+    raise MusictagError(
+        f"cannot tag a {type(source).__name__}: give a path, a tuple (samples, rate in Hz), or a file that is open for "
+        "reading bytes"
+    )
 
 
 def declared_seconds(path: str | Path) -> float:

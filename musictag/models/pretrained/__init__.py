@@ -77,6 +77,12 @@ def locate(model: str | os.PathLike) -> Path:
     )
 
 
+def model_name(model: str) -> str:
+    """What ``model`` is called in reports and pages: by its name or file, or by the folder of its run."""
+    path = locate(model)
+    return path.stem if model == path.stem or path.suffix == ".onnx" else path.resolve().parent.name
+
+
 def digest(model: str) -> str:
     """Identifies the weights of ``model`` (a file, a run's folder or a pretrained name)."""
     return hashlib.sha256(locate(model).read_bytes()).hexdigest()

@@ -97,7 +97,7 @@ class DecodedLink:
         """The frames of every packet; records what cannot be decoded."""
         # this loop takes as long as decoding a short frame: what it looks up is looked up once
         context, window, framed = stream.codec_context, self._window, self._form.framed
-        largest = largest_flac_frame(_beginning(window)) if self._form is FLAC else window.size
+        largest = largest_flac_frame(_read(window, 0, 4096)) if self._form is FLAC else window.size
         most_packets = window.size + 10_000
         time_base = float(stream.time_base)  # fractions would be slower than decoding
         packets = num_bytes = hopeless = 0
@@ -137,14 +137,14 @@ class DecodedLink:
         """Record how long the link claims to be, and which of its bytes are neither header nor audio."""
         header = self._first_byte
         if self._form is MP3:
-            length = read_length(_beginning(self._window))
+            length = read_length(_read(self._window, 0, 4096))
             if length is None:
                 header = 0
-            elif length.frames:
-                rate = stream.codec_context.sample_rate
-                self.declared_seconds = length.frames * samples_per_frame(rate) / rate
-                if length.bytes:
-                    self.complete_bytes = length.bytes <= self._window.size
+            elif length[0]:
+                (frames, size), rate = length, stream.codec_context.sample_rate
+                self.declared_seconds = frames * samples_per_frame(rate) / rate
+                if size:
+                    self.complete_bytes = size <= self._window.size
         elif self._form.name in _DECLARE and stream.duration:
             self.declared_seconds = float(stream.duration * stream.time_base)
             if self._form is MP4:
@@ -181,42 +181,41 @@ def probe(file: BinaryIO, link: Link) -> Format | None:
 
 
 def duration(file: BinaryIO, form: Format, link: Link) -> float:
-    """The length in seconds by a link's header or bit rate, which may be wrong; NaN if unknown."""
-    try:
-        with _opened(Window(file, link), form) as container:
-            return container.duration / av.time_base if container.duration else float("nan")
-    except Undecodable:
-        return float("nan")
+    """The length in seconds by a link's header or bit rate, which may be wrong; NaN if unknown. Raises Undecodable."""
+    with _opened(Window(file, link), form) as container:
+        return container.duration / av.time_base if container.duration else float("nan")
 
 
 def packets(file: BinaryIO, form: Format | None, link: Link) -> Iterator[bytes]:
     """What the audio of a link is, then its packets, without decoding them; raises Undecodable if it has none."""
-    with _opened(Window(file, link), form) as container:
+    window = Window(file, link)
+    with _opened(window, form) as container:
         stream = container.streams.best("audio")
         if stream is None or stream.codec_context is None:
             raise Undecodable("it contains no sound")
         context = stream.codec_context
         yield f"{context.name} {context.sample_rate} {context.layout.nb_channels}".encode()
         try:
-            yield from (bytes(packet) for packet in container.demux(stream) if packet.size)
+            for packet in container.demux(stream):
+                if packet.size:
+                    window.found_audio()
+                    yield bytes(packet)
         except (av.FFmpegError, ValueError) as error:
             raise Undecodable(_reason(error)) from error
 
 
-def _beginning(window: Window) -> bytes:
+def _read(window: Window, begin: int, size: int) -> bytes:
+    """Bytes from anywhere, after which reading goes on as before."""
     place = window.tell()
-    window.seek(0)
-    beginning = window.read(4096)
+    window.seek(begin)
+    content = window.read(size)
     window.seek(place)
-    return beginning
+    return content
 
 
 def _last_position(window: Window) -> int | None:
     """The number of samples at which an Ogg stream ends, by its last page; None if it does not say."""
-    place = window.tell()
-    window.seek(max(0, window.size - 2**17))
-    tail = window.read(2**17)
-    window.seek(place)
+    tail = _read(window, max(0, window.size - 2**17), 2**17)
     page = tail.rfind(b"OggS")
     position = int.from_bytes(tail[page + 6 : page + 14], "little", signed=True) if page >= 0 else -1
     return position if position > 0 else None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from musictag.common.errors import SongError
-from musictag.data.audio.decoding.chunks import Chunks, look_through
+from musictag.data.audio.decoding.chunks import look_through
 from musictag.data.audio.decoding.containers import DecodedLink, duration, packets, probe
 from musictag.data.audio.decoding.formats import AIFF, FLAC, OGG, WAV, Format, how_to_convert, recognise
 from musictag.data.audio.decoding.gathering import Block
@@ -32,28 +32,22 @@ def decode(file: BinaryIO, loss: Loss) -> Iterator[Block]:
     allows; and its subclass Undecodable for what another decoder might read.
     """
     whole, form = _look_at(file, loss)
-    if form is None:
-        try:
-            yield from plain_blocks(file)  # libsndfile knows a dozen rare formats
-        except Undecodable as error:
-            raise Undecodable(f"its format is not recognised; {how_to_convert()}") from error
-    elif form in (WAV, AIFF):
+    if form in (WAV, AIFF):
         yield from _chunked(file, form, whole, loss)
-    elif form.plain:
+        return
+    if form is None or form.plain:  # libsndfile knows a dozen rare formats
         try:
             yield from plain_blocks(file)
-        except Undecodable:
-            yield from _links(file, form, whole, loss)
-    else:
-        yield from _links(file, form, whole, loss)
+            return
+        except Undecodable as error:
+            if form is None:
+                raise Undecodable(f"its format is not recognised; {how_to_convert()}") from error
+    yield from _links(file, form, whole, loss)
 
 
 def declared_seconds(file: BinaryIO) -> float:
-    """The length that a file declares, which may be wrong; NaN if it cannot be read as audio or declares none."""
-    try:
-        whole, form = _look_at(file, Loss())
-    except SongError:
-        return float("nan")
+    """The length that a file declares, which may be wrong; NaN if it declares none. Raises SongError for no audio."""
+    whole, form = _look_at(file, Loss())
     return duration(file, form, whole) if form else float("nan")
 
 
@@ -85,10 +79,10 @@ def _look_at(file: BinaryIO, loss: Loss) -> tuple[Link, Format | None]:
 
 def _links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> Iterator[Block]:
     """Decode all links of a file with FFmpeg."""
-    layout = find_links(file, form, whole, loss)
+    links, cut = find_links(file, form, whole, loss)
     done: list[DecodedLink] = []
     problem, lost_bytes = None, 0
-    for link in layout.links:
+    for link in links:
         decoded = DecodedLink(file, form, link)
         try:
             yield from decoded.blocks()
@@ -100,14 +94,14 @@ def _links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> Iterator[Bl
             lost_bytes += link.end - link.begin
         done.append(decoded)
     read_seconds = sum(link.seconds for link in done)
-    if not read_seconds and layout.cut:
+    if not read_seconds and cut:
         raise SongError("cut short: the file ends before a part that it declares")
     # between frames, non-audio bytes are rubbish; elsewhere, they are a part of the song
     too_much = not form.framed and lost_bytes > LARGEST_LOST_SHARE * (whole.end - whole.begin)
     if problem and (too_much or not read_seconds):
         raise problem
     loss.bytes += lost_bytes
-    _check_lengths(done, form, layout.cut, loss)
+    _check_lengths(done, form, cut, loss)
     loss.check(read_seconds)
 
 
@@ -144,19 +138,15 @@ def _chunked(file: BinaryIO, form: Format, link: Link, loss: Loss) -> Iterator[B
         try:
             yield from plain_blocks(file if in_order else Window(file, this, chunks.patches))
         except Undecodable:
-            yield from _by_ffmpeg(file, form, this, chunks, loss)
+            decoded = DecodedLink(file, form, this)
+            yield from decoded.blocks()
+            loss.add(decoded.loss)
+            if chunks.missing_bytes:
+                raise SongError(f"cut short: {chunks.missing_bytes:,} bytes are missing") from None
         if link.begin < link.end and not is_joined:
             _check_rest(file, this, link)
             loss.bytes += link.end - link.begin
             return
-
-
-def _by_ffmpeg(file: BinaryIO, form: Format, link: Link, chunks: Chunks, loss: Loss) -> Iterator[Block]:
-    decoded = DecodedLink(file, form, link)
-    yield from decoded.blocks()
-    loss.add(decoded.loss)
-    if chunks.missing_bytes:
-        raise SongError(f"cut short: {chunks.missing_bytes:,} bytes are missing")
 
 
 def _begins_chunks(file: BinaryIO, form: Format, link: Link) -> bool:

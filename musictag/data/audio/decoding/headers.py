@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 #: Largest distance of the header from the beginning of the frame.
 _SEARCHED_BYTES = 200
 
 
-class Length(NamedTuple):
-    """``frames`` and ``bytes`` that an MP3 declares, or None; a declared 0 means unknown."""
-
-    frames: int | None
-    bytes: int | None
-
-
-def read_length(beginning: bytes) -> Length | None:
-    """The declared length of the MP3 with this ``beginning``; None if its first frame declares none."""
+def read_length(beginning: bytes) -> tuple[int | None, int | None] | None:
+    """Frames and bytes that the MP3 with this ``beginning`` declares, each None if unknown, which a declared 0 means,
+    too; None if its first frame declares no length."""
     frame = beginning[:_SEARCHED_BYTES]
     for name in (b"Xing", b"Info"):
         if (place := frame.find(name)) >= 0:
             flags = int.from_bytes(beginning[place + 4 : place + 8], "big")
             frames = _number(beginning, place + 8) if flags & 1 else None
-            return Length(frames, _number(beginning, place + 8 + 4 * (flags & 1)) if flags & 2 else None)
+            return frames, _number(beginning, place + 8 + 4 * (flags & 1)) if flags & 2 else None
     if (place := frame.find(b"VBRI")) >= 0:
-        return Length(_number(beginning, place + 14), _number(beginning, place + 10))
+        return _number(beginning, place + 14), _number(beginning, place + 10)
     return None
 
 

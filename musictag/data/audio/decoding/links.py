@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO
 
@@ -35,16 +34,11 @@ _ASF_OBJECTS = tuple(
 )
 
 
-@dataclass
-class Layout:
-    """``links`` in order; ``cut``: the file ends before a part that it declares."""
+def find_links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> tuple[list[Link], bool]:
+    """The links of a file of this format in order, and whether it is cut: ends before a part that it declares.
 
-    links: list[Link]
-    cut: bool = False
-
-
-def find_links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> Layout:
-    """Find the links of a file of this format; bytes that belong to none of them are recorded in ``loss``."""
+    Bytes that belong to none of the links are recorded in ``loss``.
+    """
     if form.name in _PIECES:
         return _joined(file, whole, _PIECES[form.name], loss)
     if form is formats.OGG:
@@ -53,8 +47,8 @@ def find_links(file: BinaryIO, form: Format, whole: Link, loss: Loss) -> Layout:
         joints = _mp3_joints if form is formats.MP3 else _flac_joints
         begins = [whole.begin, *sorted(set(joints(file, whole)) - {whole.begin}), whole.end]
         parts = (without_tags(file, Link(*ends)) for ends in pairwise(begins))
-        return Layout([link for link in parts if link.end > link.begin])
-    return Layout([whole])
+        return [link for link in parts if link.end > link.begin], False
+    return [whole], False
 
 
 def _mp3_joints(file: BinaryIO, whole: Link) -> Iterator[int]:
@@ -139,7 +133,7 @@ _PIECES: dict[str, _Piece] = {
 }
 
 
-def _joined(file: BinaryIO, whole: Link, piece: _Piece, loss: Loss) -> Layout:
+def _joined(file: BinaryIO, whole: Link, piece: _Piece, loss: Loss) -> tuple[list[Link], bool]:
     """Find links in files made of parts that each declare their size."""
     links, begin, place = [], whole.begin, whole.begin
     cut = False
@@ -155,10 +149,10 @@ def _joined(file: BinaryIO, whole: Link, piece: _Piece, loss: Loss) -> Layout:
         cut = size is not None and place + size > whole.end
         place = whole.end if size is None else min(place + size, whole.end)
     loss.bytes += whole.end - place
-    return Layout([*links, Link(begin, place)], cut)
+    return [*links, Link(begin, place)], cut
 
 
-def _ogg(file: BinaryIO, whole: Link, loss: Loss) -> Layout:
+def _ogg(file: BinaryIO, whole: Link, loss: Loss) -> tuple[list[Link], bool]:
     """Find links in Ogg pages: those that begin a stream also begin a link, unless they are adjacent."""
     links, begin, place = [], whole.begin, whole.begin
     beginning, ended, cut = True, False, False
@@ -179,4 +173,4 @@ def _ogg(file: BinaryIO, whole: Link, loss: Loss) -> Layout:
         cut = place > whole.end
     if not (ended or cut):
         loss.remarks.append("nothing marks the end of the song: the file may be cut short")
-    return Layout([*links, Link(begin, whole.end)], cut)
+    return [*links, Link(begin, whole.end)], cut

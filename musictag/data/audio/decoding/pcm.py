@@ -32,7 +32,9 @@ def plain_blocks(file: BinaryIO | Window) -> Iterator[Block]:
     """
     if isinstance(file, Window):
         with _opened(file) as sound:
-            yield from _all_blocks(sound)
+            for block in _all_blocks(sound):
+                file.found_audio()
+                yield block
         return
     descriptor = os.dup(file.fileno())  # not the name, from which libsndfile would guess
     place = os.lseek(descriptor, 0, os.SEEK_CUR)  # of both: ``file`` relies on it for what it has buffered

@@ -85,6 +85,14 @@ def test_what_declares_no_length_is_read_to_its_end(data: bytes, tmp_path: Path)
     assert note == ""
 
 
+def test_a_long_stream_is_audio_and_no_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoders that read on and on without finding audio are stopped; one that finds it is not."""
+    monkeypatch.setattr("musictag.data.audio.decoding.window._MOST_WITHOUT_AUDIO", 50_000)
+    monkeypatch.setattr("musictag.data.audio.decoding.pcm._BLOCK_VALUES", 10_000)
+    for data, times in ((UNDECLARED["both 0"], 1), (wav() + wav(), 2)):
+        np.testing.assert_array_equal(read_bytes(data, tmp_path)[0], np.tile(NOISE, times))
+
+
 @pytest.mark.parametrize("data", [wav(NOISE[:0]), wav(NOISE[:0], data=0) + chunk(b"LIST", 40)], ids=range(2))
 def test_a_wav_without_a_sample_is_empty(data: bytes, tmp_path: Path) -> None:
     with pytest.raises(SongError, match="empty: no samples"):
