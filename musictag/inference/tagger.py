@@ -75,30 +75,6 @@ class Confident(NamedTuple):
     why: str | None
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A module whose output can be embedded.
-
-    ``shape`` is that of its output for one patch, ``channels`` the axis that becomes H (0: first); the others are
-    averaged. ``kind`` is the module's class.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    channels: int = 0
-
-    @property
-    def size(self) -> int:
-        """H."""
-        return self.shape[self.channels]
-
-    def vectors(self, output: Tensor) -> Tensor:
-        """The module's output for B patches -> B×H float32, copied where a later layer could change it in place."""
-        output = output.float()
-        return output.clone() if output.ndim == 2 else output.movedim(self.channels + 1, 1).flatten(2).mean(-1)
-
-
 class SongEmbedder(ABC):
     """Songs -> features from one layer of a tagger. ``patch_seconds``: length behind one row; None: the whole song."""
 
