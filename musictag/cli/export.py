@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=song_argument,
         metavar="FILE",
-        help="compare the scores of this song (repeatable; default: a synthesised clip)",
+        help="compare the scores of this song (repeatable; default: songs of the run's data set, if they are prepared "
+        "here, else a synthesised clip)",
     )
     parser.add_argument("--licence", metavar="TEXT", help="the licence of the weights, for the certificate")
     parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help="as for `musictag tag`")
@@ -67,11 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
     with importing():
         from musictag.experiment.builders import build_source
         from musictag.experiment.compose import configuration
-        from musictag.experiment.evaluation import common_tags, read_names
+        from musictag.experiment.evaluation import common_tags, read_names, songs_of_run
         from musictag.experiment.int8 import in_int8
         from musictag.inference.export import FORMATS, export
         from musictag.inference.load import load
         from musictag.inference.network_tagger import NetworkTagger
+        from musictag.models.pretrained import locate
 
     path = Path(arguments.out)
     if path.suffix != FORMATS[arguments.format]:
@@ -87,8 +89,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if config is not None:  # tags in common are missed before the work
         common_tags(tagger, build_source(config).manifest(), names)
-    songs = [_read(tagger, song) for song in arguments.song]
-    made = export(tagger, arguments.format, songs, arguments.licence, arguments.log_mel)
+    songs, compared_on = [_read(tagger, song) for song in arguments.song], ""
+    if not songs:
+        songs, compared_on = songs_of_run(tagger, locate(arguments.model).parent)
+    made = export(tagger, arguments.format, songs, arguments.licence, arguments.log_mel, compared_on)
     if config is not None:
         limit = _MAX_LOSS if arguments.max_loss is None else arguments.max_loss
         made = in_int8(made, config, names, limit)

@@ -23,6 +23,8 @@ from musictag.data.audio.decode import resample, to_float, to_int16
 from musictag.data.datasets import Source
 from musictag.data.manifest import Manifest
 from musictag.data.preparation.prepare import Prepared, prepare
+from musictag.data.store.folder import prepared_folder
+from musictag.data.store.store import Store
 from musictag.evaluation.calibration import calibration_summary
 from musictag.evaluation.plots import plot_tags
 from musictag.evaluation.song_metrics import song_metrics
@@ -121,6 +123,19 @@ def prepared_songs(source: Source, manifest: Manifest, config: dict[str, Any]) -
         max_bad_fraction=config["data"]["max_bad_fraction"],
         sample_rate=_RATE,
     )
+
+
+def songs_of_run(tagger: Tagger, run_dir: Path, number: int = 8) -> tuple[list[np.ndarray], str]:
+    """Some songs of the data set that a run was trained on, int16 N at the rate of ``tagger``, and what they are;
+    none if ``run_dir`` is not that of a run, or its prepared audio is not here."""
+    try:
+        config = read_json(run_dir / "config.json", _MAX_BYTES)
+        source = build_source(config)
+        store = Store(prepared_folder(source, config["data_dir"]))
+        songs = [heard(tagger, store.read(row)) for row in np.linspace(0, len(store) - 1, number).astype(int)]
+    except (OSError, ValueError, KeyError, TypeError, MusictagError):
+        return [], ""
+    return songs, f"{len(songs)} songs of {source.name}"
 
 
 def heard(tagger: Tagger, audio: np.ndarray) -> np.ndarray:

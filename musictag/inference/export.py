@@ -81,13 +81,15 @@ def export(
     songs: Iterable[np.ndarray] = (),
     licence: str | None = None,
     log_mel: str = "inside",
+    compared_on: str = "",
 ) -> Exported:
     """The network of ``tagger`` in one of FORMATS.
 
     It takes float32 waveforms in [-1, 1] at the rate of the tagger, B×N, and returns scores, B×K, for any number of
     patches and, where the network allows it, for any length from that of a patch on. With ``log_mel="apart"`` it takes
     the log-mel spectrogram, B×F×T, which the certificate describes; any normalisation of it stays inside. ``songs``,
-    mono int16 samples at that rate, are scored by both for the certificate; without, a synthesised clip is.
+    mono int16 samples at that rate, are scored by both for the certificate, which says ``compared_on``; without, a
+    synthesised clip is.
 
     Raises MusictagError if the network cannot be exported, and for a difference above TOLERANCE.
     """
@@ -107,7 +109,7 @@ def export(
         **({LOG_MEL: before.settings} if is_apart else {}),
         "family": tagger.family,
         "licence": licence or tagger.facts.get("licence"),
-        "compared_on": f"{len(songs)} songs" if songs else "a synthesised clip",
+        "compared_on": compared_on or (f"{len(songs)} songs" if songs else "a synthesised clip"),
     }
     for length in ("fixed",) if network.backend.fixed_length else ("free", "fixed"):
         certificate["length"] = length

@@ -88,3 +88,15 @@ def test_without_tags_in_common_nothing_is_exported(
     model = save(tmp_path / "tagger.safetensors", network(3))
     assert main(["export", model, "-o", str(tmp_path / "x.onnx"), "--int8", str(tiny_catalogue)]) == 1
     assert "tagger and data set have no tag in common (slow" in capsys.readouterr().err
+
+
+def test_without_songs_those_of_the_run_are_compared(
+    trained: tuple[str, list[str]], tiny_catalogue: Path, tmp_path: Path
+) -> None:
+    folder, _ = trained
+    out = tmp_path / "x.onnx"
+    assert main(["export", folder, "-o", str(out)]) == 0
+    assert musictag.load(out).certificate["compared_on"] == "8 songs of catalogue"
+    tiny_catalogue.unlink()
+    assert main(["export", folder, "-o", str(out)]) == 0
+    assert musictag.load(out).certificate["compared_on"] == "a synthesised clip"
