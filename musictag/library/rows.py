@@ -79,16 +79,23 @@ class CsvLines(Lines):
 
     def line(self, row: Row) -> str:
         scores = ["" if np.isnan(score) else round(float(score), _DIGITS) for score in row.scores]
-        return _csv([f"./{row.path}" if row.path.startswith(_FORMULA_SIGNS) else row.path, *scores, *row[1:-1]])
+        return _csv([f"./{row.path}" if _is_formula(row.path) else row.path, *scores, *row[1:-1]])
 
     def row(self, line: str) -> Row:
         ((path, *cells),) = csv.reader([line])
         if len(cells) != len(self._tags) + len(ABOUT):
             raise ValueError(f"a line has {len(cells) + 1} cells")
         *scores, content, size, modified, analysis = cells
-        path = path[2:] if path[2:].startswith(_FORMULA_SIGNS) else path
+        path = path[2:] if path.startswith("./") and _is_formula(path) else path
         scores = np.array([float(cell or "nan") for cell in scores], np.float32)
         return Row(path, content, int(size), int(modified), analysis, scores)
+
+
+def _is_formula(path: str) -> bool:
+    """Whether a spreadsheet would take it for one, behind any number of ``./``: reading takes one away again."""
+    while path.startswith("./"):
+        path = path[2:]
+    return path.startswith(_FORMULA_SIGNS)
 
 
 def _csv(cells: Sequence[object]) -> str:

@@ -152,14 +152,18 @@ class _Handler(BaseHTTPRequestHandler):
         end = time.monotonic() + _UPLOAD_SECONDS
         with tempfile.TemporaryDirectory(prefix="musictag-") as folder:
             path = Path(folder, "song")  # never a name from outside
-            with path.open("wb") as file:
-                while length and time.monotonic() < end and (block := self.rfile.read1(min(length, _BLOCK))):
-                    file.write(block)
-                    length -= len(block)
-            if length:
-                return None
             try:
+                with path.open("wb") as file:
+                    while length and time.monotonic() < end and (block := self.rfile.read1(min(length, _BLOCK))):
+                        file.write(block)
+                        length -= len(block)
+                if length:
+                    return None
                 page = self.server.analyse(path, name)
+            except ConnectionError:
+                return None
+            except OSError as error:  # such as a full disk
+                return HTTPStatus.INSUFFICIENT_STORAGE, f"The song cannot be kept here: {error.strerror or error}."
             except TooLong:
                 return HTTPStatus.UNPROCESSABLE_ENTITY, f"Longer than {self.server.minutes:g} minutes."
             except (MusictagError, SongError) as error:

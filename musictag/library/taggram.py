@@ -86,12 +86,12 @@ def taggram_picture(heard: Heard, name: str) -> bytes:
 
 def _mel_decibels(heard: Heard) -> np.ndarray:
     """Bands × columns, at most _COLUMNS of them, in dB below the loudest."""
-    waveform = torch.from_numpy(heard.audio).float() / 32768
-    if len(waveform) < _WINDOW:
-        waveform = torch.nn.functional.pad(waveform, (0, _WINDOW - len(waveform)))
-    hop = max(_WINDOW // 4, len(waveform) // _COLUMNS)
-    mel = MelSpectrogram(heard.sample_rate, n_fft=_WINDOW, hop_length=hop, n_mels=_BANDS)(waveform)
-    decibels = 10 * torch.log10(mel.clamp(min=1e-10))
+    audio = np.pad(heard.audio, (0, max(0, _WINDOW - len(heard.audio))))
+    hop = max(_WINDOW // 4, len(audio) // _COLUMNS)
+    # one window for each column: of a long song, most samples are in none
+    windows = np.lib.stride_tricks.sliding_window_view(audio, _WINDOW)[::hop].astype(np.float32) / 32768
+    mel = MelSpectrogram(heard.sample_rate, n_fft=_WINDOW, hop_length=_WINDOW, n_mels=_BANDS, center=False)
+    decibels = 10 * torch.log10(mel(torch.from_numpy(windows))[:, :, 0].T.clamp(min=1e-10))
     return decibels.clamp(min=decibels.max() - 80).numpy()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import re
@@ -83,6 +84,16 @@ def test_what_is_refused(demo: Demo, tmp_path: Path) -> None:
     status, told = ask(demo, "POST", "/song", b"RIFF" + bytes(1000), X_Name="x.wav")
     assert status == 422
     assert str(tmp_path) not in told
+
+
+def test_a_disk_without_room_is_told(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(Demo, "analyse", full)
+        assert ask(demo, "POST", "/song", b"x") == (507, "The song cannot be kept here: No space left on device.")
+    assert ask(demo, "POST", "/song", b"x")[0] == 422
 
 
 @pytest.mark.parametrize(

@@ -167,3 +167,12 @@ def test_playlists(tmp_path: Path) -> None:
     (lists / "Jazz.m3u8").write_text("#EXTM3U\nmine.mp3\n")
     with pytest.raises(MusictagError, match=r"Jazz\.m3u8 was not written by musictag"):
         write_playlists(str(lists), songs)
+
+
+@pytest.mark.parametrize("path", ["=x.mp3", "./=x.mp3", "././@x.mp3", "./x.mp3", "../=x.mp3", "/=x.mp3"])
+def test_a_path_that_looks_like_a_formula_is_read_back_as_it_was(path: str, tmp_path: Path) -> None:
+    file = started(tmp_path / "t.csv")
+    file.add(path, "key", 1, 1, SCORES)
+    file.close()
+    assert not (tmp_path / "t.csv").read_text().splitlines()[1].startswith(("=", "@"))
+    assert started(tmp_path / "t.csv").unchanged(path, 1, 1) is not None
