@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from musictag.common.errors import MusictagError
-from musictag.common.text import is_one_line
+from musictag.common.text import is_one_line, listed
 
 SPLITS = ("train", "validation", "test")
 #: Songs whose tags are not looked at: a teacher alone makes use of them.
@@ -181,8 +181,7 @@ class _Problems:
         self.lines.extend(lines[: _SHOWN_PROBLEMS - len(self.lines)])
 
     def __str__(self) -> str:
-        more = self.count - len(self.lines)
-        return "\n".join(f"  {line}" for line in [*self.lines, *([f"... and {more} more"] if more else [])])
+        return listed(self.lines, self.count)
 
 
 def _check_tags(tags: tuple[Tag, ...], problems: _Problems) -> None:

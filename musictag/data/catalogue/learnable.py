@@ -12,6 +12,7 @@ import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.common.progress import tell
+from musictag.common.text import some
 from musictag.data.catalogue.tables import ONLY_ONES
 from musictag.data.manifest import Manifest, Tag
 
@@ -134,6 +135,5 @@ def _unknown(unknown: Sequence[str], names: Sequence[str], data: str) -> str:
         found = [key for key in alike if word in key] or difflib.get_close_matches(word, alike)
         meant |= dict.fromkeys(alike[key] for key in found[:_GUESSES])
     guess = f"; did you mean {' or '.join(meant)}?" if meant else "."
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     absent = ", ".join(map(str, unknown))
-    return f"data.tags: {data} has no tag {absent}{guess} Its tags: {', '.join(names[:_SHOWN])}{more}"
+    return f"data.tags: {data} has no tag {absent}{guess} Its tags: {some(names, _SHOWN)}"

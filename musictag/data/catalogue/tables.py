@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from musictag.common.errors import MusictagError
 from musictag.common.parquet import flat_column, open_parquet
+from musictag.common.text import listed
 from musictag.data.catalogue.dialect import DELIMITERS, Dialect, dialect_of
 
 #: The Million Song Dataset with all of its tags would have half a million columns; nobody trains on that many.
@@ -142,12 +143,6 @@ def emptied(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Text without surrounding spaces, null for empty cells."""
     column = pc.utf8_trim_whitespace(_as_text(column))
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
-
-
-def listed(lines: Sequence[str], count: int | None = None, shown: int = _SHOWN) -> str:
-    """The first of ``count`` lines, one per line, and how many more there are."""
-    more = (len(lines) if count is None else count) - min(len(lines), shown)
-    return "\n".join(f"  {line}" for line in [*lines[:shown], *([f"... and {more:,} more"] if more else [])])
 
 
 class Cells:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from musictag.common.errors import MusictagError
 from musictag.common.progress import tell
-from musictag.common.text import as_list, is_one_line
+from musictag.common.text import as_list, is_one_line, some
 from musictag.data.catalogue.columns import ARTIST, kind_of
 from musictag.data.catalogue.names import DIFFER_LITTLE, listed_alike
 from musictag.data.catalogue.paths import relative_paths
@@ -24,7 +24,7 @@ from musictag.data.catalogue.tables import ONLY_ONES, catalogue_command, column_
 from musictag.data.datasets.audio_files import AudioFiles
 from musictag.data.manifest import KINDS, RESERVED_COLUMNS, SPLITS, UNLABELLED, Manifest, Tag
 
-_NAMES_SHOWN = 8
+_SHOWN = 8
 
 
 class CatalogueFile(AudioFiles):
@@ -121,7 +121,9 @@ class CatalogueFile(AudioFiles):
         """Warnings about what is allowed but rarely intended."""
         lines = [f"tags {DIFFER_LITTLE}: {same}" for same in listed_alike(tag.name for tag in manifest.tags)]
         if ones := only_ones(manifest):
-            lines.append(f"{_some(ones)}: {ONLY_ONES}, or use this command to write it: {catalogue_command(self.path)}")
+            lines.append(
+                f"{some(ones, _SHOWN)}: {ONLY_ONES}, or use this command to write it: {catalogue_command(self.path)}"
+            )
         return lines
 
 
@@ -189,7 +191,7 @@ def about_splits(manifest: Manifest, how: str) -> list[str]:
         for split, there in rows.items():
             if not (examples & there).any():
                 lacking[split].append(tag.name)
-    lines += [f"no song of {split} has: {_some(tags)}" for split, tags in lacking.items() if tags]
+    lines += [f"no song of {split} has: {some(tags, _SHOWN)}" for split, tags in lacking.items() if tags]
     return lines
 
 
@@ -205,7 +207,7 @@ def _about_songs(path: Path, manifest: Manifest, group: str | None) -> str:
 def _about_tags(tags: Sequence[Tag], inferred: Sequence[Tag]) -> list[str]:
     by_kind = {kind: [tag.name for tag in tags if tag.kind == kind] for kind in KINDS}
     lines = [
-        f"{len(names)} {kind} tag{'s' if len(names) > 1 else ''}: {_some(names)}"
+        f"{len(names)} {kind} tag{'s' if len(names) > 1 else ''}: {some(names, _SHOWN)}"
         for kind, names in by_kind.items()
         if names
     ]
@@ -213,8 +215,3 @@ def _about_tags(tags: Sequence[Tag], inferred: Sequence[Tag]) -> list[str]:
         example = f"'data.tags={{{inferred[0].name}:{inferred[0].kind},...}}'"
         lines.append(f"kinds inferred from the values; {example} chooses tags and their kinds")
     return lines
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
