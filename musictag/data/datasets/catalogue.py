@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +14,13 @@ import pyarrow.compute as pc
 
 from musictag.common.errors import MusictagError
 from musictag.common.progress import tell
-from musictag.common.text import as_list, is_one_line, some
+from musictag.common.text import as_list, is_one_line, listed, some
 from musictag.data.catalogue.columns import ARTIST, kind_of
+from musictag.data.catalogue.learnable import chosen_tags, examples, only_ones
 from musictag.data.catalogue.names import DIFFER_LITTLE, listed_alike
 from musictag.data.catalogue.paths import relative_paths
 from musictag.data.catalogue.splits import SavedSplit
-from musictag.data.catalogue.tables import ONLY_ONES, catalogue_command, column_names, emptied, listed, read_columns
+from musictag.data.catalogue.tables import ONLY_ONES, catalogue_command, column_names, emptied, read_columns
 from musictag.data.datasets.audio_files import AudioFiles
 from musictag.data.manifest import KINDS, RESERVED_COLUMNS, SPLITS, UNLABELLED, Manifest, Tag
 
@@ -120,29 +120,12 @@ class CatalogueFile(AudioFiles):
     def _doubts(self, manifest: Manifest) -> list[str]:
         """Warnings about what is allowed but rarely intended."""
         lines = [f"tags {DIFFER_LITTLE}: {same}" for same in listed_alike(tag.name for tag in manifest.tags)]
-        if ones := only_ones(manifest):
+        known = manifest.labelled()
+        if ones := [tag.name for tag in manifest.tags if only_ones(tag, known.values(tag.name))]:
             lines.append(
                 f"{some(ones, _SHOWN)}: {ONLY_ONES}, or use this command to write it: {catalogue_command(self.path)}"
             )
         return lines
-
-
-def chosen_tags(tags: object) -> Any:
-    """``data.tags`` with names as text, as in the table: 1990 is a name, too, and a single name becomes a list."""
-    if isinstance(tags, Mapping):
-        return {str(tag): kind for tag, kind in tags.items()}
-    return [str(tag) for tag in as_list(tags)] if tags not in (None, "") else None
-
-
-def only_ones(manifest: Manifest) -> list[str]:
-    """Tags that are known or unknown for each song, but never known to be absent."""
-    lacking = []
-    for tag in manifest.tags:
-        values = manifest.values(tag.name)
-        known = values[~np.isnan(values)]
-        if tag.kind == "classification" and 0 < len(known) < len(values) and (known == 1).all():
-            lacking.append(tag.name)
-    return lacking
 
 
 def choose_columns(
@@ -179,19 +162,14 @@ def choose_columns(
 
 def about_splits(manifest: Manifest, how: str) -> list[str]:
     """Songs per split, the origin of the split, and tags without examples in some split."""
-    splits = manifest.column("split").to_numpy(zero_copy_only=False)
-    rows = {split: splits == split for split in SPLITS}
-    lines = [f"{how}: " + ", ".join(f"{split} {int(there.sum()):,}" for split, there in rows.items())]
-    if without := int((splits == UNLABELLED).sum()):
+    parts = {split: manifest.split(split) for split in (*SPLITS, UNLABELLED)}
+    lines = [f"{how}: " + ", ".join(f"{split} {len(parts[split]):,}" for split in SPLITS)]
+    if without := len(parts[UNLABELLED]):
         lines[0] += f", {UNLABELLED} {without:,} (for a teacher; their tag cells are not read)"
-    lacking: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for tag in manifest.tags:
-        values = manifest.values(tag.name)
-        examples = values == 1 if tag.kind == "classification" else ~np.isnan(values)
-        for split, there in rows.items():
-            if not (examples & there).any():
-                lacking[split].append(tag.name)
-    lines += [f"no song of {split} has: {some(tags, _SHOWN)}" for split, tags in lacking.items() if tags]
+    for split in SPLITS:
+        counts = {tag.name: [*examples(tag, parts[split].values(tag.name)).values()] for tag in manifest.tags}
+        if lacking := [tag for tag, (having, *_) in counts.items() if not having]:
+            lines.append(f"no song of {split} has: {some(lacking, _SHOWN)}")
     return lines
 
 
