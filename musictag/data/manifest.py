@@ -23,6 +23,8 @@ UNLABELLED = "unlabelled"
 KINDS = ("classification", "regression")
 TEXT_COLUMNS = ("song_id", "path", "split", "group")
 RESERVED_COLUMNS = (*TEXT_COLUMNS, "duration")
+#: What no song_id or path may hold: a carriage return would end a row of the tables that musictag writes.
+UNWRITABLE = r"[\x00\r]"
 _SHOWN_PROBLEMS = 20
 
 
@@ -242,7 +244,8 @@ def _check_rows(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> 
     for name, column in texts.items():
         report(name, pc.not_equal(pc.utf8_trim_whitespace(column), ""), "is empty")
     for name in ("song_id", "path"):
-        report(name, pc.invert(pc.match_substring(texts[name], "\0")), "holds a NUL byte, which is not allowed")
+        wrong = pc.match_substring_regex(texts[name], UNWRITABLE)
+        report(name, pc.invert(wrong), "holds a NUL byte or a carriage return, which is not allowed")
     ids = texts["song_id"]
     first_rows = np.unique(pc.index_in(ids, pc.unique(ids)).to_numpy(), return_index=True)[1]
     is_first = np.zeros(len(ids), dtype=bool)

@@ -23,7 +23,7 @@ from musictag.data.catalogue.problems import _SHOWN, Report, Rows
 from musictag.data.catalogue.splits import SavedSplit
 from musictag.data.catalogue.tables import Cells, catalogue_command, emptied
 from musictag.data.datasets.catalogue import chosen_tags
-from musictag.data.manifest import RESERVED_COLUMNS, SPLITS, UNLABELLED
+from musictag.data.manifest import RESERVED_COLUMNS, SPLITS, UNLABELLED, UNWRITABLE
 
 
 def check(
@@ -52,9 +52,11 @@ def check(
     rows = Rows(report, cells, places)
     song_ids = rows.text("song_id", needed=True)
     if song_ids is not None:
+        _unwritable(report, rows, song_ids, "song_id")
         _repeated(report, rows, song_ids, "song_id already used above")
     paths = rows.text("path", needed=True)
     if paths is not None:
+        _unwritable(report, rows, paths, "path")
         root = Path(report.path.parent if root is None else root)
         repeated = check_files(report, rows, paths, root)
         _repeated(report, rows, repeated, "file already named above")
@@ -125,6 +127,14 @@ def _repeated(report: Report, rows: Rows, texts: pa.ChunkedArray, what: str) -> 
         lines = rows.lines(texts, again)
         first_rows = [rows.number(firsts[codes[at]]) for at in again[:_SHOWN]]
         report.error(what, [f"{line}, as row {row}" for line, row in zip(lines, first_rows, strict=True)], len(again))
+
+
+def _unwritable(report: Report, rows: Rows, texts: pa.ChunkedArray, column: str) -> None:
+    wrong = np.flatnonzero(pc.fill_null(pc.match_substring_regex(texts, UNWRITABLE), False).to_numpy())
+    if len(wrong):
+        report.error(
+            f"cells in column {column} with a NUL byte or a carriage return", rows.lines(texts, wrong), len(wrong)
+        )
 
 
 def _splits(report: Report, rows: Rows) -> np.ndarray | None:

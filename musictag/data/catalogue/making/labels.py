@@ -98,8 +98,8 @@ def _unusable(path: str, real_root: str, inside: dict[str, bool]) -> str | None:
         path.encode()
     except UnicodeEncodeError:
         return "files whose names are not UTF-8, which no table can hold: rename them"
-    if "\0" in path:
-        return "paths with a NUL byte"
+    if "\0" in path or "\r" in path:
+        return "paths with a NUL byte or a carriage return"
     problem = file_problem(path, real_root, inside)
     if problem == "link":
         return f"links that lead out of {real_root} (use the folder that really holds the files, also as --root)"
