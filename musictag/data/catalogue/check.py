@@ -21,7 +21,7 @@ from musictag.data.catalogue.columns import ARTIST
 from musictag.data.catalogue.names import DIFFER_LITTLE, listed_alike
 from musictag.data.catalogue.problems import _SHOWN, Report, Rows
 from musictag.data.catalogue.splits import SavedSplit
-from musictag.data.catalogue.tables import Cells, catalogue_command, emptied
+from musictag.data.catalogue.tables import Cells, catalogue_command, emptied, unlabelled
 from musictag.data.datasets.catalogue import chosen_tags
 from musictag.data.manifest import RESERVED_COLUMNS, SPLITS, UNLABELLED, UNWRITABLE
 
@@ -138,7 +138,8 @@ def _unwritable(report: Report, rows: Rows, texts: pa.ChunkedArray, column: str)
 
 
 def _splits(report: Report, rows: Rows) -> np.ndarray | None:
-    """The number of each song's split (int8, -1: none), or None if there is no such column."""
+    """The number of each song's split (int8, -1: none), or None if there is no such column. Tags of unlabelled songs
+    are not read from here on."""
     texts = rows.text("split", needed=True)
     if texts is None:
         saved = SavedSplit(report.path).path
@@ -148,16 +149,16 @@ def _splits(report: Report, rows: Rows) -> np.ndarray | None:
         )
         return None
     codes = pc.fill_null(pc.index_in(texts, pa.array(SPLITS)), -1).to_numpy().astype(np.int8)
-    unlabelled = pc.fill_null(pc.equal(texts, UNLABELLED), False).to_numpy()
+    rows.unread = without = unlabelled(texts)
     written = pc.fill_null(pc.utf8_trim_whitespace(texts), "").to_numpy() != ""
-    unknown = np.flatnonzero((codes < 0) & written & ~unlabelled)
+    unknown = np.flatnonzero((codes < 0) & written & ~without)
     if len(unknown):
         what = f"split is not one of {', '.join((*SPLITS, UNLABELLED))} (spelled like this, without spaces)"
         report.error(what, rows.lines(texts, unknown), len(unknown))
     songs = {split: int((codes == number).sum()) for number, split in enumerate(SPLITS)}
     if empty := [split for split, count in songs.items() if not count]:
         report.error("splits without songs; training needs all three", empty)
-    songs |= {UNLABELLED: int(unlabelled.sum())} if unlabelled.any() else {}
+    songs |= {UNLABELLED: int(without.sum())} if without.any() else {}
     report.notes.append("column split: " + ", ".join(f"{split} {count:,}" for split, count in songs.items()))
     return codes
 

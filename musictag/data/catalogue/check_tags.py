@@ -34,6 +34,7 @@ def check_tags(report: Report, rows: Rows, tags: Mapping[str, str | None], split
     problems: dict[str, list[str]] = {kind: [] for kind in _CELLS}
     counts = dict.fromkeys(_CELLS, 0)
     words, odd, not_numbers, lacking = [], [], [0, []], _Lacking()
+    labelled = slice(None) if rows.unread is None else ~rows.unread
     kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for tag, declared in tags.items():
         column, others, cells = rows.numbers(tag)
@@ -66,7 +67,7 @@ def check_tags(report: Report, rows: Rows, tags: Mapping[str, str | None], split
             odd += [f"{line}, in a tag that is otherwise 0 and 1" for line in rows.lines(cells, between, tag)]
         kinds[kind].append(tag)
         if not outside.any():  # the values outside have been reported
-            lacking.look_at(Tag(tag, kind), values, splits)
+            lacking.look_at(Tag(tag, kind), values[labelled], None if splits is None else splits[labelled])
     if words:
         report.error(
             "columns without numbers. If their words are tags (rock, or rock;pop), this makes a column for each: "

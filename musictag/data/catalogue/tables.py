@@ -18,6 +18,7 @@ from musictag.common.errors import MusictagError
 from musictag.common.parquet import flat_column, open_parquet
 from musictag.common.text import listed
 from musictag.data.catalogue.dialect import DELIMITERS, Dialect, dialect_of
+from musictag.data.manifest import UNLABELLED
 
 #: The Million Song Dataset with all of its tags would have half a million columns; nobody trains on that many.
 MAX_COLUMNS = 10_000
@@ -83,15 +84,17 @@ def _dialect(path: Path) -> Dialect:
 def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> dict[str, pa.ChunkedArray]:
     """Columns by name: ``texts`` as strings, so that identifiers like 007 survive, ``numbers`` as float32.
 
-    Empty cells are null in ``numbers`` and "" or null in ``texts``; ``as_numbers`` says what else is a number. Raises
-    MusictagError for a file that cannot be read, and lists the rows whose cells are not numbers.
+    Empty cells are null in ``numbers`` and "" or null in ``texts``; ``as_numbers`` says what else is a number. If
+    ``split`` is one of ``texts``, the tags of unlabelled songs are null, whatever their cells say. Raises MusictagError
+    for a file that cannot be read, and lists the rows whose cells are not numbers.
     """
     try:
         if path.suffix.lower() == ".parquet":
             # column by column, so that a million songs with float64 tags are not in memory twice
             file = open_parquet(path)
             columns = {name: _as_text(_column(file, name)) for name in texts}
-            return columns | _all_numbers(path, {name: _column(file, name) for name in numbers})
+            unread = unlabelled(columns.get("split"))
+            return columns | _all_numbers(path, {name: _column(file, name) for name in numbers}, unread)
         types, dialect = dict.fromkeys(texts, pa.string()), _dialect(path)
         try:
             table = _read_csv(path, dialect, types | dict.fromkeys(numbers, pa.float32()))
@@ -100,8 +103,9 @@ def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> di
             table = _read_csv(path, dialect, types | dict.fromkeys(numbers, pa.string()))
     except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
         raise _unreadable(path, error) from error
-    read = _all_numbers(path, {name: table[name] for name in numbers}, dialect.decimal_comma)
-    return {name: table[name] for name in texts} | read
+    columns = {name: table[name] for name in texts}
+    unread = unlabelled(columns.get("split"))
+    return columns | _all_numbers(path, {name: table[name] for name in numbers}, unread, dialect.decimal_comma)
 
 
 def _column(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
@@ -137,6 +141,21 @@ def as_numbers(
         values = pa.array(distinct, pa.float32()).take(cells.indices)
         wrong = pc.and_(pc.is_valid(cells), pc.is_null(values))
         return pa.chunked_array([values]), np.flatnonzero(wrong.to_numpy(zero_copy_only=False))
+
+
+def numbers_of(
+    name: str, column: pa.ChunkedArray, unread: np.ndarray | None, decimal_comma: bool = False
+) -> tuple[pa.ChunkedArray, np.ndarray]:
+    """``as_numbers`` of the column ``name``; ``unread`` rows (booleans; None: none) have no tags, but a duration."""
+    values, others = as_numbers(column, name != "duration", decimal_comma)
+    if unread is None or not unread.any() or name == "duration":
+        return values, others
+    return pc.if_else(pa.array(unread), pa.scalar(None, pa.float32()), values), others[~unread[others]]
+
+
+def unlabelled(splits: pa.ChunkedArray | None) -> np.ndarray | None:
+    """The rows with the split unlabelled, as booleans; None without ``splits``."""
+    return None if splits is None else pc.fill_null(pc.equal(splits, UNLABELLED), False).to_numpy()
 
 
 def emptied(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -225,11 +244,11 @@ def _read_csv(
 
 
 def _all_numbers(
-    path: Path, columns: dict[str, pa.ChunkedArray], decimal_comma: bool = False
+    path: Path, columns: dict[str, pa.ChunkedArray], unread: np.ndarray | None, decimal_comma: bool = False
 ) -> dict[str, pa.ChunkedArray]:
     numbers, wrong = {}, {}
     for name, column in columns.items():
-        numbers[name], rows = as_numbers(column, name != "duration", decimal_comma)
+        numbers[name], rows = numbers_of(name, column, unread, decimal_comma)
         if len(rows):
             wrong[name] = rows
     # titles, albums, genres as words: not a tag with a typo

@@ -87,9 +87,6 @@ class CatalogueFile(AudioFiles):
         columns["group"] = emptied(read[group]) if group else pa.nulls(length, pa.string())
         columns["duration"] = read.get("duration", pa.nulls(length, pa.float32()))
         columns |= {name: read[name] for name in names}
-        if "split" in read:
-            labelled = pc.fill_null(pc.not_equal(read["split"], UNLABELLED), True)
-            columns |= {name: pc.if_else(labelled, columns[name], pa.scalar(None, pa.float32())) for name in names}
         given = self._tags if isinstance(self._tags, Mapping) else {}
         tags = [Tag(name, given.get(name) or kind_of(columns[name])) for name in names]
         # without a column split, everything is checked before songs are assigned and a split is saved
