@@ -17,13 +17,13 @@ from musictag.common.errors import MusictagError
 from musictag.common.text import quantity
 from musictag.data.catalogue.check_files import check_copies, check_files
 from musictag.data.catalogue.check_tags import check_tags
-from musictag.data.catalogue.columns import ARTIST
+from musictag.data.catalogue.columns import group_column, header_problems, meant_names, tag_columns
+from musictag.data.catalogue.learnable import chosen_tags
 from musictag.data.catalogue.names import DIFFER_LITTLE, listed_alike
 from musictag.data.catalogue.problems import _SHOWN, Report, Rows
 from musictag.data.catalogue.splits import SavedSplit
-from musictag.data.catalogue.tables import Cells, catalogue_command, emptied, unlabelled
-from musictag.data.datasets.catalogue import chosen_tags
-from musictag.data.manifest import RESERVED_COLUMNS, SPLITS, UNLABELLED, UNWRITABLE
+from musictag.data.catalogue.tables import Cells, emptied, unlabelled
+from musictag.data.manifest import SPLITS, UNLABELLED, UNWRITABLE
 
 
 def check(
@@ -63,14 +63,13 @@ def check(
     splits = _splits(report, rows)
     if paths is not None and root.is_dir():
         check_copies(report, rows, repeated, root, splits)
-    group = "group" if "group" in places else ARTIST
-    if group in places and group not in (tags or ()):
+    if group := group_column(places, tags):
         _groups(report, emptied(rows.text(group)), splits)
     if "duration" in places:
         _durations(report, rows)
-    names = list(tags) if tags else [name for name in places if name not in (*RESERVED_COLUMNS, group) and name]
-    if not names:
-        report.error("no tag column: add one per tag, with 0, 1, or a value in between")
+    names = tag_columns(places, tags)
+    if spaced := [repr(name) for name in names if name != name.strip() and not tags]:
+        report.warning("tag names with surrounding spaces", spaced)
     if same := listed_alike(names):
         report.warning(f"tags {DIFFER_LITTLE}", same)
     kinds = tags if isinstance(tags, Mapping) else {}
@@ -79,39 +78,14 @@ def check(
 
 
 def _columns(report: Report, cells: Cells, tags: Sequence[str] | Mapping[str, str | None] | None) -> dict[str, int]:
-    """The position of each column. Names with surrounding spaces are reported, and read without them."""
+    """The position of each column. One that must be renamed is read under its new name, to check what it holds."""
+    for what, names in header_problems(report.path, cells.names, tags):
+        report.error(what, names)
+    meant = meant_names(cells.names, tags)
     places: dict[str, int] = {}
-    twice, spaced, spaced_tags, unnamed = [], [], [], []
-    names = set(cells.names)
-    for position, written in enumerate(cells.names):
-        name = written.strip()
-        if name != written and written not in (tags or ()):
-            (spaced if name in RESERVED_COLUMNS else spaced_tags).append(repr(written))
-            if name not in RESERVED_COLUMNS and name in names:
-                name = written  # then it is a different tag, as in training
-        else:
-            name = written
-        if not name:
-            unnamed.append(f"column {position + 1}")
-        elif name in places:
-            twice.append(name)
-        else:
-            places[name] = position
-    if twice:
-        report.error("duplicate column names", twice)
-    if spaced:
-        report.error("column names with surrounding spaces", spaced)
-    if spaced_tags:
-        report.warning("tag names with surrounding spaces", spaced_tags)
-    if unnamed and not tags:
-        report.error("columns without a name (pandas writes one without index=False)", unnamed)
-    if "path" not in places:
-        report.error(
-            f"there is no column path; the columns are {', '.join(cells.names)}. If files and tags are given in "
-            f"another form, this command makes a catalogue: {catalogue_command(report.path)}"
-        )
-    if missing := [tag for tag in tags or () if tag not in places]:
-        report.error("tags without a column", missing)
+    for position, name in enumerate(cells.names):
+        if name.strip():
+            places.setdefault(meant.get(name, name), position)
     return places
 
 

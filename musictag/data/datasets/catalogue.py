@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,14 +14,14 @@ import pyarrow.compute as pc
 from musictag.common.errors import MusictagError
 from musictag.common.progress import tell
 from musictag.common.text import as_list, is_one_line, listed, some
-from musictag.data.catalogue.columns import ARTIST, kind_of
+from musictag.data.catalogue.columns import group_column, header_problems, kind_of, tag_columns
 from musictag.data.catalogue.learnable import chosen_tags, examples, only_ones
 from musictag.data.catalogue.names import DIFFER_LITTLE, listed_alike
 from musictag.data.catalogue.paths import relative_paths
 from musictag.data.catalogue.splits import SavedSplit
 from musictag.data.catalogue.tables import ONLY_ONES, catalogue_command, column_names, emptied, read_columns
 from musictag.data.datasets.audio_files import AudioFiles
-from musictag.data.manifest import KINDS, RESERVED_COLUMNS, SPLITS, UNLABELLED, Manifest, Tag
+from musictag.data.manifest import KINDS, SPLITS, UNLABELLED, Manifest, Tag
 
 _SHOWN = 8
 
@@ -128,33 +127,12 @@ class CatalogueFile(AudioFiles):
 def choose_columns(
     path: Path, header: Sequence[str], tags: Sequence[str] | Mapping[str, str | None] | None
 ) -> tuple[list[str], str | None]:
-    """The tag columns, and the column that holds the groups (None: none).
-
-    Raises MusictagError for a table without paths or tags, for requested tags that it does not have, and for columns
-    without a name or with the same name.
-    """
-    if "path" not in header:
-        raise MusictagError(
-            f"{path} has no column path; its columns are {', '.join(header)}. Required are path and one column per "
-            "tag; song_id, split, group and duration (seconds) are optional. If files and tags are given in another "
-            f"form, this command makes a catalogue: {catalogue_command(path)}"
-        )
-    if twice := sorted(column for column, times in Counter(header).items() if times > 1):
-        raise MusictagError(f"{path}: duplicate column names: {', '.join(twice)}")
-    group = next((column for column in ("group", ARTIST) if column in header and column not in (tags or ())), None)
-    if tags:
-        if unknown := [tag for tag in tags if tag not in header]:
-            raise MusictagError(f"{path} has no tag column {', '.join(unknown)}; its columns are {', '.join(header)}")
-        return list(tags), group
-    names = [column for column in header if column not in (*RESERVED_COLUMNS, group)]
-    if unnamed := [number for number, column in enumerate(header, start=1) if not column.strip()]:
-        raise MusictagError(
-            f"{path}: column {unnamed[0]} has no name; remove it or choose the tags with data.tags=[...] (pandas "
-            "writes such a column without index=False)"
-        )
-    if not names:
-        raise MusictagError(f"{path} has no tag column: add one per tag, with 0, 1, or a value in between")
-    return names, group
+    """The tag columns, and the column that holds the groups (None: none). Raises MusictagError for the first of
+    ``header_problems``."""
+    if problems := header_problems(path, header, tags):
+        what, columns = problems[0]
+        raise MusictagError(f"{path}: {what}" + (f": {', '.join(columns)}" if columns else ""))
+    return tag_columns(header, tags), group_column(header, tags)
 
 
 def about_splits(manifest: Manifest, how: str) -> list[str]:
