@@ -6,6 +6,7 @@ Legend: S songs, K tags.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -205,13 +206,13 @@ def _check_tags(tags: tuple[Tag, ...], problems: _Problems) -> None:
 def _with_types(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> pa.Table:
     """The columns in their order and types."""
     types = dict.fromkeys(TEXT_COLUMNS, pa.string()) | {"duration": pa.float32()} | {t.name: pa.float32() for t in tags}
-    for name in dict.fromkeys(table.column_names):
+    occurring = Counter(table.column_names)
+    for name in occurring:
         if name not in types:
             problems.add(f"column {name!r} is neither a tag nor one of {', '.join(RESERVED_COLUMNS)}")
     columns = {}
     for name, wanted in types.items():
-        times = table.column_names.count(name)
-        if times != 1:
+        if (times := occurring[name]) != 1:
             problems.add(f"column {name!r} occurs {times} times" if times else f"column {name!r} is missing")
             continue
         try:

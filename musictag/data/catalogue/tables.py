@@ -23,8 +23,10 @@ from musictag.data.manifest import UNLABELLED
 #: The Million Song Dataset with all of its tags would have half a million columns; nobody trains on that many.
 MAX_COLUMNS = 10_000
 _SHOWN = 20
+_BLOCK_BYTES = 2**20
 #: How people and programs write 1 and 0; case is ignored.
 ANSWERS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "t": 1.0, "f": 0.0, "y": 1.0, "n": 0.0}
+_CP1252 = "Windows programs often write cp1252, which `iconv -f CP1252 -t UTF-8` turns into UTF-8"
 ONLY_ONES = "columns of 1 or empty cells, which mean unknown. Write 0 for songs that do not have the tag"
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
@@ -232,8 +234,11 @@ def _read_csv(
 
     return pacsv.read_csv(
         path,
-        # row numbers are known only if rows are read one after the other
-        read_options=pacsv.ReadOptions(use_threads=ragged is None, skip_rows=dialect.skipped),
+        read_options=pacsv.ReadOptions(
+            use_threads=ragged is None,  # row numbers are known only if rows are read one after the other
+            skip_rows=dialect.skipped,
+            block_size=max(_BLOCK_BYTES, dialect.header_bytes),  # the first block must hold the whole first row
+        ),
         parse_options=pacsv.ParseOptions(
             delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
         ),
@@ -289,16 +294,15 @@ def _as_number(text: str | None, answers: bool, decimal_comma: bool) -> float | 
 
 
 def _not_utf8(what: str, error: UnicodeDecodeError) -> str:
-    return (
-        f"{what} is not UTF-8 (byte 0x{error.object[error.start]:02x}); Windows programs often write cp1252, "
-        "which `iconv -f CP1252 -t UTF-8` turns into UTF-8"
-    )
+    return f"{what} is not UTF-8 (byte 0x{error.object[error.start]:02x}); {_CP1252}"
 
 
 def _unreadable(path: Path, error: Exception) -> MusictagError:
     reason = " ".join(str(error).split())
     if "straddl" in reason or "out of sync" in reason:
         reason = f"a quotation mark is never closed ({reason})"
+    if "UTF8" in reason:
+        reason += f". {_CP1252}; `musictag data check {shlex.quote(str(path))}` names the rows"
     if "holds lists" in reason:
         reason += f". If they are lists of tags, this command makes a column for each: {catalogue_command(path)}"
     return MusictagError(f"{path} cannot be read as {path.suffix[1:].lower()}: {reason}")
