@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from musictag.common.errors import MusictagError
 from musictag.common.progress import tell
-from musictag.common.text import as_list, is_one_line, listed, some
+from musictag.common.text import as_list, is_one_line, listed, quantity, some
 from musictag.data.catalogue.columns import group_column, header_problems, kind_of, tag_columns
 from musictag.data.catalogue.learnable import chosen_tags, examples, only_ones
 from musictag.data.catalogue.names import DIFFER_LITTLE, listed_alike
@@ -121,6 +121,10 @@ class CatalogueFile(AudioFiles):
             lines.append(
                 f"{some(ones, _SHOWN)}: {ONLY_ONES}, or use this command to write it: {catalogue_command(self.path)}"
             )
+        paths = manifest.column("path")
+        odd = paths.filter(pc.match_substring(paths, "\\"))
+        if len(odd) and not (self.root / odd[0].as_py()).exists():
+            lines.append(f"{quantity(len(odd), 'path')} with backslashes, such as {odd[0]}: use / on every system")
         return lines
 
 
