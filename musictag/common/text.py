@@ -51,8 +51,15 @@ def excerpt(value: object) -> str:
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
-    """The first of ``names``, for messages."""
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+    """The first of ``names`` and how many more there are, for messages."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def listed(lines: Sequence[str], count: int | None = None, shown: int = 20) -> str:
+    """The first of ``count`` lines (None: there are no others), one per line, and how many more there are."""
+    more = (len(lines) if count is None else count) - min(len(lines), shown)
+    return "\n".join(f"  {line}" for line in [*lines[:shown], *([f"... and {more:,} more"] if more else [])])
 
 
 def reason(error: BaseException) -> str:

@@ -6,6 +6,7 @@ Legend: S songs, K tags.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from musictag.common.errors import MusictagError
-from musictag.common.text import is_one_line
+from musictag.common.text import is_one_line, listed
 
 SPLITS = ("train", "validation", "test")
 #: Songs whose tags are not looked at: a teacher alone makes use of them.
@@ -23,6 +24,8 @@ UNLABELLED = "unlabelled"
 KINDS = ("classification", "regression")
 TEXT_COLUMNS = ("song_id", "path", "split", "group")
 RESERVED_COLUMNS = (*TEXT_COLUMNS, "duration")
+#: What no song_id or path may hold: a carriage return would end a row of the tables that musictag writes.
+UNWRITABLE = r"[\x00\r]"
 _SHOWN_PROBLEMS = 20
 
 
@@ -181,8 +184,7 @@ class _Problems:
         self.lines.extend(lines[: _SHOWN_PROBLEMS - len(self.lines)])
 
     def __str__(self) -> str:
-        more = self.count - len(self.lines)
-        return "\n".join(f"  {line}" for line in [*self.lines, *([f"... and {more} more"] if more else [])])
+        return listed(self.lines, self.count)
 
 
 def _check_tags(tags: tuple[Tag, ...], problems: _Problems) -> None:
@@ -204,13 +206,13 @@ def _check_tags(tags: tuple[Tag, ...], problems: _Problems) -> None:
 def _with_types(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> pa.Table:
     """The columns in their order and types."""
     types = dict.fromkeys(TEXT_COLUMNS, pa.string()) | {"duration": pa.float32()} | {t.name: pa.float32() for t in tags}
-    for name in dict.fromkeys(table.column_names):
+    occurring = Counter(table.column_names)
+    for name in occurring:
         if name not in types:
             problems.add(f"column {name!r} is neither a tag nor one of {', '.join(RESERVED_COLUMNS)}")
     columns = {}
     for name, wanted in types.items():
-        times = table.column_names.count(name)
-        if times != 1:
+        if (times := occurring[name]) != 1:
             problems.add(f"column {name!r} occurs {times} times" if times else f"column {name!r} is missing")
             continue
         try:
@@ -243,7 +245,8 @@ def _check_rows(table: pa.Table, tags: tuple[Tag, ...], problems: _Problems) -> 
     for name, column in texts.items():
         report(name, pc.not_equal(pc.utf8_trim_whitespace(column), ""), "is empty")
     for name in ("song_id", "path"):
-        report(name, pc.invert(pc.match_substring(texts[name], "\0")), "holds a NUL byte, which is not allowed")
+        wrong = pc.match_substring_regex(texts[name], UNWRITABLE)
+        report(name, pc.invert(wrong), "holds a NUL byte or a carriage return, which is not allowed")
     ids = texts["song_id"]
     first_rows = np.unique(pc.index_in(ids, pc.unique(ids)).to_numpy(), return_index=True)[1]
     is_first = np.zeros(len(ids), dtype=bool)

@@ -17,13 +17,13 @@ from musictag.common.errors import MusictagError
 from musictag.common.text import quantity
 from musictag.data.catalogue.check_files import check_copies, check_files
 from musictag.data.catalogue.check_tags import check_tags
-from musictag.data.catalogue.columns import ARTIST
+from musictag.data.catalogue.columns import group_column, header_problems, meant_names, tag_columns
+from musictag.data.catalogue.learnable import chosen_tags
 from musictag.data.catalogue.names import DIFFER_LITTLE, listed_alike
 from musictag.data.catalogue.problems import _SHOWN, Report, Rows
 from musictag.data.catalogue.splits import SavedSplit
-from musictag.data.catalogue.tables import Cells, catalogue_command, emptied
-from musictag.data.datasets.catalogue import chosen_tags
-from musictag.data.manifest import RESERVED_COLUMNS, SPLITS, UNLABELLED
+from musictag.data.catalogue.tables import Cells, emptied, unlabelled
+from musictag.data.manifest import SPLITS, UNLABELLED, UNWRITABLE
 
 
 def check(
@@ -52,23 +52,24 @@ def check(
     rows = Rows(report, cells, places)
     song_ids = rows.text("song_id", needed=True)
     if song_ids is not None:
+        _unwritable(report, rows, song_ids, "song_id")
         _repeated(report, rows, song_ids, "song_id already used above")
     paths = rows.text("path", needed=True)
     if paths is not None:
+        _unwritable(report, rows, paths, "path")
         root = Path(report.path.parent if root is None else root)
         repeated = check_files(report, rows, paths, root)
         _repeated(report, rows, repeated, "file already named above")
     splits = _splits(report, rows)
     if paths is not None and root.is_dir():
         check_copies(report, rows, repeated, root, splits)
-    group = "group" if "group" in places else ARTIST
-    if group in places and group not in (tags or ()):
+    if group := group_column(places, tags):
         _groups(report, emptied(rows.text(group)), splits)
     if "duration" in places:
         _durations(report, rows)
-    names = list(tags) if tags else [name for name in places if name not in (*RESERVED_COLUMNS, group) and name]
-    if not names:
-        report.error("no tag column: add one per tag, with 0, 1, or a value in between")
+    names = tag_columns(places, tags)
+    if spaced := [repr(name) for name in names if name != name.strip() and not tags]:
+        report.warning("tag names with surrounding spaces", spaced)
     if same := listed_alike(names):
         report.warning(f"tags {DIFFER_LITTLE}", same)
     kinds = tags if isinstance(tags, Mapping) else {}
@@ -77,39 +78,14 @@ def check(
 
 
 def _columns(report: Report, cells: Cells, tags: Sequence[str] | Mapping[str, str | None] | None) -> dict[str, int]:
-    """The position of each column. Names with surrounding spaces are reported, and read without them."""
+    """The position of each column. One that must be renamed is read under its new name, to check what it holds."""
+    for what, names in header_problems(report.path, cells.names, tags):
+        report.error(what, names)
+    meant = meant_names(cells.names, tags)
     places: dict[str, int] = {}
-    twice, spaced, spaced_tags, unnamed = [], [], [], []
-    names = set(cells.names)
-    for position, written in enumerate(cells.names):
-        name = written.strip()
-        if name != written and written not in (tags or ()):
-            (spaced if name in RESERVED_COLUMNS else spaced_tags).append(repr(written))
-            if name not in RESERVED_COLUMNS and name in names:
-                name = written  # then it is a different tag, as in training
-        else:
-            name = written
-        if not name:
-            unnamed.append(f"column {position + 1}")
-        elif name in places:
-            twice.append(name)
-        else:
-            places[name] = position
-    if twice:
-        report.error("duplicate column names", twice)
-    if spaced:
-        report.error("column names with surrounding spaces", spaced)
-    if spaced_tags:
-        report.warning("tag names with surrounding spaces", spaced_tags)
-    if unnamed and not tags:
-        report.error("columns without a name (pandas writes one without index=False)", unnamed)
-    if "path" not in places:
-        report.error(
-            f"there is no column path; the columns are {', '.join(cells.names)}. If files and tags are given in "
-            f"another form, this command makes a catalogue: {catalogue_command(report.path)}"
-        )
-    if missing := [tag for tag in tags or () if tag not in places]:
-        report.error("tags without a column", missing)
+    for position, name in enumerate(cells.names):
+        if name.strip():
+            places.setdefault(meant.get(name, name), position)
     return places
 
 
@@ -127,8 +103,17 @@ def _repeated(report: Report, rows: Rows, texts: pa.ChunkedArray, what: str) -> 
         report.error(what, [f"{line}, as row {row}" for line, row in zip(lines, first_rows, strict=True)], len(again))
 
 
+def _unwritable(report: Report, rows: Rows, texts: pa.ChunkedArray, column: str) -> None:
+    wrong = np.flatnonzero(pc.fill_null(pc.match_substring_regex(texts, UNWRITABLE), False).to_numpy())
+    if len(wrong):
+        report.error(
+            f"cells in column {column} with a NUL byte or a carriage return", rows.lines(texts, wrong), len(wrong)
+        )
+
+
 def _splits(report: Report, rows: Rows) -> np.ndarray | None:
-    """The number of each song's split (int8, -1: none), or None if there is no such column."""
+    """The number of each song's split (int8, -1: none), or None if there is no such column. Tags of unlabelled songs
+    are not read from here on."""
     texts = rows.text("split", needed=True)
     if texts is None:
         saved = SavedSplit(report.path).path
@@ -138,16 +123,16 @@ def _splits(report: Report, rows: Rows) -> np.ndarray | None:
         )
         return None
     codes = pc.fill_null(pc.index_in(texts, pa.array(SPLITS)), -1).to_numpy().astype(np.int8)
-    unlabelled = pc.fill_null(pc.equal(texts, UNLABELLED), False).to_numpy()
+    rows.unread = without = unlabelled(texts)
     written = pc.fill_null(pc.utf8_trim_whitespace(texts), "").to_numpy() != ""
-    unknown = np.flatnonzero((codes < 0) & written & ~unlabelled)
+    unknown = np.flatnonzero((codes < 0) & written & ~without)
     if len(unknown):
         what = f"split is not one of {', '.join((*SPLITS, UNLABELLED))} (spelled like this, without spaces)"
         report.error(what, rows.lines(texts, unknown), len(unknown))
     songs = {split: int((codes == number).sum()) for number, split in enumerate(SPLITS)}
     if empty := [split for split, count in songs.items() if not count]:
         report.error("splits without songs; training needs all three", empty)
-    songs |= {UNLABELLED: int(unlabelled.sum())} if unlabelled.any() else {}
+    songs |= {UNLABELLED: int(without.sum())} if without.any() else {}
     report.notes.append("column split: " + ", ".join(f"{split} {count:,}" for split, count in songs.items()))
     return codes
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from musictag.common.text import quantity
 from musictag.data.catalogue.columns import kind_of
+from musictag.data.catalogue.learnable import examples, only_ones
 from musictag.data.catalogue.tables import ONLY_ONES, catalogue_command
-from musictag.data.manifest import KINDS, SPLITS
+from musictag.data.manifest import KINDS, SPLITS, Tag
 
 if TYPE_CHECKING:
     from musictag.data.catalogue.problems import Report, Rows
@@ -32,6 +34,7 @@ def check_tags(report: Report, rows: Rows, tags: Mapping[str, str | None], split
     problems: dict[str, list[str]] = {kind: [] for kind in _CELLS}
     counts = dict.fromkeys(_CELLS, 0)
     words, odd, not_numbers, lacking = [], [], [0, []], _Lacking()
+    labelled = slice(None) if rows.unread is None else ~rows.unread
     kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for tag, declared in tags.items():
         column, others, cells = rows.numbers(tag)
@@ -64,7 +67,7 @@ def check_tags(report: Report, rows: Rows, tags: Mapping[str, str | None], split
             odd += [f"{line}, in a tag that is otherwise 0 and 1" for line in rows.lines(cells, between, tag)]
         kinds[kind].append(tag)
         if not outside.any():  # the values outside have been reported
-            lacking.look_at(tag, kind, values, splits)
+            lacking.look_at(Tag(tag, kind), values[labelled], None if splits is None else splits[labelled])
     if words:
         report.error(
             "columns without numbers. If their words are tags (rock, or rock;pop), this makes a column for each: "
@@ -94,32 +97,26 @@ class _Lacking:
         self.few: list[str] = []
         self.only_ones: list[str] = []
 
-    def look_at(self, tag: str, kind: str, values: np.ndarray, splits: np.ndarray | None) -> None:
+    def look_at(self, tag: Tag, values: np.ndarray, splits: np.ndarray | None) -> None:
         known = values[~np.isnan(values)]
         if not len(known):
-            self.one_value.append(f"{tag} (no known value)")
+            self.one_value.append(f"{tag.name} (no known value)")
             return
         if (known == known[0]).all():
-            line = f"{tag} (always {known[0]:g})"
-            if known[0] == 1 and kind == "classification" and len(known) < len(values):
-                self.only_ones.append(f"{tag}: 1 or empty")
-            (self.one_value if kind == "classification" else self.constant).append(line)
+            line = f"{tag.name} (always {known[0]:g})"
+            if only_ones(tag, values):
+                self.only_ones.append(f"{tag.name}: 1 or empty")
+            (self.one_value if tag.kind == "classification" else self.constant).append(line)
             return
         wholes = {"": values} if splits is None else {s: values[splits == i] for i, s in enumerate(SPLITS)}
         for split, part in wholes.items():
             if not len(part):
                 continue  # reported as a split without songs
-            where = f" in {split}" if split else ""
-            if kind == "regression":
-                if np.isnan(part).all():
-                    self.none[split].append(f"{tag} (no known value)")
-                continue
-            for value, name in ((1, "positive"), (0, "negative")):
-                songs = int(np.count_nonzero(part == value))
+            for what, songs in examples(tag, part).items():
                 if not songs:
-                    self.none[split].append(f"{tag} (no {name} song)")
-                elif songs < _FEW_SONGS:
-                    self.few.append(f"{tag}: {songs} {name} song{'s' if songs > 1 else ''}{where}")
+                    self.none[split].append(f"{tag.name} (no {what})")
+                elif songs < _FEW_SONGS and tag.kind == "classification":
+                    self.few.append(f"{tag.name}: {quantity(songs, what)}" + (f" in {split}" if split else ""))
 
     def tell(self, report: Report) -> None:
         if self.one_value:

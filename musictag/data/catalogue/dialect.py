@@ -36,6 +36,11 @@ class Dialect:
         """Whether 0,5 can be a number: only where commas do not separate cells."""
         return self.delimiter != ","
 
+    @property
+    def header_bytes(self) -> int:
+        """The longest that the first row can be in the file, where a quotation mark is written twice."""
+        return sum(2 * len(name.encode("utf-8", "surrogateescape")) + 3 for name in self.names)
+
 
 def dialect_of(path: Path) -> Dialect:
     """The dialect of a .csv (commas) or .tsv (tabs), unless a line ``sep=;`` says otherwise or the first row only makes
@@ -60,7 +65,8 @@ def dialect_of(path: Path) -> Dialect:
         best: Dialect | None = None
         for delimiter in choices:
             file.seek(start)
-            names = next(csv.reader(_lines(path, file), delimiter=delimiter), [])
+            # blank lines above the first row are skipped, as pyarrow skips them
+            names = next(filter(None, csv.reader(_lines(path, file), delimiter=delimiter)), [])
             best = _better(best, Dialect(names, delimiter, 1 if said else 0))
             if _is_right(best):
                 break

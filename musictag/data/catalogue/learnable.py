@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from musictag.common.errors import MusictagError
 from musictag.common.progress import tell
+from musictag.common.text import as_list, quantity, some
 from musictag.data.catalogue.tables import ONLY_ONES
 from musictag.data.manifest import Manifest, Tag
 
 _SHOWN = 50
 _GUESSES = 3
+
+
+def chosen_tags(tags: object) -> Any:
+    """``data.tags`` with names as text, as in the table: 1990 is a name, too, and a single name becomes a list."""
+    if isinstance(tags, Mapping):
+        return {str(tag): kind for tag, kind in tags.items()}
+    return [str(tag) for tag in as_list(tags)] if tags not in (None, "") else None
 
 
 class TagChoice:
@@ -34,9 +43,9 @@ class TagChoice:
                 f"data.min_songs_per_tag={min_songs}: give the smallest number of training songs with and without a "
                 "tag for the tag to be used, or 0 to keep every tag"
             )
-        # a tag may be called 1990, which a command line reads as a number
-        self._wanted = [str(tag) for tag in ([tags] if isinstance(tags, str) else tags)] if tags else None
-        self._kinds = {str(tag): kind for tag, kind in tags.items()} if isinstance(tags, Mapping) else {}
+        wanted = chosen_tags(tags)
+        self._wanted = list(wanted) if wanted else None
+        self._kinds = wanted if isinstance(wanted, Mapping) else {}
         self._min_songs = min_songs
 
     def learnable(self, manifest: Manifest) -> Manifest:
@@ -54,7 +63,8 @@ class TagChoice:
         listed, least = listed_tags(lacking), self._min_songs
         why = "cannot be learned from" if least == 1 else f"have fewer than {least} songs with or without them among"
         why += f" the {len(train):,} training songs of {manifest.name}"
-        hint = f". Among them are {ONLY_ONES}" if _only_ones(train, lacking) else ""
+        ones = any(only_ones(tag, train.values(tag.name)) for tag in train.tags if tag.name in lacking)
+        hint = f". Among them are {ONLY_ONES}" if ones else ""
         if self._wanted is not None:
             raise MusictagError(
                 f"data.tags asks for tags that {why}: {listed}. Remove them from data.tags, or keep them "
@@ -97,19 +107,22 @@ def lacking_tags(songs: Manifest, min_songs: int = 1) -> dict[str, str]:
     first. A tag with a single example can be learned, if badly, and scored."""
     lacking = []
     for tag in songs.tags:
-        counts = _examples(tag, songs.values(tag.name))
+        counts = examples(tag, songs.values(tag.name))
         what = min(counts, key=lambda name: counts[name])
         if (number := counts[what]) < min_songs:
-            lacking.append((number, tag.name, f"{number or 'no'} {what}{'s' if number > 1 else ''}"))
+            lacking.append((number, tag.name, quantity(number, what) if number else f"no {what}"))
     return {name: why for _, name, why in sorted(lacking, key=lambda entry: entry[0])}
 
 
-def _only_ones(songs: Manifest, lacking: Mapping[str, str]) -> bool:
-    """Whether some of these tags are known or unknown for each song, but never known to be absent."""
-    return any("negative" in why and songs.column(tag).null_count for tag, why in lacking.items())
+def only_ones(tag: Tag, values: np.ndarray) -> bool:
+    """Whether ``tag`` is known or unknown for each song, but never known to be absent."""
+    positive, *negative = examples(tag, values).values()
+    return negative == [0] and 0 < positive < len(values)
 
 
-def _examples(tag: Tag, values: np.ndarray) -> dict[str, int]:
+def examples(tag: Tag, values: np.ndarray) -> dict[str, int]:
+    """What ``tag`` can be learned and scored from, and how many songs: positive and negative ones, or, of a regression
+    tag, those with a known value."""
     if tag.kind == "regression":
         return {"known value": int(np.count_nonzero(~np.isnan(values)))}
     return {
@@ -134,6 +147,5 @@ def _unknown(unknown: Sequence[str], names: Sequence[str], data: str) -> str:
         found = [key for key in alike if word in key] or difflib.get_close_matches(word, alike)
         meant |= dict.fromkeys(alike[key] for key in found[:_GUESSES])
     guess = f"; did you mean {' or '.join(meant)}?" if meant else "."
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     absent = ", ".join(map(str, unknown))
-    return f"data.tags: {data} has no tag {absent}{guess} Its tags: {', '.join(names[:_SHOWN])}{more}"
+    return f"data.tags: {data} has no tag {absent}{guess} Its tags: {some(names, _SHOWN)}"

@@ -65,15 +65,16 @@ def _leads_out(path: str, root: Path) -> bool:
     )
 
 
-def songs_below(folder: str, unreadable: dict[str, str]) -> list[str]:
+def songs_below(folder: str, unreadable: dict[str, str], links: list[str] | None = None) -> list[str]:
     """Sorted paths of all files below ``folder`` with an audio extension; ``unreadable`` collects folders and reasons.
 
-    Hidden files and folders are left out. Links are followed; a folder that is reached twice is read once.
+    Hidden files and folders are left out. Links to folders are followed, or else collected in the list ``links``; a
+    folder that is reached twice is read once.
     """
-    return sorted(_walk(folder, unreadable))
+    return sorted(_walk(folder, unreadable, links))
 
 
-def _walk(folder: str, unreadable: dict[str, str]) -> Iterator[str]:
+def _walk(folder: str, unreadable: dict[str, str], links: list[str] | None) -> Iterator[str]:
     waiting, seen = [folder], set()
     while waiting:
         place = waiting.pop()
@@ -88,7 +89,10 @@ def _walk(folder: str, unreadable: dict[str, str]) -> Iterator[str]:
             continue
         paths = [os.path.join(place, name) for name in names]
         folders = {path for path in paths if os.path.isdir(path)}
-        waiting += sorted(folders, reverse=True)
+        followed = folders if links is None else {path for path in folders if not os.path.islink(path)}
+        if links is not None:
+            links += sorted(folders - followed)
+        waiting += sorted(followed, reverse=True)
         yield from (path for path in paths if path not in folders and Path(path).suffix.lower() in AUDIO_SUFFIXES)
 
 

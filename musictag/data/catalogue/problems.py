@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from musictag.common.text import quantity
-from musictag.data.catalogue.tables import Cells, as_numbers, listed
+from musictag.common.text import listed, quantity
+from musictag.data.catalogue.tables import Cells, numbers_of
 
 _SHOWN = 20
 
@@ -53,12 +53,14 @@ class Report:
 
 
 class Rows:
-    """The columns of a table by name, and its cells as lines of the report."""
+    """The columns of a table by name, and its cells as lines of the report. ``unread``: rows whose tags do not count
+    (booleans; None: none)."""
 
     def __init__(self, report: Report, cells: Cells, places: dict[str, int]) -> None:
         self._report = report
         self._cells = cells
         self._places = places
+        self.unread: np.ndarray | None = None
 
     def text(self, column: str, needed: bool = False) -> pa.ChunkedArray | None:
         """A column as text, or None. Reports cells that are not UTF-8 or were damaged by a conversion, and empty cells
@@ -86,7 +88,7 @@ class Rows:
         text, wrong = self._cells.column(self._places[column]), []
         if pa.types.is_binary(text.type):
             text, wrong = self._cells.text(self._places[column])
-        values, others = as_numbers(text, column != "duration", self._cells.decimal_comma)
+        values, others = numbers_of(column, text, self.unread, self._cells.decimal_comma)
         return values, np.union1d(others, np.array([at for at, _ in wrong], dtype=np.int64)), text
 
     def lines(self, cells: pa.ChunkedArray, positions: Sequence[int] | np.ndarray, name: str = "") -> list[str]:

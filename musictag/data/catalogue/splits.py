@@ -59,7 +59,7 @@ class SavedSplit:
                 f"split_fractions={list(fractions)}: give one positive fraction for each of {', '.join(SPLITS)}, with "
                 "sum 1, such as [0.8,0.1,0.1]"
             )
-        if seed < 0:
+        if type(seed) is not int or seed < 0:
             raise MusictagError(f"split_seed={seed}: give 0 or a positive integer")
         self.path = Path(path) if path else table_path.with_name(f"{table_path.stem}.split-{seed}.csv")
         self._table_path = table_path

@@ -16,13 +16,17 @@ import pyarrow.parquet as pq
 
 from musictag.common.errors import MusictagError
 from musictag.common.parquet import flat_column, open_parquet
+from musictag.common.text import listed
 from musictag.data.catalogue.dialect import DELIMITERS, Dialect, dialect_of
+from musictag.data.manifest import UNLABELLED
 
 #: The Million Song Dataset with all of its tags would have half a million columns; nobody trains on that many.
 MAX_COLUMNS = 10_000
 _SHOWN = 20
+_BLOCK_BYTES = 2**20
 #: How people and programs write 1 and 0; case is ignored.
 ANSWERS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "t": 1.0, "f": 0.0, "y": 1.0, "n": 0.0}
+_CP1252 = "Windows programs often write cp1252, which `iconv -f CP1252 -t UTF-8` turns into UTF-8"
 ONLY_ONES = "columns of 1 or empty cells, which mean unknown. Write 0 for songs that do not have the tag"
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
@@ -82,15 +86,17 @@ def _dialect(path: Path) -> Dialect:
 def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> dict[str, pa.ChunkedArray]:
     """Columns by name: ``texts`` as strings, so that identifiers like 007 survive, ``numbers`` as float32.
 
-    Empty cells are null in ``numbers`` and "" or null in ``texts``; ``as_numbers`` says what else is a number. Raises
-    MusictagError for a file that cannot be read, and lists the rows whose cells are not numbers.
+    Empty cells are null in ``numbers`` and "" or null in ``texts``; ``as_numbers`` says what else is a number. If
+    ``split`` is one of ``texts``, the tags of unlabelled songs are null, whatever their cells say. Raises MusictagError
+    for a file that cannot be read, and lists the rows whose cells are not numbers.
     """
     try:
         if path.suffix.lower() == ".parquet":
             # column by column, so that a million songs with float64 tags are not in memory twice
             file = open_parquet(path)
             columns = {name: _as_text(_column(file, name)) for name in texts}
-            return columns | _all_numbers(path, {name: _column(file, name) for name in numbers})
+            unread = unlabelled(columns.get("split"))
+            return columns | _all_numbers(path, {name: _column(file, name) for name in numbers}, unread)
         types, dialect = dict.fromkeys(texts, pa.string()), _dialect(path)
         try:
             table = _read_csv(path, dialect, types | dict.fromkeys(numbers, pa.float32()))
@@ -99,8 +105,9 @@ def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> di
             table = _read_csv(path, dialect, types | dict.fromkeys(numbers, pa.string()))
     except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
         raise _unreadable(path, error) from error
-    read = _all_numbers(path, {name: table[name] for name in numbers}, dialect.decimal_comma)
-    return {name: table[name] for name in texts} | read
+    columns = {name: table[name] for name in texts}
+    unread = unlabelled(columns.get("split"))
+    return columns | _all_numbers(path, {name: table[name] for name in numbers}, unread, dialect.decimal_comma)
 
 
 def _column(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
@@ -138,16 +145,25 @@ def as_numbers(
         return pa.chunked_array([values]), np.flatnonzero(wrong.to_numpy(zero_copy_only=False))
 
 
+def numbers_of(
+    name: str, column: pa.ChunkedArray, unread: np.ndarray | None, decimal_comma: bool = False
+) -> tuple[pa.ChunkedArray, np.ndarray]:
+    """``as_numbers`` of the column ``name``; ``unread`` rows (booleans; None: none) have no tags, but a duration."""
+    values, others = as_numbers(column, name != "duration", decimal_comma)
+    if unread is None or not unread.any() or name == "duration":
+        return values, others
+    return pc.if_else(pa.array(unread), pa.scalar(None, pa.float32()), values), others[~unread[others]]
+
+
+def unlabelled(splits: pa.ChunkedArray | None) -> np.ndarray | None:
+    """The rows with the split unlabelled, as booleans; None without ``splits``."""
+    return None if splits is None else pc.fill_null(pc.equal(splits, UNLABELLED), False).to_numpy()
+
+
 def emptied(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Text without surrounding spaces, null for empty cells."""
     column = pc.utf8_trim_whitespace(_as_text(column))
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
-
-
-def listed(lines: Sequence[str], count: int | None = None, shown: int = _SHOWN) -> str:
-    """The first of ``count`` lines, one per line, and how many more there are."""
-    more = (len(lines) if count is None else count) - min(len(lines), shown)
-    return "\n".join(f"  {line}" for line in [*lines[:shown], *([f"... and {more:,} more"] if more else [])])
 
 
 class Cells:
@@ -218,8 +234,11 @@ def _read_csv(
 
     return pacsv.read_csv(
         path,
-        # row numbers are known only if rows are read one after the other
-        read_options=pacsv.ReadOptions(use_threads=ragged is None, skip_rows=dialect.skipped),
+        read_options=pacsv.ReadOptions(
+            use_threads=ragged is None,  # row numbers are known only if rows are read one after the other
+            skip_rows=dialect.skipped,
+            block_size=max(_BLOCK_BYTES, dialect.header_bytes),  # the first block must hold the whole first row
+        ),
         parse_options=pacsv.ParseOptions(
             delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
         ),
@@ -230,11 +249,11 @@ def _read_csv(
 
 
 def _all_numbers(
-    path: Path, columns: dict[str, pa.ChunkedArray], decimal_comma: bool = False
+    path: Path, columns: dict[str, pa.ChunkedArray], unread: np.ndarray | None, decimal_comma: bool = False
 ) -> dict[str, pa.ChunkedArray]:
     numbers, wrong = {}, {}
     for name, column in columns.items():
-        numbers[name], rows = as_numbers(column, name != "duration", decimal_comma)
+        numbers[name], rows = numbers_of(name, column, unread, decimal_comma)
         if len(rows):
             wrong[name] = rows
     # titles, albums, genres as words: not a tag with a typo
@@ -275,16 +294,15 @@ def _as_number(text: str | None, answers: bool, decimal_comma: bool) -> float | 
 
 
 def _not_utf8(what: str, error: UnicodeDecodeError) -> str:
-    return (
-        f"{what} is not UTF-8 (byte 0x{error.object[error.start]:02x}); Windows programs often write cp1252, "
-        "which `iconv -f CP1252 -t UTF-8` turns into UTF-8"
-    )
+    return f"{what} is not UTF-8 (byte 0x{error.object[error.start]:02x}); {_CP1252}"
 
 
 def _unreadable(path: Path, error: Exception) -> MusictagError:
     reason = " ".join(str(error).split())
     if "straddl" in reason or "out of sync" in reason:
         reason = f"a quotation mark is never closed ({reason})"
+    if "UTF8" in reason:
+        reason += f". {_CP1252}; `musictag data check {shlex.quote(str(path))}` names the rows"
     if "holds lists" in reason:
         reason += f". If they are lists of tags, this command makes a column for each: {catalogue_command(path)}"
     return MusictagError(f"{path} cannot be read as {path.suffix[1:].lower()}: {reason}")

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from musictag.common.errors import MusictagError
-from musictag.data.audio.decode import Reading, believable_seconds, declared_seconds, read
+from musictag.data.audio.decode import MIN_SECONDS, Reading, believable_seconds, declared_seconds, read
 from musictag.data.catalogue.copies import same_files, same_samples
 from musictag.data.catalogue.learnable import TagChoice
 from musictag.data.datasets import SongReader, Source
@@ -48,9 +48,9 @@ class AudioFiles(Source):
         self.tag_choice = TagChoice(tags, min_songs_per_tag)
         self._data_dir = data_dir
         self._manifest: Manifest | None = None
-        if max_seconds is not None and not max_seconds > 0:
+        if max_seconds is not None and not (isinstance(max_seconds, int | float) and max_seconds >= MIN_SECONDS):
             raise MusictagError(
-                f"max_seconds={max_seconds}: give a number of seconds above 0, or null for all of a song"
+                f"max_seconds={max_seconds}: give {MIN_SECONDS} seconds or more, or null for all of each song"
             )
 
     def fingerprint(self) -> dict[str, str | int | float | None]:

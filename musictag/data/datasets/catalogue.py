@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,16 +13,17 @@ import pyarrow.compute as pc
 
 from musictag.common.errors import MusictagError
 from musictag.common.progress import tell
-from musictag.common.text import as_list, is_one_line
-from musictag.data.catalogue.columns import ARTIST, kind_of
+from musictag.common.text import as_list, is_one_line, listed, quantity, some
+from musictag.data.catalogue.columns import group_column, header_problems, kind_of, tag_columns
+from musictag.data.catalogue.learnable import chosen_tags, examples, only_ones
 from musictag.data.catalogue.names import DIFFER_LITTLE, listed_alike
 from musictag.data.catalogue.paths import relative_paths
 from musictag.data.catalogue.splits import SavedSplit
-from musictag.data.catalogue.tables import ONLY_ONES, catalogue_command, column_names, emptied, listed, read_columns
+from musictag.data.catalogue.tables import ONLY_ONES, catalogue_command, column_names, emptied, read_columns
 from musictag.data.datasets.audio_files import AudioFiles
-from musictag.data.manifest import KINDS, RESERVED_COLUMNS, SPLITS, UNLABELLED, Manifest, Tag
+from musictag.data.manifest import KINDS, SPLITS, UNLABELLED, Manifest, Tag
 
-_NAMES_SHOWN = 8
+_SHOWN = 8
 
 
 class CatalogueFile(AudioFiles):
@@ -87,9 +86,6 @@ class CatalogueFile(AudioFiles):
         columns["group"] = emptied(read[group]) if group else pa.nulls(length, pa.string())
         columns["duration"] = read.get("duration", pa.nulls(length, pa.float32()))
         columns |= {name: read[name] for name in names}
-        if "split" in read:
-            labelled = pc.fill_null(pc.not_equal(read["split"], UNLABELLED), True)
-            columns |= {name: pc.if_else(labelled, columns[name], pa.scalar(None, pa.float32())) for name in names}
         given = self._tags if isinstance(self._tags, Mapping) else {}
         tags = [Tag(name, given.get(name) or kind_of(columns[name])) for name in names]
         # without a column split, everything is checked before songs are assigned and a split is saved
@@ -120,76 +116,39 @@ class CatalogueFile(AudioFiles):
     def _doubts(self, manifest: Manifest) -> list[str]:
         """Warnings about what is allowed but rarely intended."""
         lines = [f"tags {DIFFER_LITTLE}: {same}" for same in listed_alike(tag.name for tag in manifest.tags)]
-        if ones := only_ones(manifest):
-            lines.append(f"{_some(ones)}: {ONLY_ONES}, or use this command to write it: {catalogue_command(self.path)}")
+        known = manifest.labelled()
+        if ones := [tag.name for tag in manifest.tags if only_ones(tag, known.values(tag.name))]:
+            lines.append(
+                f"{some(ones, _SHOWN)}: {ONLY_ONES}, or use this command to write it: {catalogue_command(self.path)}"
+            )
+        paths = manifest.column("path")
+        odd = paths.filter(pc.match_substring(paths, "\\"))
+        if len(odd) and not (self.root / odd[0].as_py()).exists():
+            lines.append(f"{quantity(len(odd), 'path')} with backslashes, such as {odd[0]}: use / on every system")
         return lines
-
-
-def chosen_tags(tags: object) -> Any:
-    """``data.tags`` with names as text, as in the table: 1990 is a name, too, and a single name becomes a list."""
-    if isinstance(tags, Mapping):
-        return {str(tag): kind for tag, kind in tags.items()}
-    return [str(tag) for tag in as_list(tags)] if tags not in (None, "") else None
-
-
-def only_ones(manifest: Manifest) -> list[str]:
-    """Tags that are known or unknown for each song, but never known to be absent."""
-    lacking = []
-    for tag in manifest.tags:
-        values = manifest.values(tag.name)
-        known = values[~np.isnan(values)]
-        if tag.kind == "classification" and 0 < len(known) < len(values) and (known == 1).all():
-            lacking.append(tag.name)
-    return lacking
 
 
 def choose_columns(
     path: Path, header: Sequence[str], tags: Sequence[str] | Mapping[str, str | None] | None
 ) -> tuple[list[str], str | None]:
-    """The tag columns, and the column that holds the groups (None: none).
-
-    Raises MusictagError for a table without paths or tags, for requested tags that it does not have, and for columns
-    without a name or with the same name.
-    """
-    if "path" not in header:
-        raise MusictagError(
-            f"{path} has no column path; its columns are {', '.join(header)}. Required are path and one column per "
-            "tag; song_id, split, group and duration (seconds) are optional. If files and tags are given in another "
-            f"form, this command makes a catalogue: {catalogue_command(path)}"
-        )
-    if twice := sorted(column for column, times in Counter(header).items() if times > 1):
-        raise MusictagError(f"{path}: duplicate column names: {', '.join(twice)}")
-    group = next((column for column in ("group", ARTIST) if column in header and column not in (tags or ())), None)
-    if tags:
-        if unknown := [tag for tag in tags if tag not in header]:
-            raise MusictagError(f"{path} has no tag column {', '.join(unknown)}; its columns are {', '.join(header)}")
-        return list(tags), group
-    names = [column for column in header if column not in (*RESERVED_COLUMNS, group)]
-    if unnamed := [number for number, column in enumerate(header, start=1) if not column.strip()]:
-        raise MusictagError(
-            f"{path}: column {unnamed[0]} has no name; remove it or choose the tags with data.tags=[...] (pandas "
-            "writes such a column without index=False)"
-        )
-    if not names:
-        raise MusictagError(f"{path} has no tag column: add one per tag, with 0, 1, or a value in between")
-    return names, group
+    """The tag columns, and the column that holds the groups (None: none). Raises MusictagError for the first of
+    ``header_problems``."""
+    if problems := header_problems(path, header, tags):
+        what, columns = problems[0]
+        raise MusictagError(f"{path}: {what}" + (f": {', '.join(columns)}" if columns else ""))
+    return tag_columns(header, tags), group_column(header, tags)
 
 
 def about_splits(manifest: Manifest, how: str) -> list[str]:
     """Songs per split, the origin of the split, and tags without examples in some split."""
-    splits = manifest.column("split").to_numpy(zero_copy_only=False)
-    rows = {split: splits == split for split in SPLITS}
-    lines = [f"{how}: " + ", ".join(f"{split} {int(there.sum()):,}" for split, there in rows.items())]
-    if without := int((splits == UNLABELLED).sum()):
+    parts = {split: manifest.split(split) for split in (*SPLITS, UNLABELLED)}
+    lines = [f"{how}: " + ", ".join(f"{split} {len(parts[split]):,}" for split in SPLITS)]
+    if without := len(parts[UNLABELLED]):
         lines[0] += f", {UNLABELLED} {without:,} (for a teacher; their tag cells are not read)"
-    lacking: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for tag in manifest.tags:
-        values = manifest.values(tag.name)
-        examples = values == 1 if tag.kind == "classification" else ~np.isnan(values)
-        for split, there in rows.items():
-            if not (examples & there).any():
-                lacking[split].append(tag.name)
-    lines += [f"no song of {split} has: {_some(tags)}" for split, tags in lacking.items() if tags]
+    for split in SPLITS:
+        counts = {tag.name: [*examples(tag, parts[split].values(tag.name)).values()] for tag in manifest.tags}
+        if lacking := [tag for tag, (having, *_) in counts.items() if not having]:
+            lines.append(f"no song of {split} has: {some(lacking, _SHOWN)}")
     return lines
 
 
@@ -205,7 +164,7 @@ def _about_songs(path: Path, manifest: Manifest, group: str | None) -> str:
 def _about_tags(tags: Sequence[Tag], inferred: Sequence[Tag]) -> list[str]:
     by_kind = {kind: [tag.name for tag in tags if tag.kind == kind] for kind in KINDS}
     lines = [
-        f"{len(names)} {kind} tag{'s' if len(names) > 1 else ''}: {_some(names)}"
+        f"{len(names)} {kind} tag{'s' if len(names) > 1 else ''}: {some(names, _SHOWN)}"
         for kind, names in by_kind.items()
         if names
     ]
@@ -213,8 +172,3 @@ def _about_tags(tags: Sequence[Tag], inferred: Sequence[Tag]) -> list[str]:
         example = f"'data.tags={{{inferred[0].name}:{inferred[0].kind},...}}'"
         lines.append(f"kinds inferred from the values; {example} chooses tags and their kinds")
     return lines
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -117,9 +117,10 @@ def describe(manifest: Manifest, seconds: np.ndarray) -> Description:
 
 
 def song_seconds(source: Source, manifest: Manifest, data_dir: str | Path) -> tuple[np.ndarray, str]:
-    """Every song's length (float64 S, NaN if unknown), and its source: prepared audio takes precedence over the column
-    ``duration``."""
-    seconds = manifest.values("duration").astype(np.float64)
+    """The length of every song, as far as it is used (float64 S, NaN if unknown), and its source: prepared audio takes
+    precedence over the column ``duration``."""
+    longest = getattr(source, "max_seconds", None)
+    seconds = np.minimum(manifest.values("duration").astype(np.float64), np.inf if longest is None else longest)
     folder = prepared_folder(source, data_dir)
     if not (folder / INDEX_FILE).exists():
         nowhere = np.isnan(seconds).all()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from musictag import cli
+from musictag.common.errors import MusictagError
 from musictag.data.datasets.catalogue import CatalogueFile
 from tests.helpers.catalogues import write_songs, write_table
 
@@ -22,6 +25,10 @@ def words(path: Path) -> str:
     )
 
 
+RENAMED = (
+    "error: columns to be renamed: their names differ from song_id, path, split, group, duration, artist in case or "
+    "spaces only (or, if one is a tag, name all tags in data.tags)"
+)
 LINKS = "(--root and data.root set the folder that really holds the files)"
 
 
@@ -211,13 +218,15 @@ def test_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_songs(tmp_path, 1)
     (tmp_path / "c.csv").write_text(",path, split,happy,happy, sad ,title,duration\n0,0.wav,train,1,1,0,la la,-3\n")
     status, found, _ = run(capsys, tmp_path / "c.csv", "--tags", "loud")
-    assert found["error: tags without a column (1)"] == ["loud"]
+    columns = ", path,  split, happy, happy,  sad , title, duration"
+    assert found[f"error: tags without a column; the columns are {columns} (1)"] == ["loud"]
     status, found, _ = run(capsys, tmp_path / "c.csv")
     assert status == 1
     for heading, lines in {
         "error: duplicate column names (1)": ["happy"],
-        "error: column names with surrounding spaces (1)": ["' split'"],
-        "error: columns without a name (pandas writes one without index=False) (1)": ["column 1"],
+        RENAMED + " (1)": ["' split' to split"],
+        "error: columns without a name; remove them, or choose the tags with data.tags (pandas writes such a column "
+        "without index=False) (1)": ["column 1"],
         "error: duration is not a number of seconds above 0 (1)": ["row 1: '-3'"],
         words(tmp_path / "c.csv"): ["title: 'la la'"],
         "warning: tag names with surrounding spaces (1)": ["' sad '"],
@@ -226,9 +235,89 @@ def test_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "c.csv").write_text("file,split\n0.wav,train\n")
     _, found, _ = run(capsys, tmp_path / "c.csv")
     (heading,) = (heading for heading in found if "no column path" in heading)
-    assert heading.startswith("error: there is no column path; the columns are file, split. If files and tags")
+    assert heading.startswith("error: there is no column path; the columns are file, split. Required are path and one")
     assert f"musictag catalogue {tmp_path / 'c.csv'} -o {tmp_path / 'catalogue.csv'}" in heading
     (tmp_path / "c.csv").write_text("path,split\n")
     _, found, _ = run(capsys, tmp_path / "c.csv")
     assert "error: the table has no rows" in found
     assert "error: no tag column: add one per tag, with 0, 1, or a value in between" in found
+
+
+@pytest.mark.parametrize(("name", "meant"), [("Split", "split"), ("split ", "split"), ("Artist", "artist")])
+def test_a_split_or_artists_spelled_otherwise_are_not_overlooked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, meant: str
+) -> None:
+    rows = [
+        {"path": row["path"], "Artist" if meant == "artist" else "artist": row["group"], "happy": row["happy"]}
+        | ({"split": row["split"]} if meant == "artist" else {name: row["split"]})
+        for row in good_rows(tmp_path)
+    ]
+    rows[0]["Artist" if meant == "artist" else "artist"] = "g59"
+    path = write_table(tmp_path / "c.csv", rows)
+    for tags in (None, ["happy"]):
+        with pytest.raises(MusictagError, match=f"columns to be renamed.*: {name!r} to {meant}$"):
+            CatalogueFile(path, tags=tags).manifest()
+        _, found, shown = run(capsys, path, *(["--tags", *tags] if tags else []))
+        assert found[f"{RENAMED} (1)"] == [f"{name!r} to {meant}"]
+        # what the column holds is checked, too
+        assert found["error: groups in more than one split: test scores would be too high (1)"] == [
+            "g59: 1 in train, 1 in test"
+        ]
+        assert "column split: train 30, validation 15, test 15" in shown
+    assert not list(tmp_path.glob("*.split-*"))
+
+
+def test_a_tag_may_have_any_name_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row | {"Artist": row["happy"], " sad ": row["happy"]} for row in good_rows(tmp_path)]
+    path = write_table(tmp_path / "c.csv", rows)
+    assert [tag.name for tag in CatalogueFile(path, tags=["Artist"]).manifest().tags] == ["Artist"]
+    assert run(capsys, path, "--tags", "Artist")[:2] == (0, {})
+    # in training, too, spaces belong to the name of a tag
+    assert run(capsys, path, "--tags", "sad", "Artist")[0] == 1
+    assert run(capsys, path, "--tags", " sad ", "Artist")[0] == 0
+
+
+def test_names_and_identifiers_that_training_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row | {"hip\nhop": row["happy"]} for row in good_rows(tmp_path)]
+    path = write_table(tmp_path / "c.csv", rows)
+    with pytest.raises(MusictagError, match="one line of text"):
+        CatalogueFile(path).manifest()
+    assert run(capsys, path)[1] == {"error: a tag name must be one line of text (1)": [r"'hip\nhop'"]}
+    assert run(capsys, path, "--tags", "happy")[0] == 0
+    rows = good_rows(tmp_path)
+    rows[3]["song_id"] = "s\r3"
+    with pytest.raises(MusictagError, match=r"row 4: song_id 's\\r3' holds a NUL byte or a carriage return"):
+        CatalogueFile(write_table(path, rows)).manifest()
+    assert run(capsys, path)[1] == {
+        "error: cells in column song_id with a NUL byte or a carriage return (1)": [r"row 4: 's\r3'"]
+    }
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_tag_cells_of_unlabelled_songs_may_hold_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    rows = [row | {"ones": 1, "duration": 1} for row in good_rows(tmp_path)]
+    for row, happy in zip(rows[:5], ("?", "7", "0.5", "-inf", "nan"), strict=True):
+        row |= {"split": "unlabelled", "happy": happy, "ones": ""}
+    path = tmp_path / f"c{suffix}"
+    if suffix == ".csv":
+        write_table(path, rows)
+    else:
+        pq.write_table(pa.table({name: [str(row[name]) for row in rows] for name in rows[0]}), path)
+    manifest = CatalogueFile(path).manifest()
+    assert [tag.name for tag in manifest.tags if tag.kind == "classification"] == ["happy", "ones"]
+    assert np.isnan(manifest.targets()[:5]).all()
+    assert not np.isnan(manifest.targets()[5:]).any()
+    said = capsys.readouterr().err
+    assert "unlabelled 5 (for a teacher; their tag cells are not read)" in said
+    assert "empty cell" not in said
+    _, found, shown = run(capsys, path)
+    assert found == {"error: tags with one value only: nothing can be learned (1)": ["ones (always 1)"]}
+    assert "tags: 2 classification and 1 regression" in shown
+    for row, column in ((7, "happy"), (3, "duration")):
+        broken = [dict(other) for other in rows]
+        broken[row][column] = "?"
+        with pytest.raises(MusictagError, match=rf"row {row + 1}: {column} '\?'"):
+            CatalogueFile(write_table(tmp_path / "d.csv", broken)).manifest()
+        assert any(f"row {row + 1}" in str(lines) for lines in run(capsys, tmp_path / "d.csv")[1].values())

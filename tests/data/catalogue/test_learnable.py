@@ -91,6 +91,7 @@ def test_requested_tags_are_refused_instead_of_left_out() -> None:
     regardless = TagChoice(["once", "never"], min_songs=0)
     assert names(regardless.learnable(regardless.wanted(manifest))) == ["once", "never"]
     assert names(TagChoice("once").wanted(manifest)) == ["once"]
+    assert names(TagChoice(1990).wanted(songs({"1990": [0, 1], "x": [0, 1]}))) == ["1990"]
     assert TagChoice(list(VALUES)).wanted(manifest) is manifest
 
 

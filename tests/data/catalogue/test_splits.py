@@ -249,8 +249,9 @@ def test_an_unwritable_path_names_the_key(tmp_path: Path) -> None:
 def test_impossible_fractions_are_refused(fractions: tuple[float, ...]) -> None:
     with pytest.raises(MusictagError, match=r"fraction for each of train, validation, test.*\[0\.8,0\.1,0\.1\]"):
         SavedSplit(Path("songs.csv"), fractions)
-    with pytest.raises(MusictagError, match="split_seed=-1"):
-        SavedSplit(Path("songs.csv"), seed=-1)
+    for seed in (-1, 1.5, "1", True):
+        with pytest.raises(MusictagError, match=f"split_seed={seed}: give 0 or a positive integer"):
+            SavedSplit(Path("songs.csv"), seed=seed)
 
 
 @pytest.mark.slow

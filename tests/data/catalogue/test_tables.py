@@ -254,3 +254,47 @@ def test_other_encodings_are_refused_as_before(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_bytes(codecs.BOM_UTF16_LE + "sep=;\npath;x\na;1\n".encode("utf-16-le"))
     with pytest.raises(MusictagError, match="is UTF-16 text"):
         CatalogueFile(tmp_path / "c.csv").manifest()
+
+
+def test_text_of_windows_below_the_first_row_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "my c.csv"
+    path.write_bytes("path,x\n0.wav,0\nbé.wav,1\n".encode("cp1252"))
+    with pytest.raises(MusictagError, match=r"`iconv -f CP1252 -t UTF-8`.*`musictag data check '.*my c.csv'` names"):
+        read(path)
+
+
+def test_blank_lines_above_the_first_row_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.csv"
+    for above in ("\n\n", "\r\n", "\ufeff\n"):
+        path.write_bytes(f"{above}path;x;y\n0.wav;1;0,5\n1.wav;0;0,25\n2.wav;1;\n".encode())
+        np.testing.assert_array_equal(read(path), TARGETS)
+    path.write_text("sep=;\n\npath;x\n0.wav;1\n1.wav\n2.wav;maybe\n")
+    write_songs(tmp_path, 3)
+    shown = check(path, capsys)[1]
+    assert "row 2: 1 cells" in shown
+    assert "row 3: x 'maybe'" in shown
+
+
+def test_a_first_row_may_be_longer_than_a_block_of_the_reader(tmp_path: Path) -> None:
+    names = [f'{number} "quoted" ' + "x" * 100_000 for number in range(20)]
+    rows = [{"path": f"{i}.wav", "split": "train"} | dict.fromkeys(names, i) for i in (0, 1)]
+    path = write_table(tmp_path / "c.csv", rows)
+    assert [tag.name for tag in CatalogueFile(path).manifest().tags] == names
+
+
+def test_the_index_of_pandas_is_not_a_tag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    columns = {"path": [f"{i}.wav" for i in range(12)], "x": [0, 1] * 6, "__index_level_0__": [1, 0] * 6}
+    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
+    write_songs(tmp_path, 12)
+    assert [tag.name for tag in CatalogueFile(tmp_path / "c.parquet").manifest().tags] == ["x"]
+    assert "tags: 1 classification" in check(tmp_path / "c.parquet", capsys)[1]
+
+
+def test_paths_of_windows_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_songs(tmp_path / "m", 3)
+    rows = [{"path": f"m\\{i}.wav", "split": "train", "x": i % 2} for i in range(3)]
+    read(write_table(tmp_path / "c.csv", rows))
+    assert r"3 paths with backslashes, such as m\0.wav: use / on every system" in capsys.readouterr().err
+    (tmp_path / "m\\0.wav").write_bytes(b"x")  # elsewhere, a name may have one
+    read(tmp_path / "c.csv")
+    assert "backslash" not in capsys.readouterr().err

@@ -109,13 +109,13 @@ def test_words_are_not_a_tag(tmp_path: Path) -> None:
         CatalogueFile(path).manifest()
     assert CatalogueFile(path, tags=["happy"]).manifest().tags == (Tag("happy"),)
     write_table(path, [{"path": "a.wav", "artist": "x"}])
-    with pytest.raises(MusictagError, match="has no tag column: add one"):
+    with pytest.raises(MusictagError, match="no tag column: add one"):
         CatalogueFile(path).manifest()
     write_table(path, [{"": "0", "path": "a.wav", "x": "1"}])
-    with pytest.raises(MusictagError, match=r"column 1 has no name.*index=False"):
+    with pytest.raises(MusictagError, match=r"columns without a name.*index=False.*: column 1"):
         CatalogueFile(path).manifest()
     write_table(path, [{"file": "a.wav", "x": "1"}])
-    with pytest.raises(MusictagError, match="no column path; its columns are file, x"):
+    with pytest.raises(MusictagError, match="no column path; the columns are file, x"):
         CatalogueFile(path).manifest()
 
 
@@ -162,7 +162,7 @@ def test_spaces_around_numbers_do_not_matter(tmp_path: Path) -> None:
     [
         (codecs.BOM_UTF16_LE + "path,x\na,1\n".encode("utf-16-le"), "is UTF-16 text.*iconv -f UTF-16 -t UTF-8"),
         ("path,x,bäd\na,1,0\n".encode("cp1252"), "its first row is not UTF-8 .*iconv -f CP1252"),
-        (b"pathx\na1\n", "no column path; its columns are pathx"),
+        (b"pathx\na1\n", "no column path; the columns are pathx"),
         (b'path,x\n"a,1\nb,0\n', "cannot be read as csv"),
     ],
 )
@@ -208,3 +208,9 @@ def test_nothing_is_saved_for_a_table_that_cannot_be_used(tmp_path: Path) -> Non
     with pytest.raises(MusictagError, match="is already used"):
         CatalogueFile(path).manifest()
     assert [file.name for file in tmp_path.iterdir()] == ["c.csv"]
+
+
+@pytest.mark.parametrize("seconds", ["abc", 1e-9, 0, -1, float("nan")])
+def test_lengths_that_no_song_can_have_are_refused(tmp_path: Path, seconds: object) -> None:
+    with pytest.raises(MusictagError, match=rf"max_seconds={seconds}: give 0\.1 seconds or more, or null"):
+        CatalogueFile(tmp_path / "c.csv", max_seconds=seconds)

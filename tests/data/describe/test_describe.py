@@ -101,6 +101,14 @@ def test_lengths_come_from_prepared_audio_where_there_is_some(tiny_catalogue: Pa
     assert where == f"lengths of 9 songs from the prepared audio in {store.folder}, 1 cannot be used"
 
 
+def test_no_more_of_a_song_counts_than_is_used(tiny_catalogue: Path, tmp_path: Path) -> None:
+    rows = read_rows(tiny_catalogue)
+    lengths = [1000.0, 2.0, *[""] * (len(rows) - 2)]
+    write_table(tiny_catalogue, [row | {"duration": length} for row, length in zip(rows, lengths, strict=True)])
+    source = CatalogueFile(tiny_catalogue, max_seconds=30)
+    np.testing.assert_array_equal(song_seconds(source, source.manifest(), tmp_path)[0][:3], [30, 2, np.nan])
+
+
 def test_prepared_audio_at_another_rate_is_found(tiny_catalogue: Path, tmp_path: Path) -> None:
     source = CatalogueFile(tiny_catalogue, sample_rate=8000)
     store = prepare(source, tmp_path, sample_rate=8000).store

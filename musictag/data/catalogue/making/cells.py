@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ntpath
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +34,9 @@ def read_cells(
     for row, song in enumerate(paths):
         rows_of.setdefault(song, []).append(row)
     empty = rows_of.pop("", [])
-    labels.drop("rows without a file", [f"row {row + 1}" for row in empty])
+    labels.drop("rows without a file", [f"row {row + 1}" for row in empty if not columns.path[row]])
+    unclear = [f"row {row + 1}: {columns.path[row]}" for row in empty if columns.path[row]]
+    labels.drop("rows whose path does not exist, while several songs or files have its file name", unclear)
     splits = _splits(path, columns.texts.get("split"), len(paths))
     numbers = _numbers_of_songs(columns, rows_of, labels)
     labels.number_columns = list(numbers)
@@ -60,26 +64,34 @@ def read_cells(
 
 
 def _paths(written: list[str], base: Path, labels: Labels) -> list[str]:
-    """Absolute paths, "" if a row has none."""
+    """Absolute paths, "" if a row has none, or if it is unclear which file is meant."""
     paths = [os.path.normpath(os.path.join(base, text)) if text else "" for text in written]
     absent = [at for at, path in enumerate(paths) if path and not os.path.exists(path)]
     if 2 * len(absent) <= sum(map(bool, paths)):
         return paths
     by_name: dict[str, str | None] = {}
     for path in find_songs(base).songs:
-        name = os.path.basename(path)
-        by_name[name] = None if name in by_name else path
+        for name in (_composed(path), _composed(os.path.basename(path))):
+            by_name[name] = None if name in by_name else path
+    songs = Counter(_composed(ntpath.basename(path)) for path in set(paths))
     found = 0
     for at in absent:
-        # only the file name of a path from another machine (or Windows) is of use
-        if there := by_name.get(ntpath.basename(written[at])):
-            paths[at] = there
-            found += 1
+        path = _composed(paths[at])
+        # only the file name of a path from another machine (or Windows) is of use, and only if it is that of one song
+        name = ntpath.basename(path)
+        if name in by_name:
+            paths[at] = by_name.get(path) or (songs[name] == 1 and by_name[name]) or ""
+            found += paths[at] != ""
     if found:
         labels.notes.append(
             f"{found:,} files were found by their names below {base}; the paths in the table do not exist"
         )
     return paths
+
+
+def _composed(name: str) -> str:
+    """The same for all encodings of accents: file systems may store them as separate characters."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _splits(path: Path, written: list[str] | None, rows: int) -> list[str]:
@@ -97,9 +109,11 @@ def _splits(path: Path, written: list[str] | None, rows: int) -> list[str]:
 def _numbers_of_songs(columns: Columns, rows_of: dict[str, list[int]], labels: Labels) -> dict[str, list[float | None]]:
     """Tags that are numeric columns already, with the value in every row (None: unknown).
 
-    With one row per tag, a column that differs between rows of a song describes the tag: 0 or 1 says whether the song
-    has it.
+    With one row per tag, where most songs have several rows, a column that differs between rows of a song describes the
+    tag: 0 or 1 says whether the song has it. Elsewhere, a few rows that contradict each other must not decide about
+    all others.
     """
+    most_repeat = 2 * sum(len(rows) > 1 for rows in rows_of.values()) > len(rows_of)
     kept: dict[str, list[float | None]] = {}
     for name, values in columns.numbers.items():
         # NaN is not equal to itself
@@ -110,7 +124,7 @@ def _numbers_of_songs(columns: Columns, rows_of: dict[str, list[int]], labels: L
                 values = np.nan_to_num(values, nan=0.0)
                 labels.notes.append(f"column {name} had 1 or empty cells: 0 is written for the empty ones")
             kept[name] = [None if np.isnan(value) else float(value) for value in values]
-        elif binary and columns.labels:
+        elif binary and columns.labels and most_repeat:
             for cells in columns.labels.values():
                 for row in np.flatnonzero(values != 1).tolist():
                     cells[row] = ""

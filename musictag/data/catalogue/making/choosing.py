@@ -15,7 +15,6 @@ from musictag.data.catalogue.making.words import (
     merged_spellings,
     possible_separator,
     tags_in,
-    tidy,
 )
 from musictag.data.manifest import SPLITS
 
@@ -69,7 +68,7 @@ def choose(labels: Labels, separator: str | None, min_songs: int) -> Chosen:
 
 def _groups(labels: Labels, songs: list[Song]) -> list[str | None] | None:
     """Who made each song, or None if nobody is known, or too few to keep them in separate splits."""
-    groups = [tidy(song.artist or song.album) or None for song in songs]
+    groups = [next(iter(known_tags((song.artist, song.album))), None) for song in songs]
     known = set(filter(None, groups))
     if not known:
         return None

@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from musictag.common.errors import MusictagError
+from musictag.common.text import listed
+from musictag.data.catalogue.columns import repeated_names
 from musictag.data.catalogue.making.labels import split_name
 from musictag.data.catalogue.paths import AUDIO_SUFFIXES
-from musictag.data.catalogue.tables import Cells, as_numbers, emptied, listed
+from musictag.data.catalogue.tables import Cells, as_numbers, emptied
 
 _PATHS = (
     "path", "filepath", "audiopath", "file", "filename", "audiofile", "audio", "mp3path", "wavpath", "location",
@@ -62,6 +64,8 @@ def read_table(path: Path, path_column: str | None, label_columns: Sequence[str]
         )
     if not cells.num_rows:
         raise MusictagError(f"{path} has no rows")
+    if twice := repeated_names(name for name in map(str.strip, cells.names) if name):
+        raise MusictagError(f"{path}: duplicate column names: {', '.join(twice)}; rename or remove all but one")
     texts = {position: _texts(path, cells, position) for position in range(len(cells.names))}
     for name in filter(None, (path_column, *label_columns)):
         if name not in cells.names:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from musictag.data.catalogue.paths import AUDIO_SUFFIXES, file_problem
+from musictag.data.catalogue.paths import file_problem, songs_below
 
 _PROBLEMS = {
     "missing": "files that do not exist", "other": "entries that are not files", "empty": "empty files",
@@ -62,7 +62,7 @@ def split_name(text: str) -> str | None:
 
 class Found(NamedTuple):
     """What is below a folder, as absolute paths, without what is hidden: ``songs``, sorted; ``links`` to other folders,
-    which are not followed, as they might form a loop; ``closed`` folders, each with the reason."""
+    which are not followed, as they may lead out of it; ``closed`` folders, each with the reason."""
 
     songs: list[str]
     links: list[str]
@@ -71,19 +71,10 @@ class Found(NamedTuple):
 
 def find_songs(folder: Path) -> Found:
     """Search ``folder`` and all folders below it."""
-    found = Found([], [], [])
-
-    def closed(error: OSError) -> None:
-        found.closed.append(f"{error.filename}: {error.strerror}")
-
-    for place, folders, names in os.walk(os.path.abspath(folder), onerror=closed):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = (os.path.join(place, name) for name in folders)
-        found.links.extend(path for path in paths if os.path.islink(path))
-        for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
-                found.songs.append(os.path.join(place, name))
-    return found
+    closed: dict[str, str] = {}
+    links: list[str] = []
+    songs = songs_below(os.path.abspath(folder), closed, links)
+    return Found(songs, links, [f"{place}: {why}" for place, why in closed.items()])
 
 
 def keep_usable(labels: Labels, root: Path) -> None:
@@ -107,8 +98,8 @@ def _unusable(path: str, real_root: str, inside: dict[str, bool]) -> str | None:
         path.encode()
     except UnicodeEncodeError:
         return "files whose names are not UTF-8, which no table can hold: rename them"
-    if "\0" in path:
-        return "paths with a NUL byte"
+    if "\0" in path or "\r" in path:
+        return "paths with a NUL byte or a carriage return"
     problem = file_problem(path, real_root, inside)
     if problem == "link":
         return f"links that lead out of {real_root} (use the folder that really holds the files, also as --root)"

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from musictag.common.errors import MusictagError
 from musictag.common.files import atomic_write
+from musictag.common.text import listed, some
 from musictag.data.catalogue.columns import ARTIST
 from musictag.data.catalogue.dialect import DELIMITERS
 from musictag.data.catalogue.making.cells import read_cells
@@ -26,7 +27,6 @@ from musictag.data.catalogue.making.folders import read_folders
 from musictag.data.catalogue.making.labels import Labels, Song, find_songs, keep_usable
 from musictag.data.catalogue.making.words import free_names
 from musictag.data.catalogue.paths import lies_in
-from musictag.data.catalogue.tables import listed
 from musictag.data.manifest import RESERVED_COLUMNS
 
 _SAMPLE = 200
@@ -213,10 +213,9 @@ def _cell(value: Any) -> Any:
 def _report(source: Path, out: Path, root: Path, labels: Labels, chosen: Chosen, options: Options) -> str:
     counts = chosen.has.sum(axis=0)
     tags = [f"{tag} {count:,}" for tag, count in zip(chosen.tags, counts, strict=True)]
-    more = f" and {len(tags) - _SHOWN_TAGS:,} more" if len(tags) > _SHOWN_TAGS else ""
     lines = [f"{source}: {labels.about}", *filter(None, [_findings(labels)])]
     if tags:
-        lines.append(f"{len(tags):,} tags: {', '.join(tags[:_SHOWN_TAGS])}{more}")
+        lines.append(f"{len(tags):,} tags: {some(tags, _SHOWN_TAGS)}")
     if chosen.numbers:
         lines.append(f"columns of numbers, unchanged: {', '.join(chosen.numbers)}")
     artists = len(set(filter(None, chosen.groups or ())))

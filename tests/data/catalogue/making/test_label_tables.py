@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from musictag.data.catalogue.making.columns import read_table
 from musictag.data.catalogue.making.words import find_separator, tags_in
 from tests.helpers.catalogues import write_table
-from tests.helpers.labelled import make, refuse, tag_table, trainable, write_folders
+from tests.helpers.labelled import make, refuse, tag_table, trainable, write_folders, write_song
 
 #: Nine songs, and the tags of each.
 SONGS = {f"m/{i:05d}.wav": tags for i, tags in enumerate([["rock"], ["rock", "loud"], ["pop"]] * 3)}
@@ -225,3 +226,60 @@ def test_what_separates(cells: list[str], separator: str | None) -> None:
 )
 def test_tags_of_a_cell(cell: str, tags: list[str]) -> None:
     assert tags_in(cell, ";") == tags
+
+
+def test_a_row_that_contradicts_another_marks_nothing(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"path": path, "genre": tags[-1], "live": i % 2} for i, (path, tags) in enumerate(SONGS.items())]
+    rows.append(rows[0] | {"live": 1})
+    report = make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "c.csv")
+    assert "column live differs between rows of a song: left out" in report
+    tags = tag_table(trainable(songs / "c.csv", capsys))
+    assert {tag: len(paths) for tag, paths in tags.items()} == {"loud": 3, "pop": 3, "rock": 3}
+
+
+def test_songs_with_the_same_file_name_stay_apart(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"path": path.replace("m/", "/old/m/"), "genre": tags[-1]} for path, tags in SONGS.items()]
+    write_song(songs / "m" / "01.wav", 50)
+    write_song(songs / "m" / "here.wav", 51)
+    odd = [("/old/A/01.wav", "pop"), ("/old/B/01.wav", "rock"), ("/old/B/here.wav", "rock"), ("m/here.wav", "pop")]
+    rows += [{"path": path, "genre": genre} for path, genre in odd]
+    report = make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "c.csv")
+    assert "9 files were found by their names" in report
+    assert "rows whose path does not exist, while several songs or files have its file name (3)" in report
+    assert "row 10: /old/A/01.wav" in report
+    assert trainable(songs / "c.csv", capsys).paths.tolist() == [*SONGS, "m/here.wav"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_are_found_in_either_encoding(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str) -> None:
+    names = [f"é{i}/Björk.wav" for i in range(9)] + ["ü.wav"]
+    for number, name in enumerate(names):
+        write_song(tmp_path / unicodedata.normalize(form, name), number)
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    rows = [{"path": unicodedata.normalize(other, n), "genre": ("a", "b", "c")[i % 3]} for i, n in enumerate(names)]
+    make(capsys, write_table(tmp_path / "t.csv", rows), "-o", tmp_path / "c.csv")
+    assert trainable(tmp_path / "c.csv", capsys).paths.tolist() == [unicodedata.normalize(form, n) for n in names]
+
+
+def test_unknown_artists_are_nobody(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["Unknown", "nan", "N/A", "unknown", "a", "b", "c", "d", "e"]
+    rows = [
+        {"path": path, "genre": tags[-1], "artist": name, "album": "x" if name == "nan" else ""}
+        for name, (path, tags) in zip(names, SONGS.items(), strict=True)
+    ]
+    make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "c.csv")
+    assert trainable(songs / "c.csv", capsys).groups.tolist() == [None, "x", None, None, "a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("header", ["path,rock,rock", "path,rock, rock", "path,tag,tag"])
+def test_columns_of_the_same_name_are_refused(songs: Path, capsys: pytest.CaptureFixture[str], header: str) -> None:
+    (songs / "t.csv").write_text(f"{header}\n" + "".join(f"{path},0,1\n" for path in SONGS))
+    assert "duplicate column names" in refuse(capsys, songs / "t.csv", "-o", songs / "c.csv")
+
+
+def test_carriage_returns_are_left_out(songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_song(songs / "m" / "a\rb.wav", 50)
+    rows = [{"path": path, "genre": tags[-1]} for path, tags in (SONGS | {"m/a\rb.wav": ["pop"]}).items()]
+    report = make(capsys, write_table(songs / "t.csv", rows), "-o", songs / "c.csv")
+    assert "paths with a NUL byte or a carriage return (1)" in report
+    assert trainable(songs / "c.csv", capsys).paths.tolist() == list(SONGS)
