@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -161,6 +162,11 @@ def test_noise_alone_is_no_departure() -> None:
             for seed in range(150)
         ]
         assert np.mean(wrong) <= 0.04
+
+
+def test_what_does_not_fall_is_no_departure_whatever_the_noise() -> None:
+    points = measured("one", np.array(SIZES[:4]), scores_of(0.6 + 0.02 * np.arange(4)))
+    assert departure(replace(points, noise=np.full_like(points.noise, np.nan))) is None
 
 
 def test_songs_that_a_score_needs() -> None:

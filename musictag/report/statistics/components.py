@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import nct, t
 
+from musictag.report.statistics.inference import estimate
 from musictag.report.statistics.paired_tests import common_conditions, leading_pairs, pair_estimate
-from musictag.report.statistics.resampling import Draws
+from musictag.report.statistics.resampling import Draws, seeds_of
 from musictag.report.study import Run, Study
 
 DIFFERENCE = 0.005
@@ -66,7 +67,9 @@ def variance_components(study: Study, draws: Draws, metric: str) -> list[Compone
         if runs:
             values = np.array([run.value(metric) for run in runs])
             parts, negative = split_variance(values, [run.condition for run in runs], *_levels(runs))
-            songs = float(np.mean([draws[run.folder.name][metric].var() for run in runs]))
+            # without what is specific to a run on a song, which also varies between runs
+            several = [seeds_of(cell, draws, metric) for cell in cells if len(cell) > 1]
+            songs = float(np.mean([estimate(scores).songs for scores in several]))
             freedom = len(runs) - len({run.condition for run in runs})
             found.append(Components(system, metric, parts, negative, songs, len(runs), freedom))
     return found
