@@ -52,7 +52,8 @@ def tag_outlook(
     """The outlook of each classification tag for each of the systems with ``forecasts``, all of one per-tag metric.
 
     A tag's curve has the exponent of its system's (a line over the doublings has one near 0), so that only its level
-    and its gain are fitted: least squares of each seed's own scores. No gain goes beyond a perfect score. Systems whose curve has no law are left out.
+    and its gain are fitted: least squares of each seed's own scores. No gain goes beyond a perfect score. Systems whose
+    curve has no law are left out.
     """
     return [row for forecast in forecasts if forecast.law for row in _of_system(study, draws, forecast, confidence)]
 
@@ -68,7 +69,7 @@ def _of_system(study: Study, draws: Draws, forecast: Forecast, confidence: float
     names = [order[k] for k in tags]
     exponent = _exponent(forecast)
     units, scores = [], []
-    for seed in study.seeds:
+    for seed in sorted({run.seed for run in runs}):
         own = [run for run in runs if run.seed == seed]
         sizes = np.array([run.train_songs for run in own], dtype=np.float64)
         if len(own) < 2 or sizes.max() < largest:
