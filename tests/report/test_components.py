@@ -94,3 +94,4 @@ def test_that_many_seeds_do_find_the_difference() -> None:
     assert how_many_seeds(0.006**2, 0.003**2) is None  # the songs alone are too few
     assert how_many_seeds(0.006**2, 0.001**2) > seeds
     assert how_many_seeds(0.0, 0.0) == 2
+    assert how_many_seeds(1e-12, (0.005 / 3) ** 2) == 2  # that of the songs is known, however few seeds there are
