@@ -153,7 +153,7 @@ FAULTS = (
     Fault(
         "rank correlation is of the values",
         "musictag/report/statistics/popularity.py",
-        "rankdata(values, axis=-1) for values",
+        'rankdata(values, axis=-1, nan_policy="omit") for values',
         "values for values",
         "report/test_popularity.py::test_spearman_is_that_of_scipy",
     ),
