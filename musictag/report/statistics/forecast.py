@@ -211,10 +211,7 @@ class Forecasts:
         elif (points.runs == 1).all():
             notes.append("one run per size: their noise is estimated from how unevenly the sizes follow each other")
         if fitted.errors.get(fitted.chosen.name, 0.0) > _MISSED:
-            notes.append(
-                f"even this law misses the largest sizes by more than {_MISSED:g} standard errors when fitted to the "
-                "others: beyond the data it may be as wrong"
-            )
+            notes.append(f"fitted to the others, this law misses the largest sizes by over {_MISSED:g} standard errors")
         if fitted.misfit > 1:
             notes.append("no law fits within the noise of the runs; the bands are widened by the misfit")
         largest = float(points.sizes[-1])
