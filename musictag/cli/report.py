@@ -105,10 +105,9 @@ def _only_study(folder: Path) -> str | None:
     from musictag.report.page.summary import list_studies
     from musictag.report.study import find_runs
 
-    runs = find_runs(folder)
-    names = {run.metrics["study"] for run in runs}
+    names = {run.metrics["study"] for run in find_runs(folder)}
     if len(names) > 1:
-        listed = "\n  ".join(list_studies(runs))
+        listed = "\n  ".join(list_studies(folder))
         raise MusictagError(f"there are several studies in {folder}; choose one with --study NAME:\n  {listed}")
     return names.pop() if names else None
 

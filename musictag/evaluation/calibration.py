@@ -26,8 +26,9 @@ ISOTONIC_SONGS = 1000
 FOLDS = 5
 #: Bins of equal width of the expected calibration error.
 BINS = 10
-#: What a threshold by precision promises of the validation songs above it: this share is right, and with CONFIDENCE the
-#: share of all such songs is at least LOWEST. So they are eleven or more.
+#: What a threshold by precision promises of the validation songs above it: this share is right, and the lower limit of
+#: the share of all such songs, with CONFIDENCE at this one threshold, is at least LOWEST. So they are eleven or more.
+#: As many thresholds are tried, one passes more often by luck: in up to 18% of tags whose share is just below LOWEST.
 PRECISION, LOWEST, CONFIDENCE = 0.9, 0.8, 0.9
 _FACTS = ("known", "positives", "prevalence", "curve", "f1_threshold", "precision_threshold")
 _MAX_POINTS = 32  # of an isotonic curve

@@ -130,7 +130,7 @@ METRICS: dict[str, Metric] = {
     for metric in (
         # area under the ROC curve; a tie of a positive and a negative song counts one half
         Metric("roc_auc", "ROC-AUC", lambda songs: songs.ranked[0], chance=lambda test: 0.5, headline=True),
-        # average precision: step-wise, not interpolated; its chance level is the prevalence
+        # average precision: step-wise, not interpolated; chance is that of equal scores, the prevalence
         Metric(
             "pr_auc", "PR-AUC", lambda songs: songs.ranked[1], chance=lambda test: test["chance_pr_auc"], headline=True
         ),

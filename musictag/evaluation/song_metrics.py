@@ -39,7 +39,8 @@ def song_metrics(
       scored.
     - ``tags_scored``, ``regression_tags_scored``; ``tags_left_out``: names of the classification tags without songs of
       both classes and of the regression tags without any known target. No mean includes them.
-    - ``chance_pr_auc``: mean prevalence of the scored tags, the PR-AUC of random scores (their ROC-AUC is 0.5).
+    - ``chance_pr_auc``: mean prevalence of the scored tags, the PR-AUC of equal scores for all songs (their ROC-AUC is
+      0.5). Random scores exceed it on average, the more so the fewer songs there are.
     - ``songs``, ``resamples``, ``confidence``, and ``tags``: one entry per tag with ``name, kind, known, positives,
       prevalence, rmse_of_mean`` and each per-tag metric, None where it does not apply. ``rmse_of_mean`` is the error
       of always predicting the mean of these targets.

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from musictag.common.errors import MusictagError
 from musictag.evaluation.metrics import METRICS
-from musictag.report.statistics.inference import estimate, few_seeds, margins
-from musictag.report.statistics.paired_tests import TagGain, paired_test, tag_gains
-from musictag.report.statistics.resampling import Draws, resampled, seeds_of
+from musictag.report.statistics.forecast import Forecast, Forecasts
+from musictag.report.statistics.inference import few_seeds
+from musictag.report.statistics.paired_tests import paired_test
+from musictag.report.statistics.resampling import Draws, resampled
+from musictag.report.statistics.tag_outlook import TagOutlook, tag_outlook
 from musictag.report.study import Run, Study
 from musictag.report.tables.formats import Sheet, join, number, text
 from musictag.report.wording import p_text, signed
@@ -37,10 +40,12 @@ def advise(study: Study, positives: Mapping[str, int], resamples: int = 1000) ->
 
     The system is chosen by its mean test score with the most songs: validation scores favour systems that were fitted
     to the validation songs tag by tag, as trees are. ``positives``: training songs with each tag. Raises MusictagError
-    as ``resampled`` does.
+    as ``resampled`` does, and if no tag has a score.
     """
     draws = resampled(study, resamples)
-    metric = next(key for key in ("pr_auc", "rmse") if key in study.metrics)
+    metric = next((key for key in ("pr_auc", "rmse") if key in study.metrics), None)
+    if metric is None:
+        raise MusictagError("no tag could be scored in all runs: each needs test songs with it, and without it")
     largest = max(run.train_songs for run in study.runs)
     top = [system for system in study.systems if _cell(study, system, largest)]
     sign = METRICS[metric].sign
@@ -50,13 +55,15 @@ def advise(study: Study, positives: Mapping[str, int], resamples: int = 1000) ->
     several = (one for one in top if len({run.train_songs for run in study.runs if run.system == one}) > 1)
     grown = next(several, best)
     named = "" if grown == best else f"Known of {grown}. "
-    which, twice = _which(study, draws, metric, top, largest), _twice(study, draws, metric, grown, largest)
+    which = _which(study, draws, metric, top, largest)
     # alone, as it may have sizes that others lack; last, since runs have the conditions of the latest study
-    gains = tag_gains(Study(study.name, [run for run in study.runs if run.system == grown]), draws, [])
+    alone = Study(study.name, [run for run in study.runs if run.system == grown])
+    (forecast,) = Forecasts(alone, draws, metric).found
+    of_tags = Forecasts(alone, draws, "roc_auc").found if "roc_auc" in alone.metrics else []
     answers = [
         ("Which one now?", which),
-        ("What would twice the songs bring?", named + twice),
-        ("Which tags want more examples?", named + _tags(gains, grown, positives)),
+        ("What would twice the songs bring?", named + _twice(forecast, largest, len(_cell(alone, grown, largest)))),
+        ("Which tags want more examples?", named + _tags(tag_outlook(alone, draws, of_tags), positives)),
     ]
     return Advice(best, answers, sheet)
 
@@ -90,49 +97,41 @@ def _which(study: Study, draws: Draws, metric: str, top: list[str], largest: int
         f" How sure: {label} {signed(second.value)} against {second.other} (95% interval {signed(low)} to "
         f"{signed(high)}, p after Holm {p_text(second.p_holm)})"
     )
-    return words + (f"; {few}." if (few := few_seeds(second.seeds)) else ".")
+    few = "" if second.pooled else few_seeds(second.seeds)
+    return words + (f"; {few}." if few else ".")
 
 
-def _twice(study: Study, draws: Draws, metric: str, best: str, largest: int) -> str:
-    """The gain per doubling: a line through the scores over the doublings, for each seed that has all sizes."""
-    runs = [run for run in study.runs if run.system == best]
-    sizes = sorted({run.train_songs for run in runs})
-    seeds = [seed for seed in study.seeds if sizes == sorted({run.train_songs for run in runs if run.seed == seed})]
-    if len(sizes) < 2 or not seeds:
-        return "Not known: there was no time for a second number of songs."
-    cells = [sorted((run for run in runs if run.seed == seed), key=lambda run: run.train_songs) for seed in seeds]
-    scores = np.stack([seeds_of(cell, draws, metric) for cell in cells], axis=1)  # (1 + R) x n x M
-    doublings = np.log2(sizes) - np.mean(np.log2(sizes))
-    found = estimate(scores @ (doublings / (doublings**2).sum()))
-    gain, margin = float(found.value), float(margins(found))
-    last = float((scores[0, :, -1] - scores[0, :, -2]).mean())
-    label, sign = METRICS[metric].label, METRICS[metric].sign
+def _twice(forecast: Forecast, largest: int, seeds: int) -> str:
+    """What the law of the system's curve says of twice the songs."""
+    if forecast.doubling is None:
+        why = forecast.departure and f"the scores make no learning curve ({forecast.departure.words})"
+        return f"Not known: {why or 'there was no time for a second number of songs'}."
+    sign, label = METRICS[forecast.metric].sign, METRICS[forecast.metric].label
+    gain, *ends = (sign * value for value in forecast.doubling)
+    low, high = sorted(ends)
     words = (
-        f"About {signed(gain)} {label} ({largest:,} to {2 * largest:,} songs; 95% interval {signed(gain - margin)} to "
-        f"{signed(gain + margin)}), if it goes on as from {sizes[0]:,} to {sizes[-1]:,}. The last doubling brought "
-        f"{signed(last)}"
+        f"About {signed(gain)} {label} ({largest:,} to {2 * largest:,} songs; 95% interval {signed(low)} to "
+        f"{signed(high)}), if the curve goes on as before ({forecast.law})."
     )
-    slows = len(sizes) > 2 and sign * last < sign * gain / 2
-    words += ", less than the ones before: expect less than that." if slows else "."
-    if sign * gain - margin <= 0:
-        words += " It may be nothing: with so few test songs the gain cannot be told from chance."
-    return words + (f" ({few_seeds(len(seeds)).capitalize()}.)" if few_seeds(len(seeds)) else "")
+    if low <= 0 <= high:
+        words += " It may be nothing: with so few songs and runs the gain cannot be told from chance."
+    notes = "; ".join(filter(None, (few_seeds(seeds), *(note for note in forecast.notes if "held" not in note))))
+    return words + (f" ({notes[:1].upper()}{notes[1:]}.)" if notes else "")
 
 
-def _tags(gains: list[TagGain], best: str, positives: Mapping[str, int]) -> str:
-    of_tags = [gain for gain in gains if gain.metric == "roc_auc" and best in gain.size_gains]
-    if not of_tags:
-        return "Not known: no tag could be scored at two numbers of songs."
+def _tags(rows: list[TagOutlook], positives: Mapping[str, int]) -> str:
+    if not rows:
+        return "Not known: there is no learning curve of tags that songs have or have not."
 
-    def named(tags: list[TagGain]) -> str:
-        shown = [f"{one.tag} ({positives.get(one.tag, 0):,} songs, ROC-AUC {one.scores[best][1]:.2f})" for one in tags]
+    def named(tags: list[TagOutlook]) -> str:
+        shown = [f"{one.tag} ({positives.get(one.tag, 0):,} songs, ROC-AUC {one.score:.2f})" for one in tags]
         rest = f" and {len(shown) - _MOST_TAGS} more" if len(shown) > _MOST_TAGS else ""
         return ", ".join(shown[:_MOST_TAGS]) + rest
 
-    scored = sorted(of_tags, key=lambda one: one.scores[best][1] or 0.0)
-    rising = [one for one in scored if one.size_gains[best].low > 0 and (one.scores[best][1] or 0) < _FINISHED]
-    unlearnt = [one for one in scored if (one.scores[best][1] or 0) < _UNLEARNT and one not in rising]
-    finished = [one for one in scored if (one.scores[best][1] or 0) >= _FINISHED]
+    scored = sorted(rows, key=lambda one: one.score)
+    rising = [one for one in scored if one.verdict == "gaining" and one.score < _FINISHED]
+    unlearnt = [one for one in scored if one.score < _UNLEARNT and one not in rising]
+    finished = [one for one in scored if one.score >= _FINISHED]
     parts = [
         f"Those that still gain with more songs: {named(rising)}." if rising else "",
         f"Hardly learnt so far, and more songs have not helped yet (few examples, or labels that the audio does not "

@@ -36,6 +36,7 @@ from musictag.report.wording import SIZE, setting, short
 
 COLOURS = {"waveform": ORANGE, "spectrogram": BLUE}
 MEASURED_SECONDS = 30  # of audio per call when the tagging speed is measured
+_MOST_POINTS = 24  # with names beside them
 #: Candidate offsets of a label from its point, in points: the first one with the fewest collisions is used.
 PLACES = [
     (x * distance, y * distance)
@@ -49,7 +50,7 @@ def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
     several settings is as many models. Baselines are left out, because they have no parameters to compare and no
     network to time: `musictag report` shows them.
 
-    Raises MusictagError if there is none, and for runs that differ in data or training size.
+    Raises MusictagError if there is none, and for runs that differ in data, test songs or training size.
     """
     found = read_study(folder, study)
     runs = [run for run in found.runs if run.epochs is not None]
@@ -60,6 +61,10 @@ def read_rows(folder: Path, study: str | None = None) -> list[dict[str, Any]]:
             f"the runs in {folder} have different numbers of training songs, {', '.join(map(str, sizes))}: "
             "use `musictag report`, or give each comparison its own name (study=...) and choose it with --study"
         )
+    counted = [{(tag["name"], tag["known"], tag["positives"]) for tag in run.metrics["test"]["tags"]} for run in runs]
+    for run, counts in zip(runs, counted, strict=True):
+        if counts != counted[0]:
+            raise MusictagError(f"{run.folder} and {runs[0].folder} have different test songs and cannot be compared")
     factors = [key for key in found.factors if key != SIZE]
     rows = []
     for run in runs:
@@ -179,6 +184,8 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         figure = new_figure(11, 5.2)
         left, right = figure.subplots(1, 2, sharey=True)
         models = by_model(rows)
+        more = f"\n{_MOST_POINTS} of {len(models)} models, the best by PR-AUC" if len(models) > _MOST_POINTS else ""
+        models = models[:_MOST_POINTS]
         for axes, key in ((left, "parameters"), (right, "test_audio_seconds_per_second")):
             axes.set_xscale("log")
             axes.grid(True)
@@ -195,7 +202,7 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         left.set_ylabel("PR-AUC of the test songs")
         left.set_xlabel("parameters")
         right.set_xlabel("seconds of audio tagged per second")
-        left.set_title(_conditions(rows))
+        left.set_title(_conditions(rows) + more)
         for name, colour in COLOURS.items():
             right.plot([], [], "o", color=colour, label=name)
         right.legend(loc="upper right", bbox_to_anchor=(1, 1.09), ncols=2, frameon=False)

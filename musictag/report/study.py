@@ -21,7 +21,7 @@ from musictag.experiment.identity import canonical, system_label
 from musictag.experiment.results.files import Predictions, read_predictions, read_results
 from musictag.experiment.sweeps.study import find_studies, read_jobs
 from musictag.report.settings import Settings, read_settings
-from musictag.report.wording import setting
+from musictag.report.wording import SIZE, setting
 
 #: More incomplete cells are counted instead of listed.
 _MOST_PROBLEMS = 4
@@ -82,7 +82,7 @@ class Study:
         self.runs = sorted(
             runs, key=lambda run: (self.systems.index(run.system), places[run.condition], run.seed, run.folder.name)
         )
-        self.seeds = sorted({run.seed for run in runs})
+        self.seeds = sorted({run.seed for run in runs if run.seed >= 0})
         self.metrics = [key for key in METRICS if all(run.value(key) is not None for run in runs)]
         self.headlines = [key for key in self.metrics if METRICS[key].headline]
         self.shown_metrics = [key for key in METRICS if any(run.value(key) is not None for run in runs)]
@@ -152,7 +152,10 @@ def _leave_out_tuned(runs: Sequence[Run]) -> None:
 def _seed(metrics: Mapping[str, Any]) -> int:
     """The seed of a run; where subset, initialisation and order have different ones, a number with three digits of
     each, so that these runs are told apart. A baseline, which has no initialisation, has the number of the networks
-    whose initialisation has seed 0."""
+    whose initialisation has seed 0. An ensemble, which is no more like one of its members than like another, has a
+    negative number: only other ensembles are paired with it."""
+    if "ensemble" in metrics:
+        return -1 - metrics["seed"]
     seeds = list((metrics.get("seeds") or {}).values())
     apart = [seed for seed in seeds if seed is not None]
     if len(set(apart)) < 2:
@@ -167,11 +170,7 @@ def read_study(folder: Path, study: str | None = None) -> Study:
     and for two runs with the same system, condition and seed, whose difference no table would show.
     """
     found = find_runs(folder)
-    # a run that several studies share is made only once, under the name of the first
-    listed = {
-        path.parent / job["run"] for name, path in find_studies(folder) if name == study for job in read_jobs(path)
-    }
-    runs = [run for run in found if study is None or run.metrics["study"] == study or run.folder in listed]
+    runs = found if study is None else of_study(found, folder, study)
     if not runs:
         studies = sorted({str(run.metrics["study"]) for run in found})
         there = f"; there are {len(found)} of the studies {', '.join(studies)}" if found else ""
@@ -188,6 +187,12 @@ def read_study(folder: Path, study: str | None = None) -> Study:
                 "Give each comparison its own name (study=...), and choose it with --study"
             )
     result = Study(study, runs)
+    unknown = sorted({run.system for run in runs if not run.train_songs})
+    if SIZE in result.factors and unknown:
+        raise MusictagError(
+            f"on how many songs {', '.join(unknown)} was trained is not known, and it cannot be compared with systems "
+            "that were trained on several numbers of songs: evaluate it under a study of its own (study=...)"
+        )
     for one, other in zip(result.runs, result.runs[1:], strict=False):
         if (one.system, one.condition, one.seed) == (other.system, other.condition, other.seed):
             where = ", ".join(
@@ -198,6 +203,15 @@ def read_study(folder: Path, study: str | None = None) -> Study:
                 "delete one of them, or give each setting its own study (study=...)"
             )
     return result
+
+
+def of_study(found: Sequence[Run], folder: Path, study: str) -> list[Run]:
+    """Those of the runs ``found`` below ``folder`` that are of this study."""
+    # a run that several studies share is made only once, under the name of the first
+    listed = {
+        path.parent / job["run"] for name, path in find_studies(folder) if name == study for job in read_jobs(path)
+    }
+    return [run for run in found if run.metrics["study"] == study or run.folder in listed]
 
 
 def find_runs(folder: Path) -> list[Run]:

@@ -12,8 +12,8 @@ import pytest
 import soundfile
 
 from musictag.cli import main
-from musictag.cli.advise.schedule import expected_seconds, load, plan, save, sizes
-from musictag.cli.advise.session import _until
+from musictag.cli.advise.schedule import Schedule, expected_seconds, load, plan, save, sizes
+from musictag.cli.advise.session import Session, _until
 from musictag.common.errors import MusictagError
 from musictag.experiment.sweeps.jobs import run_to_completion
 from musictag.training.signals import Stopped
@@ -72,6 +72,22 @@ def test_a_plan_stays_until_there_is_time_for_more(tmp_path: Path) -> None:
     save(long, path, about, 2)
     assert load(path, about, 0.5) == load(path, about, 8) == long
     assert load(path, {"songs": 1001}, 2) is None
+
+
+def test_what_a_run_takes_is_known_when_a_plan_goes_on(tmp_path: Path) -> None:
+    chosen = Schedule([100], ["waveform_small"], [], 20, 160, 1, expected={"waveform_small": 900.0})
+    save(chosen, tmp_path / "advise.json", {}, 2)
+    again = load(tmp_path / "advise.json", {}, 2)
+    session = Session([], 2, ["waveform_small"])
+    assert session._seconds("waveform_small", again) == 900
+    session.seconds["waveform_small"] = 700.0
+    assert session._seconds("waveform_small", again) == 700
+
+
+def test_a_run_that_failed_is_not_missing_for_lack_of_time() -> None:
+    chosen = Schedule([100, 50], ["waveform_small"], [], 20, 160, 1)
+    session = Session([], 2, ["waveform_small"], failed=["waveform_small with 100 songs, seed 0"])
+    assert session.missing(chosen) == ["waveform_small with 50 songs, seed 0", "seed 1", "seed 2"]
 
 
 def test_a_run_is_stopped_when_the_time_is_over() -> None:

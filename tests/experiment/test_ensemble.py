@@ -44,6 +44,8 @@ def test_an_ensemble_is_a_run_of_its_own(runs: list[Path], tmp_path: Path, capsy
     assert [(out / f"member-{number}.safetensors").read_bytes() for number in (0, 1)] == [
         folder.name.encode() for folder in runs[:2]
     ]
+    facts = json.loads((out / "ensemble.json").read_text())["facts"]
+    assert facts["training"] == {"data": "songbook", "songs": 500}
     study = read_study(tmp_path / "runs", "sizes")
     assert study.systems == ["mean of 2 waveform_small", "waveform_small", "spectrogram_small"]
     (shown,) = [run for run in study.runs if run.folder == out]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from musictag.common.errors import MusictagError
+from musictag.evaluation.metrics import METRICS
 from musictag.report.advice import advise, page
 from musictag.report.study import read_study
-from tests.helpers.studies import System, write_study
+from tests.helpers.studies import System, write_run, write_study
 
 #: One system is far better, and gains 0.06 in ROC-AUC per doubling; the other stays.
 SYSTEMS = {"waveform_small": System("waveform", 0.62, 0.0), "spectrogram_small": System("spectrogram", 0.68, 0.06)}
@@ -47,6 +50,23 @@ def test_what_does_not_gain_is_not_said_to(runs: Path, tmp_path: Path) -> None:
     assert "nothing to compare it with" in which
     assert "It may be nothing" in twice
     assert "Hardly learnt so far" in tags
+
+
+def test_tags_that_are_numbers_have_a_gain_and_no_examples(tmp_path: Path) -> None:
+    write_study(tmp_path, sizes=(100, 200), systems=SYSTEMS, songs=60, tags=0, regression_tags=3, study="advise")
+    (_, which), (_, twice), (_, tags) = advise(read_study(tmp_path, "advise"), {}, resamples=100).answers
+    assert which.startswith("spectrogram_small: RMSE 0.")
+    assert twice.startswith("About −0.")
+    assert tags == "Not known: there is no learning curve of tags that songs have or have not."
+
+
+def test_without_a_score_there_is_no_advice(tmp_path: Path) -> None:
+    path = write_run(tmp_path, "waveform_small", "waveform", 0.7, songs=40, tags=3, regression_tags=0, study="advise")
+    metrics = json.loads((path / "metrics.json").read_text())
+    metrics["test"] |= dict.fromkeys(METRICS)
+    (path / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(MusictagError, match="no tag could be scored in all runs"):
+        advise(read_study(tmp_path, "advise"), {}, resamples=100)
 
 
 def test_with_a_single_number_of_songs_systems_are_still_compared(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from musictag.cli import main
+from musictag.common.errors import MusictagError
 from musictag.experiment import run as experiment
 from musictag.report import comparison
 from tests.helpers.catalogues import write_catalogue
@@ -117,6 +118,25 @@ def test_names_do_not_cover_points_or_each_other(runs, tmp_path, monkeypatch):
         assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
         points = [axes.transData.transform(text.xy) for text in names]
         assert not any(box.contains(*point) for box in boxes for point in points)
+
+
+def test_of_many_models_the_best_are_drawn(runs, tmp_path, monkeypatch):
+    row = comparison.read_rows(runs, "sizes")[0]
+    crowd = [row | {"model": f"model number {i}", "pr_auc": 0.3 + 0.02 * i} for i in range(4)]
+    figures = []
+    monkeypatch.setattr(comparison, "save_figure", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(comparison, "_MOST_POINTS", 2)
+    comparison.plot(crowd, tmp_path / "crowd.png")
+    left = figures[0].axes[0]
+    assert {text.get_text() for text in left.texts} == {"model number 2", "model number 3"}
+    assert "2 of 4 models, the best by PR-AUC" in left.get_title(loc="left")
+
+
+def test_other_test_songs_are_refused_as_in_reports(tmp_path):
+    for name, family, music in (("waveform_small", "waveform", 0), ("spectrogram_small", "spectrogram", 1)):
+        write_run(tmp_path, name, family, 0.7, songs=40, tags=4, music=music)
+    with pytest.raises(MusictagError, match="have different test songs and cannot"):
+        comparison.read_rows(tmp_path)
 
 
 def test_what_cannot_be_compared(runs, tmp_path, capsys):

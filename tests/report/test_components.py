@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from musictag.report.statistics.components import how_many_seeds, split_variance
+from musictag.report.statistics.components import how_many_seeds, split_variance, variance_components
+from tests.helpers.curve_studies import TRUTHS, Noise, curve_study, measure
 
 SUBSET, TRAINING = "subset of the training songs", "initialisation and order"
 
@@ -72,6 +73,14 @@ def test_negative_estimates_become_nothing_and_are_named() -> None:
     assert parts[TRAINING] == pytest.approx(values.var(ddof=1))
 
 
+def test_what_is_specific_to_a_run_on_the_songs_is_not_the_part_of_the_songs() -> None:
+    study = curve_study(6, (250, 500, 1000, 2000))
+    noise = Noise(run=0.01, seed=0.0, songs=0.0, specific=0.01)  # half of it is shared by the runs of a size
+    draws = measure(study, TRUTHS["constant"], np.random.default_rng(0), noise)
+    (found,) = variance_components(study, draws, "roc_auc")
+    assert found.songs == pytest.approx(0.01**2, rel=0.3)
+
+
 def test_that_many_seeds_do_find_the_difference() -> None:
     seeds = how_many_seeds(0.006**2, 0.0)
     rng = np.random.default_rng(2)
@@ -85,3 +94,4 @@ def test_that_many_seeds_do_find_the_difference() -> None:
     assert how_many_seeds(0.006**2, 0.003**2) is None  # the songs alone are too few
     assert how_many_seeds(0.006**2, 0.001**2) > seeds
     assert how_many_seeds(0.0, 0.0) == 2
+    assert how_many_seeds(1e-12, (0.005 / 3) ** 2) == 2  # that of the songs is known, however few seeds there are

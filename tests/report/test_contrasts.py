@@ -13,6 +13,7 @@ from musictag.report.statistics.contrasts import setting_changes, slopes
 from musictag.report.statistics.inference import holm
 from musictag.report.statistics.resampling import resampled
 from musictag.report.study import read_study
+from musictag.report.tables.contrasts import contrast_sheet
 from tests.helpers.studies import SYSTEMS, WITH_TREES, write_run, write_study
 
 
@@ -32,6 +33,8 @@ def test_slopes_are_those_of_the_systems_and_their_difference_is_paired(tmp_path
     assert difference.value == pytest.approx(waveform.value - spectrogram.value)
     assert 0 < difference.low < 0.03 < difference.high
     assert difference.p == difference.p_holm < 0.05
+    assert waveform.p_holm is spectrogram.p_holm is None
+    assert contrast_sheet("Gains", [waveform]).rows[0][6].text == "–"
 
 
 def test_slopes_know_how_much_seeds_vary(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import matplotlib.image
 import pytest
 from matplotlib.figure import Figure
 
-from musictag.report.figures import figures, tags
+from musictag.report.figures import figures, forecasts, tags
 from musictag.report.figures.panels import Look
 from musictag.report.statistics.crossing import Crossing
+from musictag.report.statistics.forecast import Forecast
 from musictag.report.statistics.paired_tests import tag_gains
 from musictag.report.statistics.popularity import exclusive, popularity
 from musictag.report.statistics.resampling import resampled
@@ -53,6 +54,27 @@ def test_crossings_of_systems_that_are_not_drawn_are_not_marked(tmp_path: Path) 
         figures.scaling_figure(study, by_metric, [crossing], tmp_path / f"{system}.png")
     check(tmp_path / "net9.png", "9 of 10 systems", "net9 overtakes net8")
     assert "overtakes" not in (tmp_path / "net0.svg").read_text()
+
+
+def test_of_many_systems_the_best_nine_are_drawn_and_named(tmp_path: Path) -> None:
+    about = {"songs": 60, "tags": 4, "regression_tags": 0, "seeds": (0,)}
+    systems = {f"net{place}": System("waveform", 0.8 if place else 0.5, 0.01) for place in range(10)}
+    write_study(tmp_path / "sizes", systems=systems, sizes=(250, 1000), **about)
+    study = read_study(tmp_path / "sizes")
+    found = [Forecast(system, "pr_auc", None, (), {}, [], None, [], None, None) for system in study.systems]
+    forecasts.law_figure(study, found, "pr_auc", tmp_path / "laws.png")
+    rows = [
+        {"system": run.system, "songs": run.train_songs, "steps": 100, "flop": 1e9, "seconds": 60.0,
+         "scores": {"pr_auc": run.value("pr_auc")}}
+        for run in study.runs
+    ]  # fmt: skip
+    forecasts.compute_figure(study, rows, "pr_auc", tmp_path / "compute.png")
+    write_study(tmp_path / "filters", systems=systems, sizes=(0.5, 1.0), factor="frontend.filter_multiplier", **about)
+    study = read_study(tmp_path / "filters")
+    figures.capacity_figure(study, resampled(study, 100), tmp_path / "capacity.png")
+    for name, words in (("laws", "9 of 10 systems"), ("compute", "9 of 10 systems"), ("capacity", "9 of 10 lines")):
+        check(tmp_path / f"{name}.png", words, "net9")
+        assert "net0" not in (tmp_path / f"{name}.svg").read_text()
 
 
 def test_capacity_with_a_baseline_beside_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -163,6 +164,11 @@ def test_noise_alone_is_no_departure() -> None:
         assert np.mean(wrong) <= 0.04
 
 
+def test_what_does_not_fall_is_no_departure_whatever_the_noise() -> None:
+    points = measured("one", np.array(SIZES[:4]), scores_of(0.6 + 0.02 * np.arange(4)))
+    assert departure(replace(points, noise=np.full_like(points.noise, np.nan))) is None
+
+
 def test_songs_that_a_score_needs() -> None:
     sizes = np.array(SIZES[:6], dtype=float)
     forecasts_of = planted(0.6 + 0.04 * np.log2(sizes / 125))
@@ -178,6 +184,7 @@ def test_songs_that_a_score_needs() -> None:
     assert reach_sheet([never]).rows[0][4].text == "64,000 to more than 64,000"
     (already,) = forecasts_of.reaches(0.5)
     assert already.low is None
+    assert reach_sheet([already]).rows[0][3].text == "at most 125"
 
 
 def test_what_twice_the_songs_bring_with_its_interval() -> None:
@@ -204,6 +211,25 @@ def test_a_crossing_may_lie_beyond_the_data() -> None:
     (apart,) = planted(0.8 + 0.02 * doublings, 0.6 + 0.02 * doublings, deviation=0.001).prospects()
     assert (apart.system, apart.size, apart.uncertain) == ("other", None, False)
     assert apart.text == "one is ahead of other with 4,000 songs and by their laws stays so up to 64,000"
+
+
+def test_systems_without_common_sizes_have_no_prospects() -> None:
+    study = empty_study(3, SIZES[:6])
+    study = Study("apart", [run for run in study.runs if (run.system == "one") == (run.train_songs <= 500)])
+    draws = Draws(10, 100, 0)
+    for run in study.runs:
+        run.metrics["test"]["roc_auc"]["value"] = value = 0.6 + 0.02 * np.log2(run.train_songs / 125)
+        draws[run.folder.name] = {"roc_auc": np.full(100, value)}
+    found = Forecasts(study, draws, "roc_auc")
+    assert [one.law is not None for one in found.found] == [True, True]
+    assert found.prospects() == []
+
+
+def test_a_law_that_misses_the_largest_sizes_is_said_to() -> None:
+    (wrong,) = planted(np.array([0.6, 0.65, 0.7, 0.75, 0.8, 0.8])).found
+    (right,) = planted(0.6 + 0.04 * np.arange(6)).found
+    said = [any("this law misses the largest sizes" in note for note in one.notes) for one in (wrong, right)]
+    assert said == [True, False]
 
 
 def test_few_sizes_say_what_they_lack() -> None:

@@ -155,6 +155,21 @@ def test_an_ensemble_without_validation_scores_follows_those_that_have_them(tmp_
     assert leading_pairs(study) == [("waveform9", "spectrogram_small")]
 
 
+def test_an_ensemble_is_compared_with_the_mean_of_all_seeds(tmp_path: Path) -> None:
+    written = write_study(tmp_path, sizes=(250,), seeds=(0, 1, 2), songs=60, tags=4, regression_tags=0)
+    members = [written["waveform_small", 250, seed] for seed in (0, 1, 2)]
+    for folder in members:
+        (folder / "tagger.safetensors").write_bytes(b"")
+    mean = make_ensemble(members, tmp_path / "mean")
+    study = read_study(tmp_path)
+    pair = ("mean of 3 waveform_small", "spectrogram_small")
+    (found,) = paired_test(study, resampled(study, 100), [pair], ["roc_auc"])
+    others = [run.value("roc_auc") for run in study.cell("spectrogram_small", ())]
+    assert found.value == pytest.approx(mean["test"]["roc_auc"]["value"] - np.mean(others))
+    assert (found.seeds, found.paired_seeds) == (1, False)
+    assert study.seeds == [0, 1, 2]
+
+
 def test_where_errors_are_all_there_is_the_smallest_ones_lead(tmp_path: Path) -> None:
     systems = {name: System("waveform", roc_auc, 0.0) for name, roc_auc in (("a", 0.9), ("b", 0.8), ("c", 0.6))}
     written = write_study(tmp_path, sizes=(250,), seeds=(0,), songs=60, tags=0, regression_tags=3, systems=systems)

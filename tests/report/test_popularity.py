@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from musictag.evaluation.song_metrics import song_metrics
 from musictag.report.statistics.popularity import exclusive, popularity, rank_correlation
 from musictag.report.statistics.resampling import resampled
 from musictag.report.study import Study, read_study
+from musictag.report.tables.details import popularity_sheet
 from tests.helpers.studies import write_run
 
 
@@ -49,6 +51,40 @@ def test_spearman_is_that_of_scipy() -> None:
     expected = [spearmanr(row, other).statistic for row in one]
     np.testing.assert_allclose(rank_correlation(one, other), expected)
     assert np.isnan(rank_correlation(np.ones(3), np.arange(3.0)))
+
+
+def test_tags_that_a_resample_lacks_take_no_part_in_its_correlation() -> None:
+    at = np.array([0.3, 0.1, 0.2, 0.4])
+    found = rank_correlation(np.array([[1, 2, np.nan, 4], [1, np.nan, np.nan, 4]]), at)
+    assert found[0] == pytest.approx(spearmanr([1, 2, 4], at[[0, 1, 3]]).statistic)
+    assert np.isnan(found[1])  # of two tags
+
+
+def test_rare_tags_keep_the_interval_unless_hardly_a_resample_has_any(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    targets = np.zeros((100, 12))
+    targets[np.arange(8), np.arange(8)] = 1
+    targets[:, 8:] = rng.random((100, 4)) < [0.1, 0.2, 0.3, 0.4]
+    scores = 1 / (1 + np.exp(rng.normal(0, 1, targets.shape) - targets))
+    (row,) = popularity(study := give(tmp_path / "some", scores, targets), resampled(study, 100))
+    assert -1 <= row.roc_auc_correlation[1] < row.roc_auc_correlation[0] < row.roc_auc_correlation[2] <= 1
+    targets[0, 0], targets[1:3, 0] = 0, 1  # all of them in a quarter of the resamples
+    alone = give(tmp_path / "alone", scores[:, :3], targets[:, :3])
+    (row,) = popularity(alone, resampled(alone, 100))
+    assert np.isnan(row.roc_auc_correlation[1:]).all()
+    assert re.fullmatch(r"−?[01]\.\d\d", popularity_sheet(alone, [row]).rows[0][1].text)
+
+
+def test_shares_end_at_one_and_a_single_tag_has_no_slope(tmp_path: Path) -> None:
+    targets = np.repeat(np.eye(2), 10, axis=0)
+    scores = np.tile([0.9, 0.1], (20, 1)) + np.linspace(0, 0.01, 20)[:, None]
+    scores[19] = [0.1, 0.9]
+    (row,) = popularity(study := give(tmp_path / "two", scores, targets), resampled(study, 100))
+    assert row.top_share[0] == pytest.approx(0.95)
+    assert row.top_share[2] == 1
+    one = give(tmp_path / "one", scores[:, :1], targets[:, :1])
+    (row,) = popularity(one, resampled(one, 100))
+    assert row.calibration_slope is None
 
 
 def test_tags_that_never_meet_exclude_each_other(twenty: np.ndarray, tmp_path: Path) -> None:

@@ -156,6 +156,21 @@ def test_a_tag_that_a_resample_leaves_out(tmp_path: Path) -> None:
     assert np.array_equal(missing[:, 3], drawn[7] == 0)
 
 
+def test_a_resample_without_any_score_counts_as_the_mean(tmp_path: Path) -> None:
+    path = write_run(tmp_path, "waveform_small", "waveform", 0.75, songs=50, tags=1, regression_tags=0)
+    arrays = dict(np.load(path / "predictions.npz"))
+    arrays["targets"][:] = 0
+    arrays["targets"][7] = 1
+    np.savez(path / "predictions.npz", **arrays)
+    study = read_study(tmp_path)
+    (run,) = study.runs
+    draws = resampled(study, 300)
+    missing = np.isnan(draws.by_tag[run.folder.name]["roc_auc"][:, 0])
+    assert 0.25 < missing.mean() < 0.5
+    once = song_metrics(arrays["scores"], arrays["targets"], ["tag 00"], ["classification"], resamples=0)["roc_auc"]
+    assert draws[run.folder.name]["roc_auc"][missing] == pytest.approx(once["value"])
+
+
 def test_weighted_sums_use_the_same_draws() -> None:
     values = np.random.default_rng(1).random((30, 2))
     weights = np.concatenate(list(song_resamples(30, RESAMPLES, 5)), axis=1)

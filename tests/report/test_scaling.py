@@ -12,7 +12,7 @@ from musictag.common.errors import MusictagError
 from musictag.report.statistics.crossing import Crossing, find_crossing, number
 from musictag.report.statistics.inference import Estimate, few_seeds
 from musictag.report.statistics.resampling import Draws, resampled
-from musictag.report.statistics.scaling import crossings, curves, is_scaling
+from musictag.report.statistics.scaling import crossings, curves, is_scaling, scores_by_size
 from musictag.report.study import Study, read_study
 from tests.helpers.null_studies import NOISES, SEEDS, SIZES, coverage, empty_study, false_positives
 from tests.helpers.studies import SYSTEMS, System, write_run, write_study
@@ -239,6 +239,14 @@ def test_scores_that_fall_are_said_to_be_no_learning_curve(tmp_path: Path) -> No
     assert curve.trend is None
     (note,) = curve.notes
     assert note.startswith("no fit: not monotone: worse with 2,000 songs than with 250, by 0.")
+
+
+def test_every_pair_of_systems_uses_the_same_fits(study: tuple[Study, Draws]) -> None:
+    first, *_ = scores_by_size(*study, "roc_auc")
+    for fit in ("trend", "power law"):
+        assert first.fitted(fit) is first.fitted(fit)
+        assert all(one.fitted(fit) is again.fitted(fit)
+                   for one, again in zip(first._without_each, first._without_each, strict=True))  # fmt: skip
 
 
 def test_a_level_score_has_no_power_law() -> None:

@@ -93,6 +93,13 @@ def test_a_run_that_two_studies_share_is_in_both(tmp_path: Path) -> None:
     assert [run.folder for run in read_study(tmp_path, "first").runs] == [own]
 
 
+def test_a_tagger_of_unknown_training_has_no_place_on_a_curve(tmp_path: Path) -> None:
+    write_study(tmp_path, sizes=(250, 500), seeds=(0,), songs=40, tags=4)
+    change(write_run(tmp_path, "musicnn", "waveform", 0.7, songs=40, tags=4), songs__train=0)
+    with pytest.raises(MusictagError, match="on how many songs musicnn was trained is not known"):
+        read_study(tmp_path)
+
+
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     one = write_run(tmp_path, "waveform_small", "waveform", 0.7)
     other = write_run(tmp_path, "spectrogram_small", "spectrogram", 0.7)

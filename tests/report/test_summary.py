@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from musictag.common.files import write_json
-from musictag.report.page.summary import facts
+from musictag.report.page.summary import facts, list_studies
 from musictag.report.study import read_study
 from musictag.report.tables.checklist import checklist
 from tests.helpers.studies import write_run
@@ -23,6 +23,20 @@ def test_a_package_has_the_versions_of_the_runs_that_used_it(tmp_path: Path) -> 
     change(network, versions={"torch": "2.14.1"})
     change(trees, versions={"torch": "2.14.0", "lightgbm": "4.6.0"})
     assert dict(facts(read_study(tmp_path), 100))["Versions"] == "lightgbm 4.6.0; torch 2.14.0, 2.14.1"
+
+
+def test_a_list_of_studies_counts_the_runs_that_they_share(tmp_path: Path) -> None:
+    about = {"songs": 40, "tags": 4}
+    own = write_run(tmp_path, "waveform_small", "waveform", 0.7, study="first", **about)
+    write_run(tmp_path, "waveform_small", "waveform", 0.8, study="second", settings={"data.train_songs": 250}, **about)
+    listed = [{"overrides": [], "run": own.name, "max_epochs": 1, "patches": 1}]
+    write_json(tmp_path / "study-second.json", {"jobs": listed})
+    write_run(tmp_path, "gbt", "baseline", 0.7, study=None, **about)
+    assert list_studies(tmp_path) == [
+        "(unnamed: cannot be chosen): 1 finished runs of gbt; varies: seeds",
+        "first: 1 finished runs of waveform_small; varies: seeds",
+        "second: 2 finished runs of waveform_small; varies: training songs",
+    ]
 
 
 def test_hours_of_the_members_of_an_ensemble_count_once(tmp_path: Path) -> None:

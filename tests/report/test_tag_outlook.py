@@ -61,6 +61,12 @@ def test_a_line_over_the_doublings_never_ends() -> None:
     assert found["rising"].more == (None, None)
 
 
+def test_no_gain_goes_beyond_a_perfect_score() -> None:
+    found = outlook({"nearly": np.array([0.85, 0.89, 0.93, 0.96, 0.997])}, law="log-linear")["nearly"]
+    assert max(found.gain, found.low, found.high) <= 1 - found.score < STEP
+    assert (found.verdict, found.more) == ("finished", (0, 0))
+
+
 def test_noise_makes_tags_undecided_and_one_seed_knows_the_songs_only() -> None:
     truth = {"slow": 0.5 + 0.005 * np.arange(5.0)}
     assert outlook(truth, law="log-linear", noise=0.03)["slow"].verdict == "undecided"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ MOST_SEEDS = 3
 class Schedule:
     """``sizes``: numbers of training songs, largest first. ``networks`` and ``baselines``: files in conf/model. Each
     network is trained on ``epochs`` times ``patches_per_epoch`` patches, and its best epoch is that of ``monitor``.
-    ``seeds``: how many are planned."""
+    ``seeds``: how many are planned. ``expected``: seconds of one run of each network."""
 
     sizes: list[int]
     networks: list[str]
@@ -42,6 +42,7 @@ class Schedule:
     patches_per_epoch: int
     seeds: int
     monitor: str = "val_pr_auc"
+    expected: dict[str, float] = field(default_factory=dict)
 
     @property
     def models(self) -> list[str]:

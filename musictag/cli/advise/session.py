@@ -38,9 +38,9 @@ WITH_GPU = ("pons_spectrogram", "pons_waveform")
 class Session:
     """Runs the jobs of a schedule until the time is over.
 
-    ``given``: overrides that all jobs share. ``seconds``: of one run of each model, the last one or, before there is
-    one, as estimated. ``speeds``: training patches per second, where they were measured. ``folders``: those of the
-    jobs, by model, size and seed. ``failed``: in words.
+    ``given``: overrides that all jobs share. ``seconds``: of one run of each model, the last one. ``speeds``: training
+    patches per second, where they were measured. ``folders``: those of the jobs, by model, size and seed. ``failed``:
+    in words.
     """
 
     given: list[str]
@@ -78,9 +78,9 @@ class Session:
             chosen = planning.plan(songs, self.speeds, baselines, self.left, scored)
             if all(tag.kind == "regression" for tag in data.tags):
                 chosen = replace(chosen, monitor="val_rmse")
-            planning.save(chosen, path, about, self.hours)
             expected = {m: planning.expected_seconds(chosen, self.speeds[m], scored) for m in chosen.networks}
-            self.seconds |= expected
+            chosen = replace(chosen, expected=expected)
+            planning.save(chosen, path, about, self.hours)
         say(_about(chosen, networks_left_out=[m for m in self.models if m not in chosen.models]))
         for seed in range(planning.MOST_SEEDS):  # also more than planned, if it went faster
             if not self._round(chosen, seed):
@@ -88,15 +88,16 @@ class Session:
         return chosen
 
     def missing(self, chosen: Schedule) -> list[str]:
-        """What there was no time for, in words."""
+        """What there was no time for, in words, without what failed."""
         words = [f"{model} (all sizes)" for model in self.models if model not in chosen.models]
         for seed in range(planning.MOST_SEEDS):
             jobs = [(model, size, seed) for model, size, _ in chosen.jobs(seed)]
             undone = [job for job in jobs if job not in self.folders or read_results(self.folders[job]) is None]
+            undone = [job for job in undone if _called(*job) not in self.failed]
             if seed and undone == jobs:
                 words.append(f"seed {seed}")
             else:
-                words += [f"{model} with {size:,} songs, seed {seed}" for model, size, _ in undone]
+                words += [_called(*job) for job in undone]
         return words
 
     def _round(self, chosen: Schedule, seed: int) -> bool:
@@ -112,13 +113,13 @@ class Session:
                 self._measured(model, metrics)
             else:
                 composed.append((model, size, words, config))
-        expected = sum(self.seconds.get(model, 0.0) for model, *_ in composed)
+        expected = sum(self._seconds(model, chosen) for model, *_ in composed)
         if composed and seed and expected > self.left:
             say(f"no time for seed {seed}: it would take about {expected / 60:.0f} min, {self.left / 60:.0f} are left")
             return False
         write_down([[*self.given, *words] for *_, words in jobs])
         for model, size, words, config in composed:
-            if self.seconds.get(model, 0.0) > self.left or self.left <= 0:
+            if self._seconds(model, chosen) > self.left or self.left <= 0:
                 say(
                     f"no time for {model} with {size:,} songs and what follows: {max(0.0, self.left) / 60:.0f} min left"
                 )
@@ -133,7 +134,7 @@ class Session:
                 say("the time is over: the run has saved its state")
                 return False
             if metrics is None:
-                self.failed.append(f"{model} with {size:,} songs, seed {seed}")
+                self.failed.append(_called(model, size, seed))
             self.seconds[model] = time.monotonic() - began
         return True
 
@@ -141,9 +142,17 @@ class Session:
         config = compose([*self.given, f"model={model}"])
         return float(measured_speed(sketch(config, tags), 16, "32-true").value)
 
+    def _seconds(self, model: str, chosen: Schedule) -> float:
+        """What a run of the model takes: as the last one, or, before there is one, as estimated for the schedule."""
+        return self.seconds.get(model, chosen.expected.get(model, 0.0))
+
     def _measured(self, model: str, metrics: Mapping[str, Any]) -> None:
         took = metrics["seconds"]
         self.seconds.setdefault(model, sum(took[stage] for stage in ("train", "test")) + took.get("features", 0.0))
+
+
+def _called(model: str, size: int, seed: int) -> str:
+    return f"{model} with {size:,} songs, seed {seed}"
 
 
 def default_models() -> list[str]:

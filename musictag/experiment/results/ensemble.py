@@ -71,7 +71,9 @@ def make_ensemble(runs: Sequence[Path], folder: Path) -> dict[str, Any]:
     asked = intervals(first["config"] | {"seeds": {"order": seed}})
     test = song_metrics(scores, predictions.targets, tags, kinds, **asked)
     plot_tags(test, folder / "tags.png")
-    facts, content = {}, _described([metrics for _, metrics, _ in found]) | {"run": folder.name, "test": test}
+    # of which songs differs between the members
+    facts: dict[str, Any] = {"training": {"data": first["data"], "songs": first["songs"]["train"]}}
+    content = _described([metrics for _, metrics, _ in found]) | {"run": folder.name, "test": test}
     if validation is not None:
         of_first = load(models[0]).calibration  # what is familiar depends on the validation songs alone
         facts["calibration"] = {"tags": calibrate(*validation, kinds), "familiarity": of_first["familiarity"]}

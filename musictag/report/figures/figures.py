@@ -13,11 +13,13 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from musictag.common.plotting import FAINT, new_figure
 from musictag.evaluation.metrics import METRICS
 from musictag.report.figures.panels import (
+    MOST_LINES,
     WIDTH,
     Line,
     Look,
     Value,
     best_of,
+    best_systems,
     draw_over,
     draw_rows,
     label_ends,
@@ -45,7 +47,6 @@ from musictag.report.wording import factor_label, short
 #: What can be read at the width of a page; whatever is more is in the tables.
 _MOST_ROWS = 50  # of all panels together ...
 _MOST_SYSTEM_ROWS = 24  # ... but one for each of so many systems in each panel
-_MOST_LINES = 9
 _MOST_CROSSINGS = 4
 _CLOSE = 0.08  # numbers of an axis, as a share of it ...
 _WIDE = 0.35  # ... and what is written beside a crossing
@@ -58,9 +59,7 @@ def scaling_figure(
 
     Crossings of the trend lines are drawn with their intervals.
     """
-    systems = best_of(
-        study, study.systems, lambda system: [run for run in study.runs if run.system == system], _MOST_LINES
-    )
+    systems = best_systems(study)
     curves = {metric: [curve for curve in found if curve.system in systems] for metric, found in curves.items()}
     leading = [set(pair) for pair in leading_pairs(study)]
     drawn = [one for one in crossings if {one.system, one.other} <= set(systems)]
@@ -163,7 +162,7 @@ def _panels(study: Study, panels: Mapping[str, tuple[Sequence[Value], float | No
             said = left_out(study, rows, every, "rows") if factor is None else _lines(study, factor)[1]
             axes.set_xlabel("\n".join(filter(None, (axes.get_xlabel(), said))))
         if factors:
-            legend(figure, study)
+            legend(figure, study, systems={system for factor in factors for system, _ in _lines(study, factor)[0]})
         save(figure, path)
 
 
@@ -178,7 +177,7 @@ def _lines(study: Study, factor: int) -> tuple[list[Line], str]:
     def runs_of(line: Line) -> list[Run]:
         return [run for run in study.runs if line == (run.system, run.condition[:factor] + run.condition[factor + 1 :])]
 
-    shown = best_of(study, every, runs_of, _MOST_LINES)
+    shown = best_of(study, every, runs_of, MOST_LINES)
     others = [factor_label(key) for place, key in enumerate(study.factors) if place != factor]
     said = f"at the lines: {others[0]}" if others else ""
     return shown, "\n".join(filter(None, (said, left_out(study, shown, every, "lines"))))

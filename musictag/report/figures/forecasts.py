@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from musictag.common.plotting import FAINT, new_figure
 from musictag.evaluation.metrics import METRICS
-from musictag.report.figures.panels import WIDTH, legend, looks, plain, save, short, style
+from musictag.report.figures.panels import WIDTH, best_systems, left_out, legend, looks, plain, save, short, style
 from musictag.report.statistics.forecast import Forecast
 from musictag.report.study import Study
 
@@ -23,7 +23,8 @@ _MISS = "#b04a4a"
 def law_figure(study: Study, forecasts: Sequence[Forecast], metric: str, path: Path) -> None:
     """One panel per system: means, the law with its band up to twice the largest size, and the hidden sizes with the
     bands that the smaller ones predict for them."""
-    found = [one for one in forecasts if one.metric == metric]
+    systems = best_systems(study)
+    found = [one for one in forecasts if one.metric == metric and one.system in systems]
     columns = 2 if len(found) > 1 else 1
     lines = -(-len(found) // columns)
     with style():
@@ -46,7 +47,8 @@ def law_figure(study: Study, forecasts: Sequence[Forecast], metric: str, path: P
         grid[0, 0].set_ylim(min(values) - room, max(values) + room)
         for axes in grid[:, 0]:
             axes.set_ylabel(METRICS[metric].label)
-        figure.supxlabel(f"training songs of {study.data}", fontsize=11)
+        said = [f"training songs of {study.data}", left_out(study, systems, study.systems, "systems")]
+        figure.supxlabel("\n".join(filter(None, said)), fontsize=11)
         entries = [
             Line2D([], [], color=FAINT, linewidth=1.6, label="law, 95% band"),
             Line2D([], [], color="#2b2b2b", linewidth=2.2, label="predicted: hit"),
@@ -59,7 +61,8 @@ def law_figure(study: Study, forecasts: Sequence[Forecast], metric: str, path: P
 def compute_figure(study: Study, rows: Sequence[Mapping[str, Any]], metric: str, path: Path) -> None:
     """Scores over songs (lines join equal steps), over FLOP and over seconds (lines join the sizes of a system), and
     over songs and seconds together. ``rows``: as of ``musictag.report.tables.protocol.compute_rows``."""
-    label = METRICS[metric].label
+    label, systems = METRICS[metric].label, best_systems(study)
+    rows = [row for row in rows if row["system"] in systems]
     with style():
         figure = new_figure(WIDTH, 6.4)
         (songs, flop), (seconds, both) = figure.subplots(2, 2)
@@ -72,7 +75,9 @@ def compute_figure(study: Study, rows: Sequence[Mapping[str, Any]], metric: str,
             axes.set_xlabel(words)
             axes.set_ylabel(label)
         _plane(both, study, rows, metric)
-        legend(figure, study)
+        if said := left_out(study, systems, study.systems, "systems"):
+            figure.supxlabel(said, fontsize=11)
+        legend(figure, study, systems=systems)
         save(figure, path)
 
 

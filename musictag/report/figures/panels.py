@@ -30,6 +30,7 @@ LARGE = STYLE | {"font.size": 11, "axes.titlesize": 12, "legend.fontsize": 10.5,
 COLOURS = {"waveform": ORANGE, "spectrogram": BLUE, "baseline": GREEN}
 _MARKERS = {"waveform": "oDpH", "spectrogram": "svP8", "baseline": "^*X"}
 WIDTH = 6.6  # inches: with the large font legible at a width of 390 pixels
+MOST_LINES = 9  # systems or settings of one that can be told apart
 _LONGEST_ROW = 40  # characters of a row's name
 RANKED_BY = "pr_auc"  # chooses what is shown where not everything can be
 _MOST_CLEAR = 4  # with more lines than this in a panel, intervals are faint
@@ -107,6 +108,11 @@ def best_of(
         first.setdefault(runs_of(entry)[0].system, entry)
     kept = {*list(dict.fromkeys([*sorted(first.values(), key=ranked.index), *ranked]))[:most]}
     return [entry for entry in entries if entry in kept]
+
+
+def best_systems(study: Study) -> list[str]:
+    """Those that a figure with a line or a panel for each has room for."""
+    return best_of(study, study.systems, lambda system: [r for r in study.runs if r.system == system], MOST_LINES)
 
 
 def left_out(study: Study, kept: Sequence[Any], every: Sequence[Any], what: str) -> str:

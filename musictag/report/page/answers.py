@@ -29,7 +29,7 @@ def answers(study: Study, crossings: Sequence[Crossing], differences: Sequence[D
         # a crossing answers for two systems only
         *(best + crossed if len(pairs) > 1 else crossed + best),
         *_difference_words(study, differences, pairs),
-        *seed_notes(one.seeds for one in (*crossings, *differences)),
+        *seed_notes([*(c.seeds for c in crossings), *(d.seeds for d in differences if not d.pooled)]),
     ]
 
 
@@ -91,7 +91,9 @@ def _wins(study: Study, by_winner: Mapping[tuple[str, ...], Sequence[tuple[Any, 
     """Where which system is best, or how often if that would be a long list."""
     total = sum(map(len, by_winner.values()))
     if len(by_winner) == 1 and total > 1:
-        return f"{_systems(next(iter(by_winner)))} under {'both' if total == 2 else f'all {total:,}'} conditions"
+        several = "" if total == len(study.full_conditions) else " with several systems"
+        every = "both" if total == 2 else f"all {total:,}"
+        return f"{_systems(next(iter(by_winner)))} under {every} conditions{several}"
     parts = [f"{_systems(winners)} ({_settings(study, conditions)})" for winners, conditions in by_winner.items()]
     if len("; ".join(parts)) <= _LONGEST:
         return "; ".join(parts)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from musictag.report.study import Run, Study
+from musictag.report.study import Study, find_runs, of_study
 from musictag.report.tables.formats import join
 from musictag.report.wording import NAMED, SIZE, factor_label, setting, short
 
@@ -16,13 +15,12 @@ _LONGEST_LIST = 100
 _MOST_LISTED = 8
 
 
-def list_studies(runs: Sequence[Run]) -> list[str]:
-    """A line for each study: its name, its finished runs, and what varies in it."""
-    by_name = defaultdict(list)
-    for run in runs:
-        by_name[run.metrics["study"]].append(run)
+def list_studies(folder: Path) -> list[str]:
+    """A line for each study below ``folder``: its name, its finished runs, and what varies in it."""
     lines = []
-    for name, of in sorted(by_name.items(), key=lambda item: str(item[0])):
+    for name in sorted({run.metrics["study"] for run in find_runs(folder)}, key=str):
+        found = find_runs(folder)  # again: a study changes its runs, which others may share
+        of = [run for run in found if run.metrics["study"] is None] if name is None else of_study(found, folder, name)
         one = Study(name, of)
         varies = ", ".join(map(factor_label, one.factors)) or ("systems" if len(one.systems) > 1 else "seeds")
         shown = name if name is not None else "(unnamed: cannot be chosen)"

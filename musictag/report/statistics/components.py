@@ -5,15 +5,17 @@ Legend: N runs, R resamples.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import nct, t
+from scipy.stats import chi2, norm
 
+from musictag.report.statistics.inference import Estimate, estimate, margins
 from musictag.report.statistics.paired_tests import common_conditions, leading_pairs, pair_estimate
-from musictag.report.statistics.resampling import Draws
+from musictag.report.statistics.resampling import Draws, seeds_of
 from musictag.report.study import Run, Study
 
 DIFFERENCE = 0.005
@@ -66,7 +68,9 @@ def variance_components(study: Study, draws: Draws, metric: str) -> list[Compone
         if runs:
             values = np.array([run.value(metric) for run in runs])
             parts, negative = split_variance(values, [run.condition for run in runs], *_levels(runs))
-            songs = float(np.mean([draws[run.folder.name][metric].var() for run in runs]))
+            # without what is specific to a run on a song, which also varies between runs
+            several = [seeds_of(cell, draws, metric) for cell in cells if len(cell) > 1]
+            songs = float(np.mean([estimate(scores).songs for scores in several]))
             freedom = len(runs) - len({run.condition for run in runs})
             found.append(Components(system, metric, parts, negative, songs, len(runs), freedom))
     return found
@@ -129,18 +133,21 @@ def seeds_needed(study: Study, draws: Draws, metric: str) -> list[SeedsNeeded]:
 
 
 def how_many_seeds(between: float, songs: float, difference: float = DIFFERENCE, power: float = POWER) -> int | None:
-    """The fewest seeds with which a two-sided t test at 5% finds a true ``difference`` with this ``power``.
+    """The fewest seeds with which the test of differences finds a true ``difference`` at 5% with this ``power``.
 
     ``between``: the variance of one seed's difference; ``songs``: what the songs add to the mean's, whatever the number
     of seeds. None if no number up to 1,000 does.
     """
-    for seeds in range(2, _MOST_SEEDS + 1):
-        error = np.sqrt(between / seeds + songs)
-        if error == 0 or nct.sf(t.isf(0.025, seeds - 1), seeds - 1, difference / error) >= power:
-            return seeds
-        if songs and difference / np.sqrt(songs) < 2:  # not even with infinitely many
-            return None
-    return None
+    chances = (np.arange(200) + 0.5) / 200
+
+    def finds(seeds: int) -> bool:
+        mean = between / seeds
+        estimated = mean * chi2.ppf(chances, seeds - 1) / (seeds - 1)
+        margin = margins(Estimate(np.zeros(200), np.full(200, songs), estimated, seeds - 1))
+        return bool(norm.sf((margin - difference) / np.sqrt(mean + songs + 1e-300)).mean() >= power)
+
+    place = bisect_left(range(2, _MOST_SEEDS + 1), True, key=finds)
+    return place + 2 if place < _MOST_SEEDS - 1 else None
 
 
 def _levels(runs: Sequence[Run]) -> tuple[list[Any], list[Any]]:

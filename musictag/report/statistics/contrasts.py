@@ -19,7 +19,8 @@ from musictag.report.wording import SIZE, setting
 class Contrast:
     """``of`` minus ``minus``: two systems, or two settings of the ``system``; with an empty ``minus`` only the first.
 
-    ``p``: two-sided, for a true value of zero; ``p_holm``: after Holm's correction for all contrasts of the metric.
+    ``p``: two-sided, for a true value of zero; ``p_holm``: after Holm's correction for all contrasts of the metric
+    (None for a single system, which is no contrast).
     """
 
     system: str
@@ -30,7 +31,7 @@ class Contrast:
     low: float
     high: float
     p: float
-    p_holm: float
+    p_holm: float | None
     seeds: int
 
 
@@ -78,7 +79,7 @@ def _by_seed(fits: Scores) -> np.ndarray:
 
 def _contrast(system: str, of: str, minus: str, metric: str, found: Estimate, confidence: float) -> Contrast:
     value, margin, p = float(found.value), float(margins(found, confidence)), float(p_values(found))
-    return Contrast(system, of, minus, metric, value, value - margin, value + margin, p, p, found.freedom + 1)
+    return Contrast(system, of, minus, metric, value, value - margin, value + margin, p, None, found.freedom + 1)
 
 
 def _corrected(found: list[Contrast]) -> list[Contrast]:

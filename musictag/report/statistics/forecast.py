@@ -26,6 +26,8 @@ _FIT_LEVEL = 0.01
 #: How far beyond the largest size questions are answered, in multiples of it.
 _BEYOND = 16
 _GRID = 121
+#: Standard errors by which a law misses the held-out sizes from which this is said.
+_MISSED = 3.0
 _FREE = "broken power law"  # its five parameters fit nearly everything: it only counts where no other law fits
 
 
@@ -50,8 +52,8 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Reach:
-    """The number of training songs at which a system reaches ``target``; None beyond 16 times the largest size. ``low``
-    is at most this size, and None below the smallest one."""
+    """The number of training songs at which a system reaches ``target``; None beyond 16 times the largest size, and the
+    ``smallest`` size where fewer may be enough. ``low`` is at most this size, and None below the smallest one."""
 
     system: str
     metric: str
@@ -59,6 +61,7 @@ class Reach:
     size: float | None
     low: float | None
     high: float | None
+    smallest: int
     largest: int
 
 
@@ -185,8 +188,9 @@ class Forecasts:
         return [self._reach(system, fitted, target) for system, fitted in self._fitted.items()]
 
     def prospects(self) -> list[Prospect]:
-        """Where the laws of each pair of systems cross, also beyond the data."""
-        return [self._prospect(*pair) for pair in combinations(self._fitted, 2)]
+        """Where the laws of each pair of systems with common sizes cross, also beyond the data."""
+        found = [self._prospect(*pair) for pair in combinations(self._fitted, 2)]
+        return [one for one in found if one is not None]
 
     def _points(self, system: str, visible: int | None = None) -> Points:
         fits = self._scores[system]
@@ -206,6 +210,8 @@ class Forecasts:
             notes.append("one run at each of two sizes: how much runs vary is unknown, bands cover the songs only")
         elif (points.runs == 1).all():
             notes.append("one run per size: their noise is estimated from how unevenly the sizes follow each other")
+        if fitted.errors.get(fitted.chosen.name, 0.0) > _MISSED:
+            notes.append(f"fitted to the others, this law misses the largest sizes by over {_MISSED:g} standard errors")
         if fitted.misfit > 1:
             notes.append("no law fits within the noise of the runs; the bands are widened by the misfit")
         largest = float(points.sizes[-1])
@@ -265,13 +271,15 @@ class Forecasts:
         size = float(at[fitted.chosen][0])
         return Reach(
             system, self.metric, target, size if np.isfinite(size) else None, low if low > grid[0] else None,
-            high if np.isfinite(high) else None, int(sizes[-1]),
+            high if np.isfinite(high) else None, int(sizes[0]), int(sizes[-1]),
         )  # fmt: skip
 
-    def _prospect(self, system: str, other: str) -> Prospect:
+    def _prospect(self, system: str, other: str) -> Prospect | None:
         one, two = self._fitted[system], self._fitted[other]
         start = max(one.points.sizes[0], two.points.sizes[0])
         largest = min(one.points.sizes[-1], two.points.sizes[-1])
+        if start > largest:
+            return None
         grid = np.geomspace(start, _BEYOND * largest, 2 * _GRID)
         ahead = one.draws(one.chosen, grid)[0] - two.draws(two.chosen, grid)[0]
         low, high = _union([

@@ -34,7 +34,8 @@ class Difference:
 
     ``p``: two-sided, for a true difference of zero; ``p_holm``: the same after Holm's correction for all comparisons of
     this metric that were made, or could have been. ``seeds``: of the system with fewer. ``paired_seeds``: whether both
-    have the same seeds; what a seed has in common under both then cancels.
+    have the same seeds; what a seed has in common under both then cancels. ``pooled``: there is one seed, but how much
+    seeds vary is known from smaller sizes.
     """
 
     system: str
@@ -48,6 +49,7 @@ class Difference:
     p_holm: float
     seeds: int
     paired_seeds: bool
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -255,8 +257,9 @@ def _differences(
     ):
         value, margin, p = float(of.value), float(margins(of, confidence)), float(p_values(of))
         yield Difference(
-            system, other, condition, metric, value, value - margin, value + margin, p, p, own.freedom + 1, paired
-        )
+            system, other, condition, metric, value, value - margin, value + margin, p, p, own.freedom + 1, paired,
+            pooled=not own.freedom and of.freedom > 0,
+        )  # fmt: skip
 
 
 def _changes(one: dict[int, np.ndarray], other: dict[int, np.ndarray], confidence: float) -> list[Change]:

@@ -118,7 +118,7 @@ def departure(points: Points) -> Departure | None:
         worst = int((drops / scale).argmax())
         under_noise = (points.noise @ contrasts.T / scale).max(axis=1)
         p = float((1 + (under_noise >= drops[worst] / scale[worst]).sum()) / (1 + len(under_noise)))
-        if p < SHAPE_LEVEL:
+        if p < SHAPE_LEVEL and drops[worst] > 0:
             ends = points.sizes[places[worst]].tolist()
             between = ends[1] if size_count == 3 else None
             return Departure(ends[0], ends[-1], float(drops[worst]), p, between)

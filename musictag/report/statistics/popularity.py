@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from musictag.evaluation.bootstrap import mean_of_known
 from musictag.experiment.results.files import Predictions
 from musictag.report.statistics.resampling import Draws, aligned, interval, weighted_sums
 from musictag.report.study import Run, Study
@@ -28,9 +29,10 @@ class Popularity:
 
     - ``roc_auc_correlation``, ``pr_auc_correlation``: Spearman's rank correlation over the tags between prevalence and
       ROC-AUC, or PR-AUC scaled from chance (0) to perfect (1): (PR-AUC - prevalence) / (1 - prevalence). Above 0:
-      popular tags are predicted better. None with fewer than three tags.
+      popular tags are predicted better. None with fewer than three tags. A resample counts with the tags that it
+      knows; the interval is NaN where fewer than half of the resamples know three.
     - ``calibration_slope``: least-squares slope of the mean score against the prevalence over the tags. 1: scores are
-      proportional to prevalence; above 1: popular tags get more than their share.
+      proportional to prevalence; above 1: popular tags get more than their share. None if all are equally popular.
     - ``top_share``: each song has as many slots as it has tags, at most five, filled by its highest-scoring known tags;
       this is the share of slots that goes to the most popular fifth of the tags. ``true_share``: the share of the same
       tags among the true ones.
@@ -43,7 +45,7 @@ class Popularity:
     seeds: int
     roc_auc_correlation: tuple[float, float, float] | None
     pr_auc_correlation: tuple[float, float, float] | None
-    calibration_slope: tuple[float, float, float]
+    calibration_slope: tuple[float, float, float] | None
     top_share: tuple[float, float, float]
     true_share: float
 
@@ -127,11 +129,15 @@ def exclusive(study: Study, draws: Draws, confidence: float = 0.95) -> Exclusive
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Spearman's correlation along the last axis (..., K); ties get their mean rank, NaN if all values are equal."""
-    one, other = (rankdata(values, axis=-1) for values in (one, other))
-    one, other = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in (one, other))
+    """Spearman's correlation along the last axis (..., K), of values that are known (not NaN) in both; ties get their
+    mean rank. NaN if all values are equal, or fewer than three known."""
+    one, other = (np.where(np.isnan(one + other), np.nan, values) for values in (one, other))
+    few = (~np.isnan(one)).sum(axis=-1) < 3
+    one, other = (rankdata(values, axis=-1, nan_policy="omit") for values in (one, other))
+    one, other = (np.nan_to_num(ranks - mean_of_known(ranks)[..., None]) for ranks in (one, other))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (one * other).sum(-1) / np.sqrt((one**2).sum(-1) * (other**2).sum(-1))
+        found = (one * other).sum(-1) / np.sqrt((one**2).sum(-1) * (other**2).sum(-1))
+    return np.where(few, np.nan, found)
 
 
 def _popularity(study: Study, draws: Draws, cell: Sequence[Run], confidence: float) -> Popularity:
@@ -147,14 +153,16 @@ def _popularity(study: Study, draws: Draws, cell: Sequence[Run], confidence: flo
             return None
         once = np.mean([[tags[name][metric] for name in reference.tags[columns]] for tags in by_name], axis=0)
         again = sum(draws.by_tag[run.folder.name][metric][:, columns] for run in cell) / len(cell)
-        again = again[~np.isnan(again).any(axis=1)]
         at = prevalence[ranked]
         if metric == "pr_auc":
             once, again = (once - at) / (1 - at), (again - at) / (1 - at)
         value = float(rank_correlation(once, at))
         if np.isnan(value):
             return None
-        low, high = np.clip(interval(value, rank_correlation(again, at), confidence), -1.0, 1.0).tolist()
+        drawn = rank_correlation(again, at)
+        if np.isnan(drawn).mean() > 0.5:
+            return value, np.nan, np.nan
+        low, high = np.clip(interval(value, drawn, confidence), -1.0, 1.0).tolist()
         return value, low, high
 
     popular = np.argsort(-prevalence, kind="stable")[: max(1, round(len(prevalence) / 5))]
@@ -178,9 +186,10 @@ def _popularity(study: Study, draws: Draws, cell: Sequence[Run], confidence: flo
         with np.errstate(invalid="ignore", divide="ignore"):
             return (x * y).sum(axis=1) / (x**2).sum(axis=1)
 
-    def with_interval(of: Any) -> tuple[float, float, float]:
+    def with_interval(of: Any, most: float = np.inf) -> tuple[float, float, float] | None:
         value = float(of(once)[0])
-        return (value, *interval(value, of(again), confidence))
+        ends = np.clip(interval(value, of(again), confidence), 0.0 if most == 1 else -np.inf, most).tolist()
+        return None if np.isnan(value) else (value, *ends)
 
     return Popularity(
         system=cell[0].system,
@@ -189,7 +198,7 @@ def _popularity(study: Study, draws: Draws, cell: Sequence[Run], confidence: flo
         roc_auc_correlation=correlation("roc_auc"),
         pr_auc_correlation=correlation("pr_auc"),
         calibration_slope=with_interval(slope),
-        top_share=with_interval(share),
+        top_share=with_interval(share, 1.0),
         true_share=float(true_slots.sum() / max(slots.sum(), 1)),
     )
 

@@ -36,10 +36,10 @@ class Draws(dict[str, dict[str, np.ndarray]]):
 def resampled(study: Study, resamples: int = 1000, seed: int = 0) -> Draws:
     """Draw the test songs with replacement and score every run on every draw.
 
-    A resample's macro score is the mean over the tags that can be scored in it. All scores are shifted so that their
-    mean is the score of the original songs, like the intervals of a single run and for the same reason (see
-    ``musictag.evaluation.bootstrap.centred_interval``). One block of draws is in memory at a time, whatever the number
-    of songs; a run with 1,000 songs and 50 tags takes a quarter of a second.
+    A resample's macro score is the mean over the tags that can be scored in it; without any it is taken to be the mean
+    of the others. All scores are shifted so that their mean is the score of the original songs, like the intervals of a
+    single run and for the same reason (see ``musictag.evaluation.bootstrap.centred_interval``). One block of draws is
+    in memory at a time, whatever the number of songs; a run with 1,000 songs and 50 tags takes a quarter of a second.
 
     Raises MusictagError for fewer than 100 resamples, and if the runs do not have the same songs, tags and targets.
     """
@@ -52,7 +52,8 @@ def resampled(study: Study, resamples: int = 1000, seed: int = 0) -> Draws:
         draws.by_tag[run.folder.name] = {}
         draws[run.folder.name] = {}
         for metric, (once, again) in _scored(aligned(run, study.runs[0]), metrics, resamples, seed).items():
-            draws[run.folder.name][metric.key] = _centred(metric.macro(again), metric.macro(once)[0])
+            value = metric.macro(once)[0]
+            draws[run.folder.name][metric.key] = np.nan_to_num(_centred(metric.macro(again), value), nan=value)
             if metric.per_tag:
                 draws.by_tag[run.folder.name][metric.key] = _centred(again, once).astype(np.float32)
     return draws
@@ -111,6 +112,7 @@ def same_seeds(one: Collection[int], other: Collection[int]) -> tuple[list[int],
     """The seeds of two systems to compare, and whether they are paired.
 
     They are paired if the systems share two seeds, or one if either has no more; then only shared seeds are compared.
+    Ensembles share none with single runs, and are compared with the mean of all.
     Otherwise all seeds are, shared ones first.
     """
     common = set(one) & set(other)

@@ -127,12 +127,18 @@ class Scores:
 
     def can_leave_out(self, fit: str) -> bool:
         """Whether there are several seeds, and enough sizes without any one of them."""
-        return len(self.seeds) > 1 and all(len(one.sizes) >= _LEAST_SIZES[fit] for one in self._without_each())
+        return len(self.seeds) > 1 and all(len(one.sizes) >= _LEAST_SIZES[fit] for one in self._without_each)
 
     def fitted(self, fit: str) -> np.ndarray:
         """The parameters of the fit, for a power law those of the score or the negative error: 1 + R rows."""
-        if fit == "trend":
-            return fit_trend(self.sizes, self.means, self.weights)
+        return self._trend if fit == "trend" else self._power_law
+
+    @cached_property
+    def _trend(self) -> np.ndarray:
+        return fit_trend(self.sizes, self.means, self.weights)
+
+    @cached_property
+    def _power_law(self) -> np.ndarray:
         sign = _sign(self.metric)
         return fit_power_law(self.sizes, sign * self.means, self.weights, sign * METRICS[self.metric].perfect)
 
@@ -152,9 +158,10 @@ class Scores:
         whole = self.curves_at(fit, sizes)[:, None]
         if not self.can_leave_out(fit):
             return whole
-        without = np.stack([one.curves_at(fit, sizes) for one in self._without_each()], axis=1)
+        without = np.stack([one.curves_at(fit, sizes) for one in self._without_each], axis=1)
         return whole - (len(self.seeds) - 1) * (without - without.mean(axis=1, keepdims=True))
 
+    @cached_property
     def _without_each(self) -> list[Scores]:
         return [self.of_seeds([own for own in self.seeds if own != seed]) for seed in self.seeds]
 

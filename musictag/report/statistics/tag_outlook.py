@@ -52,7 +52,8 @@ def tag_outlook(
     """The outlook of each classification tag for each of the systems with ``forecasts``, all of one per-tag metric.
 
     A tag's curve has the exponent of its system's (a line over the doublings has one near 0), so that only its level
-    and its gain are fitted: least squares of each seed's own scores. Systems whose curve has no law are left out.
+    and its gain are fitted: least squares of each seed's own scores. No gain goes beyond a perfect score. Systems whose
+    curve has no law are left out.
     """
     return [row for forecast in forecasts if forecast.law for row in _of_system(study, draws, forecast, confidence)]
 
@@ -68,7 +69,7 @@ def _of_system(study: Study, draws: Draws, forecast: Forecast, confidence: float
     names = [order[k] for k in tags]
     exponent = _exponent(forecast)
     units, scores = [], []
-    for seed in study.seeds:
+    for seed in sorted({run.seed for run in runs}):
         own = [run for run in runs if run.seed == seed]
         sizes = np.array([run.train_songs for run in own], dtype=np.float64)
         if len(own) < 2 or sizes.max() < largest:
@@ -85,11 +86,12 @@ def _of_system(study: Study, draws: Draws, forecast: Forecast, confidence: float
     margin = margins(found, confidence)
     rows = []
     for place, k in enumerate(tags):
-        gain, low, high = (float(found.value[place] + side * margin[place]) for side in (0, -1, 1))
+        score = float(np.mean([own[place] for own in scores]))
+        left = sign * (METRICS[metric].perfect - score)
+        gain, low, high = (min(float(found.value[place] + side * margin[place]), left) for side in (0, -1, 1))
         positives = round(about[order[k]]["prevalence"] * largest)
         verdict = "finished" if high < STEP else "gaining" if low > 0 else "undecided"
         more = (0, 0) if verdict == "finished" else tuple(_more(end, exponent, positives) for end in (low, high))
-        score = float(np.mean([own[place] for own in scores]))
         rows.append(
             TagOutlook(order[k], forecast.system, metric, positives, score, gain, low, high, verdict, more, len(units))
         )

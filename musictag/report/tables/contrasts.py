@@ -8,9 +8,8 @@ from dataclasses import astuple, fields
 from musictag.evaluation.metrics import METRICS
 from musictag.report.content import Table
 from musictag.report.statistics.contrasts import Contrast
-from musictag.report.tables.details import seed_notes
-from musictag.report.tables.formats import Cell, Sheet, text
-from musictag.report.wording import p_text, signed
+from musictag.report.tables.details import seed_notes, tested
+from musictag.report.tables.formats import Sheet, text
 
 _NOTE = "Over songs and seeds; p is two-sided, Holm's correction is over all differences of a metric in this table."
 
@@ -21,12 +20,11 @@ def contrast_table(title: str, found: Sequence[Contrast]) -> Table:
 
 def contrast_sheet(title: str, found: Sequence[Contrast]) -> Sheet:
     headings = ["metric", *(["system"] if found[0].system else []), "of", "minus", "value", "95% interval"]
-    rows = []
-    for one in found:
-        value, low, high = (signed(number, METRICS[one.metric].decimals) for number in (one.value, one.low, one.high))
-        cells = [text(METRICS[one.metric].label), *([text(one.system)] if one.system else []), text(one.of)]
-        cells += [text(one.minus), Cell(value, one.value, one.p_holm < 0.05), Cell(f"{low} to {high}", one.low)]
-        rows.append([*cells, *(Cell(p_text(p), p) for p in (one.p, one.p_holm)), text(one.seeds)])
+    rows = [
+        [text(METRICS[one.metric].label), *([text(one.system)] if one.system else []), text(one.of), text(one.minus),
+         *tested(one)]
+        for one in found
+    ]  # fmt: skip
     count = len(headings)
     lower = [METRICS[key].label for key in dict.fromkeys(one.metric for one in found) if METRICS[key].better == "min"]
     notes = [

@@ -11,6 +11,7 @@ from dataclasses import astuple
 from musictag.evaluation.metrics import METRICS
 from musictag.report.content import Table
 from musictag.report.settings import flat
+from musictag.report.statistics.contrasts import Contrast
 from musictag.report.statistics.crossing import Crossing
 from musictag.report.statistics.inference import few_seeds
 from musictag.report.statistics.paired_tests import Change, Difference, TagGain
@@ -52,7 +53,7 @@ def run_sheet(study: Study) -> Sheet:
     headings += ["epochs", "device", "run folder"]
     rows = []
     for run in study.runs:
-        cells = [text(run.system), *map(text, run.condition), text(run.seed)]
+        cells = [text(run.system), *map(text, run.condition), text(run.seed if run.seed >= 0 else None)]
         cells += [number(run.value(key), f".{METRICS[key].decimals + 1}f") for key in study.shown_metrics]
         epochs = text(run.metrics["epochs"])
         cells += [
@@ -93,12 +94,8 @@ def difference_sheet(study: Study, differences: Sequence[Difference], picked: bo
     for place, d in enumerate(differences):
         if place and d.metric != differences[place - 1].metric:
             rules.add(place)
-        clear = d.p_holm < 0.05
-        value, low, high = (signed(number, METRICS[d.metric].decimals) for number in (d.value, d.low, d.high))
         cells = [Cell(METRICS[d.metric].label, d.metric), *map(text, d.condition), text(d.system), text(d.other)]
-        cells += [Cell(value, d.value, clear), Cell(f"{low} to {high}", d.low)]
-        cells += [Cell(p_text(p), p) for p in (d.p, d.p_holm)]
-        rows.append([*cells, text(d.seeds)])
+        rows.append([*cells, *tested(d)])
     shown = dict.fromkeys(METRICS[d.metric] for d in differences)
     lower = [metric.label for metric in shown if metric.better == "min"]
     factors = len(study.factors)
@@ -109,9 +106,17 @@ def difference_sheet(study: Study, differences: Sequence[Difference], picked: bo
         "seed where both have them; the intervals account for the small number of seeds. p is two-sided; Holm's "
         f"correction is over {counted}. Bold: below 0.05 after it."
         f"{f' {join(lower)}: {_BETTER_BELOW}.' if lower else ''}",
-        *seed_notes(d.seeds for d in differences),
+        *seed_notes(d.seeds for d in differences if not d.pooled),
     ]
     return Sheet("Differences of systems", headings, rows, numeric, frozenset(rules), notes=notes)
+
+
+def tested(one: Difference | Contrast) -> list[Cell]:
+    """Value, interval, p, p after Holm's correction (–: none) and seeds."""
+    value, low, high = (signed(number, METRICS[one.metric].decimals) for number in (one.value, one.low, one.high))
+    clear = (one.p if one.p_holm is None else one.p_holm) < 0.05
+    p_values = [Cell("–" if p is None else p_text(p), p) for p in (one.p, one.p_holm)]
+    return [Cell(value, one.value, clear), Cell(f"{low} to {high}", one.low), *p_values, text(one.seeds)]
 
 
 def crossing_table(crossings: Sequence[Crossing]) -> Table:
@@ -242,7 +247,7 @@ def popularity_table(study: Study, rows: Sequence[Popularity]) -> Table:
     for row in rows:
         line = [row.system, *row.condition, row.seeds]
         for name in _BIASES:
-            line += getattr(row, name) or (None, None, None)
+            line += [None if end != end else end for end in getattr(row, name) or [None] * 3]
         lines.append([*line, row.true_share])
     return Table("Popular tags", [*columns, "true_share"], lines)
 
@@ -305,4 +310,4 @@ def _with_interval(values: tuple[float, float, float] | None, form: str) -> Cell
     if values is None:
         return Cell("–")
     value, low, high = (f"{one:{form}}".replace("-", "−") for one in values)
-    return Cell(f"{value} ({low} to {high})", values[0])
+    return Cell(f"{value} ({low} to {high})" if values[1] == values[1] else value, values[0])

@@ -89,7 +89,7 @@ def held_out_sheet(forecasts: Sequence[Forecast]) -> Sheet:
 
 
 def reach_table(reaches: Sequence[Reach]) -> Table:
-    columns = ["system", "metric", "target", "size", "low", "high", "largest"]
+    columns = ["system", "metric", "target", "size", "low", "high", "smallest", "largest"]
     return Table("Songs needed", columns, [[getattr(one, name) for name in columns] for one in reaches])
 
 
@@ -98,6 +98,7 @@ def reach_sheet(reaches: Sequence[Reach]) -> Sheet:
     rows = []
     for one in reaches:
         size = f"more than {songs_text(16 * one.largest)}" if one.size is None else songs_text(one.size)
+        size = f"at most {size}" if one.size == one.smallest else size
         low = "fewer than measured" if one.low is None else songs_text(one.low)
         high = "more than " + songs_text(16 * one.largest) if one.high is None else songs_text(one.high)
         beyond = "beyond the data" if one.size is None or one.size > one.largest else "within the data"
@@ -198,8 +199,8 @@ def component_sheets(found: Sequence[Components], needed: Sequence[SeedsNeeded])
         headings += ["seeds, on any such songs", "degrees of freedom"]
         notes = [
             f"How many seeds of each system show a difference of {DIFFERENCE:g} in {METRICS[needed[0].metric].label} "
-            "with 80% power (two-sided t test at 5%, the same seeds for both where they have them). More seeds do not "
-            "reduce what the test songs contribute."
+            "with 80% power (the two-sided test of differences at 5%, the same seeds for both where they have them). "
+            "More seeds do not reduce what the test songs contribute."
         ]
         sheets["seeds_needed"] = Sheet("Seeds that a small difference needs", headings, rows, frozenset(range(2, 7)),
                                        notes=notes)  # fmt: skip

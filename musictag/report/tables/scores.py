@@ -85,7 +85,8 @@ def run_rows(study: Study) -> list[dict[str, Any]]:
         test, speed = run.metrics["test"], run.metrics["speed"]
         line: dict[str, Any] = {"system": run.system, "family": run.family, "input": run.metrics["input"]}
         line |= dict(zip(study.factors, run.condition, strict=True))
-        line |= {"seed": run.seed, "data": run.metrics["data"], "train_songs": run.train_songs}
+        line |= {"seed": run.seed if run.seed >= 0 else None, "data": run.metrics["data"]}
+        line |= {"train_songs": run.train_songs}
         line |= {"test_songs": run.metrics["songs"]["test"], "parameters": run.parameters}
         line |= {"epochs": run.metrics["epochs"], "best_epoch": run.metrics["best_epoch"]}
         for metric in METRICS:
