@@ -230,7 +230,7 @@ FAULTS = (
     Fault(
         "a full disk leaves half a file",
         "musictag/common/files.py",
-        'temporary = path.with_name(f".{path.name}.{os.getpid()}.part")',
+        'temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")',
         "temporary = path",
         "common/test_files.py::test_the_old_file_stays_until_the_new_one_is_complete",
     ),
