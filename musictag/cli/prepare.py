@@ -56,14 +56,14 @@ def prepare(overrides: Sequence[str], verify: bool = False) -> None:
 
     config = configuration(overrides)
     check_keys(config)
-    data = build_data(config, build_source(config))
-    prepared = data.prepare_data()
+    source = build_source(config)
+    prepared = build_data(config, source).prepare_data()
     if verify and (damaged := _damaged(prepared)):
         listed = "\n  ".join(map(str, damaged))
         say(f"{len(damaged)} damaged shards were deleted; preparing their songs again:\n  {listed}")
         for path in damaged:
             path.unlink(missing_ok=True)
-        prepared = data.prepare_data()
+        prepared = build_data(config, source).prepare_data()
         if damaged := _damaged(prepared):
             raise MusictagError(
                 f"{len(damaged)} shards in {prepared.store.folder} are damaged although they were just written: "

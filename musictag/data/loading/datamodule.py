@@ -145,17 +145,16 @@ class SongDataModule(pl.LightningDataModule):
     # preparation
 
     def prepare_data(self) -> Prepared:
-        """Decode what is missing; at most one process per machine works, and the others wait."""
-        self._prepared = self._prepare()
+        """Decode what is missing, once; at most one process per machine works, and the others wait."""
+        if self._prepared is None:  # Lightning asks again before each training and test
+            self._prepared = self._prepare()
         return self._prepared
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store and check songs and tags, once for all stages."""
         if self._splits is not None:
             return
-        if self._prepared is None:
-            self._prepared = self._prepare()
-        manifest = self._prepared.manifest
+        manifest = self.prepare_data().manifest
         if self._train_songs is None:  # subsets of the training songs keep all tags
             manifest = self.source.tag_choice.learnable(manifest)
         splits = {split: manifest.split(split) for split in SPLITS}
