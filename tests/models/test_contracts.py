@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from torch import nn
 
 from musictag import testing
 from musictag.common.errors import MusictagError
@@ -68,6 +69,24 @@ def stages(form):
     for chain in [module for module in form.modules() if isinstance(module, Chain)]:
         for step in chain._steps:
             yield from [step] if isinstance(step, Stage) else stages(step)
+
+
+class Long(BackEnd):
+    """A back-end of a plug-in that needs many frames."""
+
+    min_frames, fixed_length = 60, False
+
+    def __init__(self, in_channels: int, in_frames: int, num_tags: int):
+        super().__init__()
+        self.conv, self.output = nn.Conv1d(in_channels, 8, 60), nn.Linear(8, num_tags)
+
+    def forward(self, features):
+        return self.output(self.conv(features).mean(2))
+
+
+@pytest.mark.parametrize("check", testing.BACKEND_CHECKS)
+def test_a_back_end_may_need_many_frames(check):
+    check({"_target_": f"{__name__}.Long"})
 
 
 @pytest.mark.parametrize(("frontend_name", "backend_name"), PAIRS)
