@@ -124,21 +124,16 @@ def check_batches(config: dict[str, Any], module: TaggingModule, songs: int, wor
     """Raise MusictagError if a step of each of ``world`` processes would have a single patch, and the network a batch
     norm that has no variance there. ``songs``: the largest possible number of training songs."""
     data, batch = config["data"], config["data"]["batch_size"]
-    songs = min(songs, data["train_songs"] or songs)
-    patches = data["patches_per_epoch"] or songs * data["patches_per_song"]
+    patches = data["patches_per_epoch"] or min(songs, data["train_songs"] or songs) * data["patches_per_song"]
     if config.get("teacher") is not None:  # unlabelled songs may be in the batch, too
         patches = batch
     together = world > 1 and config["trainer"].get("sync_batchnorm")
-    if together or min(batch, patches) // world != 1 or module.trains_on_one_patch():
-        return
-    what, instead = f"data.batch_size={batch}", f"data.batch_size={2 * world} or more"
-    if batch // world > 1:
-        what, instead = f"{patches} patches in an epoch", "more songs, or data.patches_per_song=2"
-    shared, others = (f" shared by {world} processes", ", or trainer.sync_batchnorm=true") if world > 1 else ("", "")
-    raise MusictagError(
-        f"{what}{shared}: a step of training would have a single patch, for which batch norm has no variance; use "
-        f"{instead}{others}"
-    )
+    if min(batch, patches) // world == 1 and not together and not module.trains_on_one_patch():
+        raise MusictagError(
+            f"data.batch_size={batch} with {patches:,} patches in an epoch and {world} processes makes steps of a "
+            f"single patch, for which batch norm has no variance; use data.batch_size={2 * world} or more, with as "
+            "many patches (data.train_songs, data.patches_per_song)" + ", or trainer.sync_batchnorm=true" * (world > 1)
+        )
 
 
 def check_songs(data: SongDataModule, world: int) -> None:

@@ -17,7 +17,6 @@ from musictag.common.files import write_json
 from musictag.common.progress import Progress
 from musictag.common.text import some
 from musictag.data.loading.datamodule import SongDataModule
-from musictag.data.manifest import Tag
 from musictag.inference.feature_tagger import FeatureTagger
 from musictag.inference.song_features import SongFeatures
 from musictag.models.baselines import FeatureModel, can_judge, constant_model
@@ -65,7 +64,8 @@ def fit_tagger(
     with Progress("fitting", len(data.tags), "tags", "; finished tags are kept") as progress:
         for k in np.argsort(~judged, kind="stable").tolist():
             path, tag = run_dir / _FITTED_FOLDER / f"{k:04d}.json", data.tags[k]
-            if not path.exists() or not _is_of(_read_fitted(path), tag):
+            found = _read_fitted(path) if path.exists() else {}
+            if (found.get("name"), found.get("kind")) != (tag.name, tag.kind):  # tags are lost with unreadable songs
                 began = time.perf_counter()
                 fitter = fitter or model.fitter(features["train"], features["validation"], seed)
                 if learnt[k]:
@@ -82,11 +82,6 @@ def fit_tagger(
     tagger = FeatureTagger(model, spec, [fitted[k] for k in range(len(fitted))], computed_by)
     tagger.save(run_dir / MODEL_FILE)
     return tagger, seconds
-
-
-def _is_of(fitted: Mapping[str, Any], tag: Tag) -> bool:
-    """Whether it is the model of ``tag``: another process may have lost other songs, and with them other tags."""
-    return (fitted.get("name"), fitted.get("kind")) == (tag.name, tag.kind)
 
 
 def _read_fitted(path: Path) -> dict[str, Any]:

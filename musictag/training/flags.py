@@ -53,8 +53,7 @@ def check_flags(settings: dict[str, Any]) -> None:
     epochs = settings.get("max_epochs")
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 0:
         raise MusictagError(
-            f"trainer.max_epochs={epochs} must be a whole number from 0 on; to let early stopping alone end a training "
-            "use a large one"
+            f"trainer.max_epochs={epochs} must be a whole number from 0 on; for no limit use a large one"
         )
     precision, strategy = settings.get("precision", "32-true"), settings.get("strategy", "auto")
     if precision not in (*PRECISIONS, AUTO):

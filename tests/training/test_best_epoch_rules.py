@@ -63,7 +63,7 @@ def test_a_smoothing_that_cannot_be_is_refused(wrong: Any) -> None:
         experiment.run(compose_config() | {"monitor_smoothing": wrong})
 
 
-@pytest.mark.parametrize("wrong", [0, 1.5, True])
+@pytest.mark.parametrize("wrong", [0, -1])
 def test_a_patience_that_ends_training_before_it_begins_is_refused(wrong: Any) -> None:
     with pytest.raises(MusictagError, match=f"patience={wrong} must be .* use callbacks.early_stopping=null"):
         ResumableEarlyStopping("val_loss", patience=wrong)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,14 +20,9 @@ class DropoutSchedule(Callback):
     ``compile``.
     """
 
-    def __init__(
-        self, first: float, last: float, until: float = 1.0, config: Mapping[str, Any] = MappingProxyType({})
-    ) -> None:
-        if config.get("compile"):
-            raise MusictagError(
-                "callbacks.dropout changes the network in every epoch, and torch.compile would compile it anew each "
-                "time; use compile=false, or callbacks.dropout=null"
-            )
+    def __init__(self, first: float, last: float, until: float = 1.0, config: Mapping[str, Any] | None = None) -> None:
+        if config and config["compile"]:  # each change would be compiled, and after a few nothing any more
+            raise MusictagError("callbacks.dropout cannot be compiled; use compile=false, or callbacks.dropout=null")
         if not (0 <= first <= 1 and 0 <= last <= 1 and 0 < until <= 1):
             raise MusictagError(
                 f"callbacks.dropout: first={first} and last={last} must be from 0 to 1, until={until} above 0 and at "

@@ -25,11 +25,9 @@ class ResumableEarlyStopping(EarlyStopping):
     def __init__(self, monitor: str, patience: int = 15, min_delta: float = 0.0, smoothing: int = 1) -> None:
         check_monitor(monitor)
         check_smoothing(smoothing)
-        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
-            raise MusictagError(
-                f"callbacks.early_stopping.patience={patience} must be a number of epochs from 1 on; to train all "
-                "epochs use callbacks.early_stopping=null"
-            )
+        if patience < 1:
+            instead = "to train all epochs use callbacks.early_stopping=null"
+            raise MusictagError(f"callbacks.early_stopping.patience={patience} must be at least 1; {instead}")
         self.smoothing = smoothing
         self.recent: list[float] = []
         super().__init__(
