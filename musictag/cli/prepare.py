@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from musictag.data.datasets import Source
-    from musictag.data.loading.datamodule import SongDataModule
     from musictag.data.preparation.prepare import Prepared
 
 
@@ -68,29 +67,29 @@ def prepare(overrides: Sequence[str], verify: bool = False) -> None:
     config = configuration(overrides)
     check_keys(config)
     source = build_source(config)
-    data = build_data(config, source)
     if verify:
         tidy(prepared_folder(source, config["data_dir"]))
-    prepared = data.prepare_data()
-    if verify:
-        prepared = _repaired(data, source, prepared)
+    prepared = build_data(config, source).prepare_data()
+    if verify and (damaged := _damaged(prepared)):
+        prepared = _repaired(damaged, source, prepared, lambda: build_data(config, source).prepare_data())
     print(summary(prepared))
     if verify:
         print("every shard is intact")
 
 
-def _repaired(data: SongDataModule, source: Source, prepared: Prepared) -> Prepared:
-    """``prepared`` with intact shards."""
+def _repaired(
+    damaged: dict[Path, np.ndarray], source: Source, prepared: Prepared, prepare_again: Callable[[], Prepared]
+) -> Prepared:
+    """``prepared`` with intact shards instead of the ``damaged`` ones."""
     from musictag.common.progress import say
 
-    damaged = _damaged(prepared)
     lost = {path: gone for path, songs in damaged.items() if (gone := _without_file(source, prepared, songs))}
     if repaired := [path for path in damaged if path not in lost]:
         listed = "\n  ".join(map(str, repaired))
         say(f"{len(repaired)} damaged shards were deleted; preparing their songs again:\n  {listed}")
         for path in repaired:
             path.unlink(missing_ok=True)
-        prepared = data.prepare_data()
+        prepared = prepare_again()
         if again := set(_damaged(prepared)) - set(lost):
             raise MusictagError(
                 f"{len(again)} shards in {prepared.store.folder} are damaged although they were just written: "

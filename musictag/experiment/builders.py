@@ -9,6 +9,7 @@ from typing import Any
 
 from musictag.common.errors import MusictagError
 from musictag.common.processes import available_cores
+from musictag.common.text import some
 from musictag.data.datasets import Source
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.loading.samplers import TrainBatches
@@ -69,8 +70,8 @@ def make_sampler(spec: dict[str, Any]) -> partial[TrainBatches]:
 
 
 def build_module(config: dict[str, Any], source: Source, data: SongDataModule, tags: Sequence[Tag]) -> TaggingModule:
-    """The module for these tags and this data; raises MusictagError if parts, patch length and settings do not fit
-    together."""
+    """The module for these tags and this data; raises MusictagError if parts, tags, patch length and settings do not
+    fit together."""
     scheduler, teacher = config.get("scheduler"), config.get("teacher")
     taught = {key: config["distillation"][key] for key in ("signal", "weight", "stored")}
     spec = {
@@ -84,9 +85,16 @@ def build_module(config: dict[str, Any], source: Source, data: SongDataModule, t
     for key, rate in rates.items():
         if rate not in (None, data.sample_rate):
             raise MusictagError(f"{key}={rate}, but the audio is prepared at {data.sample_rate} Hz; use that rate")
-    return TaggingModule(
+    loss = make("loss", config["loss"], Loss)
+    regression = [tag.name for tag in tags if tag.kind == "regression"]
+    if regression and not loss.for_regression:
+        raise MusictagError(
+            f"{type(loss).__name__} is a loss for classification tags alone, and these are regression tags: "
+            f"{some(regression)}; use another loss, such as loss=focal_bce, or leave them out of data.tags"
+        )
+    module = TaggingModule(
         network.spec,
-        loss=make("loss", config["loss"], Loss),
+        loss=loss,
         optimizer=make_partial("optimizer", scaled_optimizer(config)),
         scheduler=None if scheduler is None else make_partial("scheduler", scheduler),
         monitor=config["monitor"],
@@ -96,6 +104,8 @@ def build_module(config: dict[str, Any], source: Source, data: SongDataModule, t
         distill=None if teacher is None else partial(Distillation, model=teacher, **taught),
         finetune=config["finetune"],
     )
+    module.make_optimizer()  # raises now what it would raise in training
+    return module
 
 
 def scaled_optimizer(config: dict[str, Any]) -> dict[str, Any]:
@@ -108,6 +118,22 @@ def scaled_optimizer(config: dict[str, Any]) -> dict[str, Any]:
             return settings
         raise MusictagError(f"lr_scaling.rule={scaling['rule']} scales optimizer.lr, which is not set")
     return settings | {"lr": scaled_lr(settings["lr"], batch, **scaling)}
+
+
+def check_batches(config: dict[str, Any], module: TaggingModule, songs: int, world: int) -> None:
+    """Raise MusictagError if a step of each of ``world`` processes would have a single patch, and the network a batch
+    norm that has no variance there. ``songs``: the largest possible number of training songs."""
+    data, batch = config["data"], config["data"]["batch_size"]
+    patches = data["patches_per_epoch"] or min(songs, data["train_songs"] or songs) * data["patches_per_song"]
+    if config.get("teacher") is not None:  # unlabelled songs may be in the batch, too
+        patches = batch
+    together = world > 1 and config["trainer"].get("sync_batchnorm")
+    if min(batch, patches) // world == 1 and not together and not module.trains_on_one_patch():
+        raise MusictagError(
+            f"data.batch_size={batch} with {patches:,} patches in an epoch and {world} processes makes steps of a "
+            f"single patch, for which batch norm has no variance; use data.batch_size={2 * world} or more, with as "
+            "many patches (data.train_songs, data.patches_per_song)" + ", or trainer.sync_batchnorm=true" * (world > 1)
+        )
 
 
 def check_songs(data: SongDataModule, world: int) -> None:

@@ -77,7 +77,8 @@ def _out_of_memory(error: Exception, trainer: pl.Trainer, config: dict[str, Any]
         advice = (
             f"a step has data.batch_size={batch} patches of {seconds} s{share}{room}; "
             f"use data.batch_size={max(batch // parts, 1)} "
-            f"trainer.accumulate_grad_batches={parts * trainer.accumulate_grad_batches}, which makes the same steps"
+            f"trainer.accumulate_grad_batches={parts * trainer.accumulate_grad_batches}, which makes nearly the same "
+            "steps"
         )
     else:
         batch = config["evaluation"]["batch_size"]

@@ -163,9 +163,10 @@ def with_conditional_keys(decides: dict[str, Any], config: dict[str, Any]) -> di
         decides.pop("lr_scaling")
     else:
         decides["lr_scaling"]["reference_batch_size"] = config["lr_scaling"]["reference_batch_size"]
-    asked = config.get("cached_features", False)
-    if may_cache(config) and asked is ("probe" in config):  # probes drew random patches before
-        decides["cached_features"] = asked
+    if may_cache({**config, "compile": False}):
+        cached = config.get("cached_features", False) and not config.get("compile")
+        if cached is ("probe" in config):  # probes drew random patches before
+            decides["cached_features"] = cached
     if "compile" in config:
         decides["compile"] = False  # as in the names of folders of earlier versions, in which it counted
     if (shares := batch_norm_shares(config["trainer"])) != 1:

@@ -22,7 +22,7 @@ from musictag.data.features.patch_features import patch_feature_folder
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.manifest import Manifest, Tag
 from musictag.evaluation.plots import plot_curves
-from musictag.experiment.builders import build_data, build_module, check_songs
+from musictag.experiment.builders import build_data, build_module, check_batches, check_songs
 from musictag.experiment.choices import other_choices, remove_choices, score_choices, with_test
 from musictag.experiment.contract import SCORES, Run
 from musictag.experiment.failures import explain_failure, format_error
@@ -145,6 +145,7 @@ class NetworkRun(Run):
             trainer.strategy.on_death = partial(write_error, run_dir)
         if config["compile"]:
             check_compiler(trainer.strategy.root_device)
+        check_batches(config, module, len(self.songs(source).rows("train")), trainer.world_size)
         data.prepare_data()
         data.setup()
         if data.tags != source.learnable_manifest().tags:  # some tags are lost with songs that could not be read

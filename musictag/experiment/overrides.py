@@ -130,7 +130,9 @@ def _take_parts_of_their_own(config: dict[str, Any]) -> None:
     chosen = [part for part in _PARTS if any(override.startswith(f"{part}=") for override in overrides)]
     if not chosen or names["model"] is None:
         return
-    others = [override for override in overrides if not override.startswith("model=")]
+    # without the settings of what is left of the model, which its own class may not have
+    left = tuple(f"{part}." for part in _PARTS if part not in chosen)
+    others = [word for word in overrides if not word.startswith("model=") and not word.lstrip("+~").startswith(left)]
     alone = compose(hydra.job.config_name, [*search_overrides(hydra), *others])
     config |= {part: OmegaConf.to_container(alone[part], resolve=True) for part in chosen}
     _name_parts(names, {part: names[part] for part in chosen})

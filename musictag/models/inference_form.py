@@ -37,7 +37,7 @@ _INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 BFLOAT16_TOLERANCE = 0.05
 #: Audio in the front-end at once, per CPU thread: what its layers exchange has to fit into the cache.
 CACHED_SECONDS = 10.0
-#: Never decreasing, value by value: they can change places with a maximum.
+#: Never decreasing, unless a setting says so, value by value: they can change places with a maximum.
 _ACTIVATIONS = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh)
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)  # what they do in evaluation mode
 
@@ -132,7 +132,8 @@ class Chain(nn.Sequential):
         self.contiguous = contiguous
         steps = list(_flattened(self))
         for number, (before, layer) in enumerate(pairwise(tuple(steps))):
-            if type(before) in _ACTIVATIONS and type(layer) in _MAXIMA:
+            falls = getattr(before, "negative_slope", getattr(before, "alpha", 1.0)) < 0  # LeakyReLU, ELU
+            if type(before) in _ACTIVATIONS and type(layer) in _MAXIMA and not falls:
                 steps[number : number + 2] = layer, before
         self._steps: list[Stage | nn.Module] = []  # in a list, as they are no layers under names of their own
         for step in steps:

@@ -149,7 +149,7 @@ def every_parameter_learns(spec: Spec) -> None:
         part: nn.Module = _frontend(spec, **({} if size < _WIDE else {"filter_multiplier": 0.25}))
         given = 0.1 * torch.randn(2, part.samples_for(2))
     else:
-        part, given = _backend(spec, 12, 16), torch.randn(3, 12, 16)
+        part, given = _backend_and_features(spec, 3, 12, 16)
     out = part.train()(given)
     (out * torch.randn_like(out)).sum().backward()
     for name, parameter in _learning(part):
@@ -160,8 +160,9 @@ def every_parameter_learns(spec: Spec) -> None:
 @torch.inference_mode()
 def the_last_layer_is_output(spec: Spec) -> None:
     """``output`` is the linear layer that makes the logits."""
-    backend = _backend(spec, 6, 40).eval()
-    features, seen = torch.randn(3, 6, 40), []
+    backend, features = _backend_and_features(spec, 3, 6, 40)
+    seen: list[torch.Tensor] = []
+    backend.eval()
     assert isinstance(backend.output, nn.Linear), f"output is a {type(backend.output).__name__}, not a Linear"
     handle = backend.output.register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0]))
     logits = backend(features)
@@ -178,13 +179,13 @@ def any_channels_and_frames(spec: Spec) -> None:
     """It takes any number of channels, and any number of frames from ``min_frames`` on, or with ``fixed_length`` just
     those that it was made for."""
     for channels in (1, 1500):
-        backend = _backend(spec, channels, 50).eval()
-        made = tuple(backend(torch.randn(2, channels, 50)).shape)
+        backend, features = _backend_and_features(spec, 2, channels, 50)
+        length, made = features.shape[2], tuple(backend.eval()(features).shape)
         assert made == (2, 5), f"of {channels} channels and 5 tags it makes {made}, not (2, 5)"
-        for frames in (backend.min_frames, 49, 333):
+        for frames in {backend.min_frames, length - 1, length + 283} - {length}:
             features = torch.randn(2, channels, frames)
             if backend.fixed_length:
-                refused(lambda: backend(features), RuntimeError, f"{frames} frames instead of 50")  # noqa: B023
+                refused(lambda: backend(features), RuntimeError, f"{frames} frames instead of {length}")  # noqa: B023
             else:
                 assert backend(features).isfinite().all(), f"of {frames} frames it makes logits that are not finite"
         shortest = _backend(spec, channels, backend.min_frames).eval()
@@ -235,13 +236,16 @@ def it_fits_a_partner(spec: Spec) -> None:
 @torch.inference_mode()
 def its_inference_form_scores_the_same(spec: Spec) -> None:
     """What ``inference_form`` makes computes what ``forward`` does, within 1e-5, whatever the batch norms learned."""
-    part = _frontend(spec, filter_multiplier=_FEW) if _is_frontend(spec) else _backend(spec, 12, 16)
+    if _is_frontend(spec):
+        part: nn.Module = _frontend(spec, filter_multiplier=_FEW)
+        given = 0.1 * torch.randn(2, part.samples_for(2))
+    else:
+        part, given = _backend_and_features(spec, 2, 12, 16)
     for layer in part.eval().modules():
         if isinstance(layer, _BATCH_NORMS) and layer.running_mean is not None:
             layer.running_mean.uniform_(-0.3, 0.3), layer.running_var.uniform_(0.5, 1.5)
             if layer.affine:
                 layer.weight.uniform_(-1, 1), layer.bias.uniform_(-0.3, 0.3)
-    given = 0.1 * torch.randn(2, part.samples_for(2)) if isinstance(part, FrontEnd) else torch.randn(2, 12, 16)
     form, wrong = part.inference_form(), "inference_form() computes something else than forward"
     torch.testing.assert_close(form(given), part(given), atol=1e-5, rtol=1e-5, msg=wrong)
     if isinstance(part, BackEnd):
@@ -297,6 +301,12 @@ def _backend(spec: Spec, in_channels: int, in_frames: int) -> BackEnd:
     return build(spec, BackEnd, in_channels=in_channels, in_frames=in_frames, num_tags=5)
 
 
+def _backend_and_features(spec: Spec, patches: int, channels: int, frames: int) -> tuple[BackEnd, torch.Tensor]:
+    """The back-end, and features of so many frames, or of one more than it needs, if that is more."""
+    frames = max(frames, _backend(spec, channels, 1000).min_frames + 1)
+    return _backend(spec, channels, frames), torch.randn(patches, channels, frames)
+
+
 def _is_frontend(spec: Spec) -> bool:
     try:
         find_class(spec["_target_"], FrontEnd)
@@ -306,7 +316,7 @@ def _is_frontend(spec: Spec) -> bool:
 
 
 def _either(spec: Spec) -> nn.Module:
-    return _unmeasured(spec) if _is_frontend(spec) else _backend(spec, 12, 16)
+    return _unmeasured(spec) if _is_frontend(spec) else _backend_and_features(spec, 1, 12, 16)[0]
 
 
 def _learning(module: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -64,7 +64,8 @@ def fit_tagger(
     with Progress("fitting", len(data.tags), "tags", "; finished tags are kept") as progress:
         for k in np.argsort(~judged, kind="stable").tolist():
             path, tag = run_dir / _FITTED_FOLDER / f"{k:04d}.json", data.tags[k]
-            if not path.exists():
+            found = _read_fitted(path) if path.exists() else {}
+            if (found.get("name"), found.get("kind")) != (tag.name, tag.kind):  # tags are lost with unreadable songs
                 began = time.perf_counter()
                 fitter = fitter or model.fitter(features["train"], features["validation"], seed)
                 if learnt[k]:

@@ -34,6 +34,11 @@ from musictag.models.pretrained.folders import files_digest, is_encoder
 
 PROBABILITIES, EMBEDDINGS = "probabilities", "embeddings"
 SIGNALS = (PROBABILITIES, EMBEDDINGS)
+#: Settings of which only a teacher makes use, with their values in conf/.
+_UNTAUGHT = {
+    "distillation.signal": PROBABILITIES, "distillation.weight": 1.0, "distillation.stored": False,
+    "data.unlabelled_share": 0.5,
+}  # fmt: skip
 
 
 class Teacher:
@@ -195,6 +200,9 @@ def check_teacher(config: Mapping[str, Any]) -> None:
                 f"data.unlabelled={unlabelled}: only a teacher can use songs without labels; use teacher=..., or omit "
                 "it"
             )
+        given = {f"{group}.{key}": value for group in ("distillation", "data") for key, value in config[group].items()}
+        if other := [f"{key}={given[key]}" for key, value in _UNTAUGHT.items() if given[key] != value]:
+            raise MusictagError(f"{', '.join(other)}: only a teacher is learned from; use teacher=..., or omit it")
         return
     if config["trainer"]["max_epochs"] == 0:
         raise MusictagError("trainer.max_epochs=0 trains nothing, from a teacher neither; omit teacher")

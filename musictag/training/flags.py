@@ -27,6 +27,7 @@ _REFUSED_FLAGS = {
     "check_val_every_n_epoch": "early stopping, the schedule and the best epoch need scores after every epoch",
     "val_check_interval": "early stopping, the schedule and the best epoch need scores at the end of every epoch",
     "max_steps": "training ends with a whole epoch; use trainer.max_epochs=3 +trainer.limit_train_batches=100",
+    "max_time": "training ends with a whole epoch; use a smaller trainer.max_epochs",
     "overfit_batches": "for a few songs use data.train_songs=10",
     "fast_dev_run": "use trainer.max_epochs=1 +trainer.limit_train_batches=2",
     "barebones": "a run needs checkpoints and scores",
@@ -49,6 +50,11 @@ def check_flags(settings: dict[str, Any]) -> None:
         is_all = flag.startswith("limit_") and repr(settings.get(flag)) in ("None", "1.0")
         if flag in settings and not is_all:
             raise MusictagError(f"trainer.{flag}={settings[flag]} is not possible here: {instead}")
+    epochs = settings.get("max_epochs")
+    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 0:
+        raise MusictagError(
+            f"trainer.max_epochs={epochs} must be a whole number from 0 on; for no limit use a large one"
+        )
     precision, strategy = settings.get("precision", "32-true"), settings.get("strategy", "auto")
     if precision not in (*PRECISIONS, AUTO):
         raise MusictagError(

@@ -36,7 +36,7 @@ def make(key: str, spec: Any, contract: type[T] | tuple[type[T], ...], **derived
     # plain values bypass OmegaConf, which would take the ${ in a file's name for an interpolation: all are resolved
     parts = {name: value for name, value in spec.items() if name in _HYDRAS_OWN or list(targets(value))}
     plain = {name: value for name, value in spec.items() if name not in parts}
-    with _refusals(key):
+    with refusals(key):
         part = instantiate(parts, _partial_=True, _convert_="all")(**plain, **taken)
     if not isinstance(part, contract):
         wanted = contract if isinstance(contract, tuple) else (contract,)
@@ -48,7 +48,7 @@ def make(key: str, spec: Any, contract: type[T] | tuple[type[T], ...], **derived
 def make_partial(key: str, spec: Any) -> partial:
     """The same for a part that is called later with its remaining arguments: an optimizer, a scheduler."""
     check_part(key, spec)
-    with _refusals(key):
+    with refusals(key):
         return instantiate(spec, _partial_=True, _convert_="all")
 
 
@@ -79,7 +79,7 @@ def closest(name: str, allowed: Any) -> str:
 
 
 @contextmanager
-def _refusals(key: str) -> Iterator[None]:
+def refusals(key: str) -> Iterator[None]:
     """Turns errors of a part or of Hydra into a MusictagError that names the key."""
     try:
         yield

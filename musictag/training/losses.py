@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,11 @@ from musictag.common.errors import MusictagError
 class Loss(nn.Module, ABC):
     """The mean loss over the entries with a known target; a subclass defines the loss of one entry.
 
-    Targets are in [0, 1]: 0 or 1 for a classification tag, any value for a regression tag.
+    Targets are in [0, 1]: 0 or 1 for a classification tag, any value for a regression tag. A loss that is not least at
+    the target of a regression tag says so by ``for_regression = False``, and is refused where there are any.
     """
+
+    for_regression: ClassVar[bool] = True
 
     @abstractmethod
     def of_probability(self, probabilities: Tensor, targets: Tensor) -> Tensor:
@@ -118,9 +122,11 @@ class Asymmetric(Loss):
     """Asymmetric loss (Ridnik et al. 2021): a focal loss with a power of its own for positives and for negatives, in
     which negatives with a probability below ``margin`` cost nothing at all.
 
-    For classification tags: it is not least at the target of a regression tag. Raises MusictagError for powers other
-    than 0 and those from 1, and for a margin outside [0, 1).
+    For classification tags alone. Raises MusictagError for powers other than 0 and those from 1, and for a margin
+    outside [0, 1).
     """
+
+    for_regression = False
 
     def __init__(self, gamma_positive: float = 0.0, gamma_negative: float = 4.0, margin: float = 0.05) -> None:
         super().__init__()

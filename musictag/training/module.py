@@ -6,9 +6,10 @@ Legend: B patches, S songs, N samples, K tags. A batch of ``musictag.data.loadin
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -27,6 +28,7 @@ from musictag.models.network import TaggingNetwork
 from musictag.training.distillation import Distillation
 from musictag.training.distributed.step_exchange import AsyncScalars, EpochLoss, StopRequest
 from musictag.training.finetune import NO_FINETUNING, FineTuning
+from musictag.training.instantiate import refusals
 from musictag.training.losses import Loss
 from musictag.training.optimizers import make_optimizer
 from musictag.training.schedulers import make_scheduler, step_epoch
@@ -150,6 +152,17 @@ class TaggingModule(pl.LightningModule):
             "checkpoints are kept."
         )
 
+    def trains_on_one_patch(self) -> bool:
+        """Whether no batch norm refuses a batch of a single patch, as those of vectors do."""
+        network = copy.deepcopy(self.tagger).to("meta").train()  # where nothing is computed
+        if self.hparams.freeze:
+            network.frontend.eval()
+        try:
+            network(torch.zeros(1, network.input_samples, device="meta"))
+        except (ValueError, NotImplementedError, RuntimeError) as error:  # the others: of a part that looks at values
+            return not isinstance(error, ValueError)
+        return True
+
     def only_head_learns(self) -> bool:
         """Whether everything before the head of the network is frozen, and the same in every step of training."""
         self.tagger.train()
@@ -190,13 +203,19 @@ class TaggingModule(pl.LightningModule):
         if self.trainer.lr_scheduler_configs[0].interval == "step":
             scheduler.step()
 
-    def configure_optimizers(self) -> Any:
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """A new optimizer of what is trained; raises MusictagError for settings that it refuses."""
         trained = nn.ModuleList(part for part in (self.tagger, self.distillation) if part is not None)
-        optimizer = make_optimizer(self._make_optimizer, self._finetuning.groups(trained, self._make_optimizer))
+        with refusals("optimizer"):
+            return make_optimizer(self._make_optimizer, self._finetuning.groups(trained, self._make_optimizer))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer()
         if self._make_scheduler is None:
             return optimizer
         steps, mode = int(self.trainer.estimated_stepping_batches), monitors()[self.hparams.monitor]
-        scheduler = make_scheduler(self._make_scheduler, optimizer, steps, mode)
+        with refusals("scheduler"):
+            scheduler = make_scheduler(self._make_scheduler, optimizer, steps, mode)
         return {"optimizer": optimizer, "lr_scheduler": scheduler | {"monitor": self.hparams.monitor}}
 
     # evaluation
@@ -250,11 +269,7 @@ class TaggingModule(pl.LightningModule):
             "val_loss": float(self.loss.of_probabilities(scores, targets)),
         }
         values |= {f"val_{key}": metrics[key]["value"] for key in METRICS if metrics[key] is not None}
-        if self.hparams.monitor not in values:
-            raise MusictagError(
-                f"monitor={self.hparams.monitor} cannot be computed on this validation set; "
-                f"possible here: {', '.join(name for name in values if name in monitors())}"
-            )
+        check_computed("monitor", self.hparams.monitor, values)
         # every rank has the same values: SongAverage has already been reduced
         for name, value in values.items():
             metric = METRICS.get(name.removeprefix("val_"))
@@ -270,6 +285,15 @@ def check_monitor(monitor: str) -> None:
     """Raise MusictagError for an unknown monitor."""
     if monitor not in monitors():
         raise MusictagError(f"monitor={monitor} does not exist; choose one of {', '.join(monitors())}")
+
+
+def check_computed(key: str, monitor: str, values: Collection[str]) -> None:
+    """Raise MusictagError unless ``monitor``, the setting ``key``, is among the ``values`` of a validation."""
+    if monitor not in values:
+        raise MusictagError(
+            f"{key}={monitor} cannot be computed on this validation set; "
+            f"possible here: {', '.join(name for name in values if name in monitors())}"
+        )
 
 
 def to_waveform(audio: Tensor) -> Tensor:

@@ -17,10 +17,12 @@ def make_scheduler(make: Callable[..., Any], optimizer: Optimizer, total_steps: 
     """The schedule that ``make``, a partial, creates for the optimizer, as Lightning's configuration of a scheduler.
 
     A schedule with an argument ``total_steps`` is stepped after every optimizer step; every other one after every
-    epoch. One with an argument ``mode`` gets that of the monitored value, ``min`` or ``max``.
+    epoch. ReduceLROnPlateau gets the ``mode`` of the monitored value, ``min`` or ``max``.
     """
     parameters = inspect.signature(make.func).parameters
-    derived = {"total_steps": max(total_steps, 1), "mode": mode}
+    derived: dict[str, Any] = {"total_steps": max(total_steps, 1)}
+    if isinstance(make.func, type) and issubclass(make.func, ReduceLROnPlateau):
+        derived |= {"mode": mode}
     taken = {name: value for name, value in derived.items() if name in parameters and name not in make.keywords}
     return {"scheduler": make(optimizer, **taken), "interval": "step" if "total_steps" in parameters else "epoch"}
 
@@ -37,7 +39,10 @@ def one_cycle(optimizer: Optimizer, total_steps: int, pct_start: float = 0.3) ->
     """PyTorch's one-cycle schedule (Smith & Topin 2018), whose ``max_lr`` is the optimizer's learning rate.
     ``pct_start``: share of the steps with a rising learning rate."""
     highest = [group["lr"] for group in optimizer.param_groups]
-    return OneCycleLR(optimizer, max_lr=highest, total_steps=total_steps, pct_start=pct_start)
+    if pct_start * total_steps == 1:  # by the length of a rise of one step, which is 0, PyTorch would divide
+        pct_start *= 1 - 1e-9
+    momentum = bool({"momentum", "betas"} & optimizer.defaults.keys())  # Adagrad, for example, has none to cycle
+    return OneCycleLR(optimizer, max_lr=highest, total_steps=total_steps, pct_start=pct_start, cycle_momentum=momentum)
 
 
 def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05, final: float = 0.0) -> LRScheduler:

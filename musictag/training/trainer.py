@@ -45,6 +45,7 @@ def build_trainer(
         )
     if sum(isinstance(callback, WeightAverage) for callback in callbacks) > 1:
         raise MusictagError("callbacks: a run can have one average of the weights; leave out the others")
+    shows_bar = settings.get("enable_progress_bar", interactive())
     others = rules(monitor, smoothing) if config["evaluation"]["compare_choices"] else {}
     ours = {
         # a checkpoint within an epoch comes last, when all have counted the batch that has just ended
@@ -56,7 +57,7 @@ def build_trainer(
             BestTagger(run_dir / TAGGER_FILE, Rule(monitor, smoothing), history),
             *(BestTagger(choice_path(run_dir, name), rule, history) for name, rule in others.items()),
             EpochCheckpoint(run_dir / "last.ckpt"),
-            *([pl.callbacks.RichProgressBar(leave=False)] if interactive() else []),
+            *([pl.callbacks.RichProgressBar(leave=False)] if shows_bar else []),
         ],
         "logger": loggers or False,
         "plugins": [AtomicCheckpointIO()],
@@ -65,7 +66,7 @@ def build_trainer(
         "num_sanity_val_steps": 0,
         # unless the configuration says otherwise
         "enable_model_summary": False,
-        "enable_progress_bar": interactive(),
+        "enable_progress_bar": shows_bar,
         "log_every_n_steps": 10,
     }
     trainer = make("trainer", settings, pl.Trainer, **ours)
@@ -96,6 +97,10 @@ def _check_processes(config: dict[str, Any], trainer: pl.Trainer) -> None:
             "trainer.sync_batchnorm=false, with which each process normalises its own share of a batch, or "
             "trainer=default for a single process"
         )
+    if settings.get("precision") == "16-mixed" and trainer.strategy.root_device.type == "cpu":
+        raise MusictagError(
+            "trainer.precision=16-mixed needs a GPU; on a CPU use trainer.precision=bf16-mixed or 32-true"
+        )
     counted = f"{trainer.num_devices} devices x {trainer.num_nodes} machines = {world} processes"
     lower, higher = batch // world * world, (batch // world + 1) * world
     if batch % world:
@@ -103,12 +108,6 @@ def _check_processes(config: dict[str, Any], trainer: pl.Trainer) -> None:
         raise MusictagError(
             f"data.batch_size={batch} is the batch of all processes together: {counted}, and {batch} / {world} = "
             f"{batch / world:.4g} is not a whole number of patches each; use {choices}"
-        )
-    if 1 < world == batch and not settings.get("sync_batchnorm"):
-        raise MusictagError(
-            f"data.batch_size={batch} is the batch of all processes together: {counted}, so each would have a "
-            f"single patch, for which batch norm has no variance; use data.batch_size={2 * world} or more, or "
-            "trainer.sync_batchnorm=true"
         )
 
 

@@ -194,6 +194,15 @@ def test_a_key_that_counts_under_some_settings_counts_under_these_alone(key: str
         assert (identity_of(changed(config, **{key: value})) != identity_of(config)) is differs, settings
 
 
+def test_a_frozen_front_end_is_another_run_compiled_as_its_features_are_not_stored() -> None:
+    frozen = changed(composed("trainer", "default"), freeze="frontend")
+    compiled = changed(frozen, compile=True)
+    assert identity_of(compiled) != identity_of(frozen)
+    assert identity_of(compiled) == identity_of(changed(frozen, cached_features=False))
+    whole = {"evaluation.mode": "whole"}  # with which they are not stored in any case
+    assert identity_of(changed(compiled, **whole)) == identity_of(changed(frozen, **whole))
+
+
 def test_a_network_of_one_process_is_one_run_however_it_is_said() -> None:
     one = identity_of(composed("trainer", "default"))
     alone = {"trainer.devices": 1, "data.batch_size": 32}

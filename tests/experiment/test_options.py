@@ -18,7 +18,10 @@ import torch
 import musictag
 from musictag.experiment.run import results_folder
 from musictag.models.checkpoint import read_tagger
+from musictag.training.callbacks.history import History
 from musictag.training.module import TaggingModule
+from musictag.training.signals import SignalHandler
+from musictag.training.trainer import build_trainer
 from tests.helpers.experiments import ROOT, TINY, compose_config, folders, run
 from tests.helpers.plain_training import read_splits, train, train_batches, write_beginning
 
@@ -137,6 +140,16 @@ def test_a_spectrogram_is_normalised_by_the_training_songs(tiny: list[str], tmp_
     values = tagger.frontend.log_mel(audio).double()
     assert tagger.frontend.normalisation_mean.item() == pytest.approx(values.mean().item(), rel=1e-5)
     assert tagger.frontend.normalisation_std.item() == pytest.approx(values.std(correction=0).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("words", [(), ("+trainer.enable_progress_bar=false",), ("+trainer.enable_progress_bar=true",)])
+def test_a_terminal_has_a_progress_bar_unless_it_is_switched_off(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musictag.training.trainer.interactive", lambda: True)
+    config, history = compose_config("trainer.accelerator=cpu", *words), History(tmp_path / "history.csv", False)
+    trainer = build_trainer(config, tmp_path, history, [], SignalHandler())
+    assert (trainer.progress_bar_callback is None) == (words == ("+trainer.enable_progress_bar=false",))
 
 
 def test_another_seed_begins_with_other_weights(tiny: list[str]) -> None:

@@ -7,12 +7,14 @@ import re
 
 import pytest
 import torch
+from torch import nn
 
 from musictag import testing
 from musictag.common.errors import MusictagError
 from musictag.models.backends import BackEnd
 from musictag.models.factory import build, find_class, settings
 from musictag.models.frontends import FAMILIES, FrontEnd
+from musictag.models.inference_form import Chain, Stage
 from tests.helpers.models import (
     BACKENDS,
     CLASSES,
@@ -20,6 +22,7 @@ from tests.helpers.models import (
     PRESETS,
     SMALL_MULTIPLIER,
     build_frontend,
+    make_frontend,
     preset,
     spec,
     with_few_units,
@@ -48,6 +51,42 @@ def test_front_end(check, name):
 @pytest.mark.parametrize("check", testing.BACKEND_CHECKS)
 def test_back_end(check, name):
     check(spec("backend", name))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", FRONTENDS)
+def test_every_stage_of_an_inference_form_is_used(name, monkeypatch):
+    """A front-end that takes the layers of a chain one by one has the same features, and never the faster form."""
+    frontend, used = make_frontend(name, filter_multiplier=SMALL_MULTIPLIER).eval(), []
+    call = Stage.__call__
+    monkeypatch.setattr(Stage, "__call__", lambda stage, features: (used.append(stage), call(stage, features))[1])
+    form = frontend.inference_form()
+    form(torch.zeros(1, frontend.samples_for(2)))
+    assert set(used) == set(stages(form)) != set()
+
+
+def stages(form):
+    for chain in [module for module in form.modules() if isinstance(module, Chain)]:
+        for step in chain._steps:
+            yield from [step] if isinstance(step, Stage) else stages(step)
+
+
+class Long(BackEnd):
+    """A back-end of a plug-in that needs many frames."""
+
+    min_frames, fixed_length = 60, False
+
+    def __init__(self, in_channels: int, in_frames: int, num_tags: int):
+        super().__init__()
+        self.conv, self.output = nn.Conv1d(in_channels, 8, 60), nn.Linear(8, num_tags)
+
+    def forward(self, features):
+        return self.output(self.conv(features).mean(2))
+
+
+@pytest.mark.parametrize("check", testing.BACKEND_CHECKS)
+def test_a_back_end_may_need_many_frames(check):
+    check({"_target_": f"{__name__}.Long"})
 
 
 @pytest.mark.parametrize(("frontend_name", "backend_name"), PAIRS)

@@ -92,6 +92,7 @@ CHAINS = {
         nn.Conv2d(8, 8, 3, padding=1), normed(8, 2), nn.ReLU(), nn.Dropout(0.5),
     ],
     "other activations": [nn.Conv2d(4, 8, 3), normed(8, 2), nn.ELU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 1), nn.Tanh()],
+    "activations that fall": [nn.Conv1d(4, 8, 3), nn.LeakyReLU(-0.5), nn.MaxPool1d(2), nn.ELU(-0.5), nn.MaxPool1d(2)],
     "chains in chains": [nn.Sequential(nn.Sequential(nn.Conv1d(4, 8, 3), nn.ReLU()), normed(8, 1)), nn.MaxPool1d(2)],
     "layers of others": [nn.Conv1d(4, 8, 3), nn.ReLU(), Doubled(), normed(8, 1), nn.Conv1d(8, 8, 3), Doubled()],
     "to vectors": [nn.Conv1d(4, 8, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 5), normed(5, 1), nn.ReLU()],

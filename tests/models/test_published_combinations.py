@@ -115,6 +115,15 @@ def test_train_knows_parts_beside_a_model():
     assert done.stderr == "musictag: no catalogue at no/such/table.csv\n"
 
 
+def test_the_part_that_is_left_of_a_model_can_be_set():
+    """It may have settings that the default of its group lacks."""
+    config = compose(["model=vgg", "backend=recurrent", "frontend.activation=elu", "+frontend.f_max_hz=6000.0"])
+    assert config["frontend"] == compose(["model=vgg"])["frontend"] | {"activation": "elu", "f_max_hz": 6000.0}
+    assert config["backend"] == compose(["backend=recurrent"])["backend"]
+    other = compose(["model=short_chunk", "frontend=waveform", "backend.hidden_units=[256]", "frontend.channels=[8,8]"])
+    assert (other["backend"]["hidden_units"], other["frontend"]["channels"]) == ([256], [8, 8])
+
+
 def test_runs_are_named_after_their_model(tmp_path):
     songs, own = FixedSongs(), f"runs_dir={tmp_path}"
     folder = make_run(compose(["model=vgg", own])).folder(songs)

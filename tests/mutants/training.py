@@ -146,8 +146,8 @@ FAULTS = (
     Fault(
         "the loss of a configuration is ignored",
         "musictag/experiment/builders.py",
-        'loss=make("loss", config["loss"], Loss)',
-        'loss=make("loss", {"_target_": "musictag.training.losses.BCE"}, Loss)',
+        'loss = make("loss", config["loss"], Loss)',
+        'loss = make("loss", {"_target_": "musictag.training.losses.BCE"}, Loss)',
         f"{HAND}test_every_weight_is_that_of_adam_written_by_hand[mse-0]",
     ),
     Fault(

@@ -70,6 +70,26 @@ def test_batch_norms_are_measured_anew() -> None:
     assert not norm.training
 
 
+def test_batch_norms_of_a_compiled_network_are_measured_without_compiling() -> None:
+    """A graph would hold for one momentum alone, and after a few of them nothing is compiled any more."""
+    network, graphs = nn.Sequential(nn.BatchNorm1d(1)).eval(), []
+    network.compile(backend=lambda graph, _inputs: graphs.append(graph) or graph.forward)
+    measure_batch_norms(network, [network[0]], [torch.randn(2, 1), torch.randn(2, 1)])
+    assert graphs == []
+    assert network[0].running_mean.item() != 0
+    network(torch.randn(2, 1))
+    assert len(graphs) == 1
+
+
+def test_a_network_without_batch_norms_hears_no_songs_for_them() -> None:
+    module, callback = SimpleNamespace(tagger=Net(), device=torch.device("cpu")), EpochAverage(start=0.0)
+    trainer = SimpleNamespace(state=SimpleNamespace(fn="fit"), current_epoch=0, max_epochs=1)  # and no songs
+    callback.on_train_epoch_start(trainer, module)
+    callback.on_train_batch_end(trainer, module)
+    callback.on_validation_epoch_start(trainer, module)
+    assert callback.state_dict()["count"] == 1
+
+
 def test_layers_that_are_trained_later_are_measured_too() -> None:
     """As after an interruption: finetune.unfreeze_epochs gives one more block to training."""
     network = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2))

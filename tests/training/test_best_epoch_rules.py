@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -60,6 +61,21 @@ def test_a_smoothing_that_cannot_be_is_refused(wrong: Any) -> None:
         ResumableEarlyStopping("val_loss", smoothing=wrong)
     with pytest.raises(MusictagError, match=f"monitor_smoothing={wrong} must be a number of epochs"):
         experiment.run(compose_config() | {"monitor_smoothing": wrong})
+
+
+@pytest.mark.parametrize("wrong", [0, -1])
+def test_a_patience_that_ends_training_before_it_begins_is_refused(wrong: Any) -> None:
+    with pytest.raises(MusictagError, match=f"patience={wrong} must be .* use callbacks.early_stopping=null"):
+        ResumableEarlyStopping("val_loss", patience=wrong)
+
+
+def test_early_stopping_says_what_the_validation_songs_lack() -> None:
+    stopping, found = ResumableEarlyStopping("val_rmse"), {"val_loss": 0.5, "val_pr_auc": 0.5, "train_loss": 0.5}
+    with pytest.raises(
+        MusictagError,
+        match=r"callbacks.early_stopping.monitor=val_rmse cannot be computed .* possible here: val_loss, val_pr_auc$",
+    ):
+        stopping._run_early_stopping_check(SimpleNamespace(callback_metrics=found, fast_dev_run=False))
 
 
 def test_early_stopping_counts_smoothed_epochs_and_continues_to() -> None:

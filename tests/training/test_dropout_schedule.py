@@ -38,5 +38,7 @@ def test_every_dropout_changes_by_the_same_factor() -> None:
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(MusictagError, match=r"last=1.5 must be from 0 to 1"):
         DropoutSchedule(0.0, 1.5)
+    with pytest.raises(MusictagError, match=r"use compile=false, or callbacks.dropout=null"):
+        DropoutSchedule(1.0, 0.0, config={"compile": True})
     with pytest.raises(MusictagError, match=r"no dropout to change; use callbacks.dropout=null"):
         DropoutSchedule(1.0, 0.0).setup(None, SimpleNamespace(tagger=nn.Sequential(nn.Dropout(0.0))), "fit")

@@ -71,7 +71,7 @@ def test_the_advised_batch_fits_by_the_memory_of_a_patch(
                                       (per_patch, 3, 48)):  # fmt: skip
         monkeypatch.setattr(failures, "_memory", lambda device, memory=memory: memory)
         why = str(explain_failure(MemoryError(), trainer, config))
-        assert f"use data.batch_size={batch} trainer.accumulate_grad_batches={accumulate}," in why
+        assert f"use data.batch_size={batch} trainer.accumulate_grad_batches={accumulate}, which makes nearly" in why
 
 
 @pytest.mark.parametrize(

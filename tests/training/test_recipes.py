@@ -18,7 +18,7 @@ SPECTROGRAM = (
 )  # fmt: skip
 LONG = ("data.batch_size=4", "data.patches_per_song=4", "trainer.max_epochs=3", "trainer.accumulate_grad_batches=2")
 MODERN = ("recipe=modern", "callbacks.dropout.until=1.0")
-OTHERS = ("recipe=[swa,late_dropout,asymmetric,mixup_log_mel,balanced]", "callbacks.averaging.start=0.34")
+OTHERS = ("recipe=[swa,late_dropout,focal_bce,mixup_log_mel,balanced]", "callbacks.averaging.start=0.34")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import OneCycleLR, StepLR
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
 from musictag.common.errors import MusictagError
 from musictag.experiment.builders import scaled_lr
@@ -45,6 +45,22 @@ def test_schedules_of_pytorch_are_told_what_they_ask_for() -> None:
     made = make_scheduler(partial(OneCycleLR, max_lr=0.3), optimizer, 20, "min")
     assert (made["interval"], made["scheduler"].total_steps) == ("step", 20)
     assert make_scheduler(partial(StepLR, step_size=2), optimizer, 20, "min")["interval"] == "epoch"
+
+
+def test_a_mode_of_another_kind_stays_what_it_is() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1, momentum=0.9)
+    make = partial(CyclicLR, base_lr=0.01, max_lr=0.1)
+    assert make_scheduler(make, optimizer, 20, "min")["scheduler"].mode == "triangular"
+    for mode in ("min", "max"):
+        assert make_scheduler(partial(ReduceLROnPlateau), optimizer, 20, mode)["scheduler"].mode == mode
+
+
+def test_one_cycle_may_begin_at_its_summit_and_needs_no_momentum() -> None:
+    found = rates(partial(one_cycle, pct_start=0.25), 4)
+    assert found == [pytest.approx(0.1), *sorted(found[1:], reverse=True)]
+    for name in ("SGD", "Adagrad", "Adam"):
+        optimizer = getattr(torch.optim, name)([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+        assert one_cycle(optimizer, 10).get_last_lr() == pytest.approx([0.1 / 25])
 
 
 def test_a_rule_of_scaling() -> None:

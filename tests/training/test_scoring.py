@@ -11,6 +11,23 @@ from musictag.models.inference_form import InferenceForm
 from musictag.training.losses import BCE
 from musictag.training.module import TaggingModule
 from tests.helpers.embeddings import make_network
+from tests.helpers.models import make_small_network
+
+
+@pytest.mark.parametrize(
+    ("model", "freeze", "expected"),
+    [
+        ("fcn", None, True),
+        ("waveform_small", None, False),
+        ("samplecnn", None, False),
+        ("samplecnn", "frontend", False),
+    ],
+)
+def test_one_patch_is_enough_for_batch_norms_over_time(model: str, freeze: str | None, expected: bool) -> None:
+    module = TaggingModule(make_small_network(model).spec, loss=BCE(), optimizer=torch.optim.Adam, freeze=freeze)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    assert module.trains_on_one_patch() is expected
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -147,18 +147,17 @@ class SongDataModule(pl.LightningDataModule):
     # preparation
 
     def prepare_data(self) -> Prepared:
-        """Decode what is missing; at most one process per machine works, and the others wait."""
-        self._prepared = self._prepare()
+        """Decode what is missing, once; at most one process per machine works, and the others wait."""
+        if self._prepared is None:  # Lightning asks again before each training and test
+            self._prepared = self._prepare()
         return self._prepared
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store and check songs and tags, once for all stages."""
         if self._splits is not None:
             return
-        if self._prepared is None:
-            self._prepared = self._prepare()
-        manifest, unusable = self._prepared.manifest, self._prepared.problems
-        if unusable:
+        manifest = self.prepare_data().manifest
+        if unusable := self._prepared.problems:
             left = ", ".join(f"{len(manifest.split(split)):,} {split}" for split in SPLITS)
             where = self._prepared.store.folder / PROBLEMS_FILE
             tell(f"{len(unusable):,} songs cannot be used ({where} says why); {left} songs are left")

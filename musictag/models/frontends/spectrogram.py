@@ -67,13 +67,15 @@ class MusicallyMotivated(SpectrogramFrontEnd):
 
     def inference_form(self) -> nn.Module:
         form = super().inference_form()
-        # the maximum over the bands comes before the ReLU; of the single band that remains, ``features`` takes it again
+        # the maximum over the bands comes before the ReLU
         form.timbral = nn.ModuleList(Chain(nn.Sequential(layer, MaxOverBands())) for layer in self.timbral)
         return form
 
 
 def timbral_features(spectrogram: Tensor, layer: nn.Sequential) -> Tensor:
     """Log-mel B×F×T -> B×C×T: a ``conv_relu_norm`` of vertical filters, then the maximum over all bands."""
+    if isinstance(layer, Chain):  # of the inference form
+        return layer(spectrogram.unsqueeze(1)).squeeze(2)
     if (
         not fusible(spectrogram, layer)
         or layer[0].weight.shape[0] < FEWEST_FUSED[0]

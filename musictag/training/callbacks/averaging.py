@@ -144,7 +144,7 @@ class EpochAverage(WeightAverage):
         if trainer.state.fn == "fit" and trainer.current_epoch >= int(self.start * trainer.max_epochs):
             self._add(pl_module.tagger)
         super().on_validation_epoch_start(trainer, pl_module)
-        if self._average:
+        if self._average and self._norms:
             blocks = (block.to(pl_module.device) for block in trainer.datamodule.normalisation_waveforms(_BLOCK))
             measure_batch_norms(pl_module.tagger, self._norms, blocks)
 
@@ -159,7 +159,7 @@ def measure_batch_norms(network: nn.Module, layers: Sequence[nn.Module], wavefor
             for layer in layers:
                 layer.train()
                 layer.momentum = 1 / (number + 1)  # which makes the running statistics the mean so far
-            network(block)
+            network.forward(block)  # never compiled, which would be done anew for each momentum
     finally:
         for layer, momentum in momenta.items():
             layer.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,10 +16,13 @@ class DropoutSchedule(Callback):
     """Multiplies every dropout of the network by a factor from ``first``, in the first epoch, to ``last``.
 
     It changes linearly from epoch to epoch within the share ``until`` of ``trainer.max_epochs`` and then stays. Raises
-    MusictagError for factors outside [0, 1], a share outside (0, 1], and a network without dropout.
+    MusictagError for factors outside [0, 1], a share outside (0, 1], a network without dropout, and a ``config`` with
+    ``compile``.
     """
 
-    def __init__(self, first: float, last: float, until: float = 1.0) -> None:
+    def __init__(self, first: float, last: float, until: float = 1.0, config: Mapping[str, Any] | None = None) -> None:
+        if config and config["compile"]:  # each change would be compiled, and after a few nothing any more
+            raise MusictagError("callbacks.dropout cannot be compiled; use compile=false, or callbacks.dropout=null")
         if not (0 <= first <= 1 and 0 <= last <= 1 and 0 < until <= 1):
             raise MusictagError(
                 f"callbacks.dropout: first={first} and last={last} must be from 0 to 1, until={until} above 0 and at "

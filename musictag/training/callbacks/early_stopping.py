@@ -8,9 +8,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
+from musictag.common.errors import MusictagError
 from musictag.evaluation.metrics import monitors
 from musictag.training.best_epoch import check_smoothing
-from musictag.training.module import check_monitor
+from musictag.training.module import check_computed, check_monitor
 
 
 class ResumableEarlyStopping(EarlyStopping):
@@ -18,12 +19,15 @@ class ResumableEarlyStopping(EarlyStopping):
 
     It counts epochs without a better ``monitor``, averaged over the last ``smoothing`` epochs (over all of them in the
     first ones). Values that are not finite end training elsewhere, with advice. Raises MusictagError for an unknown
-    monitor and an impossible smoothing.
+    monitor, an impossible patience or smoothing, and in training for a monitor that the validation songs lack.
     """
 
     def __init__(self, monitor: str, patience: int = 15, min_delta: float = 0.0, smoothing: int = 1) -> None:
         check_monitor(monitor)
         check_smoothing(smoothing)
+        if patience < 1:
+            instead = "to train all epochs use callbacks.early_stopping=null"
+            raise MusictagError(f"callbacks.early_stopping.patience={patience} must be at least 1; {instead}")
         self.smoothing = smoothing
         self.recent: list[float] = []
         super().__init__(
@@ -40,6 +44,10 @@ class ResumableEarlyStopping(EarlyStopping):
     def _evaluate_stopping_criteria(self, current: torch.Tensor) -> tuple[bool, str | None]:
         self.recent = [*self.recent, float(current)][-self.smoothing :]
         return super()._evaluate_stopping_criteria(current.new_tensor(sum(self.recent) / len(self.recent)))
+
+    def _validate_condition_metric(self, logs: dict[str, Any]) -> bool:
+        check_computed("callbacks.early_stopping.monitor", self.monitor, logs)
+        return True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.wait_count >= self.patience:

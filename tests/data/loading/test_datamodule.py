@@ -13,6 +13,7 @@ import torch
 
 from musictag.common.errors import MusictagError
 from musictag.data.datasets.catalogue import CatalogueFile
+from musictag.data.loading import datamodule
 from musictag.data.loading.datamodule import SongDataModule
 from musictag.data.loading.patch_datasets import CompactTargets
 from musictag.data.loading.samplers import TrainBatches, evaluation_batches
@@ -29,6 +30,17 @@ def patches_of(data: SongDataModule, epoch: int = 0) -> list[tuple[int, bytes]]:
     return [
         (int(song), audio.numpy().tobytes()) for b in batches for song, audio in zip(b["song"], b["audio"], strict=True)
     ]
+
+
+def test_songs_are_prepared_once_however_often_lightning_asks(
+    tiny_catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, calls = song_data(tiny_catalogue), []
+    once = datamodule.prepare
+    monkeypatch.setattr(datamodule, "prepare", lambda *given, **more: (calls.append(given), once(*given, **more))[1])
+    found = [data.prepare_data(), data.setup(), data.prepare_data(), data.setup("test")]
+    assert len(calls) == 1
+    assert found[0] is found[2]
 
 
 # drawing

@@ -15,6 +15,7 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
 from musictag.common.errors import MusictagError
+from musictag.common.files import write_json
 from musictag.common.processes import available_cores
 from musictag.models.baselines import FeatureModel, can_judge
 from musictag.models.baselines.linear import Linear
@@ -332,3 +333,10 @@ def test_a_tag_that_validation_cannot_judge_gets_what_is_typical_of_the_others(
     with pytest.warns(UserWarning, match="cannot judge 1 of 5 tags"):
         tagger, _ = fit_tagger(Scripted([7.0, 1.0, 100.0, 3.0]), {}, data, features, 0, tmp_path)
     assert [tag["chosen"] for tag in tagger.fitted] == [7.0, 1.0, 100.0, 3.0, 5.0]
+    # a file of another tag, as of a process that had lost other songs, is not taken for that of this one
+    path = tmp_path / "tags" / "0001.json"
+    write_json(path, json.loads(path.read_text()) | {"name": "another"})
+    with pytest.warns(UserWarning, match="cannot judge 1 of 5 tags"):
+        tagger, _ = fit_tagger(Scripted([8.0]), {}, data, features, 0, tmp_path)
+    assert [tag["chosen"] for tag in tagger.fitted] == [7.0, 8.0, 100.0, 3.0, 5.0]
+    assert tagger.tag_names == tuple(tag.name for tag in data.tags)
