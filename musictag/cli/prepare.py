@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 def prepare(overrides: Sequence[str], verify: bool = False) -> None:
     """Prepare the songs that training with these overrides needs, and print a summary.
 
-    ``overrides`` may begin with the path of a catalogue. Audio that is already prepared is kept;
+    ``overrides`` may begin with the path of a catalogue. Audio that is already prepared is kept.
 
     ``verify`` also reads every shard completely, deletes those that are damaged, and prepares their songs again, as it
     does songs that could not be used before; it removes shards that no song needs any more.

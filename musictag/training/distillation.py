@@ -201,7 +201,7 @@ def check_teacher(config: Mapping[str, Any]) -> None:
                 "it"
             )
         given = {f"{group}.{key}": value for group in ("distillation", "data") for key, value in config[group].items()}
-        if other := [f"{key}={given[key]}" for key, value in _UNTAUGHT.items() if given[key] != value]:
+        if other := [f"{key}={given[key]}" for key, value in _UNTAUGHT.items() if given.get(key, value) != value]:
             raise MusictagError(f"{', '.join(other)}: only a teacher is learned from; use teacher=..., or omit it")
         return
     if config["trainer"]["max_epochs"] == 0:
