@@ -65,10 +65,6 @@ def hidden_layers(
         )
     if not isinstance(batch_norm, bool):
         raise MusictagError(f"backend.batch_norm is {batch_norm!r}; allowed: true, false")
-    if batch_norm and not hidden_units:
-        raise MusictagError(
-            "backend.batch_norm=true normalises backend.hidden_units, and there are none; use backend.batch_norm=false"
-        )
     layers: list[nn.Module] = []
     for units in hidden_units:
         layers.append(nn.Linear(in_units, units))

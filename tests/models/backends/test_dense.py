@@ -49,7 +49,6 @@ def test_without_hidden_layers_dropout_is_before_the_output():
         ({"hidden_units": [0.5]}, r"backend\.hidden_units"),
         ({"hidden_units": [True]}, r"backend\.hidden_units"),
         ({"batch_norm": "reference"}, r"backend\.batch_norm is 'reference'; allowed: true, false"),
-        ({"hidden_units": [], "batch_norm": True}, r"there are none; use backend\.batch_norm=false"),
     ],
 )
 def test_impossible_hidden_layers(cls, settings, message):
