@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from musictag.common.errors import MusictagError
-from musictag.models.fast_convolution import FastConv1d
+from musictag.models.fast_convolution import FastConv1d, FastVertical
 
 #: Precisions of scoring, as Lightning calls them: all in float32, or convolutions in bfloat16.
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
@@ -212,7 +212,11 @@ class Stage:
         large_kernel = conv.in_channels == 1 and weight[0].numel() > 9  # the kernels for these prefer the usual layout
         channels_last = weight.device.type == "cpu" and (self._over_time or not large_kernel)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
-        self._fast = FastConv1d(conv, weight, self._shift) if dtype is None and FastConv1d.suits(conv) else None
+        self._fast: FastConv1d | FastVertical | None = None
+        if dtype is None and FastConv1d.suits(conv):
+            self._fast = FastConv1d(conv, weight, self._shift)
+        elif dtype is None and isinstance(self._pool, MaxOverBands) and FastVertical.suits(conv, self._pool.bands):
+            self._fast = FastVertical(conv, weight, self._shift, self._pool.bands)
         weight = weight.unsqueeze(2) if self._over_time else weight
         # copied, as a kernel with one input channel is contiguous in both ways, and its strides tell which is meant
         self._weight = torch.empty_like(weight, dtype=self._dtype, memory_format=self._layout).copy_(weight)
@@ -228,13 +232,15 @@ class Stage:
         return (height, *setting) if self._over_time and isinstance(setting, tuple) else setting
 
     def __call__(self, features: Tensor) -> Tensor:
-        if self._fast is not None:
+        if isinstance(self._fast, FastConv1d):
             image = self._fast(features).unsqueeze(2)
+        elif self._fast is not None:
+            image = self._fast(features)
         else:
             image = features.unsqueeze(2) if self._over_time else features
             image = image.to(self._dtype).contiguous(memory_format=self._layout)
             image = F.conv2d(image, self._weight, self._bias, *self._how)
-        if self._pool is not None:
+        if self._pool is not None and not isinstance(self._fast, FastVertical):
             image = self._pool(image)
         if self._is_relu:
             image = image.relu_()
@@ -264,7 +270,11 @@ def _over_image(pool: nn.MaxPool1d) -> nn.MaxPool2d:
 
 
 class MaxOverBands(nn.Module):
-    """B×C×H×T -> B×C×1×T: the maximum over the height."""
+    """B×C×H×T -> B×C×1×T: the maximum over the height, of what a convolution made of an image of ``bands``."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__()
+        self.bands = bands
 
     def forward(self, image: Tensor) -> Tensor:
         return image.amax(2, keepdim=True)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from musictag.models import fast_convolution
-from musictag.models.fast_convolution import FastConv1d, constants
+from musictag.models.fast_convolution import FastConv1d, FastVertical, constants
 
 
 def test_the_constants_make_a_convolution() -> None:
@@ -63,3 +63,43 @@ def test_its_error_is_a_few_roundings_of_the_largest_value() -> None:
 )
 def test_others_are_left_alone(conv: nn.Module) -> None:
     assert not FastConv1d.suits(conv)
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (0, 3), "valid"])
+@pytest.mark.parametrize("height", [5, 6, 9, 12])
+@pytest.mark.parametrize("width", [1, 4])
+def test_vertical_filters(height: int, width: int, padding: tuple[int, int] | str) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(1, 7, (height, width), padding=padding).requires_grad_(False)
+    fast = FastVertical(conv, conv.weight, conv.bias, 12)
+    for frames in (4, 5, fast_convolution.FRAMES * torch.get_num_threads() + 4):
+        image = torch.randn(3, 1, 12, frames)
+        torch.testing.assert_close(fast(image), conv(image).amax(2, keepdim=True), atol=1e-5, rtol=1e-5)
+
+
+def test_the_error_of_vertical_filters_is_a_few_roundings_of_the_largest_value() -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(1, 128, (67, 7)).requires_grad_(False)
+    assert FastVertical.suits(conv, 96)
+    fast, image = FastVertical(conv, conv.weight, conv.bias, 96), torch.randn(2, 1, 96, 60)
+    found = fast(image)
+    exact = conv.double()(image.double()).amax(2, keepdim=True)
+    assert (found - exact).abs().max() < 10 * torch.finfo(torch.float32).eps * exact.abs().max()
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(1, 127, (67, 7)),
+        nn.Conv2d(1, 128, (97, 7)),
+        nn.Conv2d(1, 128, (67, 1)),
+        nn.Conv2d(1, 128, (3, 3)),
+        nn.Conv2d(2, 128, (67, 7)),
+        nn.Conv2d(1, 128, (67, 7), stride=(1, 2)),
+        nn.Conv2d(1, 128, (67, 7), dilation=(1, 2)),
+        nn.Conv2d(1, 128, (67, 7), padding=(1, 0)),
+        nn.Conv2d(1, 128, (67, 7), padding="same"),
+    ],
+)
+def test_other_images_are_left_alone(conv: nn.Module) -> None:
+    assert not FastVertical.suits(conv, 96)

@@ -12,6 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from musictag.common.errors import MusictagError
 from musictag.models import inference_form as inference_form_module
 from musictag.models.backends import BackEnd
+from musictag.models.fast_convolution import FastVertical
+from musictag.models.frontends.musicnn import Musicnn
 from musictag.models.frontends.waveform import SampleLevel
 from musictag.models.inference_form import PRECISIONS, Chain, Stage, inference_form
 from musictag.models.network import TaggingNetwork
@@ -52,6 +54,15 @@ def test_logits_and_probabilities_of_every_model(name: str) -> None:
     with torch.inference_mode():
         probabilities = [network.probabilities(either(waveform)) for either in (network, form)]
     torch.testing.assert_close(*probabilities, atol=TOLERANCE, rtol=0)
+
+
+def test_many_vertical_filters_in_fewer_products() -> None:
+    front_end = Musicnn(timbral_filters=128, temporal_filters=2)
+    as_trained(front_end)
+    form = inference_form(front_end)
+    stages = [step for chain in form.timbral for step in chain._steps if isinstance(step, Stage)]
+    assert [type(stage._fast) for stage in stages] == [FastVertical] * 2
+    check(front_end, form, 0.1 * torch.randn(2, 16000))
 
 
 @pytest.mark.gpu

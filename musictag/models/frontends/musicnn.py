@@ -56,9 +56,9 @@ class Musicnn(SpectrogramFrontEnd):
         return torch.cat([layer(_padded(image, layer[0].kernel_size[1])).max(dim=2).values for layer in branches], 1)
 
     def inference_form(self) -> nn.Module:
-        form = super().inference_form()
+        form, bands = super().inference_form(), self.log_mel.num_mels
         for group in ("timbral", "temporal"):  # as in MusicallyMotivated
-            chains = (Chain(nn.Sequential(*layer, MaxOverBands())) for layer in getattr(self, group))
+            chains = (Chain(nn.Sequential(*layer, MaxOverBands(bands))) for layer in getattr(self, group))
             setattr(form, group, nn.ModuleList(chains))
         return form
 

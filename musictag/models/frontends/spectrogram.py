@@ -66,9 +66,9 @@ class MusicallyMotivated(SpectrogramFrontEnd):
         return torch.cat(timbral + temporal, dim=1)
 
     def inference_form(self) -> nn.Module:
-        form = super().inference_form()
+        form, bands = super().inference_form(), self.log_mel.num_mels
         # the maximum over the bands comes before the ReLU
-        form.timbral = nn.ModuleList(Chain(nn.Sequential(layer, MaxOverBands())) for layer in self.timbral)
+        form.timbral = nn.ModuleList(Chain(nn.Sequential(layer, MaxOverBands(bands))) for layer in self.timbral)
         return form
 
 
