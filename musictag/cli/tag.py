@@ -95,6 +95,7 @@ def _tag(arguments: argparse.Namespace) -> int:
     with importing():
         from musictag.cli.each_song import Songs
         from musictag.inference.load import load
+        from musictag.inference.over_patches import side_by_side
         from musictag.library.analyse import analysed
         from musictag.library.choice import Choice, labels, named_tags
         from musictag.library.playlists import write_playlists
@@ -124,6 +125,7 @@ def _tag(arguments: argparse.Namespace) -> int:
     try:
         with (
             songs.stoppable(),
+            side_by_side(),
             closing(known) if known is not None else nullcontext(),
             closing(songs.successes(analysed(tagger, songs.paths, kept, known), doing)) as results,
         ):

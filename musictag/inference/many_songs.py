@@ -67,7 +67,7 @@ class Work(Generic[Result]):
         return Song(self._compute)
 
     def run(self) -> None:
-        """Complete all songs that have ended; what several songs are done in together is not waited for."""
+        """A step towards completing all songs that have ended; what several are done in together is not waited for."""
 
 
 def one_result(work: Work[Result], source: AudioSource, sample_rate: int) -> Result:
@@ -98,7 +98,7 @@ def each_result(
         for reader in ahead(map(begun, sources), workers + 1):
             song, said = work.begin(), None
             while said is None:
-                if ended and reader.items.empty():
+                while ended and reader.items.empty():
                     work.run()
                     yield from _completed(ended)
                 item = reader.items.get()
@@ -117,8 +117,9 @@ def each_result(
                 song.error = error
             ended.append((reader.source, song))
             yield from _completed(ended)
-        work.run()
-        yield from _completed(ended)
+        while ended:
+            work.run()
+            yield from _completed(ended)
     finally:
         stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
@@ -135,7 +136,7 @@ def ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
 
 
 def _completed(ended: deque[tuple[AudioSource, Song[Result]]]) -> Iterator[tuple[AudioSource, Result | Exception]]:
-    while ended and (ended[0][1].error is not None or ended[0][1].is_complete):
+    while ended and ended[0][1].is_complete:
         source, song = ended.popleft()
         try:
             yield source, song.result()

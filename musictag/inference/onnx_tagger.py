@@ -73,6 +73,8 @@ class OnnxTagger(PatchTagger):
 
 
 class _Patches(Patches[Result]):
+    threads = 0  # ONNX Runtime has its own
+
     def _rows(self, patches: np.ndarray) -> np.ndarray:
         return self._compute(patches.astype(np.float32) / 32768)
 

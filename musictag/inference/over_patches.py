@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,6 +31,7 @@ BATCH_SECONDS = 64  # audio per batch; bounds the memory
 _BLOCK_SECONDS = 60  # of a song in memory
 
 Result = TypeVar("Result")
+_Batch = list[tuple["PatchedSong", np.ndarray]]
 
 
 def in_memory(patches: Patches[Result], audio: np.ndarray) -> Result:
@@ -35,7 +40,8 @@ def in_memory(patches: Patches[Result], audio: np.ndarray) -> Result:
     for first in range(0, len(audio), size):
         song.add(audio[first : first + size])
     song.end()
-    patches.run()
+    while not song.is_complete:
+        patches.run()
     return song.result()
 
 
@@ -47,6 +53,8 @@ class Patches(Work[Result]):
     repeated to fill it. An error in a batch costs the song that causes it; without enough memory it is a MusictagError.
     """
 
+    threads = 0  #: of new ones on a CPU, that score a batch each; 0: one batch after the other, in this thread
+
     def __init__(
         self,
         network: TaggingNetwork | PatchTagger,
@@ -57,7 +65,10 @@ class Patches(Work[Result]):
         super().__init__(compute)
         self.network, self.hop_samples, self.finish = network, hop_samples, finish
         self._at_once = max(1, int(BATCH_SECONDS * network.sample_rate / network.input_samples))
-        self._waiting: list[tuple[PatchedSong, np.ndarray]] = []
+        self._waiting: _Batch = []
+        self._running: deque[tuple[_Batch, Future[list[np.ndarray | Exception]]]] = deque()
+        self.threads = self.threads if self.threads and next(network.parameters()).device.type == "cpu" else 0
+        self._pool = ThreadPoolExecutor(self.threads, "musictag-batch") if self.threads else None
 
     def begin(self) -> PatchedSong[Result]:
         return PatchedSong(self)
@@ -67,26 +78,39 @@ class Patches(Work[Result]):
         self._waiting += ((song, patch) for patch in patches)
         while len(self._waiting) >= self._at_once:
             batch, self._waiting = self._waiting[: self._at_once], self._waiting[self._at_once :]
-            self._score(batch)
+            self._start(batch)
+            while len(self._running) > self.threads:  # the next is ready when one ends
+                self._finish()
 
     def run(self) -> None:
-        batch, self._waiting = self._waiting, []
-        if batch:
-            self._score(batch)
+        if not self._running:
+            batch, self._waiting = self._waiting, []
+            self._start(batch)
+        self._finish()
 
-    def _score(self, batch: list[tuple[PatchedSong, np.ndarray]]) -> None:
-        songs = list(dict.fromkeys(song for song, _ in batch))
+    def _start(self, batch: _Batch) -> None:
+        if self._pool is None:
+            future: Future = Future()
+            future.set_result(self._scored(batch))
+        else:
+            future = self._pool.submit(self._scored, batch)
+        self._running.append((batch, future))
+
+    def _finish(self) -> None:
+        batch, future = self._running.popleft()
+        for (song, _), row in zip(batch, future.result(), strict=True):
+            if isinstance(row, Exception):
+                song.error = row
+            else:
+                song.rows.append(row)
+
+    def _scored(self, batch: _Batch) -> list[np.ndarray | Exception]:
+        """A row for every patch, or what went wrong with its song."""
         try:
-            rows = self._rows(np.stack([patch for _, patch in batch]))
+            return list(self._rows(np.stack([patch for _, patch in batch])))
         except Exception as error:
-            if len(songs) == 1:
-                songs[0].error = error
-                return
-            for song in songs:
-                self._score([part for part in batch if part[0] is song])
-            return
-        for (song, _), row in zip(batch, rows, strict=True):
-            song.rows.append(row)
+            songs = [list(patches) for _, patches in groupby(batch, key=itemgetter(0))]
+            return [error] * len(batch) if len(songs) == 1 else list(chain.from_iterable(map(self._scored, songs)))
 
     @torch.inference_mode()
     def _rows(self, patches: np.ndarray) -> np.ndarray:
@@ -138,7 +162,7 @@ class PatchedSong(Song[Result]):
 
     @property
     def is_complete(self) -> bool:
-        return self._starts is not None and len(self.rows) == len(self._starts)
+        return self.error is not None or (self._starts is not None and len(self.rows) == len(self._starts))
 
     def result(self) -> Result:
         if self.error is not None:
@@ -182,6 +206,23 @@ class PatchTagger(Tagger):
         if samples < 1:
             raise MusictagError(f"hop_seconds={hop_seconds}; it must be at least one sample, {1 / self.sample_rate} s")
         return samples
+
+
+@contextmanager
+def side_by_side() -> Iterator[None]:
+    """Inside the context networks on a CPU score as many batches at once as torch has threads, each with one of them.
+
+    Several threads on one batch wait for each other at every layer, the longer the more else there is to do, such as
+    decoding. For whole processes: torch has one thread inside.
+    """
+    threads = torch.get_num_threads()
+    Patches.threads = threads
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        Patches.threads = 0
+        torch.set_num_threads(threads)
 
 
 @contextmanager

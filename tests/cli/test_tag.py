@@ -6,6 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 
 import musictag
 from musictag import cli
+from musictag.inference.network_tagger import NetworkTagger
 from musictag.models import inference_form
 from musictag.models.checkpoint import write_tagger
 from musictag.models.network import TaggingNetwork
@@ -50,6 +52,19 @@ def test_the_table_shows_the_top_tags_and_all_measures(
     for name in (*classes[:2], "tempo"):
         assert f"{scores[name]:.2f}  {name}" in shown
     assert classes[2] not in shown
+
+
+def test_batches_are_scored_side_by_side(checkpoint: str, song: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, names = NetworkTagger.scores, []
+
+    def noted(self: NetworkTagger, waveform: torch.Tensor) -> torch.Tensor:
+        names.append(threading.current_thread().name)
+        return scores(self, waveform)
+
+    monkeypatch.setattr(NetworkTagger, "scores", noted)
+    assert cli.main(["tag", song, "--model", checkpoint]) == 0
+    assert names
+    assert all(name.startswith("musictag-batch") for name in names)
 
 
 def test_json_holds_all_tags_of_every_file(checkpoint: str, song: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ import torch
 import musictag
 from musictag.common.errors import MusictagError, PassingSongError, SongError, SongWarning
 from musictag.data.audio.patches import patch_starts
-from musictag.inference import many_songs
+from musictag.inference import many_songs, over_patches
 from musictag.inference.many_songs import Work, each_result
 from musictag.inference.network_tagger import NetworkTagger
-from musictag.inference.over_patches import Patches
+from musictag.inference.over_patches import Patches, side_by_side
 from tests.helpers.embeddings import CONNECTED, LINEAR, MUSICNN, RATE, make_network, save, write_song
 
 
@@ -145,6 +145,39 @@ def test_a_batch_holds_patches_of_several_songs_and_an_error_costs_one(paths: li
     assert songs[2].result() == 0.5
     with pytest.raises(RuntimeError, match="too loud"):
         songs[1].result()
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_batches_are_scored_side_by_side(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(over_patches, "BATCH_SECONDS", 1)
+    network, both = make_network(), threading.Barrier(2, timeout=20)
+
+    def compute(waveform: torch.Tensor) -> torch.Tensor:
+        if (waveform.abs().amax(dim=1) > 0.9).any():
+            raise RuntimeError("too loud")
+        both.wait()  # fails unless two batches wait at once
+        return waveform.abs().amax(dim=1, keepdim=True)
+
+    peaks = [0.125, 0.25, 0.95, 0.5, 0.75]
+    with side_by_side():  # when they are made counts
+        patches = Patches(network, compute, network.patch_samples, lambda starts, rows: rows.ravel().tolist())
+    work = [(np.full(RATE, round(peak * 32768), np.int16), RATE) for peak in peaks]
+    found = [result for _, result in each_result(patches, work, RATE)]
+    assert str(found.pop(2)) == "too loud"
+    assert found == [[0.125] * 2, [0.25] * 2, [0.5] * 2, [0.75] * 2]
+
+
+def test_side_by_side_leaves_no_trace(two_threads: None) -> None:
+    with side_by_side():
+        assert (Patches.threads, torch.get_num_threads()) == (2, 1)
+    assert (Patches.threads, torch.get_num_threads()) == (0, 2)
 
 
 @pytest.mark.parametrize("seconds", [0.2, 0.5, 1.3, 3.0])
