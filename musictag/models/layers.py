@@ -68,8 +68,9 @@ def conv_norm_relu(conv: nn.Conv1d | nn.Conv2d, momentum: float, eps: float = BA
     return nn.Sequential(conv, batch_norm(conv.out_channels, momentum, len(conv.kernel_size), eps), nn.ReLU())
 
 
-def waveform_on_gpu(layers: nn.Sequential, waveform: Tensor) -> Tensor:
-    """``layers``, the first of which is a convolution without overlap, as a GPU trains them fastest: B×N -> B×C×T.
+def channels_innermost(layers: nn.Sequential, waveform: Tensor) -> Tensor:
+    """``layers``, the first of which is a convolution without overlap, as a GPU trains them fastest, and a CPU those of
+    few channels, compiled: B×N -> B×C×T.
 
     That one is a product of matrices: the gradient of its weight takes cuDNN a quarter of a training step. The others
     work with the channels innermost, as images of height 1: otherwise cuDNN transposes around every convolution, and
@@ -79,7 +80,7 @@ def waveform_on_gpu(layers: nn.Sequential, waveform: Tensor) -> Tensor:
     first, *others = (layer for layer in layers.modules() if not isinstance(layer, nn.Sequential))
     frames = waveform[:, : waveform.shape[1] // first.stride[0] * first.stride[0]].unflatten(1, (-1, first.stride[0]))
     features = F.linear(frames, first.weight[:, 0], first.bias).transpose(1, 2)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and waveform.is_cuda:
         for layer in others:
             features = layer(features)
         return features

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from musictag.models.backends.residual import Residual, normalised_over_all
 from musictag.models.frontends.spectrogram import MusicallyMotivated
-from musictag.models.frontends.waveform import SampleLevel
-from musictag.models.layers import batch_norm, waveform_on_gpu
+from musictag.models.frontends.waveform import FEW_CHANNELS, SampleLevel
+from musictag.models.layers import batch_norm, channels_innermost
 
 
 def results(layers: nn.Module, run: Callable[[nn.Module, Tensor], Tensor], features: Tensor) -> list[Tensor]:
@@ -27,11 +27,27 @@ def results(layers: nn.Module, run: Callable[[nn.Module, Tensor], Tensor], featu
 def test_waveform_layers(compiled: bool):
     torch.manual_seed(0)
     layers = SampleLevel((8, 6, 5, 4), norm_momentum=0.1).layers
-    ours = torch.compile(waveform_on_gpu, backend="eager", fullgraph=True) if compiled else waveform_on_gpu
+    ours = torch.compile(channels_innermost, backend="eager", fullgraph=True) if compiled else channels_innermost
     waveform = torch.randn(3, 400)  # a last sample that no frame has
     plain = results(layers, lambda layers, x: layers(x.unsqueeze(1)), waveform)
     for value, reference in zip(results(layers, ours, waveform), plain, strict=True):
         torch.testing.assert_close(value, reference, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("channels", [FEW_CHANNELS, FEW_CHANNELS + 1])
+def test_few_channels_are_innermost_in_a_compiled_step_on_a_cpu(channels: int, monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    frontend, waveform, layouts = SampleLevel((channels, 4), norm_momentum=0.1), torch.randn(3, 400), []
+    plain = results(frontend, lambda frontend, x: frontend.layers(x.unsqueeze(1)), waveform)
+
+    def run(frontend: SampleLevel, x: Tensor) -> Tensor:
+        first = frontend.layers[1][1]  # the ReLU of the second convolution
+        first.register_forward_hook(lambda layer, given, made: layouts.append(made.dim()))
+        return torch.compile(frontend, backend="eager")(x)
+
+    for value, reference in zip(results(frontend, run, waveform), plain, strict=True):
+        torch.testing.assert_close(value, reference, rtol=1e-9, atol=1e-9)
+    assert layouts == [4 if channels == FEW_CHANNELS else 3]
 
 
 def test_one_scale_for_all():

@@ -83,8 +83,8 @@ FAULTS = (
     Fault(
         "an error in a batch costs all songs in it",
         "musictag/inference/over_patches.py",
-        "            for song in songs:\n                self._score(",
-        "            for song in songs:\n                song.error = error\n                _ = (",
+        "            return [error] * len(batch) if len(songs) == 1 else",
+        "            return [error] * len(batch) if songs else",
         "inference/test_many_songs.py::test_a_batch_holds_patches_of_several_songs_and_an_error_costs_one",
     ),
 )

@@ -83,7 +83,7 @@ def timbral_features(spectrogram: Tensor, layer: nn.Sequential) -> Tensor:
     ):
         maps = layer[0](spectrogram.unsqueeze(1))
         if maps.is_cuda and layer.training and not torch.compiler.is_compiling():
-            maps = maps.contiguous(memory_format=torch.channels_last)  # see layers.waveform_on_gpu
+            maps = maps.contiguous(memory_format=torch.channels_last)  # see layers.channels_innermost
         # max stores the position; amax searches for it again in the backward pass: a fifth more training time
         return layer[1:](maps).max(dim=2).values
     (batch, bands, _), (height, width) = spectrogram.shape, layer[0].kernel_size
