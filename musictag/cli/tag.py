@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from musictag.cli.parsing import add_hop, add_model, add_songs, positive
 from musictag.common.errors import MusictagError
 from musictag.common.paths import path_argument
-from musictag.common.processes import importing
+from musictag.common.processes import importing, keep_freed_memory
 from musictag.common.progress import say
 from musictag.common.streams import drop_output
 
@@ -102,6 +102,7 @@ def _tag(arguments: argparse.Namespace) -> int:
         from musictag.library.tags_file import TagsFile
         from musictag.models.pretrained import digest
 
+    keep_freed_memory()
     songs = Songs(arguments.files)
     tagger = load(arguments.model, arguments.device, arguments.trust, arguments.precision)
     computed = arguments.precision
