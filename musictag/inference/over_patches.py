@@ -29,6 +29,7 @@ from musictag.models.network import TaggingNetwork
 
 BATCH_SECONDS = 64  # audio per batch; bounds the memory
 _BLOCK_SECONDS = 60  # of a song in memory
+MOST_AT_ONCE = 8  # batches; more take more memory, and songs are hardly read that fast
 
 Result = TypeVar("Result")
 _Batch = list[tuple["PatchedSong", np.ndarray]]
@@ -210,14 +211,14 @@ class PatchTagger(Tagger):
 
 @contextmanager
 def side_by_side() -> Iterator[None]:
-    """Inside the context networks on a CPU score as many batches at once as torch has threads, each with one of them.
+    """Inside the context networks on a CPU score several batches at once, between which torch's threads are divided.
 
     Several threads on one batch wait for each other at every layer, the longer the more else there is to do, such as
-    decoding. For whole processes: torch has one thread inside.
+    decoding. For whole processes: also elsewhere, torch has fewer threads inside.
     """
     threads = torch.get_num_threads()
-    Patches.threads = threads
-    torch.set_num_threads(1)
+    Patches.threads = min(threads, MOST_AT_ONCE)
+    torch.set_num_threads(threads // Patches.threads)
     try:
         yield
     finally:

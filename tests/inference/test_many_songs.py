@@ -148,14 +148,14 @@ def test_a_batch_holds_patches_of_several_songs_and_an_error_costs_one(paths: li
 
 
 @pytest.fixture
-def two_threads() -> Iterator[None]:
+def torch_threads() -> Iterator[Callable[[int], None]]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
+    yield torch.set_num_threads
     torch.set_num_threads(threads)
 
 
-def test_batches_are_scored_side_by_side(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_scored_side_by_side(torch_threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_threads(2)
     monkeypatch.setattr(over_patches, "BATCH_SECONDS", 1)
     network, both = make_network(), threading.Barrier(2, timeout=20)
 
@@ -174,10 +174,14 @@ def test_batches_are_scored_side_by_side(two_threads: None, monkeypatch: pytest.
     assert found == [[0.125] * 2, [0.25] * 2, [0.5] * 2, [0.75] * 2]
 
 
-def test_side_by_side_leaves_no_trace(two_threads: None) -> None:
+@pytest.mark.parametrize(("threads", "batches", "each"), [(1, 1, 1), (2, 2, 1), (20, 8, 2)])
+def test_side_by_side_divides_the_threads(
+    threads: int, batches: int, each: int, torch_threads: Callable[[int], None]
+) -> None:
+    torch_threads(threads)
     with side_by_side():
-        assert (Patches.threads, torch.get_num_threads()) == (2, 1)
-    assert (Patches.threads, torch.get_num_threads()) == (0, 2)
+        assert (Patches.threads, torch.get_num_threads()) == (batches, each)
+    assert (Patches.threads, torch.get_num_threads()) == (0, threads)
 
 
 @pytest.mark.parametrize("seconds", [0.2, 0.5, 1.3, 3.0])
