@@ -120,8 +120,10 @@ def check_keys(config: dict[str, Any]) -> None:
     for name, seed in config["seeds"].items():
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise MusictagError(f"seeds.{name}={seed} must be a whole number from 0 to {2**32 - 1:,}")
-    if (label := config.get("label")) is not None and not (isinstance(label, str) and label.strip()):
-        raise MusictagError(f"label={label!r} must be a name for these settings, such as label=narrow, or null")
+    for key, what in (("study", "these runs, without /"), ("label", "these settings")):
+        name = config.get(key)
+        if name is not None and not (isinstance(name, str) and name.strip() and (key == "label" or "/" not in name)):
+            raise MusictagError(f"{key}={name!r} must be a name for {what}, such as {key}=narrow, or null")
     resamples, confidence = config["evaluation"]["bootstrap_resamples"], config["evaluation"]["confidence"]
     if not isinstance(resamples, int) or resamples < 0:
         raise MusictagError(f"evaluation.bootstrap_resamples={resamples} must be a whole number, 0 for no intervals")

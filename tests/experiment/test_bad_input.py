@@ -88,6 +88,8 @@ def test_a_mistyped_command_line_is_told_what_exists(override: str, said: list[s
         (["backend=5"], r"backend=5: choose one of convolutional, .*, or leave backend out"),
         (["seeds=1"], r"seeds is a group of keys, which are set one by one, and cannot be 1"),
         (["distillation=null"], r"distillation is a group of keys, .* cannot be None"),
+        (["study=2024"], r"study=2024 must be a name"),
+        (["study=a/b"], r"study='a/b' must be a name .* without /"),
         (["monitor=loss"], r"choose one of val_loss"),
         (["trainer.strategy=fsdp"], r"use auto or trainer=ddp"),
         (["evaluation.mode=middle"], r"choose one of patches, whole"),
