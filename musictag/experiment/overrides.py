@@ -37,6 +37,7 @@ from musictag.training.signals import Stopped
 PATH_KEYS = {
     "runs_dir": False, "data_dir": False, "init_from": True, "teacher": True, "data.path": False, "data.root": True,
     "data.lists": True, "data.cals": True, "data.artists": True, "data.split_path": True, "data.soundfont": True,
+    "baseline.features": True,
 }  # fmt: skip
 #: Of these, those that may also be a list of paths, with null for the default.
 PATH_LISTS = ("data.soundfont",)
@@ -106,7 +107,8 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
         if isinstance(value, str) and value.startswith("~"):
             data[key] = os.path.expanduser(value)
     for key, may_be_null in PATH_KEYS.items():
-        holder, name = (data, key.removeprefix("data.")) if key.startswith("data.") else (config, key)
+        group, _, name = key.rpartition(".")
+        holder = config.get(group) or {} if group else config
         if name not in holder or (holder[name] is None and may_be_null):
             continue
         if key in PATH_LISTS and isinstance(holder[name], list):
