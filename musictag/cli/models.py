@@ -70,11 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe_model(name: str) -> ModelRow:
     """The model of `python train.py model=NAME`, for 50 tags. Only shapes are computed, no values."""
-    from musictag.experiment.compose import compose, presets
+    from musictag.experiment.compose import compose, networks
     from musictag.models.summary import sketch
 
-    if name not in presets():
-        raise MusictagError(f"there is no model {name}; choose from {', '.join(presets())}")
+    if name not in networks():
+        raise MusictagError(f"there is no model {name}; choose from {', '.join(networks())}")
     config = compose([f"model={name}"])
     found = sketch(config, NUM_TAGS)
     frontend, rate = found.network.frontend, found.network.sample_rate

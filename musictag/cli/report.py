@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
             resamples=arguments.resamples,
             pair=tuple(arguments.compare) if arguments.compare else None,
             targets=dict(arguments.target),
-            command=f"musictag report {folder}{f' --study {found.name}' if found.name else ''}",
+            command=shlex.join(["musictag", "report", str(folder), *(["--study", found.name] if found.name else [])]),
         )
     except OSError as error:
         raise MusictagError(f"cannot write to {target}: {error.strerror}; choose another folder with --out") from error

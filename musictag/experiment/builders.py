@@ -178,10 +178,13 @@ def scaled_lr(lr: float, batch_size: int, rule: str, reference_batch_size: int) 
 
     ``linear`` keeps the mean update per patch (Goyal et al. 2017), ``sqrt`` the noise of the updates of adaptive
     optimizers (Krizhevsky 2014; Granziol et al. 2022). Raises MusictagError for a rule
-    that does not exist.
+    that does not exist, and for what is not a number.
     """
     if rule not in _POWERS:
         raise MusictagError(f"lr_scaling.rule={rule} does not exist; choose one of {', '.join(_POWERS)}")
+    for key, value in (("optimizer.lr", lr), ("lr_scaling.reference_batch_size", reference_batch_size)):
+        if not isinstance(value, int | float):
+            raise MusictagError(f"{key}={value} must be a number")
     if reference_batch_size < 1:
         raise MusictagError(f"lr_scaling.reference_batch_size={reference_batch_size} must be at least 1")
     return lr * (batch_size / reference_batch_size) ** _POWERS[rule]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -75,9 +75,20 @@ def with_teacher(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def presets() -> list[str]:
-    """Names of the files in conf/model, also of plug-ins, that describe a network; the others choose a baseline."""
-    files = (path for folder in (CONF, *plugin_folders().values()) for path in (folder / "model").glob("*.yaml"))
-    return sorted(path.stem for path in files if "override /frontend" in path.read_text(encoding="utf-8"))
+    """Names of the files in conf/model, also of plug-ins, that describe a network by its parts, not by another file."""
+    return sorted(name for name, content in _models() if "override /frontend" in content)
+
+
+def networks() -> list[str]:
+    """Names of all files there but those that choose a baseline or a probe."""
+    chosen = ("override /baseline", "override /probe")
+    return sorted(name for name, content in _models() if not any(choice in content for choice in chosen))
+
+
+def _models() -> Iterator[tuple[str, str]]:
+    for folder in (CONF, *plugin_folders().values()):
+        for path in (folder / "model").glob("*.yaml"):
+            yield path.stem, path.read_text(encoding="utf-8")
 
 
 def configuration(arguments: Sequence[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from musictag.common.errors import MusictagError
@@ -44,6 +45,12 @@ PIPELINE_KEYS = (
     "batch_size", "patches_per_song", "patches_per_epoch", "patch_seconds", "train_songs", "num_workers",
     "prepare_workers", "max_bad_fraction", "sampler", "unlabelled", "unlabelled_share",
 )  # fmt: skip
+#: Numbers, and what they may be.
+NUMBERS: dict[str, tuple[type, ...]] = {
+    "data.batch_size": (int,), "data.patches_per_song": (int,), "data.patches_per_epoch": (int, NoneType),
+    "data.patch_seconds": (int, float), "data.train_songs": (int, NoneType), "data.num_workers": (int,),
+    "data.prepare_workers": (int, NoneType), "data.max_bad_fraction": (int, float), "evaluation.batch_size": (int,),
+}  # fmt: skip
 #: Keys or groups of keys that cannot change the result, with the reason; they are not part of the identity of a run.
 #: Differences in rounding, and other random numbers on other hardware, do not make another run.
 INDIFFERENT_KEYS: dict[str, str] = {
@@ -100,8 +107,8 @@ CONDITIONAL_KEYS: dict[str, str] = {
 
 
 def check_keys(config: dict[str, Any]) -> None:
-    """Raise MusictagError for unknown keys, for parts that do not exist, for impossible confidence intervals, and for
-    numbers of patches that exclude each other."""
+    """Raise MusictagError for unknown keys, for parts that do not exist, for impossible confidence intervals, for what
+    should be a number or a name and is not, and for numbers of patches that exclude each other."""
     for name, known in KEYS.items():
         given = config if name == "" else config[name]
         if unknown := sorted(set(given) - set(known)):
@@ -113,6 +120,10 @@ def check_keys(config: dict[str, Any]) -> None:
     for key, spec in parts.items():
         if spec is not None or key in ("loss", "optimizer", "trainer", "data.sampler"):
             check_part(key, spec)
+    for key, kinds in NUMBERS.items():
+        if not isinstance(value := value_of(config, key), kinds) or isinstance(value, bool):
+            wanted = ("a number" if float in kinds else "a whole number") + " or null" * (NoneType in kinds)
+            raise MusictagError(f"{key}={value} must be {wanted}")
     check_flags(config["trainer"])
     check_smoothing(config["monitor_smoothing"])
     if config.get("baseline") is None:
@@ -120,8 +131,10 @@ def check_keys(config: dict[str, Any]) -> None:
     for name, seed in config["seeds"].items():
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise MusictagError(f"seeds.{name}={seed} must be a whole number from 0 to {2**32 - 1:,}")
-    if (label := config.get("label")) is not None and not (isinstance(label, str) and label.strip()):
-        raise MusictagError(f"label={label!r} must be a name for these settings, such as label=narrow, or null")
+    for key, what in (("study", "these runs, without /"), ("label", "these settings")):
+        name = config.get(key)
+        if name is not None and not (isinstance(name, str) and name.strip() and (key == "label" or "/" not in name)):
+            raise MusictagError(f"{key}={name!r} must be a name for {what}, such as {key}=narrow, or null")
     resamples, confidence = config["evaluation"]["bootstrap_resamples"], config["evaluation"]["confidence"]
     if not isinstance(resamples, int) or resamples < 0:
         raise MusictagError(f"evaluation.bootstrap_resamples={resamples} must be a whole number, 0 for no intervals")

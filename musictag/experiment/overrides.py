@@ -37,10 +37,13 @@ from musictag.training.signals import Stopped
 PATH_KEYS = {
     "runs_dir": False, "data_dir": False, "init_from": True, "teacher": True, "data.path": False, "data.root": True,
     "data.lists": True, "data.cals": True, "data.artists": True, "data.split_path": True, "data.soundfont": True,
+    "baseline.features": True,
 }  # fmt: skip
 #: Of these, those that may also be a list of paths, with null for the default.
 PATH_LISTS = ("data.soundfont",)
 _PARTS = ("frontend", "backend")
+#: Groups of keys without files of their own.
+_GROUPS = ("seeds", "tuning", "distillation", "lr_scaling", "evaluation", "names")
 #: Where a value may begin with ~, and which part of it is a path.
 _HOME = re.compile(r"(^|[,(\[:]\s*)(~(?:\$\{[^{}]*\}|[^,()\[\]{}'\"])*)")
 
@@ -89,9 +92,12 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
     initialized.
 
     Raises MissingMandatoryValue for a missing key, another error of OmegaConf for a broken interpolation, and
-    MusictagError for a path that is empty or not a string.
+    MusictagError for a path that is empty or not a string, and for a value in place of a group of keys.
     """
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    for group in _GROUPS:
+        if not isinstance(config.get(group, {}), dict):
+            raise MusictagError(f"{group} is a group of keys, which are set one by one, and cannot be {config[group]}")
     names = config.get("names", {})
     if names and names["baseline"] is None:
         _take_parts_of_their_own(config)
@@ -101,7 +107,8 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
         if isinstance(value, str) and value.startswith("~"):
             data[key] = os.path.expanduser(value)
     for key, may_be_null in PATH_KEYS.items():
-        holder, name = (data, key.removeprefix("data.")) if key.startswith("data.") else (config, key)
+        group, _, name = key.rpartition(".")
+        holder = config.get(group) or {} if group else config
         if name not in holder or (holder[name] is None and may_be_null):
             continue
         if key in PATH_LISTS and isinstance(holder[name], list):
@@ -161,11 +168,11 @@ def readable(overrides: Sequence[str]) -> list[str]:
     The value of a key of PATH_KEYS is taken literally if a file or folder of that name exists. Otherwise, if Hydra
     cannot parse it, it is quoted, with ``${...}`` still an interpolation; several values are separated by commas, as in
     ``init_from=a.ckpt,b.ckpt``. Other values that Hydra can parse are unchanged. Raises MusictagError for a group that
-    is set to null, which Hydra refuses with a traceback.
+    is set to null or a number, which Hydra refuses with a traceback.
     """
     for override in overrides:
-        group = override.removesuffix("=null")
-        if group != override and (CONF / group).is_dir():
+        group, _, value = override.partition("=")
+        if group and (CONF / group).is_dir() and (value == "null" or (_is_read(value) and _is_number(value))):
             files = ", ".join(sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml")))
             raise MusictagError(f"{override}: choose one of {files}, or leave {group} out for the default")
     return [_readable(override) for override in overrides]

@@ -149,6 +149,11 @@ def differing(configs: Sequence[Mapping[str, Any]], prefix: str = "") -> list[st
 
 def _point(config: Mapping[str, Any]) -> dict[str, Any]:
     grid, point, system = config["tuning"]["grid"] or {}, config["tuning"]["point"], system_label(config)
+    lists = grid.values() if isinstance(grid, Mapping) else [None]
+    if not all(isinstance(points, list) and all(isinstance(one, Mapping) for one in points) for points in lists):
+        raise MusictagError(
+            "tuning.grid must have a list of settings for each system, such as {network:[{optimizer.lr:0.004},{}]}"
+        )
     counts = {name: len(points) for name, points in grid.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{count} for {name}" for name, count in counts.items())

@@ -62,7 +62,7 @@ def changed_run(run_folder: Path, folder: Path, **trainer: Any) -> Path:
 
 
 def test_devices_share_the_speed_of_a_run(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    four = changed_run(run_folder, tmp_path / "four", devices=2, num_nodes=2)
+    four = changed_run(run_folder, tmp_path / "four", devices=2, num_nodes=2, precision="auto")
     assert planned(capsys, *SONGS, "--run", str(four))["assumptions"]["patches_per_second"]["value"] == 100 / 10 / 4
     listed = changed_run(run_folder, tmp_path / "listed", devices=[1, 3])
     assert planned(capsys, *SONGS, "--run", str(listed))["assumptions"]["patches_per_second"]["value"] == 100 / 10 / 2

@@ -51,7 +51,13 @@ def test_an_ensemble_is_a_run_of_its_own(runs: list[Path], tmp_path: Path, capsy
     (shown,) = [run for run in study.runs if run.folder == out]
     assert (shown.train_songs, shown.family, shown.parameters) == (500, "waveform", 628_000)
     assert study.problems == []  # an ensemble has no seeds that could be missing
-    make_ensemble([runs[0], runs[2]], out)  # replaces it
+    for folder, songs in ((runs[0], 3), (runs[2], 2)):  # these were chosen by other validation songs
+        of_validation = np.full((songs, len(names)), 0.5)
+        found = read_predictions(folder)
+        write_predictions(
+            folder / "predictions.npz", found.song_ids, names, kinds, found.scores, found.targets, (of_validation,) * 2
+        )
+    assert "calibration" not in make_ensemble([runs[0], runs[2]], out)  # replaces it
     assert read_study(tmp_path / "runs", "sizes").systems[0] == "mean of 2 waveform_small and spectrogram_small"
 
 

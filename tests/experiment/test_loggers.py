@@ -11,6 +11,7 @@ import pytest
 from musictag.common.errors import MusictagError
 from musictag.experiment import run as experiment
 from musictag.experiment.identity import check_keys
+from musictag.experiment.tracking.tracker import LightningTracker, mlflow_logger
 from tests.helpers.experiments import TINY, compose_config, folders
 
 OWN = """
@@ -82,6 +83,17 @@ def test_mlflow_goes_on_in_the_same_run(tiny: list[str], tmp_path: Path, monkeyp
     (run_dir / "metrics.json").unlink()
     experiment.run(config)
     assert len(client.search_runs([run.info.experiment_id])) == 1
+
+
+def test_mlflow_goes_on_with_a_setting_that_changes_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow refuses another value of a parameter; the first one stays."""
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    for workers in (0, 2):
+        logger = mlflow_logger(tmp_path / "run-1", tracking_uri=f"file://{tmp_path}/store")
+        LightningTracker(logger, {"data": {"num_workers": workers}}).start()
+    (run,) = logger.experiment.search_runs([logger.experiment_id])
+    assert run.data.params == {"data/num_workers": "0"}
 
 
 def test_a_callback_of_one_s_own_is_called_and_makes_another_run(

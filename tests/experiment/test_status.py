@@ -59,6 +59,12 @@ def test_every_state_is_told_apart(study: Path) -> None:
     assert [job.state for job in read_study_status(study)][3] == "stopped"
 
 
+def test_a_job_without_the_settings_of_others_is_not_the_only_one(tmp_path: Path) -> None:
+    several = write_list(tmp_path, {"model=a": "a0", "model=a seed=1": "a1"})
+    assert [job.name for job in read_study_status(several)] == ["the defaults", "seed=1"]
+    assert [job.name for job in read_study_status(write_list(tmp_path, {"model=a": "a0"}))] == ["the only job"]
+
+
 def test_the_time_left_follows_what_others_of_their_kind_took(study: Path) -> None:
     jobs = read_study_status(study)
     assert jobs[1].left == pytest.approx(80)  # as the other seed

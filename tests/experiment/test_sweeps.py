@@ -23,6 +23,7 @@ from musictag.experiment.run import make_run
 from musictag.experiment.run_folder import lock_run
 from musictag.experiment.sweeps import jobs as sweeping
 from musictag.experiment.sweeps import status, study
+from musictag.experiment.sweeps.lists import read_jobs
 from tests.conf.test_conf import NEEDED
 from tests.experiment.test_baseline_identity import FixedSongs
 from tests.helpers.experiments import ROOT, TINY, compose_config, folders
@@ -250,3 +251,13 @@ def test_other_intervals_start_no_job_again(tiny: list[str], tmp_path: Path) -> 
     (listed,) = study.write_down([[*tiny, "study=again", "evaluation.confidence=0.9"]])
     (job,) = status.read_study_status(listed)
     assert (job.state, job.folder.name) == ("done", metrics["run"])
+
+
+def test_the_same_job_with_other_songs_takes_its_place(tiny: list[str]) -> None:
+    """Else the study would wait for a run that no command makes."""
+    words = [*tiny, "study=again"]
+    (listed,) = study.write_down([words])
+    ((job,), before) = (read_jobs(listed), listed.read_text())
+    listed.write_text(before.replace(job["run"], "waveform-residual-00000000"))
+    study.write_down([words])
+    assert read_jobs(listed) == [job]

@@ -102,6 +102,8 @@ def test_a_point_of_the_grid_sets_what_it_lists() -> None:
         ([grid, "tuning.point=1", "tuning.study=a"], "use one of them"),
         (["tuning.grid={network:[{},{}],gbt:[{}]}", "tuning.point=0"], "2 for network, 1 for gbt: list as many"),
         (["tuning.grid={network:[{backend.droput:1}]}", "tuning.point=0"], "sets backend.droput, which .* not have"),
+        (["tuning.grid={network:[0.1]}", "tuning.point=0"], "tuning.grid must have a list of settings for each system"),
+        (["tuning.grid=[{optimizer.lr:0.1}]", "tuning.point=0"], "tuning.grid must have a list of settings for each"),
     ):
         with pytest.raises(MusictagError, match=message):
             compose(words)

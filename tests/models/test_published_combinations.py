@@ -86,6 +86,7 @@ def test_the_table(capsys, monkeypatch):
         printed = capsys.readouterr().out
         assert re.search(rf"musicnn +Pons & Serra 2019 +{parts}96 mel, 2.99 s +787,159 ", printed)
         assert re.search(r"24,742,706 +0.9\d +all / 3.69 ", printed)
+    assert main(["models", "spectrogram_tiny"]) == 0  # made from another model, and not listed
     assert main(["models", "resnet"]) == 1
     assert "there is no model resnet; choose from crnn, " in capsys.readouterr().err
     assert presets() == PRESETS

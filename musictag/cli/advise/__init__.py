@@ -58,8 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     from musictag.report.advice import advise
     from musictag.report.study import Study, find_runs
 
-    if not arguments.hours > 0:
-        raise MusictagError(f"--hours {arguments.hours:g} must be positive, such as --hours 2")
+    if not 0 < arguments.hours < 1e6:
+        raise MusictagError(f"--hours {arguments.hours:g} must be positive, and less than a million, such as --hours 2")
     arguments.kept = "; finished runs are kept: rerun the command to continue"
     given, config = _given(arguments.data), configuration(arguments.data)
     for model in arguments.models or ():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from musictag.common.errors import MusictagError
-from musictag.experiment.compose import compose, presets
+from musictag.experiment.compose import compose, networks
 
 #: Keys that set the size of a part; the others have options of their own, or do not affect a plan.
 _GROUPS = ("frontend.", "backend.", "+frontend.", "+backend.", "hydra.searchpath")
@@ -24,8 +24,8 @@ def compose_model(
 
     Raises MusictagError for names that are not in conf/, and for overrides that are not keys of a part.
     """
-    if model is not None and model not in presets():
-        raise MusictagError(f"there is no network --model {model}; choose one of {', '.join(presets())}")
+    if model is not None and model not in networks():
+        raise MusictagError(f"there is no network --model {model}; choose one of {', '.join(networks())}")
     if model is not None and (frontend or backend):
         raise MusictagError("--model sets front-end and back-end; omit --frontend and --backend, or omit --model")
     if wrong := [given for given in overrides if not (given.startswith(_GROUPS) and "=" in given)]:

@@ -66,7 +66,7 @@ class Settings:
         self.model: Sketch = sketch(config, int(tags))
         self._note("model", self.model.name, "", "--run" if metrics else _model_source(options))
         self._note("patch_seconds", self.model.patch_seconds, "s per patch", _given(options.patch_seconds, "the model"))
-        self._note("precision", self._precision(trainer), "", _given(options.precision, place))
+        self._note("precision", self._precision(metrics, trainer), "", _given(options.precision, place))
         epochs = self._number("epochs", trainer["max_epochs"], "at most; early stopping may end sooner", place)
         per_song = self._number(
             "patches_per_song", config["data"]["patches_per_song"], "per song and epoch", data_place
@@ -150,8 +150,9 @@ class Settings:
             raise MusictagError(f"--run sets the network and its settings: omit {', '.join(wrong)}")
         return metrics["config"]
 
-    def _precision(self, trainer: dict[str, Any]) -> str:
-        precision = self._options.precision or trainer["precision"]
+    def _precision(self, metrics: dict[str, Any] | None, trainer: dict[str, Any]) -> str:
+        # that of a run: the one that trainer.precision=auto has chosen
+        precision = self._options.precision or (metrics or {}).get("precision") or trainer["precision"]
         choose(PRECISIONS, precision, "--precision")
         return precision
 

@@ -85,13 +85,16 @@ def make_ensemble(runs: Sequence[Path], folder: Path) -> dict[str, Any]:
 
 
 def _mean_of_validation(runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Mean scores of the members on the validation songs, and their targets, S×K; None if a run did not keep them."""
+    """Mean scores of the members on the validation songs, and their targets, S×K; None if a run did not keep them, or
+    had others."""
     kept = []
     for run in runs:
         with np.load(run / "predictions.npz", allow_pickle=False) as arrays:
             if not all(name in arrays for name in VALIDATION):
                 return None
             kept.append(tuple(arrays[name] for name in VALIDATION))
+        if not np.array_equal(kept[-1][1], kept[0][1], equal_nan=True):
+            return None
     return np.mean([scores for scores, _ in kept], axis=0), kept[0][1]
 
 

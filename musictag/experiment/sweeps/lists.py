@@ -30,6 +30,7 @@ def read_jobs(path: Path) -> list[dict[str, Any]]:
         jobs = [{key: job[key] for key in KEYS} for job in json.loads(path.read_text(encoding="utf-8"))["jobs"]]
         common = set.intersection(*(set(job["overrides"]) for job in jobs)) if jobs else set()
         names = (" ".join(override for override in job["overrides"] if override not in common) for job in jobs)
-        return [{"job": name or "the only job", **job} for name, job in zip(names, jobs, strict=True)]
+        unnamed = "the only job" if len(jobs) == 1 else "the defaults"
+        return [{"job": name or unnamed, **job} for name, job in zip(names, jobs, strict=True)]
     except (ValueError, KeyError, TypeError) as error:
         raise MusictagError(f"{path} is damaged ({error}); delete it and start the sweep again") from error

@@ -115,8 +115,10 @@ def write_down(jobs: Sequence[Sequence[str]]) -> list[Path]:
     for path, listed in lists.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):
-            new = {job["run"] for job in listed}
-            before = [{key: job[key] for key in KEYS} for job in read_jobs(path) if job["run"] not in new]
+            # the same overrides are another run once the songs have changed, and no command makes the former one
+            new = [job[key] for job in listed for key in ("run", "overrides")]
+            jobs = [{key: job[key] for key in KEYS} for job in read_jobs(path)]
+            before = [job for job in jobs if job["run"] not in new and job["overrides"] not in new]
             write_json(path, {"jobs": before + listed})
         done = sum(read_results(path.parent / job["run"]) is not None for job in listed)
         finished = f", {done} of them finished before" if done else ""

@@ -244,9 +244,14 @@ def mlflow_logger(run_dir: Path, experiment_name: str = "musictag", tracking_uri
         if experiment is not None:
             same = f"attributes.run_name = '{run_dir.name}'"
             found = client.search_runs([experiment.experiment_id], same, max_results=1)
-    return MLFlowLogger(
-        experiment_name, run_dir.name, tracking_uri, run_id=found[0].info.run_id if found else None, save_dir=run_dir
-    )
+
+    class ResumedLogger(MLFlowLogger):
+        def log_hyperparams(self, *_: Any, **__: Any) -> None:
+            """MLflow has them, and refuses another value, as of data.num_workers."""
+
+    kind = ResumedLogger if found and found[0].data.params else MLFlowLogger
+    before = found[0].info.run_id if found else None
+    return kind(experiment_name, run_dir.name, tracking_uri, run_id=before, save_dir=run_dir)
 
 
 def make_tracker(config: dict[str, Any], run_dir: Path) -> Trackers:
