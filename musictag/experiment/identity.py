@@ -50,6 +50,7 @@ NUMBERS: dict[str, tuple[type, ...]] = {
     "data.batch_size": (int,), "data.patches_per_song": (int,), "data.patches_per_epoch": (int, NoneType),
     "data.patch_seconds": (int, float), "data.train_songs": (int, NoneType), "data.num_workers": (int,),
     "data.prepare_workers": (int, NoneType), "data.max_bad_fraction": (int, float), "evaluation.batch_size": (int,),
+    "data.unlabelled_share": (int, float),
 }  # fmt: skip
 #: Keys or groups of keys that cannot change the result, with the reason; they are not part of the identity of a run.
 #: Differences in rounding, and other random numbers on other hardware, do not make another run.
@@ -124,6 +125,8 @@ def check_keys(config: dict[str, Any]) -> None:
         if not isinstance(value := value_of(config, key), kinds) or isinstance(value, bool):
             wanted = ("a number" if float in kinds else "a whole number") + " or null" * (NoneType in kinds)
             raise MusictagError(f"{key}={value} must be {wanted}")
+    if not 0 < (share := config["data"]["unlabelled_share"]) < 1:
+        raise MusictagError(f"data.unlabelled_share={share} must be between 0 and 1, such as 0.5")
     check_flags(config["trainer"])
     check_smoothing(config["monitor_smoothing"])
     if config.get("baseline") is None:

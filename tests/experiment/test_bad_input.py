@@ -91,6 +91,7 @@ def test_a_mistyped_command_line_is_told_what_exists(override: str, said: list[s
         (["study=2024"], r"study=2024 must be a name"),
         (["data.train_songs=all"], r"data.train_songs=all must be a whole number or null"),
         (["data.batch_size=1e2"], r"data.batch_size=100.0 must be a whole number"),
+        (["data.unlabelled_share=1"], r"data.unlabelled_share=1 must be between 0 and 1"),
         (["evaluation.batch_size=null"], r"evaluation.batch_size=None must be a whole number"),
         (["study=a/b"], r"study='a/b' must be a name .* without /"),
         (["monitor=loss"], r"choose one of val_loss"),

@@ -25,7 +25,7 @@ def print_results(metrics: dict[str, Any], runs_dir: str) -> None:
     name, trained, speed = run.describe(metrics)
     say = partial(console.print, highlight=False, soft_wrap=True)
     say(
-        f"\n[bold]{name}[/bold] on [bold]{metrics['data']}[/bold]: {songs['train']:,} training songs, {escape(trained)}"
+        f"\n[bold]{name}[/bold] on [bold]{escape(metrics['data'])}[/bold]: {songs['train']:,} training songs, {escape(trained)}"
     )
     console.print(result_table(metrics["test"], f"Song-level scores of {songs['test']:,} test songs"))
     console.print(tag_table(metrics["test"]))
