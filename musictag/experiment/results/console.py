@@ -24,9 +24,8 @@ def print_results(metrics: dict[str, Any], runs_dir: str) -> None:
     run, songs = make_run(metrics["config"]), metrics["songs"]
     name, trained, speed = run.describe(metrics)
     say = partial(console.print, highlight=False, soft_wrap=True)
-    say(
-        f"\n[bold]{name}[/bold] on [bold]{escape(metrics['data'])}[/bold]: {songs['train']:,} training songs, {escape(trained)}"
-    )
+    data = f"[bold]{escape(metrics['data'])}[/bold]"
+    say(f"\n[bold]{name}[/bold] on {data}: {songs['train']:,} training songs, {escape(trained)}")
     console.print(result_table(metrics["test"], f"Song-level scores of {songs['test']:,} test songs"))
     console.print(tag_table(metrics["test"]))
     say(f"{speed} ({metrics['device']})\n")
