@@ -43,13 +43,20 @@ _UNTAUGHT = {
 
 class Teacher:
     """The tagger ``model`` (see ``musictag.load``), which hears patches at ``sample_rate``, or the encoder in that
-    folder, which hears them ``patch_seconds`` at a time.
+    folder, which hears them ``patch_seconds`` at a time. ``margin_samples`` of the audio around a patch come with it.
 
     ``signal``: what it returns for each, its ``probabilities`` (B×K, the mean over an ensemble) or its ``embeddings``,
     the penultimate features (B×H). Raises MusictagError for a baseline, and for embeddings of an ensemble.
     """
 
-    def __init__(self, model: str, signal: str, sample_rate: float, patch_seconds: float = 3.0) -> None:
+    def __init__(
+        self,
+        model: str,
+        signal: str,
+        sample_rate: float,
+        patch_seconds: float = 3.0,
+        margin_samples: tuple[int, int] = (0, 0),
+    ) -> None:
         self.signal = signal
         self.tagger = _encoder(model, sample_rate, patch_seconds) if is_encoder(model) else load(model)
         self._taggers: Sequence[Tagger] = getattr(self.tagger, "members", [self.tagger])
@@ -63,6 +70,7 @@ class Teacher:
         self._rates = sample_rate, self.tagger.sample_rate
         if not all(float(rate).is_integer() for rate in self._rates):
             raise MusictagError(f"teacher={model} hears {self.tagger.sample_rate} Hz, to which audio is not resampled")
+        self._margin = tuple(round(samples * self._rates[1] / sample_rate) for samples in margin_samples)
 
     def stored(self) -> tuple[Embedder, int]:
         """What computes the features to store, those that training the same head would, and the samples of a patch.
@@ -100,7 +108,7 @@ class Teacher:
             waveform = resample(waveform, *map(int, self._rates))
             heard = []
             for compute, network in self._computing:
-                patches = in_patches(waveform, network)
+                patches = in_patches(waveform, network, self._margin)
                 heard.append(compute(patches.flatten(0, 1)).unflatten(0, patches.shape[:2]).mean(1))
             return torch.stack(heard).mean(0)
 
@@ -114,17 +122,20 @@ def _encoder(folder: str, sample_rate: float, patch_seconds: float) -> NetworkTa
     return NetworkTagger(network.eval())
 
 
-def in_patches(waveform: Tensor, network: TaggingNetwork) -> Tensor:
-    """B×N -> B×P×M: the patches of ``network``, with its margins, in which it hears another one's patch.
+def in_patches(waveform: Tensor, network: TaggingNetwork, margin: tuple[int, int] = (0, 0)) -> Tensor:
+    """B×N -> B×P×M: the patches of ``network``, with its margins, in which it hears another one's patch, which has
+    ``margin`` samples around it.
 
-    As many as fit best, at least one, evenly spaced; a waveform shorter than a patch is repeated, as in tagging.
+    As many as fit best, at least one, evenly spaced; a patch that is shorter is repeated, as in tagging.
     """
     size, (before, after) = network.patch_samples, network.frontend.margin_samples
-    waveform = waveform.repeat(1, math.ceil(size / waveform.shape[1]))[:, : max(size, waveform.shape[1])]
-    spare = waveform.shape[1] - size
-    number = max(round(waveform.shape[1] / size), 1)
+    length = waveform.shape[1] - sum(margin)
+    if length < size:
+        waveform = waveform[:, margin[0] : margin[0] + length].repeat(1, math.ceil(size / length))[:, :size]
+        length, margin = size, (0, 0)
+    spare, number = length - size, max(round(length / size), 1)
     starts = [spare // 2] if number == 1 else [spare * place // (number - 1) for place in range(number)]
-    waveform = F.pad(waveform, (before, after))
+    waveform = F.pad(waveform, (before - margin[0], after - margin[1]))
     return torch.stack([waveform[:, start : start + network.input_samples] for start in starts], dim=1)
 
 
@@ -141,7 +152,7 @@ class Distillation(nn.Module):
 
     def __init__(self, student: TaggingNetwork, model: str, signal: str, weight: float, stored: bool = False) -> None:
         super().__init__()
-        self._teacher = [Teacher(model, signal, student.sample_rate, student.patch_seconds)]
+        self._teacher = [Teacher(model, signal, student.sample_rate, student.patch_seconds, student.margin_samples)]
         if stored:
             self.teacher.stored()
         self.signal, self.weight = signal, weight

@@ -149,6 +149,17 @@ def test_patches_of_other_lengths_and_rates(teacher: tuple[TaggingNetwork, str])
     torch.testing.assert_close(heard(waveform), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_teacher_hears_the_students_patch_and_the_song_around_it(teacher: tuple[TaggingNetwork, str]) -> None:
+    around = network(0, frontend=MUSICNN | {"pad_mode": "song"}, backend=CONNECTED)
+    waveform, margin = torch.randn(2, around.input_samples), around.margin_samples
+    assert margin == (256, 0)
+    torch.testing.assert_close(in_patches(waveform, around, margin)[:, 0], waveform, rtol=0, atol=0)
+    heard = ready(around, teacher[1], "probabilities").teacher(waveform)
+    with torch.no_grad():
+        expected = teacher[0](waveform[:, margin[0] :]).sigmoid()
+    torch.testing.assert_close(heard, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_an_encoder_teaches_its_embeddings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make("hubert", tmp_path / "encoder")
     student, waveform = network(3), 0.1 * torch.randn(2, 8000)

@@ -72,16 +72,16 @@ class Songbook(Source):
         variety: Mapping[str, float] | None = None,
     ) -> None:
         self.num_songs = dict(zip(SPLITS, (num_songs, validation_songs, test_songs), strict=True))
-        if min(self.num_songs.values()) < 1:
+        if not all(isinstance(number, int) and number >= 1 for number in self.num_songs.values()):
             raise MusictagError(
                 f"num_songs={num_songs}, validation_songs={validation_songs}, test_songs={test_songs}: "
-                "songbook needs at least one song in each split"
+                "songbook needs at least one song in each split, in whole numbers (1000, not 1e3)"
             )
         if not _SECONDS[0] <= seconds <= _SECONDS[1]:
             raise MusictagError(
                 f"seconds={seconds}: songbook makes songs of {_SECONDS[0]:g} to {_SECONDS[1]:g} seconds"
             )
-        if seed < 0:
+        if not isinstance(seed, int) or seed < 0:
             raise MusictagError(f"seed={seed}: give 0 or a positive integer")
         self.seconds = float(seconds)
         self.seed = seed

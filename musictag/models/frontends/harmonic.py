@@ -40,7 +40,7 @@ class HarmonicSpectrogram(nn.Module):
     There are ``bands_per_semitone`` fundamental frequencies per semitone from C1 (32.7 Hz) up to the note whose last
     harmonic is nearest to half of the sample rate. The filter of harmonic h of frequency f is a triangle at h f that is
     (0.1079 h f + 24.7) / Q Hz wide; Q, ``bandwidth_q``, is learned and starts at 1. Frames are centred, with reflection
-    at both ends, T = N // hop_samples + 1. Always float32, also under autocast.
+    at both ends, T as in LogMel. Always float32, also under autocast.
     """
 
     def __init__(self, sample_rate: int, n_fft: int, hop_samples: int, num_harmonics: int, bands_per_semitone: int):
@@ -74,7 +74,7 @@ class HarmonicSpectrogram(nn.Module):
 
     def num_frames(self, num_samples: int) -> int:
         """T for ``num_samples``; 0 if too short to be reflected."""
-        return num_samples // self.hop_samples + 1 if num_samples > self.n_fft // 2 else 0
+        return (num_samples - self.n_fft % 2) // self.hop_samples + 1 if num_samples > self.n_fft // 2 else 0
 
 
 class Harmonic(FrontEnd):

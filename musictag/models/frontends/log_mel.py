@@ -43,10 +43,10 @@ class LogMel(nn.Module):
     float16 the factor of 10,000 overflows. The paper's FFT and hop are unknown; the defaults are those of its
     successor musicnn.
 
-    Frames are centred, T = N // hop_samples + 1, and ``pad_mode`` decides what is beyond both ends of the patch:
-    ``constant`` (silence), ``reflect``, or ``song``: the audio around the patch, so that the frames of consecutive
-    patches are those of the song's spectrogram. Then the waveform has ``margin_samples`` more before and after the
-    patch, and T = N // hop_samples for a patch of N.
+    Frames are centred, T = N // hop_samples + 1 for an even ``n_fft``, and ``pad_mode`` decides what is beyond both
+    ends of the patch: ``constant`` (silence), ``reflect``, or ``song``: the audio around the patch, so that the frames
+    of consecutive patches are those of the song's spectrogram. Then the waveform has ``margin_samples`` more before and
+    after the patch, and T = N // hop_samples for a patch of N.
     """
 
     def __init__(
@@ -117,7 +117,8 @@ class LogMel(nn.Module):
         if self.pad_mode == "song":
             return max(num_samples - self.n_fft, -self.hop_samples) // self.hop_samples + 1
         min_samples = self.n_fft // 2 + 1 if self.pad_mode == "reflect" else 1
-        return num_samples // self.hop_samples + 1 if num_samples >= min_samples else 0
+        # the padding, half a window at both ends, is a sample less than an odd window
+        return (num_samples - self.n_fft % 2) // self.hop_samples + 1 if num_samples >= min_samples else 0
 
 
 def check_constants(n_fft: int, bands: int) -> None:

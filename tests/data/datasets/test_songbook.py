@@ -107,7 +107,18 @@ def test_fingerprint_tells_what_sounds_different(data_dir, tmp_path):
         assert Songbook(data_dir, **changed).fingerprint() != base.fingerprint()
 
 
-@pytest.mark.parametrize("wrong", [{"num_songs": 0}, {"test_songs": 0}, {"seconds": 1}, {"seconds": 600}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_songs": 0},
+        {"num_songs": 1e3},
+        {"seed": 1.5},
+        {"test_songs": 0},
+        {"seconds": 1},
+        {"seconds": 600},
+        {"seed": -1},
+    ],
+)
 def test_numbers_out_of_range_are_refused(tmp_path, wrong):
     with pytest.raises(MusictagError, match=next(iter(wrong))):
         Songbook(tmp_path, **wrong)

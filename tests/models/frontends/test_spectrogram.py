@@ -32,6 +32,13 @@ def test_log_mel_equals_librosa(pad_mode, n_fft, hop, mels, f_min, f_max):
     np.testing.assert_allclose(ours, np.log10(10000 * mel + 1), atol=1e-4)
 
 
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect", "song"])
+def test_frames_of_an_odd_window_are_counted_exactly(pad_mode):
+    log_mel = LogMel(n_fft=401, hop_samples=160, num_mels=40, pad_mode=pad_mode)
+    for num_samples in (1600, 1601, 1759):
+        assert log_mel(torch.zeros(1, num_samples)).shape[-1] == log_mel.num_frames(num_samples)
+
+
 def test_log_mel_is_float32_under_autocast_and_for_loud_music():
     loud = torch.sign(torch.sin(torch.arange(16000) * 0.3))[None]  # a square wave at full scale
     log_mel = LogMel()
