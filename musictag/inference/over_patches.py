@@ -83,9 +83,11 @@ class Patches(Work[Result]):
                 self._finish()
 
     def run(self) -> None:
-        if not self._running:
-            batch, self._waiting = self._waiting, []
-            self._start(batch)
+        if not self._running:  # what is left is shared out
+            waiting, self._waiting = self._waiting, []
+            share = -(-len(waiting) // max(1, self.threads))
+            for first in range(0, len(waiting), share):
+                self._start(waiting[first : first + share])
         self._finish()
 
     def _start(self, batch: _Batch) -> None:

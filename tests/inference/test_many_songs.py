@@ -174,6 +174,18 @@ def test_batches_are_scored_side_by_side(two_threads: None, monkeypatch: pytest.
     assert found == [[0.125] * 2, [0.25] * 2, [0.5] * 2, [0.75] * 2]
 
 
+def test_a_short_song_keeps_all_threads_busy(two_threads: None) -> None:
+    network, both = make_network(), threading.Barrier(2, timeout=5)
+
+    def compute(waveform: torch.Tensor) -> torch.Tensor:
+        both.wait()
+        return waveform.abs().amax(dim=1, keepdim=True)
+
+    with side_by_side():
+        patches = Patches(network, compute, network.patch_samples, lambda starts, rows: len(rows))
+    assert over_patches.in_memory(patches, np.ones(RATE, np.int16)) == 2
+
+
 def test_side_by_side_leaves_no_trace(two_threads: None) -> None:
     with side_by_side():
         assert (Patches.threads, torch.get_num_threads()) == (2, 1)
