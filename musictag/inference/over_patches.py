@@ -37,11 +37,14 @@ _Batch = list[tuple["PatchedSong", np.ndarray]]
 def in_memory(patches: Patches[Result], audio: np.ndarray) -> Result:
     """What ``patches`` make of a song in memory, mono int16 (N)."""
     song, size = patches.begin(), round(_BLOCK_SECONDS * patches.network.sample_rate)
-    for first in range(0, len(audio), size):
-        song.add(audio[first : first + size])
-    song.end()
-    while not song.is_complete:
-        patches.run()
+    try:
+        for first in range(0, len(audio), size):
+            song.add(audio[first : first + size])
+        song.end()
+        while not song.is_complete:
+            patches.run()
+    finally:
+        patches.stop()
     return song.result()
 
 
@@ -89,6 +92,10 @@ class Patches(Work[Result]):
             for first in range(0, len(waiting), share):
                 self._start(waiting[first : first + share])
         self._finish()
+
+    def stop(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, batch: _Batch) -> None:
         if self._pool is None:
