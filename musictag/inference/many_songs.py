@@ -69,6 +69,9 @@ class Work(Generic[Result]):
     def run(self) -> None:
         """A step towards completing all songs that have ended; what several are done in together is not waited for."""
 
+    def stop(self) -> None:
+        """Nothing more is wanted: what has not begun is not done."""
+
 
 def one_result(work: Work[Result], source: AudioSource, sample_rate: int) -> Result:
     """What ``work`` makes of one song; raises whatever goes wrong."""
@@ -122,6 +125,7 @@ def each_result(
             yield from _completed(ended)
     finally:
         stop.set()
+        work.stop()
         pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -38,11 +38,14 @@ _Batch = list[tuple["PatchedSong", np.ndarray]]
 def in_memory(patches: Patches[Result], audio: np.ndarray) -> Result:
     """What ``patches`` make of a song in memory, mono int16 (N)."""
     song, size = patches.begin(), round(_BLOCK_SECONDS * patches.network.sample_rate)
-    for first in range(0, len(audio), size):
-        song.add(audio[first : first + size])
-    song.end()
-    while not song.is_complete:
-        patches.run()
+    try:
+        for first in range(0, len(audio), size):
+            song.add(audio[first : first + size])
+        song.end()
+        while not song.is_complete:
+            patches.run()
+    finally:
+        patches.stop()
     return song.result()
 
 
@@ -80,14 +83,20 @@ class Patches(Work[Result]):
         while len(self._waiting) >= self._at_once:
             batch, self._waiting = self._waiting[: self._at_once], self._waiting[self._at_once :]
             self._start(batch)
-            while len(self._running) > self.threads:  # the next is ready when one ends
-                self._finish()
+        while self._running and (len(self._running) > self.threads or self._running[0][1].done()):
+            self._finish()  # one more than there are threads waits: it is ready when one ends
 
     def run(self) -> None:
-        if not self._running:
-            batch, self._waiting = self._waiting, []
-            self._start(batch)
+        if not self._running:  # what is left is shared out
+            waiting, self._waiting = self._waiting, []
+            share = -(-len(waiting) // max(1, self.threads))
+            for first in range(0, len(waiting), share):
+                self._start(waiting[first : first + share])
         self._finish()
+
+    def stop(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, batch: _Batch) -> None:
         if self._pool is None:

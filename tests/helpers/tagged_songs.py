@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def tag(*words: str) -> int:
 def at_song(number: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Call ``act`` at the end of the song with this ``number`` (from 1), after the scores of those before it."""
     monkeypatch.setattr(over_patches, "BATCH_SECONDS", 0)  # each patch by itself: no song waits for the next
+    monkeypatch.setattr(over_patches, "side_by_side", nullcontext)  # nor for another thread
     end, numbers = many_songs._end, iter(range(1, 1000))
 
     def with_event(*given: Any) -> None:

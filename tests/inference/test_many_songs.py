@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import signal
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -172,6 +174,43 @@ def test_batches_are_scored_side_by_side(torch_threads: Callable[[int], None], m
     found = [result for _, result in each_result(patches, work, RATE)]
     assert str(found.pop(2)) == "too loud"
     assert found == [[0.125] * 2, [0.25] * 2, [0.5] * 2, [0.75] * 2]
+
+
+def test_a_short_song_keeps_all_threads_busy(torch_threads: Callable[[int], None]) -> None:
+    torch_threads(2)
+    network, both = make_network(), threading.Barrier(2, timeout=5)
+
+    def compute(waveform: torch.Tensor) -> torch.Tensor:
+        both.wait()
+        return waveform.abs().amax(dim=1, keepdim=True)
+
+    with side_by_side():
+        patches = Patches(network, compute, network.patch_samples, lambda starts, rows: len(rows))
+    assert over_patches.in_memory(patches, np.ones(RATE, np.int16)) == 2
+
+
+def test_ctrl_c_leaves_batches_that_have_not_begun(
+    torch_threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch_threads(1)
+    monkeypatch.setattr(over_patches, "BATCH_SECONDS", 1)
+    network, stopped, sizes = make_network(), threading.Event(), []
+
+    def compute(waveform: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(waveform))
+        while not patches._pool._work_queue.qsize():  # until the next batch waits
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        assert stopped.wait(20)
+        return waveform
+
+    with side_by_side():
+        patches = Patches(network, compute, network.patch_samples, lambda starts, rows: rows)
+    with pytest.raises(KeyboardInterrupt):
+        list(each_result(patches, [(np.full(3 * RATE, 0.5, np.float32), RATE)], RATE))
+    stopped.set()
+    patches._pool.shutdown()
+    assert sizes == [2]
 
 
 @pytest.mark.parametrize(("threads", "batches", "each"), [(1, 1, 1), (2, 2, 1), (20, 8, 2)])
