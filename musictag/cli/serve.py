@@ -45,11 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C; returns the exit status. Raises MusictagError for models that cannot be loaded or have no
-    taggram, for a data set that cannot be read, and for an address that cannot be used."""
+    taggram, for impossible limits, for a data set that cannot be read, and for an address that cannot be used."""
     from musictag.inference.load import load
     from musictag.library.server import Demo
     from musictag.models.pretrained import ENSEMBLE_FILE, locate, model_name
 
+    for option, limit in (("megabytes", arguments.megabytes), ("minutes", arguments.minutes)):
+        if not 0 < limit < 1e6:
+            raise MusictagError(f"--{option} {limit:g} must be positive, and less than a million")
     truth = None
     if arguments.truth:
         # imported here: it takes seconds

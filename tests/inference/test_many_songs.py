@@ -206,10 +206,14 @@ def test_ctrl_c_leaves_batches_that_have_not_begun(
 
     with side_by_side():
         patches = Patches(network, compute, network.patch_samples, lambda starts, rows: rows)
-    with pytest.raises(KeyboardInterrupt):
-        list(each_result(patches, [(np.full(3 * RATE, 0.5, np.float32), RATE)], RATE))
-    stopped.set()
-    patches._pool.shutdown()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest's workers ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(each_result(patches, [(np.full(3 * RATE, 0.5, np.float32), RATE)], RATE))
+    finally:
+        signal.signal(signal.SIGINT, before)
+        stopped.set()
+        patches._pool.shutdown()
     assert sizes == [2]
 
 

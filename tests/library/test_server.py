@@ -167,6 +167,7 @@ def test_more_songs_at_once_than_it_can_take(demo: Demo) -> None:
     [
         (["--port", "70000"], "cannot be used"),
         (["--host", "203.0.113.1", "--port", "0"], "cannot be used"),
+        (["--megabytes", "nan"], "--megabytes nan must be positive"),
         (["--beside", "{model}"], "two models are called"),
         (["--beside", "{folder}"], "a baseline hears whole songs"),
     ],
